@@ -1,0 +1,112 @@
+"""Files that are whole or not there: written aside, synced, linked; sealed with a digest."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from dip_pipeline.errors import OutputError, RunError
+
+TEMPORARY = "*.tmp"  # names of files being written; litter once their writer is dead
+
+_MAGIC = b"DIPFILE1"
+_DIGEST_BYTES = 32  # sha256
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP}
+
+
+def publish(path: Path, parts: Sequence[bytes]) -> bool:
+    """Write a file that nobody ever sees half written, and that is never written again.
+
+    Returns False where the file is already there: the first writer wins, because two fits of
+    one tile may differ in their last bits, and a frame must not mix them.
+    Raises OutputError where the file cannot be written.
+    """
+    if path.exists():
+        return False
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        _write_synced(aside, parts)
+        won = _link(aside, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise output_error(error, path, sum(map(len, parts))) from error
+    finally:
+        with contextlib.suppress(OSError):  # the cause, if any, is on its way already
+            aside.unlink(missing_ok=True)
+    return won
+
+
+def publish_sealed(path: Path, parts: Sequence[bytes]) -> bool:
+    """Publish a file whose digest stands in its head."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return publish(path, [_MAGIC, digest.digest(), *parts])
+
+
+def read_published(path: Path) -> bytes:
+    """Content of a sealed file; raises RunError where it is missing, torn or changed."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}); run again") from error
+    head = len(_MAGIC) + _DIGEST_BYTES
+    content = data[head:]
+    if data[:head] != _MAGIC + hashlib.sha256(content).digest():
+        raise RunError(f"{path}: damaged, its checksum does not match; run again to make it anew")
+    return content
+
+
+def output_error(error: OSError, path: Path, n_bytes: int | None = None) -> OutputError:
+    """Say in one line why `path` (of n_bytes, where known) could not be written."""
+    if error.errno in _NO_ROOM:
+        needed = "more room" if n_bytes is None else f"room for {n_bytes} more bytes"
+        return OutputError(
+            f"{path}: disk full or quota reached, need {needed}; free some, then run the same "
+            "command again: it goes on where it stopped"
+        )
+    return OutputError(
+        f"{path}: cannot be written ({error.strerror or error}); "
+        "give an output in a folder where you may write"
+    )
+
+
+def _write_synced(path: Path, parts: Sequence[bytes]) -> None:
+    with path.open("xb") as file:
+        for part in parts:
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _link(aside: Path, path: Path) -> bool:
+    try:
+        path.hardlink_to(aside)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        # Some file systems (exFAT, some network shares) have no hard links. There a second
+        # writer that comes within microseconds would win; both files are whole.
+        if path.exists():
+            return False
+        aside.rename(path)
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)

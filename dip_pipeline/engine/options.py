@@ -1,0 +1,79 @@
+"""How many processes work, with how many threads, on which devices."""
+
+import os
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dip_pipeline.errors import ConfigError
+
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+
+
+class ExecutorKind(StrEnum):
+    """Where the items run."""
+
+    INLINE = "inline"  # in this process, one after the other; no sockets
+    LOCAL = "local"  # in processes of this machine
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What the work runs on.
+
+    workers : processes of the local executor; None for one a GPU, or cores / threads_per_fit
+    threads_per_fit : CPU threads of one fit; it changes the last bits of a result, so it belongs
+        to the run and not to the machine
+    devices : "cpu", or one or several of "cuda", "cuda:0", "cuda:1", ...
+    """
+
+    executor: ExecutorKind = ExecutorKind.INLINE
+    workers: int | None = None
+    threads_per_fit: int = 1
+    devices: tuple[str, ...] = ("cpu",)
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"--workers {self.workers}: need at least 1 process")
+        if self.workers is not None and self.executor is ExecutorKind.INLINE:
+            raise ConfigError(
+                f"--workers {self.workers}: the inline executor is this process alone; "
+                "add --executor local"
+            )
+        if self.threads_per_fit < 1:
+            raise ConfigError(f"--threads-per-fit {self.threads_per_fit}: need at least 1 thread")
+        wrong = [device for device in self.devices if not _DEVICE.fullmatch(device)]
+        if wrong or not self.devices:
+            raise ConfigError(
+                f"--device {', '.join(wrong) or 'missing'}: need cpu, cuda or cuda:0, cuda:1, ..."
+            )
+        if "cpu" in self.devices and len(self.devices) > 1:
+            raise ConfigError(f"--device {', '.join(self.devices)}: need the CPU or GPUs, not both")
+
+    @property
+    def slots(self) -> int:
+        """How many items run at the same time."""
+        if self.executor is ExecutorKind.INLINE:
+            return 1
+        if self.workers is not None:
+            return self.workers
+        if self.devices[0] != "cpu":
+            return len(self.devices)
+        return max(1, usable_cores() // self.threads_per_fit)
+
+    @property
+    def item_device(self) -> str:
+        """The device under the name by which the function that runs an item finds it.
+
+        A worker process sees its own GPU only, so there it is always the first one.
+        """
+        if self.executor is ExecutorKind.INLINE or self.devices[0] == "cpu":
+            return self.devices[0]
+        return "cuda:0"
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

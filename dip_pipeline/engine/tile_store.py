@@ -1,0 +1,109 @@
+"""The finished tiles of a run: one sealed file a tile, published once, data and record together."""
+
+import json
+import logging
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dip_pipeline.engine.durable import output_error, publish_sealed, read_published
+from dip_pipeline.errors import RunError
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+
+_SUFFIX = ".tile"
+_LENGTH = struct.Struct("<I")  # bytes of the JSON head
+_DAMAGED = "damaged"  # damaged files are moved here
+
+
+@dataclass(frozen=True, slots=True)
+class TileStore:
+    """Tiles in a folder; any process may publish into it.
+
+    A file: the length of the head, the head (JSON: index, planes, record), then the planes,
+    little-endian, one after the other; sealed with a digest of all of it.
+    """
+
+    folder: Path
+
+    def publish(
+        self, index: int, planes: Mapping[str, NDArray[Any]], record: Mapping[str, Any]
+    ) -> bool:
+        """Store a tile for good; False where it is there already, and then nothing changes.
+
+        record : what JSON can hold, NaN and numpy numbers included
+        Raises OutputError where the disk is full or the folder cannot be written.
+        """
+        plain = {name: _little_endian(plane) for name, plane in planes.items()}
+        head = {
+            "index": index,
+            "planes": [[name, p.dtype.str, list(p.shape)] for name, p in plain.items()],
+            "record": dict(record),
+        }
+        text = json.dumps(head, default=_plain_number).encode()
+        parts = [_LENGTH.pack(len(text)), text, *(plane.tobytes() for plane in plain.values())]
+        return publish_sealed(self._path(index), parts)
+
+    def load(self, index: int) -> tuple[dict[str, NDArray[Any]], Record]:
+        """Planes (read-only) and record of a tile; RunError where it is missing or damaged."""
+        try:
+            content = read_published(self._path(index))
+        except RunError as error:
+            raise RunError(f"tile {index}: {error}") from error
+        start = _LENGTH.size + _LENGTH.unpack_from(content)[0]
+        head = json.loads(content[_LENGTH.size : start])
+        if head["index"] != index:
+            raise RunError(f"tile {index}: {self._path(index)} holds tile {head['index']}")
+        planes: dict[str, NDArray[Any]] = {}
+        for name, code, shape in head["planes"]:
+            dtype, size = np.dtype(code), int(np.prod(shape))
+            planes[name] = np.frombuffer(content, dtype, size, start).reshape(shape)
+            start += size * dtype.itemsize
+        return planes, head["record"]
+
+    def finished(self) -> dict[int, Record]:
+        """Give the records of all tiles that are there and whole, by index, ascending.
+
+        Every file is read and its digest compared; a damaged one is moved aside, so that its
+        tile is done anew.
+        """
+        records: dict[int, Record] = {}
+        for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
+            if not path.stem.isdecimal():
+                continue
+            try:
+                _, records[int(path.stem)] = self.load(int(path.stem))
+            except RunError as error:
+                logger.warning("%s; moved to %s", error, self._move_aside(path))
+        return dict(sorted(records.items()))
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"{index:06d}{_SUFFIX}"
+
+    def _move_aside(self, path: Path) -> Path:
+        target = self.folder / _DAMAGED / path.name
+        try:
+            target.parent.mkdir(exist_ok=True)
+            path.replace(target)
+        except OSError as error:
+            raise output_error(error, target) from error
+        return target
+
+
+def _little_endian(plane: NDArray[Any]) -> NDArray[Any]:
+    if plane.dtype.kind not in "fiub":
+        raise ValueError(f"planes hold numbers, not {plane.dtype}")
+    return plane.astype(plane.dtype.newbyteorder("<"), copy=False)
+
+
+def _plain_number(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a record holds what JSON can hold, not {type(value).__name__}")

@@ -1,0 +1,40 @@
+"""What can go wrong, by class; every message says what was given, what was needed, what to do."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the `dip` command tells its caller."""
+
+    OK = 0
+    FRAMES_FAILED = 1
+    USAGE = 2
+    INTERRUPTED = 130
+
+
+class DipError(Exception):
+    """Base of every error a user may meet; shown as one line, never as a traceback."""
+
+
+class ConfigError(DipError):
+    """An option or a configuration file that cannot be used."""
+
+
+class FrameError(DipError):
+    """An input that cannot be read, or is not an image to restore."""
+
+
+class SensorError(DipError):
+    """The sensor's noise is needed and not known, or cannot be true."""
+
+
+class OutputError(DipError):
+    """An output that cannot or must not be written."""
+
+
+class RunError(DipError):
+    """A run directory that cannot be used, or a worker that failed for good."""
+
+
+class RestorationError(DipError):
+    """A fit that cannot be started with what it was given."""

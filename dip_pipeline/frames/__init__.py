@@ -1,0 +1,21 @@
+"""Files and frames: FITS and Zarr in and out, headers, provenance."""
+
+from dip_pipeline.frames.frame import Card, Frame, Pixels, PlaneInfo, RestoredPlanes
+from dip_pipeline.frames.opening import file_digest, open_frame, read_provenance
+from dip_pipeline.frames.provenance import Provenance
+from dip_pipeline.frames.saving import save_frame
+from dip_pipeline.frames.selectors import split_selector
+
+__all__ = [
+    "Card",
+    "Frame",
+    "Pixels",
+    "PlaneInfo",
+    "Provenance",
+    "RestoredPlanes",
+    "file_digest",
+    "open_frame",
+    "read_provenance",
+    "save_frame",
+    "split_selector",
+]

@@ -1,0 +1,222 @@
+"""Frame: one image file as the pipeline sees it, whatever its format; read region by region."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Card = tuple[str, object, str]
+"""Keyword, value (str, int, float, bool or None), comment."""
+
+Role = Literal["science", "error", "variance", "flags", "other"]
+Floats = NDArray[np.float32]
+
+# Cards that a reduction leaves when it has taken the bias away: an overscan section named
+# beside them is history, not data.
+_BIAS_REMOVED = ("OVERSCAN", "OVERSCN", "BIASCOR", "ZEROCOR", "CCDPROC")
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """One region of a frame, native byte order, axes (rows, cols).
+
+    science : float32, NaN where the file holds no finite float32 number
+    error : float32 standard deviation in the unit of science, inf where nothing is known;
+        None where the file has no error plane
+    masked : True where the flags are not zero, science is NaN, or error is inf
+    """
+
+    science: Floats
+    error: Floats | None
+    masked: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneInfo:
+    """One plane of the file, for people: `where` says how to find it."""
+
+    name: str
+    role: Role
+    shape: tuple[int, ...]
+    dtype: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class RawHdu:
+    """One HDU of the input that is not its science, as bytes.
+
+    order : place in the file; role : what it means to the science HDU
+    header : header bytes with END and padding; data_bytes : size of the data with padding
+    blocks : starts reading the data, block by block
+    """
+
+    order: int
+    name: str
+    role: Role
+    header: bytes
+    data_bytes: int
+    blocks: Callable[[], Iterator[bytes]]
+
+
+class PixelSource(Protocol):
+    """Where the pixels of a frame come from: plain values, opened anew (or cached) on read."""
+
+    def read(self, rows: slice, cols: slice) -> Pixels:
+        """Read one region; start and stop are given and lie inside the frame."""
+
+    def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:
+        """Read the flags of one region as integers; None where the file has none."""
+
+    def science_header(self) -> tuple[int, tuple[int, ...], list[bytes]] | None:
+        """Place, FITS shape and 80-byte cards of the science HDU; None: no FITS behind it."""
+
+    def other_hdus(self) -> list[RawHdu]:
+        """Return every other HDU of the FITS file behind the frame; [] where there is none."""
+
+    def product_keywords(self) -> frozenset[str]:
+        """Keywords of cards that an earlier restoration wrote into the science header."""
+
+
+class PlaneArray(Protocol):
+    """A plane that is read band by band: a numpy or a Zarr array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns."""
+
+    def __getitem__(self, region: tuple[slice, slice], /) -> object:
+        """One band."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredPlanes:
+    """What a restoration delivers: science and its error (float32), flags (uint8)."""
+
+    science: PlaneArray
+    error: PlaneArray
+    flags: PlaneArray
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image: where it lies, what its header says, and its pixels on demand.
+
+    cards : header of the science HDU in order, COMMENT and HISTORY included
+    header : values by keyword; the science HDU outranks the primary
+    """
+
+    path: Path
+    format: Literal["fits", "zarr"]
+    shape: tuple[int, int]
+    unit: str
+    cards: tuple[Card, ...]
+    planes: tuple[PlaneInfo, ...]
+    source: PixelSource
+    header: Mapping[str, object] = field(compare=False)
+    has_error_plane: bool = False
+    has_mask: bool = False
+
+    def read(self, rows: slice, cols: slice) -> Pixels:
+        """Read one region, and only that region, from the file.
+
+        rows, cols : as numpy takes them, step 1. Raises FrameError where the file cannot be
+        read or is no longer the one that was opened.
+        """
+        bounds = [
+            slice(start, max(start, stop))
+            for start, stop, _ in (
+                rows.indices(self.shape[0]),
+                cols.indices(self.shape[1]),
+            )
+        ]
+        if any(bound.start == bound.stop for bound in bounds):
+            empty = np.empty([bound.stop - bound.start for bound in bounds], dtype=np.float32)
+            return Pixels(empty, empty if self.has_error_plane else None, empty.astype(bool))
+        return self.source.read(bounds[0], bounds[1])
+
+    def overscan_level(self) -> float | None:
+        """Median of the overscan section (BIASSEC) in the unit of the frame; None without one.
+
+        A section outside the frame or inside its DATASEC or TRIMSEC, and one whose level was
+        already subtracted, is none.
+        """
+        if any(keyword in self.header for keyword in _BIAS_REMOVED):
+            return None
+        overscan = _section(self.header.get("BIASSEC"), self.shape)
+        if overscan is None:
+            return None
+        for keyword in ("TRIMSEC", "DATASEC"):
+            light = _section(self.header.get(keyword), self.shape)
+            if light is not None and all(map(_overlap, overscan, light)):
+                return None
+        science = self.read(*overscan).science
+        finite = science[np.isfinite(science)]
+        return float(np.median(finite)) if finite.size else None
+
+
+def make_pixels(
+    science: NDArray[np.generic],
+    error: NDArray[np.generic] | None,
+    flags: NDArray[np.generic] | None,
+) -> Pixels:
+    """Bring planes to what the pipeline works with: native float32, one mask.
+
+    error : standard deviation. A number too large for float32 counts as not finite.
+    """
+    pixels = _native_float32(science)
+    pixels[~np.isfinite(pixels)] = np.nan
+    masked = np.isnan(pixels)
+    sigma = None
+    if error is not None:
+        sigma = _native_float32(error)
+        with np.errstate(invalid="ignore"):
+            unknown = ~(np.isfinite(sigma) & (sigma > 0))
+        sigma[unknown] = np.inf
+        masked |= unknown
+    if flags is not None:
+        masked |= flags != 0
+    return Pixels(pixels, sigma, masked)
+
+
+def header_mapping(*headers: tuple[Card, ...]) -> dict[str, object]:
+    """Values by keyword: the first header outranks the next, the first card its repetitions."""
+    values: dict[str, object] = {}
+    for cards in headers:
+        for keyword, value, _ in cards:
+            if keyword not in ("", "COMMENT", "HISTORY", "CONTINUE", "END"):
+                values.setdefault(keyword, value)
+    return values
+
+
+def bands(shape: tuple[int, int], rows_a_band: int) -> Iterator[slice]:
+    """Cut a plane into bands of rows."""
+    for start in range(0, shape[0], rows_a_band):
+        yield slice(start, min(start + rows_a_band, shape[0]))
+
+
+def _native_float32(plane: NDArray[np.generic]) -> Floats:
+    """Copy to float32; a number beyond its range becomes inf without a warning."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.array(plane, dtype=np.float32, order="C")
+
+
+def _section(value: object, shape: tuple[int, int]) -> tuple[slice, slice] | None:
+    """Read "[x1:x2,y1:y2]" (counted from 1, ends included) as (rows, cols) inside the frame."""
+    if not isinstance(value, str):
+        return None
+    found = re.fullmatch(r"\[(\d+):(\d+),(\d+):(\d+)\]", re.sub(r"\s", "", value))
+    if found is None:
+        return None
+    x1, x2, y1, y2 = (int(digits) for digits in found.groups())
+    if not (1 <= x1 <= x2 <= shape[1] and 1 <= y1 <= y2 <= shape[0]):
+        return None
+    return slice(y1 - 1, y2), slice(x1 - 1, x2)
+
+
+def _overlap(first: slice, second: slice) -> bool:
+    return bool(first.start < second.stop and second.start < first.stop)

@@ -1,0 +1,64 @@
+"""Open whatever the user names: a FITS file (or one HDU of it), or a Zarr group."""
+
+import hashlib
+from pathlib import Path
+
+from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.fits_layout import COPY_BYTES
+from dip_pipeline.frames.fits_reader import open_fits
+from dip_pipeline.frames.frame import Frame
+from dip_pipeline.frames.provenance import Provenance, read_fits_provenance
+from dip_pipeline.frames.selectors import split_selector
+from dip_pipeline.frames.zarr_reader import open_zarr, read_zarr_provenance
+
+
+def open_frame(source: str | Path) -> Frame:
+    """Open "a.fits", "a.fits[SCI,1]", "a.fits[1]" or "a.zarr" without reading pixels.
+
+    Raises FrameError for what cannot be read, or is not a two-dimensional image.
+    """
+    path, selector = split_selector(source)
+    try:
+        is_folder = path.is_dir()
+        if not is_folder and not path.exists():
+            raise FrameError(f"{path}: no such file; give a FITS file or a Zarr group")
+        if not is_folder and not path.is_file():
+            raise FrameError(f"{path}: not a regular file; give a FITS file or a Zarr group")
+    except OSError as error:
+        raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
+    if not is_folder:
+        return open_fits(path, selector)
+    if selector is not None:
+        raise FrameError(f"{path}: [{selector}] selects an HDU of a FITS file; this is a folder")
+    return open_zarr(path)
+
+
+def read_provenance(path: Path) -> Provenance | None:
+    """Read how a finished product was made; None where it is not one of ours."""
+    if path.is_dir():
+        return read_zarr_provenance(path)
+    return read_fits_provenance(path) if path.is_file() else None
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file; of a folder, that of its sorted relative names and contents."""
+    digest = hashlib.sha256()
+    try:
+        if not path.is_dir():
+            _feed(digest, path)
+            return digest.hexdigest()
+        files = sorted(
+            (file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file()
+        )
+        for name, file in files:
+            digest.update(f"{name}\0{file.stat().st_size}\0".encode())
+            _feed(digest, file)
+    except OSError as error:
+        raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def _feed(digest: "hashlib._Hash", path: Path) -> None:
+    with path.open("rb") as stream:
+        while block := stream.read(COPY_BYTES):
+            digest.update(block)

@@ -1,0 +1,197 @@
+"""Provenance: what was done to a frame, as cards, as one JSON document, as one table row a tile.
+
+In FITS: DIP* cards and one HISTORY line in the science header, the document in the one cell of
+DIP_PROV, the tiles in DIP_TILE. In Zarr: attributes of the same names.
+"""
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.fits_cards import format_card, join_cards, parse_cards, split_cards
+from dip_pipeline.frames.fits_file import READ_ERRORS, fits_file, log_warnings
+from dip_pipeline.frames.frame import Card
+
+PROVENANCE_NAME = "DIP_PROV"
+TILES_NAME = "DIP_TILE"
+KEYWORDS_NAME = "DIPCARDS"  # which cards are ours, so that a later run replaces those alone
+HISTORY_NAME = "DIPHIST"
+
+_NUMBER = "number"  # JSON has no NaN and no infinity: {"number": "nan"}
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What was done to a frame.
+
+    cards : DIP* cards for the science header; history : the one HISTORY line
+    document : whatever JSON can hold; tiles : one row a tile, the columns those of the first
+    """
+
+    cards: tuple[Card, ...]
+    history: str
+    document: dict[str, object]
+    tiles: list[dict[str, object]]
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Keywords of the cards."""
+        return tuple(keyword for keyword, _, _ in self.cards)
+
+
+def to_json(value: object) -> object:
+    """Replace what JSON cannot hold: numpy numbers, NaN, infinities, tuples, paths."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_NUMBER: str(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return str(value)
+
+
+def from_json(value: object) -> object:
+    """Undo `to_json`; tuples come back as lists."""
+    if isinstance(value, dict):
+        if set(value) == {_NUMBER}:
+            return float(str(value[_NUMBER]))
+        return {key: from_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [from_json(item) for item in value]
+    return value
+
+
+def plain_cards(provenance: Provenance) -> tuple[Card, ...]:
+    """Return the cards and the HISTORY line; a number that is not finite becomes undefined."""
+    cards: list[Card] = []
+    for keyword, value, comment in provenance.cards:
+        plain = value.item() if isinstance(value, np.generic) else value
+        finite = not isinstance(plain, float) or math.isfinite(plain)
+        cards.append((keyword, plain if finite else None, comment))
+    return (*cards, ("HISTORY", provenance.history, ""))
+
+
+def provenance_cards(provenance: Provenance) -> list[bytes]:
+    """Raw cards for the science header, the HISTORY line last."""
+    raw: list[bytes] = []
+    for card in plain_cards(provenance):
+        raw += format_card(*card)
+    return raw
+
+
+def document_hdu(provenance: Provenance) -> tuple[list[bytes], bytes]:
+    """Header cards and data of DIP_PROV."""
+    text = json.dumps(to_json(provenance.document), ensure_ascii=True, allow_nan=False)
+    column = fits.Column(name="DOCUMENT", format=f"{len(text)}A", array=np.array([text]))
+    cards, data = _table_bytes([column], PROVENANCE_NAME)
+    cards += format_card("COMMENT", "DOCUMENT is JSON: how this file was made.")
+    cards += format_card(KEYWORDS_NAME, " ".join(provenance.keywords), "cards written by dip")
+    cards += format_card(HISTORY_NAME, provenance.history, "")
+    return cards, data
+
+
+def tiles_hdu(provenance: Provenance) -> tuple[list[bytes], bytes]:
+    """Header cards and data of DIP_TILE."""
+    names = list(provenance.tiles[0]) if provenance.tiles else []
+    columns = [_column(name, [row.get(name) for row in provenance.tiles]) for name in names]
+    cards, data = _table_bytes(columns, TILES_NAME)
+    return cards + format_card("COMMENT", "One row a tile of the restoration."), data
+
+
+def read_fits_provenance(path: Path) -> Provenance | None:
+    """Read the provenance of a FITS product; None where the file is not one."""
+    try:
+        with fits_file(path) as opened, log_warnings(path):
+            spans = {hdu.name: hdu for hdu in opened.layout.hdus}
+            if PROVENANCE_NAME not in spans or TILES_NAME not in spans:
+                return None
+            span = spans[PROVENANCE_NAME]
+            document = from_json(json.loads(opened.hdus[span.index].data["DOCUMENT"][0]))
+            tiles = _rows(opened.hdus[spans[TILES_NAME].index].data)
+            own = {keyword: value for keyword, value, _ in parse_cards(span.cards)}
+            keywords = str(own.get(KEYWORDS_NAME) or "").split()
+            cards = _find_cards([parse_cards(hdu.cards) for hdu in opened.layout.hdus], keywords)
+    except (FrameError, *READ_ERRORS):
+        return None
+    if not isinstance(document, dict):
+        return None
+    return Provenance(cards, str(own.get(HISTORY_NAME) or ""), document, tiles)
+
+
+def own_keywords(headers: Sequence[tuple[Card, ...]]) -> frozenset[str]:
+    """Keywords that an earlier restoration wrote, by the headers of its product's HDUs."""
+    for cards in headers:
+        for keyword, value, _ in cards:
+            if keyword == KEYWORDS_NAME:
+                return frozenset(str(value).split())
+    return frozenset()
+
+
+def _find_cards(headers: Sequence[tuple[Card, ...]], keywords: list[str]) -> tuple[Card, ...]:
+    """Our cards from the header that holds them all."""
+    for cards in headers:
+        by_keyword = {card[0]: card for card in cards}
+        if keywords and all(keyword in by_keyword for keyword in keywords):
+            return tuple(by_keyword[keyword] for keyword in keywords)
+    return ()
+
+
+def _table_bytes(columns: list[fits.Column], name: str) -> tuple[list[bytes], bytes]:
+    stream = io.BytesIO()
+    fits.BinTableHDU.from_columns(columns, name=name).writeto(stream)
+    content = stream.getvalue()
+    # writeto puts an empty primary before the table.
+    primary_bytes = len(join_cards(split_cards(content)))
+    cards = split_cards(content[primary_bytes:])
+    return cards, content[primary_bytes + len(join_cards(cards)) :]
+
+
+def _column(name: str, values: list[object]) -> fits.Column:
+    """Choose the narrowest column that holds every value; None needs floats or text."""
+    plain = [value.item() if isinstance(value, np.generic) else value for value in values]
+    if all(isinstance(value, bool) for value in plain):
+        return fits.Column(name=name, format="L", array=np.array(plain, dtype=bool))
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in plain):
+        return fits.Column(name=name, format="K", array=np.array(plain, dtype=np.int64))
+    if all(value is None or _is_number(value) for value in plain):
+        numbers = [math.nan if value is None else value for value in plain]
+        return fits.Column(name=name, format="D", array=np.array(numbers, dtype=np.float64))
+    texts = ["" if value is None else _text(value) for value in plain]
+    width = max(1, *(len(text) for text in texts))
+    return fits.Column(name=name, format=f"{width}A", array=np.array(texts))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _text(value: object) -> str:
+    """Text of a cell: ASCII, other letters as escapes."""
+    text = value if isinstance(value, str) else json.dumps(to_json(value))
+    return text.encode("ascii", "backslashreplace").decode()
+
+
+def _rows(table: NDArray[np.void] | None) -> list[dict[str, object]]:
+    if table is None or not table.dtype.names:
+        return []
+    columns = {name: table[name].tolist() for name in table.dtype.names}
+    return [
+        {name: _cell(values[row]) for name, values in columns.items()} for row in range(len(table))
+    ]
+
+
+def _cell(value: object) -> object:
+    """Undefined numbers come back as None."""
+    return None if isinstance(value, float) and math.isnan(value) else value

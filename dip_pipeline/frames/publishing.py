@@ -1,0 +1,144 @@
+"""Outputs appear whole or not at all: written beside under another name, then renamed."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dip_pipeline.errors import OutputError
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where an output goes.
+
+    target : as the user named it; path : links resolved; part : where it grows
+    """
+
+    target: Path
+    path: Path
+    part: Path
+    overwrite: bool
+
+
+def prepare(target: Path, source: Path, *, overwrite: bool) -> Destination:
+    """Check that the output may be written at all; raises OutputError.
+
+    Never onto, into, or around the input; onto an existing output only when asked.
+    """
+    try:
+        path, origin = target.resolve(), source.resolve()
+        exists = path.exists()
+        same = path == origin or (exists and path.samefile(origin))
+        folder_is_there = path.parent.is_dir()
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written: {error.strerror}") from error
+    if same or origin in path.parents or path in origin.parents:
+        raise OutputError(f"{target}: is the input {source}, or holds it; name another output")
+    if exists and not overwrite:
+        raise OutputError(f"{target}: exists already; name another output or give --overwrite")
+    if not folder_is_there:
+        raise OutputError(f"{target}: no folder {path.parent}; create it first")
+    part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
+    return Destination(target, path, part, overwrite)
+
+
+@contextmanager
+def publishing(destination: Destination, needed_bytes: int) -> Iterator[Path]:
+    """Lend the name to write to; publish what was written, or leave nothing behind.
+
+    needed_bytes : told to the user where there is no room.
+    Raises OutputError for whatever the file system refuses.
+    """
+    part = destination.part
+    try:
+        _remove(part)  # of a run that was killed under the same process id
+        yield part
+        _sync(part)
+        _move_in(destination)
+        _sync_folder(destination.path.parent)
+    except OSError as error:
+        reason = error.strerror or str(error).split("\n")[0]
+        raise OutputError(
+            f"{destination.target}: cannot be written: {reason}; "
+            f"needed: {needed_bytes} bytes in {destination.path.parent}"
+        ) from error
+    finally:
+        with suppress(OSError):
+            _remove(part)
+
+
+def _move_in(destination: Destination) -> None:
+    part, path = destination.part, destination.path
+    if part.is_dir():
+        _move_folder(destination)
+    elif destination.overwrite:
+        part.replace(path)
+    else:
+        _link(destination)
+
+
+def _link(destination: Destination) -> None:
+    """Rename without ever replacing a file that came into being meanwhile."""
+    try:
+        os.link(destination.part, destination.path)
+    except FileExistsError as error:
+        raise OutputError(
+            f"{destination.target}: appeared while this run was writing; left alone"
+        ) from error
+    except OSError:
+        # No hard links here (FAT, some network folders): the window for a race is small.
+        if destination.path.exists():
+            raise
+        destination.part.replace(destination.path)
+
+
+def _move_folder(destination: Destination) -> None:
+    """Put a folder in place; an old one moves aside first and goes when the new one is there."""
+    part, path = destination.part, destination.path
+    old = part.with_suffix(".old")
+    if destination.overwrite and path.exists():
+        path.rename(old)
+        try:
+            part.rename(path)
+        except OSError:
+            old.rename(path)
+            raise
+        _remove(old)
+    elif path.exists():
+        raise OutputError(f"{destination.target}: appeared while this run was writing; left alone")
+    else:
+        part.rename(path)
+
+
+def _sync(part: Path) -> None:
+    """Force every byte to the disk before the new name appears."""
+    files = [part]
+    if part.is_dir():
+        files = [Path(folder) / name for folder, _, names in os.walk(part) for name in names]
+        for folder, _, _ in os.walk(part):
+            _sync_folder(Path(folder))
+    for file in files:
+        handle = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # not every file system lets a folder be synced
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

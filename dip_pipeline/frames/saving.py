@@ -1,0 +1,59 @@
+"""Save a restored frame as FITS or Zarr, whole or not at all."""
+
+from pathlib import Path
+
+from dip_pipeline.errors import OutputError
+from dip_pipeline.frames.fits_writer import plan_fits, write_fits
+from dip_pipeline.frames.frame import Frame, RestoredPlanes
+from dip_pipeline.frames.provenance import Provenance
+from dip_pipeline.frames.publishing import Destination, prepare, publishing
+from dip_pipeline.frames.zarr_writer import needed_bytes, write_zarr
+
+FITS_SUFFIXES = (".fits", ".fit", ".fts")
+ZARR_SUFFIXES = (".zarr",)
+
+
+def save_frame(
+    target: Path,
+    frame: Frame,
+    planes: RestoredPlanes,
+    *,
+    provenance: Provenance,
+    overwrite: bool = False,
+) -> None:
+    """Write everything of the input, the restored science in place of its own, and ours.
+
+    planes : (rows, cols) of the frame, read band by band. The format follows the suffix of
+    the target. Raises OutputError where it cannot or must not be written; an existing file
+    stays as it was.
+    """
+    suffix = target.suffix.lower()
+    if suffix not in FITS_SUFFIXES + ZARR_SUFFIXES:
+        raise OutputError(
+            f"{target}: the suffix names no format; use one of "
+            f"{', '.join(FITS_SUFFIXES + ZARR_SUFFIXES)}"
+        )
+    for name in ("science", "error", "flags"):
+        if tuple(getattr(planes, name).shape) != frame.shape:
+            shape = tuple(getattr(planes, name).shape)
+            raise OutputError(f"{target}: {name} has shape {shape}, the frame {frame.shape}")
+    destination = prepare(target, frame.path, overwrite=overwrite)
+    _check_kind(destination, wants_folder=suffix in ZARR_SUFFIXES)
+    if suffix in ZARR_SUFFIXES:
+        with publishing(destination, needed_bytes(frame)) as part:
+            write_zarr(part, frame, planes, provenance)
+    else:
+        plans = plan_fits(frame, planes, provenance)
+        with publishing(destination, sum(plan.total_bytes for plan in plans)) as part:
+            write_fits(part, plans)
+
+
+def _check_kind(destination: Destination, *, wants_folder: bool) -> None:
+    """Refuse to replace a file by a folder, or a folder that is no Zarr group by anything."""
+    path = destination.path
+    if not path.exists():
+        return
+    if wants_folder and not (path / "zarr.json").is_file():
+        raise OutputError(f"{destination.target}: exists and is no Zarr group; left alone")
+    if not wants_folder and not path.is_file():
+        raise OutputError(f"{destination.target}: exists and is no file; left alone")

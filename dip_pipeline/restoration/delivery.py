@@ -1,0 +1,121 @@
+"""Apply fitted networks to a region: the delivered image and what it says of its own error."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as nnf
+from torch import Generator, Tensor, nn
+
+from dip_pipeline.restoration.crops import turn
+from dip_pipeline.restoration.features import estimate, view
+from dip_pipeline.restoration.fit_code import (
+    SPLIT_STRENGTH,
+    amplitude,
+    code_for,
+    judged_split,
+    picture,
+)
+from dip_pipeline.restoration.flux import close_flux
+from dip_pipeline.restoration.problem import FitOptions
+from dip_pipeline.restoration.regions import Region
+from dip_pipeline.restoration.smoothing import smooth
+from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
+
+_MARGIN_PX = 16  # mirrored around a region, so that frame borders are not the network's own
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What the networks make of a region; planes (1, 1, rows, cols), sky-sigma units.
+
+    delivered : the restored image, averaged and closed in flux
+    sigma : the observation's noise at the delivered level
+    squared_error : unbiased, noisy estimate of ((delivered - truth) / sigma)^2
+    predictor : what the error plane is looked up by
+    """
+
+    delivered: Tensor
+    sigma: Tensor
+    squared_error: Tensor
+    predictor: Tensor
+
+
+def deliver_image(
+    networks: Sequence[nn.Module],
+    shares: Sequence[Tensor],
+    region: Region,
+    options: FitOptions,
+    *,
+    seed: int,
+) -> Delivery:
+    """Blend the cross-fitted networks by their shares, averaged over quarter turns."""
+    shares = [share.to(region.observed.device) for share in shares]
+
+    def restored(observed: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the closed image, and the scatter between the quarter turns."""
+        total, scatter = torch.zeros_like(observed), torch.zeros_like(observed)
+        for network, share in zip(networks, shares, strict=True):
+            if bool((share > 0).any()):
+                mean, spread = _averaged(network, observed, region, options.turns)
+                total, scatter = total + share * mean, scatter + share * spread
+        closed = _closed(total, observed, region, options)
+        return closed, scatter
+
+    with torch.no_grad():
+        delivered, scatter = restored(region.observed)
+        sigma = region.sigma_at(delivered)
+        generator = Generator().manual_seed(seed)
+        probe = torch.randn(region.observed.shape, generator=generator).to(delivered.device)
+        moved, _ = restored(region.observed + PROBE_SIGMA * sigma * probe * region.known)
+        squares = stein_map(delivered, region.observed, sigma, probe, moved)
+        predictor = spread_predictor(delivered, sigma, moved, scatter)
+    return Delivery(delivered, sigma, squares, predictor)
+
+
+def deliver_code(
+    network: nn.Module, region: Region, options: FitOptions, *, seed: int, judged: bool
+) -> Delivery:
+    """Draw the network's image of the code, judged by the copy that the fit did not see.
+
+    Closure takes its residual from the fitted copy too, so that the judge stays unseen.
+    """
+    with torch.no_grad():
+        code = code_for(region.shape, region.origin, seed).to(region.observed.device)
+        out = picture(network, code, amplitude(region.observed))
+        seen, judge = judged_split(region, seed) if judged else (region.observed, region.observed)
+        delivered = _closed(out, seen, region, options)
+        sigma = region.sigma_at(delivered)
+        offset = 1 + 1 / SPLIT_STRENGTH**2 if judged else 0.0
+        squares = ((delivered - judge) / sigma) ** 2 - offset
+        structure = (delivered - smooth(delivered, 4.0)).abs() / sigma
+    return Delivery(delivered, sigma, squares, smooth(structure, 1.0))
+
+
+def _closed(estimated: Tensor, observed: Tensor, region: Region, options: FitOptions) -> Tensor:
+    sigma = region.sigma_at(estimated)
+    return close_flux(estimated, observed, sigma, region.trusted, options.flux_scale_px)
+
+
+def _averaged(
+    network: nn.Module, observed: Tensor, region: Region, turns: int
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of one network's estimates over quarter turns."""
+    estimates = []
+    for quarter in range(turns):
+        planes = [turn(plane, quarter) for plane in (observed, region.sigma, region.known)]
+        estimates.append(turn(_bordered(network, *planes), -quarter))
+    stack = torch.stack(estimates)
+    return stack.mean(dim=0), stack.std(dim=0, correction=0)
+
+
+def _bordered(network: nn.Module, observed: Tensor, sigma: Tensor, known: Tensor) -> Tensor:
+    """Apply the network with mirrored borders, sides rounded up to the network's multiple."""
+    rows, cols = observed.shape[-2:]
+    step = int(getattr(network, "multiple", 16))
+    margin = (_MARGIN_PX, _MARGIN_PX - cols % -step, _MARGIN_PX, _MARGIN_PX - rows % -step)
+    mode = "reflect" if min(rows, cols) > _MARGIN_PX + step else "replicate"
+    padded = [nnf.pad(plane, margin, mode=mode) for plane in (observed, sigma, known)]
+    seen = view(*padded)
+    out = estimate(network(seen.features), seen)
+    return out[..., _MARGIN_PX : _MARGIN_PX + rows, _MARGIN_PX : _MARGIN_PX + cols]

@@ -1,0 +1,62 @@
+"""What an image-input network sees, and how its answer becomes an image.
+
+All planes are (batch, 1, rows, cols) in sky-sigma units.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from dip_pipeline.restoration.smoothing import fill_unknown, smooth
+
+# Standard deviations, in pixels, of the smoothed copies the network mixes.
+_SCALES_PX = (1.0, 2.0, 4.0)
+FEATURE_CHANNELS = 2 + len(_SCALES_PX) + 2
+ANSWER_CHANNELS = 1 + len(_SCALES_PX) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One batch as a network sees it.
+
+    features : (batch, FEATURE_CHANNELS, rows, cols)
+    copies : (batch, 1 + scales, rows, cols), the image and its smoothed copies
+    sigma : (batch, 1, rows, cols)
+    """
+
+    features: Tensor
+    copies: Tensor
+    sigma: Tensor
+
+
+def view(observed: Tensor, sigma: Tensor, known: Tensor) -> View:
+    """Fill what is unknown, smooth, and lay out the features.
+
+    asinh of the level alone hides the noise under bright light, so the differences between
+    neighbouring scales, in units of the local noise, are features of their own.
+    """
+    filled = fill_unknown(observed, known)
+    copies = [filled, *(smooth(filled, scale_px) for scale_px in _SCALES_PX)]
+    details = [torch.asinh((fine - coarse) / sigma) for fine, coarse in pairwise(copies)]
+    features = [
+        torch.asinh(copies[-1] / 3),
+        torch.asinh((copies[0] - copies[-1]) / sigma),
+        *details,
+        torch.log(sigma),
+        1 - known,
+    ]
+    stacked = torch.cat(features, dim=1).contiguous(memory_format=torch.channels_last)
+    return View(stacked, torch.cat(copies, dim=1), sigma)
+
+
+def estimate(answer: Tensor, seen: View) -> Tensor:
+    """Turn a network's answer into an image.
+
+    The answer mixes the smoothed copies with weights that sum to one (so flux is kept from the
+    start, and bright cores may keep their own pixels) and adds a residual in units of sigma.
+    """
+    weights = torch.softmax(answer[:, :-1], dim=1)
+    mixed = (weights * seen.copies).sum(dim=1, keepdim=True)
+    return mixed + seen.sigma * answer[:, -1:]

@@ -1,0 +1,142 @@
+"""The networks: an hourglass without skip connections, and a lean U-Net.
+
+Both are fully convolutional and keep the input's size; sides must be multiples of `multiple`.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from dip_pipeline.restoration.problem import NetworkKind
+
+_SLOPE = 0.1  # of the leaky rectifier
+
+
+class UNet(nn.Module):
+    """Two levels down and up with skip connections, one 3 x 3 convolution a level.
+
+    Narrow where the image is large and wide where it is small: most of a stock network's cost
+    is its full-resolution level. No normalisation, so the output keeps its scale.
+    """
+
+    multiple = 4
+
+    def __init__(
+        self, channels_in: int, channels_out: int, widths: tuple[int, ...] = (16, 48, 96)
+    ) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleList()
+        self.downs = nn.ModuleList()
+        self.ups = nn.ModuleList()
+        self.decoders = nn.ModuleList()
+        previous = channels_in
+        for level, width in enumerate(widths):
+            self.encoders.append(_conv(previous, width))
+            if level + 1 < len(widths):
+                previous = widths[level + 1]
+                self.downs.append(nn.Conv2d(width, previous, 2, stride=2))
+        for level in reversed(range(len(widths) - 1)):
+            self.ups.append(nn.ConvTranspose2d(widths[level + 1], widths[level], 2, stride=2))
+            self.decoders.append(_conv(2 * widths[level], widths[level]))
+        self.last = nn.Conv2d(widths[0], channels_out, 3, padding=1)
+        _initialise(self, self.last)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (batch, channels_in, rows, cols) to (batch, channels_out, rows, cols)."""
+        skips = []
+        x = features
+        for level, encoder in enumerate(self.encoders):
+            x = encoder(x)
+            if level < len(self.downs):
+                skips.append(x)
+                x = self.downs[level](x)
+        for up, decoder in zip(self.ups, self.decoders, strict=True):
+            x = decoder(torch.cat([up(x), skips.pop()], dim=1))
+        out: Tensor = self.last(x)
+        return out
+
+
+class Hourglass(nn.Module):
+    """Encoder and decoder without skip connections; Ulyanov et al. 2018, section 3.
+
+    Strided convolutions down, bilinear upsampling after the channels are reduced, instance
+    normalisation (the batch is one image), leaky rectifiers.
+    """
+
+    multiple = 16
+
+    def __init__(
+        self, channels_in: int, channels_out: int, widths: tuple[int, ...] = (16, 32, 64, 64, 64)
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        previous = channels_in
+        for level, width in enumerate(widths):
+            layers.append(_normalised(previous, width, stride=1 if level == 0 else 2))
+            layers.append(_normalised(width, width, stride=1))
+            previous = width
+        for width in reversed(widths[:-1]):
+            layers.append(_normalised(previous, width, stride=1, kernel=1))
+            layers.append(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False))
+            layers.append(_normalised(width, width, stride=1))
+            previous = width
+        self.body = nn.Sequential(*layers)
+        self.last = nn.Conv2d(previous, channels_out, 1)
+        _initialise(self, self.last)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (batch, channels_in, rows, cols) to (batch, channels_out, rows, cols)."""
+        out: Tensor = self.last(self.body(features))
+        return out
+
+
+NETWORKS: dict[NetworkKind, Callable[[int, int], UNet | Hourglass]] = {
+    NetworkKind.UNET: UNet,
+    NetworkKind.HOURGLASS: Hourglass,
+}
+
+
+def build_network(
+    kind: NetworkKind, channels_in: int, channels_out: int, *, seed: int
+) -> UNet | Hourglass:
+    """Build a network whose first weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = NETWORKS[kind](channels_in, channels_out)
+    for weights in network.parameters():
+        if weights.dim() == 4:  # faster by half on a CPU
+            weights.data = weights.data.contiguous(memory_format=torch.channels_last)
+    return network
+
+
+def _conv(channels_in: int, channels_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.LeakyReLU(_SLOPE))
+
+
+def _normalised(channels_in: int, channels_out: int, *, stride: int, kernel: int = 3) -> nn.Module:
+    # No bias before a normalisation: its gradient is zero but for rounding, which Adam would
+    # turn into full steps.
+    return nn.Sequential(
+        nn.Conv2d(
+            channels_in,
+            channels_out,
+            kernel,
+            stride=stride,
+            padding=kernel // 2,
+            padding_mode="reflect" if kernel > 1 else "zeros",
+            bias=False,
+        ),
+        nn.InstanceNorm2d(channels_out, affine=True),
+        nn.LeakyReLU(_SLOPE),
+    )
+
+
+def _initialise(network: nn.Module, last: nn.Conv2d) -> None:
+    """He's initialisation; the last layer starts at zero, so a fit starts at its base image."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(module.weight, a=_SLOPE)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    nn.init.zeros_(last.weight)

@@ -1,0 +1,181 @@
+"""What goes into a restoration and what comes out: plain picklable values, no torch."""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dip_pipeline.errors import RestorationError
+from dip_pipeline.sensor import NoiseKind, NoiseModel
+
+Plane = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+# Fewer pixels than this on a side leave no room for a network and its judge.
+SMALLEST_SIDE_PX = 16
+
+
+class InputKind(StrEnum):
+    """What the network is fed with."""
+
+    IMAGE = "image"  # the recorrupted observation itself
+    CODE = "code"  # a fixed random code: Ulyanov's deep image prior
+
+
+class Scope(StrEnum):
+    """What one network is fitted to."""
+
+    FRAME = "frame"
+    TILE = "tile"
+
+
+class NetworkKind(StrEnum):
+    """The networks to choose from; AUTO takes the one that suits the input."""
+
+    AUTO = "auto"
+    UNET = "unet"
+    HOURGLASS = "hourglass"
+
+
+class StopReason(StrEnum):
+    """Why a fit ended, in words a user can act on."""
+
+    STEP_LIMIT = "all steps done"
+    JUDGED_RISK = "the judged risk stopped falling; the best weights were kept"
+    NO_DATA = "no valid pixel in the tile: nothing to fit; tile written unchanged"
+    DIVERGED = (
+        "the fit diverged: check the noise model or try another --seed; tile written unchanged"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """How networks are fitted and applied.
+
+    steps : optimiser steps of each network; None takes the default of the input kind
+    flux_scale_px : standard deviation of the closure's Gaussian; 0 leaves closure out
+    turns : quarter turns averaged when a network is applied
+    """
+
+    input: InputKind = InputKind.IMAGE
+    scope: Scope = Scope.FRAME
+    network: NetworkKind = NetworkKind.AUTO
+    steps: int | None = None
+    flux_scale_px: float = 2.0
+    turns: int = 4
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise RestorationError(f"steps={self.steps}: need at least one optimiser step")
+        if not 0 <= self.flux_scale_px <= 64:
+            raise RestorationError(f"flux_scale_px={self.flux_scale_px}: need 0 (off) to 64 px")
+
+    @property
+    def network_kind(self) -> NetworkKind:
+        """The network in force: what was asked, or what suits the input."""
+        if self.network is not NetworkKind.AUTO:
+            return self.network
+        return NetworkKind.UNET if self.input is InputKind.IMAGE else NetworkKind.HOURGLASS
+
+    @property
+    def step_limit(self) -> int:
+        """Steps of each network, the default filled in."""
+        if self.steps is not None:
+            return self.steps
+        return 500 if self.input is InputKind.IMAGE else 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One region of a frame to restore.
+
+    pixels : (rows, cols), the frame's unit; NaN where not finite in the file
+    error : (rows, cols) sigma, same unit, or None; ignored where masked
+    masked : (rows, cols), pixels that hold no information
+    saturated : (rows, cols), pixels to leave alone
+    origin : (row, col) of the region's first pixel in the frame
+    inner : rows and columns of the region that are wanted back; the rest is context
+    """
+
+    pixels: Plane
+    masked: Mask
+    saturated: Mask
+    noise: NoiseModel
+    options: FitOptions
+    seed: int
+    origin: tuple[int, int] = (0, 0)
+    inner: tuple[slice, slice] = (slice(None), slice(None))
+    error: Plane | None = None
+    device: str = "cpu"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        shapes = {self.pixels.shape, self.masked.shape, self.saturated.shape}
+        shapes |= {self.error.shape} if self.error is not None else set()
+        if len(shapes) != 1:
+            raise RestorationError(f"planes of unequal shapes {sorted(shapes)}: need one shape")
+        if self.options.input is InputKind.IMAGE and self.noise.kind is NoiseKind.NONE:
+            raise RestorationError(
+                "--input image needs a noise law to draw noise from; got --noise none: "
+                "give a noise law, or use --input code"
+            )
+
+    @property
+    def valid(self) -> Mask:
+        """Pixels that carry information."""
+        return ~self.masked & np.isfinite(self.pixels) & ~self.saturated
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the restoration of a tile went: one row of the tile table.
+
+    risk : estimated mean of ((delivered - truth) / sigma)^2 over unmasked, unsaturated pixels
+    risk_error : its standard error
+    chi_square : mean of ((observed - delivered) / sigma)^2 over the same pixels
+    judged_pixels : how many pixels these are
+    flux_change : sum of (delivered - observed) over them, in the frame's unit
+    """
+
+    steps: int
+    stop_reason: StopReason
+    risk: float = float("nan")
+    risk_error: float = float("nan")
+    chi_square: float = float("nan")
+    judged_pixels: int = 0
+    flux_change: float = 0.0
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A restored region, cut to the inner part of its problem.
+
+    science, error : (rows, cols), the frame's unit; flags : (rows, cols), uint8 of PixelFlag
+    """
+
+    science: Plane
+    error: Plane
+    flags: NDArray[np.uint8]
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class FitReport:
+    """How the fit of a prior went: steps and judged risk of each of its networks."""
+
+    steps: int
+    stop_reason: StopReason
+    risks: tuple[float, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+def cut_inner(problem: Problem, plane: Plane) -> Plane:
+    """Cut a plane of the problem's shape to the part that is wanted back."""
+    return np.ascontiguousarray(plane[problem.inner])
+
+
+def with_seed(problem: Problem, seed: int) -> Problem:
+    """Return the same problem under another seed."""
+    return replace(problem, seed=seed)

@@ -1,0 +1,164 @@
+"""Regions of a frame as tensors in sky-sigma units, and the two halves of cross-fitting."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dip_pipeline.errors import RestorationError
+from dip_pipeline.restoration.noise import NoiseLaw, law_for
+from dip_pipeline.restoration.problem import Problem
+from dip_pipeline.restoration.smoothing import fill_unknown, ring_mean
+from dip_pipeline.sensor import NoiseKind, estimate_sigma
+
+
+@dataclass(frozen=True, slots=True)
+class SkyScale:
+    """Level and scatter of the sky, in the frame's unit: networks see (pixel - level) / sigma."""
+
+    level: float
+    sigma: float
+
+
+@dataclass(frozen=True, slots=True)
+class CrossFit:
+    """A checkerboard of blocks, each restored by the network that was not fitted on it.
+
+    Two networks A and B share the frame: in black blocks A is used and B fitted, in white ones
+    the reverse. Along block borders the two are blended over guard_px, and there neither is
+    fitted. Positions are the frame's, so tiles that overlap agree.
+    """
+
+    block_px: int
+    guard_px: int
+
+    @classmethod
+    def for_shape(cls, shape: tuple[int, int]) -> "CrossFit":
+        """Blocks of a quarter of the shorter side, 16 to 512 px; guards of an eighth block."""
+        block_px = int(np.clip(min(shape) // 4 // 8 * 8, 16, 512))
+        return cls(block_px, int(np.clip(block_px // 8, 2, 16)))
+
+    def share(self, half: int, origin: tuple[int, int], shape: tuple[int, int]) -> Tensor:
+        """Weight of network `half` (0 or 1) in the result, (1, 1, rows, cols); both sum to 1."""
+        waves = [
+            self._wave(np.arange(first, first + count))
+            for first, count in zip(origin, shape, strict=True)
+        ]
+        first_share = 0.5 * (1 + waves[0][:, None] * waves[1][None, :])
+        share = first_share if half == 0 else 1 - first_share
+        return torch.from_numpy(share.astype(np.float32))[None, None]
+
+    def _wave(self, positions: np.ndarray) -> np.ndarray:
+        """+1 in even blocks, -1 in odd ones, a ramp of guard_px between them."""
+        inside = positions % self.block_px + 0.5
+        distance = np.minimum(inside, self.block_px - inside)
+        height = np.clip(distance / (self.guard_px / 2), 0.0, 1.0)
+        return np.where(positions // self.block_px % 2 == 0, height, -height)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One region, in sky-sigma units; every plane is (1, 1, rows, cols).
+
+    observed : unknown pixels filled from their surroundings
+    sigma : noise of each pixel
+    known : 1 where the pixel holds information
+    trusted : 1 where it may enter a data term (known and not saturated)
+    """
+
+    observed: Tensor
+    sigma: Tensor
+    known: Tensor
+    trusted: Tensor
+    origin: tuple[int, int]
+    law: NoiseLaw
+    scale: SkyScale
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols)."""
+        return self.observed.shape[-2], self.observed.shape[-1]
+
+    def sigma_at(self, level: Tensor) -> Tensor:
+        """Noise of each pixel at the given noiseless level, in sky-sigma units."""
+        dn = level.double() * self.scale.sigma + self.scale.level
+        variance = self.law.variance(dn)
+        sigma = torch.sqrt(variance.clamp(min=0)) / self.scale.sigma
+        return (
+            torch.where(torch.isfinite(sigma), sigma, self.sigma.double()).clamp(min=1e-3).float()
+        )
+
+
+def measure_sky(problems: Sequence[Problem]) -> SkyScale:
+    """Level and noise of the sky over some regions of a frame.
+
+    Raises RestorationError where no pixel is valid, or all are equal.
+    """
+    levels: list[NDArray[np.float64]] = []
+    sigmas: list[NDArray[np.float64]] = []
+    for problem in problems:
+        values = problem.pixels[problem.valid].astype(np.float64)
+        if values.size == 0:
+            continue
+        levels.append(values)
+        if problem.noise.kind is NoiseKind.NONE:
+            scatter = estimate_sigma(np.where(problem.valid, problem.pixels, np.float32(np.nan)))
+            sigmas.append(np.array([scatter]))
+        else:
+            sigmas.append(_sigma_dn(problem)[problem.valid].ravel())
+    if not levels:
+        raise RestorationError("no valid pixel: all are masked, saturated or not finite")
+    level = float(np.median(np.concatenate(levels)))
+    sigma = float(np.nanmedian(np.concatenate(sigmas)))
+    if not np.isfinite(sigma) or sigma <= 0:
+        raise RestorationError(
+            f"noise of the sky is {sigma:g}: need a positive one; give --sigma, or --gain and "
+            "--read-noise"
+        )
+    return SkyScale(level, sigma)
+
+
+def prepare(problem: Problem, scale: SkyScale) -> Region:
+    """Turn a problem into tensors on its device, in sky-sigma units, unknown pixels filled."""
+    known = ~problem.masked & np.isfinite(problem.pixels)
+    level = np.where(known, problem.pixels, scale.level).astype(np.float64)
+    standard = _plane((level - scale.level) / scale.sigma)
+    known_t = _plane(known).float()
+    filled = fill_unknown(standard.float(), known_t)
+    sigma = _plane(_sigma_dn(problem) / scale.sigma).clamp(min=1e-3).float()
+    device = torch.device(problem.device)
+    return Region(
+        observed=filled.to(device),
+        sigma=sigma.to(device),
+        known=known_t.to(device),
+        trusted=_plane(problem.valid).float().to(device),
+        origin=problem.origin,
+        law=_law_on(problem, device),
+        scale=scale,
+    )
+
+
+def _sigma_dn(problem: Problem) -> np.ndarray:
+    """Sigma of each pixel from a level that does not contain its own noise; float64."""
+    known = _plane(~problem.masked & np.isfinite(problem.pixels)).double()
+    pixels = _plane(np.where(np.isfinite(problem.pixels), problem.pixels, 0.0).astype(np.float64))
+    fallback = float(np.median(problem.pixels[problem.valid])) if problem.valid.any() else 0.0
+    level = ring_mean(fill_unknown(pixels, known, fallback))
+    variance = _law_on(problem, torch.device("cpu")).variance(level)
+    good = torch.isfinite(variance) & (variance > 0)
+    typical = float(variance[good].median()) if bool(good.any()) else float("nan")
+    filled = fill_unknown(torch.where(good, variance, 0.0), good.double(), typical)
+    sigma: np.ndarray = filled.sqrt()[0, 0].numpy()
+    return sigma
+
+
+def _law_on(problem: Problem, device: torch.device) -> NoiseLaw:
+    error = None if problem.error is None else _plane(problem.error.astype(np.float64)).to(device)
+    return law_for(problem.noise, error)
+
+
+def _plane(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values))[None, None]

@@ -1,0 +1,115 @@
+"""Restore one problem: fit if there is no prior, apply, judge, flag."""
+
+import logging
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from dip_pipeline.errors import RestorationError
+from dip_pipeline.flags import PixelFlag
+from dip_pipeline.restoration.prior import Prior, fit_prior
+from dip_pipeline.restoration.problem import (
+    Outcome,
+    Problem,
+    Restored,
+    StopReason,
+    cut_inner,
+)
+from dip_pipeline.restoration.regions import Region, prepare
+from dip_pipeline.restoration.uncertainty import mean_risk
+
+log = logging.getLogger(__name__)
+
+_SURE_REACH_PX = 4.0  # filled pixels farther than this from any known one are low confidence
+_REACH_PX = 16.0  # beyond this there is nothing to fill from: the pixel stays unknown
+
+
+def restore(problem: Problem, prior: Prior | None = None) -> Restored:
+    """Restore a problem with the frame's prior, or with one fitted to the problem itself.
+
+    A fit that fails gives the input back, flagged TILE_FAILED; the outcome says why.
+    """
+    torch.set_num_threads(problem.threads)
+    if not problem.valid.any():
+        return unchanged(problem, StopReason.NO_DATA)
+    if prior is None:
+        try:
+            prior = fit_prior([problem], problem.pixels.shape, seed=problem.seed)
+        except RestorationError as cause:
+            log.warning("tile at %s: %s", problem.origin, cause)
+            return unchanged(problem, StopReason.NO_DATA)
+    if prior.report.stop_reason is StopReason.DIVERGED:
+        return unchanged(problem, StopReason.DIVERGED)
+    prior = prior.on(problem.device)
+    region = prepare(problem, prior.scale)
+    delivery = prior.deliver(region, problem.options, seed=problem.seed)
+    if not bool(torch.isfinite(delivery.delivered).all()):
+        return unchanged(problem, StopReason.DIVERGED)
+    science = _in_frame_unit(delivery.delivered, region)
+    relative = (
+        torch.full_like(delivery.predictor, float("nan"))
+        if prior.errors is None
+        else prior.errors.look_up(delivery.predictor)
+    )
+    error = (relative * delivery.sigma)[0, 0].double().cpu().numpy() * region.scale.sigma
+    science, flags = _flagged(problem, science)
+    inner = torch.zeros_like(region.trusted)
+    inner[(..., *problem.inner)] = region.trusted[(..., *problem.inner)]
+    risk, risk_error, count = mean_risk(delivery.squared_error, inner)
+    residual = (region.observed - delivery.delivered) / delivery.sigma
+    change = (delivery.delivered - region.observed) * region.scale.sigma
+    outcome = Outcome(
+        steps=prior.report.steps,
+        stop_reason=prior.report.stop_reason,
+        risk=risk if prior.errors is not None else float("nan"),
+        risk_error=risk_error if prior.errors is not None else float("nan"),
+        chi_square=float((residual[inner > 0] ** 2).mean()) if count else float("nan"),
+        judged_pixels=count,
+        flux_change=float(change[inner > 0].double().sum()),
+    )
+    return Restored(
+        science=cut_inner(problem, science),
+        error=cut_inner(problem, _error_plane(problem, error)),
+        flags=np.ascontiguousarray(flags[problem.inner]),
+        outcome=outcome,
+    )
+
+
+def unchanged(problem: Problem, reason: StopReason) -> Restored:
+    """Give the input back, every pixel flagged TILE_FAILED, its error unknown."""
+    flags = np.full(problem.pixels.shape, PixelFlag.TILE_FAILED, dtype=np.uint8)
+    flags[problem.saturated] |= np.uint8(PixelFlag.SATURATED)
+    return Restored(
+        science=cut_inner(problem, problem.pixels),
+        error=cut_inner(problem, np.full(problem.pixels.shape, np.nan, dtype=np.float32)),
+        flags=np.ascontiguousarray(flags[problem.inner]),
+        outcome=Outcome(steps=0, stop_reason=reason, failed=True),
+    )
+
+
+def _in_frame_unit(delivered: Tensor, region: Region) -> np.ndarray:
+    values = delivered[0, 0].double().cpu().numpy()
+    science: np.ndarray = (values * region.scale.sigma + region.scale.level).astype(np.float32)
+    return science
+
+
+def _flagged(problem: Problem, science: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Leave saturated pixels alone, give up far from any known one, and say so in flags."""
+    known = ~problem.masked & np.isfinite(problem.pixels)
+    flags = np.zeros(science.shape, dtype=np.uint8)
+    distance = distance_transform_edt(~known)
+    filled = ~known & (distance <= _REACH_PX)
+    flags[filled] |= np.uint8(PixelFlag.FILLED)
+    flags[distance > _SURE_REACH_PX] |= np.uint8(PixelFlag.LOW_CONFIDENCE)
+    alone = problem.saturated & np.isfinite(problem.pixels)
+    flags[alone] = PixelFlag.SATURATED
+    science = np.where(alone, problem.pixels, science)
+    return np.where(distance > _REACH_PX, np.float32(np.nan), science), flags
+
+
+def _error_plane(problem: Problem, error: np.ndarray) -> np.ndarray:
+    plane = error.astype(np.float32)
+    plane[problem.saturated] = np.nan  # left alone: nothing is claimed of a clipped value
+    return plane

@@ -1,0 +1,62 @@
+"""Rules that say when a fit has gone far enough, and why."""
+
+import math
+from typing import Protocol
+
+from dip_pipeline.restoration.problem import StopReason
+
+
+class StoppingRule(Protocol):
+    """Looks at the judged risk now and then; remembers which look was best."""
+
+    def update(self, step: int, risk: float) -> StopReason | None:
+        """Take one look; return why to stop, or None to go on."""
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the best look so far; None before any."""
+
+
+class FixedSteps:
+    """Go on to the end; the last weights count. For fits that nothing can judge."""
+
+    def __init__(self) -> None:
+        self._last: int | None = None
+
+    def update(self, step: int, risk: float) -> StopReason | None:
+        """Stop only where the loss is no longer a number."""
+        self._last = step
+        return None if math.isfinite(risk) else StopReason.DIVERGED
+
+    @property
+    def best_step(self) -> int | None:
+        """The last step looked at."""
+        return self._last
+
+
+class JudgedRisk:
+    """Keep the weights of the lowest judged risk; stop when it has not fallen for a while.
+
+    patience : looks without a new minimum before the fit is stopped
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self._best_risk = math.inf
+        self._best_step: int | None = None
+        self._looks_since = 0
+
+    def update(self, step: int, risk: float) -> StopReason | None:
+        """Stop after `patience` looks without a new minimum, or when the risk is no number."""
+        if not math.isfinite(risk):
+            return StopReason.DIVERGED
+        if risk < self._best_risk:
+            self._best_risk, self._best_step, self._looks_since = risk, step, 0
+            return None
+        self._looks_since += 1
+        return StopReason.JUDGED_RISK if self._looks_since >= self.patience else None
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the lowest risk so far."""
+        return self._best_step

@@ -1,0 +1,90 @@
+"""Estimated risk and the error plane: what can be known of the truth without it."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dip_pipeline.restoration.smoothing import smooth
+
+PROBE_SIGMA = 0.05  # step of the finite difference along the probe
+_BINS = 16
+_FEWEST_PIXELS_A_BIN = 400
+_SMALLEST_ERROR = 0.02  # in sigma; a bin's estimate scatters and may fall below zero
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorTable:
+    """Error of a restored pixel, in sigma, as a rising function of a predictor."""
+
+    knots: tuple[float, ...]
+    errors: tuple[float, ...]
+
+    def look_up(self, predictor: Tensor) -> Tensor:
+        """Interpolate; beyond the ends the end value holds."""
+        values = np.interp(predictor.cpu().numpy(), self.knots, self.errors)
+        return torch.from_numpy(values.astype(np.float32)).to(predictor.device)
+
+
+def stein_map(
+    delivered: Tensor, observed: Tensor, sigma: Tensor, probe: Tensor, moved: Tensor
+) -> Tensor:
+    """Unbiased estimate of ((delivered - truth) / sigma)^2 at each pixel; very noisy alone.
+
+        |f(y) - y|^2 - 1 + 2 n (f(y + e sigma n) - f(y)) / (e sigma),  n ~ N(0, 1)
+
+    Stein 1981, Ann. Statist. 9(6), 1135; the probe after Ramani et al. 2008, IEEE Trans. Image
+    Process. 17(9), 1540. Unbiased only for an f that was not fitted on this y.
+    """
+    slope = (moved - delivered) / (PROBE_SIGMA * sigma)
+    each: Tensor = ((delivered - observed) / sigma) ** 2 - 1 + 2 * probe * slope
+    return each
+
+
+def spread_predictor(
+    delivered: Tensor, sigma: Tensor, moved: Tensor, turn_scatter: Tensor
+) -> Tensor:
+    """How much of the input's noise comes through at each pixel, in sigma.
+
+    The square of the response to a unit of white noise, smoothed, is the variance that noise
+    leaves in the result; the scatter between quarter turns adds what the network is unsure of.
+    """
+    response = (moved - delivered) / (PROBE_SIGMA * sigma)
+    return torch.sqrt(smooth(response**2, 2.0) + smooth((turn_scatter / sigma) ** 2, 1.0))
+
+
+def calibrate(predictors: np.ndarray, squared_errors: np.ndarray) -> ErrorTable:
+    """Tie the predictor to the error: means of the unbiased squares in bins, made to rise.
+
+    predictors, squared_errors : (pixels,), the latter unbiased but noisy, in sigma squared.
+    Neighbouring bins that fall are pooled (isotonic regression).
+    """
+    from scipy.optimize import isotonic_regression
+
+    bins = int(np.clip(len(predictors) // _FEWEST_PIXELS_A_BIN, 1, _BINS))
+    # Finer bins towards the bright end, where the error changes most and pixels are few.
+    ranks = 1 - np.geomspace(1, 2.0 ** -(bins / 2), bins + 1)
+    ranks = ranks / ranks[-1]
+    order = np.argsort(predictors)
+    edges = np.round(ranks * len(order)).astype(int)
+    knots, means, counts = [], [], []
+    for first, last in pairwise(edges):
+        if last > first:
+            members = order[first:last]
+            knots.append(float(np.median(predictors[members])))
+            means.append(float(np.mean(squared_errors[members])))
+            counts.append(last - first)
+    rising = isotonic_regression(np.array(means), weights=np.array(counts, dtype=float)).x
+    errors = np.sqrt(np.maximum(rising, _SMALLEST_ERROR**2))
+    return ErrorTable(tuple(knots), tuple(float(e) for e in errors))
+
+
+def mean_risk(each: Tensor, judged: Tensor) -> tuple[float, float, int]:
+    """Mean of the per-pixel estimates where judged is not 0, its standard error, the count."""
+    values = each[judged > 0].double()
+    count = values.numel()
+    if count < 2:
+        return float("nan"), float("nan"), count
+    return float(values.mean()), float(values.std() / count**0.5), count

@@ -1,0 +1,238 @@
+"""Laws of the run directory: one owner, one key, and nothing finished is done twice."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dip_pipeline.engine import RunDirectory, TileStore, WorkerOptions, map_items, read_published
+from dip_pipeline.errors import OutputError, RunError
+
+KEY = {"input": "sha256:1", "config": {"tiles": {"size_px": 256}, "seed": 0}, "version": "0.1"}
+
+
+def begin(path, key=KEY):
+    return RunDirectory.open(path, key)
+
+
+def publish(run, index):
+    return run.tiles.publish(index, {"science": np.ones((2, 2), np.float32)}, {"index": index})
+
+
+def test_the_same_key_goes_on_with_the_same_run_and_its_tiles(tmp_path):
+    with begin(tmp_path / "out.dip") as run:
+        assert not run.resumed
+        publish(run, 3)
+    with begin(tmp_path / "out.dip", json.loads(json.dumps(KEY))) as again:
+        assert again.resumed
+        assert again.restarted_because == ()
+        assert again.run_id == run.run_id
+        assert again.tiles.finished() == {3: {"index": 3}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "because"),
+    [
+        ({"input": "sha256:2"}, ("input",)),
+        ({"config": {"tiles": {"size_px": 128}, "seed": 0}}, ("config.tiles.size_px",)),
+        ({"config": {"tiles": {"size_px": 256}}, "extra": 1}, ("config.seed", "extra")),
+        ({"config": {"tiles": {"size_px": 256}, "seed": False}}, ("config.seed",)),
+    ],
+)
+def test_another_key_drops_the_old_scratch_and_says_why(tmp_path, changed, because):
+    with begin(tmp_path / "out.dip") as old:
+        publish(old, 3)
+        old.publish_file("prior", b"weights")
+        (old.work_path / "science").mkdir(parents=True)
+    with begin(tmp_path / "out.dip", {**KEY, **changed}) as new:
+        assert not new.resumed
+        assert new.restarted_because == because
+        assert new.run_id != old.run_id
+        assert new.tiles.finished() == {}
+        assert new.find_file("prior") is None
+        assert not new.work_path.exists()
+        assert not old.tiles.folder.exists()  # a worker left over writes into the void
+
+
+def test_a_tuple_or_nan_in_the_key_does_not_restart_the_run(tmp_path):
+    key = {"shape": (3, 4), "sigma": float("nan")}
+    begin(tmp_path / "out.dip", key).release()
+    with begin(tmp_path / "out.dip", key) as again:
+        assert again.resumed
+
+
+def test_a_folder_has_one_owner_at_a_time_and_names_it(tmp_path):
+    with begin(tmp_path / "out.dip") as run:
+        with pytest.raises(RunError, match=f"already being run by process {os.getpid()}") as caught:
+            begin(tmp_path / "out.dip")
+        assert "\n" not in str(caught.value)
+        publish(run, 0)  # undisturbed
+    with begin(tmp_path / "out.dip") as again:
+        assert again.resumed
+        assert list(again.tiles.finished()) == [0]
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from dip_pipeline.engine import RunDirectory
+run = RunDirectory.open(Path(sys.argv[1]), {"a": 1})
+print("open", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_living_owner_is_respected_and_a_killed_one_leaves_no_lock(tmp_path):
+    path = tmp_path / "out.dip"
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, path], stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout.readline() == "open\n"
+        with pytest.raises(RunError, match=f"process {owner.pid} on "):
+            begin(path, {"a": 1})
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+    with begin(path, {"a": 1}) as run:
+        assert run.resumed
+        assert str(os.getpid()) in (path / "lock").read_text()
+
+
+def test_an_interrupt_lets_go_of_the_folder_and_keeps_what_is_done(tmp_path):
+    def interrupted():
+        with begin(tmp_path / "out.dip") as run:
+            publish(run, 1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with begin(tmp_path / "out.dip") as again:
+        assert again.resumed
+        assert list(again.tiles.finished()) == [1]
+
+
+def test_removing_leaves_nothing_behind(tmp_path):
+    with begin(tmp_path / "out.dip") as run:
+        publish(run, 0)
+        run.publish_file("prior", b"weights")
+        run.remove()
+        assert not run.path.exists()
+    with begin(tmp_path / "out.dip") as again:
+        assert not again.resumed
+
+
+def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path):
+    foreign = tmp_path / "out.dip"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match="not a scratch folder of dip"):
+        begin(foreign)
+    assert [path.name for path in foreign.iterdir()] == ["thesis.tex"]
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "out.dip", tmp_path / "no" / "out.dip"):
+        with pytest.raises(OutputError, match="cannot be written") as caught:
+            begin(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_at_the_start_lets_go_of_the_folder(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+
+        def full(descriptor):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match="disk full"):
+            begin(tmp_path / "out.dip")
+    with begin(tmp_path / "out.dip") as run:
+        assert run.tiles.folder.is_dir()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"run_id": "x"}', b"\xff\xfe"])
+def test_a_run_file_that_cannot_be_read_begins_anew_and_says_so(tmp_path, caplog, content):
+    with begin(tmp_path / "out.dip") as run:
+        publish(run, 0)
+    (run.path / "run.json").write_bytes(content)
+    with begin(tmp_path / "out.dip") as again:
+        assert not again.resumed
+        assert again.tiles.finished() == {}
+        assert "run.json" in caplog.text
+
+
+def test_half_written_files_of_a_dead_process_are_swept(tmp_path):
+    with begin(tmp_path / "out.dip") as run:
+        litter = [run.path / ".prior.12ab.tmp", run.tiles.folder / ".000001.tile.34cd.tmp"]
+        for path in litter:
+            path.write_bytes(b"half")
+    with begin(tmp_path / "out.dip"):
+        assert not any(path.exists() for path in litter)
+
+
+def test_a_shared_file_is_published_once_and_known_when_damaged(tmp_path, caplog):
+    with begin(tmp_path / "out.dip") as run:
+        assert run.find_file(run.prior_path.name) is None
+        assert run.publish_file(run.prior_path.name, b"weights")
+        assert not run.publish_file(run.prior_path.name, b"other weights")
+        assert run.find_file(run.prior_path.name) == read_published(run.prior_path) == b"weights"
+        run.prior_path.write_bytes(run.prior_path.read_bytes()[:-1] + b"!")
+        with pytest.raises(RunError, match="checksum"):
+            read_published(run.prior_path)
+        assert run.find_file(run.prior_path.name) is None
+        assert "prior" in caplog.text
+        assert run.publish_file(run.prior_path.name, b"weights")
+
+
+FITS = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from dip_pipeline.engine import RunDirectory, WorkerOptions, map_items
+path, kill_at = Path(sys.argv[1]), int(sys.argv[2])
+with RunDirectory.open(path / "out.dip", {"seed": 1}) as run:
+    def fit(index):
+        if index == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        with (path / "fitted").open("a") as log:
+            print(index, file=log)
+        pixels = np.random.default_rng([1, index]).normal(size=(4, 4))
+        run.tiles.publish(index, {"science": pixels}, {"index": index})
+    todo = [index for index in range(6) if index not in run.tiles.finished()]
+    for _ in map_items(fit, todo, WorkerOptions()):
+        pass
+    if kill_at > 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_killed_anywhere_the_same_command_ends_with_the_same_tiles_and_fits_none_twice(tmp_path):
+    def command(folder, kill_at):
+        folder.mkdir(exist_ok=True)
+        subprocess.run([sys.executable, "-c", FITS, folder, str(kill_at)], check=False)
+        tiles = (folder / "out.dip" / "tiles").glob("*/*.tile")
+        return {path.name: path.read_bytes() for path in tiles}
+
+    undisturbed = command(tmp_path / "undisturbed", -1)
+    assert len(undisturbed) == 6
+    disturbed = tmp_path / "disturbed"
+    for kill_at, n_tiles in ((0, 0), (2, 2), (5, 5), (9, 6)):
+        assert len(command(disturbed, kill_at)) == n_tiles
+    assert command(disturbed, -1) == undisturbed
+    assert (disturbed / "fitted").read_text().split() == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_the_store_of_a_run_can_be_used_by_its_workers(tmp_path):
+    with begin(tmp_path / "out.dip") as run:
+        folder = run.tiles.folder
+
+        def fit(index):
+            return TileStore(folder).publish(index, {"flags": np.zeros(2, np.uint8)}, {})
+
+        assert list(map_items(fit, [0, 1, 1], WorkerOptions())) == [True, True, False]
+        assert list(run.tiles.finished()) == [0, 1]

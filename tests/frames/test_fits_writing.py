@@ -1,0 +1,236 @@
+"""Writing FITS: only what was declared changes, and every check sum holds."""
+
+import tracemalloc
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.io.fits.scripts import fitscheck
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dip_pipeline.flags import PixelFlag
+from dip_pipeline.frames import RestoredPlanes, open_frame, save_frame
+from dip_pipeline.frames.fits_checksum import ALL_ONES, RunningSum, encode_checksum, sum_of
+from dip_pipeline.frames.fits_layout import scan_layout
+
+OURS = ["DIP_ERR", "DIP_FLAG", "DIP_PROV", "DIP_TILE"]
+DECLARED = {"BITPIX", "BSCALE", "BZERO", "BLANK", "CHECKSUM", "DATASUM"}
+
+
+def layout_of(path):
+    with path.open("rb") as stream:
+        return scan_layout(stream, path.stat().st_size, path).hdus
+
+
+def cards_but(header, unwanted):
+    return [str(card) for card in header.cards if card.keyword not in unwanted]
+
+
+def test_every_other_hdu_keeps_its_cards_and_bytes(layered, tmp_path, restored, provenance):
+    frame = open_frame(layered)
+    save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
+    before, after = layered.read_bytes(), (tmp_path / "out.fits").read_bytes()
+    spans = list(zip(layout_of(layered), layout_of(tmp_path / "out.fits"), strict=False))
+    for old, new in spans:
+        if old.name == "SCI" and old.version == 1:
+            continue
+        assert list(new.cards[: len(old.cards)]) == list(old.cards)
+        assert {card[:8].strip() for card in new.cards[len(old.cards) :]} <= {
+            b"CHECKSUM",
+            b"DATASUM",
+        }
+        assert after[new.data_start : new.end] == before[old.data_start : old.end]
+    assert len(spans) == 6
+
+
+def test_an_hdu_with_check_sums_is_copied_byte_for_byte(tmp_path, restored, provenance):
+    path = tmp_path / "in.fits"
+    hdus = [
+        fits.PrimaryHDU(),
+        fits.ImageHDU(np.ones((4, 5), "f4"), name="SCI"),
+        fits.ImageHDU(np.arange(7, dtype="i2"), name="EXTRA"),
+    ]
+    fits.HDUList(hdus).writeto(path, checksum=True)
+    frame = open_frame(path)
+    save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
+    before, after = path.read_bytes(), (tmp_path / "out.fits").read_bytes()
+    for old, new in zip(layout_of(path), layout_of(tmp_path / "out.fits"), strict=False):
+        if old.name != "SCI":
+            assert after[new.header_start : new.end] == before[old.header_start : old.end]
+
+
+def test_science_cards_change_only_as_declared(layered, tmp_path, restored, provenance):
+    frame = open_frame(layered)
+    save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
+    ours = [keyword for keyword, _, _ in provenance.cards]
+    with fits.open(layered) as old, fits.open(tmp_path / "out.fits") as new:
+        kept = cards_but(new["SCI", 1].header, DECLARED | set(ours))
+        assert kept[:-1] == cards_but(old["SCI", 1].header, DECLARED)
+        assert kept[-1].startswith("HISTORY dip denoise")
+        headers = [hdus["SCI", 1].header.copy() for hdus in (old, new)]
+        for header in headers:
+            for keyword in {*DECLARED, *ours, "HISTORY"}:
+                header.remove(keyword, ignore_missing=True, remove_all=True)
+        difference = fits.HeaderDiff(*headers)
+        assert difference.identical, difference.report()
+
+
+def test_the_restored_planes_are_what_is_in_the_file(layered, tmp_path, restored, provenance):
+    frame = open_frame(layered)
+    planes = restored(frame)
+    save_frame(tmp_path / "out.fits", frame, planes, provenance=provenance)
+    with fits.open(tmp_path / "out.fits") as hdus:
+        assert [hdu.name for hdu in hdus][-4:] == OURS
+        np.testing.assert_array_equal(hdus["SCI", 1].data, planes.science)
+        np.testing.assert_array_equal(hdus["DIP_ERR"].data, planes.error)
+        np.testing.assert_array_equal(hdus["DIP_FLAG"].data, planes.flags)
+        assert hdus["SCI", 1].header["BITPIX"] == -32
+        assert hdus["DIP_ERR"].header["BUNIT"] == "adu"
+        assert hdus["DIP_FLAG"].header["BITPIX"] == 8
+        bits = "\n".join(hdus["DIP_FLAG"].header["COMMENT"])
+        assert all(f"{int(flag)}:" in bits for flag in PixelFlag)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "i4", "f4", "f8"])
+def test_fitscheck_passes_and_scaling_is_gone(tmp_path, restored, provenance, dtype):
+    hdu = fits.PrimaryHDU(np.arange(35).reshape(5, 7).astype(dtype))
+    hdu.header["CRVAL1"] = 1.5
+    hdu.header["AUTHOR"] = "n"
+    hdu.writeto(tmp_path / "in.fits")
+    frame = open_frame(tmp_path / "in.fits")
+    out = tmp_path / "out.fits"
+    save_frame(out, frame, restored(frame), provenance=provenance)
+    assert fitscheck.main(["-c", str(out)]) == 0
+    header = fits.getheader(out)
+    assert not {"BZERO", "BSCALE", "BLANK"} & set(header)
+    assert header["EXTEND"] is True
+    assert header["CRVAL1"] == 1.5
+
+
+def test_cards_that_break_the_standard_are_kept_and_pass(tmp_path, restored, provenance):
+    path = tmp_path / "in.fits"
+    hdu = fits.PrimaryHDU(np.zeros((4, 4), "f4"))
+    hdu.header["CD1_1"] = 2.5e-07
+    hdu.header["AUTHOR"] = "Mxller"
+    hdu.writeto(path)
+    content = path.read_bytes().replace(b"2.5E-07", b"2.5e-07").replace(b"Mxller", b"M\xfcller")
+    path.write_bytes(content)
+    frame = open_frame(path)
+    save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
+    written = (tmp_path / "out.fits").read_bytes()
+    assert b"M\xfcller" in written
+    path.write_bytes(content.replace(b"M\xfcller", b"Mueller"[:6]))
+    frame = open_frame(path)
+    save_frame(tmp_path / "ascii.fits", frame, restored(frame), provenance=provenance)
+    assert fitscheck.main([str(tmp_path / "ascii.fits")]) == 0
+    assert fits.getheader(tmp_path / "ascii.fits")["CD1_1"] == 2.5e-07
+
+
+def test_compression_cards_go_and_the_others_stay(tmp_path, restored, provenance):
+    hdu = fits.CompImageHDU(np.arange(1200, dtype="i2").reshape(40, 30), name="SCI")
+    hdu.header["GAIN"] = (1.5, "electrons per DN")
+    hdu.header["HISTORY"] = "packed"
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(tmp_path / "in.fits")
+    frame = open_frame(tmp_path / "in.fits")
+    save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
+    assert fitscheck.main(["-c", str(tmp_path / "out.fits")]) == 0
+    with fits.open(tmp_path / "out.fits", disable_image_compression=True) as hdus:
+        header = hdus["SCI"].header
+        assert header["XTENSION"] == "IMAGE"
+        assert not [keyword for keyword in header if keyword.startswith(("Z", "TTYPE", "TFORM"))]
+        assert header["GAIN"] == 1.5
+        assert header.comments["GAIN"] == "electrons per DN"
+        assert header["HISTORY"][0] == "packed"
+
+
+def test_axes_of_length_one_stay_in_the_output(tmp_path, restored, provenance):
+    fits.PrimaryHDU(np.zeros((1, 1, 3, 4), "f4")).writeto(tmp_path / "in.fits")
+    frame = open_frame(tmp_path / "in.fits")
+    save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
+    assert fits.getdata(tmp_path / "out.fits").shape == (1, 1, 3, 4)
+    assert open_frame(tmp_path / "out.fits").shape == (3, 4)
+
+
+def test_a_product_restored_again_holds_one_set_of_planes_and_cards(
+    layered, tmp_path, restored, provenance
+):
+    frame = open_frame(layered)
+    save_frame(tmp_path / "once.fits", frame, restored(frame), provenance=provenance)
+    frame = open_frame(tmp_path / "once.fits")
+    save_frame(tmp_path / "twice.fits", frame, restored(frame), provenance=provenance)
+    with fits.open(tmp_path / "twice.fits") as hdus:
+        names = [hdu.name for hdu in hdus]
+        assert [names.count(name) for name in OURS] == [1, 1, 1, 1]
+        keywords = list(hdus["SCI", 1].header)
+        assert [keywords.count(keyword) for keyword, _, _ in provenance.cards] == [1] * 6
+        history = [str(line) for line in hdus["SCI", 1].header["HISTORY"]]
+        assert sum(line.startswith("dip denoise") for line in history) == 2
+    assert fitscheck.main([str(tmp_path / "twice.fits")]) == 0
+
+
+def test_cards_of_others_that_start_like_ours_stay(tmp_path, restored, provenance):
+    hdu = fits.PrimaryHDU(np.zeros((4, 4), "f4"))
+    hdu.header["DIPOLE"] = 3
+    hdu.writeto(tmp_path / "in.fits")
+    frame = open_frame(tmp_path / "in.fits")
+    save_frame(tmp_path / "once.fits", frame, restored(frame), provenance=provenance)
+    frame = open_frame(tmp_path / "once.fits")
+    save_frame(tmp_path / "twice.fits", frame, restored(frame), provenance=provenance)
+    assert fits.getheader(tmp_path / "twice.fits")["DIPOLE"] == 3
+
+
+def test_a_selected_chip_is_restored_in_its_place(layered, tmp_path, restored, provenance):
+    frame = open_frame(f"{layered}[SCI,2]")
+    planes = restored(frame)
+    save_frame(tmp_path / "out.fits", frame, planes, provenance=provenance)
+    with fits.open(layered) as old, fits.open(tmp_path / "out.fits") as new:
+        np.testing.assert_array_equal(new["SCI", 2].data, planes.science)
+        np.testing.assert_array_equal(new["SCI", 1].data, old["SCI", 1].data)
+        assert new["DIP_ERR"].ver == 2
+
+
+class Endless:
+    """A plane that is nowhere whole; it counts what is asked of it."""
+
+    def __init__(self, shape, dtype):
+        self.shape, self.dtype, self.largest = shape, dtype, 0
+
+    def __getitem__(self, region):
+        rows = region[0].stop - region[0].start
+        self.largest = max(self.largest, rows)
+        return np.zeros((rows, self.shape[1]), self.dtype)
+
+
+def test_writing_takes_memory_for_a_band(tmp_path, provenance):
+    shape = (6000, 1500)
+    fits.PrimaryHDU(np.zeros(shape, "u1")).writeto(tmp_path / "in.fits")
+    frame = open_frame(tmp_path / "in.fits")
+    planes = RestoredPlanes(Endless(shape, "f4"), Endless(shape, "f4"), Endless(shape, "u1"))
+    tracemalloc.start()
+    save_frame(tmp_path / "out.fits", frame, planes, provenance=provenance)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 24_000_000  # one plane is 36 MB
+    assert planes.science.largest < 1000
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    content=st.binary(min_size=4, max_size=400),
+    cuts=st.lists(st.integers(0, 400), max_size=5),
+)
+def test_sums_do_not_depend_on_how_bytes_arrive_and_encode_to_all_ones(content, cuts):
+    content = content + bytes(-len(content) % 4)
+    running = RunningSum()
+    edges = [0, *sorted(cuts), len(content)]
+    for start, stop in pairwise(edges):
+        running.add(content[start:stop])
+    total = sum_of(content)
+    assert running.value == total
+    # As in a header: sixteen zeros at 3 bytes past a word give way to the letters.
+    header = b"abc" + b"0" * 16 + b"z" + content
+    letters = encode_checksum(sum_of(header)).encode()
+    assert letters.isalnum()
+    assert sum_of(header.replace(b"0" * 16, letters, 1)) == ALL_ONES

@@ -1,0 +1,215 @@
+"""Outputs appear whole or not at all, and never where something else lies."""
+
+import os
+import resource
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from astropy.io import fits
+
+from dip_pipeline.errors import OutputError
+from dip_pipeline.frames import RestoredPlanes, open_frame, save_frame
+
+SUFFIXES = ["fits", "zarr"]
+
+
+@pytest.fixture
+def frame(tmp_path):
+    folder = tmp_path / "input"
+    folder.mkdir()
+    plane = np.random.default_rng(3).normal(size=(300, 200)).astype("f4")
+    fits.PrimaryHDU(plane).writeto(folder / "in.fits")
+    return open_frame(folder / "in.fits")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "output").mkdir()
+    return tmp_path / "output"
+
+
+class Failing:
+    """A plane that cannot be read to its end."""
+
+    def __init__(self, shape, error):
+        self.shape, self.error = shape, error
+
+    def __getitem__(self, region):
+        raise self.error
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def read_bytes(path):
+    if path.is_file():
+        return path.read_bytes()
+    return {str(file): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_existing_output_is_refused_or_replaced_as_asked(
+    frame, folder, restored, provenance, suffix
+):
+    target = folder / f"out.{suffix}"
+    planes = restored(frame)
+    save_frame(target, frame, planes, provenance=provenance)
+    before = read_bytes(target)
+    planes.science[5, 5] = -1
+    with pytest.raises(OutputError, match="exists already"):
+        save_frame(target, frame, planes, provenance=provenance)
+    assert read_bytes(target) == before
+    save_frame(target, frame, planes, provenance=provenance, overwrite=True)
+    assert open_frame(target).read(slice(5, 6), slice(5, 6)).science == -1
+    assert names(folder) == [target.name]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_failure_leaves_the_old_output_and_no_litter(
+    frame, folder, restored, provenance, suffix, error
+):
+    target = folder / f"out.{suffix}"
+    save_frame(target, frame, restored(frame), provenance=provenance)
+    before = read_bytes(target)
+    planes = restored(frame)
+    broken = RestoredPlanes(planes.science, Failing(frame.shape, error), planes.flags)
+    with pytest.raises((OutputError, KeyboardInterrupt)) as caught:
+        save_frame(target, frame, broken, provenance=provenance, overwrite=True)
+    if isinstance(error, OSError):
+        assert "No space left on device; needed:" in str(caught.value)
+    assert read_bytes(target) == before
+    assert names(folder) == [target.name]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_old_output_is_there_until_the_new_one_takes_its_name(
+    frame, folder, restored, provenance, monkeypatch, suffix
+):
+    target = folder / f"out.{suffix}"
+    save_frame(target, frame, restored(frame), provenance=provenance)
+    before = read_bytes(target)
+    real = Path.rename
+
+    def refuse(path, new):
+        if path.suffix == ".part":
+            raise OSError(5, "Input/output error")
+        return real(path, new)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OutputError, match="Input/output error"):
+        save_frame(target, frame, restored(frame), provenance=provenance, overwrite=True)
+    assert read_bytes(target) == before
+    assert names(folder) == [target.name]
+
+
+@contextmanager
+def file_size_limit(size):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_system_that_refuses_is_told_with_the_room_needed(
+    frame, folder, restored, provenance, suffix
+):
+    with (
+        file_size_limit(20_000),
+        pytest.raises(OutputError, match=r"File too large; needed: \d+ bytes"),
+    ):
+        save_frame(folder / f"out.{suffix}", frame, restored(frame), provenance=provenance)
+    assert names(folder) == []
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_folders_that_cannot_take_it_are_told(frame, folder, restored, provenance, suffix):
+    planes = restored(frame)
+    (folder / "file").write_bytes(b"")
+    for parent in (folder / "none", folder / "file"):
+        with pytest.raises(OutputError, match="no folder"):
+            save_frame(parent / f"out.{suffix}", frame, planes, provenance=provenance)
+    if Path("/proc").is_dir():
+        with pytest.raises(OutputError, match="cannot be written"):
+            save_frame(Path(f"/proc/out.{suffix}"), frame, planes, provenance=provenance)
+
+
+def test_the_input_is_never_the_output(frame, tmp_path, restored, provenance):
+    source = frame.path
+    (tmp_path / "link.fits").symlink_to(source)
+    os.link(source, tmp_path / "hard.fits")
+    before = source.read_bytes()
+    for target in (
+        source,
+        tmp_path / "link.fits",
+        tmp_path / "hard.fits",
+        source.parent / ".." / "input" / "in.fits",
+    ):
+        with pytest.raises(OutputError, match="is the input"):
+            save_frame(target, frame, restored(frame), provenance=provenance, overwrite=True)
+    assert source.read_bytes() == before
+
+
+def test_a_group_is_never_written_into_or_around_its_input(tmp_path, restored, provenance):
+    path = tmp_path / "outer.zarr" / "in.zarr"
+    zarr.create_group(tmp_path / "outer.zarr", zarr_format=3)
+    zarr.create_group(path, zarr_format=3).create_array("science", data=np.ones((4, 4), "f4"))
+    frame = open_frame(path)
+    for target in (path, path / "out.zarr", tmp_path / "outer.zarr"):
+        with pytest.raises(OutputError, match="is the input"):
+            save_frame(target, frame, restored(frame), provenance=provenance, overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["out.png", "out", "out.fits.gz", "out.asdf"])
+def test_suffixes_that_name_no_format_are_refused(frame, folder, restored, provenance, name):
+    with pytest.raises(OutputError, match=r"use one of \.fits, \.fit, \.fts, \.zarr"):
+        save_frame(folder / name, frame, restored(frame), provenance=provenance)
+
+
+def test_folders_that_are_no_group_are_never_replaced(frame, folder, restored, provenance):
+    (folder / "mine.zarr").mkdir()
+    (folder / "mine.zarr" / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="is no Zarr group"):
+        save_frame(
+            folder / "mine.zarr", frame, restored(frame), provenance=provenance, overwrite=True
+        )
+    (folder / "mine.fits").mkdir()
+    with pytest.raises(OutputError, match="is no file"):
+        save_frame(
+            folder / "mine.fits", frame, restored(frame), provenance=provenance, overwrite=True
+        )
+    assert (folder / "mine.zarr" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_file_that_appears_meanwhile_is_left_alone(frame, folder, restored, provenance):
+    target = folder / "out.fits"
+    planes = restored(frame)
+
+    class Slow:
+        shape = frame.shape
+
+        def __getitem__(self, region):
+            target.write_text("somebody else's")
+            return planes.error[region]
+
+    slow = RestoredPlanes(planes.science, Slow(), planes.flags)
+    with pytest.raises(OutputError, match="appeared while this run was writing"):
+        save_frame(target, frame, slow, provenance=provenance)
+    assert target.read_text() == "somebody else's"
+    assert names(folder) == ["out.fits"]
+
+
+def test_planes_of_another_shape_are_refused(frame, folder, provenance):
+    wrong = np.zeros((3, 3), "f4")
+    with pytest.raises(OutputError, match="shape"):
+        save_frame(
+            folder / "out.fits", frame, RestoredPlanes(wrong, wrong, wrong), provenance=provenance
+        )

@@ -1,0 +1,254 @@
+"""Zarr in and out, and across formats: nothing is lost on the way."""
+
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+import zarr
+from astropy.io import fits
+from astropy.io.fits.scripts import fitscheck
+
+from dip_pipeline.errors import FrameError
+from dip_pipeline.frames import open_frame, save_frame
+
+ALL = slice(None)
+SHAPE = (70, 50)
+CARDS = [
+    ["OBJECT", "M 13", "target"],
+    ["EXPTIME", 30.5, "s"],
+    ["NAN", {"number": "nan"}, "no number"],
+    ["NOTHING", None, "undefined"],
+    ["COMMENT", "one", ""],
+    ["ESO DET GAIN", 2, ""],
+    ["COMMENT", "two", ""],
+    ["OBSERVER", "José µ", "accents"],
+]
+
+
+@pytest.fixture
+def group(tmp_path):
+    """Science, error and flags in chunks, beside an array and a group that are not ours."""
+    rng = np.random.default_rng(7)
+    path = tmp_path / "in.zarr"
+    root = zarr.create_group(path, zarr_format=3)
+    science = rng.normal(100, 5, SHAPE).astype("f4")
+    science[1, 2] = np.nan
+    error = np.full(SHAPE, 5, "f4")
+    error[3, 4] = 0
+    flags = np.zeros(SHAPE, "u4")
+    flags[5, 6] = 2**31
+    for name, plane in (("science", science), ("error", error), ("flags", flags)):
+        root.create_array(name, data=plane, chunks=(32, 16), attributes={"made": "here"})
+    root.create_array("weights", data=np.arange(5))
+    root.create_group("notes").create_array("inner", data=np.arange(3, dtype="i2"))
+    root.attrs.put({"unit": "adu", "cards": CARDS, "night": {"moon": 0.5}})
+    return path
+
+
+def same_pixels(first, second):
+    np.testing.assert_array_equal(first.science, second.science)
+    np.testing.assert_array_equal(first.masked, second.masked)
+    assert (first.error is None) == (second.error is None)
+    if first.error is not None:
+        np.testing.assert_array_equal(first.error, second.error)
+
+
+def test_a_group_reads_as_a_frame(group):
+    frame = open_frame(group)
+    assert (frame.format, frame.shape, frame.unit) == ("zarr", SHAPE, "adu")
+    assert frame.header["EXPTIME"] == 30.5
+    assert math.isnan(frame.header["NAN"])
+    assert frame.header["NOTHING"] is None
+    assert [card[0] for card in frame.cards] == [card[0] for card in CARDS]
+    pixels = frame.read(ALL, ALL)
+    assert {tuple(place) for place in np.argwhere(pixels.masked)} == {(1, 2), (3, 4), (5, 6)}
+    part = pickle.loads(pickle.dumps(frame)).read(slice(3, 40), slice(2, 33))
+    np.testing.assert_array_equal(part.science, pixels.science[3:40, 2:33])
+    np.testing.assert_array_equal(part.masked, pixels.masked[3:40, 2:33])
+
+
+def test_zarr_to_zarr_keeps_every_other_array_and_attribute(group, tmp_path, restored, provenance):
+    frame = open_frame(group)
+    planes = restored(frame)
+    save_frame(tmp_path / "out.zarr", frame, planes, provenance=provenance)
+    before, after = (
+        zarr.open_group(group, mode="r"),
+        zarr.open_group(tmp_path / "out.zarr", mode="r"),
+    )
+    for name in ("error", "flags", "weights", "notes/inner"):
+        np.testing.assert_array_equal(after[name][...], before[name][...])
+        assert after[name].dtype == before[name].dtype
+        assert dict(after[name].attrs) == dict(before[name].attrs)
+    np.testing.assert_array_equal(after["science"][...], planes.science)
+    np.testing.assert_array_equal(after["DIP_ERR"][...], planes.error)
+    np.testing.assert_array_equal(after["DIP_FLAG"][...], planes.flags)
+    assert after["science"].chunks == (32, 16)
+    assert after["science"].attrs["made"] == "here"
+    assert after.attrs["night"] == {"moon": 0.5}
+    assert after.attrs["cards"][: len(CARDS)] == CARDS
+    assert [card[0] for card in after.attrs["cards"][len(CARDS) :]] == [
+        *(card[0] for card in provenance.cards),
+        "HISTORY",
+    ]
+
+
+def test_metadata_is_json_that_everyone_can_read(group, tmp_path, restored, provenance):
+    frame = open_frame(group)
+    save_frame(tmp_path / "out.zarr", frame, restored(frame), provenance=provenance)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    json.loads((tmp_path / "out.zarr" / "zarr.json").read_text(), parse_constant=refuse)
+
+
+def test_every_chunk_is_there_even_of_nothing_but_fill_values(
+    group, tmp_path, restored, provenance
+):
+    frame = open_frame(group)
+    planes = restored(frame)
+    planes.science[...] = np.nan
+    planes.flags[...] = 0
+    save_frame(tmp_path / "out.zarr", frame, planes, provenance=provenance)
+    root = zarr.open_group(tmp_path / "out.zarr", mode="r")
+    for name in ("science", "DIP_ERR", "DIP_FLAG"):
+        assert root[name].nchunks_initialized == root[name].nchunks == 12
+
+
+def test_any_flipped_bit_is_noticed(group, tmp_path, restored, provenance):
+    frame = open_frame(group)
+    planes = restored(frame)
+    planes.science[...] = np.random.default_rng(2).normal(size=SHAPE)  # hard to compress
+    save_frame(tmp_path / "out.zarr", frame, planes, provenance=provenance)
+    product = open_frame(tmp_path / "out.zarr")
+    chunk = tmp_path / "out.zarr" / "science" / "c" / "0" / "0"
+    content = chunk.read_bytes()
+    for place in range(20, len(content), len(content) // 20):
+        damaged = bytearray(content)
+        damaged[place] ^= 4
+        chunk.write_bytes(bytes(damaged))
+        with pytest.raises(FrameError, match="array science, rows 0 to 70"):
+            product.read(ALL, ALL)
+
+
+def test_fits_and_zarr_of_the_same_pixels_read_the_same(layered, tmp_path, restored, provenance):
+    frame = open_frame(layered)
+    whole = frame.read(ALL, ALL)
+    planes = restored(frame)
+    planes.science[...] = whole.science
+    save_frame(tmp_path / "a.zarr", frame, planes, provenance=provenance)
+    save_frame(tmp_path / "a.fits", frame, planes, provenance=provenance)
+    from_zarr, from_fits = open_frame(tmp_path / "a.zarr"), open_frame(tmp_path / "a.fits")
+    same_pixels(from_zarr.read(ALL, ALL), whole)
+    same_pixels(from_fits.read(ALL, ALL), whole)
+    assert from_zarr.unit == from_fits.unit == "adu"
+    assert from_zarr.header["GAIN"] == 2.5  # of the primary
+    for keyword in ("EXPTIME", "CRPIX1", "LONGTEXT", "ESO DET OUT1 CONAD", "EMPTY"):
+        assert from_zarr.header[keyword] == from_fits.header[keyword]
+
+
+def test_fits_through_zarr_and_back_loses_nothing(layered, tmp_path, restored, provenance):
+    frame = open_frame(f"{layered}[SCI,1]")
+    planes = restored(frame)
+    save_frame(tmp_path / "straight.fits", frame, planes, provenance=provenance)
+    save_frame(tmp_path / "a.zarr", frame, planes, provenance=provenance)
+    there = open_frame(tmp_path / "a.zarr")
+    save_frame(tmp_path / "back.fits", there, planes, provenance=provenance)
+    assert fitscheck.main(["-c", str(tmp_path / "back.fits")]) == 0
+    with (
+        fits.open(tmp_path / "straight.fits") as straight,
+        fits.open(tmp_path / "back.fits") as back,
+    ):
+        assert [hdu.name for hdu in back] == [hdu.name for hdu in straight]
+        for old, new in zip(straight, back, strict=True):
+            if (old.name, old.ver) != ("SCI", 1):
+                assert repr(new.header) == repr(old.header)
+        values = [
+            [
+                (card.keyword, card.value)
+                for card in hdus["SCI", 1].header.cards
+                if card.keyword != "CHECKSUM"
+            ]
+            for hdus in (straight, back)
+        ]
+        values[1].remove(("HISTORY", provenance.history))  # restored twice, told twice
+        assert values[1] == values[0]
+        for name in ("ERR", "DQ", "CATALOG", ("SCI", 2)):
+            np.testing.assert_array_equal(back[name].data, straight[name].data)
+
+
+def test_a_zarr_group_becomes_a_fits_file_with_err_and_dq(group, tmp_path, restored, provenance):
+    frame = open_frame(group)
+    planes = restored(frame)
+    save_frame(tmp_path / "out.fits", frame, planes, provenance=provenance)
+    assert fitscheck.main(["-c", str(tmp_path / "out.fits")]) == 0
+    with fits.open(tmp_path / "out.fits") as hdus:
+        np.testing.assert_array_equal(hdus[0].data, planes.science)
+        assert hdus[0].header["BUNIT"] == "adu"
+        assert hdus[0].header["OBJECT"] == "M 13"
+        assert hdus[0].header["NAN"] == "nan"
+        assert hdus[0].header["OBSERVER"] == "Jose u"
+        assert hdus[0].header["ESO DET GAIN"] == 2
+        assert list(hdus[0].header["COMMENT"]) == ["one", "two"]
+        assert hdus["DQ"].data[5, 6] == 2**31
+    again = open_frame(tmp_path / "out.fits").read(ALL, ALL)
+    whole = frame.read(ALL, ALL)
+    np.testing.assert_array_equal(again.error, whole.error)
+
+
+def test_a_product_group_restored_again_holds_one_set_of_cards(
+    group, tmp_path, restored, provenance
+):
+    frame = open_frame(group)
+    save_frame(tmp_path / "once.zarr", frame, restored(frame), provenance=provenance)
+    frame = open_frame(tmp_path / "once.zarr")
+    save_frame(tmp_path / "twice.zarr", frame, restored(frame), provenance=provenance)
+    keywords = [card[0] for card in open_frame(tmp_path / "twice.zarr").cards]
+    assert [keywords.count(card[0]) for card in provenance.cards] == [1] * 6
+    assert keywords.count("HISTORY") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: root.__delitem__("science"), "no array `science`"),
+        (
+            lambda root: root.create_array("science", data=np.zeros((2, 3, 4)), overwrite=True),
+            "3 axes",
+        ),
+        (
+            lambda root: root.create_array("science", data=np.zeros((2, 3), "c8"), overwrite=True),
+            "complex64",
+        ),
+        (
+            lambda root: root.create_array("science", shape=(0, 3), dtype="f4", overwrite=True),
+            "no pixels",
+        ),
+        (lambda root: root.attrs.update({"cards": "none"}), "attribute `cards` is broken"),
+    ],
+)
+def test_groups_that_hold_no_image_are_refused_in_one_line(group, change, message):
+    change(zarr.open_group(group, mode="r+"))
+    with pytest.raises(FrameError, match=message) as caught:
+        open_frame(group)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_that_are_no_group_are_refused_in_one_line(group, tmp_path):
+    (tmp_path / "empty.zarr").mkdir()
+    with pytest.raises(FrameError, match=r"without zarr\.json"):
+        open_frame(tmp_path / "empty.zarr")
+    zarr.create_group(tmp_path / "old.zarr", zarr_format=2)
+    with pytest.raises(FrameError, match="format 2"):
+        open_frame(tmp_path / "old.zarr")
+    (group / "zarr.json").write_text("{broken")
+    with pytest.raises(FrameError, match="not JSON"):
+        open_frame(group)
+
+
+def test_missing_chunks_are_told(group, caplog):
+    (group / "science" / "c" / "0" / "0").unlink()
+    open_frame(group)
+    assert "1 of 12 chunks of science are not there" in caplog.text

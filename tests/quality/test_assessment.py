@@ -1,0 +1,65 @@
+"""An assessment holds every figure, as JSON and as text."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from dip_pipeline.quality import Evidence, assess
+
+BORDERS = ([96, 128], [96, 128])
+
+
+def test_known_errors_come_back_as_figures(evidence):
+    found = assess(evidence, borders=BORDERS)
+    assert found.truth is not None
+    assert found.truth.restored.rms == pytest.approx(0.2, rel=0.02)
+    assert found.truth.input_rms == pytest.approx(1.0, rel=0.02)
+    assert found.truth.fraction == pytest.approx(0.2, rel=0.04)
+    assert found.truth.covered is not None
+    assert found.truth.covered.overall == pytest.approx(0.683, abs=0.02)
+    assert found.seams is not None
+    assert found.seams.passed
+    # Residual = noise minus errors that do not know of it: 1 + 0.2^2.
+    assert found.chi_square == pytest.approx(1.04, abs=0.03)
+
+
+def test_cosmic_rays_do_not_flatter_the_fraction(evidence):
+    # The input's noise is taken where it is noise; else any output would look good beside it.
+    figures = assess(evidence).truth
+    assert figures is not None
+    assert figures.input_rms < 1.1
+    assert figures.restored.pixels > evidence.usable.sum()
+
+
+def test_the_json_says_what_the_values_say(evidence):
+    found = assess(evidence, borders=BORDERS, estimated_noise=0.21)
+    document = json.loads(found.to_json())
+    assert document["estimated_noise"] == 0.21
+    assert document["truth"]["restored"]["rms"] == found.truth.restored.rms
+    assert document["truth"]["fraction"] == found.truth.fraction
+    assert document["seams"]["passed"] is True
+    assert len(document["truth"]["covered"]["tenths"]) == 10
+
+
+def test_json_has_no_nan(evidence):
+    blank = dataclasses.replace(evidence, sigma=np.full_like(evidence.sigma, np.nan), truth=None)
+    document = json.loads(assess(blank).to_json(), parse_constant=pytest.fail)
+    assert document["chi_square"] is None
+
+
+def test_the_table_names_each_figure(evidence):
+    table = assess(evidence, borders=BORDERS, estimated_noise=0.21).table()
+    for words in ("residual noise", "estimated", "chi-square", "S/N 5-10", "coverage", "seams"):
+        assert words in table
+
+
+def test_a_frame_without_truth_is_judged_by_its_residual_alone(frame):
+    alone = Evidence(frame.observed_dn, frame.truth_dn, frame.sigma_true_dn, masked=frame.masked)
+    found = assess(alone, borders=BORDERS)
+    assert found.truth is None
+    assert found.chi_square == pytest.approx(1.0, abs=0.02)
+    assert found.seams is not None
+    assert found.seams.passed
+    assert "residual noise" not in found.table()

@@ -1,0 +1,192 @@
+"""Laws of the configuration: a mistake is one line, and the key holds what changes pixels."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dip_pipeline.config import OPTIONS, RunConfig
+from dip_pipeline.engine import ExecutorKind, WorkerOptions
+from dip_pipeline.errors import ConfigError
+from dip_pipeline.sensor import NoiseChoice, SensorOverrides
+from dip_pipeline.tiling import TileOptions
+
+OTHER_VALUES = {
+    "tiles.size_px": 128,
+    "tiles.overlap_px": 16,
+    "noise.law": "gaussian",
+    "noise.sigma": 3.5,
+    "noise.gain_e_per_dn": 2.0,
+    "noise.read_noise_e": 0.0,
+    "noise.pedestal_dn": -100.0,
+    "noise.saturation_dn": 6e4,
+    "fit.input": "code",
+    "fit.scope": "tile",
+    "fit.network": "hourglass",
+    "fit.steps": 300,
+    "fit.flux_scale_px": 0.0,
+    "fit.seed": 7,
+    "workers.executor": "local",
+    "workers.workers": 2,
+    "workers.threads_per_fit": 3,
+    "workers.device": "cuda:1",
+}
+
+
+def read(tmp_path, text):
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    return RunConfig.from_toml(path)
+
+
+def test_the_table_of_other_values_knows_every_option():
+    assert set(OTHER_VALUES) == set(OPTIONS)
+
+
+def test_defaults():
+    config = RunConfig()
+    assert config.tile_options() == TileOptions(256, 32)
+    assert config.sensor_overrides() == SensorOverrides()
+    assert (config.fit.input, config.fit.scope, config.fit.network) == ("image", "frame", "auto")
+    assert (config.fit.steps, config.fit.flux_scale_px, config.fit.seed) == (None, 2.0, 0)
+    assert config.noise.law is NoiseChoice.AUTO
+    assert config.workers.device == "auto"
+    assert config.worker_options().executor is ExecutorKind.INLINE
+
+
+@settings(deadline=None)
+@given(st.sets(st.sampled_from(sorted(OTHER_VALUES))))
+def test_a_configuration_survives_the_way_to_toml_and_back(tmp_path_factory, names):
+    chosen = {name: OTHER_VALUES[name] for name in names | {"workers.executor"}}
+    config = RunConfig().with_overrides(**chosen)
+    again = read(tmp_path_factory.mktemp("config"), config.to_toml())
+    assert again == config
+    assert again.digest() == config.digest()
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_VALUES))
+def test_what_changes_pixels_changes_the_digest_and_where_it_runs_does_not(name):
+    base = RunConfig().with_overrides(**{"workers.executor": "local", "workers.threads_per_fit": 1})
+    value = "inline" if name == "workers.executor" else OTHER_VALUES[name]
+    other = base.with_overrides(**{name: value})
+    assert other != base
+    only_where = {"workers.executor", "workers.workers", "workers.device"}
+    assert (other.digest() == base.digest()) == (name in only_where)
+
+
+def test_the_digest_is_the_same_for_the_same_values_however_they_are_written(tmp_path):
+    a = read(tmp_path, "[noise]\nsigma = 3\ngain_e_per_dn = 2.0\n[tiles]\nsize_px = 128")
+    b = read(tmp_path, "[tiles]\nsize_px = 128\n[noise]\ngain_e_per_dn = 2\nsigma = 3.0")
+    assert a.digest() == b.digest()
+    assert len(a.digest()) == 64
+
+
+def test_the_number_of_threads_in_the_key_is_the_number_that_is_used():
+    default = RunConfig()
+    threads = default.worker_options().threads_per_fit
+    assert default.pixel_key()["threads_per_fit"] == threads >= 1
+    said = default.with_overrides(**{"workers.threads_per_fit": threads})
+    assert said.digest() == default.digest()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[tiles]\nsizepx = 128", "unknown key tiles.sizepx; did you mean tiles.size_px?"),
+        ("[tile]\nsize_px = 128", "unknown key tile; did you mean tiles?"),
+        ("[tiles]\nseed = 1", "unknown key tiles.seed; did you mean fit.seed?"),
+        ("seed = 1", "unknown key seed; did you mean fit.seed?"),
+        ("[noise]\ngain = 1", "unknown key noise.gain; did you mean noise.gain_e_per_dn?"),
+        ("[noise]\nfrobnicate = 1", "unknown key noise.frobnicate; known are noise.gain_e_per_dn,"),
+        ("zzz = 1", "unknown key zzz; known are fit, noise, tiles, workers"),
+        ("tiles = 3", "tiles = 3: need a table of options, [tiles]"),
+        ("[tiles]\nsize_px = '128'", "tiles.size_px (--tile) = '128': need a whole number"),
+        ("[tiles]\nsize_px = true", "tiles.size_px (--tile) = True: need a whole number"),
+        ("[tiles]\nsize_px = 0", "--tile) = 0: need a number greater than or equal to 1"),
+        ("[tiles]\noverlap_px = 128", "overlap 128 px: need zero or more, and less than half"),
+        ("[noise]\nlaw = 'poisson'", "need 'auto', 'none', 'gaussian' or 'poisson-gaussian'"),
+        ("[noise]\ngain_e_per_dn = -1", "(--gain) = -1: need a number greater than 0"),
+        ("[noise]\nread_noise_e = nan", "(--read-noise) = nan: need a finite number"),
+        ("[fit]\nsteps = 2.5", "fit.steps (--steps) = 2.5: need a whole number"),
+        ("[fit]\nflux_scale_px = 'a'", "fit.flux_scale_px (--flux-scale) = 'a': need a number"),
+        ("[fit]\nnetwork = 'resnet'", "(--network) = 'resnet': need 'auto', 'unet' or 'hourglass'"),
+        ("[workers]\ndevice = 'gpu'", "(--device) = 'gpu': need auto, cpu, cuda, or cuda:0"),
+        ("[workers]\nworkers = 2", "the inline executor is this process alone"),
+        ("[tiles\n", "not a TOML file"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_with_the_file(tmp_path, text, message):
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path / 'run.toml'}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    for path in (tmp_path / "no.toml", tmp_path):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            RunConfig.from_toml(path)
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not a TOML file"):
+        RunConfig.from_toml(tmp_path / "bytes.toml")
+
+
+def test_the_command_line_lies_over_the_file_and_none_leaves_what_is_there(tmp_path):
+    config = read(tmp_path, "[tiles]\nsize_px = 128\n[fit]\nseed = 5")
+    over = config.with_overrides(**{"tiles.size_px": 64, "tiles.overlap_px": 8, "fit.seed": None})
+    assert (over.tiles.size_px, over.tiles.overlap_px, over.fit.seed) == (64, 8, 5)
+    with pytest.raises(ConfigError, match=r"\(--seed\) = -1: need"):
+        config.with_overrides(**{"fit.seed": -1})
+    with pytest.raises(ConfigError, match=r"unknown option fit\.sede; did you mean fit\.seed\?"):
+        config.with_overrides(**{"fit.sede": 1})
+
+
+def test_values_that_fit_only_together_may_come_together():
+    changes = {"workers.executor": "local", "workers.workers": 2, "tiles.size_px": 40}
+    config = RunConfig().with_overrides(**changes, **{"tiles.overlap_px": 10})
+    assert config.worker_options(("cuda:0",)) == WorkerOptions(
+        ExecutorKind.LOCAL, 2, config.threads_per_fit, ("cuda:0",)
+    )
+
+
+def test_what_is_said_of_the_sensor_reaches_it():
+    said = {name: value for name, value in OTHER_VALUES.items() if name.startswith("noise.")}
+    assert RunConfig().with_overrides(**said).sensor_overrides() == SensorOverrides(
+        sigma_dn=3.5,
+        gain_e_per_dn=2.0,
+        read_noise_e=0.0,
+        pedestal_dn=-100.0,
+        saturation_dn=6e4,
+    )
+
+
+def test_every_option_has_a_flag_of_its_own_and_help_that_gives_the_unit():
+    flags = [info.flag for info in OPTIONS.values()]
+    assert len(set(flags)) == len(flags)
+    units = {"_px": "pixels", "_e": "electrons", "_dn": "DN", "_e_per_dn": "electrons per DN"}
+    for name, info in OPTIONS.items():
+        assert info.flag.startswith("--")
+        assert len(info.help) > 10
+        for ending, unit in units.items():
+            assert not name.endswith(ending) or unit in info.help
+
+
+def test_choices_are_those_that_the_configuration_takes():
+    for name, info in OPTIONS.items():
+        for choice in info.choices:
+            section, _, key = name.partition(".")
+            changed = RunConfig().with_overrides(**{name: choice})
+            assert str(getattr(getattr(changed, section), key)) == choice
+    assert OPTIONS["noise.law"].choices == ("auto", "none", "gaussian", "poisson-gaussian")
+    assert OPTIONS["tiles.size_px"].choices == ()
+
+
+def test_importing_the_configuration_loads_neither_torch_nor_dask():
+    code = (
+        "import sys, dip_pipeline.config; print({'dask', 'distributed', 'torch'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"

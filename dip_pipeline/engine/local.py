@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import count, islice
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import dask.config
 from distributed import Client, Future, Nanny, Scheduler, SpecCluster, as_completed
@@ -93,13 +93,13 @@ def _raise_if_failed(name: str, future: Future[Any]) -> None:
 
 def _result(job: Job[P, R], name: str, item: P, notes: Notes) -> R:
     """Give the result of an item whose task has ended, or what takes its place."""
-    starts, done = notes.starts, notes.done
-    result: R | None = notes.result() if done else None
-    notes.remove()
-    if done:
+    starts = notes.starts
+    if notes.done:
         if starts > 1:
             logger.warning("%s: done at start %d; its process died before", name, starts)
-        return cast(R, result)
+        result: R = notes.result()
+        notes.forget()
+        return result
     if job.on_lost is None:
         raise RunError(
             f"{name}: its worker process died {starts} times (out of memory?); "
@@ -128,10 +128,7 @@ def _workers(options: WorkerOptions, n_workers: int, folder: str) -> Iterator[Cl
             with _interrupts_held():
                 cluster = _start_cluster(options, n_workers, folder)
             with Client(cluster, set_as_default=False) as client:
-                try:
-                    yield client
-                finally:
-                    _end_workers(cluster)
+                yield client
         finally:
             if cluster is not None:
                 _end_workers(cluster)

@@ -64,10 +64,15 @@ class Notes:
         """Give the result of an item that is done."""
         return loads(self._result.read_bytes())
 
-    def remove(self) -> None:
-        """Delete all files of the item."""
-        for path in (self._result, *map(self._start, range(MAX_STARTS))):
-            path.unlink(missing_ok=True)
+    def forget(self) -> None:
+        """Empty the result of an item that is done, but leave its file.
+
+        Dask may still give the item to another worker when the one that held it dies before
+        the scheduler hears that nobody asks for it any more.
+        """
+        os.truncate(self._result, 0)
+        for start in range(MAX_STARTS):
+            self._start(start).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _told_if_it_fails(self) -> Iterator[None]:

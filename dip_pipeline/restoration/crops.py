@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dip_pipeline.restoration.regions import Region
+from dip_pipeline.restoration.regions import PixelNoise, Region
 from dip_pipeline.restoration.smoothing import smooth
 
 CROP_PX = 64
@@ -29,6 +29,7 @@ class Batch:
     sigma: Tensor
     known: Tensor
     weight: Tensor
+    noise: PixelNoise
 
 
 class CropSource:
@@ -64,10 +65,14 @@ class CropSource:
     def draw(self, count: int) -> Batch:
         """Draw a batch of crops, each flipped and turned at random."""
         crops = [self._one() for _ in range(count)]
-        planes = [torch.cat([crop[i] for crop in crops]) for i in range(4)]
-        return Batch(*planes)
+        observed, sigma, known, weight, floor = (
+            torch.cat(list(planes)) for planes in zip(*crops, strict=True)
+        )
+        law = self.regions[0].noise  # one law a frame: only the floor differs between pixels
+        noise = PixelNoise(floor, law.slope, law.dark_level)
+        return Batch(observed, sigma, known, weight, noise)
 
-    def _one(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _one(self) -> list[Tensor]:
         wants_signal = self.rng.random() < _SIGNAL_SHARE and len(self._signal_places) > 0
         index, window = self._window(self._signal_places if wants_signal else self._places)
         region = self.regions[index]
@@ -77,9 +82,9 @@ class CropSource:
             weight = weight * (1 + (_HIDDEN_WEIGHT - 1) * (1 - shown))
             known = known * shown
         turns, flip = int(self.rng.integers(4)), bool(self.rng.integers(2))
-        planes = (region.observed[window], region.sigma[window], known, weight)
-        turned = tuple(turn(plane, turns, flip=flip) for plane in planes)
-        return turned[0], turned[1], turned[2], turned[3]
+        floor = region.noise.floor[window]
+        planes = (region.observed[window], region.sigma[window], known, weight, floor)
+        return [turn(plane, turns, flip=flip) for plane in planes]
 
     def _window(self, places: np.ndarray) -> tuple[int, tuple[EllipsisType, slice, slice]]:
         """Choose a crop that contains a random one of the places, anywhere within it."""

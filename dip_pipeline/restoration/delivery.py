@@ -18,7 +18,7 @@ from dip_pipeline.restoration.fit_code import (
 )
 from dip_pipeline.restoration.flux import close_flux
 from dip_pipeline.restoration.problem import FitOptions
-from dip_pipeline.restoration.regions import Region
+from dip_pipeline.restoration.regions import PixelNoise, Region
 from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
 
@@ -64,7 +64,7 @@ def deliver_image(
 
     with torch.no_grad():
         delivered, scatter = restored(region.observed)
-        sigma = region.sigma_at(delivered)
+        sigma = region.noise.sigma(delivered)
         generator = Generator().manual_seed(seed)
         probe = torch.randn(region.observed.shape, generator=generator).to(delivered.device)
         moved, _ = restored(region.observed + PROBE_SIGMA * sigma * probe * region.known)
@@ -85,7 +85,7 @@ def deliver_code(
         out = picture(network, code, amplitude(region.observed))
         seen, judge = judged_split(region, seed) if judged else (region.observed, region.observed)
         delivered = _closed(out, seen, region, options)
-        sigma = region.sigma_at(delivered)
+        sigma = region.noise.sigma(delivered)
         offset = 1 + 1 / SPLIT_STRENGTH**2 if judged else 0.0
         squares = ((delivered - judge) / sigma) ** 2 - offset
         structure = (delivered - smooth(delivered, 4.0)).abs() / sigma
@@ -93,7 +93,7 @@ def deliver_code(
 
 
 def _closed(estimated: Tensor, observed: Tensor, region: Region, options: FitOptions) -> Tensor:
-    sigma = region.sigma_at(estimated)
+    sigma = region.noise.sigma(estimated)
     return close_flux(estimated, observed, sigma, region.trusted, options.flux_scale_px)
 
 
@@ -103,19 +103,21 @@ def _averaged(
     """Mean and standard deviation of one network's estimates over quarter turns."""
     estimates = []
     for quarter in range(turns):
-        planes = [turn(plane, quarter) for plane in (observed, region.sigma, region.known)]
-        estimates.append(turn(_bordered(network, *planes), -quarter))
+        planes = [turn(plane, quarter) for plane in (observed, region.noise.floor, region.known)]
+        estimates.append(turn(_bordered(network, region.noise, *planes), -quarter))
     stack = torch.stack(estimates)
     return stack.mean(dim=0), stack.std(dim=0, correction=0)
 
 
-def _bordered(network: nn.Module, observed: Tensor, sigma: Tensor, known: Tensor) -> Tensor:
+def _bordered(
+    network: nn.Module, law: PixelNoise, observed: Tensor, floor: Tensor, known: Tensor
+) -> Tensor:
     """Apply the network with mirrored borders, sides rounded up to the network's multiple."""
     rows, cols = observed.shape[-2:]
     step = int(getattr(network, "multiple", 16))
     margin = (_MARGIN_PX, _MARGIN_PX - cols % -step, _MARGIN_PX, _MARGIN_PX - rows % -step)
     mode = "reflect" if min(rows, cols) > _MARGIN_PX + step else "replicate"
-    padded = [nnf.pad(plane, margin, mode=mode) for plane in (observed, sigma, known)]
-    seen = view(*padded)
+    wide = [nnf.pad(plane, margin, mode=mode) for plane in (observed, floor, known)]
+    seen = view(wide[0], PixelNoise(wide[1], law.slope, law.dark_level), wide[2])
     out = estimate(network(seen.features), seen)
     return out[..., _MARGIN_PX : _MARGIN_PX + rows, _MARGIN_PX : _MARGIN_PX + cols]

@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from dip_pipeline.restoration.regions import PixelNoise
 from dip_pipeline.restoration.smoothing import fill_unknown, smooth
 
 # Standard deviations, in pixels, of the smoothed copies the network mixes.
@@ -31,13 +32,17 @@ class View:
     sigma: Tensor
 
 
-def view(observed: Tensor, sigma: Tensor, known: Tensor) -> View:
+def view(observed: Tensor, noise: PixelNoise, known: Tensor) -> View:
     """Fill what is unknown, smooth, and lay out the features.
+
+    The noise level is taken from `observed` itself, smoothed: a sigma drawn from the frame would
+    tell the network of the very noise that a recorrupted copy hides.
 
     asinh of the level alone hides the noise under bright light, so the differences between
     neighbouring scales, in units of the local noise, are features of their own.
     """
     filled = fill_unknown(observed, known)
+    sigma = noise.sigma(smooth(filled, 1.0))
     copies = [filled, *(smooth(filled, scale_px) for scale_px in _SCALES_PX)]
     details = [torch.asinh((fine - coarse) / sigma) for fine, coarse in pairwise(copies)]
     features = [

@@ -18,6 +18,7 @@ from dip_pipeline.restoration.features import (
 from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.noise import split_observation
 from dip_pipeline.restoration.problem import FitOptions, StopReason
+from dip_pipeline.restoration.regions import PixelNoise
 from dip_pipeline.restoration.stopping import JudgedRisk, StoppingRule
 
 _SPLIT_STRENGTH = 0.5  # a of y1 = y + a n, y2 = y - n / a
@@ -122,9 +123,13 @@ def _pair_loss(network: nn.Module, batch: Batch, generator: Generator) -> Tensor
     noise_free = torch.zeros_like(batch.observed)
     draw, _ = split_observation(noise_free, batch.sigma, 1.0, generator)
     noise = torch.cat([draw, -draw])
-    observed, sigma = batch.observed.repeat(2, 1, 1, 1), batch.sigma.repeat(2, 1, 1, 1)
-    known, weight = batch.known.repeat(2, 1, 1, 1), batch.weight.repeat(2, 1, 1, 1)
-    seen = view(observed + _SPLIT_STRENGTH * noise, sigma, known)
+    twice = [
+        plane.repeat(2, 1, 1, 1)
+        for plane in (batch.observed, batch.sigma, batch.known, batch.weight, batch.noise.floor)
+    ]
+    observed, sigma, known, weight, floor = twice
+    law = PixelNoise(floor, batch.noise.slope, batch.noise.dark_level)
+    seen = view(observed + _SPLIT_STRENGTH * noise, law, known)
     target = observed - noise / _SPLIT_STRENGTH
     residual = (estimate(network(seen.features), seen) - target) / sigma
     each = nnf.huber_loss(
@@ -162,5 +167,5 @@ class _Jury:
 
 
 def _apply(network: nn.Module, observed: Tensor, batch: Batch) -> Tensor:
-    seen = view(observed, batch.sigma, batch.known)
+    seen = view(observed, batch.noise, batch.known)
     return estimate(network(seen.features), seen)

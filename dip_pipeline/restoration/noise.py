@@ -13,7 +13,13 @@ from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor
 
 
 class NoiseLaw(Protocol):
-    """How an observation scatters around its noiseless level."""
+    """How an observation scatters around its noiseless level.
+
+    variance = floor + slope * max(level - dark_level, 0), for every law here.
+    """
+
+    dark_level: float
+    slope: float
 
     def variance(self, level: Tensor) -> Tensor:
         """Variance of each pixel at that level, unit squared."""
@@ -27,6 +33,9 @@ class NoiseLaw(Protocol):
 
 class SquaredError:
     """No noise law: every pixel weighs the same and the level of the noise is unknown."""
+
+    dark_level = 0.0
+    slope = 0.0
 
     def variance(self, level: Tensor) -> Tensor:
         """One everywhere: residuals keep the frame's unit."""
@@ -43,6 +52,9 @@ class SquaredError:
 
 class Gaussian:
     """Additive noise of a known standard deviation, one for all pixels or one each."""
+
+    dark_level = 0.0
+    slope = 0.0
 
     def __init__(self, sigma: Tensor) -> None:
         self.sigma = sigma
@@ -77,13 +89,14 @@ class PoissonGaussian:
         self.n_combined = sensor.n_combined.value if sensor.n_combined else 1.0
         pedestal = sensor.pedestal_dn.value if sensor.pedestal_dn else 0.0
         sky = sensor.subtracted_sky_dn.value if sensor.subtracted_sky_dn else 0.0
-        self.dark_level_dn = pedestal - sky  # the level at which no photon arrived
+        self.dark_level = pedestal - sky  # DN; the level at which no photon arrived
+        self.slope = 1 / (self.gain_e_per_dn * self.n_combined)
 
     def variance(self, level: Tensor) -> Tensor:
         """Photon and read noise at that level, DN squared."""
-        photons_dn = torch.clamp(level - self.dark_level_dn, min=0.0)
+        photons_dn = torch.clamp(level - self.dark_level, min=0.0)
         read_dn = self.read_noise_e / self.gain_e_per_dn
-        return (photons_dn / self.gain_e_per_dn + read_dn**2) / self.n_combined
+        return self.slope * photons_dn + read_dn**2 / self.n_combined
 
     def nll(self, expected: Tensor, observed: Tensor) -> Tensor:
         """Gaussian with the variance of the expected level."""
@@ -96,10 +109,10 @@ class PoissonGaussian:
     def sample(self, expected: Tensor, generator: Generator) -> Tensor:
         """Poisson electrons plus Gaussian read noise, back in DN."""
         scale = self.gain_e_per_dn * self.n_combined
-        electrons = torch.clamp(expected - self.dark_level_dn, min=0.0) * scale
+        electrons = torch.clamp(expected - self.dark_level, min=0.0) * scale
         photons = torch.poisson(electrons, generator=generator)
         read = self.read_noise_e * self.n_combined**0.5 * _normal(expected, generator)
-        observed: Tensor = (photons + read) / scale + self.dark_level_dn
+        observed: Tensor = (photons + read) / scale + self.dark_level
         return observed
 
 

@@ -14,6 +14,8 @@ from dip_pipeline.restoration.problem import Problem
 from dip_pipeline.restoration.smoothing import fill_unknown, ring_mean
 from dip_pipeline.sensor import NoiseKind, estimate_sigma
 
+_LEAST_VARIANCE = 1e-6  # in sky-sigma squared; keeps residuals finite
+
 
 @dataclass(frozen=True, slots=True)
 class SkyScale:
@@ -60,11 +62,30 @@ class CrossFit:
 
 
 @dataclass(frozen=True, slots=True)
+class PixelNoise:
+    """Noise of pixels as a function of their noiseless level, in sky-sigma units.
+
+    floor : (batch, 1, rows, cols), variance in the dark
+    slope, dark_level : variance added by each unit of light above the dark level
+    """
+
+    floor: Tensor
+    slope: float
+    dark_level: float
+
+    def sigma(self, level: Tensor) -> Tensor:
+        """Standard deviation of each pixel at that level."""
+        light = torch.clamp(level - self.dark_level, min=0.0)
+        return torch.sqrt(self.floor + self.slope * light)
+
+
+@dataclass(frozen=True, slots=True)
 class Region:
     """One region, in sky-sigma units; every plane is (1, 1, rows, cols).
 
     observed : unknown pixels filled from their surroundings
-    sigma : noise of each pixel
+    sigma : noise of each pixel, from a level that does not contain its own noise
+    noise : noise at any level
     known : 1 where the pixel holds information
     trusted : 1 where it may enter a data term (known and not saturated)
     """
@@ -73,23 +94,14 @@ class Region:
     sigma: Tensor
     known: Tensor
     trusted: Tensor
+    noise: PixelNoise
     origin: tuple[int, int]
-    law: NoiseLaw
     scale: SkyScale
 
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, cols)."""
         return self.observed.shape[-2], self.observed.shape[-1]
-
-    def sigma_at(self, level: Tensor) -> Tensor:
-        """Noise of each pixel at the given noiseless level, in sky-sigma units."""
-        dn = level.double() * self.scale.sigma + self.scale.level
-        variance = self.law.variance(dn)
-        sigma = torch.sqrt(variance.clamp(min=0)) / self.scale.sigma
-        return (
-            torch.where(torch.isfinite(sigma), sigma, self.sigma.double()).clamp(min=1e-3).float()
-        )
 
 
 def measure_sky(problems: Sequence[Problem]) -> SkyScale:
@@ -108,7 +120,7 @@ def measure_sky(problems: Sequence[Problem]) -> SkyScale:
             scatter = estimate_sigma(np.where(problem.valid, problem.pixels, np.float32(np.nan)))
             sigmas.append(np.array([scatter]))
         else:
-            sigmas.append(_sigma_dn(problem)[problem.valid].ravel())
+            sigmas.append(_sky_sigma_dn(problem))
     if not levels:
         raise RestorationError("no valid pixel: all are masked, saturated or not finite")
     level = float(np.median(np.concatenate(levels)))
@@ -125,38 +137,54 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
     """Turn a problem into tensors on its device, in sky-sigma units, unknown pixels filled."""
     known = ~problem.masked & np.isfinite(problem.pixels)
     level = np.where(known, problem.pixels, scale.level).astype(np.float64)
-    standard = _plane((level - scale.level) / scale.sigma)
-    known_t = _plane(known).float()
-    filled = fill_unknown(standard.float(), known_t)
-    sigma = _plane(_sigma_dn(problem) / scale.sigma).clamp(min=1e-3).float()
+    known_plane = _plane(known).float()
+    filled = fill_unknown(_plane((level - scale.level) / scale.sigma).float(), known_plane)
     device = torch.device(problem.device)
+    law = _law_of(problem)
+    dark_level = (law.dark_level - scale.level) / scale.sigma
+    floor = (_floor_dn(problem, law) / scale.sigma**2).clamp(min=_LEAST_VARIANCE)
+    noise = PixelNoise(floor.float().to(device), law.slope / scale.sigma, dark_level)
+    filled = filled.to(device)
     return Region(
-        observed=filled.to(device),
-        sigma=sigma.to(device),
-        known=known_t.to(device),
+        observed=filled,
+        sigma=noise.sigma(ring_mean(filled)),
+        known=known_plane.to(device),
         trusted=_plane(problem.valid).float().to(device),
+        noise=noise,
         origin=problem.origin,
-        law=_law_on(problem, device),
         scale=scale,
     )
 
 
-def _sigma_dn(problem: Problem) -> np.ndarray:
-    """Sigma of each pixel from a level that does not contain its own noise; float64."""
-    known = _plane(~problem.masked & np.isfinite(problem.pixels)).double()
-    pixels = _plane(np.where(np.isfinite(problem.pixels), problem.pixels, 0.0).astype(np.float64))
-    fallback = float(np.median(problem.pixels[problem.valid])) if problem.valid.any() else 0.0
-    level = ring_mean(fill_unknown(pixels, known, fallback))
-    variance = _law_on(problem, torch.device("cpu")).variance(level)
-    good = torch.isfinite(variance) & (variance > 0)
-    typical = float(variance[good].median()) if bool(good.any()) else float("nan")
-    filled = fill_unknown(torch.where(good, variance, 0.0), good.double(), typical)
-    sigma: np.ndarray = filled.sqrt()[0, 0].numpy()
+def _sky_sigma_dn(problem: Problem) -> NDArray[np.float64]:
+    """Sigma of the valid pixels, in the frame's unit."""
+    law = _law_of(problem)
+    pixels = _plane(np.where(problem.valid, problem.pixels, 0.0).astype(np.float64))
+    level = ring_mean(fill_unknown(pixels, _plane(problem.valid).double()))
+    light = torch.clamp(level - law.dark_level, min=0.0)
+    variance = (_floor_dn(problem, law) + law.slope * light)[0, 0].numpy()
+    sigma: NDArray[np.float64] = np.sqrt(variance[problem.valid])
     return sigma
 
 
-def _law_on(problem: Problem, device: torch.device) -> NoiseLaw:
-    error = None if problem.error is None else _plane(problem.error.astype(np.float64)).to(device)
+def _floor_dn(problem: Problem, law: NoiseLaw) -> Tensor:
+    """Variance in the dark, (1, 1, rows, cols), float64, the frame's unit squared.
+
+    A variance from an error plane often contains the pixel's own noise: the mean of its
+    neighbours stands for it. Where it is not known it is filled from its surroundings.
+    """
+    dark = torch.full((1, 1, *problem.pixels.shape), law.dark_level, dtype=torch.float64)
+    variance = law.variance(dark)
+    known = torch.isfinite(variance) & (variance > 0) & ~_plane(problem.masked)
+    if not bool(known.any()):
+        return torch.full_like(dark, float("nan"))
+    typical = float(variance[known].median())
+    filled = fill_unknown(torch.where(known, variance, 0.0), known.double(), typical)
+    return ring_mean(filled) if problem.noise.from_error_plane else filled
+
+
+def _law_of(problem: Problem) -> NoiseLaw:
+    error = None if problem.error is None else _plane(problem.error.astype(np.float64))
     return law_for(problem.noise, error)
 
 

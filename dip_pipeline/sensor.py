@@ -164,9 +164,9 @@ def choose_noise(
         return NoiseModel(
             NoiseKind.GAUSSIAN, "error plane of the file", from_error_plane=True, sensor=sensor
         )
-    if choice is NoiseChoice.AUTO and sensor.gain_e_per_dn and sensor.read_noise_e:
-        if unit_counts_electrons(unit):
-            return _poisson_gaussian(sensor, unit, asked=False)
+    known = sensor.gain_e_per_dn is not None and sensor.read_noise_e is not None
+    if choice is NoiseChoice.AUTO and known and unit_counts_electrons(unit):
+        return _poisson_gaussian(sensor, unit, asked=False)
     return None
 
 
@@ -182,7 +182,7 @@ def unit_counts_electrons(unit: str) -> bool:
 
 
 def estimate_sigma(pixels: NDArray[np.float32]) -> float:
-    """Standard deviation of white noise from second differences, robust against sources.
+    """Estimate the standard deviation of white noise from second differences, robustly.
 
     pixels : (rows, cols), NaN ignored. Returns NaN where too few pixels are finite.
     The 3 x 3 mask of Immerkaer 1996, Comput. Vis. Image Underst. 64, 300, has norm 6; the

@@ -3,7 +3,7 @@
 from dip_pipeline.frames.frame import Card, Frame, Pixels, PlaneInfo, RestoredPlanes
 from dip_pipeline.frames.opening import file_digest, open_frame, read_provenance
 from dip_pipeline.frames.provenance import Provenance
-from dip_pipeline.frames.saving import save_frame
+from dip_pipeline.frames.saving import check_target, save_frame
 from dip_pipeline.frames.selectors import split_selector
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "PlaneInfo",
     "Provenance",
     "RestoredPlanes",
+    "check_target",
     "file_digest",
     "open_frame",
     "read_provenance",

@@ -28,17 +28,11 @@ def save_frame(
     stays as it was.
     """
     suffix = target.suffix.lower()
-    if suffix not in FITS_SUFFIXES + ZARR_SUFFIXES:
-        raise OutputError(
-            f"{target}: the suffix names no format; use one of "
-            f"{', '.join(FITS_SUFFIXES + ZARR_SUFFIXES)}"
-        )
+    destination = check_target(target, frame, overwrite=overwrite)
     for name in ("science", "error", "flags"):
         if tuple(getattr(planes, name).shape) != frame.shape:
             shape = tuple(getattr(planes, name).shape)
             raise OutputError(f"{target}: {name} has shape {shape}, the frame {frame.shape}")
-    destination = prepare(target, frame.path, overwrite=overwrite)
-    _check_kind(destination, wants_folder=suffix in ZARR_SUFFIXES)
     if suffix in ZARR_SUFFIXES:
         with publishing(destination, needed_bytes(frame)) as part:
             write_zarr(part, frame, planes, provenance)
@@ -46,6 +40,23 @@ def save_frame(
         plans = plan_fits(frame, planes, provenance)
         with publishing(destination, sum(plan.total_bytes for plan in plans)) as part:
             write_fits(part, plans)
+
+
+def check_target(target: Path, frame: Frame, *, overwrite: bool = False) -> Destination:
+    """Refuse, before any work is done, a target that `save_frame` would refuse.
+
+    Raises OutputError for a suffix that names no format, the input itself, an existing file
+    without `overwrite`, and a folder that cannot be written to.
+    """
+    suffix = target.suffix.lower()
+    if suffix not in FITS_SUFFIXES + ZARR_SUFFIXES:
+        raise OutputError(
+            f"{target}: the suffix names no format; use one of "
+            f"{', '.join(FITS_SUFFIXES + ZARR_SUFFIXES)}"
+        )
+    destination = prepare(target, frame.path, overwrite=overwrite)
+    _check_kind(destination, wants_folder=suffix in ZARR_SUFFIXES)
+    return destination
 
 
 def _check_kind(destination: Destination, *, wants_folder: bool) -> None:

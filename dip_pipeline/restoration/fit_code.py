@@ -13,7 +13,13 @@ from dip_pipeline.restoration.noise import split_observation
 from dip_pipeline.restoration.problem import FitOptions, StopReason
 from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.smoothing import smooth
-from dip_pipeline.restoration.stopping import FixedSteps, JudgedRisk, StoppingRule
+from dip_pipeline.restoration.stopping import (
+    FixedSteps,
+    JudgedRisk,
+    StepHook,
+    StoppingRule,
+    ignore_step,
+)
 
 CODE_CHANNELS = 16
 _CELL_PX = 64  # the code is drawn cell by cell, so any region of a frame sees the same code
@@ -73,7 +79,13 @@ def picture(network: nn.Module, code: Tensor, scale: Tensor) -> Tensor:
 
 
 def fit_code_network(
-    regions: list[Region], options: FitOptions, *, seed: int, device: str, judged: bool
+    regions: list[Region],
+    options: FitOptions,
+    *,
+    seed: int,
+    device: str,
+    judged: bool,
+    on_step: StepHook = ignore_step,
 ) -> CodeFit:
     """Fit one network from the code to the regions' first copies.
 
@@ -94,6 +106,7 @@ def fit_code_network(
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        on_step(step, options.step_limit, loss)
         _average(running, network, min(_AVERAGING, step / (step + 10)))
         if step % _LOOK_EVERY == 0 or step == options.step_limit:
             risk = _judge(running, sheets) if judged else float(loss.detach())

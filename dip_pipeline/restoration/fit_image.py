@@ -19,7 +19,7 @@ from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.noise import split_observation
 from dip_pipeline.restoration.problem import FitOptions, StopReason
 from dip_pipeline.restoration.regions import PixelNoise
-from dip_pipeline.restoration.stopping import JudgedRisk, StoppingRule
+from dip_pipeline.restoration.stopping import JudgedRisk, StepHook, StoppingRule, ignore_step
 
 _SPLIT_STRENGTH = 0.5  # a of y1 = y + a n, y2 = y - n / a
 _PAIRS = 4  # crops a step, each seen with n and with -n
@@ -43,7 +43,13 @@ class Fitted:
 
 
 def fit_image_network(
-    fit_on: CropSource, judge_on: CropSource, options: FitOptions, *, seed: int, device: str
+    fit_on: CropSource,
+    judge_on: CropSource,
+    options: FitOptions,
+    *,
+    seed: int,
+    device: str,
+    on_step: StepHook = ignore_step,
 ) -> Fitted:
     """Fit a network on crops of one half of the frame, judged on the other.
 
@@ -53,7 +59,9 @@ def fit_image_network(
     for attempt in range(_TRIES):
         derived = int(np.random.SeedSequence([seed, attempt]).generate_state(1)[0])
         rate = _LEARNING_RATE / 2**attempt
-        fitted = _fit_once(fit_on, judge_on, options, seed=derived, device=device, rate=rate)
+        fitted = _fit_once(
+            fit_on, judge_on, options, seed=derived, device=device, rate=rate, on_step=on_step
+        )
         if fitted.stop_reason is not StopReason.DIVERGED:
             return fitted
     assert fitted is not None
@@ -68,6 +76,7 @@ def _fit_once(
     seed: int,
     device: str,
     rate: float,
+    on_step: StepHook,
 ) -> Fitted:
     kind = options.network_kind
     network = build_network(kind, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=seed).to(device)
@@ -88,6 +97,7 @@ def _fit_once(
         nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_NORM)
         optimiser.step()
         schedule.step()
+        on_step(step, steps, loss)
         if step in looks:
             reason, best = _look(network, jury, rule, step, best)
             if reason is not None:

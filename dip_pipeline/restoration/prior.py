@@ -27,6 +27,7 @@ from dip_pipeline.restoration.problem import (
     StopReason,
 )
 from dip_pipeline.restoration.regions import CrossFit, Region, SkyScale, measure_sky, prepare
+from dip_pipeline.restoration.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.uncertainty import ErrorTable, calibrate
 from dip_pipeline.sensor import NoiseKind
 
@@ -125,7 +126,13 @@ class Prior:
         )
 
 
-def fit_prior(problems: Sequence[Problem], shape: tuple[int, int], *, seed: int) -> Prior:
+def fit_prior(
+    problems: Sequence[Problem],
+    shape: tuple[int, int],
+    *,
+    seed: int,
+    on_step: StepHook = ignore_step,
+) -> Prior:
     """Fit the networks of a frame on some of its regions (all of it, where it is small).
 
     problems : the regions, of one frame, with the same options; shape : the frame's.
@@ -144,10 +151,12 @@ def fit_prior(problems: Sequence[Problem], shape: tuple[int, int], *, seed: int)
     options = first.options
     known_noise = first.noise.kind is not NoiseKind.NONE
     if options.input is InputKind.IMAGE:
-        networks, report = _fit_halves(regions, cross_fit, options, seed=seed, device=first.device)
+        networks, report = _fit_halves(
+            regions, cross_fit, options, seed=seed, device=first.device, on_step=on_step
+        )
     else:
         fitted = fit_code_network(
-            regions, options, seed=seed, device=first.device, judged=known_noise
+            regions, options, seed=seed, device=first.device, judged=known_noise, on_step=on_step
         )
         networks = (fitted.network,)
         report = FitReport(fitted.steps, fitted.stop_reason, (fitted.risk,))
@@ -171,6 +180,7 @@ def _fit_halves(
     *,
     seed: int,
     device: str,
+    on_step: StepHook,
 ) -> tuple[tuple[nn.Module, ...], FitReport]:
     """Fit each network on the blocks that the other one restores."""
     fits = []
@@ -182,7 +192,16 @@ def _fit_halves(
         if fit_on.empty:
             raise RestorationError("no valid pixel in one half of the blocks: too few to fit on")
         fit_seed = int(np.random.SeedSequence([seed, half, 1]).generate_state(1)[0])
-        fits.append(fit_image_network(fit_on, judge_on, options, seed=fit_seed, device=device))
+        fits.append(
+            fit_image_network(
+                fit_on,
+                judge_on,
+                options,
+                seed=fit_seed,
+                device=device,
+                on_step=_of_half(on_step, half),
+            )
+        )
     reasons = [fitted.stop_reason for fitted in fits]
     reason = StopReason.DIVERGED if StopReason.DIVERGED in reasons else reasons[0]
     report = FitReport(
@@ -191,6 +210,15 @@ def _fit_halves(
         risks=tuple(fitted.risk for fitted in fits),
     )
     return tuple(fitted.network for fitted in fits), report
+
+
+def _of_half(on_step: StepHook, half: int) -> StepHook:
+    """Tell of the steps of two fits as of one twice as long."""
+
+    def told(step: int, steps: int, loss: Tensor) -> None:
+        on_step(step + half * steps, 2 * steps, loss)
+
+    return told
 
 
 def _calibrated(prior: Prior, regions: Sequence[Region], options: FitOptions) -> Prior:

@@ -74,7 +74,7 @@ class PixelNoise:
     dark_level: float
 
     def sigma(self, level: Tensor) -> Tensor:
-        """Standard deviation of each pixel at that level."""
+        """Give the standard deviation of each pixel at that level."""
         light = torch.clamp(level - self.dark_level, min=0.0)
         return torch.sqrt(self.floor + self.slope * light)
 

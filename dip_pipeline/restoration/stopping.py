@@ -3,7 +3,20 @@
 import math
 from typing import Protocol
 
+from torch import Tensor
+
 from dip_pipeline.restoration.problem import StopReason
+
+
+class StepHook(Protocol):
+    """Is told of each step of a fit; for progress displays."""
+
+    def __call__(self, step: int, steps: int, loss: Tensor) -> None:
+        """Take note. The loss is a tensor: reading its number may cost a wait."""
+
+
+def ignore_step(step: int, steps: int, loss: Tensor) -> None:
+    """Take no note of a step."""
 
 
 class StoppingRule(Protocol):

@@ -1,0 +1,323 @@
+"""The story of one frame: read, know its noise, fit, restore tile by tile, blend, write."""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+
+from dip_pipeline.config import RunConfig
+from dip_pipeline.engine import RunDirectory, TileStore, map_items, output_error
+from dip_pipeline.errors import FrameError, SensorError
+from dip_pipeline.frames import (
+    Frame,
+    RestoredPlanes,
+    check_target,
+    file_digest,
+    open_frame,
+    read_provenance,
+    save_frame,
+    split_selector,
+)
+from dip_pipeline.planning import (
+    FrameDescription,
+    describe_frame,
+    devices_of,
+    fit_options,
+    fit_windows,
+    noise_in_words,
+    resolve_noise,
+)
+from dip_pipeline.record import RunFacts, describe_run, pooled_risk, run_key
+from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.problem import InputKind, Scope
+from dip_pipeline.sensor import (
+    NoiseModel,
+)
+from dip_pipeline.tiling import Tile, blend, plan_tiles
+from dip_pipeline.work import (
+    FramePlan,
+    Record,
+    TileTask,
+    copy_tile,
+    fit_frame_prior,
+    restore_tile,
+)
+
+__all__ = ["FrameDescription", "Progress", "RunReport", "describe_frame", "restore_frame"]
+
+log = logging.getLogger(__name__)
+
+_PRIOR = "prior"
+
+
+class Progress(Protocol):
+    """Is told how a frame goes on."""
+
+    def frame_started(self, source: str, tiles: int, found_done: int) -> None:
+        """Tell how many tiles there are, and how many an earlier run has done."""
+
+    def fit_step(self, step: int, steps: int, risk: float) -> None:
+        """Tell of the fit of the frame's prior; risk is the loss."""
+
+    def tile_done(self, record: Mapping[str, object]) -> None:
+        """Tell of a finished tile."""
+
+    def note(self, message: str) -> None:
+        """Tell something the user must hear."""
+
+
+class _Silent:
+    """Nobody listens."""
+
+    def frame_started(self, source: str, tiles: int, found_done: int) -> None:
+        pass
+
+    def fit_step(self, step: int, steps: int, risk: float) -> None:
+        pass
+
+    def tile_done(self, record: Mapping[str, object]) -> None:
+        pass
+
+    def note(self, message: str) -> None:
+        log.info("%s", message)
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """How the restoration of one frame went.
+
+    risk : estimated rms of (delivered - truth) / sigma, with its standard error
+    flux_change : sum of (delivered - observed) over unmasked pixels, the frame's unit
+    """
+
+    source: str
+    target: Path
+    status: Literal["restored", "already done"]
+    tiles: int
+    found_done: int
+    failed_tiles: int
+    risk: float
+    risk_error: float
+    noise: str
+    flux_change: float
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every tile was restored."""
+        return self.failed_tiles == 0
+
+
+def restore_frame(
+    source: str,
+    target: Path,
+    config: RunConfig,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    command_line: Sequence[str] = (),
+) -> RunReport:
+    """Restore one image file and write it with its provenance.
+
+    A run that was interrupted goes on where it stopped; a finished product is left alone.
+    Raises a DipError for whatever a user can cause.
+    """
+    started = time.monotonic()
+    told = progress or _Silent()
+    frame = open_frame(source)
+    key = run_key(config, file_digest(frame.path), split_selector(source)[1])
+    if not overwrite and _is_product_of(target, key):
+        return _already_done(source, target)
+    check_target(target, frame, overwrite=overwrite)
+    noise = resolve_noise(frame, config)
+    told.note(f"{source}: noise {noise_in_words(noise)}")
+    with RunDirectory.open(target.with_name(f"{target.name}.dip"), key) as run:
+        if run.restarted_because:
+            changed = ", ".join(run.restarted_because)
+            told.note(f"{run.path}: begun anew, for these changed: {changed}")
+        tiles = plan_tiles(frame.shape, config.tile_options())
+        plan = _plan(frame, noise, config, run)
+        records, found_done = _restore_tiles(plan, tiles, config, run, _Told(told, source))
+        facts = RunFacts(
+            run_id=run.run_id,
+            source=source,
+            key=key,
+            config=config,
+            noise=noise,
+            network=str(plan.options.network_kind),
+            device=_device_name(plan.device),
+            tiles=records,
+            command_line=command_line,
+            prior=_prior_facts(run),
+            seconds=time.monotonic() - started,
+            frame_pixels=frame.shape[0] * frame.shape[1],
+        )
+        planes = _blend_all(frame, tiles, plan.store, run)
+        save_frame(target, frame, planes, provenance=describe_run(facts), overwrite=overwrite)
+        del planes  # its files lie in the run directory
+        run.remove()
+    risk = pooled_risk(records, facts.frame_pixels)
+    return RunReport(
+        source=source,
+        target=target,
+        status="restored",
+        tiles=len(tiles),
+        found_done=found_done,
+        failed_tiles=facts.failed_tiles,
+        risk=risk.rms,
+        risk_error=risk.error,
+        noise=noise_in_words(noise),
+        flux_change=facts.flux_change,
+        seconds=time.monotonic() - started,
+    )
+
+
+class _Told:
+    """A listener together with the source it is told of."""
+
+    def __init__(self, progress: Progress, source: str) -> None:
+        self.progress = progress
+        self.source = source
+
+    def on_step(self, step: int, steps: int, loss: torch.Tensor) -> None:
+        """Pass every hundredth step on; reading the loss may wait for a GPU."""
+        if step % max(1, steps // 100) == 0:
+            self.progress.fit_step(step, steps, float(loss.detach()))
+
+
+def _is_product_of(target: Path, key: Mapping[str, object]) -> bool:
+    """Whether the target exists and is the finished product of this very run."""
+    if not target.exists():
+        return False
+    try:
+        found = read_provenance(target)
+    except FrameError:
+        return False
+    return found is not None and found.document.get("key") == key
+
+
+def _already_done(source: str, target: Path) -> RunReport:
+    """Report on a finished product from its own record."""
+    found = read_provenance(target)
+    tiles = [] if found is None else found.tiles
+    cards = {} if found is None else {card[0]: card[1] for card in found.cards}
+    risk, error = (cards.get(name) for name in ("DIPRISK", "DIPRISKE"))
+    return RunReport(
+        source=source,
+        target=target,
+        status="already done",
+        tiles=len(tiles),
+        found_done=len(tiles),
+        failed_tiles=sum(bool(tile["failed"]) for tile in tiles),
+        risk=risk if isinstance(risk, float) else float("nan"),
+        risk_error=error if isinstance(error, float) else float("nan"),
+        noise=str(cards.get("DIPNOISE", "")),
+        flux_change=0.0,
+        seconds=0.0,
+    )
+
+
+def _plan(frame: Frame, noise: NoiseModel, config: RunConfig, run: RunDirectory) -> FramePlan:
+    options = fit_options(config)
+    if options.input is InputKind.IMAGE and noise.kind == "none":
+        raise SensorError(
+            f"{frame.path}: --input image draws noise from the noise law, and --noise none has "
+            "none; give a noise law, or --input code"
+        )
+    saturation = noise.sensor.saturation_dn
+    return FramePlan(
+        frame=frame,
+        noise=noise,
+        options=options,
+        seed=config.fit.seed,
+        saturation_dn=None if saturation is None else saturation.value,
+        device=config.worker_options(devices_of(config)).item_device,
+        threads=config.threads_per_fit,
+        store=run.tiles,
+        prior_path=run.prior_path if options.scope is Scope.FRAME else None,
+    )
+
+
+def _restore_tiles(
+    plan: FramePlan, tiles: Sequence[Tile], config: RunConfig, run: RunDirectory, told: _Told
+) -> tuple[list[Record], int]:
+    """Fit the frame's prior if it has one, then restore the tiles that are not done."""
+    workers = config.worker_options(devices_of(config))
+    done = plan.store.finished()
+    told.progress.frame_started(told.source, len(tiles), len(done))
+    missing = [tile for tile in tiles if tile.index not in done]
+    if missing and plan.prior_path is not None and run.find_file(_PRIOR) is None:
+        windows = fit_windows(plan.frame.shape, seed=plan.seed)
+        run.publish_file(_PRIOR, fit_frame_prior(plan, windows, told.on_step))
+    records: dict[int, Record] = dict(done)
+    tasks: Iterable[TileTask] = (TileTask(plan, tile) for tile in missing)
+    finished = map_items(restore_tile, tasks, workers, key=_tile_name, on_lost=copy_tile)
+    for record in finished:
+        records[int(str(record["tile"]))] = record
+        told.progress.tile_done(record)
+    return [records[tile.index] for tile in tiles], len(done)
+
+
+def _tile_name(task: TileTask) -> str:
+    return f"tile {task.tile.index}"
+
+
+def _blend_all(
+    frame: Frame, tiles: Sequence[Tile], store: TileStore, run: RunDirectory
+) -> RestoredPlanes:
+    """Blend the tiles, band by band, into files of the run directory."""
+    kinds = {"science": np.float32, "error": np.float32, "flags": np.uint8}
+    planes = {name: _reserve(run, name, frame.shape, kind) for name, kind in kinds.items()}
+    height = max(64, tiles[0].shape[0])
+    for first in range(0, frame.shape[0], height):
+        rows = slice(first, min(first + height, frame.shape[0]))
+        band = blend(
+            (rows, slice(0, frame.shape[1])), tiles, lambda tile: store.load(tile.index)[0]
+        )
+        for name, plane in planes.items():
+            plane[rows] = band[name]
+    return RestoredPlanes(**planes)
+
+
+def _reserve(run: RunDirectory, name: str, shape: tuple[int, int], kind: type) -> np.ndarray:
+    """Map a file of the run directory as an array; its room on the disk is taken at once."""
+    path = run.path / f"blended_{name}.npy"
+    try:
+        path.unlink(missing_ok=True)
+        plane = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(kind), shape=shape)
+        if hasattr(os, "posix_fallocate"):  # a full disk must not become a bus error later
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        n_bytes = shape[0] * shape[1] * np.dtype(kind).itemsize
+        raise output_error(error, path, n_bytes) from error
+    return plane
+
+
+def _prior_facts(run: RunDirectory) -> dict[str, object]:
+    """Tell the record of the frame's prior."""
+    content = run.find_file(_PRIOR)
+    if content is None:
+        return {"scope": "tile"}
+    prior = Prior.from_bytes(content)
+    return {
+        "scope": "frame",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "steps": prior.report.steps,
+        "stop_reason": prior.report.stop_reason.name,
+        "judged_risks": list(prior.report.risks),
+        "block_px": prior.cross_fit.block_px,
+        "guard_px": prior.cross_fit.guard_px,
+    }
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name() if device.startswith("cuda") else device

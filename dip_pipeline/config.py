@@ -225,6 +225,7 @@ class OptionInfo:
     flag: str
     help: str
     default: object
+    kind: type  # int, float or str
     choices: tuple[str, ...]  # empty where the value is free
 
 
@@ -240,6 +241,7 @@ def _option_info(field: FieldInfo) -> OptionInfo:
         flag=str(extra["flag"]) if isinstance(extra, dict) else "",
         help=field.description or "",
         default=field.default.value if isinstance(field.default, StrEnum) else field.default,
+        kind=next((number for number in (int, float) if number in (kind, *get_args(kind))), str),
         choices=choices,
     )
 

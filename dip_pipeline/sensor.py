@@ -107,12 +107,13 @@ def read_sensor(
     overscan_level_dn : median of the overscan section, where the frame still has one.
     Raises SensorError for a number that cannot be true.
     """
+    # Pixels in electrons have had their gain applied: the card tells of the raw frame.
+    in_electrons = unit.strip().lower() in _ELECTRON_UNITS
     gain = _first(
         _override(overrides.gain_e_per_dn, "e/DN", "--gain"),
+        Sourced(1.0, "e/DN", f"BUNIT {unit}") if in_electrons else None,
         _card(cards, ("EGAIN", "GAIN", "CCDGAIN"), "e/DN", GAIN_RANGE_E_PER_DN),
     )
-    if gain is None and unit.strip().lower() in _ELECTRON_UNITS:
-        gain = Sourced(1.0, "e/DN", f"BUNIT {unit}")
     pedestal = _first(
         _override(overrides.pedestal_dn, "DN", "--pedestal"),
         _card(cards, ("PEDESTAL",), "DN", (-1e6, 1e6)),
@@ -249,6 +250,11 @@ def _check_overrides(overrides: SensorOverrides) -> None:
     for option, value in positive.items():
         if value is not None and not (np.isfinite(value) and value > 0):
             raise SensorError(f"{option} {value:g}: need a positive number")
+    pedestal_dn, saturation_dn = overrides.pedestal_dn, overrides.saturation_dn
+    if pedestal_dn is not None and not np.isfinite(pedestal_dn):
+        raise SensorError(f"--pedestal {pedestal_dn:g}: need a finite level in DN")
+    if saturation_dn is not None and np.isnan(saturation_dn):
+        raise SensorError("--saturation nan: need a level in DN; inf means that nothing saturates")
     noise = overrides.read_noise_e
     if noise is not None and not (np.isfinite(noise) and noise >= 0):
         raise SensorError(f"--read-noise {noise:g}: need zero or a positive number of electrons")

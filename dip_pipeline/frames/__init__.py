@@ -3,10 +3,12 @@
 from dip_pipeline.frames.frame import Card, Frame, Pixels, PlaneInfo, RestoredPlanes
 from dip_pipeline.frames.opening import file_digest, open_frame, read_provenance
 from dip_pipeline.frames.provenance import Provenance
-from dip_pipeline.frames.saving import check_target, save_frame
+from dip_pipeline.frames.saving import FITS_SUFFIXES, ZARR_SUFFIXES, check_target, save_frame
 from dip_pipeline.frames.selectors import split_selector
 
 __all__ = [
+    "FITS_SUFFIXES",
+    "ZARR_SUFFIXES",
     "Card",
     "Frame",
     "Pixels",

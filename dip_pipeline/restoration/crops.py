@@ -58,6 +58,11 @@ class CropSource:
         self._holes = _positions([1 - region.known for region in regions])
 
     @property
+    def device(self) -> torch.device:
+        """Where the crops lie."""
+        return self.regions[0].observed.device
+
+    @property
     def empty(self) -> bool:
         """Whether there is nowhere to fit."""
         return len(self._places) == 0

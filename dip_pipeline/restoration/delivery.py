@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as nnf
 from torch import Generator, Tensor, nn
@@ -19,6 +20,7 @@ from dip_pipeline.restoration.fit_code import (
 from dip_pipeline.restoration.flux import close_flux
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.regions import PixelNoise, Region
+from dip_pipeline.restoration.restraint import Restraint, least_risk
 from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
 
@@ -41,36 +43,81 @@ class Delivery:
     predictor: Tensor
 
 
-def deliver_image(
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the cross-fitted networks say of a region, and of the region slightly moved.
+
+    plain, moved : the image from the observation, and from observation + e sigma probe
+    scatter : standard deviation of `plain` between quarter turns
+    """
+
+    plain: Tensor
+    moved: Tensor
+    scatter: Tensor
+    probe: Tensor
+
+
+def ask_networks(
     networks: Sequence[nn.Module],
     shares: Sequence[Tensor],
     region: Region,
     options: FitOptions,
     *,
     seed: int,
-) -> Delivery:
-    """Blend the cross-fitted networks by their shares, averaged over quarter turns."""
+) -> Answers:
+    """Apply the cross-fitted networks, blended by their shares, averaged over quarter turns."""
     shares = [share.to(region.observed.device) for share in shares]
 
-    def restored(observed: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the closed image, and the scatter between the quarter turns."""
+    def blended(observed: Tensor) -> tuple[Tensor, Tensor]:
         total, scatter = torch.zeros_like(observed), torch.zeros_like(observed)
         for network, share in zip(networks, shares, strict=True):
             if bool((share > 0).any()):
                 mean, spread = _averaged(network, observed, region, options.turns)
                 total, scatter = total + share * mean, scatter + share * spread
-        closed = _closed(total, observed, region, options)
-        return closed, scatter
+        return total, scatter
 
     with torch.no_grad():
-        delivered, scatter = restored(region.observed)
-        sigma = region.noise.sigma(delivered)
+        plain, scatter = blended(region.observed)
         generator = Generator().manual_seed(seed)
-        probe = torch.randn(region.observed.shape, generator=generator).to(delivered.device)
-        moved, _ = restored(region.observed + PROBE_SIGMA * sigma * probe * region.known)
-        squares = stein_map(delivered, region.observed, sigma, probe, moved)
-        predictor = spread_predictor(delivered, sigma, moved, scatter)
+        probe = torch.randn(region.observed.shape, generator=generator).to(plain.device)
+        moved, _ = blended(_moved(region, probe))
+    return Answers(plain, moved, scatter, probe)
+
+
+def finish(answers: Answers, region: Region, restraint: Restraint, options: FitOptions) -> Delivery:
+    """Mix in the observation where it knows more, close the flux, estimate the error."""
+
+    def finished(estimated: Tensor, observed: Tensor) -> Tensor:
+        sigma = region.noise.sigma(estimated)
+        mixed = restraint.apply(estimated, observed, sigma, region.trusted)
+        return _closed(mixed, observed, region, options)
+
+    with torch.no_grad():
+        delivered = finished(answers.plain, region.observed)
+        moved = finished(answers.moved, _moved(region, answers.probe))
+        sigma = region.noise.sigma(delivered)
+        response = (moved - delivered) / (PROBE_SIGMA * region.sigma)
+        squares = stein_map(delivered, region.observed, sigma, answers.probe * response)
+        predictor = spread_predictor(response, answers.scatter / sigma)
     return Delivery(delivered, sigma, squares, predictor)
+
+
+def choose_restraint(answers: Sequence[Answers], regions: Sequence[Region]) -> Restraint:
+    """Measure, over some regions, how far the networks' corrections are to be trusted."""
+    columns: list[list[np.ndarray]] = [[], [], []]
+    for answer, region in zip(answers, regions, strict=True):
+        sigma = region.noise.sigma(answer.plain)
+        response = answer.probe * (answer.moved - answer.plain) / (PROBE_SIGMA * region.sigma)
+        squares = ((answer.plain - region.observed) / sigma) ** 2
+        judged = region.trusted > 0
+        for column, plane in zip(columns, (answer.plain / sigma, squares, response), strict=True):
+            column.append(plane[judged].cpu().numpy())
+    brightness, squares_of, responses = (np.concatenate(column) for column in columns)
+    return least_risk(brightness, squares_of, responses)
+
+
+def _moved(region: Region, probe: Tensor) -> Tensor:
+    return region.observed + PROBE_SIGMA * region.sigma * probe * region.known
 
 
 def deliver_code(
@@ -82,8 +129,8 @@ def deliver_code(
     """
     with torch.no_grad():
         code = code_for(region.shape, region.origin, seed).to(region.observed.device)
-        out = picture(network, code, amplitude(region.observed))
         seen, judge = judged_split(region, seed) if judged else (region.observed, region.observed)
+        out = picture(network, code, amplitude(seen))
         delivered = _closed(out, seen, region, options)
         sigma = region.noise.sigma(delivered)
         offset = 1 + 1 / SPLIT_STRENGTH**2 if judged else 0.0

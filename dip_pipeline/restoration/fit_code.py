@@ -1,6 +1,7 @@
 """Fit of a code-input network: the deep image prior itself, stopped by a held-out copy."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,6 @@ import torch.nn.functional as nnf
 from torch import Generator, Tensor, nn
 
 from dip_pipeline.restoration.networks import build_network
-from dip_pipeline.restoration.noise import split_observation
 from dip_pipeline.restoration.problem import FitOptions, StopReason
 from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.smoothing import smooth
@@ -45,28 +45,27 @@ class CodeFit:
 
 def code_for(region_shape: tuple[int, int], origin: tuple[int, int], seed: int) -> Tensor:
     """Draw the fixed random code of a region, (1, CODE_CHANNELS, rows, cols), uniform in 0 to 1."""
-    rows, cols = region_shape
-    first_row, first_col = origin[0] // _CELL_PX, origin[1] // _CELL_PX
-    last_row, last_col = (origin[0] + rows - 1) // _CELL_PX, (origin[1] + cols - 1) // _CELL_PX
-    bands = []
-    for row in range(first_row, last_row + 1):
-        cells = [_cell(seed, row, col) for col in range(first_col, last_col + 1)]
-        bands.append(np.concatenate(cells, axis=2))
-    field = np.concatenate(bands, axis=1)
-    top, left = origin[0] - first_row * _CELL_PX, origin[1] - first_col * _CELL_PX
-    return torch.from_numpy(field[None, :, top : top + rows, left : left + cols].copy())
+    return _by_cells(region_shape, origin, lambda row, col: _code_cell(seed, row, col))
 
 
 def judged_split(region: Region, seed: int) -> tuple[Tensor, Tensor]:
-    """Split a region once: a copy to fit and a copy to judge by; the same for one seed."""
-    first_cell = np.random.SeedSequence([seed, *region.origin, 7]).generate_state(1)[0]
-    generator = Generator().manual_seed(int(first_cell))
-    return split_observation(region.observed, region.sigma, SPLIT_STRENGTH, generator)
+    """Split a region once: a copy to fit and a copy to judge by; the same for one seed.
+
+    The noise is drawn cell by cell of the frame, as the code is: another region over the same
+    pixels gets the same split, so its judge has not been seen by the fit either.
+    """
+    unit = _by_cells(region.shape, region.origin, lambda row, col: _noise_cell(seed, row, col))
+    noise = region.sigma * unit.to(region.observed.device)
+    return region.observed + SPLIT_STRENGTH * noise, region.observed - noise / SPLIT_STRENGTH
 
 
-def amplitude(observed: Tensor) -> Tensor:
-    """Scale of the output at each pixel: spares the network three decades of star light."""
-    return torch.sqrt(1 + smooth(observed, 2.0) ** 2)
+def amplitude(fitted: Tensor) -> Tensor:
+    """Scale of the output at each pixel: spares the network three decades of star light.
+
+    fitted : the copy that the network is fitted to. Not the observation, which holds noise of
+    the copy that judges.
+    """
+    return torch.sqrt(1 + smooth(fitted, 2.0) ** 2)
 
 
 def picture(network: nn.Module, code: Tensor, scale: Tensor) -> Tensor:
@@ -137,7 +136,7 @@ class _Sheet:
         observed = region.observed
         target, judge = judged_split(region, seed) if judged else (observed, observed)
         code = code_for(region.shape, region.origin, seed).to(observed.device)
-        return cls(code, amplitude(observed), target, judge, region.sigma, region.trusted)
+        return cls(code, amplitude(target), target, judge, region.sigma, region.trusted)
 
     def crop(self, rows: slice, cols: slice) -> "_Sheet":
         planes = (self.code, self.scale, self.target, self.judge, self.sigma, self.weight)
@@ -178,6 +177,27 @@ def _average(running: nn.Module, network: nn.Module, decay: float) -> None:
             mean.lerp_(new, 1 - decay)
 
 
-def _cell(seed: int, row: int, col: int) -> np.ndarray:
+def _by_cells(
+    shape: tuple[int, int], origin: tuple[int, int], draw: Callable[[int, int], np.ndarray]
+) -> Tensor:
+    """Put the cells of the frame that a region touches together and cut them to the region."""
+    rows, cols = shape
+    first_row, first_col = origin[0] // _CELL_PX, origin[1] // _CELL_PX
+    last_row, last_col = (origin[0] + rows - 1) // _CELL_PX, (origin[1] + cols - 1) // _CELL_PX
+    bands = []
+    for row in range(first_row, last_row + 1):
+        cells = [draw(row, col) for col in range(first_col, last_col + 1)]
+        bands.append(np.concatenate(cells, axis=2))
+    field = np.concatenate(bands, axis=1)
+    top, left = origin[0] - first_row * _CELL_PX, origin[1] - first_col * _CELL_PX
+    return torch.from_numpy(field[None, :, top : top + rows, left : left + cols].copy())
+
+
+def _code_cell(seed: int, row: int, col: int) -> np.ndarray:
     rng = np.random.default_rng(np.random.SeedSequence([seed, row, col]))
     return rng.random((CODE_CHANNELS, _CELL_PX, _CELL_PX), dtype=np.float32)
+
+
+def _noise_cell(seed: int, row: int, col: int) -> np.ndarray:
+    rng = np.random.default_rng(np.random.SeedSequence([seed, row, col, 7]))
+    return rng.standard_normal((1, _CELL_PX, _CELL_PX), dtype=np.float32)

@@ -48,7 +48,6 @@ def fit_image_network(
     options: FitOptions,
     *,
     seed: int,
-    device: str,
     on_step: StepHook = ignore_step,
 ) -> Fitted:
     """Fit a network on crops of one half of the frame, judged on the other.
@@ -59,9 +58,7 @@ def fit_image_network(
     for attempt in range(_TRIES):
         derived = int(np.random.SeedSequence([seed, attempt]).generate_state(1)[0])
         rate = _LEARNING_RATE / 2**attempt
-        fitted = _fit_once(
-            fit_on, judge_on, options, seed=derived, device=device, rate=rate, on_step=on_step
-        )
+        fitted = _fit_once(fit_on, judge_on, options, seed=derived, rate=rate, on_step=on_step)
         if fitted.stop_reason is not StopReason.DIVERGED:
             return fitted
     assert fitted is not None
@@ -74,12 +71,11 @@ def _fit_once(
     options: FitOptions,
     *,
     seed: int,
-    device: str,
     rate: float,
     on_step: StepHook,
 ) -> Fitted:
     kind = options.network_kind
-    network = build_network(kind, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=seed).to(device)
+    network = build_network(kind, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=seed).to(fit_on.device)
     generator = Generator().manual_seed(seed)
     steps = options.step_limit
     optimiser = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, 0.99))

@@ -6,6 +6,7 @@ Both are fully convolutional and keep the input's size; sides must be multiples 
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from dip_pipeline.restoration.problem import NetworkKind
@@ -61,10 +62,12 @@ class Hourglass(nn.Module):
     """Encoder and decoder without skip connections; Ulyanov et al. 2018, section 3.
 
     Strided convolutions down, bilinear upsampling after the channels are reduced, instance
-    normalisation (the batch is one image), leaky rectifiers.
+    normalisation (the batch is one image), leaky rectifiers. Any size will do: borders are
+    repeated up to a multiple of 16, and to 32 px, below which the bottom is a single pixel.
     """
 
     multiple = 16
+    _LEAST_PX = 32
 
     def __init__(
         self, channels_in: int, channels_out: int, widths: tuple[int, ...] = (16, 32, 64, 64, 64)
@@ -87,8 +90,11 @@ class Hourglass(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (batch, channels_in, rows, cols) to (batch, channels_out, rows, cols)."""
-        out: Tensor = self.last(self.body(features))
-        return out
+        rows, cols = features.shape[-2:]
+        tall, wide = (max(self._LEAST_PX, size + -size % self.multiple) for size in (rows, cols))
+        padded = nnf.pad(features, (0, wide - cols, 0, tall - rows), mode="replicate")
+        out: Tensor = self.last(self.body(padded))
+        return out[..., :rows, :cols]
 
 
 NETWORKS: dict[NetworkKind, Callable[[int, int], UNet | Hourglass]] = {

@@ -43,7 +43,7 @@ class SquaredError:
 
     def nll(self, expected: Tensor, observed: Tensor) -> Tensor:
         """Half the mean squared difference."""
-        return _mean_of_known(0.5 * (observed - expected) ** 2, observed)
+        return _mean_of_known(0.5 * _residual(observed, expected) ** 2, observed)
 
     def sample(self, expected: Tensor, generator: Generator) -> Tensor:  # noqa: ARG002 (protocol)
         """Refuse: nothing says how strong the noise is."""
@@ -65,7 +65,7 @@ class Gaussian:
 
     def nll(self, expected: Tensor, observed: Tensor) -> Tensor:
         """Half the mean squared residual in units of sigma."""
-        return _mean_of_known(0.5 * ((observed - expected) / self.sigma) ** 2, observed)
+        return _mean_of_known(0.5 * (_residual(observed, expected) / self.sigma) ** 2, observed)
 
     def sample(self, expected: Tensor, generator: Generator) -> Tensor:
         """Add Gaussian noise."""
@@ -103,7 +103,7 @@ class PoissonGaussian:
         variance = self.variance(expected)
         # The log term is kept: the variance depends on the output, so dropping it would
         # reward the network for predicting bright pixels.
-        each = 0.5 * ((observed - expected) ** 2 / variance + variance.log())
+        each = 0.5 * (_residual(observed, expected) ** 2 / variance + variance.log())
         return _mean_of_known(each, observed)
 
     def sample(self, expected: Tensor, generator: Generator) -> Tensor:
@@ -131,7 +131,8 @@ def law_for(noise: NoiseModel, error: Tensor | None = None) -> NoiseLaw:
         return Gaussian(error)
     if noise.sigma is None:
         raise SensorError("gaussian noise needs a sigma (--sigma) or an error plane")
-    return Gaussian(torch.tensor(noise.sigma.value))
+    # float64: the square of a sigma of 1e-25 (SI flux units) is 0 in float32.
+    return Gaussian(torch.tensor(noise.sigma.value, dtype=torch.float64))
 
 
 def split_observation(
@@ -155,6 +156,11 @@ def join_copies(first: Tensor, second: Tensor, strength: float) -> Tensor:
 def _normal(like: Tensor, generator: Generator) -> Tensor:
     draw = torch.randn(like.shape, generator=generator, device=generator.device)
     return draw.to(like.device, like.dtype)
+
+
+def _residual(observed: Tensor, expected: Tensor) -> Tensor:
+    """Observed minus expected; unknown pixels get a number, for 0 * NaN spoils a gradient."""
+    return torch.where(torch.isfinite(observed), observed, 0.0) - expected
 
 
 def _mean_of_known(each: Tensor, observed: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """The prior of a frame (or of one tile): fitted networks, and what is known of their errors."""
 
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import safetensors.torch
@@ -12,7 +13,14 @@ from torch import Tensor, nn
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.crops import CropSource
-from dip_pipeline.restoration.delivery import Delivery, deliver_code, deliver_image
+from dip_pipeline.restoration.delivery import (
+    Answers,
+    Delivery,
+    ask_networks,
+    choose_restraint,
+    deliver_code,
+    finish,
+)
 from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
 from dip_pipeline.restoration.fit_code import CODE_CHANNELS, fit_code_network
 from dip_pipeline.restoration.fit_image import fit_image_network
@@ -27,11 +35,13 @@ from dip_pipeline.restoration.problem import (
     StopReason,
 )
 from dip_pipeline.restoration.regions import CrossFit, Region, SkyScale, measure_sky, prepare
+from dip_pipeline.restoration.restraint import NO_RESTRAINT, Restraint
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.uncertainty import ErrorTable, calibrate
 from dip_pipeline.sensor import NoiseKind
 
 _FORMAT = "dip-prior-1"
+_DIGEST_BYTES = 32  # of SHA-256, at the end
 _MOST_CALIBRATION_PIXELS = 2_000_000
 
 
@@ -41,6 +51,7 @@ class Prior:
 
     networks : two (cross-fitted halves) for the image input, one for the code input
     errors : error of restored pixels by predictor; None where the noise is not known
+    restraint : where the observation is kept instead of the networks' image
     """
 
     input: InputKind
@@ -51,9 +62,10 @@ class Prior:
     seed: int
     report: FitReport
     errors: ErrorTable | None = None
+    restraint: Restraint = NO_RESTRAINT
 
     def to_bytes(self) -> bytes:
-        """Serialise as safetensors; nothing in it is executed when read."""
+        """Serialise as safetensors and its SHA-256; nothing in it is executed when read."""
         tensors = {
             f"{half}.{name}": value.contiguous().cpu()
             for half, network in enumerate(self.networks)
@@ -76,16 +88,25 @@ class Prior:
             "errors": None
             if self.errors is None
             else [list(self.errors.knots), list(self.errors.errors)],
+            "restraint": [list(self.restraint.knots), list(self.restraint.shares)],
         }
-        return safetensors.torch.save(tensors, metadata={"record": json.dumps(record)})
+        payload = safetensors.torch.save(tensors, metadata={"record": json.dumps(record)})
+        return payload + hashlib.sha256(payload).digest()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Prior":
         """Read what `to_bytes` wrote. Raises RestorationError where it is something else."""
+        payload, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+        # safetensors itself does not notice a flipped bit in a weight.
+        if hashlib.sha256(payload).digest() != digest:
+            raise RestorationError(
+                f"not a prior file, or a damaged one: the checksum of its {len(data)} bytes is "
+                "wrong; remove it, and the prior is fitted again"
+            )
         try:
-            tensors = safetensors.torch.load(data)
-            size = int.from_bytes(data[:8], "little")
-            record = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["record"])
+            tensors = safetensors.torch.load(payload)
+            size = int.from_bytes(payload[:8], "little")
+            record = json.loads(json.loads(payload[8 : 8 + size])["__metadata__"]["record"])
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
             raise RestorationError(f"not a prior file, or a damaged one: {error}") from error
         if record.get("format") != _FORMAT:
@@ -105,6 +126,7 @@ class Prior:
             seed=record["seed"],
             report=FitReport(steps, StopReason[reason], tuple(risks), tuple(notes)),
             errors=None if errors is None else ErrorTable(tuple(errors[0]), tuple(errors[1])),
+            restraint=Restraint(*(tuple(column) for column in record["restraint"])),
         )
 
     def on(self, device: str) -> "Prior":
@@ -116,14 +138,52 @@ class Prior:
     def deliver(self, region: Region, options: FitOptions, *, seed: int) -> Delivery:
         """Restore a region and estimate, pixel by pixel, how wrong the result is."""
         if self.input is InputKind.IMAGE:
-            shares = [
-                self.cross_fit.share(half, region.origin, region.shape)
-                for half in range(len(self.networks))
-            ]
-            return deliver_image(self.networks, shares, region, options, seed=seed)
+            return finish(self._ask(region, options, seed=seed), region, self.restraint, options)
         return deliver_code(
             self.networks[0], region, options, seed=self.seed, judged=self.errors is not None
         )
+
+    def calibrated(self, regions: Sequence[Region], options: FitOptions) -> "Prior":
+        """Apply the networks to their own regions: measure restraint and errors there."""
+        used = _first_pixels(regions, _MOST_CALIBRATION_PIXELS)
+        restraint = self.restraint
+        if self.input is InputKind.IMAGE:
+            answers = [
+                self._ask(region, options, seed=self.seed + index)
+                for index, region in enumerate(used)
+            ]
+            restraint = choose_restraint(answers, used)
+            deliveries = [
+                finish(answer, region, restraint, options)
+                for answer, region in zip(answers, used, strict=True)
+            ]
+        else:
+            deliveries = [self.deliver(region, options, seed=self.seed) for region in used]
+        predictors, squares = [], []
+        for delivery, region in zip(deliveries, used, strict=True):
+            judged = region.trusted > 0
+            predictors.append(delivery.predictor[judged].cpu().numpy())
+            squares.append(delivery.squared_error[judged].cpu().numpy())
+        table = calibrate(np.concatenate(predictors), np.concatenate(squares))
+        return replace(self, errors=table, restraint=restraint)
+
+    def _ask(self, region: Region, options: FitOptions, *, seed: int) -> Answers:
+        shares = [
+            self.cross_fit.share(half, region.origin, region.shape)
+            for half in range(len(self.networks))
+        ]
+        return ask_networks(self.networks, shares, region, options, seed=seed)
+
+
+def _first_pixels(regions: Sequence[Region], most: int) -> list[Region]:
+    """As many regions as hold about that many pixels; at least one."""
+    used, pixels = [], 0
+    for region in regions:
+        used.append(region)
+        pixels += region.observed.numel()
+        if pixels >= most:
+            break
+    return used
 
 
 def fit_prior(
@@ -151,9 +211,7 @@ def fit_prior(
     options = first.options
     known_noise = first.noise.kind is not NoiseKind.NONE
     if options.input is InputKind.IMAGE:
-        networks, report = _fit_halves(
-            regions, cross_fit, options, seed=seed, device=first.device, on_step=on_step
-        )
+        networks, report = _fit_halves(regions, cross_fit, options, seed=seed, on_step=on_step)
     else:
         fitted = fit_code_network(
             regions, options, seed=seed, device=first.device, judged=known_noise, on_step=on_step
@@ -170,7 +228,7 @@ def fit_prior(
         report=report,
         errors=ErrorTable((0.0,), (1.0,)) if known_noise else None,
     )
-    return _calibrated(prior, regions, options) if known_noise else prior
+    return prior.calibrated(regions, options) if known_noise else prior
 
 
 def _fit_halves(
@@ -179,7 +237,6 @@ def _fit_halves(
     options: FitOptions,
     *,
     seed: int,
-    device: str,
     on_step: StepHook,
 ) -> tuple[tuple[nn.Module, ...], FitReport]:
     """Fit each network on the blocks that the other one restores."""
@@ -198,7 +255,6 @@ def _fit_halves(
                 judge_on,
                 options,
                 seed=fit_seed,
-                device=device,
                 on_step=_of_half(on_step, half),
             )
         )
@@ -219,30 +275,6 @@ def _of_half(on_step: StepHook, half: int) -> StepHook:
         on_step(step + half * steps, 2 * steps, loss)
 
     return told
-
-
-def _calibrated(prior: Prior, regions: Sequence[Region], options: FitOptions) -> Prior:
-    """Apply the prior to its own regions and tie the error predictor to the judged risk."""
-    predictors, squares, pixels = [], [], 0
-    for index, region in enumerate(regions):
-        delivery = prior.deliver(region, options, seed=prior.seed + index)
-        judged = (region.trusted > 0).cpu()
-        predictors.append(delivery.predictor.cpu()[judged].numpy())
-        squares.append(delivery.squared_error.cpu()[judged].numpy())
-        pixels += int(judged.sum())
-        if pixels > _MOST_CALIBRATION_PIXELS:
-            break
-    table = calibrate(np.concatenate(predictors), np.concatenate(squares))
-    return Prior(
-        prior.input,
-        prior.network_kind,
-        prior.networks,
-        prior.scale,
-        prior.cross_fit,
-        prior.seed,
-        prior.report,
-        table,
-    )
 
 
 def _load_network(

@@ -39,8 +39,12 @@ class CrossFit:
 
     @classmethod
     def for_shape(cls, shape: tuple[int, int]) -> "CrossFit":
-        """Blocks of a quarter of the shorter side, 16 to 512 px; guards of an eighth block."""
-        block_px = int(np.clip(min(shape) // 4 // 8 * 8, 16, 512))
+        """Blocks of a quarter of the shorter side, 16 to 512 px; guards of an eighth block.
+
+        Sides below 32 px get blocks of half a side, so that each network has somewhere to learn.
+        """
+        least_px = min(16, min(shape) // 2)
+        block_px = int(np.clip(min(shape) // 4 // 8 * 8, least_px, 512))
         return cls(block_px, int(np.clip(block_px // 8, 2, 16)))
 
     def share(self, half: int, origin: tuple[int, int], shape: tuple[int, int]) -> Tensor:
@@ -124,7 +128,10 @@ def measure_sky(problems: Sequence[Problem]) -> SkyScale:
     if not levels:
         raise RestorationError("no valid pixel: all are masked, saturated or not finite")
     level = float(np.median(np.concatenate(levels)))
-    sigma = float(np.nanmedian(np.concatenate(sigmas)))
+    # Not nanmedian: where no pixel has a sigma it warns, and the error below says it better.
+    every_sigma = np.concatenate(sigmas)
+    finite = every_sigma[np.isfinite(every_sigma)]
+    sigma = float(np.median(finite)) if finite.size else float("nan")
     if not np.isfinite(sigma) or sigma <= 0:
         raise RestorationError(
             f"noise of the sky is {sigma:g}: need a positive one; give --sigma, or --gain and "
@@ -143,6 +150,8 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
     law = _law_of(problem)
     dark_level = (law.dark_level - scale.level) / scale.sigma
     floor = (_floor_dn(problem, law) / scale.sigma**2).clamp(min=_LEAST_VARIANCE)
+    if problem.noise.kind is NoiseKind.NONE:
+        floor = torch.ones_like(floor)  # the scatter itself, so that the frame's unit is no matter
     noise = PixelNoise(floor.float().to(device), law.slope / scale.sigma, dark_level)
     filled = filled.to(device)
     return Region(
@@ -175,7 +184,9 @@ def _floor_dn(problem: Problem, law: NoiseLaw) -> Tensor:
     """
     dark = torch.full((1, 1, *problem.pixels.shape), law.dark_level, dtype=torch.float64)
     variance = law.variance(dark)
-    known = torch.isfinite(variance) & (variance > 0) & ~_plane(problem.masked)
+    known = torch.isfinite(variance) & ~_plane(problem.masked)
+    if problem.noise.from_error_plane:
+        known &= variance > 0  # a law may be noiseless in the dark, an error plane may not
     if not bool(known.any()):
         return torch.full_like(dark, float("nan"))
     typical = float(variance[known].median())

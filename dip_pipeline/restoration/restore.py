@@ -105,8 +105,8 @@ def _flagged(problem: Problem, science: np.ndarray) -> tuple[np.ndarray, np.ndar
     flags[distance > _SURE_REACH_PX] |= np.uint8(PixelFlag.LOW_CONFIDENCE)
     alone = problem.saturated & np.isfinite(problem.pixels)
     flags[alone] = PixelFlag.SATURATED
-    science = np.where(alone, problem.pixels, science)
-    return np.where(distance > _REACH_PX, np.float32(np.nan), science), flags
+    science = np.where(distance > _REACH_PX, np.float32(np.nan), science)
+    return np.where(alone, problem.pixels, science), flags
 
 
 def _error_plane(problem: Problem, error: np.ndarray) -> np.ndarray:

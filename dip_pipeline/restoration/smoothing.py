@@ -19,8 +19,8 @@ def smooth(planes: Tensor, sigma_px: float) -> Tensor:
     """Convolve with a Gaussian of standard deviation sigma_px; borders are mirrored."""
     taps = _taps(sigma_px).to(planes.device, planes.dtype)
     radius = len(taps) // 2
-    out = nnf.conv2d(_extend(planes, 0, radius), taps.view(1, 1, -1, 1))
-    return nnf.conv2d(_extend(out, radius, 0), taps.view(1, 1, 1, -1))
+    out = nnf.conv2d(_extend(planes, radius, 0), taps.view(1, 1, -1, 1))
+    return nnf.conv2d(_extend(out, 0, radius), taps.view(1, 1, 1, -1))
 
 
 def fill_unknown(planes: Tensor, known: Tensor, fallback: float = 0.0) -> Tensor:

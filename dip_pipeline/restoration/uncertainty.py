@@ -28,31 +28,26 @@ class ErrorTable:
         return torch.from_numpy(values.astype(np.float32)).to(predictor.device)
 
 
-def stein_map(
-    delivered: Tensor, observed: Tensor, sigma: Tensor, probe: Tensor, moved: Tensor
-) -> Tensor:
+def stein_map(delivered: Tensor, observed: Tensor, sigma: Tensor, own_response: Tensor) -> Tensor:
     """Unbiased estimate of ((delivered - truth) / sigma)^2 at each pixel; very noisy alone.
 
         |f(y) - y|^2 - 1 + 2 n (f(y + e sigma n) - f(y)) / (e sigma),  n ~ N(0, 1)
 
+    own_response : the last factor of 2, the response along the probe times the probe
     Stein 1981, Ann. Statist. 9(6), 1135; the probe after Ramani et al. 2008, IEEE Trans. Image
     Process. 17(9), 1540. Unbiased only for an f that was not fitted on this y.
     """
-    slope = (moved - delivered) / (PROBE_SIGMA * sigma)
-    each: Tensor = ((delivered - observed) / sigma) ** 2 - 1 + 2 * probe * slope
+    each: Tensor = ((delivered - observed) / sigma) ** 2 - 1 + 2 * own_response
     return each
 
 
-def spread_predictor(
-    delivered: Tensor, sigma: Tensor, moved: Tensor, turn_scatter: Tensor
-) -> Tensor:
+def spread_predictor(response: Tensor, turn_scatter: Tensor) -> Tensor:
     """How much of the input's noise comes through at each pixel, in sigma.
 
     The square of the response to a unit of white noise, smoothed, is the variance that noise
     leaves in the result; the scatter between quarter turns adds what the network is unsure of.
     """
-    response = (moved - delivered) / (PROBE_SIGMA * sigma)
-    return torch.sqrt(smooth(response**2, 2.0) + smooth((turn_scatter / sigma) ** 2, 1.0))
+    return torch.sqrt(smooth(response**2, 2.0) + smooth(turn_scatter**2, 1.0))
 
 
 def calibrate(predictors: np.ndarray, squared_errors: np.ndarray) -> ErrorTable:

@@ -1,0 +1,38 @@
+# Everything from a machine that has only python3, pip and make.
+#   make demo   restore the sample frames, judge and draw them (demo_output/)
+#   make test   format, lint, imports, types, tests
+#   make lint   the same without the tests
+#   make clean  forget .venv, caches and demo_output/
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+BUILD := hatchling editables
+
+.PHONY: demo test lint clean
+
+demo: .venv/ready
+	$(BIN)/python sample_data/demo.py
+
+test: lint
+	$(BIN)/pytest
+
+lint: .venv/ready-to-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+# The build backend is installed with the rest, so that its version is a pinned one too.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) $(BUILD)
+	$(PIP) --no-build-isolation -e .
+	touch $@
+
+.venv/ready-to-test: .venv/ready
+	$(PIP) --no-build-isolation -e '.[test,lint,bench]'
+	touch $@
+
+clean:
+	rm -rf .venv demo_output .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

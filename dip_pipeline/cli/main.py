@@ -1,0 +1,103 @@
+"""Entry of the `dip` command: picks the command, and turns every ending into an exit code."""
+
+import importlib
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from dip_pipeline import __version__
+from dip_pipeline.cli.output import complain, complain_as_is, in_one_line
+from dip_pipeline.cli.verbosity import verbosity_options
+from dip_pipeline.errors import ConfigError, DipError, ExitCode
+
+# What `dip --help` says of each command. The commands themselves load with their options, and
+# those load the configuration: not before one of them is asked for.
+COMMANDS = {
+    "denoise": "Restore the true sky from noisy frames.",
+    "show": "Tell what is known of a frame; restores nothing.",
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"dip_pipeline.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dip")
+@verbosity_options
+def dip() -> None:
+    """Restore astronomical images with the deep image prior.
+
+    Each command has its own help: dip denoise --help
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and leave with its exit code; no user's mistake shows a traceback."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command; returns its exit code."""
+    try:
+        with _termination_as_interrupt():
+            code = dip.main(
+                list(arguments),
+                prog_name="dip",
+                standalone_mode=False,
+                obj=("dip", *arguments),
+            )
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return ExitCode.USAGE
+    except click.ClickException as error:
+        complain(f"{in_one_line(error.format_message())} {_where_help_is(error)}")
+        return ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        complain_as_is("dip: interrupted; the same command resumes")
+        return ExitCode.INTERRUPTED
+    except DipError as error:
+        complain(in_one_line(str(error)))
+        return ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.FRAMES_FAILED
+    except OSError as error:
+        complain(in_one_line(str(error)))
+        return ExitCode.FRAMES_FAILED
+    return int(code or ExitCode.OK)
+
+
+def _where_help_is(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"(see {context.command_path if context else 'dip'} --help)"
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """End on SIGTERM as cleanly as on Ctrl-C: workers stop, what is finished stays."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

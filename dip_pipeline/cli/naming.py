@@ -1,0 +1,83 @@
+"""Where the results go: one name for one input, a name each in a folder for several."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from dip_pipeline.batch import Job
+from dip_pipeline.errors import ConfigError, OutputError
+from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, split_selector
+
+_PACKED = re.compile(r"\.(gz|bz2|fz|xz|z|zip)$", re.IGNORECASE)
+
+
+def plan_jobs(sources: Sequence[str], out: str) -> list[Job]:
+    """Name the output of each input, and create the folder they go to.
+
+    out : a file for one input; a folder for several, where it ends in a slash, or is one.
+    Raises ConfigError where two inputs would have one output, or an output is an input.
+    """
+    if not _is_folder(sources, out):
+        return [Job(sources[0], Path(out))]
+    folder = Path(out)
+    jobs = [Job(source, folder / output_name(source)) for source in sources]
+    taken: dict[Path, str] = {}
+    inputs = {split_selector(source)[0].resolve() for source in sources}
+    for job in jobs:
+        if job.target in taken:
+            raise ConfigError(
+                f"{taken[job.target]} and {job.source}: both would be written to {job.target}; "
+                "restore them one at a time, each with its own -o"
+            )
+        if job.target.resolve() in inputs:
+            raise ConfigError(
+                f"{job.target}: would be the output of {job.source}, and is an input; "
+                "give another folder with -o"
+            )
+        taken[job.target] = job.source
+    _create(folder)
+    return jobs
+
+
+def output_name(source: str) -> str:
+    """Name the output of an input in a folder.
+
+    >>> [output_name(source) for source in ("m13.fits", "night/m13.fits.gz[SCI,1]", "m13.zarr/")]
+    ['m13_dip.fits', 'm13_dip.fits', 'm13_dip.zarr']
+    """
+    name = Path(split_selector(source)[0]).name
+    name = _PACKED.sub("", name)
+    path = Path(name)
+    if path.suffix.lower() in FITS_SUFFIXES + ZARR_SUFFIXES:
+        return f"{path.stem}_dip{path.suffix}"
+    return f"{name}_dip.fits"
+
+
+def _is_folder(sources: Sequence[str], out: str) -> bool:
+    """Decide whether the outputs go into `out`; a Zarr group is a file here, if one by name."""
+    suffix = Path(out).suffix.lower()
+    names_a_file = suffix in FITS_SUFFIXES + ZARR_SUFFIXES and not _is_plain_folder(out)
+    if len(sources) > 1 and names_a_file:
+        raise ConfigError(f"-o {out}: names one file for {len(sources)} inputs; give a folder")
+    if len(sources) > 1:
+        return True
+    if suffix in ZARR_SUFFIXES:
+        return False
+    return out.endswith(("/", os.sep)) or _is_plain_folder(out)
+
+
+def _is_plain_folder(out: str) -> bool:
+    try:
+        return Path(out).is_dir() and not (Path(out) / "zarr.json").is_file()
+    except OSError:
+        return False
+
+
+def _create(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be a folder for the results ({error.strerror}); give another -o"
+        ) from error

@@ -1,0 +1,85 @@
+"""The options of a run, made from the table of the configuration."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dip_pipeline.cli.verbosity import verbosity_options
+from dip_pipeline.config import OPTIONS, OptionInfo, RunConfig
+
+_SECTIONS = {
+    "tiles": "Tiles",
+    "noise": "Noise of the sensor",
+    "fit": "Fit",
+    "workers": "Where it runs",
+}
+
+
+class RunCommand(click.Command):
+    """A command whose help lists the options of a run by section of the configuration."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one list of options a section, those of the command itself first."""
+        lists: dict[str, list[tuple[str, str]]] = {"": [], **{name: [] for name in _SECTIONS}}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if isinstance(parameter, click.Option) and record is not None:
+                name = _dotted(parameter.name or "")
+                lists[name.partition(".")[0] if name in OPTIONS else ""].append(record)
+        for section, records in lists.items():
+            if records:
+                with formatter.section(_SECTIONS.get(section, "Options")):
+                    formatter.write_dl(records)
+
+
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --config, every option of the configuration, -v and -q; `read_config` reads them."""
+    options = [
+        click.option(
+            "--config",
+            "config_file",
+            metavar="FILE.toml",
+            type=click.Path(path_type=Path),
+            help="Configuration file; options given here outrank it.  [default: none]",
+        ),
+        *(_option(name, info) for name, info in OPTIONS.items()),
+        verbosity_options,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def read_config(config_file: Path | None, values: dict[str, Any]) -> RunConfig:
+    """Lay the options of the command line over those of the file, and these over the defaults.
+
+    values : by the names that `run_options` gave them; None where the option was not given.
+    Raises ConfigError for whatever cannot be used.
+    """
+    config = RunConfig() if config_file is None else RunConfig.from_toml(config_file)
+    return config.with_overrides(**{_dotted(name): value for name, value in values.items()})
+
+
+def _option(name: str, info: OptionInfo) -> Callable[[Any], Any]:
+    kind = click.Choice(info.choices) if info.choices else {int: click.INT, float: click.FLOAT}
+    return click.option(
+        info.flag,
+        name.replace(".", "__"),
+        type=kind if isinstance(kind, click.Choice) else kind.get(info.kind, click.STRING),
+        metavar=None if info.choices or info.kind is not str else "NAME",
+        help=_help(info),
+    )
+
+
+def _help(info: OptionInfo) -> str:
+    """Tell the default of every option, in words where it is not one value."""
+    if "default" in info.help:
+        return info.help
+    default = "what the file says" if info.default is None else info.default
+    return f"{info.help}  [default: {default}]"
+
+
+def _dotted(name: str) -> str:
+    return name.replace("__", ".")

@@ -1,0 +1,53 @@
+"""What the command says: reports on stdout, everything else on stderr."""
+
+import os
+import sys
+
+import click
+
+
+def say(text: str) -> None:
+    """Write a report to stdout; that nobody reads it any more is no failure."""
+    try:
+        click.echo(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered must go somewhere, or the interpreter complains when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def complain(message: str) -> None:
+    """Write what went wrong to stderr, as one line."""
+    complain_as_is(f"dip: error: {message}")
+
+
+def complain_as_is(line: str) -> None:
+    """Write a line to stderr."""
+    click.echo(line, err=True)
+
+
+def in_one_line(text: str) -> str:
+    """Join lines and spaces."""
+    return " ".join(text.split())
+
+
+def in_seconds(seconds: float) -> str:
+    """Tell a time as a person would.
+
+    >>> in_seconds(0.4), in_seconds(52.3), in_seconds(200), in_seconds(9000)
+    ('0.4 s', '52 s', '3.3 min', '2.5 h')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def in_bytes(size: int) -> str:
+    """Tell a size in binary units.
+
+    >>> in_bytes(3 << 20), in_bytes(5 << 30)
+    ('3.0 MiB', '5.0 GiB')
+    """
+    return f"{size / 2**20:.1f} MiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"

@@ -1,0 +1,82 @@
+"""`dip show`: what is known of a frame before anything is restored."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dip_pipeline.cli.options import RunCommand, read_config, run_options
+from dip_pipeline.cli.output import (
+    complain,
+    complain_as_is,
+    in_bytes,
+    in_one_line,
+    in_seconds,
+    say,
+)
+from dip_pipeline.cli.verbosity import LogLines, start_logging, verbosity
+from dip_pipeline.errors import ConfigError, DipError, ExitCode
+
+if TYPE_CHECKING:
+    from dip_pipeline.planning import FrameDescription
+
+
+_EXAMPLES = """\b
+Examples:
+  dip show m13.fits
+  dip show m13.fits --gain 1.9 --tile 128
+"""
+
+
+@click.command(cls=RunCommand, epilog=_EXAMPLES)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@run_options
+def show(
+    inputs: tuple[str, ...],
+    config_file: Path | None,
+    **values: Any,  # noqa: ANN401  (the options of the configuration)
+) -> int:
+    """Tell what is known of a frame; restores nothing.
+
+    The planes found, the noise of the sensor and where each number came from, the tiles, and an
+    estimate of memory and time. Takes the options of `dip denoise`, and shows what they change.
+    """
+    from dip_pipeline.planning import describe_frame
+
+    config = read_config(config_file, values)
+    code = ExitCode.OK
+    start_logging(LogLines(complain_as_is), verbosity())
+    for source in inputs:
+        try:
+            description = describe_frame(source, config)
+        except ConfigError:
+            raise
+        except (DipError, OSError) as error:
+            complain(in_one_line(str(error)))
+            code = ExitCode.FRAMES_FAILED
+        else:
+            say(describe(description))
+    return code
+
+
+def describe(frame: "FrameDescription") -> str:
+    """Tell a description in lines."""
+    rows, cols = frame.shape
+    masked = "" if frame.masked_share is None else f", {frame.masked_share:.2%} masked"
+    lines = [
+        f"{frame.source}: {frame.format}, {rows} rows x {cols} columns, "
+        f"unit {frame.unit or 'not named'}{masked}",
+        "  planes:",
+        *(
+            f"    {plane.where}: {plane.name}, {plane.role}, "
+            f"{' x '.join(map(str, plane.shape)) or 'empty'}, {plane.dtype}"
+            for plane in frame.planes
+        ),
+        f"  noise: {frame.noise}",
+        *(f"    {line}" for line in frame.noise_lines),
+        f"  tiles: {frame.tile_lines}",
+        f"  memory: about {in_bytes(frame.memory_bytes)}",
+        f"  time: about {in_seconds(frame.seconds)} (a guess)",
+        *(f"  note: {note}" for note in frame.notes),
+    ]
+    return "\n".join(lines)

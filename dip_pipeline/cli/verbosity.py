@@ -1,0 +1,79 @@
+"""How much the command says: -v and -q, before or after the command's name."""
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+_KEY = "dip.verbosity"
+QUIET = -1  # what went wrong, and nothing else
+NORMAL = 0  # also what a user must hear, and how it goes on
+
+
+def verbosity_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add -v and -q to a command; `verbosity` tells what was given."""
+    for option in (
+        click.option(
+            "-q",
+            "--quiet",
+            is_flag=True,
+            expose_value=False,
+            callback=_add(-1),
+            help="Say only what goes wrong.  [default: no]",
+        ),
+        click.option(
+            "-v",
+            "--verbose",
+            count=True,
+            expose_value=False,
+            callback=_add(1),
+            help="Say more, twice for all that is logged.  [default: no]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def verbosity() -> int:
+    """Sum of the -v less that of the -q of the command that runs."""
+    return int(click.get_current_context().meta.get(_KEY, NORMAL))
+
+
+class LogLines(logging.Handler):
+    """Writes the log as lines of the command: what is wrong begins as every error does."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        super().__init__()
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record; never fails, as the law of handlers is."""
+        label = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        try:
+            self._write(f"dip: {label}{self.format(record)}")
+        except OSError:
+            self.handleError(record)
+
+
+def start_logging(handler: logging.Handler, level: int) -> None:
+    """Send the log to a handler, as much of it as was asked for.
+
+    Warnings of libraries (odd cards and the like) are for those who ask with -v.
+    """
+    wanted = {QUIET: logging.ERROR, NORMAL: logging.WARNING, 1: logging.INFO}
+    handler.setLevel(wanted.get(max(level, QUIET), logging.DEBUG))
+    logger = logging.getLogger("dip_pipeline")
+    logger.handlers[:] = [handler]
+    logger.setLevel(handler.level)
+    logger.propagate = False
+    if level <= NORMAL:
+        warnings.simplefilter("ignore")
+
+
+def _add(sign: int) -> Callable[[click.Context, click.Parameter, int], None]:
+    def callback(ctx: click.Context, _parameter: click.Parameter, value: int) -> None:
+        ctx.meta[_KEY] = ctx.meta.get(_KEY, NORMAL) + sign * int(value)
+
+    return callback

@@ -1,0 +1,59 @@
+"""Restraint: where the networks know less than the pixel itself, keep (part of) the pixel.
+
+A network smooths best where light is faint; in the cores of bright stars the observation is the
+better estimate. How much of each to take is measured, not assumed: in bins of brightness, the
+mixture of least estimated risk.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_EDGES_SIGMA = (3.0, 10.0, 30.0, 100.0, 300.0)  # brightness above the sky, in local sigma
+_FEWEST_PIXELS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Restraint:
+    """Share of the network's correction that is taken, by brightness.
+
+    knots : brightness in sigma, rising; shares : 0 (keep the pixel) to 1 (take the network's)
+    """
+
+    knots: tuple[float, ...] = (0.0,)
+    shares: tuple[float, ...] = (1.0,)
+
+    def apply(self, estimate: Tensor, observed: Tensor, sigma: Tensor, trusted: Tensor) -> Tensor:
+        """Mix estimate and observation where the pixel is trusted; planes (1, 1, rows, cols)."""
+        if min(self.shares) == 1.0:
+            return estimate
+        brightness = np.log1p((estimate / sigma).clamp(min=0).cpu().numpy())
+        share = np.interp(brightness, np.log1p(self.knots), self.shares).astype(np.float32)
+        mixed = observed + torch.from_numpy(share).to(observed.device) * (estimate - observed)
+        return torch.where(trusted > 0, mixed, estimate)
+
+
+NO_RESTRAINT = Restraint()
+
+
+def least_risk(brightness: np.ndarray, squares: np.ndarray, responses: np.ndarray) -> Restraint:
+    """Find the share of least estimated risk in each bin of brightness.
+
+    brightness : (pixels,) in sigma
+    squares : ((estimate - observed) / sigma)^2; responses : unbiased estimates of the
+        derivative of the estimate by its own pixel
+    With x_c = y + c (x - y), Stein's estimate of the risk is c^2 A - 1 + 2 (1 - c + c D), A and
+    D the means of squares and responses; its minimum is at c = (1 - D) / A.
+    """
+    bins = np.digitize(brightness, _EDGES_SIGMA)
+    knots, shares = [], []
+    for index in range(len(_EDGES_SIGMA) + 1):
+        members = bins == index
+        if members.sum() < _FEWEST_PIXELS:
+            continue
+        best = (1 - responses[members].mean()) / max(float(squares[members].mean()), 1e-6)
+        knots.append(float(np.median(brightness[members])))
+        shares.append(float(np.clip(best, 0.0, 1.0)) if index > 0 else 1.0)
+    return Restraint(tuple(knots), tuple(shares)) if knots else NO_RESTRAINT

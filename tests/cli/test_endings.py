@@ -1,0 +1,208 @@
+"""Laws of the endings: one line and the right exit code, whatever happens; no traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dip_pipeline.cli.main import run
+from dip_pipeline.errors import FrameError, SensorError
+from tests.cli.conftest import ENDINGS
+
+
+def one_error_line(err: str) -> str:
+    errors = [line for line in err.splitlines() if line.startswith("dip: error: ")]
+    assert len(errors) == 1, err
+    assert "Traceback" not in err
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["denois"], "denois"),
+        (["denoise"], "INPUT"),
+        (["denoise", "a.fits"], "--out"),
+        (["denoise", "a.fits", "-o", "b.fits", "--step", "3"], "--steps"),
+        (["denoise", "a.fits", "-o", "b.fits", "--steps", "three"], "three"),
+        (["denoise", "a.fits", "-o", "b.fits", "--steps", "0"], "--steps"),
+        (["denoise", "a.fits", "-o", "b.fits", "--tile", "64", "--overlap", "32"], "overlap"),
+        (["denoise", "a.fits", "-o", "b.fits", "--noise", "pink"], "pink"),
+        (["denoise", "a.fits", "-o", "b.fits", "--sigma", "nan"], "--sigma"),
+        (["denoise", "a.fits", "-o", "b.fits", "--workers", "2"], "--executor local"),
+        (["denoise", "a.fits", "-o", "b.fits", "--device", "tpu"], "tpu"),
+        (["denoise", "a.fits", "b.fits", "-o", "c.fits"], "folder"),
+        (["denoise", "n1/a.fits", "n2/a.fits", "-o", "out/"], "a_dip.fits"),
+        (["denoise", "a.fits", "a_dip.fits", "-o", "."], "is an input"),
+        (["show", "a.fits", "--gain", "-1"], "--gain"),
+        (["show", "a.fits", "--config", "nowhere.toml"], "nowhere.toml"),
+    ],
+)
+def test_a_command_line_that_cannot_be_used_is_one_line_and_exit_code_2(
+    dip, restored_jobs, monkeypatch, tmp_path, arguments, said
+):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = dip(*arguments)
+    assert code == 2
+    assert said in one_error_line(err)
+    assert not out
+    assert not restored_jobs
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_key_of_the_configuration_names_the_nearest(dip, restored_jobs, tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("[tiles]\nsize_pixels = 128\n")
+    code, _, err = dip("denoise", "a.fits", "-o", tmp_path / "b.fits", "--config", path)
+    assert code == 2
+    assert "size_px" in one_error_line(err)
+
+
+def test_no_arguments_at_all_show_the_help(dip):
+    code, out, err = dip()
+    assert code == 2
+    assert "Commands:" in out + err
+
+
+@pytest.mark.parametrize("command", ["denoise", "show"])
+@pytest.mark.parametrize("source", ["missing.fits", ".", "text.fits", "empty.fits", "locked.fits"])
+def test_an_input_that_is_no_image_is_one_line_and_exit_code_1(
+    dip, monkeypatch, tmp_path, command, source
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.fits").write_text("not an image")
+    (tmp_path / "empty.fits").touch()
+    (tmp_path / "locked.fits").touch()
+    (tmp_path / "locked.fits").chmod(0)
+    out = ["-o", "out.fits"] if command == "denoise" else []
+    code, said, err = dip(command, source, *out)
+    assert code == 1
+    assert source in one_error_line(err)
+    assert not said
+    assert not (tmp_path / "out.fits").exists()
+
+
+@pytest.mark.parametrize("target", ["small.fits", "nowhere/out.fits", "out.jpg", "taken.fits"])
+def test_an_output_that_must_not_be_written_is_one_line_and_exit_code_1(
+    dip, monkeypatch, small_frame, target
+):
+    monkeypatch.chdir(small_frame.parent)
+    taken = small_frame.with_name("taken.fits")
+    taken.write_text("mine")
+    before = small_frame.read_bytes()
+    overwrite = ["--overwrite"] if target == "small.fits" else []
+    code, _, err = dip("denoise", small_frame.name, "-o", target, *overwrite)
+    assert code == 1
+    assert target in one_error_line(err)
+    assert taken.read_text() == "mine"
+    assert small_frame.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FrameError("bad.fits: truncated;\nget a complete copy"),
+        SensorError("no gain"),
+        OSError(28, "No space left on device"),
+        MemoryError(),
+    ],
+)
+def test_what_a_frame_causes_is_one_line_that_names_it(dip, restored_jobs, tmp_path, error):
+    ENDINGS["bad"] = error
+    code, _, err = dip("denoise", "bad.fits", "-o", tmp_path / "out.fits")
+    assert code == 1
+    assert "bad.fits" in one_error_line(err)
+
+
+def test_one_bad_frame_does_not_stop_the_others(dip, restored_jobs, tmp_path):
+    ENDINGS["bad"] = FrameError("bad.fits: truncated")
+    code, out, err = dip("denoise", "a.fits", "bad.fits", "c.fits", "-o", tmp_path / "night")
+    assert code == 1
+    assert [target.name for _, target in restored_jobs] == [
+        "a_dip.fits",
+        "bad_dip.fits",
+        "c_dip.fits",
+    ]
+    assert "3 frames: 2 restored, 1 failed" in out
+    one_error_line(err)
+
+
+def test_a_failed_tile_changes_the_exit_code(dip, restored_jobs, tmp_path):
+    assert dip("denoise", "good.fits", "-o", tmp_path / "a.fits")[0] == 0
+    code, out, _ = dip("denoise", "halfway.fits", "-o", tmp_path / "b.fits")
+    assert code == 1
+    assert "1 of 4 tiles FAILED" in out
+
+
+def test_an_interruption_says_how_to_go_on(dip, restored_jobs, tmp_path):
+    ENDINGS["a.fits"] = KeyboardInterrupt()
+    code, _, err = dip("denoise", "a.fits", "b.fits", "-o", tmp_path / "night")
+    assert code == 130
+    assert err.splitlines()[-1] == "dip: interrupted; the same command resumes"
+    assert len(restored_jobs) == 1
+
+
+def test_the_handler_of_signals_is_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    run(["--version"])
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_process_as_ctrl_c_does(number, tmp_path):
+    program = (
+        "import time, sys\n"
+        "from dip_pipeline import batch\n"
+        "from dip_pipeline.cli.main import main\n"
+        "def wait(*arguments, **options):\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "batch.restore_frames = wait\n"
+        "main(['denoise', 'a.fits', '-o', sys.argv[1]])\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "out.fits")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+            started = time.monotonic()
+            os.kill(child.pid, number)
+            _, err = child.communicate(timeout=30)
+        finally:
+            child.kill()
+    assert child.returncode == 130
+    assert err.splitlines()[-1] == "dip: interrupted; the same command resumes"
+    assert "Traceback" not in err
+    assert time.monotonic() - started < 20
+
+
+def test_nobody_reading_the_report_is_no_failure(tmp_path):
+    program = (
+        "import sys\n"
+        "from dip_pipeline.cli.output import say\n"
+        "sys.stdin.readline()\n"
+        "say('x' * 100_000)\n"
+        "say('again')\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            assert child.stdout is not None
+            child.stdout.close()
+            _, err = child.communicate("go\n", timeout=30)
+        finally:
+            child.kill()
+    assert err == ""
+    assert child.returncode == 0

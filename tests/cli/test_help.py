@@ -1,0 +1,116 @@
+"""Laws of the help: it is quick, complete, and the documents say nothing else."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+import click
+import pytest
+
+from dip_pipeline.cli.denoise import denoise
+from dip_pipeline.cli.main import COMMANDS, dip
+from dip_pipeline.cli.show import show
+from dip_pipeline.config import OPTIONS, RunConfig
+from tests.cli.conftest import ROOT
+
+HEAVY = ("torch", "dask", "distributed", "astropy", "zarr", "scipy", "matplotlib")
+
+
+def loaded(*arguments: str) -> set[str]:
+    """Modules that are loaded once `python -m dip_pipeline ARGUMENTS` has ended."""
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = ['dip', *{arguments!r}]\n"
+        "try:\n"
+        "    runpy.run_module('dip_pipeline', run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+        "print('LOADED', *sorted(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=True
+    )
+    assert "Usage: dip" in done.stdout or "version" in done.stdout
+    return set(done.stdout.rpartition("LOADED")[2].split())
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",)])
+def test_the_help_of_dip_loads_nothing_heavy(arguments):
+    modules = loaded(*arguments)
+    assert "dip_pipeline.cli.main" in modules
+    assert modules.isdisjoint({*HEAVY, "pydantic", "numpy", "rich.progress"})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_loads_neither_torch_nor_dask_nor_astropy(command):
+    assert loaded(command, "--help").isdisjoint(HEAVY)
+
+
+def test_every_command_is_listed_with_its_own_first_line():
+    commands = {"denoise": denoise, "show": show}
+    assert set(commands) == set(COMMANDS) == set(dip.list_commands(click.Context(dip)))
+    for name, text in COMMANDS.items():
+        assert commands[name].get_short_help_str(limit=200) == text
+
+
+@pytest.mark.parametrize("command", [denoise, show])
+def test_every_option_of_the_configuration_is_on_the_command_line(command):
+    flags = {flag for parameter in command.params for flag in parameter.opts}
+    assert {info.flag for info in OPTIONS.values()} <= flags
+
+
+@pytest.mark.parametrize("command", [denoise, show])
+def test_the_help_of_every_option_gives_its_default(command):
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert "default" in (parameter.help or ""), parameter.opts
+
+
+def test_the_default_in_the_help_is_the_one_in_force():
+    for parameter in denoise.params:
+        info = OPTIONS.get((parameter.name or "").replace("__", "."))
+        if info is not None and info.default is not None:
+            assert f"[default: {info.default}]" in (parameter.help or "")
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/guide.md"])
+def test_documents_name_options_and_commands_that_exist(document):
+    flags = {flag for parameter in denoise.params for flag in parameter.opts} | {"--help"}
+    text = (ROOT / document).read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+    assert len(named) > 5
+    assert named <= flags
+    assert set(re.findall(r"^ +dip (\w+)", text, flags=re.MULTILINE)) <= set(COMMANDS)
+
+
+def test_commands_of_the_readme_can_be_parsed():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^    dip (denoise|show) ([^#\n]*)", text, flags=re.MULTILINE)
+    assert len(lines) > 5
+    for name, arguments in lines:
+        command = {"denoise": denoise, "show": show}[name]
+        words = [word.strip("'") for word in arguments.split()]
+        command.make_context(name, words)
+
+
+def test_make_targets_of_the_readme_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rules = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert set(re.findall(r"make (demo|test|lint|clean)\b", text)) <= set(rules)
+
+
+def test_the_example_configuration_is_read():
+    path = ROOT / "workflows" / "denoise.toml"
+    config = RunConfig.from_toml(path)
+    assert config.fit.flux_scale_px == tomllib.loads(path.read_text())["fit"]["flux_scale_px"]
+
+
+def test_lines_that_the_example_leaves_out_are_options_too(tmp_path):
+    text = (ROOT / "workflows" / "denoise.toml").read_text()
+    filled, count = re.subn(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
+    path = tmp_path / "filled.toml"
+    path.write_text(filled)
+    config = RunConfig.from_toml(path)
+    assert count == 3
+    assert config.noise.pedestal_dn == 1000.0

@@ -1,0 +1,76 @@
+"""Laws of the names: one output an input, in the format of the input, never on an input."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dip_pipeline.cli.naming import output_name, plan_jobs
+from dip_pipeline.errors import ConfigError, OutputError
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("m13.fits", "m13_dip.fits"),
+        ("M13.FIT", "M13_dip.FIT"),
+        ("night/m13.fits.gz", "m13_dip.fits"),
+        ("m13.fits.fz[1]", "m13_dip.fits"),
+        ("m13.2024-01-01.fits[SCI,1]", "m13.2024-01-01_dip.fits"),
+        ("m13.zarr", "m13_dip.zarr"),
+        ("m13.zarr/", "m13_dip.zarr"),
+        ("m13.dat", "m13.dat_dip.fits"),
+        ("m13", "m13_dip.fits"),
+    ],
+)
+def test_names(source, name):
+    assert output_name(source) == name
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=20))
+def test_an_output_never_has_the_name_of_its_input(stem):
+    for suffix in (".fits", ".fits.gz", ".zarr", ""):
+        assert output_name(stem + suffix) != stem + suffix
+
+
+@pytest.mark.parametrize("out", ["restored/", "there", "new.fits/"])
+def test_one_input_goes_into_a_folder_that_is_one_by_name_or_by_nature(tmp_path, out):
+    (tmp_path / "there").mkdir()
+    (job,) = plan_jobs(["a.fits"], f"{tmp_path}/{out}")
+    assert job.target == tmp_path / out / "a_dip.fits"
+    assert job.target.parent.is_dir()
+
+
+@pytest.mark.parametrize("out", ["b.fits", "b.zarr", "b.zarr/", "old.zarr"])
+def test_one_input_has_one_output(tmp_path, out):
+    (tmp_path / "old.zarr").mkdir()
+    (job,) = plan_jobs(["a.fits"], f"{tmp_path}/{out}")
+    assert job.target == tmp_path / out
+
+
+def test_several_inputs_have_an_output_each(tmp_path):
+    jobs = plan_jobs(["x/a.fits", "x/b.zarr"], f"{tmp_path}/deep/night")
+    assert [job.target.name for job in jobs] == ["a_dip.fits", "b_dip.zarr"]
+    assert (tmp_path / "deep" / "night").is_dir()
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [["x/a.fits", "y/a.fits"], ["a.fits", "a.fits.gz"], ["a.fits[1]", "a.fits[2]"]],
+)
+def test_two_inputs_with_one_output_are_refused(tmp_path, sources):
+    with pytest.raises(ConfigError, match=r"a_dip\.fits"):
+        plan_jobs(sources, f"{tmp_path}/night")
+    assert not (tmp_path / "night").exists()
+
+
+def test_an_output_that_is_another_input_is_refused(tmp_path):
+    sources = [f"{tmp_path}/a.fits", f"{tmp_path}/a_dip.fits"]
+    with pytest.raises(ConfigError, match="is an input"):
+        plan_jobs(sources, str(tmp_path))
+
+
+def test_a_file_where_the_folder_should_be_is_told(tmp_path):
+    (tmp_path / "night").write_text("a file")
+    with pytest.raises(OutputError, match="night"):
+        plan_jobs(["a.fits", "b.fits"], f"{tmp_path}/night")

@@ -1,0 +1,94 @@
+"""Laws of the progress: a line now and then, never on stdout, silence where it was asked for."""
+
+import io
+import math
+
+import pytest
+from rich.console import Console
+
+from dip_pipeline.cli.progress import LineProgress, TerminalProgress, _bars, judged_risk
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def restore_with(progress, clock, *, tiles, seconds_a_tile):
+    progress.frame_started("m13.fits", tiles, 0)
+    for tile in range(tiles):
+        clock.now += seconds_a_tile
+        progress.tile_done({"tile": tile, "risk": 0.04, "failed": False})
+
+
+def test_lines_come_at_intervals_and_the_last_tile_is_always_told():
+    clock, lines = Clock(), []
+    progress = LineProgress(lines.append, clock)
+    restore_with(progress, clock, tiles=1000, seconds_a_tile=0.1)
+    assert 5 <= len(lines) <= 15
+    assert "1000 of 1000 tiles" in lines[-1]
+
+
+def test_the_time_left_is_that_of_the_tiles_that_are_missing():
+    clock, lines = Clock(), []
+    progress = LineProgress(lines.append, clock)
+    progress.frame_started("m13.fits", 10, 4)
+    clock.now += 30
+    progress.tile_done({"tile": 4, "risk": None, "failed": False})
+    assert "5 of 10 tiles" in lines[-1]
+    assert "2.5 min left" in lines[-1]
+
+
+def test_every_failed_tile_has_a_line():
+    clock, lines = Clock(), []
+    progress = LineProgress(lines.append, clock)
+    progress.frame_started("m13.fits", 100, 0)
+    for tile in range(5):
+        progress.tile_done({"tile": tile, "failed": True, "stop_reason": "NO_DATA"})
+    failed = [line for line in lines if "FAILED" in line]
+    assert len(failed) == 5
+    assert "no data" in failed[0]
+
+
+@pytest.mark.parametrize(
+    ("risk", "said"), [(0.04, "0.200"), (-0.01, "0.000"), (None, "not"), (math.nan, "not")]
+)
+def test_the_risk_of_a_tile_is_told_as_a_noise_in_sigma(risk, said):
+    assert said in judged_risk({"risk": risk})
+
+
+def test_bars_show_brackets_of_names_as_they_are():
+    clock, text = Clock(), io.StringIO()
+    console = Console(file=text, force_terminal=True, width=200, color_system=None)
+    with _bars(console) as bars:
+        progress = TerminalProgress(bars)
+        progress.fit_step(5, 10, 0.25)
+        progress.note("m13.fits[SCI,1]: noise gaussian")
+        restore_with(progress, clock, tiles=2, seconds_a_tile=1)
+        progress.tile_done({"tile": 1, "failed": True, "stop_reason": "NO_DATA"})
+    assert "m13.fits[SCI,1]" in text.getvalue()
+    assert "tile 1 FAILED" in text.getvalue()
+
+
+def test_reports_are_on_stdout_and_all_else_on_stderr(dip, restored_jobs, tmp_path):
+    code, out, err = dip("denoise", "a.fits", "-o", tmp_path / "b.fits")
+    assert code == 0
+    assert out.startswith("a.fits -> ")
+    assert "noise gaussian" in err
+    assert "2 of 2 tiles" in err
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_quiet_says_only_what_goes_wrong(dip, restored_jobs, tmp_path, place):
+    words = ["denoise", "a.fits", "-o", tmp_path / "b.fits"]
+    code, out, err = dip("-q", *words) if place == "before" else dip(*words, "-q")
+    assert (code, out, err) == (0, "", "")
+
+
+def test_quiet_still_says_what_goes_wrong(dip, tmp_path):
+    code, out, err = dip("denoise", tmp_path / "no.fits", "-o", tmp_path / "b.fits", "-q")
+    assert (code, out) == (1, "")
+    assert err.startswith("dip: error: ")

@@ -1,0 +1,110 @@
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from dip_pipeline.restoration import Prior, fit_prior, restore
+from dip_pipeline.restoration.problem import FitOptions, InputKind, Problem, Restored
+from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
+from dip_pipeline.simulate import DetectorOptions, SceneOptions, Simulation, simulate
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def gaussian(sigma: float) -> NoiseModel:
+    return NoiseModel(NoiseKind.GAUSSIAN, "test", sigma=Sourced(sigma, "DN", "test"))
+
+
+def sensor_noise(gain=2.0, read_noise=6.0, pedestal=0.0, sky=0.0, combined=1.0) -> NoiseModel:
+    sensor = Sensor(
+        gain_e_per_dn=Sourced(gain, "e/DN", "test"),
+        read_noise_e=Sourced(read_noise, "e", "test"),
+        pedestal_dn=Sourced(pedestal, "DN", "test"),
+        subtracted_sky_dn=Sourced(sky, "DN", "test"),
+        n_combined=Sourced(combined, "", "test"),
+    )
+    return NoiseModel(NoiseKind.POISSON_GAUSSIAN, "test", sensor=sensor)
+
+
+def make_problem(pixels, noise, *, options=None, masked=None, saturated=None, **more) -> Problem:
+    nothing = np.zeros(np.shape(pixels), dtype=bool)
+    return Problem(
+        pixels=np.asarray(pixels, dtype=np.float32),
+        masked=nothing if masked is None else masked,
+        saturated=nothing if saturated is None else saturated,
+        noise=noise,
+        options=options or FitOptions(steps=2),
+        seed=more.pop("seed", 5),
+        **more,
+    )
+
+
+@pytest.fixture(scope="session")
+def law():
+    """Noise models by name of their law."""
+
+    class Laws:
+        none = NoiseModel(NoiseKind.NONE, "test")
+        error_plane = NoiseModel(NoiseKind.GAUSSIAN, "test", from_error_plane=True)
+        gaussian = staticmethod(gaussian)
+        sensor = staticmethod(sensor_noise)
+
+    return Laws
+
+
+@pytest.fixture(scope="session")
+def problem():
+    """A problem from its pixels and noise; nothing masked, two steps, unless said otherwise."""
+    return make_problem
+
+
+@dataclass(frozen=True)
+class Field:
+    """A simulated field, its problem, the prior fitted to it and what that made of it."""
+
+    simulation: Simulation
+    problem: Problem
+    prior: Prior
+    restored: Restored
+    true_risk: float
+
+
+def solve(simulation: Simulation, noise: NoiseModel, options: FitOptions) -> Field:
+    asked = make_problem(
+        simulation.observed_dn,
+        noise,
+        options=options,
+        masked=simulation.masked & ~simulation.saturated,
+        saturated=simulation.saturated,
+        threads=2,
+    )
+    torch.set_num_threads(2)
+    prior = fit_prior([asked], asked.pixels.shape, seed=asked.seed)
+    restored = restore(asked, prior)
+    wrong = (restored.science - simulation.truth_dn) / simulation.sigma_true_dn
+    judged = ~simulation.masked & ~simulation.saturated
+    return Field(simulation, asked, prior, restored, float(np.mean(wrong[judged] ** 2)))
+
+
+@pytest.fixture(scope="session")
+def crowded() -> Field:
+    """A crowded field of 192 x 192 pixels with defects, after a short fit."""
+    detector = DetectorOptions(gain_e_per_dn=2.0, read_noise_e=6.0)
+    simulation = simulate(SceneOptions("crowded", shape=(192, 192), seed=1), detector)
+    return solve(simulation, sensor_noise(), FitOptions(steps=60))
+
+
+@pytest.fixture(scope="session")
+def crowded_code() -> Field:
+    """A crowded field of 96 x 96 pixels, drawn from a code."""
+    detector = DetectorOptions(defects=False)
+    scene = SceneOptions("crowded", shape=(96, 96), seed=2, saturated_star=False)
+    options = FitOptions(input=InputKind.CODE, steps=100)
+    return solve(simulate(scene, detector), sensor_noise(), options)

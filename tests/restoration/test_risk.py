@@ -1,0 +1,178 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from dip_pipeline.restoration import restore
+from dip_pipeline.restoration.delivery import deliver_image
+from dip_pipeline.restoration.features import estimate, view
+from dip_pipeline.restoration.fit_code import code_for, judged_split
+from dip_pipeline.restoration.networks import build_network
+from dip_pipeline.restoration.problem import FitOptions, NetworkKind
+from dip_pipeline.restoration.regions import PixelNoise, measure_sky, prepare
+from dip_pipeline.restoration.smoothing import smooth
+from dip_pipeline.restoration.uncertainty import (
+    PROBE_SIGMA,
+    calibrate,
+    mean_risk,
+    stein_map,
+)
+
+
+def draw(*shape, seed=1):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_estimated_risk_of_a_linear_filter_is_unbiased():
+    truth = 20 * smooth(draw(1, 1, 512, 512), 3.0)
+    observed = truth + draw(1, 1, 512, 512, seed=2)
+    probe, one = draw(1, 1, 512, 512, seed=3), torch.ones_like(truth)
+    delivered, moved = smooth(observed, 1.0), smooth(observed + PROBE_SIGMA * probe, 1.0)
+    each = stein_map(delivered, observed, one, probe, moved)
+    risk, error, count = mean_risk(each, one)
+    assert count == 512 * 512
+    assert risk == pytest.approx(float(((delivered - truth) ** 2).mean()), abs=4 * error)
+    assert error < 0.01
+
+
+def test_a_network_knows_the_noise_level_of_its_own_input_only():
+    observed = 30 + 3 * draw(1, 1, 32, 32)
+    noise = PixelNoise(torch.ones_like(observed), 0.5, 0.0)
+    known = torch.ones_like(observed)
+    moved = observed.clone()
+    moved[..., 16, 16] += 5.0
+    before, after = (view(planes, noise, known) for planes in (observed, moved))
+    assert float(after.sigma[..., 16, 16]) > float(before.sigma[..., 16, 16])
+    own = noise.sigma(smooth(observed, 1.0))
+    torch.testing.assert_close(before.sigma, own)
+
+
+def test_whatever_a_delivery_takes_from_the_observation_the_probe_sees(problem, law):
+    """The frame's own sigma plane is made from the observation: no delivery may depend on it."""
+    asked = problem(40 + 5 * draw(48, 48).numpy(), law.sensor(), options=FitOptions())
+    region = prepare(asked, measure_sky([asked]))
+    spoilt = dataclasses.replace(region, sigma=region.sigma * (2 + draw(1, 1, 48, 48).abs()))
+    network = build_network(NetworkKind.UNET, 7, 5, seed=1)
+    torch.nn.init.normal_(network.last.weight, std=0.1)
+    ones = [torch.ones_like(region.sigma)]
+    first, second = (
+        deliver_image([network], ones, planes, asked.options, seed=1) for planes in (region, spoilt)
+    )
+    assert torch.equal(first.delivered, second.delivered)
+    assert torch.equal(first.squared_error, second.squared_error)
+
+
+def test_the_divergence_of_a_delivery_holds_all_its_steps(problem, law):
+    """One probe's estimate, averaged over draws, against the derivative pixel by pixel."""
+    asked = problem(40 + 5 * draw(16, 16).numpy(), law.sensor(), options=FitOptions(turns=2))
+    region = prepare(asked, measure_sky([asked]))
+    network = build_network(NetworkKind.UNET, 7, 5, seed=1)
+    torch.nn.init.normal_(network.last.weight, std=0.05)
+    ones = [torch.ones_like(region.sigma)]
+
+    def deliver(planes, seed):
+        return deliver_image([network], ones, planes, asked.options, seed=seed)
+
+    still = deliver(region, 0)
+    own = []
+    for place in range(0, 256, 3):
+        row, col = divmod(place, 16)
+        step = 0.05 * float(still.sigma[0, 0, row, col])
+        moved = region.observed.clone()
+        moved[0, 0, row, col] += step
+        change = deliver(dataclasses.replace(region, observed=moved), 0).delivered
+        own.append(float((change - still.delivered)[0, 0, row, col]) / step)
+    divergence = np.mean(own)
+    misfit = ((still.delivered - region.observed) / still.sigma) ** 2 - 1
+    probed = [
+        float((deliver(region, seed).squared_error - misfit).mean()) / 2 for seed in range(40)
+    ]
+    scatter = np.std(probed) / 40**0.5
+    assert np.mean(probed) == pytest.approx(divergence, abs=4 * scatter + 0.01)
+    assert divergence > 0.1 > 4 * scatter
+
+
+def test_the_estimated_risk_of_a_field_agrees_with_the_truth(crowded):
+    outcome = crowded.restored.outcome
+    assert outcome.risk == pytest.approx(crowded.true_risk, abs=4 * outcome.risk_error)
+    assert outcome.risk_error < 0.02
+    assert outcome.risk < 0.4
+
+
+def test_the_error_plane_is_of_the_size_of_the_errors(crowded):
+    simulation, restored = crowded.simulation, crowded.restored
+    judged = ~simulation.masked & ~simulation.saturated
+    wrong = np.abs(restored.science - simulation.truth_dn)[judged]
+    error = restored.error[judged]
+    assert np.isfinite(error).all()
+    assert 0.4 < np.mean(wrong < error) < 0.85
+    large = error > np.median(error)
+    assert np.median(wrong[large]) > 1.2 * np.median(wrong[~large])
+
+
+def pure_noise(problem, law, steps):
+    pixels = np.random.default_rng(7).normal(1000, 5, (192, 192))
+    asked = problem(pixels, law.gaussian(5.0), options=FitOptions(steps=steps), threads=2)
+    restored = restore(asked)
+    return restored.outcome, float(np.mean(((restored.science - 1000) / 5) ** 2))
+
+
+def test_the_estimated_risk_is_honest_on_pure_noise(problem, law):
+    outcome, truth = pure_noise(problem, law, 25)
+    assert outcome.risk == pytest.approx(truth, abs=4 * outcome.risk_error)
+    assert truth < 0.2
+
+
+@pytest.mark.slow
+def test_the_estimated_risk_is_honest_at_ten_times_the_steps(problem, law):
+    outcome, truth = pure_noise(problem, law, 5000)
+    assert outcome.risk == pytest.approx(truth, abs=4 * outcome.risk_error)
+
+
+def test_the_code_inputs_risk_agrees_with_the_truth(crowded_code):
+    outcome = crowded_code.restored.outcome
+    assert outcome.risk == pytest.approx(crowded_code.true_risk, abs=4 * outcome.risk_error)
+
+
+def test_the_code_of_overlapping_regions_is_the_same():
+    whole = code_for((150, 200), (30, 0), 9)
+    part = code_for((70, 80), (60, 64), 9)
+    assert torch.equal(part, whole[..., 30:100, 64:144])
+    assert not torch.equal(part, code_for((70, 80), (60, 64), 8))
+    assert 0 <= float(whole.min()) < 0.01 < 0.99 < float(whole.max()) <= 1
+
+
+def test_the_judged_split_is_drawn_once_for_a_frame(problem, law):
+    """Another region over the same pixels gets the same split: its judge stays unseen."""
+    pixels = np.random.default_rng(3).normal(0, 1, (128, 160))
+    whole = problem(pixels, law.gaussian(1.0))
+    part = problem(pixels[20:100, 70:], law.gaussian(1.0), origin=(20, 70))
+    scale = measure_sky([whole])
+    copies = [judged_split(prepare(asked, scale), 4) for asked in (whole, part)]
+    for of_whole, of_part in zip(*copies, strict=True):
+        assert torch.equal(of_whole[..., 20:100, 70:], of_part)
+    again = judged_split(prepare(whole, scale), 4)
+    assert all(torch.equal(*pair) for pair in zip(again, copies[0], strict=True))
+
+
+def test_the_judged_copies_are_independent_given_the_truth(problem, law):
+    asked = problem(np.random.default_rng(3).normal(0, 1, (512, 512)), law.gaussian(1.0))
+    region = prepare(asked, measure_sky([asked]))
+    first, second = judged_split(region, 4)
+    correlation = np.corrcoef(first.ravel(), second.ravel())[0, 1]
+    assert abs(correlation) < 4.5 / 512
+
+
+def test_the_error_table_finds_the_error_behind_noisy_squares():
+    rng = np.random.default_rng(4)
+    predictors = rng.uniform(0.1, 1.0, 400_000)
+    table = calibrate(predictors, (2 * predictors * rng.standard_normal(400_000)) ** 2)
+    assert list(table.errors) == sorted(table.errors)
+    asked = torch.tensor([0.3, 0.6, 0.9])
+    np.testing.assert_allclose(table.look_up(asked), 2 * asked, rtol=0.1)
+
+
+def test_the_error_table_stays_positive_where_the_estimate_is_negative():
+    table = calibrate(np.linspace(0, 1, 5000), np.full(5000, -0.3))
+    assert all(error > 0 for error in table.errors)

@@ -1,0 +1,89 @@
+"""Laws of a batch: one bad frame never stops a night, and the report forgets none."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from dip_pipeline import pipeline
+from dip_pipeline.batch import Job, restore_frames
+from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import ConfigError, ExitCode, FrameError, OutputError
+from tests.cli.conftest import report
+
+JOBS = [Job(f"{name}.fits", Path(f"{name}_dip.fits")) for name in ("a", "b", "c")]
+
+
+@pytest.fixture
+def endings(monkeypatch):
+    """What happens to a source instead of its restoration."""
+    table: dict[str, BaseException] = {}
+
+    def fake(source, target, config, **options):
+        if source in table:
+            raise table[source]
+        return report(source, target, status="already done" if source == "c.fits" else "restored")
+
+    monkeypatch.setattr(pipeline, "restore_frame", fake)
+    return table
+
+
+def test_all_good(endings):
+    batch = restore_frames(JOBS, RunConfig())
+    assert batch.exit_code is ExitCode.OK
+    assert [frame.status for frame in batch.frames] == ["restored", "restored", "already done"]
+    assert [frame.job for frame in batch.frames] == JOBS
+
+
+@pytest.mark.parametrize("bad", JOBS)
+@pytest.mark.parametrize(
+    "error",
+    [
+        FrameError("truncated"),
+        OutputError("disk full"),
+        PermissionError(13, "Permission denied"),
+        MemoryError(),
+        ValueError("a bug"),
+        KeyError("a bug"),
+        RuntimeError("out of memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_one_bad_frame_never_stops_the_others(endings, caplog, bad, error):
+    endings[bad.source] = error
+    batch = restore_frames(JOBS, RunConfig())
+    assert batch.exit_code is ExitCode.FRAMES_FAILED
+    assert [frame.report is None for frame in batch.frames] == [job is bad for job in JOBS]
+    (failed,) = (frame for frame in batch.frames if frame.report is None)
+    assert bad.source in failed.error
+    assert "\n" not in failed.error
+    assert failed.error in [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+
+
+def test_only_a_bug_shows_a_traceback(endings, caplog):
+    endings["a.fits"] = FrameError("truncated")
+    endings["b.fits"] = ZeroDivisionError("a bug")
+    restore_frames(JOBS, RunConfig())
+    assert ["a bug" in r.getMessage() for r in caplog.records if r.exc_info] == [True]
+
+
+def test_an_option_that_cannot_be_used_stops_all(endings):
+    endings["a.fits"] = ConfigError("--device cuda: no GPU here")
+    with pytest.raises(ConfigError):
+        restore_frames(JOBS, RunConfig())
+
+
+def test_an_interruption_stops_all(endings):
+    endings["b.fits"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        restore_frames(JOBS, RunConfig())
+
+
+def test_a_failed_tile_is_a_failure_of_the_batch(monkeypatch):
+    def with_a_failed_tile(source, target, config, **options):
+        return report(source, target, failed_tiles=1)
+
+    monkeypatch.setattr(pipeline, "restore_frame", with_a_failed_tile)
+    batch = restore_frames(JOBS, RunConfig())
+    assert batch.exit_code is ExitCode.FRAMES_FAILED
+    assert {frame.status for frame in batch.frames} == {"tiles failed"}

@@ -16,6 +16,8 @@ from dip_pipeline.restoration.smoothing import fill_unknown, smooth
 _SCALES_PX = (1.0, 2.0, 4.0)
 FEATURE_CHANNELS = 2 + len(_SCALES_PX) + 2
 ANSWER_CHANNELS = 1 + len(_SCALES_PX) + 1
+# A network that answers zero keeps most of the image as it is.
+_LEANING = (2.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ def estimate(answer: Tensor, seen: View) -> Tensor:
     The answer mixes the smoothed copies with weights that sum to one (so flux is kept from the
     start, and bright cores may keep their own pixels) and adds a residual in units of sigma.
     """
-    weights = torch.softmax(answer[:, :-1], dim=1)
+    logits = answer[:, :-1] + torch.tensor(_LEANING, device=answer.device).view(1, -1, 1, 1)
+    weights = torch.softmax(logits, dim=1)
     mixed = (weights * seen.copies).sum(dim=1, keepdim=True)
     return mixed + seen.sigma * answer[:, -1:]

@@ -83,9 +83,7 @@ def solve(simulation: Simulation, noise: NoiseModel, options: FitOptions) -> Fie
         options=options,
         masked=simulation.masked & ~simulation.saturated,
         saturated=simulation.saturated,
-        threads=2,
     )
-    torch.set_num_threads(2)
     prior = fit_prior([asked], asked.pixels.shape, seed=asked.seed)
     restored = restore(asked, prior)
     wrong = (restored.science - simulation.truth_dn) / simulation.sigma_true_dn
@@ -98,13 +96,13 @@ def crowded() -> Field:
     """A crowded field of 192 x 192 pixels with defects, after a short fit."""
     detector = DetectorOptions(gain_e_per_dn=2.0, read_noise_e=6.0)
     simulation = simulate(SceneOptions("crowded", shape=(192, 192), seed=1), detector)
-    return solve(simulation, sensor_noise(), FitOptions(steps=60))
+    return solve(simulation, sensor_noise(), FitOptions(steps=50))
 
 
 @pytest.fixture(scope="session")
 def crowded_code() -> Field:
     """A crowded field of 96 x 96 pixels, drawn from a code."""
     detector = DetectorOptions(defects=False)
-    scene = SceneOptions("crowded", shape=(96, 96), seed=2, saturated_star=False)
-    options = FitOptions(input=InputKind.CODE, steps=100)
+    scene = SceneOptions("crowded", shape=(80, 80), seed=2, saturated_star=False)
+    options = FitOptions(input=InputKind.CODE, steps=75)
     return solve(simulate(scene, detector), sensor_noise(), options)

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from dip_pipeline.restoration import restore
-from dip_pipeline.restoration.delivery import deliver_image
-from dip_pipeline.restoration.features import estimate, view
+from dip_pipeline.restoration.delivery import ask_networks, finish
+from dip_pipeline.restoration.features import view
 from dip_pipeline.restoration.fit_code import code_for, judged_split
 from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.problem import FitOptions, NetworkKind
 from dip_pipeline.restoration.regions import PixelNoise, measure_sky, prepare
+from dip_pipeline.restoration.restraint import Restraint
 from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.restoration.uncertainty import (
     PROBE_SIGMA,
@@ -24,12 +25,20 @@ def draw(*shape, seed=1):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def deliver(network, region, options, seed=0):
+    """The restraint is not trivial: half the observation comes back in bright light."""
+    ones = [torch.ones_like(region.sigma)]
+    answers = ask_networks([network], ones, region, options, seed=seed)
+    return finish(answers, region, Restraint((0.0, 3.0), (1.0, 0.5)), options)
+
+
 def test_the_estimated_risk_of_a_linear_filter_is_unbiased():
     truth = 20 * smooth(draw(1, 1, 512, 512), 3.0)
     observed = truth + draw(1, 1, 512, 512, seed=2)
     probe, one = draw(1, 1, 512, 512, seed=3), torch.ones_like(truth)
     delivered, moved = smooth(observed, 1.0), smooth(observed + PROBE_SIGMA * probe, 1.0)
-    each = stein_map(delivered, observed, one, probe, moved)
+    response = (moved - delivered) / PROBE_SIGMA
+    each = stein_map(delivered, observed, one, probe * response)
     risk, error, count = mean_risk(each, one)
     assert count == 512 * 512
     assert risk == pytest.approx(float(((delivered - truth) ** 2).mean()), abs=4 * error)
@@ -55,12 +64,9 @@ def test_whatever_a_delivery_takes_from_the_observation_the_probe_sees(problem, 
     spoilt = dataclasses.replace(region, sigma=region.sigma * (2 + draw(1, 1, 48, 48).abs()))
     network = build_network(NetworkKind.UNET, 7, 5, seed=1)
     torch.nn.init.normal_(network.last.weight, std=0.1)
-    ones = [torch.ones_like(region.sigma)]
-    first, second = (
-        deliver_image([network], ones, planes, asked.options, seed=1) for planes in (region, spoilt)
-    )
+    first, second = (deliver(network, planes, asked.options) for planes in (region, spoilt))
     assert torch.equal(first.delivered, second.delivered)
-    assert torch.equal(first.squared_error, second.squared_error)
+    assert torch.equal(first.sigma, second.sigma)
 
 
 def test_the_divergence_of_a_delivery_holds_all_its_steps(problem, law):
@@ -69,26 +75,24 @@ def test_the_divergence_of_a_delivery_holds_all_its_steps(problem, law):
     region = prepare(asked, measure_sky([asked]))
     network = build_network(NetworkKind.UNET, 7, 5, seed=1)
     torch.nn.init.normal_(network.last.weight, std=0.05)
-    ones = [torch.ones_like(region.sigma)]
-
-    def deliver(planes, seed):
-        return deliver_image([network], ones, planes, asked.options, seed=seed)
-
-    still = deliver(region, 0)
+    still = deliver(network, region, asked.options)
     own = []
-    for place in range(0, 256, 3):
+    for place in range(0, 256, 5):
         row, col = divmod(place, 16)
         step = 0.05 * float(still.sigma[0, 0, row, col])
         moved = region.observed.clone()
         moved[0, 0, row, col] += step
-        change = deliver(dataclasses.replace(region, observed=moved), 0).delivered
+        change = deliver(
+            network, dataclasses.replace(region, observed=moved), asked.options
+        ).delivered
         own.append(float((change - still.delivered)[0, 0, row, col]) / step)
     divergence = np.mean(own)
     misfit = ((still.delivered - region.observed) / still.sigma) ** 2 - 1
-    probed = [
-        float((deliver(region, seed).squared_error - misfit).mean()) / 2 for seed in range(40)
-    ]
-    scatter = np.std(probed) / 40**0.5
+    probed = []
+    for seed in range(24):
+        each = deliver(network, region, asked.options, seed=seed).squared_error
+        probed.append(float((each - misfit).mean()) / 2)
+    scatter = np.std(probed) / 24**0.5
     assert np.mean(probed) == pytest.approx(divergence, abs=4 * scatter + 0.01)
     assert divergence > 0.1 > 4 * scatter
 
@@ -113,7 +117,7 @@ def test_the_error_plane_is_of_the_size_of_the_errors(crowded):
 
 def pure_noise(problem, law, steps):
     pixels = np.random.default_rng(7).normal(1000, 5, (192, 192))
-    asked = problem(pixels, law.gaussian(5.0), options=FitOptions(steps=steps), threads=2)
+    asked = problem(pixels, law.gaussian(5.0), options=FitOptions(steps=steps))
     restored = restore(asked)
     return restored.outcome, float(np.mean(((restored.science - 1000) / 5) ** 2))
 
@@ -140,7 +144,8 @@ def test_the_code_of_overlapping_regions_is_the_same():
     part = code_for((70, 80), (60, 64), 9)
     assert torch.equal(part, whole[..., 30:100, 64:144])
     assert not torch.equal(part, code_for((70, 80), (60, 64), 8))
-    assert 0 <= float(whole.min()) < 0.01 < 0.99 < float(whole.max()) <= 1
+    assert 0 <= float(whole.min()) < 0.01
+    assert 0.99 < float(whole.max()) <= 1
 
 
 def test_the_judged_split_is_drawn_once_for_a_frame(problem, law):

@@ -5,4 +5,11 @@ The rooms of the package, from the ground up: `errors`, `sensor`, `flags`; `fram
 `pipeline` (one frame), `batch` (many), `cli` (the `dip` command).
 """
 
+import os
+
 __version__ = "0.1.0"
+
+# Threads of OpenMP that wait by spinning take a core from whoever they wait for: on a machine
+# shared with other work a step of a fit is six times slower. Read once, when torch is loaded, so
+# it is set here, before any room can load it; a user's own setting stands.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

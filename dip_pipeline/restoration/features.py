@@ -16,8 +16,8 @@ from dip_pipeline.restoration.smoothing import fill_unknown, smooth
 _SCALES_PX = (1.0, 2.0, 4.0)
 FEATURE_CHANNELS = 2 + len(_SCALES_PX) + 2
 ANSWER_CHANNELS = 1 + len(_SCALES_PX) + 1
-# A network that answers zero keeps most of the image as it is.
-_LEANING = (2.0, 0.0, 0.0, 0.0)
+# A network that answers zero leans towards the image as it is.
+_LEANING = (1.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

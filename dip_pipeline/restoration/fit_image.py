@@ -32,6 +32,7 @@ _JUDGED_CROPS = 24
 _PROBE = 0.1  # step of the divergence's finite difference, in sigma
 _TRIES = 3
 _RISK_OF_A_GOOD_FIT = 1.5  # leaving the frame as it is has a risk of 1
+_RISK_OF_A_WRECK = 10.0  # each pixel counts 50 at most, so a fifth of them are spoilt
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def fit_image_network(
         derived = int(np.random.SeedSequence([seed, attempt]).generate_state(1)[0])
         rate = _LEARNING_RATE / 2**attempt
         fitted = _fit_once(fit_on, judge_on, options, seed=derived, rate=rate, on_step=on_step)
-        if best is None or fitted.risk < best.risk:
+        if best is None or math.isnan(best.risk) or fitted.risk < best.risk:
             best = fitted
         if best.risk < _RISK_OF_A_GOOD_FIT:
             break
@@ -106,7 +107,7 @@ def _fit_once(
     if best:
         network.load_state_dict(best)
     risk = jury.risk(network)
-    if not math.isfinite(risk):
+    if not risk < _RISK_OF_A_WRECK:
         reason = StopReason.DIVERGED
     return Fitted(network, step, reason or _ending(rule, step), risk)
 

@@ -84,7 +84,7 @@ class FitOptions:
         """Steps of each network, the default filled in."""
         if self.steps is not None:
             return self.steps
-        return 500 if self.input is InputKind.IMAGE else 1500
+        return 800 if self.input is InputKind.IMAGE else 1500
 
 
 @dataclass(frozen=True, slots=True)

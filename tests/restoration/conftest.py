@@ -96,7 +96,7 @@ def crowded() -> Field:
     """A crowded field of 192 x 192 pixels with defects, after a short fit."""
     detector = DetectorOptions(gain_e_per_dn=2.0, read_noise_e=6.0)
     simulation = simulate(SceneOptions("crowded", shape=(192, 192), seed=1), detector)
-    return solve(simulation, sensor_noise(), FitOptions(steps=50))
+    return solve(simulation, sensor_noise(), FitOptions(steps=40))
 
 
 @pytest.fixture(scope="session")

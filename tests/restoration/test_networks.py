@@ -47,8 +47,17 @@ def test_a_fit_starts_at_its_base_image(kind):
     observed = 10 * draw(1, 1, 32, 32)
     noise = PixelNoise(torch.ones(1, 1, 32, 32), 0.1, -3.0)
     seen = view(observed, noise, torch.ones_like(observed))
-    base = seen.copies.mean(dim=1, keepdim=True)
-    torch.testing.assert_close(estimate(network(seen.features), seen), base)
+    base = estimate(torch.zeros(1, ANSWER_CHANNELS, 32, 32), seen)
+    assert torch.equal(estimate(network(seen.features), seen), base)
+
+
+def test_whatever_the_mixture_a_constant_image_keeps_its_level():
+    observed = torch.full((1, 1, 32, 32), 12.5)
+    noise = PixelNoise(torch.ones_like(observed), 0.1, -3.0)
+    answer = 5 * draw(1, ANSWER_CHANNELS, 32, 32)
+    answer[:, -1] = 0  # no residual
+    seen = view(observed, noise, torch.ones_like(observed))
+    torch.testing.assert_close(estimate(answer, seen), observed)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -73,12 +73,14 @@ def test_another_seed_gives_another_result(small, options):
     assert first.science.tobytes() != second.science.tobytes()
 
 
-def test_a_fit_runs_on_the_threads_of_its_problem(small):
-    for threads in (2, 1):
-        unchanged_by_the_caller = dataclasses.replace(small(), threads=threads)
-        torch.set_num_threads(3 - threads)
-        restore(unchanged_by_the_caller)
-        assert torch.get_num_threads() == threads
+def test_fit_and_restoration_run_on_the_threads_of_their_problem(small):
+    asked = small()
+    torch.set_num_threads(2)
+    prior = fit_prior([asked], (40, 44), seed=3)
+    assert torch.get_num_threads() == asked.threads == 1
+    torch.set_num_threads(2)
+    restore(asked, prior)
+    assert torch.get_num_threads() == asked.threads == 1
 
 
 @pytest.mark.parametrize("options", [IMAGE, CODE], ids=["image", "code"])

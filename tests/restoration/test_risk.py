@@ -123,7 +123,7 @@ def pure_noise(problem, law, steps):
 
 
 def test_the_estimated_risk_is_honest_on_pure_noise(problem, law):
-    outcome, truth = pure_noise(problem, law, 25)
+    outcome, truth = pure_noise(problem, law, 20)
     assert outcome.risk == pytest.approx(truth, abs=4 * outcome.risk_error)
     assert truth < 0.2
 
@@ -144,6 +144,8 @@ def test_the_code_of_overlapping_regions_is_the_same():
     part = code_for((70, 80), (60, 64), 9)
     assert torch.equal(part, whole[..., 30:100, 64:144])
     assert not torch.equal(part, code_for((70, 80), (60, 64), 8))
+    for neighbour in ((0, 64), (64, 0), (64, 64)):
+        assert not torch.equal(code_for((64, 64), neighbour, 9), code_for((64, 64), (0, 0), 9))
     assert 0 <= float(whole.min()) < 0.01
     assert 0.99 < float(whole.max()) <= 1
 

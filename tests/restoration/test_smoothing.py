@@ -18,7 +18,7 @@ def test_smoothing_keeps_shape_and_constants(shape, sigma_px):
 
 
 @pytest.mark.parametrize("sigma_px", [1.0, 4.0])
-@pytest.mark.parametrize("shape", [(64, 64), (40, 70)])
+@pytest.mark.parametrize("shape", [(64, 64), (40, 70), (30, 660)])
 def test_smoothing_is_a_gaussian_with_mirrored_borders(shape, sigma_px):
     planes = draw(*shape)
     expected = gaussian_filter(planes[0, 0].numpy(), sigma_px, mode="mirror", truncate=3.0)

@@ -1,0 +1,41 @@
+import math
+
+import pytest
+import torch
+
+from dip_pipeline.restoration import fit_image
+from dip_pipeline.restoration.fit_image import Fitted, fit_image_network
+from dip_pipeline.restoration.problem import FitOptions, StopReason
+
+
+@pytest.fixture
+def tries(monkeypatch):
+    """Make the tries of a fit end with the risks that are asked for."""
+
+    def end_with(*risks):
+        left = list(risks)
+
+        def fit_once(*arguments, **more):
+            risk = left.pop(0)
+            reason = StopReason.STEP_LIMIT if math.isfinite(risk) else StopReason.DIVERGED
+            return Fitted(torch.nn.Identity(), 1, reason, risk)
+
+        monkeypatch.setattr(fit_image, "_fit_once", fit_once)
+        fitted = fit_image_network(None, None, FitOptions(), seed=1)
+        return fitted.risk, len(risks) - len(left)
+
+    return end_with
+
+
+def test_a_good_fit_is_not_tried_again(tries):
+    assert tries(0.2, 0.1, 0.1) == (0.2, 1)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 9.0])
+def test_a_bad_fit_is_tried_again(tries, bad):
+    assert tries(bad, 0.3, 0.1) == (0.3, 2)
+
+
+def test_of_bad_fits_the_best_counts(tries):
+    assert tries(3.0, math.nan, 2.0) == (2.0, 3)
+    assert tries(2.0, 3.0, math.nan) == (2.0, 3)

@@ -97,7 +97,7 @@ def restore_tile(task: TileTask) -> Record:
     try:
         restored = restore(problem, prior)
     except RestorationError:
-        restored = unchanged(problem, StopReason.NO_DATA)
+        restored = unchanged(problem, StopReason.NOT_FITTED)
     return _publish(task, problem, restored, seconds=time.monotonic() - started)
 
 

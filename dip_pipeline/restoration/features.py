@@ -15,7 +15,8 @@ from dip_pipeline.restoration.smoothing import fill_unknown, smooth
 # Standard deviations, in pixels, of the smoothed copies the network mixes.
 _SCALES_PX = (1.0, 2.0, 4.0)
 FEATURE_CHANNELS = 2 + len(_SCALES_PX) + 2
-ANSWER_CHANNELS = 1 + len(_SCALES_PX) + 1
+_COPIES = 1 + len(_SCALES_PX)
+ANSWER_CHANNELS = _COPIES + (_COPIES - 1) + 1  # weights, gains, residual
 # A network that answers zero leans towards the image as it is.
 _LEANING = (1.0, 0.0, 0.0, 0.0)
 
@@ -62,9 +63,13 @@ def estimate(answer: Tensor, seen: View) -> Tensor:
     """Turn a network's answer into an image.
 
     The answer mixes the smoothed copies with weights that sum to one (so flux is kept from the
-    start, and bright cores may keep their own pixels) and adds a residual in units of sigma.
+    start, and bright cores may keep their own pixels), adds the differences between neighbouring
+    copies with gains (so that what is learned on faint stars holds for bright ones: a hidden core
+    follows from the wings in proportion), and a residual in units of sigma.
     """
-    logits = answer[:, :-1] + torch.tensor(_LEANING, device=answer.device).view(1, -1, 1, 1)
+    logits = answer[:, :_COPIES] + torch.tensor(_LEANING, device=answer.device).view(1, -1, 1, 1)
     weights = torch.softmax(logits, dim=1)
     mixed = (weights * seen.copies).sum(dim=1, keepdim=True)
-    return mixed + seen.sigma * answer[:, -1:]
+    details = seen.copies[:, :-1] - seen.copies[:, 1:]
+    sharpened = (answer[:, _COPIES:-1] * details).sum(dim=1, keepdim=True)
+    return mixed + sharpened + seen.sigma * answer[:, -1:]

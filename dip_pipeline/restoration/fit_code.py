@@ -92,7 +92,7 @@ def fit_code_network(
     else all steps are done on the observation itself.
     """
     network = build_network(options.network_kind, CODE_CHANNELS, 1, seed=seed).to(device)
-    running = copy.deepcopy(network)
+    running = copy.deepcopy(network).eval()
     generator = Generator().manual_seed(seed)
     rng = np.random.default_rng(seed)
     sheets = [_Sheet.lay_out(region, seed, judged=judged) for region in regions]
@@ -175,6 +175,8 @@ def _average(running: nn.Module, network: nn.Module, decay: float) -> None:
     with torch.no_grad():
         for mean, new in zip(running.parameters(), network.parameters(), strict=True):
             mean.lerp_(new, 1 - decay)
+        for kept, statistic in zip(running.buffers(), network.buffers(), strict=True):
+            kept.copy_(statistic)
 
 
 def _by_cells(

@@ -29,6 +29,7 @@ _GRADIENT_NORM = 0.3
 _HUBER_SIGMA = 8.0
 _LOOKS = 8  # at the judged risk, spread over the second half of the steps
 _JUDGED_CROPS = 24
+_TOLERANCE = 0.1
 _PROBE = 0.1  # step of the divergence's finite difference, in sigma
 _TRIES = 3
 _RISK_OF_A_GOOD_FIT = 1.5  # leaving the frame as it is has a risk of 1
@@ -87,7 +88,7 @@ def _fit_once(
     optimiser = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps + 1)
     jury = _Jury(judge_on, generator)
-    rule = JudgedRisk(patience=_LOOKS)
+    rule = JudgedRisk(patience=_LOOKS, tolerance=_TOLERANCE)
     looks = {steps - round(i * steps / 2 / _LOOKS) for i in range(_LOOKS)}
     best: dict[str, Tensor] = {}
     reason = None
@@ -168,9 +169,11 @@ class _Jury:
         if self.batch is None:
             return 0.0
         batch = self.batch
+        network.eval()
         with torch.no_grad():
             plain = _apply(network, batch.observed, batch)
             moved = _apply(network, batch.observed + _PROBE * batch.sigma * self.probe, batch)
+        network.train()
         slope = (moved - plain) / (_PROBE * batch.sigma)
         each = ((plain - batch.observed) / batch.sigma) ** 2 - 1 + 2 * self.probe * slope
         shown = batch.known * (batch.weight > 0)

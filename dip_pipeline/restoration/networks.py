@@ -61,8 +61,9 @@ class UNet(nn.Module):
 class Hourglass(nn.Module):
     """Encoder and decoder without skip connections; Ulyanov et al. 2018, section 3.
 
-    Strided convolutions down, bilinear upsampling after the channels are reduced, instance
-    normalisation (the batch is one image), leaky rectifiers. Any size will do: borders are
+    Strided convolutions down, bilinear upsampling after the channels are reduced, batch
+    normalisation (applied with the running statistics of the fit, so that a tile does not depend
+    on where it was cut), leaky rectifiers. Any size will do: borders are
     repeated up to a multiple of 16, and to 32 px, below which the bottom is a single pixel.
     """
 
@@ -133,7 +134,7 @@ def _normalised(channels_in: int, channels_out: int, *, stride: int, kernel: int
             padding_mode="reflect" if kernel > 1 else "zeros",
             bias=False,
         ),
-        nn.InstanceNorm2d(channels_out, affine=True),
+        nn.BatchNorm2d(channels_out),
         nn.LeakyReLU(_SLOPE),
     )
 

@@ -265,7 +265,7 @@ def _fit_halves(
         stop_reason=reason,
         risks=tuple(fitted.risk for fitted in fits),
     )
-    return tuple(fitted.network for fitted in fits), report
+    return tuple(fitted.network.eval() for fitted in fits), report
 
 
 def _of_half(on_step: StepHook, half: int) -> StepHook:
@@ -293,4 +293,4 @@ def _load_network(
         network.load_state_dict(state)
     except RuntimeError as error:
         raise RestorationError(f"prior does not fit network {kind}: {error}") from error
-    return network
+    return network.eval()

@@ -39,7 +39,7 @@ def restore(problem: Problem, prior: Prior | None = None) -> Restored:
             prior = fit_prior([problem], problem.pixels.shape, seed=problem.seed)
         except RestorationError as cause:
             log.warning("tile at %s: %s", problem.origin, cause)
-            return unchanged(problem, StopReason.NO_DATA)
+            return unchanged(problem, StopReason.NOT_FITTED)
     if prior.report.stop_reason is StopReason.DIVERGED:
         return unchanged(problem, StopReason.DIVERGED)
     prior = prior.on(problem.device)
@@ -78,14 +78,19 @@ def restore(problem: Problem, prior: Prior | None = None) -> Restored:
 
 
 def unchanged(problem: Problem, reason: StopReason) -> Restored:
-    """Give the input back, every pixel flagged TILE_FAILED, its error unknown."""
-    flags = np.full(problem.pixels.shape, PixelFlag.TILE_FAILED, dtype=np.uint8)
+    """Give the input back, flagged, its error unknown.
+
+    A tile without a valid pixel (the corner of a mosaic) is no failure: there was nothing to do.
+    """
+    empty = reason is StopReason.NO_DATA
+    flag = PixelFlag.LOW_CONFIDENCE if empty else PixelFlag.TILE_FAILED
+    flags = np.full(problem.pixels.shape, flag, dtype=np.uint8)
     flags[problem.saturated] |= np.uint8(PixelFlag.SATURATED)
     return Restored(
         science=cut_inner(problem, problem.pixels),
         error=cut_inner(problem, np.full(problem.pixels.shape, np.nan, dtype=np.float32)),
         flags=np.ascontiguousarray(flags[problem.inner]),
-        outcome=Outcome(steps=0, stop_reason=reason, failed=True),
+        outcome=Outcome(steps=0, stop_reason=reason, failed=not empty),
     )
 
 
@@ -111,5 +116,6 @@ def _flagged(problem: Problem, science: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def _error_plane(problem: Problem, error: np.ndarray) -> np.ndarray:
     plane = error.astype(np.float32)
-    plane[problem.saturated] = np.nan  # left alone: nothing is claimed of a clipped value
+    # Nothing is claimed of a clipped value, nor of a filled one: no data say how wrong it is.
+    plane[~problem.valid] = np.nan
     return plane

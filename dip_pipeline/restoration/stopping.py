@@ -51,10 +51,13 @@ class JudgedRisk:
     """Keep the weights of the lowest judged risk; stop when it has not fallen for a while.
 
     patience : looks without a new minimum before the fit is stopped
+    tolerance : a later look wins if its risk is not higher by more than this share: the estimate
+        scatters, and a fit whose steps shrink to nothing is best at its end
     """
 
-    def __init__(self, patience: int) -> None:
+    def __init__(self, patience: int, tolerance: float = 0.0) -> None:
         self.patience = patience
+        self.tolerance = tolerance
         self._best_risk = math.inf
         self._best_step: int | None = None
         self._looks_since = 0
@@ -63,8 +66,9 @@ class JudgedRisk:
         """Stop after `patience` looks without a new minimum, or when the risk is no number."""
         if not math.isfinite(risk):
             return StopReason.DIVERGED
-        if risk < self._best_risk:
-            self._best_risk, self._best_step, self._looks_since = risk, step, 0
+        if risk < self._best_risk or risk - self._best_risk < self.tolerance * abs(self._best_risk):
+            self._best_risk = min(risk, self._best_risk)
+            self._best_step, self._looks_since = step, 0
             return None
         self._looks_since += 1
         return StopReason.JUDGED_RISK if self._looks_since >= self.patience else None

@@ -13,6 +13,7 @@ from dip_pipeline.restoration.crops import Batch, CropSource
 from dip_pipeline.restoration.features import (
     ANSWER_CHANNELS,
     FEATURE_CHANNELS,
+    View,
     estimate,
     view,
 )
@@ -27,6 +28,7 @@ _PAIRS = 4  # crops a step, each seen with n and with -n
 _LEARNING_RATE = 3e-3
 _GRADIENT_NORM = 0.3
 _HUBER_SIGMA = 8.0
+_CONTRAST_SIGMA = 30.0
 _LOOKS = 8  # at the judged risk, spread over the second half of the steps
 _JUDGED_CROPS = 24
 _TOLERANCE = 0.1
@@ -148,7 +150,18 @@ def _pair_loss(network: nn.Module, batch: Batch, generator: Generator) -> Tensor
     each = nnf.huber_loss(
         residual, torch.zeros_like(residual), delta=_HUBER_SIGMA, reduction="none"
     )
+    weight = weight * _share_of_contrast(seen)
     return (each * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def _share_of_contrast(seen: View) -> Tensor:
+    """Weight that fades where a pixel stands far above its surroundings, in sigma.
+
+    In the cores of bright stars a small change of a weight moves the image by many sigma: they
+    would rule the gradient, and restraint keeps their own pixels in the end.
+    """
+    contrast = (seen.copies[:, :1] - seen.copies[:, -1:]) / (_CONTRAST_SIGMA * seen.sigma)
+    return 1 / (1 + contrast**2)
 
 
 class _Jury:

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from dip_pipeline.restoration import fit_prior, prior
+from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
 from dip_pipeline.restoration.fit_image import Fitted
 from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.problem import NetworkKind, StopReason
@@ -39,7 +40,7 @@ def test_no_network_is_fitted_where_it_restores(monkeypatch, problem, law, origi
         drawn = [fit_on.draw(1) for _ in range(20)]
         assert all(float(batch.weight.sum()) > 0 for batch in drawn)
         zones.append((fit_on._weights[0] > 0, judge_on._weights[0] > 0))
-        network = build_network(NetworkKind.UNET, 7, 5, seed=1)
+        network = build_network(NetworkKind.UNET, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=1)
         return Fitted(network, 1, StopReason.STEP_LIMIT, 0.1)
 
     monkeypatch.setattr(prior, "fit_image_network", note_zone)

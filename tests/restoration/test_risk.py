@@ -6,7 +6,7 @@ import torch
 
 from dip_pipeline.restoration import restore
 from dip_pipeline.restoration.delivery import ask_networks, finish
-from dip_pipeline.restoration.features import view
+from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS, view
 from dip_pipeline.restoration.fit_code import code_for, judged_split
 from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.problem import FitOptions, NetworkKind
@@ -62,7 +62,7 @@ def test_whatever_a_delivery_takes_from_the_observation_the_probe_sees(problem, 
     asked = problem(40 + 5 * draw(48, 48).numpy(), law.sensor(), options=FitOptions())
     region = prepare(asked, measure_sky([asked]))
     spoilt = dataclasses.replace(region, sigma=region.sigma * (2 + draw(1, 1, 48, 48).abs()))
-    network = build_network(NetworkKind.UNET, 7, 5, seed=1)
+    network = build_network(NetworkKind.UNET, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=1)
     torch.nn.init.normal_(network.last.weight, std=0.1)
     first, second = (deliver(network, planes, asked.options) for planes in (region, spoilt))
     assert torch.equal(first.delivered, second.delivered)
@@ -73,7 +73,7 @@ def test_the_divergence_of_a_delivery_holds_all_its_steps(problem, law):
     """One probe's estimate, averaged over draws, against the derivative pixel by pixel."""
     asked = problem(40 + 5 * draw(16, 16).numpy(), law.sensor(), options=FitOptions(turns=2))
     region = prepare(asked, measure_sky([asked]))
-    network = build_network(NetworkKind.UNET, 7, 5, seed=1)
+    network = build_network(NetworkKind.UNET, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=1)
     torch.nn.init.normal_(network.last.weight, std=0.05)
     still = deliver(network, region, asked.options)
     own = []

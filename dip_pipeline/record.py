@@ -19,7 +19,7 @@ from dip_pipeline.sensor import NoiseModel, Sourced
 # products of another version are never taken for this one's.
 ALGORITHM_VERSION = 1
 
-_HISTORY = "Restored by dip-pipeline {version} with a deep image prior: see DIP_PROV, DIP_TILE."
+_HISTORY = "Denoised by dip-pipeline {version} (deep image prior): see DIP_PROV."
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class RunFacts:
         """Mean change a pixel times the pixels judged once: sum over the frame, its unit."""
         judged = _numbers(self.tiles, "judged_pixels").sum()
         change = float(_numbers(self.tiles, "flux_change").sum())
-        return change * min(1.0, self.frame_pixels / judged) if judged > 0 else 0.0
+        return float(change * min(1.0, self.frame_pixels / judged)) if judged > 0 else 0.0
 
 
 def run_key(config: RunConfig, input_digest: str, selector: str | None) -> dict[str, object]:

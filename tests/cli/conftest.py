@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,16 @@ def report(source: str, target: Path, **facts) -> RunReport:
         "seconds": 2.0,
     }
     return RunReport(source=source, target=target, **(values | facts))
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was():
+    """The command takes the log for itself; later tests listen to it again."""
+    logger = logging.getLogger("dip_pipeline")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from dip_pipeline.restoration.smoothing import smooth
 PROBE_SIGMA = 0.05  # step of the finite difference along the probe
 _BINS = 16
 _FEWEST_PIXELS_A_BIN = 400
+_SIGNIFICANCE = 4.0  # standard errors
 _SMALLEST_ERROR = 0.02  # in sigma; a bin's estimate scatters and may fall below zero
 
 
@@ -51,29 +52,38 @@ def spread_predictor(response: Tensor, turn_scatter: Tensor) -> Tensor:
 
 
 def calibrate(predictors: np.ndarray, squared_errors: np.ndarray) -> ErrorTable:
-    """Tie the predictor to the error: means of the unbiased squares in bins, made to rise.
+    """Tie the predictor to the error: the shape from the one, the level from the other.
 
     predictors, squared_errors : (pixels,), the latter unbiased but noisy, in sigma squared.
-    Neighbouring bins that fall are pooled (isotonic regression).
+    In each bin of the predictor p the error is p * sqrt(sum of squared errors / sum of p^2).
+    Where a bin's squared errors are not significant it is pooled with the next ones: on empty sky
+    they scatter by more than they are. Errors are made to rise.
     """
-    from scipy.optimize import isotonic_regression
-
     bins = int(np.clip(len(predictors) // _FEWEST_PIXELS_A_BIN, 1, _BINS))
     # Finer bins towards the bright end, where the error changes most and pixels are few.
     ranks = 1 - np.geomspace(1, 2.0 ** -(bins / 2), bins + 1)
-    ranks = ranks / ranks[-1]
     order = np.argsort(predictors)
-    edges = np.round(ranks * len(order)).astype(int)
-    knots, means, counts = [], [], []
+    edges = np.unique(np.round(ranks / ranks[-1] * len(order)).astype(int))
+    groups, pending = [], []
     for first, last in pairwise(edges):
-        if last > first:
-            members = order[first:last]
-            knots.append(float(np.median(predictors[members])))
-            means.append(float(np.mean(squared_errors[members])))
-            counts.append(last - first)
-    rising = isotonic_regression(np.array(means), weights=np.array(counts, dtype=float)).x
-    errors = np.sqrt(np.maximum(rising, _SMALLEST_ERROR**2))
-    return ErrorTable(tuple(knots), tuple(float(e) for e in errors))
+        pending.append(order[first:last])
+        values = squared_errors[np.concatenate(pending)]
+        if values.mean() > _SIGNIFICANCE * values.std() / len(values) ** 0.5:
+            groups.append(pending)
+            pending = []
+    if pending:  # the bright end is left over: it joins the last group
+        groups = [*groups[:-1], [*(groups[-1] if groups else []), *pending]]
+    knots, errors = [], []
+    for group in groups:
+        members = np.concatenate(group)
+        power = float(np.mean(predictors[members].astype(np.float64) ** 2))
+        level = float(np.mean(squared_errors[members].astype(np.float64)))
+        ratio = np.sqrt(max(level, _SMALLEST_ERROR**2) / max(power, 1e-12))
+        for part in group:
+            knots.append(float(np.median(predictors[part])))
+            errors.append(ratio * knots[-1])
+    rising = np.maximum.accumulate(np.maximum(errors, _SMALLEST_ERROR))
+    return ErrorTable(tuple(knots), tuple(float(error) for error in rising))
 
 
 def mean_risk(each: Tensor, judged: Tensor) -> tuple[float, float, int]:

@@ -198,4 +198,7 @@ def _coverage(coverage: Coverage) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        raise SystemExit(main())
+    except KeyboardInterrupt:
+        raise SystemExit(ExitCode.INTERRUPTED) from None

@@ -59,6 +59,11 @@ def calibrate(predictors: np.ndarray, squared_errors: np.ndarray) -> ErrorTable:
     Where a bin's squared errors are not significant it is pooled with the next ones: on empty sky
     they scatter by more than they are. Errors are made to rise.
     """
+    known = np.isfinite(predictors) & np.isfinite(squared_errors)
+    if not known.any():
+        return ErrorTable((0.0,), (1.0,))
+    predictors = predictors[known].astype(np.float64)
+    squared_errors = squared_errors[known].astype(np.float64)
     bins = int(np.clip(len(predictors) // _FEWEST_PIXELS_A_BIN, 1, _BINS))
     # Finer bins towards the bright end, where the error changes most and pixels are few.
     ranks = 1 - np.geomspace(1, 2.0 ** -(bins / 2), bins + 1)
@@ -76,8 +81,8 @@ def calibrate(predictors: np.ndarray, squared_errors: np.ndarray) -> ErrorTable:
     knots, errors = [], []
     for group in groups:
         members = np.concatenate(group)
-        power = float(np.mean(predictors[members].astype(np.float64) ** 2))
-        level = float(np.mean(squared_errors[members].astype(np.float64)))
+        power = float(np.mean(predictors[members] ** 2))
+        level = float(np.mean(squared_errors[members]))
         ratio = np.sqrt(max(level, _SMALLEST_ERROR**2) / max(power, 1e-12))
         for part in group:
             knots.append(float(np.median(predictors[part])))

@@ -202,8 +202,8 @@ def test_an_interrupted_run_goes_on_and_fits_no_finished_tile_twice(
     assert planes(target) == planes(product[0])
 
 
-def test_a_damaged_tile_is_found_and_fitted_again(sky, product, tmp_path, monkeypatch):
-    target = tmp_path / "out.fits"
+def leave_scratch(source, target, monkeypatch):
+    """Run until all tiles are done, and fail to write the product."""
 
     def full(*args, **kwargs):
         raise OutputError("disk full")
@@ -211,7 +211,12 @@ def test_a_damaged_tile_is_found_and_fitted_again(sky, product, tmp_path, monkey
     with monkeypatch.context() as patched:
         patched.setattr(pipeline, "save_frame", full)
         with pytest.raises(OutputError):
-            restore_frame(str(sky[0]), target, quick())
+            restore_frame(source, target, quick())
+
+
+def test_a_damaged_tile_is_found_and_fitted_again(sky, product, tmp_path, monkeypatch):
+    target = tmp_path / "out.fits"
+    leave_scratch(str(sky[0]), target, monkeypatch)
     victim = next(Path(f"{target}.dip").glob("tiles/*/*"))
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
@@ -223,14 +228,7 @@ def test_a_damaged_tile_is_found_and_fitted_again(sky, product, tmp_path, monkey
 
 def test_changed_options_begin_a_left_over_run_anew(sky, tmp_path, monkeypatch):
     target = tmp_path / "out.fits"
-
-    def full(*args, **kwargs):
-        raise OutputError("disk full")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "save_frame", full)
-        with pytest.raises(OutputError):
-            restore_frame(str(sky[0]), target, quick())
+    leave_scratch(str(sky[0]), target, monkeypatch)
     report = restore_frame(str(sky[0]), target, quick(**{"fit.seed": 5}))
     assert report.found_done == 0
 

@@ -1,6 +1,6 @@
 """What goes into a restoration and what comes out: plain picklable values, no torch."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -176,8 +176,3 @@ class FitReport:
 def cut_inner(problem: Problem, plane: Plane) -> Plane:
     """Cut a plane of the problem's shape to the part that is wanted back."""
     return np.ascontiguousarray(plane[problem.inner])
-
-
-def with_seed(problem: Problem, seed: int) -> Problem:
-    """Return the same problem under another seed."""
-    return replace(problem, seed=seed)

@@ -73,10 +73,14 @@ def restore_frames(
 ) -> BatchReport:
     """Restore frames one after the other; what stops one is logged and does not stop the next.
 
-    Raises ConfigError: with an option that cannot be used no frame would fare better.
+    Raises ConfigError, and PriorError for a prior file that cannot be read: with an option that
+    cannot be used no frame would fare better.
     """
     from dip_pipeline.pipeline import restore_frame  # torch loads here
+    from dip_pipeline.prior_file import PriorFile
 
+    if config.fit.prior is not None:
+        PriorFile.read(Path(config.fit.prior))
     results = []
     for job in map(Job._make, jobs):
         try:

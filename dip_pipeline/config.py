@@ -11,13 +11,21 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dip_pipeline.engine import ExecutorKind, WorkerOptions
 from dip_pipeline.engine.options import usable_cores
-from dip_pipeline.errors import ConfigError
+from dip_pipeline.errors import ConfigError, SensorError
+from dip_pipeline.noise_kernel import kernel_asked
 from dip_pipeline.sensor import NoiseChoice, SensorOverrides
 from dip_pipeline.tiling import TileOptions
 
@@ -70,6 +78,25 @@ class NoiseSection(_Section):
     saturation_dn: float | None = _option(
         None, "--saturation", "Level from which a pixel is saturated, DN.", gt=0
     )
+    correlation: str = _option(
+        "auto",
+        "--noise-correlation",
+        "Of the noise of neighbouring pixels, 0 to 0.7; white is 0, auto measures it on empty sky.",
+    )
+
+    @field_validator("correlation", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return f"{value:g}" if number else value
+
+    @model_validator(mode="after")
+    def _correlation_can_be_used(self) -> Self:
+        try:
+            kernel_asked(self.correlation)
+        except SensorError as error:
+            raise ConfigError(f"noise.correlation (--noise-correlation): {error}") from error
+        return self
 
 
 class FitSection(_Section):
@@ -84,8 +111,22 @@ class FitSection(_Section):
     network: Literal["auto", "unet", "hourglass"] = _option(
         "auto", "--network", "Network; auto takes the one that suits the input."
     )
+    effort: Literal["fast", "normal", "best"] = _option(
+        "normal", "--effort", "Time to spend on steps of the fit and on views averaged."
+    )
     steps: int | None = _option(
-        None, "--steps", "Steps of a fit at most; by default what input and scope need.", ge=1
+        None, "--steps", "Steps of a fit at most; by default what the effort buys.", ge=1
+    )
+    prior: str | None = _option(
+        None,
+        "--prior",
+        "Prior file of `dip fit`, applied instead of a fit; by default the frame has its own.",
+        min_length=1,
+    )
+    any_optics: bool = _option(
+        False,  # noqa: FBT003  (the default)
+        "--any-optics",
+        "Take a prior, or frames to fit one on, that differ in filter or pixel scale.",
     )
     flux_scale_px: float = _option(
         2.0,
@@ -94,6 +135,15 @@ class FitSection(_Section):
         ge=0,
     )
     seed: int = _option(0, "--seed", "Seed of all random numbers.", ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.prior is not None and (self.input, self.scope) != ("image", "frame"):
+            raise ConfigError(
+                f"--prior {self.prior} with --input {self.input}, --scope {self.scope}: a prior is "
+                "for --input image, --scope frame; leave these out, or --prior"
+            )
+        return self
 
 
 class WorkerSection(_Section):
@@ -171,9 +221,10 @@ class RunConfig(_Section):
     def pixel_key(self) -> dict[str, Any]:
         """Give what decides the pixels of the result, as JSON holds it: where it runs does not.
 
-        The number of threads is in it, as it will be used, because it changes rounding.
+        The number of threads is in it, as it will be used, because it changes rounding. Of a
+        prior its content counts, not its name: that is in the key of a run.
         """
-        document = self.model_dump(mode="json")
+        document = self.model_dump(mode="json", exclude={"fit": {"prior", "any_optics"}})
         del document["workers"]
         return {**document, "threads_per_fit": self.threads_per_fit}
 
@@ -225,7 +276,7 @@ class OptionInfo:
     flag: str
     help: str
     default: object
-    kind: type  # int, float or str
+    kind: type  # bool, int, float or str
     choices: tuple[str, ...]  # empty where the value is free
 
 
@@ -241,7 +292,7 @@ def _option_info(field: FieldInfo) -> OptionInfo:
         flag=str(extra["flag"]) if isinstance(extra, dict) else "",
         help=field.description or "",
         default=field.default.value if isinstance(field.default, StrEnum) else field.default,
-        kind=next((number for number in (int, float) if number in (kind, *get_args(kind))), str),
+        kind=next((k for k in (bool, int, float) if k in (kind, *get_args(kind))), str),
         choices=choices,
     )
 
@@ -257,6 +308,9 @@ OPTIONS: dict[str, OptionInfo] = {
 _NEEDS = {  # where pydantic's own words are short of a noun
     "int_type": "a whole number",
     "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "a name",
+    "string_too_short": "a name",
     "string_pattern_mismatch": "auto, cpu, cuda, or cuda:0, cuda:1, ...",
 }
 

@@ -36,5 +36,9 @@ class RunError(DipError):
     """A run directory that cannot be used, or a worker that failed for good."""
 
 
+class PriorError(DipError):
+    """A prior file that cannot be used: damaged, of another version, or not for this frame."""
+
+
 class RestorationError(DipError):
     """A fit that cannot be started with what it was given."""

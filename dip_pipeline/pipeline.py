@@ -1,20 +1,21 @@
 """The story of one frame: read, know its noise, fit, restore tile by tile, blend, write."""
 
 import hashlib
-import logging
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import RunDirectory, TileStore, map_items, output_error
-from dip_pipeline.errors import FrameError, SensorError
+from dip_pipeline.errors import FrameError
+from dip_pipeline.frame_noise import noise_in_words
 from dip_pipeline.frames import (
     Frame,
     RestoredPlanes,
@@ -29,22 +30,23 @@ from dip_pipeline.planning import (
     FrameDescription,
     describe_frame,
     devices_of,
-    fit_options,
     fit_windows,
-    noise_in_words,
+    problem_source,
     resolve_noise,
 )
+from dip_pipeline.prior_file import PriorFile
+from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.record import RunFacts, describe_run, pooled_risk, run_key
 from dip_pipeline.restoration.prior import Prior
-from dip_pipeline.restoration.problem import InputKind, Scope
-from dip_pipeline.sensor import (
-    NoiseModel,
-)
+from dip_pipeline.restoration.problem import Scope
+from dip_pipeline.restoration.stopping import StepHook
+from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.tiling import Tile, blend, plan_tiles
 from dip_pipeline.work import (
     FramePlan,
     Record,
     TileTask,
+    bind_frame_prior,
     copy_tile,
     fit_frame_prior,
     restore_tile,
@@ -52,41 +54,7 @@ from dip_pipeline.work import (
 
 __all__ = ["FrameDescription", "Progress", "RunReport", "describe_frame", "restore_frame"]
 
-log = logging.getLogger(__name__)
-
 _PRIOR = "prior"
-
-
-class Progress(Protocol):
-    """Is told how a frame goes on."""
-
-    def frame_started(self, source: str, tiles: int, found_done: int) -> None:
-        """Tell how many tiles there are, and how many an earlier run has done."""
-
-    def fit_step(self, step: int, steps: int, risk: float) -> None:
-        """Tell of the fit of the frame's prior; risk is the loss."""
-
-    def tile_done(self, record: Mapping[str, object]) -> None:
-        """Tell of a finished tile."""
-
-    def note(self, message: str) -> None:
-        """Tell something the user must hear."""
-
-
-class _Silent:
-    """Nobody listens."""
-
-    def frame_started(self, source: str, tiles: int, found_done: int) -> None:
-        pass
-
-    def fit_step(self, step: int, steps: int, risk: float) -> None:
-        pass
-
-    def tile_done(self, record: Mapping[str, object]) -> None:
-        pass
-
-    def note(self, message: str) -> None:
-        log.info("%s", message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +99,17 @@ def restore_frame(
     Raises a DipError for whatever a user can cause.
     """
     started = time.monotonic()
-    told = progress or _Silent()
+    told = progress or SILENT
     frame = open_frame(source)
-    key = run_key(config, file_digest(frame.path), split_selector(source)[1])
+    digest = file_digest(frame.path)
+    shared = None if config.fit.prior is None else PriorFile.read(Path(config.fit.prior))
+    prior_digest = None if shared is None else shared.sha256
+    key = run_key(config, digest, split_selector(source)[1], prior_digest=prior_digest)
     if not overwrite and _is_product_of(target, key):
         return _already_done(source, target)
     check_target(target, frame, overwrite=overwrite)
+    if shared is not None:
+        shared.check(frame, config)
     noise = resolve_noise(frame, config)
     told.note(f"{source}: noise {noise_in_words(noise)}")
     with RunDirectory.open(target.with_name(f"{target.name}.dip"), key) as run:
@@ -145,18 +118,20 @@ def restore_frame(
             told.note(f"{run.path}: begun anew, for these changed: {changed}")
         tiles = plan_tiles(frame.shape, config.tile_options())
         plan = _plan(frame, noise, config, run)
-        records, found_done = _restore_tiles(plan, tiles, config, run, _Told(told, source))
+        listener = Told(told, source)
+        make_prior = partial(_make_prior, plan, shared, digest, listener.on_step)
+        records, found_done = _restore_tiles(plan, tiles, config, run, listener, make_prior)
         facts = RunFacts(
             run_id=run.run_id,
             source=source,
             key=key,
             config=config,
             noise=noise,
-            network=str(plan.options.network_kind),
-            device=_device_name(plan.device),
+            network=str((shared.prior if shared else plan.source.options).network_kind),
+            device=_device_name(plan.source.device),
             tiles=records,
             command_line=command_line,
-            prior=_prior_facts(run),
+            prior=_prior_facts(run, shared),
             seconds=time.monotonic() - started,
             frame_pixels=frame.shape[0] * frame.shape[1],
         )
@@ -178,19 +153,6 @@ def restore_frame(
         flux_change=facts.flux_change,
         seconds=time.monotonic() - started,
     )
-
-
-class _Told:
-    """A listener together with the source it is told of."""
-
-    def __init__(self, progress: Progress, source: str) -> None:
-        self.progress = progress
-        self.source = source
-
-    def on_step(self, step: int, steps: int, loss: torch.Tensor) -> None:
-        """Pass every hundredth step on; reading the loss may wait for a GPU."""
-        if step % max(1, steps // 100) == 0:
-            self.progress.fit_step(step, steps, float(loss.detach()))
 
 
 def _is_product_of(target: Path, key: Mapping[str, object]) -> bool:
@@ -226,37 +188,42 @@ def _already_done(source: str, target: Path) -> RunReport:
 
 
 def _plan(frame: Frame, noise: NoiseModel, config: RunConfig, run: RunDirectory) -> FramePlan:
-    options = fit_options(config)
-    if options.input is InputKind.IMAGE and noise.kind == "none":
-        raise SensorError(
-            f"{frame.path}: --input image draws noise from the noise law, and --noise none has "
-            "none; give a noise law, or --input code"
-        )
-    saturation = noise.sensor.saturation_dn
+    source = problem_source(frame, noise, config)
     return FramePlan(
-        frame=frame,
-        noise=noise,
-        options=options,
+        source=source,
         seed=config.fit.seed,
-        saturation_dn=None if saturation is None else saturation.value,
-        device=config.worker_options(devices_of(config)).item_device,
-        threads=config.threads_per_fit,
         store=run.tiles,
-        prior_path=run.prior_path if options.scope is Scope.FRAME else None,
+        prior_path=run.prior_path if source.options.scope is Scope.FRAME else None,
     )
 
 
+def _make_prior(
+    plan: FramePlan, shared: PriorFile | None, input_digest: str, on_step: StepHook
+) -> bytes:
+    """Fit the frame's prior, or make it of the prior file."""
+    frame = plan.source.frame
+    windows = fit_windows(frame.shape, seed=plan.seed)
+    if shared is None:
+        return fit_frame_prior(plan, windows, on_step)
+    seen = shared.has_seen(frame, input_digest)
+    return bind_frame_prior(plan, windows, shared.prior, seen=seen)
+
+
 def _restore_tiles(
-    plan: FramePlan, tiles: Sequence[Tile], config: RunConfig, run: RunDirectory, told: _Told
+    plan: FramePlan,
+    tiles: Sequence[Tile],
+    config: RunConfig,
+    run: RunDirectory,
+    told: Told,
+    make_prior: Callable[[], bytes],
 ) -> tuple[list[Record], int]:
-    """Fit the frame's prior if it has one, then restore the tiles that are not done."""
+    """Make the frame's prior if it has one, then restore the tiles that are not done."""
     workers = config.worker_options(devices_of(config))
     done = plan.store.finished()
     told.progress.frame_started(told.source, len(tiles), len(done))
     missing = [tile for tile in tiles if tile.index not in done]
     if missing and plan.prior_path is not None and run.find_file(_PRIOR) is None:
-        windows = fit_windows(plan.frame.shape, seed=plan.seed)
-        run.publish_file(_PRIOR, fit_frame_prior(plan, windows, told.on_step))
+        run.publish_file(_PRIOR, make_prior())
     records: dict[int, Record] = dict(done)
     tasks: Iterable[TileTask] = (TileTask(plan, tile) for tile in missing)
     finished = map_items(restore_tile, tasks, workers, key=_tile_name, on_lost=copy_tile)
@@ -302,20 +269,22 @@ def _reserve(run: RunDirectory, name: str, shape: tuple[int, int], kind: type) -
     return plane
 
 
-def _prior_facts(run: RunDirectory) -> dict[str, object]:
+def _prior_facts(run: RunDirectory, shared: PriorFile | None) -> dict[str, object]:
     """Tell the record of the frame's prior."""
     content = run.find_file(_PRIOR)
     if content is None:
         return {"scope": "tile"}
     prior = Prior.from_bytes(content)
+    crossed = prior.cross_fit
     return {
         "scope": "frame",
         "sha256": hashlib.sha256(content).hexdigest(),
         "steps": prior.report.steps,
         "stop_reason": prior.report.stop_reason.name,
         "judged_risks": list(prior.report.risks),
-        "block_px": prior.cross_fit.block_px,
-        "guard_px": prior.cross_fit.guard_px,
+        "blocks": None if crossed is None else asdict(crossed),
+        "fitted_on_this_frame": crossed is not None,
+        "from": None if shared is None else shared.facts(),
     }
 
 

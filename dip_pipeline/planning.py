@@ -1,33 +1,27 @@
 """Before a frame is restored: its noise law, what it is fitted on, what it will cost."""
 
-import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import ConfigError, FrameError, SensorError
+from dip_pipeline.errors import ConfigError, FrameError, PriorError, SensorError
+from dip_pipeline.frame_noise import find_noise, noise_in_words
 from dip_pipeline.frames import Frame, PlaneInfo, open_frame
+from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.restoration.problem import (
     SMALLEST_SIDE_PX,
+    Effort,
     FitOptions,
     InputKind,
     NetworkKind,
     Scope,
 )
-from dip_pipeline.sensor import (
-    NoiseChoice,
-    NoiseModel,
-    choose_noise,
-    estimate_sigma,
-    estimated_noise,
-    read_sensor,
-)
+from dip_pipeline.sensor import NoiseModel, read_sensor
 from dip_pipeline.tiling import plan_tiles
-from dip_pipeline.work import Window
-
-log = logging.getLogger(__name__)
+from dip_pipeline.work import ProblemSource, Window
 
 _WHOLE_FRAME_PX = 1024 * 1024  # up to this the frame prior is fitted on all of it
 _WINDOW_PX = 512  # above, on windows of this side
@@ -76,11 +70,14 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
     ]
     notes: tuple[str, ...] = ()
     try:
-        noise = noise_in_words(resolve_noise(frame, config))
+        found = resolve_noise(frame, config)
+        noise = noise_in_words(found)
+        lines.append(f"correlation of the noise: {found.correlation}")
     except (SensorError, FrameError) as error:
         noise, notes = "not to be had", (str(error),)
     tiles = plan_tiles(frame.shape, config.tile_options())
     options = fit_options(config)
+    seconds = 0.0 if config.fit.prior else _fit_seconds(len(tiles), config.tiles.size_px, options)
     pixels = frame.shape[0] * frame.shape[1]
     side = config.tiles.size_px
     return FrameDescription(
@@ -96,9 +93,22 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         f"sharing {config.tiles.overlap_px} px",
         masked_share=None,
         memory_bytes=_memory_bytes(pixels, side, options),
-        seconds=_seconds(pixels, len(tiles), side, options),
-        notes=notes,
+        seconds=seconds + _apply_seconds(max(pixels, len(tiles) * side**2), options),
+        notes=notes + _prior_notes(frame, config),
     )
+
+
+def _prior_notes(frame: Frame, config: RunConfig) -> tuple[str, ...]:
+    """Say whether the prior that was asked for can be applied."""
+    if config.fit.prior is None:
+        return ()
+    try:
+        prior = PriorFile.read(Path(config.fit.prior))
+        prior.check(frame, config)
+    except PriorError as error:
+        return (str(error),)
+    names = ", ".join(item.name for item in prior.frames)
+    return (f"no fit: {prior.path} is applied, fitted to {names}",)
 
 
 def resolve_noise(frame: Frame, config: RunConfig) -> NoiseModel:
@@ -111,36 +121,7 @@ def resolve_noise(frame: Frame, config: RunConfig) -> NoiseModel:
             f"{frame.path}: {frame.shape[0]} x {frame.shape[1]} px is too small to fit a network "
             f"to; need at least {SMALLEST_SIDE_PX} px a side"
         )
-    overrides = config.sensor_overrides()
-    sensor = read_sensor(
-        frame.header, frame.unit, overrides, overscan_level_dn=frame.overscan_level()
-    )
-    choice = NoiseChoice(config.noise.law)
-    try:
-        noise = choose_noise(
-            choice, sensor, frame.unit, overrides, has_error_plane=frame.has_error_plane
-        )
-    except SensorError as error:
-        raise SensorError(f"{frame.path}: {error}") from error
-    if noise is not None:
-        return noise
-    scatters = []
-    for window in fit_windows(frame.shape, seed=0):
-        pixels = frame.read(*window)
-        scatters.append(estimate_sigma(np.where(pixels.masked, np.float32(np.nan), pixels.science)))
-    known = [scatter for scatter in scatters if np.isfinite(scatter)]
-    sigma = float(np.median(known)) if known else 0.0
-    if sigma <= 0:
-        raise FrameError(
-            f"{frame.path}: its pixels are masked, constant or nearly so: no noise to estimate; "
-            "give --sigma, or --gain and --read-noise, if there is something to restore"
-        )
-    log.warning(
-        "%s: no noise in the header and none given; estimated sigma %.6g from the frame",
-        frame.path,
-        sigma,
-    )
-    return estimated_noise(sigma, sensor, frame.unit)
+    return find_noise(frame, config, fit_windows(frame.shape, seed=0))
 
 
 def fit_options(config: RunConfig) -> FitOptions:
@@ -150,19 +131,47 @@ def fit_options(config: RunConfig) -> FitOptions:
         input=InputKind(fit.input),
         scope=Scope(fit.scope),
         network=NetworkKind(fit.network),
+        effort=Effort(fit.effort),
         steps=fit.steps,
         flux_scale_px=fit.flux_scale_px,
     )
 
 
-def fit_windows(shape: tuple[int, int], *, seed: int) -> list[Window]:
-    """Windows that a frame's prior is fitted on: the frame, or a stratified choice of windows."""
-    if shape[0] * shape[1] <= _WHOLE_FRAME_PX:
+def problem_source(frame: Frame, noise: NoiseModel, config: RunConfig) -> ProblemSource:
+    """Put together all that problems of a frame have in common.
+
+    Raises SensorError where the input needs a noise law, and there is none.
+    """
+    options = fit_options(config)
+    if options.input is InputKind.IMAGE and noise.kind == "none":
+        raise SensorError(
+            f"{frame.path}: --input image draws noise from the noise law, and --noise none has "
+            "none; give a noise law, or --input code"
+        )
+    saturation = noise.sensor.saturation_dn
+    return ProblemSource(
+        frame=frame,
+        noise=noise,
+        options=options,
+        saturation_dn=None if saturation is None else saturation.value,
+        device=config.worker_options(devices_of(config)).item_device,
+        threads=config.threads_per_fit,
+    )
+
+
+def fit_windows(shape: tuple[int, int], *, seed: int, frames: int = 1) -> list[Window]:
+    """Windows that a prior is fitted on: the frame, or a stratified choice of windows.
+
+    frames : how many frames the prior is fitted on; each gives its part
+    """
+    whole_px = min(_WHOLE_FRAME_PX, max(_WINDOW_PX**2, 3 * _WHOLE_FRAME_PX // frames))
+    if shape[0] * shape[1] <= whole_px:
         return [(slice(0, shape[0]), slice(0, shape[1]))]
     rng = np.random.default_rng(np.random.SeedSequence([seed, 11]))
     sides = [min(_WINDOW_PX, length) for length in shape]
-    across = max(1, round((_WINDOWS * shape[1] / shape[0]) ** 0.5))
-    down = max(1, round(_WINDOWS / across))
+    wanted = max(1, _WINDOWS // frames)
+    across = max(1, round((wanted * shape[1] / shape[0]) ** 0.5))
+    down = max(1, round(wanted / across))
     windows = []
     for row, col in np.ndindex(down, across):
         corner = [
@@ -174,16 +183,6 @@ def fit_windows(shape: tuple[int, int], *, seed: int) -> list[Window]:
         rows, cols = (slice(first, first + side) for first, side in zip(corner, sides, strict=True))
         windows.append((rows, cols))
     return windows
-
-
-def noise_in_words(noise: NoiseModel) -> str:
-    """Say the noise law in one line: which, by which rung, with which numbers from where."""
-    numbers = [] if noise.sigma is None else [f"sigma {noise.sigma}"]
-    if noise.kind == "poisson-gaussian":
-        sensor = noise.sensor
-        numbers += [f"gain {sensor.gain_e_per_dn}", f"read noise {sensor.read_noise_e}"]
-        numbers += [f"pedestal {sensor.pedestal_dn}"] if sensor.pedestal_dn else []
-    return f"{noise.kind}, {noise.rung}" + (f": {', '.join(numbers)}" if numbers else "")
 
 
 def devices_of(config: RunConfig) -> tuple[str, ...]:
@@ -204,10 +203,14 @@ def _memory_bytes(pixels: int, side: int, options: FitOptions) -> int:
     return int(350e6 + 40 * min(pixels, _WINDOWS * _WINDOW_PX**2) + 450 * applied)
 
 
-def _seconds(pixels: int, tiles: int, side: int, options: FitOptions) -> float:
-    """Rough time on two CPU cores, from figures measured there; GPUs are far faster."""
+def _fit_seconds(tiles: int, side: int, options: FitOptions) -> float:
+    """Rough time of the fits on two CPU cores, from figures measured there; GPUs are faster."""
     a_step = 0.06 if options.input is InputKind.IMAGE else 2.5e-6 * min(side**2, 256**2)
     networks = 2 if options.input is InputKind.IMAGE else 1
     fits = tiles if options.scope is Scope.TILE else 1
-    overlap = tiles * side**2 / max(pixels, 1)
-    return fits * networks * options.step_limit * a_step + 2.4e-5 * pixels * max(overlap, 1.0)
+    return fits * networks * options.step_limit * a_step
+
+
+def _apply_seconds(pixels: int, options: FitOptions) -> float:
+    """Rough time on two CPU cores to apply the networks to so many pixels, overlaps counted."""
+    return 6e-6 * options.view_count * pixels

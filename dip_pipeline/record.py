@@ -65,12 +65,18 @@ class RunFacts:
         return float(change * min(1.0, self.frame_pixels / judged)) if judged > 0 else 0.0
 
 
-def run_key(config: RunConfig, input_digest: str, selector: str | None) -> dict[str, object]:
-    """All that decides the pixels of a product."""
+def run_key(
+    config: RunConfig, input_digest: str, selector: str | None, *, prior_digest: str | None = None
+) -> dict[str, object]:
+    """All that decides the pixels of a product.
+
+    prior_digest : sha256 of the prior file that is applied
+    """
     return {
         "algorithm": ALGORITHM_VERSION,
         "input": input_digest,
         "plane": selector or "",
+        "prior": prior_digest or "",
         "configuration": config.pixel_key(),
     }
 
@@ -116,6 +122,7 @@ def _cards(facts: RunFacts) -> tuple[Card, ...]:
         ("DIPGAIN", _value(sensor.gain_e_per_dn), "gain used, e/DN"),
         ("DIPRDN", _value(sensor.read_noise_e), "read noise used, e"),
         ("DIPPED", _value(sensor.pedestal_dn), "pedestal used, DN"),
+        ("DIPNCOR", _neighbour_correlation(facts.noise), "correlation of noise, pixels 1 px apart"),
         ("DIPINPUT", config.fit.input, "network input"),
         ("DIPSCOPE", config.fit.scope, "what one network was fitted to"),
         ("DIPNET", facts.network, "network"),
@@ -131,6 +138,7 @@ def _cards(facts: RunFacts) -> tuple[Card, ...]:
         ("DIPFLUX", config.fit.flux_scale_px, "flux closure scale, px; 0 is off"),
         ("DIPDEV", facts.device, "device"),
         ("DIPRUN", facts.run_id, "run id"),
+        ("DIPPRIOR", str(facts.key["prior"]) or None, "sha256 of the prior file applied"),
         ("DIPIN", str(facts.key["input"]), "sha256 of the input file"),
         ("DIPCFG", config.digest(), "sha256 of the configuration"),
     )
@@ -147,14 +155,10 @@ def _document(facts: RunFacts) -> dict[str, object]:
         "subtracted_sky": sensor.subtracted_sky_dn,
         "n_combined": sensor.n_combined,
         "sigma": facts.noise.sigma,
+        "quantum": facts.noise.quantum,
     }
     return {
-        "software": {
-            "dip-pipeline": __version__,
-            "algorithm": ALGORITHM_VERSION,
-            "python": platform.python_version(),
-            **_versions(),
-        },
+        "software": software_versions(),
         "run": facts.run_id,
         "key": dict(facts.key),
         "command_line": list(facts.command_line),
@@ -168,15 +172,18 @@ def _document(facts: RunFacts) -> dict[str, object]:
                 for name, item in numbers.items()
                 if item is not None
             },
+            "correlation": {
+                "neighbours": list(facts.noise.correlation.neighbours),
+                "root": [list(row) for row in facts.noise.correlation.root],
+                "source": facts.noise.correlation.source,
+            },
         },
         "prior": dict(facts.prior),
         "risk": {
             "rms": _finite(risk.rms),
             "standard_error": _finite(risk.error),
             "upper_bound": risk.bound,
-            "judge": "cross-fitted networks, Stein's estimate"
-            if facts.config.fit.input == "image"
-            else "fixed outer split",
+            "judge": _judge(facts),
         },
         "flux_change": facts.flux_change,
         "flags": {str(int(flag)): meaning for flag, meaning in FLAG_MEANINGS.items()},
@@ -187,15 +194,35 @@ def _document(facts: RunFacts) -> dict[str, object]:
     }
 
 
-def _versions() -> dict[str, str]:
+def _judge(facts: RunFacts) -> str:
+    """Say by what the risk was estimated."""
+    if facts.config.fit.input == "code":
+        return "fixed outer split"
+    unseen = facts.prior.get("fitted_on_this_frame") is False
+    networks = "networks of other frames" if unseen else "cross-fitted networks"
+    return f"{networks}, Stein's estimate"
+
+
+def software_versions() -> dict[str, object]:
+    """Versions of all that may change a result."""
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("torch", "numpy", "astropy", "zarr")}
+    return {
+        "dip-pipeline": __version__,
+        "algorithm": ALGORITHM_VERSION,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "numpy", "astropy", "zarr")},
+    }
 
 
 def _numbers(tiles: Sequence[Mapping[str, object]], name: str) -> np.ndarray:
     values = [tile[name] for tile in tiles]
     return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _neighbour_correlation(noise: NoiseModel) -> float:
+    """Mean of both axes."""
+    return round(sum(noise.correlation.neighbours) / 2, 4)
 
 
 def _value(number: Sourced | None) -> float | None:

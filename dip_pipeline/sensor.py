@@ -1,13 +1,14 @@
 """The sensor behind a frame: gain, read noise, pedestal, saturation, each with unit and source."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import SensorError
+from dip_pipeline.noise_kernel import WHITE, NoiseKernel
 
 GAIN_RANGE_E_PER_DN = (0.01, 200.0)  # outside: a camera setting or a typing error, not a gain
 READ_NOISE_RANGE_E = (0.0, 1000.0)
@@ -15,6 +16,7 @@ READ_NOISE_RANGE_E = (0.0, 1000.0)
 # Units in which a pixel counts photo-electrons, or data numbers that a gain turns into them.
 _ELECTRON_UNITS = {"electron", "electrons", "e", "e-", "photon", "photons"}
 _COUNT_UNITS = {"", "adu", "dn", "count", "counts", "ct"}
+_NEEDS_GAIN = {"adu", "dn"}
 
 
 class NoiseChoice(StrEnum):
@@ -23,6 +25,7 @@ class NoiseChoice(StrEnum):
     AUTO = "auto"
     NONE = "none"
     GAUSSIAN = "gaussian"
+    POISSON = "poisson"
     POISSON_GAUSSIAN = "poisson-gaussian"
 
 
@@ -31,6 +34,7 @@ class NoiseKind(StrEnum):
 
     NONE = "none"  # plain squared error; the noise level is not known
     GAUSSIAN = "gaussian"  # one sigma, or one per pixel
+    POISSON = "poisson"  # counts, without read noise
     POISSON_GAUSSIAN = "poisson-gaussian"  # photon noise and read noise
 
 
@@ -83,8 +87,10 @@ class NoiseModel:
 
     sigma : one standard deviation for all pixels (GAUSSIAN without an error plane)
     from_error_plane : the frame's error plane gives sigma pixel by pixel
-    sensor : gain, read noise, pedestal, subtracted sky (POISSON_GAUSSIAN)
+    sensor : gain, read noise, pedestal, subtracted sky (POISSON, POISSON_GAUSSIAN)
     rung : which rung of the ladder was taken, in words
+    correlation : of the noise of neighbouring pixels, in units of each one's sigma
+    quantum : step of the pixel values, where it is coarse enough to matter (POISSON_GAUSSIAN)
     """
 
     kind: NoiseKind
@@ -92,6 +98,8 @@ class NoiseModel:
     sigma: Sourced | None = None
     from_error_plane: bool = False
     sensor: Sensor = Sensor()
+    correlation: NoiseKernel = WHITE
+    quantum: Sourced | None = None
 
 
 def read_sensor(
@@ -155,9 +163,10 @@ def choose_noise(
     if choice is NoiseChoice.NONE:
         return NoiseModel(NoiseKind.NONE, "asked for: noise level not used")
     sigma_given = overrides.sigma_dn is not None
-    asked = choice is NoiseChoice.POISSON_GAUSSIAN
+    asked = choice in (NoiseChoice.POISSON, NoiseChoice.POISSON_GAUSSIAN)
     if asked or (choice is NoiseChoice.AUTO and given and not sigma_given):
-        return _poisson_gaussian(sensor, unit, asked=True)
+        poisson = choice is NoiseChoice.POISSON
+        return _poisson(sensor, unit) if poisson else _poisson_gaussian(sensor, unit, asked=True)
     if overrides.sigma_dn is not None:
         sigma = Sourced(overrides.sigma_dn, unit or "DN", "--sigma")
         return NoiseModel(NoiseKind.GAUSSIAN, "command line: --sigma", sigma=sigma, sensor=sensor)
@@ -222,6 +231,24 @@ def _poisson_gaussian(sensor: Sensor, unit: str, *, asked: bool) -> NoiseModel:
         )
     rung = "gain and read noise" + ("" if asked else " of the header")
     return NoiseModel(NoiseKind.POISSON_GAUSSIAN, rung, sensor=sensor)
+
+
+def _poisson(sensor: Sensor, unit: str) -> NoiseModel:
+    """Build the law of counts: pixels of a unit that counts, or of none, are the counts."""
+    if not unit_counts_electrons(unit):
+        raise SensorError(
+            f"unit {unit!r}: poisson noise needs pixels that count; "
+            "use --noise gaussian with --sigma or an error plane"
+        )
+    if sensor.gain_e_per_dn is None and unit.strip().lower() in _NEEDS_GAIN:
+        raise SensorError(
+            f"no gain (--gain, electrons per DN) in the header or on the command line: "
+            f"poisson noise of pixels in {unit} needs it"
+        )
+    gain = sensor.gain_e_per_dn or Sourced(1.0, "e/DN", "pixels taken as counts")
+    return NoiseModel(
+        NoiseKind.POISSON, "asked for: counts", sensor=replace(sensor, gain_e_per_dn=gain)
+    )
 
 
 def _first(*candidates: Sourced | None) -> Sourced | None:

@@ -6,7 +6,7 @@ run directory, once a process.
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from dip_pipeline.engine import TileStore, read_published
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.frames import Frame
-from dip_pipeline.restoration import Prior, fit_prior, restore, unchanged
+from dip_pipeline.restoration import Prior, SharedPrior, fit_prior, restore, unchanged
 from dip_pipeline.restoration.problem import FitOptions, Outcome, Problem, Restored, StopReason
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
 from dip_pipeline.sensor import NoiseModel
@@ -27,21 +27,15 @@ Record = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class FramePlan:
-    """What all tasks of one frame share.
-
-    prior_path : where the frame's prior is published; None where each tile has its own
-    """
+class ProblemSource:
+    """Cuts problems out of a frame."""
 
     frame: Frame
     noise: NoiseModel
     options: FitOptions
-    seed: int
     saturation_dn: float | None
     device: str
     threads: int
-    store: TileStore
-    prior_path: Path | None
 
     def problem(self, window: Window, *, seed: int, inner: Window | None = None) -> Problem:
         """Read one window of the frame as a problem to restore."""
@@ -65,6 +59,19 @@ class FramePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class FramePlan:
+    """What all tasks of one frame share.
+
+    prior_path : where the frame's prior is published; None where each tile has its own
+    """
+
+    source: ProblemSource
+    seed: int
+    store: TileStore
+    prior_path: Path | None
+
+
+@dataclass(frozen=True, slots=True)
 class TileTask:
     """One tile to restore."""
 
@@ -77,16 +84,33 @@ def tile_seed(run_seed: int, tile_index: int) -> int:
     return int(np.random.SeedSequence([run_seed, tile_index]).generate_state(1)[0])
 
 
+def prior_seed(run_seed: int) -> int:
+    """Seed of a prior: none that a tile has."""
+    return int(np.random.SeedSequence([run_seed, 1 << 31]).generate_state(1)[0])
+
+
 def fit_frame_prior(
-    plan: FramePlan, windows: list[Window], on_step: StepHook = ignore_step
+    plan: FramePlan, windows: Sequence[Window], on_step: StepHook = ignore_step
 ) -> bytes:
     """Fit the prior of a frame on some windows of it; returns its bytes.
 
     Raises RestorationError where the frame holds nothing to fit.
     """
-    seed = int(np.random.SeedSequence([plan.seed, 1 << 31]).generate_state(1)[0])
-    problems = [plan.problem(window, seed=seed) for window in windows]
-    return fit_prior(problems, plan.frame.shape, seed=seed, on_step=on_step).to_bytes()
+    seed, source = prior_seed(plan.seed), plan.source
+    problems = [source.problem(window, seed=seed) for window in windows]
+    return fit_prior(problems, source.frame.shape, seed=seed, on_step=on_step).to_bytes()
+
+
+def bind_frame_prior(
+    plan: FramePlan, windows: Sequence[Window], shared: SharedPrior, *, seen: bool
+) -> bytes:
+    """Calibrate a prior of other frames on some windows of this one; returns its bytes.
+
+    seen : whether this frame is one that the prior was fitted on
+    """
+    seed, source = prior_seed(plan.seed), plan.source
+    problems = [source.problem(window, seed=seed) for window in windows]
+    return shared.bound_to(problems, source.frame.shape, seed=seed, seen=seen).to_bytes()
 
 
 def restore_tile(task: TileTask) -> Record:
@@ -110,7 +134,7 @@ def copy_tile(task: TileTask) -> Record:
 def _problem_of(task: TileTask) -> Problem:
     tile = task.tile
     seed = tile_seed(task.plan.seed, tile.index)
-    return task.plan.problem((tile.halo_rows, tile.halo_cols), seed=seed, inner=tile.inner)
+    return task.plan.source.problem((tile.halo_rows, tile.halo_cols), seed=seed, inner=tile.inner)
 
 
 def _publish(task: TileTask, problem: Problem, restored: Restored, *, seconds: float) -> Record:

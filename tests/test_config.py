@@ -22,10 +22,14 @@ OTHER_VALUES = {
     "noise.read_noise_e": 0.0,
     "noise.pedestal_dn": -100.0,
     "noise.saturation_dn": 6e4,
+    "noise.correlation": "0.3",
     "fit.input": "code",
     "fit.scope": "tile",
     "fit.network": "hourglass",
+    "fit.effort": "best",
     "fit.steps": 300,
+    "fit.prior": "night.prior",
+    "fit.any_optics": True,
     "fit.flux_scale_px": 0.0,
     "fit.seed": 7,
     "workers.executor": "local",
@@ -60,6 +64,8 @@ def test_defaults():
 @given(st.sets(st.sampled_from(sorted(OTHER_VALUES))))
 def test_a_configuration_survives_the_way_to_toml_and_back(tmp_path_factory, names):
     chosen = {name: OTHER_VALUES[name] for name in names | {"workers.executor"}}
+    if "fit.prior" in names:  # for --input image, --scope frame alone
+        chosen = {name: chosen[name] for name in chosen if name not in ("fit.input", "fit.scope")}
     config = RunConfig().with_overrides(**chosen)
     again = read(tmp_path_factory.mktemp("config"), config.to_toml())
     assert again == config
@@ -73,7 +79,8 @@ def test_what_changes_pixels_changes_the_digest_and_where_it_runs_does_not(name)
     other = base.with_overrides(**{name: value})
     assert other != base
     only_where = {"workers.executor", "workers.workers", "workers.device"}
-    assert (other.digest() == base.digest()) == (name in only_where)
+    by_content = {"fit.prior", "fit.any_optics"}  # of a prior the content is in the key of a run
+    assert (other.digest() == base.digest()) == (name in only_where | by_content)
 
 
 def test_the_digest_is_the_same_for_the_same_values_however_they_are_written(tmp_path):
@@ -112,6 +119,10 @@ def test_the_number_of_threads_in_the_key_is_the_number_that_is_used():
         ("[fit]\nsteps = 2.5", "fit.steps (--steps) = 2.5: need a whole number"),
         ("[fit]\nflux_scale_px = 'a'", "fit.flux_scale_px (--flux-scale) = 'a': need a number"),
         ("[fit]\nnetwork = 'resnet'", "(--network) = 'resnet': need 'auto', 'unet' or 'hourglass'"),
+        ("[fit]\neffort = 'high'", "fit.effort (--effort) = 'high': need 'fast', 'normal' or"),
+        ("[fit]\nany_optics = 1", "fit.any_optics (--any-optics) = 1: need true or false"),
+        ("[fit]\nprior = ''", "fit.prior (--prior) = '': need a name"),
+        ("[fit]\nprior = 'a'\ninput = 'code'", "--prior a with --input code, --scope frame: a prior"),
         ("[workers]\ndevice = 'gpu'", "(--device) = 'gpu': need auto, cpu, cuda, or cuda:0"),
         ("[workers]\nworkers = 2", "the inline executor is this process alone"),
         ("[tiles\n", "not a TOML file"),

@@ -19,6 +19,7 @@ from dip_pipeline.errors import ConfigError, DipError, ExitCode
 # those load the configuration: not before one of them is asked for.
 COMMANDS = {
     "denoise": "Restore the true sky from noisy frames.",
+    "fit": "Fit one prior on one or more frames, to restore many with.",
     "show": "Tell what is known of a frame; restores nothing.",
 }
 

@@ -1,6 +1,6 @@
 """The options of a run, made from the table of the configuration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,29 @@ class RunCommand(click.Command):
                     formatter.write_dl(records)
 
 
+# What decides nothing about the fit of a prior for many frames.
+_NOT_OF_A_FIT = (
+    "tiles.",
+    "fit.input",
+    "fit.scope",
+    "fit.prior",
+    "fit.flux_scale_px",
+    "workers.executor",
+    "workers.workers",
+)
+
+
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --config, every option of the configuration, -v and -q; `read_config` reads them."""
+    return _add(command, OPTIONS)
+
+
+def fit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Do as `run_options`, with those options alone that matter to the fit of a prior."""
+    return _add(command, [name for name in OPTIONS if not name.startswith(_NOT_OF_A_FIT)])
+
+
+def _add(command: Callable[..., Any], names: Iterable[str]) -> Callable[..., Any]:
     options = [
         click.option(
             "--config",
@@ -44,7 +65,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Path(path_type=Path),
             help="Configuration file; options given here outrank it.  [default: none]",
         ),
-        *(_option(name, info) for name, info in OPTIONS.items()),
+        *(_option(name, OPTIONS[name]) for name in names),
         verbosity_options,
     ]
     for option in reversed(options):
@@ -63,6 +84,10 @@ def read_config(config_file: Path | None, values: dict[str, Any]) -> RunConfig:
 
 
 def _option(name: str, info: OptionInfo) -> Callable[[Any], Any]:
+    if info.kind is bool:
+        return click.option(
+            info.flag, name.replace(".", "__"), is_flag=True, default=None, help=_help(info)
+        )
     kind = click.Choice(info.choices) if info.choices else {int: click.INT, float: click.FLOAT}
     return click.option(
         info.flag,
@@ -78,6 +103,8 @@ def _help(info: OptionInfo) -> str:
     if "default" in info.help:
         return info.help
     default = "what the file says" if info.default is None else info.default
+    if isinstance(default, bool):
+        default = "yes" if default else "no"
     return f"{info.help}  [default: {default}]"
 
 

@@ -63,6 +63,12 @@ class LineProgress:
         found = f", {found_done} of them done already" if found_done else ""
         self._line(f"{tiles} tiles{found}")
 
+    def fit_started(self, target: str, frames: int) -> None:
+        """Tell of a prior that is fitted to several frames."""
+        self._source = target
+        self._fitting = _Pace(self._clock())
+        self._line(f"fitted to {frames} frames")
+
     def fit_step(self, step: int, steps: int, risk: float) -> None:
         """Tell how far the fit of the whole frame is."""
         if self._is_time() or step >= steps:
@@ -112,6 +118,10 @@ class TerminalProgress:
         self._tiles = self._bars.add_task(
             "tiles", total=tiles, completed=found_done, facts="", start=False
         )
+
+    def fit_started(self, target: str, frames: int) -> None:
+        """Tell of a prior that is fitted to several frames."""
+        self.note(f"{target}: fitted to {frames} frames")
 
     def fit_step(self, step: int, steps: int, risk: float) -> None:
         """Move the bar of the fit."""

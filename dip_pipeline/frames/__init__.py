@@ -1,5 +1,6 @@
 """Files and frames: FITS and Zarr in and out, headers, provenance."""
 
+from dip_pipeline.frames.camera import Camera, camera_of
 from dip_pipeline.frames.frame import Card, Frame, Pixels, PlaneInfo, RestoredPlanes
 from dip_pipeline.frames.opening import file_digest, open_frame, read_provenance
 from dip_pipeline.frames.provenance import Provenance
@@ -9,12 +10,14 @@ from dip_pipeline.frames.selectors import split_selector
 __all__ = [
     "FITS_SUFFIXES",
     "ZARR_SUFFIXES",
+    "Camera",
     "Card",
     "Frame",
     "Pixels",
     "PlaneInfo",
     "Provenance",
     "RestoredPlanes",
+    "camera_of",
     "check_target",
     "file_digest",
     "open_frame",

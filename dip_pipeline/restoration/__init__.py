@@ -2,5 +2,6 @@
 
 from dip_pipeline.restoration.prior import Prior, fit_prior
 from dip_pipeline.restoration.restore import restore, unchanged
+from dip_pipeline.restoration.shared_prior import SharedPrior, fit_shared_prior
 
-__all__ = ["Prior", "fit_prior", "restore", "unchanged"]
+__all__ = ["Prior", "SharedPrior", "fit_prior", "fit_shared_prior", "restore", "unchanged"]

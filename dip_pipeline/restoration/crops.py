@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dip_pipeline.restoration.correlation import same_sided
 from dip_pipeline.restoration.regions import PixelNoise, Region
 from dip_pipeline.restoration.smoothing import smooth
 
@@ -23,17 +24,19 @@ class Batch:
     """Crops of one size; every plane is (batch, 1, crop, crop).
 
     known : what the network may see; weight : share of each pixel in the data term
+    covariance : of each crop's frame, (batch, lags, lags)
     """
 
     observed: Tensor
     sigma: Tensor
     known: Tensor
     weight: Tensor
+    covariance: Tensor
     noise: PixelNoise
 
 
 class CropSource:
-    """Draws crops of regions from one random generator.
+    """Draws crops of regions, of one frame or of many, from one random generator.
 
     zones : one plane a region, 1 where the network may be fitted
     """
@@ -56,6 +59,7 @@ class CropSource:
         ]
         self._signal_places = _positions(signal)
         self._holes = _positions([1 - region.known for region in regions])
+        self._roots = same_sided([region.noise.root for region in regions])
 
     @property
     def device(self) -> torch.device:
@@ -70,12 +74,10 @@ class CropSource:
     def draw(self, count: int) -> Batch:
         """Draw a batch of crops, each flipped and turned at random."""
         crops = [self._one() for _ in range(count)]
-        observed, sigma, known, weight, floor = (
+        covariance, observed, sigma, known, weight, *noise = (
             torch.cat(list(planes)) for planes in zip(*crops, strict=True)
         )
-        law = self.regions[0].noise  # one law a frame: only the floor differs between pixels
-        noise = PixelNoise(floor, law.slope, law.dark_level)
-        return Batch(observed, sigma, known, weight, noise)
+        return Batch(observed, sigma, known, weight, covariance, PixelNoise(*noise))
 
     def _one(self) -> list[Tensor]:
         wants_signal = self.rng.random() < _SIGNAL_SHARE and len(self._signal_places) > 0
@@ -87,9 +89,12 @@ class CropSource:
             weight = weight * (1 + (_HIDDEN_WEIGHT - 1) * (1 - shown))
             known = known * shown
         turns, flip = int(self.rng.integers(4)), bool(self.rng.integers(2))
-        floor = region.noise.floor[window]
-        planes = (region.observed[window], region.sigma[window], known, weight, floor)
-        return [turn(plane, turns, flip=flip) for plane in planes]
+        noise = region.noise  # each frame has its own law
+        planes = (region.observed[window], region.sigma[window], known, weight, noise.floor[window])
+        law = (torch.as_tensor(term).to(known) for term in (noise.slope, noise.dark_level))
+        turned = (turn(plane, turns, flip=flip) for plane in planes)
+        roots = [] if self._roots is None else [turn(self._roots[index], turns, flip=flip)]
+        return [region.covariance, *turned, *(term.view(1, 1, 1, 1) for term in law), *roots]
 
     def _window(self, places: np.ndarray) -> tuple[int, tuple[EllipsisType, slice, slice]]:
         """Choose a crop that contains a random one of the places, anywhere within it."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as nnf
 from torch import Generator, Tensor, nn
 
+from dip_pipeline.restoration.correlation import draw_noise
 from dip_pipeline.restoration.crops import turn
 from dip_pipeline.restoration.features import estimate, view
 from dip_pipeline.restoration.fit_code import (
@@ -21,6 +23,7 @@ from dip_pipeline.restoration.flux import close_flux
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.regions import PixelNoise, Region
 from dip_pipeline.restoration.restraint import Restraint, least_risk
+from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
 
@@ -48,7 +51,7 @@ class Answers:
     """What the cross-fitted networks say of a region, and of the region slightly moved.
 
     plain, moved : the image from the observation, and from observation + e sigma probe
-    scatter : standard deviation of `plain` between quarter turns
+    scatter : standard deviation of `plain` between views
     """
 
     plain: Tensor
@@ -65,21 +68,21 @@ def ask_networks(
     *,
     seed: int,
 ) -> Answers:
-    """Apply the cross-fitted networks, blended by their shares, averaged over quarter turns."""
+    """Apply the cross-fitted networks, blended by their shares, averaged over views."""
     shares = [share.to(region.observed.device) for share in shares]
 
     def blended(observed: Tensor) -> tuple[Tensor, Tensor]:
         total, scatter = torch.zeros_like(observed), torch.zeros_like(observed)
         for network, share in zip(networks, shares, strict=True):
             if bool((share > 0).any()):
-                mean, spread = _averaged(network, observed, region, options.turns)
+                mean, spread = _averaged(network, observed, region, options.view_count)
                 total, scatter = total + share * mean, scatter + share * spread
         return total, scatter
 
     with torch.no_grad():
         plain, scatter = blended(region.observed)
         generator = Generator().manual_seed(seed)
-        probe = torch.randn(region.observed.shape, generator=generator).to(plain.device)
+        probe = draw_noise(region.observed, generator, region.noise.root)
         moved, _ = blended(_moved(region, probe))
     return Answers(plain, moved, scatter, probe)
 
@@ -145,19 +148,24 @@ def _closed(estimated: Tensor, observed: Tensor, region: Region, options: FitOpt
 
 
 def _averaged(
-    network: nn.Module, observed: Tensor, region: Region, turns: int
+    network: nn.Module, observed: Tensor, region: Region, views: int
 ) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of one network's estimates over quarter turns."""
-    estimates = []
-    for quarter in range(turns):
-        planes = [turn(plane, quarter) for plane in (observed, region.noise.floor, region.known)]
-        estimates.append(turn(_bordered(network, region.noise, *planes), -quarter))
-    stack = torch.stack(estimates)
+    """Mean and standard deviation of one network's estimates over views."""
+
+    def estimated(number: int) -> Tensor:
+        quarter, flip = number % 4, number >= 4
+        planes = (observed, region.noise.floor, region.known)
+        seen = [turn(plane, quarter, flip=flip) for plane in planes]
+        with torch.no_grad():  # a thread starts without it
+            answer = turn(_bordered(network, region, *seen), -quarter)
+        return answer.flip(-1) if flip else answer
+
+    stack = torch.stack(side_by_side([partial(estimated, number) for number in range(views)]))
     return stack.mean(dim=0), stack.std(dim=0, correction=0)
 
 
 def _bordered(
-    network: nn.Module, law: PixelNoise, observed: Tensor, floor: Tensor, known: Tensor
+    network: nn.Module, region: Region, observed: Tensor, floor: Tensor, known: Tensor
 ) -> Tensor:
     """Apply the network with mirrored borders, sides rounded up to the network's multiple."""
     rows, cols = observed.shape[-2:]
@@ -165,6 +173,7 @@ def _bordered(
     margin = (_MARGIN_PX, _MARGIN_PX - cols % -step, _MARGIN_PX, _MARGIN_PX - rows % -step)
     mode = "reflect" if min(rows, cols) > _MARGIN_PX + step else "replicate"
     wide = [nnf.pad(plane, margin, mode=mode) for plane in (observed, floor, known)]
-    seen = view(wide[0], PixelNoise(wide[1], law.slope, law.dark_level), wide[2])
+    noise = PixelNoise(wide[1], region.noise.slope, region.noise.dark_level)
+    seen = view(wide[0], noise, wide[2], region.covariance)
     out = estimate(network(seen.features), seen)
     return out[..., _MARGIN_PX : _MARGIN_PX + rows, _MARGIN_PX : _MARGIN_PX + cols]

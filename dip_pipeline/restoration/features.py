@@ -7,16 +7,28 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor
 
+from dip_pipeline.restoration.filling import fill
 from dip_pipeline.restoration.regions import PixelNoise
-from dip_pipeline.restoration.smoothing import fill_unknown, smooth
+from dip_pipeline.restoration.smoothing import smooth
 
 # Standard deviations, in pixels, of the smoothed copies the network mixes.
 _SCALES_PX = (1.0, 2.0, 4.0)
 FEATURE_CHANNELS = 2 + len(_SCALES_PX) + 2
 _COPIES = 1 + len(_SCALES_PX)
-ANSWER_CHANNELS = _COPIES + (_COPIES - 1) + 1  # weights, gains, residual
+# First and second derivatives: by columns, by rows, their difference, mixed.
+_DERIVATIVES = torch.tensor(
+    [
+        [[0.0, 0.0, 0.0], [-0.5, 0.0, 0.5], [0.0, 0.0, 0.0]],
+        [[0.0, -0.5, 0.0], [0.0, 0.0, 0.0], [0.0, 0.5, 0.0]],
+        [[0.0, 1.0, 0.0], [-1.0, 0.0, -1.0], [0.0, 1.0, 0.0]],
+        [[0.25, 0.0, -0.25], [0.0, 0.0, 0.0], [-0.25, 0.0, 0.25]],
+    ]
+)[:, None]
+_DETAILS = (_COPIES - 1) + len(_DERIVATIVES)
+ANSWER_CHANNELS = _COPIES + _DETAILS + 1  # weights, gains, residual
 # A network that answers zero leans towards the image as it is.
 _LEANING = (1.0, 0.0, 0.0, 0.0)
 
@@ -35,7 +47,7 @@ class View:
     sigma: Tensor
 
 
-def view(observed: Tensor, noise: PixelNoise, known: Tensor) -> View:
+def view(observed: Tensor, noise: PixelNoise, known: Tensor, covariance: Tensor) -> View:
     """Fill what is unknown, smooth, and lay out the features.
 
     The noise level is taken from `observed` itself, smoothed: a sigma drawn from the frame would
@@ -44,7 +56,7 @@ def view(observed: Tensor, noise: PixelNoise, known: Tensor) -> View:
     asinh of the level alone hides the noise under bright light, so the differences between
     neighbouring scales, in units of the local noise, are features of their own.
     """
-    filled = fill_unknown(observed, known)
+    filled = fill(observed, known, covariance)
     sigma = noise.sigma(smooth(filled, 1.0))
     copies = [filled, *(smooth(filled, scale_px) for scale_px in _SCALES_PX)]
     details = [torch.asinh((fine - coarse) / sigma) for fine, coarse in pairwise(copies)]
@@ -64,12 +76,19 @@ def estimate(answer: Tensor, seen: View) -> Tensor:
 
     The answer mixes the smoothed copies with weights that sum to one (so flux is kept from the
     start, and bright cores may keep their own pixels), adds the differences between neighbouring
-    copies with gains (so that what is learned on faint stars holds for bright ones: a hidden core
-    follows from the wings in proportion), and a residual in units of sigma.
+    copies, and derivatives of the finest smoothed one, with gains (so that what is learned on faint
+    stars holds for bright ones, wherever in the pixel they lie), and a residual in units of sigma.
     """
     logits = answer[:, :_COPIES] + torch.tensor(_LEANING, device=answer.device).view(1, -1, 1, 1)
     weights = torch.softmax(logits, dim=1)
     mixed = (weights * seen.copies).sum(dim=1, keepdim=True)
-    details = seen.copies[:, :-1] - seen.copies[:, 1:]
+    steps = seen.copies[:, :-1] - seen.copies[:, 1:]
+    details = torch.cat([steps, _derivatives(seen.copies[:, 1:2])], dim=1)
     sharpened = (answer[:, _COPIES:-1] * details).sum(dim=1, keepdim=True)
     return mixed + sharpened + seen.sigma * answer[:, -1:]
+
+
+def _derivatives(planes: Tensor) -> Tensor:
+    """Take the derivatives of (batch, 1, rows, cols) planes by central differences, as channels."""
+    kernels = _DERIVATIVES.to(planes.device, planes.dtype)
+    return nnf.conv2d(nnf.pad(planes, (1, 1, 1, 1), mode="replicate"), kernels)

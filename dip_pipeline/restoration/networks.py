@@ -24,7 +24,7 @@ class UNet(nn.Module):
     multiple = 4
 
     def __init__(
-        self, channels_in: int, channels_out: int, widths: tuple[int, ...] = (16, 48, 96)
+        self, channels_in: int, channels_out: int, widths: tuple[int, ...] = (16, 32, 64)
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleList()
@@ -41,7 +41,6 @@ class UNet(nn.Module):
             self.ups.append(nn.ConvTranspose2d(widths[level + 1], widths[level], 2, stride=2))
             self.decoders.append(_conv(2 * widths[level], widths[level]))
         self.last = nn.Conv2d(widths[0], channels_out, 3, padding=1)
-        _initialise(self, self.last)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (batch, channels_in, rows, cols) to (batch, channels_out, rows, cols)."""
@@ -87,7 +86,6 @@ class Hourglass(nn.Module):
             previous = width
         self.body = nn.Sequential(*layers)
         self.last = nn.Conv2d(previous, channels_out, 1)
-        _initialise(self, self.last)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (batch, channels_in, rows, cols) to (batch, channels_out, rows, cols)."""
@@ -108,9 +106,9 @@ def build_network(
     kind: NetworkKind, channels_in: int, channels_out: int, *, seed: int
 ) -> UNet | Hourglass:
     """Build a network whose first weights depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = NETWORKS[kind](channels_in, channels_out)
+    network = NETWORKS[kind](channels_in, channels_out)
+    # A generator of its own: the global one is shared with whatever runs in other threads.
+    _initialise(network, network.last, torch.Generator().manual_seed(seed))
     for weights in network.parameters():
         if weights.dim() == 4:  # faster by half on a CPU
             weights.data = weights.data.contiguous(memory_format=torch.channels_last)
@@ -139,11 +137,11 @@ def _normalised(channels_in: int, channels_out: int, *, stride: int, kernel: int
     )
 
 
-def _initialise(network: nn.Module, last: nn.Conv2d) -> None:
+def _initialise(network: nn.Module, last: nn.Conv2d, generator: torch.Generator) -> None:
     """He's initialisation; the last layer starts at zero, so a fit starts at its base image."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.kaiming_normal_(module.weight, a=_SLOPE)
+            nn.init.kaiming_normal_(module.weight, a=_SLOPE, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     nn.init.zeros_(last.weight)

@@ -9,13 +9,15 @@ import torch
 from torch import Generator, Tensor
 
 from dip_pipeline.errors import SensorError
+from dip_pipeline.restoration.correlation import draw_noise, root_of
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor
 
 
 class NoiseLaw(Protocol):
     """How an observation scatters around its noiseless level.
 
-    variance = floor + slope * max(level - dark_level, 0), for every law here.
+    variance = floor + slope * max(level - dark_level, 0), for every law here; of Poisson's see
+    there.
     """
 
     dark_level: float
@@ -69,7 +71,41 @@ class Gaussian:
 
     def sample(self, expected: Tensor, generator: Generator) -> Tensor:
         """Add Gaussian noise."""
-        return expected + self.sigma * _normal(expected, generator)
+        return expected + self.sigma * draw_noise(expected, generator)
+
+
+class Poisson:
+    """Counts of photons without read noise, in DN of a gain, above a dark level.
+
+        variance = max(level - pedestal + subtracted sky, 0) / gain / n
+
+    for the mean of n exposures. As dark_level stands the level of an eighth of a count: of eight
+    neighbours without a photon, from which levels are taken, that is all that can be said, and
+    no sigma may be 0.
+    """
+
+    def __init__(self, sensor: Sensor) -> None:
+        if sensor.gain_e_per_dn is None:
+            raise SensorError("poisson noise needs a gain (--gain, electrons per DN)")
+        self.zero_level = _zero_level(sensor)
+        self.slope = 1 / (sensor.gain_e_per_dn.value * _exposures(sensor))  # DN a count
+        self.dark_level = self.zero_level + self.slope / 8
+
+    def variance(self, level: Tensor) -> Tensor:
+        """Photon noise at that level, DN squared."""
+        return self.slope * torch.clamp(level - self.zero_level, min=0.0)
+
+    def nll(self, expected: Tensor, observed: Tensor) -> Tensor:
+        """Take expected counts minus observed ones times the logarithm of the expected ones."""
+        counts = ((expected - self.zero_level) / self.slope).clamp(min=1e-6)
+        seen = torch.where(torch.isfinite(observed), observed - self.zero_level, 0.0) / self.slope
+        return _mean_of_known(counts - seen * counts.log(), observed)
+
+    def sample(self, expected: Tensor, generator: Generator) -> Tensor:
+        """Poisson counts, back in DN."""
+        counts = torch.clamp(expected - self.zero_level, min=0.0) / self.slope
+        observed: Tensor = torch.poisson(counts, generator=generator) * self.slope
+        return observed + self.zero_level
 
 
 class PoissonGaussian:
@@ -77,26 +113,27 @@ class PoissonGaussian:
 
         variance = (max(level - pedestal + subtracted sky, 0) / gain + (read_noise / gain)^2) / n
 
-    for the mean of n exposures. The likelihood is the Gaussian approximation of Foi et al.
-    2008, IEEE Trans. Image Process. 17(10), 1737.
+    for the mean of n exposures, and quantum^2 / 12 where pixels are rounded so coarsely that it
+    matters. The likelihood is the Gaussian approximation of Foi et al. 2008, IEEE Trans. Image
+    Process. 17(10), 1737.
     """
 
-    def __init__(self, sensor: Sensor) -> None:
+    def __init__(self, sensor: Sensor, quantum_dn: float = 0.0) -> None:
         if sensor.gain_e_per_dn is None or sensor.read_noise_e is None:
             raise SensorError("poisson-gaussian noise needs a gain and a read noise")
         self.gain_e_per_dn = sensor.gain_e_per_dn.value
         self.read_noise_e = sensor.read_noise_e.value
-        self.n_combined = sensor.n_combined.value if sensor.n_combined else 1.0
-        pedestal = sensor.pedestal_dn.value if sensor.pedestal_dn else 0.0
-        sky = sensor.subtracted_sky_dn.value if sensor.subtracted_sky_dn else 0.0
-        self.dark_level = pedestal - sky  # DN; the level at which no photon arrived
+        self.n_combined = _exposures(sensor)
+        self.quantum_dn = quantum_dn
+        self.dark_level = _zero_level(sensor)
         self.slope = 1 / (self.gain_e_per_dn * self.n_combined)
 
     def variance(self, level: Tensor) -> Tensor:
         """Photon and read noise at that level, DN squared."""
         photons_dn = torch.clamp(level - self.dark_level, min=0.0)
         read_dn = self.read_noise_e / self.gain_e_per_dn
-        return self.slope * photons_dn + read_dn**2 / self.n_combined
+        floor = read_dn**2 / self.n_combined + self.quantum_dn**2 / 12
+        return self.slope * photons_dn + floor
 
     def nll(self, expected: Tensor, observed: Tensor) -> Tensor:
         """Gaussian with the variance of the expected level."""
@@ -107,13 +144,43 @@ class PoissonGaussian:
         return _mean_of_known(each, observed)
 
     def sample(self, expected: Tensor, generator: Generator) -> Tensor:
-        """Poisson electrons plus Gaussian read noise, back in DN."""
+        """Poisson electrons plus Gaussian read noise, back in DN, rounded if need be."""
         scale = self.gain_e_per_dn * self.n_combined
         electrons = torch.clamp(expected - self.dark_level, min=0.0) * scale
         photons = torch.poisson(electrons, generator=generator)
-        read = self.read_noise_e * self.n_combined**0.5 * _normal(expected, generator)
+        read = self.read_noise_e * self.n_combined**0.5 * draw_noise(expected, generator)
         observed: Tensor = (photons + read) / scale + self.dark_level
+        if self.quantum_dn > 0:
+            observed = torch.round(observed / self.quantum_dn) * self.quantum_dn
         return observed
+
+
+class Correlated:
+    """Another law's noise, but with neighbouring pixels that hang together.
+
+    Draws are Gaussian with the variances of that law. The likelihood is the product of the pixels'
+    own ones (a composite likelihood; Varin et al. 2011, Stat. Sinica 21, 5): least at the same
+    level in the mean, and no covariance to be inverted.
+    """
+
+    def __init__(self, law: NoiseLaw, root: Tensor) -> None:
+        self.law = law
+        self.root = root
+        self.dark_level = law.dark_level
+        self.slope = law.slope
+
+    def variance(self, level: Tensor) -> Tensor:
+        """Variance of each pixel: what it would be alone."""
+        return self.law.variance(level)
+
+    def nll(self, expected: Tensor, observed: Tensor) -> Tensor:
+        """Mean over the pixels as if each were alone."""
+        return self.law.nll(expected, observed)
+
+    def sample(self, expected: Tensor, generator: Generator) -> Tensor:
+        """Add correlated Gaussian noise; expected is (batch, 1, rows, cols)."""
+        sigma = torch.sqrt(self.law.variance(expected))
+        return expected + sigma * draw_noise(expected, generator, self.root)
 
 
 def law_for(noise: NoiseModel, error: Tensor | None = None) -> NoiseLaw:
@@ -121,10 +188,23 @@ def law_for(noise: NoiseModel, error: Tensor | None = None) -> NoiseLaw:
 
     Raises SensorError where the model names an error plane that is not given.
     """
+    root = root_of(noise.correlation)
+    law = _law_of_pixels(noise, error)
+    return law if root is None else Correlated(law, root)
+
+
+def sigma_at(noise: NoiseModel, level: float) -> float:
+    """Give the standard deviation of a pixel at one level, where no error plane is needed."""
+    return float(law_for(noise).variance(torch.tensor([level], dtype=torch.float64)).sqrt())
+
+
+def _law_of_pixels(noise: NoiseModel, error: Tensor | None) -> NoiseLaw:
     if noise.kind is NoiseKind.NONE:
         return SquaredError()
+    if noise.kind is NoiseKind.POISSON:
+        return Poisson(noise.sensor)
     if noise.kind is NoiseKind.POISSON_GAUSSIAN:
-        return PoissonGaussian(noise.sensor)
+        return PoissonGaussian(noise.sensor, noise.quantum.value if noise.quantum else 0.0)
     if noise.from_error_plane:
         if error is None:
             raise SensorError("the noise model names an error plane, but none was read")
@@ -136,15 +216,22 @@ def law_for(noise: NoiseModel, error: Tensor | None = None) -> NoiseLaw:
 
 
 def split_observation(
-    observed: Tensor, sigma: Tensor, strength: float, generator: Generator
+    observed: Tensor,
+    sigma: Tensor,
+    strength: float,
+    generator: Generator,
+    root: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Split one observation into two copies that are independent given the truth.
 
-    y1 = y + a n and y2 = y - n / a with n ~ N(0, sigma^2), so cov(y1, y2 | x) = 0 and
-    (y1 + a^2 y2) / (1 + a^2) = y; Pang et al. 2021 (recorrupted-to-recorrupted), Oliveira et
-    al. 2022 (coupled bootstrap). Exact for Gaussian noise, second-order for the others.
+    y1 = y + a n and y2 = y - n / a with n ~ N(0, S), S the noise's covariance, so
+    cov(y1, y2 | x) = 0 and (y1 + a^2 y2) / (1 + a^2) = y; Pang et al. 2021
+    (recorrupted-to-recorrupted), Oliveira et al. 2022 (coupled bootstrap). Exact for Gaussian
+    noise, second-order for the others.
+
+    root : of the noise's correlation, see `draw_noise`; None for white noise
     """
-    noise = sigma * _normal(observed, generator)
+    noise = sigma * draw_noise(observed, generator, root)
     return observed + strength * noise, observed - noise / strength
 
 
@@ -153,9 +240,32 @@ def join_copies(first: Tensor, second: Tensor, strength: float) -> Tensor:
     return (first + strength**2 * second) / (1 + strength**2)
 
 
-def _normal(like: Tensor, generator: Generator) -> Tensor:
-    draw = torch.randn(like.shape, generator=generator, device=generator.device)
-    return draw.to(like.device, like.dtype)
+def thin_counts(counts: Tensor, share: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Split counts of a Poisson law into two that are independent given the truth; exact.
+
+    Each count goes to the first copy with probability `share`. The first is divided by it and the
+    second by 1 - share, so both have the mean of the counts, and
+    share * first + (1 - share) * second = counts. Neufeld et al. 2023, arXiv:2301.07276.
+    Raises SensorError for what is no count.
+    """
+    if not 0 < share < 1:
+        raise SensorError(f"share {share:g}: need a number between 0 and 1")
+    if not bool(((counts >= 0) & (counts == torch.round(counts))).all()):
+        raise SensorError("only whole numbers, 0 or more, can be thinned; split noise instead")
+    shares = torch.full_like(counts, share)
+    first = torch.binomial(counts, shares, generator=generator)
+    return first / share, (counts - first) / (1 - share)
+
+
+def _zero_level(sensor: Sensor) -> float:
+    """Level at which no photon arrived, DN."""
+    pedestal = sensor.pedestal_dn.value if sensor.pedestal_dn else 0.0
+    sky = sensor.subtracted_sky_dn.value if sensor.subtracted_sky_dn else 0.0
+    return pedestal - sky
+
+
+def _exposures(sensor: Sensor) -> float:
+    return sensor.n_combined.value if sensor.n_combined else 1.0
 
 
 def _residual(observed: Tensor, expected: Tensor) -> Tensor:

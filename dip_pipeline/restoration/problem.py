@@ -38,11 +38,44 @@ class NetworkKind(StrEnum):
     HOURGLASS = "hourglass"
 
 
+class Effort(StrEnum):
+    """How much time a restoration may take."""
+
+    FAST = "fast"
+    NORMAL = "normal"
+    BEST = "best"
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What an effort buys: steps of each network, views averaged when it is applied."""
+
+    steps: int
+    views: int
+
+
+# A code's image is drawn, not answered: there is one view of it.
+SPENDING: dict[InputKind, dict[Effort, Spending]] = {
+    InputKind.IMAGE: {
+        Effort.FAST: Spending(steps=300, views=4),
+        Effort.NORMAL: Spending(steps=800, views=4),
+        Effort.BEST: Spending(steps=2400, views=8),
+    },
+    InputKind.CODE: {
+        Effort.FAST: Spending(steps=500, views=1),
+        Effort.NORMAL: Spending(steps=1500, views=1),
+        Effort.BEST: Spending(steps=4000, views=1),
+    },
+}
+VIEW_COUNTS = (1, 2, 4, 8)
+
+
 class StopReason(StrEnum):
     """Why a fit ended, in words a user can act on."""
 
     STEP_LIMIT = "all steps done"
     JUDGED_RISK = "the judged risk stopped falling; the best weights were kept"
+    RUNNING_VARIANCE = "the image began to follow the noise; its calmest step was kept"
     NO_DATA = "no valid pixel in the tile: nothing to restore; tile written unchanged"
     NOT_FITTED = "too little in the tile to fit a network to; tile written unchanged"
     WORKER_LOST = "the tile's worker process died three times; tile written unchanged"
@@ -55,21 +88,26 @@ class StopReason(StrEnum):
 class FitOptions:
     """How networks are fitted and applied.
 
-    steps : optimiser steps of each network; None takes the default of the input kind
+    effort : decides steps and views where they are None
+    steps : optimiser steps of each network
+    views : views of a region averaged when a network is applied: 1, 2 or 4 quarter turns, or 8,
+        the turns of the region and of its mirror image
     flux_scale_px : standard deviation of the closure's Gaussian; 0 leaves closure out
-    turns : quarter turns averaged when a network is applied
     """
 
     input: InputKind = InputKind.IMAGE
     scope: Scope = Scope.FRAME
     network: NetworkKind = NetworkKind.AUTO
+    effort: Effort = Effort.NORMAL
     steps: int | None = None
+    views: int | None = None
     flux_scale_px: float = 2.0
-    turns: int = 4
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
             raise RestorationError(f"steps={self.steps}: need at least one optimiser step")
+        if self.views is not None and self.views not in VIEW_COUNTS:
+            raise RestorationError(f"views={self.views}: need one of {VIEW_COUNTS}")
         if not 0 <= self.flux_scale_px <= 64:
             raise RestorationError(f"flux_scale_px={self.flux_scale_px}: need 0 (off) to 64 px")
 
@@ -82,10 +120,13 @@ class FitOptions:
 
     @property
     def step_limit(self) -> int:
-        """Steps of each network, the default filled in."""
-        if self.steps is not None:
-            return self.steps
-        return 800 if self.input is InputKind.IMAGE else 1500
+        """Steps of each network: what was asked, or what the effort buys."""
+        return self.steps or SPENDING[self.input][self.effort].steps
+
+    @property
+    def view_count(self) -> int:
+        """Views averaged: what was asked, or what the effort buys."""
+        return self.views or SPENDING[self.input][self.effort].views
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
+from dip_pipeline.restoration.correlation import root_of
+from dip_pipeline.restoration.filling import fill, measure_covariance
 from dip_pipeline.restoration.noise import NoiseLaw, law_for
 from dip_pipeline.restoration.problem import Problem
 from dip_pipeline.restoration.smoothing import fill_unknown, ring_mean
@@ -19,10 +21,14 @@ _LEAST_VARIANCE = 1e-6  # in sky-sigma squared; keeps residuals finite
 
 @dataclass(frozen=True, slots=True)
 class SkyScale:
-    """Level and scatter of the sky, in the frame's unit: networks see (pixel - level) / sigma."""
+    """Level and scatter of the sky, in the frame's unit: networks see (pixel - level) / sigma.
+
+    covariance : of pixels by lag, (9, 9), in those units; holes are filled by it
+    """
 
     level: float
     sigma: float
+    covariance: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +76,29 @@ class PixelNoise:
     """Noise of pixels as a function of their noiseless level, in sky-sigma units.
 
     floor : (batch, 1, rows, cols), variance in the dark
-    slope, dark_level : variance added by each unit of light above the dark level
+    slope, dark_level : variance added by each unit of light above the dark level; (batch, 1, 1, 1)
+        where the regions of a batch are of several frames
+    root : (batch, 1, side, side), turns white noise into the frame's; None where it is white
     """
 
     floor: Tensor
-    slope: float
-    dark_level: float
+    slope: Tensor | float
+    dark_level: Tensor | float
+    root: Tensor | None = None
 
     def sigma(self, level: Tensor) -> Tensor:
         """Give the standard deviation of each pixel at that level."""
         light = torch.clamp(level - self.dark_level, min=0.0)
         return torch.sqrt(self.floor + self.slope * light)
+
+    def repeated(self, times: int) -> "PixelNoise":
+        """Noise of a batch that comes so many times, one after the other."""
+        slope, dark_level = (
+            term.repeat(times, 1, 1, 1) if isinstance(term, Tensor) else term
+            for term in (self.slope, self.dark_level)
+        )
+        root = None if self.root is None else self.root.repeat(times, 1, 1, 1)
+        return PixelNoise(self.floor.repeat(times, 1, 1, 1), slope, dark_level, root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +108,7 @@ class Region:
     observed : unknown pixels filled from their surroundings
     sigma : noise of each pixel, from a level that does not contain its own noise
     noise : noise at any level
+    covariance : autocovariance that holes are filled by, (1, lags, lags)
     known : 1 where the pixel holds information
     trusted : 1 where it may enter a data term (known and not saturated)
     """
@@ -99,6 +118,7 @@ class Region:
     known: Tensor
     trusted: Tensor
     noise: PixelNoise
+    covariance: Tensor
     origin: tuple[int, int]
     scale: SkyScale
 
@@ -137,7 +157,9 @@ def measure_sky(problems: Sequence[Problem]) -> SkyScale:
             f"noise of the sky is {sigma:g}: need a positive one; give --sigma, or --gain and "
             "--read-noise"
         )
-    return SkyScale(level, sigma)
+    tables = [_covariance(problem, level, sigma) for problem in problems if problem.valid.any()]
+    table = torch.stack(tables).mean(dim=0)
+    return SkyScale(level, sigma, tuple(tuple(row) for row in table.tolist()))
 
 
 def prepare(problem: Problem, scale: SkyScale) -> Region:
@@ -145,14 +167,16 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
     known = ~problem.masked & np.isfinite(problem.pixels)
     level = np.where(known, problem.pixels, scale.level).astype(np.float64)
     known_plane = _plane(known).float()
-    filled = fill_unknown(_plane((level - scale.level) / scale.sigma).float(), known_plane)
+    covariance = torch.tensor(scale.covariance)[None]
+    filled = fill(_plane((level - scale.level) / scale.sigma).float(), known_plane, covariance)
     device = torch.device(problem.device)
     law = _law_of(problem)
     dark_level = (law.dark_level - scale.level) / scale.sigma
     floor = (_floor_dn(problem, law) / scale.sigma**2).clamp(min=_LEAST_VARIANCE)
     if problem.noise.kind is NoiseKind.NONE:
         floor = torch.ones_like(floor)  # the scatter itself, so that the frame's unit is no matter
-    noise = PixelNoise(floor.float().to(device), law.slope / scale.sigma, dark_level)
+    root = root_of(problem.noise.correlation, device)
+    noise = PixelNoise(floor.float().to(device), law.slope / scale.sigma, dark_level, root)
     filled = filled.to(device)
     return Region(
         observed=filled,
@@ -160,6 +184,7 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
         known=known_plane.to(device),
         trusted=_plane(problem.valid).float().to(device),
         noise=noise,
+        covariance=covariance.to(device),
         origin=problem.origin,
         scale=scale,
     )
@@ -174,6 +199,13 @@ def _sky_sigma_dn(problem: Problem) -> NDArray[np.float64]:
     variance = (_floor_dn(problem, law) + law.slope * light)[0, 0].numpy()
     sigma: NDArray[np.float64] = np.sqrt(variance[problem.valid])
     return sigma
+
+
+def _covariance(problem: Problem, level: float, sigma: float) -> Tensor:
+    """Covariance of the valid pixels by lag, (9, 9), in sky-sigma units."""
+    pixels = np.where(problem.valid, problem.pixels, level).astype(np.float64)
+    seen = _plane((pixels - level) / sigma).float()
+    return measure_covariance(seen, _plane(problem.valid).float())[0]
 
 
 def _floor_dn(problem: Problem, law: NoiseLaw) -> Tensor:

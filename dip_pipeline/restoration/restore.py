@@ -58,6 +58,7 @@ def restore(problem: Problem, prior: Prior | None = None) -> Restored:
     inner = torch.zeros_like(region.trusted)
     inner[(..., *problem.inner)] = region.trusted[(..., *problem.inner)]
     risk, risk_error, count = mean_risk(delivery.squared_error, inner)
+    risk_error *= problem.noise.correlation.widening
     residual = (region.observed - delivery.delivered) / delivery.sigma
     change = (delivery.delivered - region.observed) * region.scale.sigma
     outcome = Outcome(

@@ -1,8 +1,10 @@
 """Rules that say when a fit has gone far enough, and why."""
 
 import math
+from collections import deque
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from dip_pipeline.restoration.problem import StopReason
@@ -20,31 +22,19 @@ def ignore_step(step: int, steps: int, loss: Tensor) -> None:
 
 
 class StoppingRule(Protocol):
-    """Looks at the judged risk now and then; remembers which look was best."""
+    """Looks at a measure of the fit now and then; remembers which look was best.
 
-    def update(self, step: int, risk: float) -> StopReason | None:
+    reason : why it stops a fit that has not diverged
+    """
+
+    reason: StopReason
+
+    def update(self, step: int, measure: float) -> StopReason | None:
         """Take one look; return why to stop, or None to go on."""
 
     @property
     def best_step(self) -> int | None:
         """Step of the best look so far; None before any."""
-
-
-class FixedSteps:
-    """Go on to the end; the last weights count. For fits that nothing can judge."""
-
-    def __init__(self) -> None:
-        self._last: int | None = None
-
-    def update(self, step: int, risk: float) -> StopReason | None:
-        """Stop only where the loss is no longer a number."""
-        self._last = step
-        return None if math.isfinite(risk) else StopReason.DIVERGED
-
-    @property
-    def best_step(self) -> int | None:
-        """The last step looked at."""
-        return self._last
 
 
 class JudgedRisk:
@@ -55,6 +45,8 @@ class JudgedRisk:
         scatters, and a fit whose steps shrink to nothing is best at its end
     """
 
+    reason = StopReason.JUDGED_RISK
+
     def __init__(self, patience: int, tolerance: float = 0.0) -> None:
         self.patience = patience
         self.tolerance = tolerance
@@ -62,18 +54,127 @@ class JudgedRisk:
         self._best_step: int | None = None
         self._looks_since = 0
 
-    def update(self, step: int, risk: float) -> StopReason | None:
+    def update(self, step: int, measure: float) -> StopReason | None:
         """Stop after `patience` looks without a new minimum, or when the risk is no number."""
-        if not math.isfinite(risk):
+        if not math.isfinite(measure):
             return StopReason.DIVERGED
-        if risk < self._best_risk or risk - self._best_risk < self.tolerance * abs(self._best_risk):
-            self._best_risk = min(risk, self._best_risk)
+        excess = measure - self._best_risk
+        if excess < 0 or excess < self.tolerance * abs(self._best_risk):
+            self._best_risk = min(measure, self._best_risk)
             self._best_step, self._looks_since = step, 0
             return None
         self._looks_since += 1
-        return StopReason.JUDGED_RISK if self._looks_since >= self.patience else None
+        return self.reason if self._looks_since >= self.patience else None
 
     @property
     def best_step(self) -> int | None:
         """Step of the lowest risk so far."""
         return self._best_step
+
+
+class VarianceValley:
+    """Keep the weights of the calmest look; stop when no calmer one has come for a while.
+
+    For noise that nobody knows. While a network learns the image its output changes much, then
+    hardly, and more again once it follows the noise: the variance of the last outputs has a
+    valley where it is best; Wang et al. 2021, Early Stopping for Deep Image Prior.
+
+    patience_steps : steps without a new minimum before the fit is stopped; a second valley, where
+        the optimiser comes to rest, is not waited for
+    """
+
+    reason = StopReason.RUNNING_VARIANCE
+
+    def __init__(self, patience_steps: int) -> None:
+        self.patience_steps = patience_steps
+        self._least = math.inf
+        self._best_step: int | None = None
+
+    def update(self, step: int, measure: float) -> StopReason | None:
+        """Take the variance at a step; one that is infinite does not count."""
+        if math.isnan(measure):
+            return StopReason.DIVERGED
+        if measure < self._least:
+            self._least, self._best_step = measure, step
+        if self._best_step is None or step - self._best_step < self.patience_steps:
+            return None
+        return self.reason
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the least variance so far; None before one counted."""
+        return self._best_step
+
+
+class RunningVariance(Protocol):
+    """Measures how much the outputs of a fit change from one to the next."""
+
+    def update(self, output: Tensor) -> float:
+        """Take one output more; infinite while there are too few."""
+
+
+class WindowedVariance:
+    """Variance of each pixel over the last outputs, its mean over pixels.
+
+    ES-WMV of Wang et al. 2021; there of 100 outputs, one a step.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._outputs: deque[Tensor] = deque(maxlen=window)
+
+    def update(self, output: Tensor) -> float:
+        """Take one output more; infinite until the window is full."""
+        self._outputs.append(output.detach().clone())
+        if len(self._outputs) < (self._outputs.maxlen or 0):
+            return math.inf
+        return float(torch.stack(tuple(self._outputs)).var(dim=0, correction=0).mean())
+
+
+class MovingVariance:
+    """The same, faded instead of cut off: one image to keep instead of a window of them.
+
+    ES-EMV of Wang et al. 2021, there with a = 0.1 a step: for each output x, of n pixels,
+
+        d = x - m,  m <- m + a d,  v <- (1 - a) (v + a |d|^2 / n)
+
+    share : a
+    """
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+        self._left = math.ceil(2 / share)  # until the start, where nothing moves, is forgotten
+        self._mean: Tensor | None = None
+        self._variance = 0.0
+
+    def update(self, output: Tensor) -> float:
+        """Take one output more; infinite for the first ones."""
+        new = output.detach()
+        if self._mean is None:
+            self._mean = new.clone()
+        change = new - self._mean
+        self._mean += self.share * change
+        spread = float((change**2).mean())
+        self._variance = (1 - self.share) * (self._variance + self.share * spread)
+        self._left -= 1
+        return self._variance if self._left < 0 or math.isnan(spread) else math.inf
+
+
+def structure_left(residual: Tensor, trusted: Tensor) -> float:
+    """Correlation of neighbouring residuals: 0 where nothing but white noise is left.
+
+    residual, trusted : (1, 1, rows, cols). Beyond 4 sigma residuals are cut: area counts, not the
+    core of one star. An image that is not learned yet leaves its shapes in the residual; one that
+    is followed too far leaves neighbours that differ more than chance would have it.
+    """
+    values = residual[trusted > 0]
+    if values.numel() == 0:
+        return 0.0
+    limit = 4 * 1.4826 * float(values.abs().median())
+    cut = residual.clamp(-limit, limit)
+    cut = (cut - cut[trusted > 0].mean()) * trusted
+    down, across = cut[..., 1:, :] * cut[..., :-1, :], cut[..., 1:] * cut[..., :-1]
+    pairs = (trusted[..., 1:, :] * trusted[..., :-1, :]).sum() + (
+        trusted[..., 1:] * trusted[..., :-1]
+    ).sum()
+    variance = (cut**2).sum() / trusted.sum()
+    return float((down.sum() + across.sum()) / pairs.clamp(min=1) / variance.clamp(min=1e-12))

@@ -46,7 +46,7 @@ def spread_predictor(response: Tensor, turn_scatter: Tensor) -> Tensor:
     """How much of the input's noise comes through at each pixel, in sigma.
 
     The square of the response to a unit of white noise, smoothed, is the variance that noise
-    leaves in the result; the scatter between quarter turns adds what the network is unsure of.
+    leaves in the result; the scatter between views adds what the network is unsure of.
     """
     return torch.sqrt(smooth(response**2, 2.0) + smooth(turn_scatter**2, 1.0))
 

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from dip_pipeline.cli.denoise import denoise
+from dip_pipeline.cli.fit import fit
 from dip_pipeline.cli.main import COMMANDS, dip
 from dip_pipeline.cli.show import show
 from dip_pipeline.config import OPTIONS, RunConfig
@@ -48,7 +49,7 @@ def test_the_help_of_a_command_loads_neither_torch_nor_dask_nor_astropy(command)
 
 
 def test_every_command_is_listed_with_its_own_first_line():
-    commands = {"denoise": denoise, "show": show}
+    commands = {"denoise": denoise, "fit": fit, "show": show}
     assert set(commands) == set(COMMANDS) == set(dip.list_commands(click.Context(dip)))
     for name, text in COMMANDS.items():
         assert commands[name].get_short_help_str(limit=200) == text
@@ -60,7 +61,7 @@ def test_every_option_of_the_configuration_is_on_the_command_line(command):
     assert {info.flag for info in OPTIONS.values()} <= flags
 
 
-@pytest.mark.parametrize("command", [denoise, show])
+@pytest.mark.parametrize("command", [denoise, fit, show])
 def test_the_help_of_every_option_gives_its_default(command):
     for parameter in command.params:
         if isinstance(parameter, click.Option):
@@ -71,7 +72,8 @@ def test_the_default_in_the_help_is_the_one_in_force():
     for parameter in denoise.params:
         info = OPTIONS.get((parameter.name or "").replace("__", "."))
         if info is not None and info.default is not None:
-            assert f"[default: {info.default}]" in (parameter.help or "")
+            default = "no" if info.default is False else info.default
+            assert f"[default: {default}]" in (parameter.help or "")
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/guide.md"])

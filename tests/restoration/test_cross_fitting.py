@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from dip_pipeline.restoration import fit_prior, prior
+from dip_pipeline.restoration import cross_fitting, fit_prior
 from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
-from dip_pipeline.restoration.fit_image import Fitted
+from dip_pipeline.restoration.fitted import Fitted
 from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.problem import NetworkKind, StopReason
 from dip_pipeline.restoration.regions import CrossFit
@@ -43,7 +43,7 @@ def test_no_network_is_fitted_where_it_restores(monkeypatch, problem, law, origi
         network = build_network(NetworkKind.UNET, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=1)
         return Fitted(network, 1, StopReason.STEP_LIMIT, 0.1)
 
-    monkeypatch.setattr(prior, "fit_image_network", note_zone)
+    monkeypatch.setattr(cross_fitting, "fit_image_network", note_zone)
     pixels = np.random.default_rng(1).normal(0, 1, (64, 80))
     asked = problem(pixels, law.gaussian(1.0), origin=origin)
     fitted = fit_prior([asked], (64, 80), seed=1)

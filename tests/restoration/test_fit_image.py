@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from dip_pipeline.restoration import fit_image
-from dip_pipeline.restoration.fit_image import Fitted, fit_image_network
+from dip_pipeline.restoration.fit_image import fit_image_network
+from dip_pipeline.restoration.fitted import Fitted
 from dip_pipeline.restoration.problem import FitOptions, StopReason
 
 

@@ -12,6 +12,7 @@ from dip_pipeline.restoration.problem import NetworkKind
 from dip_pipeline.restoration.regions import PixelNoise
 
 KINDS = sorted(NETWORKS)
+COVARIANCE = torch.zeros(1, 9, 9)
 
 
 def draw(*shape, seed=1):
@@ -46,7 +47,7 @@ def test_a_fit_starts_at_its_base_image(kind):
     network = build_network(kind, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=1)
     observed = 10 * draw(1, 1, 32, 32)
     noise = PixelNoise(torch.ones(1, 1, 32, 32), 0.1, -3.0)
-    seen = view(observed, noise, torch.ones_like(observed))
+    seen = view(observed, noise, torch.ones_like(observed), COVARIANCE)
     base = estimate(torch.zeros(1, ANSWER_CHANNELS, 32, 32), seen)
     assert torch.equal(estimate(network(seen.features), seen), base)
 
@@ -56,7 +57,7 @@ def test_whatever_the_mixture_a_constant_image_keeps_its_level():
     noise = PixelNoise(torch.ones_like(observed), 0.1, -3.0)
     answer = 5 * draw(1, ANSWER_CHANNELS, 32, 32)
     answer[:, -1] = 0  # no residual
-    seen = view(observed, noise, torch.ones_like(observed))
+    seen = view(observed, noise, torch.ones_like(observed), COVARIANCE)
     torch.testing.assert_close(estimate(answer, seen), observed, rtol=1e-5, atol=1e-4)
 
 

@@ -51,7 +51,7 @@ def test_a_network_knows_the_noise_level_of_its_own_input_only():
     known = torch.ones_like(observed)
     moved = observed.clone()
     moved[..., 16, 16] += 5.0
-    before, after = (view(planes, noise, known) for planes in (observed, moved))
+    before, after = (view(planes, noise, known, torch.zeros(1, 9, 9)) for planes in (observed, moved))
     assert float(after.sigma[..., 16, 16]) > float(before.sigma[..., 16, 16])
     own = noise.sigma(smooth(observed, 1.0))
     torch.testing.assert_close(before.sigma, own)
@@ -71,7 +71,7 @@ def test_whatever_a_delivery_takes_from_the_observation_the_probe_sees(problem, 
 
 def test_the_divergence_of_a_delivery_holds_all_its_steps(problem, law):
     """One probe's estimate, averaged over draws, against the derivative pixel by pixel."""
-    asked = problem(40 + 5 * draw(16, 16).numpy(), law.sensor(), options=FitOptions(turns=2))
+    asked = problem(40 + 5 * draw(16, 16).numpy(), law.sensor(), options=FitOptions(views=2))
     region = prepare(asked, measure_sky([asked]))
     network = build_network(NetworkKind.UNET, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=1)
     torch.nn.init.normal_(network.last.weight, std=0.05)

@@ -1,0 +1,135 @@
+"""Correlation of the noise, measured on source-free sky block by block."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dip_pipeline.blind.sky import LEVEL_PX, Sky
+from dip_pipeline.noise_kernel import NoiseKernel
+
+Floats = NDArray[np.float64]
+
+LEAST_CORRELATION = 0.05  # less is taken as none: the light of faint sources alone makes 0.02
+_SIGNIFICANCE = 5.0  # standard errors, for any correlation at all
+_LAG_SIGNIFICANCE = 3.0  # for each lag of it
+_REACH_PX = 4  # noise has no correlation beyond
+_SEEN_PX = 6  # lags that are looked at: the level's subtraction reaches beyond those of the noise
+_BLOCK_PX = 32
+_PADDED_PX = 40  # block and lags, so that they do not wrap
+_FREE_SHARE = 0.25  # of a block, for it to count
+_EMPTIEST_SHARE = 0.25  # of the blocks are used: light of faint sources is where bright ones are
+_FEWEST_BLOCKS = 8
+_MOST_AT_THE_END = 0.2  # correlation left at 4 px: more is light, not noise
+
+
+@dataclass(frozen=True, slots=True)
+class SkyNoise:
+    """Noise of the empty sky, in the unit of its residual: kernel and standard deviation."""
+
+    kernel: NoiseKernel
+    sigma: float
+
+
+def measure_correlation(skies: Sequence[Sky]) -> SkyNoise:
+    """Measure the autocorrelation of the sky's noise; white unless it is significant.
+
+    The residual r = (1 - G) y of a noise of autocovariance R has (1 - G) (1 - G) R: the linear
+    system is solved for R, which is zero beyond 4 px. Only the emptiest blocks are used.
+    """
+    covariances, counts = _emptiest(*_blocks(skies))
+    if len(counts) < _FEWEST_BLOCKS:
+        return SkyNoise(NoiseKernel(source="too little empty sky to measure"), float("nan"))
+    lags = _half_plane(_SEEN_PX)
+    seen = np.array([covariances[:, row, col] for row, col in lags]).T
+    solved = seen @ np.linalg.pinv(_level_taken_away()).T
+    weights = counts / counts.sum()
+    mean = weights @ solved
+    if mean[0] <= 0:
+        return SkyNoise(NoiseKernel(source="no noise in the sky"), float("nan"))
+    relative = mean / mean[0]
+    deviations = solved / mean[0] - np.outer(solved[:, 0] / mean[0], relative)
+    error = np.sqrt((weights**2) @ deviations**2)
+    return SkyNoise(_kernel(relative, error), float(np.sqrt(mean[0])))
+
+
+def _kernel(relative: Floats, error: Floats) -> NoiseKernel:
+    strong = np.abs(relative) > np.maximum(LEAST_CORRELATION, _SIGNIFICANCE * error)
+    if not strong[1:].any():
+        return NoiseKernel(source="measured on the sky")
+    lags = _half_plane(_REACH_PX)
+    outermost = [max(abs(row), abs(col)) == _REACH_PX for row, col in lags]
+    if np.abs(relative[outermost]).max() > _MOST_AT_THE_END:
+        return NoiseKernel(source="not to be told from light: no empty sky")
+    kept = np.where(np.abs(relative) > _LAG_SIGNIFICANCE * error, relative, 0.0)
+    plane = np.zeros((2 * _REACH_PX + 1, 2 * _REACH_PX + 1))
+    for value, (row, col) in zip(kept, lags, strict=True):
+        plane[_REACH_PX + row, _REACH_PX + col] = value
+        plane[_REACH_PX - row, _REACH_PX - col] = value
+    return NoiseKernel.from_correlation(plane, "measured on the sky")
+
+
+def _emptiest(covariances: Floats, counts: Floats) -> tuple[Floats, Floats]:
+    """Keep the blocks with most free pixels, a quarter of all but no fewer than are needed."""
+    number = max(_FEWEST_BLOCKS, int(_EMPTIEST_SHARE * len(counts)))
+    order = np.argsort(-counts, kind="stable")[:number]
+    return covariances[order], counts[order]
+
+
+def _blocks(skies: Sequence[Sky]) -> tuple[Floats, Floats]:
+    """Autocovariance of each block with some free sky, (blocks, lags, lags), and its pixels.
+
+    Lag 0 comes first on both axes, negative lags at the end.
+    """
+    found, counts = [], []
+    for sky in skies:
+        free = _cut(sky.free.astype(np.float64))
+        residual = _cut(np.where(sky.free, sky.residual, 0.0))
+        number = free.sum(axis=(1, 2))
+        enough = number >= _FREE_SHARE * _BLOCK_PX**2
+        sums, pairs = _autocorrelate(residual[enough]), _autocorrelate(free[enough])
+        found.append(sums / np.maximum(pairs, 1.0))
+        counts.append(number[enough])
+    return np.concatenate(found), np.concatenate(counts)
+
+
+def _cut(plane: Floats) -> Floats:
+    """Cut a plane to blocks, (blocks, _BLOCK_PX, _BLOCK_PX); what is left over is left out."""
+    rows, cols = (length // _BLOCK_PX for length in plane.shape)
+    whole = plane[: rows * _BLOCK_PX, : cols * _BLOCK_PX]
+    parts = whole.reshape(rows, _BLOCK_PX, cols, _BLOCK_PX).swapaxes(1, 2)
+    return parts.reshape(-1, _BLOCK_PX, _BLOCK_PX)
+
+
+def _autocorrelate(blocks: Floats) -> Floats:
+    """Sum of products by lag."""
+    shape = (_PADDED_PX, _PADDED_PX)
+    spectrum = np.abs(np.fft.rfft2(blocks, shape)) ** 2
+    return np.fft.irfft2(spectrum, shape)
+
+
+def _half_plane(reach: int) -> list[tuple[int, int]]:
+    """Lags up to a reach, one of each pair (lag, -lag); (0, 0) first."""
+    rows, cols = range(reach + 1), range(-reach, reach + 1)
+    return [(row, col) for row in rows for col in cols if (row, col) >= (0, 0)]
+
+
+@lru_cache(maxsize=1)
+def _level_taken_away() -> Floats:
+    """Matrix from the noise's autocovariance to the residual's, (lags seen, lags of noise)."""
+    grid = np.fft.fftfreq(96) * 96
+    gaussian = np.exp(-0.5 * (grid / LEVEL_PX) ** 2)
+    gaussian /= gaussian.sum()
+    left = 1 - np.fft.fft2(np.outer(gaussian, gaussian)).real
+    response = np.fft.ifft2(left**2).real
+    matrix = [
+        [
+            response[row - at_row, col - at_col]
+            + (response[row + at_row, col + at_col] if (at_row, at_col) != (0, 0) else 0.0)
+            for at_row, at_col in _half_plane(_REACH_PX)
+        ]
+        for row, col in _half_plane(_SEEN_PX)
+    ]
+    return np.array(matrix)

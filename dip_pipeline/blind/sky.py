@@ -1,0 +1,124 @@
+"""Sky without sources: what is left of a frame when its level and its sources are taken away."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, gaussian_filter
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+LEVEL_PX = 4.0  # standard deviation of the Gaussian that gives the level
+_SOURCE_PX = 1.5  # scale on which sources are looked for
+_SOURCE_SIGMA = 3.5  # of the smoothed residual; lower, peaks of the noise would be missed
+_PIXEL_SIGMA = 5.0
+_GROWN_PX = 3
+_PASSES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One window of a frame, to be looked at.
+
+    pixels : (rows, cols), float64, finite; any number where `good` is False
+    good : neither masked nor saturated
+    error : standard deviation a pixel, or None where nothing says
+    """
+
+    pixels: Floats
+    good: Mask
+    error: Floats | None = None
+
+    @classmethod
+    def of(
+        cls, science: NDArray[np.float32], good: Mask, error: NDArray[np.float32] | None = None
+    ) -> "Window":
+        """Make one of planes as they are read."""
+        known = good & np.isfinite(science)
+        sigma = None
+        if error is not None:
+            known &= np.isfinite(error) & (error > 0)
+            sigma = np.where(known, error, 1.0).astype(np.float64)
+        middle = float(np.median(science[known])) if known.any() else 0.0
+        return cls(np.where(known, science, middle).astype(np.float64), known, sigma)
+
+
+@dataclass(frozen=True, slots=True)
+class Sky:
+    """Residual about the local level, (rows, cols), and where it is free of sources.
+
+    In the frame's unit, or in units of the error plane where there is one.
+    """
+
+    residual: Floats
+    free: Mask
+
+
+def find_sky(window: Window) -> Sky:
+    """Take the local level away, and mask what stands out of it, above or below."""
+    scale = 1.0 if window.error is None else window.error
+    free = window.good
+    residual = np.zeros_like(window.pixels)
+    for _ in range(_PASSES):
+        if not free.any():
+            break
+        residual = (window.pixels - _local_mean(window.pixels, free)) / scale
+        smoothed = gaussian_filter(np.where(window.good, residual, 0.0), _SOURCE_PX)
+        stands_out = np.abs(smoothed) > _SOURCE_SIGMA * robust_sigma(smoothed[free])
+        stands_out |= np.abs(residual) > _PIXEL_SIGMA * robust_sigma(residual[free])
+        left = window.good & ~binary_dilation(stands_out & window.good, iterations=_GROWN_PX)
+        if (left == free).all():
+            break
+        free = left
+    return Sky(residual, free)
+
+
+def robust_sigma(values: Floats) -> float:
+    """Estimate a standard deviation from the median absolute deviation; 0 without values."""
+    if values.size == 0:
+        return 0.0
+    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+
+
+def clipped_sigma(values: Floats) -> float:
+    """Estimate a standard deviation from what lies within 3 sigma.
+
+    Corrected for what a normal distribution has beyond. Nearly as precise as the plain one, and
+    outliers do not matter to it.
+    """
+    if values.size < 2:
+        return 0.0
+    centred = values - np.median(values)
+    sigma = robust_sigma(values)
+    for _ in range(10):
+        kept = centred[np.abs(centred) <= 3 * sigma]
+        new = float(kept.std()) / 0.98658  # of a normal distribution cut at 3 sigma
+        if abs(new - sigma) <= 1e-4 * sigma:
+            break
+        sigma = new
+    return sigma
+
+
+def quantum_of(windows: Sequence[Window]) -> float | None:
+    """Step of the pixel values, 1 where all are whole numbers; None where they are not."""
+    whole = False
+    for window in windows:
+        values = window.pixels[window.good]
+        # Above 2^24 every float32 is whole.
+        if values.size == 0 or np.abs(values).max() >= 2**24:
+            continue
+        if not np.array_equal(values, np.rint(values)):
+            return None
+        whole = True
+    return 1.0 if whole else None
+
+
+def _local_mean(pixels: Floats, free: Mask) -> Floats:
+    weight = gaussian_filter(free.astype(np.float64), LEVEL_PX)
+    total = gaussian_filter(np.where(free, pixels, 0.0), LEVEL_PX)
+    typical = float(np.median(pixels[free]))
+    # Far from any free pixel the typical level stands in.
+    level: Floats = (total + 1e-6 * typical) / (weight + 1e-6)
+    return level

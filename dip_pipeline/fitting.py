@@ -1,0 +1,114 @@
+"""The story of a prior for many frames: read some of them, know their noise, fit, write."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import ConfigError, FrameError, RestorationError
+from dip_pipeline.frame_noise import noise_in_words
+from dip_pipeline.frames import Frame, open_frame
+from dip_pipeline.planning import fit_windows, problem_source, resolve_noise
+from dip_pipeline.prior_file import (
+    FittedFrame,
+    PriorFile,
+    check_optics,
+    check_prior_target,
+    fit_key,
+    is_fit_of,
+    origin_of,
+    save_prior,
+)
+from dip_pipeline.progress import SILENT, Progress, Told
+from dip_pipeline.restoration import SharedPrior, fit_shared_prior
+from dip_pipeline.restoration.problem import Problem, StopReason
+from dip_pipeline.work import prior_seed
+
+
+@dataclass(frozen=True, slots=True)
+class FitSummary:
+    """How the fit of a prior went.
+
+    residual_noise : estimated rms of (restored - truth) / sigma on the frames themselves, of each
+        network where it was not fitted
+    """
+
+    target: Path
+    status: Literal["fitted", "already done"]
+    frames: int
+    steps: int
+    residual_noise: tuple[float, ...]
+    seconds: float
+
+
+def fit_frames(
+    sources: Sequence[str],
+    target: Path,
+    config: RunConfig,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> FitSummary:
+    """Fit one prior to one or more frames and write it; a finished one is left alone.
+
+    Raises a DipError for whatever a user can cause.
+    """
+    started = time.monotonic()
+    told = progress or SILENT
+    if (config.fit.input, config.fit.scope) != ("image", "frame"):
+        raise ConfigError(
+            f"--input {config.fit.input}, --scope {config.fit.scope}: a prior for other frames "
+            "needs --input image, --scope frame; change the configuration"
+        )
+    frames = [open_frame(source) for source in sources]
+    fitted = [FittedFrame.of(source, frame) for source, frame in zip(sources, frames, strict=True)]
+    key = fit_key(fitted, config)
+    if not overwrite and is_fit_of(target, key):
+        return _summary(target, "already done", PriorFile.read(target).prior, len(frames), 0.0)
+    destination = check_prior_target(target, frames, overwrite=overwrite)
+    for item, frame in zip(fitted[1:], frames[1:], strict=True):
+        names = str(frame.path), str(frames[0].path)
+        check_optics(names, item.camera, [fitted[0].camera], any_optics=config.fit.any_optics)
+    told.fit_started(str(target), len(frames))
+    prior = fit_shared_prior(
+        [_problems(frame, config, told, len(frames)) for frame in frames],
+        seed=prior_seed(config.fit.seed),
+        origin=origin_of(fitted, config),
+        on_step=Told(told, str(target)).on_step,
+    )
+    if prior.report.stop_reason is StopReason.DIVERGED:
+        raise RestorationError(
+            f"{target}: not written, the fit diverged: check the noise model of the frames "
+            "(dip show), or try another --seed"
+        )
+    save_prior(destination, prior)
+    return _summary(target, "fitted", prior, len(frames), time.monotonic() - started)
+
+
+def _problems(
+    frame: Frame, config: RunConfig, told: Progress, frames: int
+) -> tuple[list[Problem], tuple[int, int]]:
+    """Cut a frame's share of what the prior is fitted on; its noise law is its own."""
+    noise = resolve_noise(frame, config)
+    told.note(f"{frame.path}: noise {noise_in_words(noise)}")
+    source = problem_source(frame, noise, config)
+    seed = prior_seed(config.fit.seed)
+    windows = fit_windows(frame.shape, seed=seed, frames=frames)
+    problems = [source.problem(window, seed=seed) for window in windows]
+    if not any(problem.valid.any() for problem in problems):
+        raise FrameError(f"{frame.path}: no valid pixel to fit a prior on; leave this frame out")
+    return problems, frame.shape
+
+
+def _summary(
+    target: Path,
+    status: Literal["fitted", "already done"],
+    prior: SharedPrior,
+    frames: int,
+    seconds: float,
+) -> FitSummary:
+    risks = tuple(math.sqrt(max(risk, 0.0)) for risk in prior.report.risks)
+    return FitSummary(target, status, frames, prior.report.steps, risks, seconds)

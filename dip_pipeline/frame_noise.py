@@ -1,0 +1,122 @@
+"""The noise of a frame: what its header or its user says, and what its own pixels tell."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from dip_pipeline.blind.correlation import measure_correlation
+from dip_pipeline.blind.estimate import estimate_noise
+from dip_pipeline.blind.sky import Window, find_sky, quantum_of
+from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import FrameError, SensorError
+from dip_pipeline.frames import Frame
+from dip_pipeline.noise_kernel import kernel_asked
+from dip_pipeline.restoration.noise import law_for, sigma_at
+from dip_pipeline.sensor import (
+    NoiseChoice,
+    NoiseKind,
+    NoiseModel,
+    Sensor,
+    Sourced,
+    choose_noise,
+    read_sensor,
+)
+
+log = logging.getLogger(__name__)
+
+_COARSE = 0.5  # of a quantum: a sigma below this shows the steps
+_FEW_COUNTS = 5.0  # a pixel; below, Poisson noise is far from the Gaussian draws of the fit
+
+Place = tuple[slice, slice]
+
+
+def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> NoiseModel:
+    """Find the noise law and its correlation; where nobody says, estimate them from the frame.
+
+    places : rows and columns of the windows to look at. Raises SensorError where the asked law
+    needs numbers that nobody gives, FrameError where there is no scatter to estimate from.
+    """
+    overrides = config.sensor_overrides()
+    sensor = read_sensor(
+        frame.header, frame.unit, overrides, overscan_level_dn=frame.overscan_level()
+    )
+    choice = NoiseChoice(config.noise.law)
+    try:
+        noise = choose_noise(
+            choice, sensor, frame.unit, overrides, has_error_plane=frame.has_error_plane
+        )
+    except SensorError as error:
+        raise SensorError(f"{frame.path}: {error}") from error
+    if noise is not None and noise.kind is NoiseKind.NONE:
+        return noise
+    by_error = noise is not None and noise.from_error_plane
+    windows = [_window(frame, place, sensor, by_error=by_error) for place in places]
+    sky = measure_correlation([find_sky(window) for window in windows])
+    kernel = kernel_asked(config.noise.correlation) or sky.kernel
+    if noise is not None:
+        noise = _with_counts_checked(frame, noise, windows)
+        return replace(noise, correlation=kernel)
+    one_sigma = choice is NoiseChoice.GAUSSIAN
+    noise = estimate_noise(windows, sky, kernel, sensor, frame.unit, one_sigma=one_sigma)
+    if noise is None:
+        raise FrameError(
+            f"{frame.path}: its pixels are masked, constant or nearly so: no noise to estimate; "
+            "give --sigma, or --gain and --read-noise, or --noise poisson for counts, if there is "
+            "something to restore"
+        )
+    noise = replace(noise, correlation=kernel)
+    log.warning(
+        "%s: NOISE NOT KNOWN: none in the header and none given; taken from the frame itself: %s",
+        frame.path,
+        noise_in_words(noise),
+    )
+    return noise
+
+
+def noise_in_words(noise: NoiseModel) -> str:
+    """Say the noise law in one line: which, by which rung, with which numbers from where."""
+    numbers = [] if noise.sigma is None else [f"sigma {noise.sigma}"]
+    sensor = noise.sensor
+    if noise.kind in (NoiseKind.POISSON, NoiseKind.POISSON_GAUSSIAN):
+        numbers += [f"gain {sensor.gain_e_per_dn}"]
+        if noise.kind is NoiseKind.POISSON_GAUSSIAN:
+            numbers += [f"read noise {sensor.read_noise_e}"]
+        numbers += [f"pedestal {sensor.pedestal_dn}"] if sensor.pedestal_dn else []
+    if noise.quantum is not None:
+        numbers += [f"rounded to {noise.quantum}"]
+    if not noise.correlation.is_white:
+        numbers += [f"correlated by {noise.correlation}"]
+    return f"{noise.kind}, {noise.rung}" + (f": {', '.join(numbers)}" if numbers else "")
+
+
+def _window(frame: Frame, place: Place, sensor: Sensor, *, by_error: bool) -> Window:
+    pixels = frame.read(*place)
+    good = ~pixels.masked
+    if sensor.saturation_dn is not None:
+        good &= ~(pixels.science >= sensor.saturation_dn.value)
+    return Window.of(pixels.science, good, pixels.error if by_error else None)
+
+
+def _with_counts_checked(frame: Frame, noise: NoiseModel, windows: Sequence[Window]) -> NoiseModel:
+    """Allow for coarse steps of whole-numbered pixels; warn of few counts."""
+    if noise.kind not in (NoiseKind.POISSON, NoiseKind.POISSON_GAUSSIAN):
+        return noise
+    values = np.concatenate([window.pixels[window.good] for window in windows])
+    if values.size == 0:
+        return noise
+    if noise.kind is NoiseKind.POISSON:
+        counts = float(values.mean() - law_for(noise).dark_level) / law_for(noise).slope
+        if counts < _FEW_COUNTS:
+            log.warning(
+                "%s: %.2g counts a pixel: too few for the Gaussian draws of the fit; bin the frame",
+                frame.path,
+                counts,
+            )
+        return noise
+    step = quantum_of(windows)
+    if step is None or sigma_at(noise, float(np.median(values))) >= _COARSE * step:
+        return noise
+    quantum = Sourced(step, frame.unit or "DN", "whole numbers in the file")
+    return replace(noise, quantum=quantum)

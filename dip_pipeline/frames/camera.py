@@ -1,0 +1,75 @@
+"""What a frame was taken with, as far as its header says: filter, camera, pixel scale."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# The first group with an answer counts. Filters in series are one filter together; numbers are
+# places in a wheel.
+_FILTER_CARDS = (
+    ("FILTER", "PUPIL"),
+    ("FILTNAM1", "FILTNAM2"),
+    ("FILTER1", "FILTER2", "FILTER3"),
+)
+_NO_FILTER = ("clear", "open", "empty", "none", "n/a")
+_CELESTIAL = ("RA--", "DEC-", "GLON", "GLAT", "ELON", "ELAT")
+_ARCSEC = {"deg": 3600.0, "arcmin": 60.0, "arcsec": 1.0, "rad": math.degrees(3600.0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """What a frame was taken with; None where nothing says."""
+
+    filter: str | None
+    instrument: str | None
+    pixel_scale_arcsec: float | None
+
+
+def camera_of(header: Mapping[str, object]) -> Camera:
+    """Read filter, instrument, and the scale of a pixel from the cards of a header, by keyword."""
+    return Camera(_filter(header), _text(header.get("INSTRUME")), _pixel_scale(header))
+
+
+def _filter(header: Mapping[str, object]) -> str | None:
+    for keywords in _FILTER_CARDS:
+        names = [name for keyword in keywords if (name := _text(header.get(keyword)))]
+        glass = [name for name in names if not name.lower().startswith(_NO_FILTER)]
+        if names:
+            return " + ".join(glass) or names[0]
+    return None
+
+
+def _pixel_scale(header: Mapping[str, object]) -> float | None:
+    """Square root of the area of a pixel at the reference point, distortions left out.
+
+    Greisen & Calabretta 2002, A&A 395, 1061: CDi_j outranks PCi_j with CDELTi; a rotation by
+    CROTA2 keeps the area.
+    """
+    kinds = [str(header.get(f"CTYPE{axis}", "")).upper() for axis in (1, 2)]
+    units = [str(header.get(f"CUNIT{axis}", "deg")).strip().lower() or "deg" for axis in (1, 2)]
+    if not all(kind.startswith(_CELESTIAL) for kind in kinds):
+        return None
+    if not all(unit in _ARCSEC for unit in units):
+        return None
+    with_cd = any(f"CD{row}_{col}" in header for row in (1, 2) for col in (1, 2))
+    steps = [1.0, 1.0] if with_cd else [_number(header, f"CDELT{axis}", 1.0) for axis in (1, 2)]
+    name = "CD" if with_cd else "PC"
+    (a, b), (c, d) = (
+        [_number(header, f"{name}{row}_{col}", float(row == col and not with_cd)) for col in (1, 2)]
+        for row in (1, 2)
+    )
+    area = abs((a * d - b * c) * steps[0] * steps[1]) * _ARCSEC[units[0]] * _ARCSEC[units[1]]
+    return math.sqrt(area) if math.isfinite(area) and area > 0 else None
+
+
+def _number(header: Mapping[str, object], keyword: str, default: float) -> float:
+    value = header.get(keyword, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    return float(value)
+
+
+def _text(value: object) -> str | None:
+    """Text of a card, spaces made single; None where it is empty, or not text."""
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    return text or None

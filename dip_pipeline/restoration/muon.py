@@ -1,0 +1,54 @@
+"""Muon: momentum whose every update of a weight matrix is made orthogonal.
+
+Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". A fit of a few
+hundred steps gets about as far as one of twice as many by Adam.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+# Coefficients of the quintic iteration (Jordan et al. 2024): steep at zero, so five rounds do.
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+_ROUNDS = 5
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, orthogonalised; for convolution kernels, seen as (out, in * rows * cols).
+
+    lr : spectral norm of a step, before the correction for tall matrices
+    """
+
+    def __init__(
+        self, weights: Iterable[nn.Parameter], lr: float, *, momentum: float = 0.9
+    ) -> None:
+        super().__init__(weights, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Move every weight once. The closure must be None: the gradients are there already."""
+        assert closure is None
+        for group in self.param_groups:
+            for weight in group["params"]:
+                state = self.state[weight]
+                mean = state.setdefault("mean", torch.zeros_like(weight))
+                mean.lerp_(weight.grad, 1 - group["momentum"])
+                ahead = weight.grad.lerp(mean, group["momentum"])
+                matrix = ahead.reshape(len(ahead), -1)
+                size = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+                update = orthogonalised(matrix).reshape(weight.shape)
+                weight.sub_(update, alpha=group["lr"] * size)
+
+
+def orthogonalised(matrix: Tensor) -> Tensor:
+    """Bring all singular values near 1 (0.7 to 1.2), by Newton and Schulz's iteration."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.mT if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    a, b, c = _QUINTIC
+    for _ in range(_ROUNDS):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    result: Tensor = x.mT if tall else x
+    return result

@@ -1,0 +1,92 @@
+"""Fitted networks and a record as bytes: safetensors and its SHA-256.
+
+Nothing in them is executed when they are read.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from dip_pipeline.errors import RestorationError
+from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
+from dip_pipeline.restoration.fit_code import CODE_CHANNELS
+from dip_pipeline.restoration.networks import build_network
+from dip_pipeline.restoration.problem import FitReport, InputKind, NetworkKind, StopReason
+
+_DIGEST_BYTES = 32  # of SHA-256, at the end
+
+
+def pack(networks: Sequence[nn.Module], record: Mapping[str, object]) -> bytes:
+    """Serialise networks with what is to be known of them.
+
+    record : what JSON can hold; `format`, and the kinds `network` and `input`
+    """
+    tensors = {
+        f"{half}.{name}": value.contiguous().cpu()
+        for half, network in enumerate(networks)
+        for name, value in network.state_dict().items()
+    }
+    text = json.dumps({**record, "networks": len(networks)})
+    payload = safetensors.torch.save(tensors, metadata={"record": text})
+    return payload + hashlib.sha256(payload).digest()
+
+
+def unpack(data: bytes, wanted_format: str) -> tuple[tuple[nn.Module, ...], dict[str, Any]]:
+    """Read what `pack` wrote. Raises RestorationError where it is something else."""
+    payload, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+    # safetensors itself does not notice a flipped bit in a weight.
+    if hashlib.sha256(payload).digest() != digest:
+        raise RestorationError(
+            f"not a prior, or a damaged one: the checksum of its {len(data)} bytes is wrong"
+        )
+    try:
+        tensors = safetensors.torch.load(payload)
+        size = int.from_bytes(payload[:8], "little")
+        record = json.loads(json.loads(payload[8 : 8 + size])["__metadata__"]["record"])
+        found_format = record["format"]
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise RestorationError(f"not a prior, or a damaged one: {error}") from error
+    if found_format != wanted_format:
+        raise RestorationError(f"prior of format {found_format!r}: need {wanted_format}")
+    kind, input_kind = NetworkKind(record["network"]), InputKind(record["input"])
+    networks = tuple(
+        _load_network(kind, input_kind, tensors, half) for half in range(record["networks"])
+    )
+    return networks, record
+
+
+def report_record(report: FitReport) -> list[object]:
+    """Give a report as JSON holds it."""
+    return [report.steps, report.stop_reason.name, list(report.risks), list(report.notes)]
+
+
+def read_report(record: Sequence[Any]) -> FitReport:
+    """Undo `report_record`."""
+    steps, reason, risks, notes = record
+    return FitReport(steps, StopReason[reason], tuple(risks), tuple(notes))
+
+
+def _load_network(
+    kind: NetworkKind, input_kind: InputKind, tensors: Mapping[str, Tensor], half: int
+) -> nn.Module:
+    image = input_kind is InputKind.IMAGE
+    channels = (FEATURE_CHANNELS, ANSWER_CHANNELS) if image else (CODE_CHANNELS, 1)
+    network = build_network(kind, *channels, seed=0)
+    prefix = f"{half}."
+    state = {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise RestorationError(
+            f"prior of another version of network {kind}: its weights do not fit"
+        ) from error
+    return network.eval()

@@ -1,0 +1,39 @@
+"""Independent pieces of work in threads, the processor's cores shared between them.
+
+Threads inside an operation wait for each other at its end: on a machine that others use too,
+every operation then takes as long as its slowest thread. Whole pieces side by side do not wait.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+def side_by_side(pieces: Sequence[Callable[[], T]], stopped: Event | None = None) -> list[T]:
+    """Run all pieces, as many at a time as there are computing threads; results in their order.
+
+    stopped : set when one piece fails or the caller is interrupted, for the others to look at
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, len(pieces))
+    if workers <= 1:
+        return [piece() for piece in pieces]
+    pool = ThreadPoolExecutor(
+        workers, initializer=torch.set_num_threads, initargs=(threads // workers,)
+    )
+    with pool:
+        try:
+            futures = [pool.submit(piece) for piece in pieces]
+            return [future.result() for future in futures]
+        except BaseException:
+            if stopped is not None:
+                stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        finally:
+            torch.set_num_threads(threads)

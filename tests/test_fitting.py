@@ -1,0 +1,303 @@
+"""Laws of a prior for many frames: from files to a file, and to other frames."""
+
+import shutil
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dip_pipeline import pipeline, prior_file
+from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import ConfigError, OutputError, PriorError
+from dip_pipeline.fitting import fit_frames
+from dip_pipeline.frames import file_digest, open_frame, read_provenance
+from dip_pipeline.pipeline import describe_frame, restore_frame
+from dip_pipeline.prior_file import PriorFile
+from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
+
+QUICK = {
+    "fit.steps": 60,
+    "tiles.size_px": 96,
+    "tiles.overlap_px": 16,
+    "workers.threads_per_fit": 1,
+    "workers.device": "cpu",
+}
+
+
+def quick(prior=None, **more):
+    return RunConfig().with_overrides(
+        **{**QUICK, "fit.prior": None if prior is None else str(prior), **more}
+    )
+
+
+def write(path, seed, shape=(128, 128), **cards):
+    """A simulated frame as FITS; a card that is None is left out."""
+    simulation = simulate(SceneOptions("crowded", shape=shape, seed=seed), DetectorOptions())
+    science = fits.ImageHDU(simulation.observed_dn, name="SCI")
+    header = {keyword: value for keyword, value, _ in simulation.header_cards()} | cards
+    for keyword, value in header.items():
+        if value is not None and keyword not in ("COMMENT", "HISTORY", ""):
+            science.header[keyword] = value
+    flags = fits.ImageHDU(simulation.flags, name="DQ")
+    fits.HDUList([fits.PrimaryHDU(), science, flags]).writeto(path)
+    return str(path), simulation
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory):
+    """Two frames and the prior fitted to them."""
+    folder = tmp_path_factory.mktemp("night")
+    sources = [write(folder / f"frame{seed}.fits", seed)[0] for seed in (1, 2)]
+    summary = fit_frames(sources, folder / "night.prior", quick())
+    return sources, summary
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """A frame that the prior was not fitted on."""
+    return write(tmp_path_factory.mktemp("other") / "other.fits", 9)
+
+
+@pytest.fixture(scope="module")
+def product(night, other, tmp_path_factory):
+    target = tmp_path_factory.mktemp("product") / "out.fits"
+    report = restore_frame(other[0], target, quick(night[1].target))
+    return target, report
+
+
+def test_a_prior_restores_a_frame_that_it_never_saw_and_says_honestly_how_well(other, product):
+    simulation, (target, report) = other[1], product
+    judged = ~simulation.masked & ~simulation.saturated
+    with fits.open(target) as hdus:
+        wrong = (hdus["SCI"].data - simulation.truth_dn) / simulation.sigma_true_dn
+    true_rms = float(np.sqrt(np.mean(wrong[judged] ** 2)))
+    assert report.ok
+    assert report.risk == pytest.approx(true_rms, abs=4 * report.risk_error)
+    assert report.risk < 0.6
+
+
+def test_nothing_is_fitted_where_a_prior_is_given(night, other, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "fit_frame_prior", None)
+    told = []
+
+    class Listener:
+        def frame_started(self, source, tiles, found_done): ...
+        def note(self, message): ...
+        def tile_done(self, record): ...
+        def fit_step(self, step, steps, risk):
+            told.append(step)
+
+    config = quick(night[1].target)
+    restore_frame(other[0], tmp_path / "out.fits", config, progress=Listener())
+    assert told == []
+    assert describe_frame(other[0], config).seconds < describe_frame(other[0], quick()).seconds / 2
+
+
+def test_the_record_names_the_prior_by_content_and_name(night, product):
+    sources, summary = night
+    found = read_provenance(product[0])
+    facts = found.document["prior"]
+    digest = file_digest(summary.target)
+    assert facts["from"]["file"] == "night.prior"
+    assert facts["from"]["sha256"] == digest == found.document["key"]["prior"]
+    assert [item["sha256"] for item in facts["from"]["frames"]] == [
+        file_digest(open_frame(source).path) for source in sources
+    ]
+    assert facts["fitted_on_this_frame"] is False
+    assert "networks of other frames" in found.document["risk"]["judge"]
+    with fits.open(product[0]) as hdus:
+        assert hdus["SCI"].header["DIPPRIOR"] == digest
+        assert hdus["SCI"].header["DIPSTEPS"] == 60
+
+
+def test_on_its_own_frames_each_network_restores_the_blocks_it_has_not_seen(night, tmp_path):
+    target = tmp_path / "out.fits"
+    restore_frame(night[0][0], target, quick(night[1].target))
+    facts = read_provenance(target).document["prior"]
+    assert facts["fitted_on_this_frame"] is True
+    assert facts["blocks"]["block_px"] == 32
+
+
+def test_a_frame_is_known_again_by_its_pixels_where_its_file_has_changed(night, other, tmp_path):
+    copy = tmp_path / "copy.fits"
+    shutil.copy(night[0][0], copy)
+    fits.setval(copy, "OBJECT", value="M 13", ext="SCI")
+    prior = PriorFile.read(night[1].target)
+    for path, seen in ((copy, True), (other[0], False)):
+        assert prior.has_seen(open_frame(path), file_digest(path)) is seen
+
+
+def test_the_same_command_on_a_finished_product_is_already_done_and_another_prior_is_not(
+    night, other, product, tmp_path
+):
+    target, before = product[0], product[0].read_bytes()
+    renamed = tmp_path / "renamed.prior"
+    shutil.copy(night[1].target, renamed)
+    assert restore_frame(other[0], target, quick(renamed)).status == "already done"
+    changed = tmp_path / "changed.prior"
+    fit_frames(night[0][:1], changed, quick(**{"fit.steps": 2}))
+    for config in (quick(changed), quick()):
+        with pytest.raises(OutputError, match="--overwrite"):
+            restore_frame(other[0], target, config)
+    assert target.read_bytes() == before
+
+
+def test_the_same_fit_is_the_same_file_and_is_not_done_twice(night, tmp_path, monkeypatch):
+    sources, summary = night
+    quicker = quick(**{"fit.steps": 2})
+    first, second = tmp_path / "a.prior", tmp_path / "b.prior"
+    for target in (first, second):
+        assert fit_frames(sources, target, quicker).status == "fitted"
+    assert first.read_bytes() == second.read_bytes()
+    monkeypatch.setattr("dip_pipeline.fitting.fit_shared_prior", None)
+    again = fit_frames(sources, first, quicker)
+    assert again.status == "already done"
+    assert again.steps == 2
+
+
+def test_a_prior_is_not_overwritten_unasked(night, tmp_path):
+    sources, summary = night
+    before = summary.target.read_bytes()
+    for config in (quick(**{"fit.seed": 1}), quick(**{"fit.effort": "fast"})):
+        with pytest.raises(OutputError, match="--overwrite"):
+            fit_frames(sources, summary.target, config)
+    for name in ("night.fits", "night", "nowhere/night.prior"):
+        with pytest.raises(OutputError, match=name):
+            fit_frames(sources, tmp_path / name, quick())
+    assert summary.target.read_bytes() == before
+    mine = tmp_path / "mine.prior"
+    mine.write_text("my own notes")
+    with pytest.raises(OutputError, match="--overwrite"):
+        fit_frames(sources, mine, quick())
+    assert mine.read_text() == "my own notes"
+    fit_frames(sources[:1], mine, quick(**{"fit.steps": 2}), overwrite=True)
+    assert len(PriorFile.read(mine).frames) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.prior"]
+
+
+OTHER_FRAMES = {
+    "filter": ({"FILTER": "g"}, r"filter g; .*night.prior: r; .*--any-optics"),
+    "pixel scale": (
+        {"CD1_1": 1.2e-4, "CD2_2": 1.2e-4, "CD1_2": 0.0, "CD2_1": 0.0},
+        r"pixel scale 0.432 arcsec; .*night.prior: 0.4 arcsec; .*--any-optics",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FRAMES)
+def test_another_filter_or_pixel_scale_is_refused_unless_told(night, tmp_path, name, caplog):
+    cards, said = OTHER_FRAMES[name]
+    source, _ = write(tmp_path / "in.fits", 5, **cards)
+    config = quick(night[1].target)
+    with pytest.raises(PriorError, match=said):
+        restore_frame(source, tmp_path / "out.fits", config)
+    assert any("--any-optics" in note for note in describe_frame(source, config).notes)
+    with pytest.raises(PriorError, match="--any-optics"):
+        fit_frames([night[0][0], source], tmp_path / "two.prior", quick())
+    assert [path.name for path in tmp_path.iterdir()] == ["in.fits"]
+    allowed = config.with_overrides(**{"fit.any_optics": True})
+    assert restore_frame(source, tmp_path / "out.fits", allowed).ok
+    assert "taken all the same" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("cards", "warned"),
+    [
+        ({"FILTER": " R "}, None),  # the same to a person
+        ({"CD1_1": 1.13e-4, "CD2_2": 1.13e-4, "CD1_2": 0.0, "CD2_1": 0.0}, None),  # 1.7 %
+        ({"FILTER": None}, "does not tell the filter"),
+        ({"CTYPE1": None}, "does not tell the pixel scale"),
+    ],
+)
+def test_what_a_header_does_not_say_is_warned_of(night, tmp_path, cards, warned, caplog):
+    source, _ = write(tmp_path / "in.fits", 5, **cards)
+    PriorFile.read(night[1].target).check(open_frame(source), quick())
+    assert [record.message for record in caplog.records if "in.fits" in record.message] == (
+        [] if warned is None else [f"{source}: its header does not tell the {warned[18:]}; not compared"]
+    )
+
+
+def spoilt_files(folder, good):
+    """Files that are no priors, or none any more."""
+    content = bytearray(good.read_bytes())
+    content[len(content) // 2] ^= 1
+    files = {
+        "flipped": bytes(content),
+        "torn": good.read_bytes()[:-7],
+        "empty": b"",
+        "text": b"not a prior",
+        "frame": (folder / "in.fits").read_bytes(),
+    }
+    for name, data in files.items():
+        (folder / f"{name}.prior").write_bytes(data)
+    (folder / "folder.prior").mkdir()
+    return [folder / f"{name}.prior" for name in (*files, "folder", "missing")]
+
+
+def test_a_file_that_is_no_prior_or_a_damaged_one_is_one_line(night, tmp_path):
+    source, _ = write(tmp_path / "in.fits", 5, shape=(32, 32))
+    for path in spoilt_files(tmp_path, night[1].target):
+        with pytest.raises(PriorError, match="give a file that `dip fit` wrote") as caught:
+            restore_frame(source, tmp_path / "out.fits", quick(path))
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out.fits").exists()
+
+
+def test_a_prior_of_another_version_of_the_algorithm_is_refused(night, monkeypatch):
+    monkeypatch.setattr(prior_file, "ALGORITHM_VERSION", -1)
+    with pytest.raises(PriorError, match="fit it again"):
+        PriorFile.read(night[1].target)
+
+
+def test_another_network_than_the_priors_is_refused(night, other, tmp_path):
+    config = quick(night[1].target, **{"fit.network": "hourglass"})
+    with pytest.raises(PriorError, match="--network unet, not hourglass"):
+        restore_frame(other[0], tmp_path / "out.fits", config)
+
+
+@pytest.mark.parametrize("changes", [{"fit.input": "code"}, {"fit.scope": "tile"}])
+def test_what_cannot_be_fitted_for_other_frames_is_refused(night, tmp_path, changes):
+    with pytest.raises(ConfigError, match="needs --input image, --scope frame"):
+        fit_frames(night[0], tmp_path / "n.prior", quick(**changes))
+
+
+def test_an_interrupted_restoration_with_a_prior_goes_on_where_it_stopped(
+    night, other, product, tmp_path, monkeypatch
+):
+    target = tmp_path / "out.fits"
+    config = quick(night[1].target)
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "save_frame", lambda *a, **k: (_ for _ in ()).throw(OutputError("full")))
+        with pytest.raises(OutputError):
+            restore_frame(other[0], target, config)
+    report = restore_frame(other[0], target, config)
+    assert report.found_done == report.tiles
+    with fits.open(target) as again, fits.open(product[0]) as first:
+        for name in ("SCI", "DIP_ERR", "DIP_FLAG"):
+            assert again[name].data.tobytes() == first[name].data.tobytes()
+
+
+def test_a_zarr_frame_is_fitted_and_restored_like_the_fits_it_came_from(
+    night, other, product, tmp_path
+):
+    """The same pixels, another file: the prior has never seen them, in whatever format."""
+    import zarr
+
+    with fits.open(other[0]) as hdus:
+        group = zarr.open_group(tmp_path / "other.zarr", mode="w", zarr_format=3)
+        group.create_array("science", data=hdus["SCI"].data.astype(np.float32))
+        group.create_array("flags", data=hdus["DQ"].data)
+        group.attrs["unit"] = "adu"
+        group.attrs["cards"] = [
+            [card.keyword, card.value, card.comment]
+            for card in hdus["SCI"].header.cards
+            if card.keyword in ("GAIN", "RDNOISE", "SATURATE", "FILTER")
+        ]
+    source = str(tmp_path / "other.zarr")
+    restore_frame(source, tmp_path / "out.zarr", quick(night[1].target))
+    out = zarr.open_group(tmp_path / "out.zarr", mode="r")
+    with fits.open(product[0]) as hdus:
+        np.testing.assert_array_equal(out["science"][:], hdus["SCI"].data)
+    config = quick(**{"fit.steps": 2})
+    assert fit_frames([source, other[0]], tmp_path / "both.prior", config).frames == 2

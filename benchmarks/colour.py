@@ -17,6 +17,7 @@ from benchmarks.stabilising import White
 from dip_pipeline.quality import Truth
 from dip_pipeline.restoration.published import fit_published, psnr_db
 
+_PUBLISHED_SKIPS = {"paper": 4, "paper-no-skip": 0}
 PICTURE = "dip_paper/denoising_F16_GT.png"
 SIGMA = 25 / 255
 # Orthonormal, so that noise stays white and as strong: brightness, and two differences.
@@ -55,16 +56,15 @@ def draw_picture(seed: int, *, side_px: int = 512) -> Picture:
 
 
 def restore_picture(picture: Picture, method: str, settings: Settings) -> ColourFigures:
-    """Restore a picture and measure it; the paper's recipe clips its input, others do not."""
+    """Restore a picture and measure it; the paper's recipe clips its input, others do not.
+
+    The paper's network and BM3D see all colours at once, other methods one plane at a time.
+    """
     if method in _PUBLISHED_SKIPS:
         return _published(picture, settings, _PUBLISHED_SKIPS[method])
     if method == "bm3d":
         return _timed(picture, lambda noisy: _bm3d(noisy, settings))
     return _timed(picture, lambda noisy: _by_planes(noisy, picture.seed, method, settings))
-
-
-_PUBLISHED_SKIPS = {"paper": 4, "paper-no-skip": 0}
-COLOUR_METHODS = ("dip-open", "dip-code", "bm3d", *_PUBLISHED_SKIPS)
 
 
 def _timed(

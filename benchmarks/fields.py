@@ -32,6 +32,7 @@ Mask = NDArray[np.bool_]
 
 EXTRA_DATA = "DIP_EXTRA_DATA"
 NEIGHBOUR_CORRELATION = 0.4
+ROOM_FOR_A_BRIGHT_STAR_PX = 256  # in smaller fields its wings would be all there is
 JWST_STAMP = "jwst/jw01324001001-01324-o001_t001_nircam_clear-f200w_i2d_stamp_512.fits"
 JWST_ERROR = "jwst/jw01324001001-01324-o001_t001_nircam_f200w.noise_512.fits"
 JWST_NOISE_FACTOR = 8.0  # noise added, in median errors of the stamp
@@ -114,24 +115,32 @@ def centre(image: NDArray[np.generic], side_px: int) -> NDArray[np.generic]:
 
 
 def _simulated(kind: FieldKind, seed: int, side_px: int) -> Field:
-    options = SceneOptions(SceneKind(kind.value), shape=(side_px, side_px), seed=seed)
-    return _observed(kind, draw_scene(options), DetectorOptions())
+    return _observed(kind, _scene(SceneKind(kind.value), seed, side_px), DetectorOptions())
 
 
 def _correlated(kind: FieldKind, seed: int, side_px: int) -> Field:
     """Galaxies and stars as after resampling: cleaned of defects, no integers any more."""
-    options = SceneOptions(SceneKind.GALAXIES, shape=(side_px, side_px), seed=seed)
     detector = DetectorOptions(
         defects=False, quantised=False, neighbour_correlation=NEIGHBOUR_CORRELATION
     )
-    drawn = _observed(kind, draw_scene(options), detector)
-    return replace(drawn, kernel=noise_kernel(NEIGHBOUR_CORRELATION))
+    drawn = _observed(kind, _scene(SceneKind.GALAXIES, seed, side_px), detector)
+    return replace(
+        drawn,
+        kernel=noise_kernel(NEIGHBOUR_CORRELATION),
+        told={"noise.correlation": NEIGHBOUR_CORRELATION},
+    )
 
 
 def _pure_noise(kind: FieldKind, seed: int, side_px: int) -> Field:
     options = SceneOptions(shape=(side_px, side_px), seed=seed, saturated_star=False)
     sky = Scene(options, np.zeros(0, STAR), np.zeros(0, GALAXY))
     return _observed(kind, sky, DetectorOptions(defects=False))
+
+
+def _scene(kind: SceneKind, seed: int, side_px: int) -> Scene:
+    shape = (side_px, side_px)
+    saturated = side_px >= ROOM_FOR_A_BRIGHT_STAR_PX
+    return draw_scene(SceneOptions(kind, shape=shape, seed=seed, saturated_star=saturated))
 
 
 def _observed(kind: FieldKind, scene: Scene, detector: DetectorOptions) -> Field:

@@ -100,7 +100,7 @@ def residual_of(field: Field, science: Plane, where: Mask) -> float:
     """Rms of (restored - truth) / sigma over some pixels, the truth's own noise taken off."""
     truth = field.truth
     rms = residual_noise(science, truth.level, truth.sigma, saturated=~where).rms
-    if field.own_sigma is None:
+    if field.own_sigma is None or not where.any():
         return rms
     own = float(np.mean((field.own_sigma[where] / truth.sigma[where]) ** 2))
     return math.sqrt(max(rms**2 - own, 0.0))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from benchmarks.colour import COLOUR_METHODS, ColourFigures, draw_picture, restore_picture
+from benchmarks.colour import ColourFigures, draw_picture, restore_picture
 from benchmarks.fields import SIMULATED, Field, FieldKind, draw
 from benchmarks.figures import FLUX_BINS, Figures, judge, star_offsets
 from benchmarks.methods import METHODS
@@ -17,7 +17,7 @@ _LARGE_METHODS = ("dip", "bm3d")
 _RACE_METHODS = ("dip-watched", "paper")
 _RACE_FIELD = FieldKind.GALAXIES
 _RICHEST = FieldKind.CROWDED  # where more stars are drawn from
-_FLUX_METHOD = "dip"
+FLUX_METHOD = "dip"  # closure at its default
 
 
 class Part(StrEnum):
@@ -91,17 +91,19 @@ def measure(plan: Plan, told: Callable[[Result], None]) -> list[Result]:
     return results
 
 
-def pooled_flux(results: Sequence[Result], effort: str) -> tuple[FluxBias, ...]:
-    """Flux bias, closure at its default, of the stars of all simulated fields together."""
+def pooled_flux(
+    results: Sequence[Result], effort: str | None, method: str = FLUX_METHOD
+) -> tuple[FluxBias, ...]:
+    """Flux bias of the stars of all simulated fields together; no bin where there are none."""
     offsets = [
         result.offsets
         for result in results
-        if (result.method, result.effort) == (_FLUX_METHOD, effort)
+        if (result.method, result.effort) == (method, effort)
         and result.part in (Part.FIELDS, Part.STARS)
         and result.field in SIMULATED
         and result.offsets is not None
     ]
-    return bin_offsets(join_offsets(offsets), FLUX_BINS)
+    return bin_offsets(join_offsets(offsets), FLUX_BINS) if offsets else ()
 
 
 def _fields(plan: Plan) -> Iterator[Result]:
@@ -109,7 +111,7 @@ def _fields(plan: Plan) -> Iterator[Result]:
         methods = [name for name in plan.methods if kind in METHODS[name].on]
         for seed in plan.seeds:
             if kind is FieldKind.F16:
-                yield from _colour(plan, seed)
+                yield from _colour(methods, plan, seed)
             else:
                 drawn = draw(kind, seed, side_px=plan.side_px)
                 yield from _restored(drawn, methods, plan, Part.FIELDS)
@@ -117,7 +119,7 @@ def _fields(plan: Plan) -> Iterator[Result]:
 
 def _stars(plan: Plan, results: Sequence[Result]) -> Iterator[Result]:
     """Draw further fields until each bin of the flux bias has stars enough."""
-    if _FLUX_METHOD not in plan.methods or not set(plan.fields) & set(SIMULATED):
+    if FLUX_METHOD not in plan.methods or not set(plan.fields) & set(SIMULATED):
         return
     for effort in plan.efforts:
         alone = replace(plan, efforts=(effort,))
@@ -126,7 +128,7 @@ def _stars(plan: Plan, results: Sequence[Result]) -> Iterator[Result]:
                 break
             seed = max(plan.seeds) + 2 * number  # odd seeds stay odd
             drawn = draw(_RICHEST, seed, side_px=plan.side_px)
-            yield from _restored(drawn, [_FLUX_METHOD], alone, Part.STARS)
+            yield from _restored(drawn, [FLUX_METHOD], alone, Part.STARS)
 
 
 def _large(plan: Plan) -> Iterator[Result]:
@@ -160,9 +162,8 @@ def _restored(drawn: Field, methods: Sequence[str], plan: Plan, part: Part) -> I
         )
 
 
-def _colour(plan: Plan, seed: int) -> Iterator[Result]:
+def _colour(methods: Sequence[str], plan: Plan, seed: int) -> Iterator[Result]:
     picture = draw_picture(seed, side_px=plan.side_px)
-    methods = [name for name in plan.methods if name in COLOUR_METHODS]
     for method, settings, effort in _runs(methods, plan):
         figures = restore_picture(picture, method, settings)
         yield Result(

@@ -21,7 +21,7 @@ from benchmarks.machine import commit, describe_machine, versions
 from benchmarks.measurements import Measurements
 from benchmarks.measuring import Plan, Result, measure
 from benchmarks.methods import CHOICES, USUAL_METHODS
-from benchmarks.report import comparison, document, targets_table
+from benchmarks.report import comparison, document, flux_table, targets_table
 from benchmarks.restored import Settings
 from benchmarks.targets import verdicts
 from dip_pipeline.errors import DipError
@@ -112,15 +112,16 @@ def main(**options: Any) -> None:  # noqa: ANN401  (each of its own kind)
         results = measure(plan, told)
     except DipError as error:
         raise click.ClickException(str(error)) from error
-    by_effort = {effort: Measurements(results, effort) for effort in plan.efforts}
-    judged = {effort: verdicts(each) for effort, each in by_effort.items()}
-    for effort, measurements in by_effort.items():
-        console.print(comparison(measurements), targets_table(judged[effort], effort))
+    measured = [Measurements(results, effort) for effort in plan.efforts]
+    judged = {each.effort: verdicts(each) for each in measured}
+    for each in measured:
+        tables = comparison(each), flux_table(each), targets_table(judged[each.effort], each.effort)
+        console.print(*tables)
     out = _out(options, plan)
     if out is not None:
         finished = {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(document(results, judged, {**circumstances, **finished}), encoding="utf-8")
+        out.write_text(document(measured, judged, {**circumstances, **finished}), encoding="utf-8")
         console.print(str(out), soft_wrap=True)
 
 

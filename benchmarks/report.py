@@ -9,10 +9,12 @@ from statistics import fmean
 from rich.table import Table
 
 from benchmarks.fields import FieldKind
+from benchmarks.figures import FLUX_BINS
 from benchmarks.measurements import Measurements
-from benchmarks.measuring import Result
+from benchmarks.measuring import Result, pooled_flux
 from benchmarks.methods import METHODS
 from benchmarks.targets import Range, Verdict
+from dip_pipeline.quality import FluxBias
 
 _STYLES = {"goal": "green", "reached": "green", "missed": "red", "not measured": "dim"}
 _RIVAL = "bm3d"
@@ -42,6 +44,17 @@ def comparison(measurements: Measurements) -> Table:
     return table
 
 
+def flux_table(measurements: Measurements) -> Table:
+    """Flux bias of every method, stars of the simulated fields together."""
+    table = Table(title="flux bias, simulated fields together", title_justify="left")
+    table.add_column("method")
+    for low, high in FLUX_BINS:
+        table.add_column(f"S/N {low:g}-{high:g}", justify="right")
+    for name, bins in _pooled(measurements).items():
+        table.add_row(METHODS[name].title, *(_bias(each) for each in bins))
+    return table
+
+
 def targets_table(verdicts: Sequence[Verdict], effort: str) -> Table:
     """Every figure next to its target."""
     table = Table(title=f"targets, effort {effort}", title_justify="left")
@@ -60,13 +73,14 @@ def targets_table(verdicts: Sequence[Verdict], effort: str) -> Table:
 
 
 def document(
-    results: Sequence[Result],
+    measured: Sequence[Measurements],
     verdicts: Mapping[str, Sequence[Verdict]],
     circumstances: Mapping[str, object],
 ) -> str:
     """Return one JSON document; numbers that are not finite become null.
 
-    verdicts : by effort; circumstances : machine, versions, commit, command line
+    measured : by effort, of the same results; verdicts : by effort
+    circumstances : machine, versions, commit, command line
     """
     content = {
         **circumstances,
@@ -83,7 +97,11 @@ def document(
             ]
             for effort, each in verdicts.items()
         },
-        "results": [_record(result) for result in results],
+        "flux": {
+            each.effort: {name: [asdict(b) for b in bins] for name, bins in _pooled(each).items()}
+            for each in measured
+        },
+        "results": [_record(result) for result in measured[0].results],
     }
     return json.dumps(_plain(content), indent=1, allow_nan=False) + "\n"
 
@@ -109,6 +127,19 @@ def _row(m: Measurements, kind: FieldKind, method: str) -> tuple[str, ...]:
             f"{fmean(covered):.3f}" if covered else "",
         )
     return (METHODS[method].title, *noise, f"{seconds:.1f}", slower)
+
+
+def _pooled(m: Measurements) -> dict[str, tuple[FluxBias, ...]]:
+    efforts = {name: m.effort if method.ours else None for name, method in METHODS.items()}
+    pooled = {name: pooled_flux(m.results, effort, name) for name, effort in efforts.items()}
+    return {name: bins for name, bins in pooled.items() if bins}
+
+
+def _bias(bias: FluxBias) -> str:
+    if not bias.stars:
+        return "no stars"
+    error = f" +- {bias.error:.1%}" if math.isfinite(bias.error) else ""
+    return f"{bias.median:+.1%}{error} ({bias.stars})"
 
 
 def _record(result: Result) -> dict[str, object]:

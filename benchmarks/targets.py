@@ -61,8 +61,8 @@ def _worst(values: Values) -> Values:
 
 
 def _flux(m: Measurements, index: int) -> Values:
-    bias = pooled_flux(m.results, m.effort)[index]
-    return (bias.median,) if bias.stars else ()
+    bins = pooled_flux(m.results, m.effort)
+    return (bins[index].median,) if bins and bins[index].stars else ()
 
 
 def _tenths(m: Measurements) -> Values:

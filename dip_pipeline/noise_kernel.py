@@ -119,7 +119,7 @@ class NoiseKernel:
     def __str__(self) -> str:
         if self.is_white:
             return f"white ({self.source})"
-        column, row = self.neighbours
+        column, row = (round(value, 2) + 0.0 for value in self.neighbours)  # no -0.00
         return f"{row:.2f} with the next pixel of a row, {column:.2f} of a column ({self.source})"
 
 

@@ -196,6 +196,8 @@ def _document(facts: RunFacts) -> dict[str, object]:
 
 def _judge(facts: RunFacts) -> str:
     """Say by what the risk was estimated."""
+    if facts.noise.kind == "none":
+        return "nothing: the noise is not known"
     if facts.config.fit.input == "code":
         return "fixed outer split"
     unseen = facts.prior.get("fitted_on_this_frame") is False

@@ -106,14 +106,22 @@ def test_the_number_of_threads_in_the_key_is_the_number_that_is_used():
         ("[tiles]\nseed = 1", "unknown key tiles.seed; did you mean fit.seed?"),
         ("seed = 1", "unknown key seed; did you mean fit.seed?"),
         ("[noise]\ngain = 1", "unknown key noise.gain; did you mean noise.gain_e_per_dn?"),
-        ("[noise]\nfrobnicate = 1", "unknown key noise.frobnicate; known are noise.gain_e_per_dn,"),
+        ("[noise]\nfrobnicate = 1", "unknown key noise.frobnicate; known are noise.correlation,"),
         ("zzz = 1", "unknown key zzz; known are fit, noise, tiles, workers"),
         ("tiles = 3", "tiles = 3: need a table of options, [tiles]"),
         ("[tiles]\nsize_px = '128'", "tiles.size_px (--tile) = '128': need a whole number"),
         ("[tiles]\nsize_px = true", "tiles.size_px (--tile) = True: need a whole number"),
         ("[tiles]\nsize_px = 0", "--tile) = 0: need a number greater than or equal to 1"),
         ("[tiles]\noverlap_px = 128", "overlap 128 px: need zero or more, and less than half"),
-        ("[noise]\nlaw = 'poisson'", "need 'auto', 'none', 'gaussian' or 'poisson-gaussian'"),
+        (
+            "[noise]\nlaw = 'pink'",
+            "need 'auto', 'none', 'gaussian', 'poisson' or 'poisson-gaussian'",
+        ),
+        (
+            "[noise]\ncorrelation = 'pink'",
+            "(--noise-correlation): noise correlation 'pink': need auto,",
+        ),
+        ("[noise]\ncorrelation = 0.9", "noise correlation '0.9': need auto, white, or"),
         ("[noise]\ngain_e_per_dn = -1", "(--gain) = -1: need a number greater than 0"),
         ("[noise]\nread_noise_e = nan", "(--read-noise) = nan: need a finite number"),
         ("[fit]\nsteps = 2.5", "fit.steps (--steps) = 2.5: need a whole number"),
@@ -122,7 +130,7 @@ def test_the_number_of_threads_in_the_key_is_the_number_that_is_used():
         ("[fit]\neffort = 'high'", "fit.effort (--effort) = 'high': need 'fast', 'normal' or"),
         ("[fit]\nany_optics = 1", "fit.any_optics (--any-optics) = 1: need true or false"),
         ("[fit]\nprior = ''", "fit.prior (--prior) = '': need a name"),
-        ("[fit]\nprior = 'a'\ninput = 'code'", "--prior a with --input code, --scope frame: a prior"),
+        ("[fit]\nprior = 'a'\ninput = 'code'", "--prior a with --input code, --scope frame: a"),
         ("[workers]\ndevice = 'gpu'", "(--device) = 'gpu': need auto, cpu, cuda, or cuda:0"),
         ("[workers]\nworkers = 2", "the inline executor is this process alone"),
         ("[tiles\n", "not a TOML file"),
@@ -191,7 +199,8 @@ def test_choices_are_those_that_the_configuration_takes():
             section, _, key = name.partition(".")
             changed = RunConfig().with_overrides(**{name: choice})
             assert str(getattr(getattr(changed, section), key)) == choice
-    assert OPTIONS["noise.law"].choices == ("auto", "none", "gaussian", "poisson-gaussian")
+    names = ("auto", "none", "gaussian", "poisson", "poisson-gaussian")
+    assert OPTIONS["noise.law"].choices == names
     assert OPTIONS["tiles.size_px"].choices == ()
 
 
@@ -201,3 +210,9 @@ def test_importing_the_configuration_loads_neither_torch_nor_dask():
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_correlation_may_be_written_as_a_number_or_as_text(tmp_path):
+    number, text = (read(tmp_path, f"[noise]\ncorrelation = {value}") for value in ("0.4", "'0.4'"))
+    assert number == text
+    assert number.digest() == text.digest()

@@ -24,16 +24,18 @@ _HINT_PX = 1.2  # smoothing of the image in which structure is looked for
 # Noise of a pixel leaves 0.002 sigma in the hint, a star under its own noise more than this.
 _MOST_HINT_SIGMA = 0.01
 _EDGE_PX = 4
+_CLIPPED_SHARE = 0.005  # of all pixels, at most
 _BINS = 14
 _FEWEST_PIXELS = 150
 _MOST_PIXELS = 100_000  # of a bin that are looked at
 _PASSES = 4
 _FIRST_BINS = 4
-_OUTLYING = 3.0  # standard errors
+_OUTLYING = 2.0  # standard errors
 _OUTLYING_SHARE = 0.25  # of the variance expected
-_SIGNIFICANCE = 5.0  # standard errors, for scatter to grow with light at all
-# Neighbouring details share pixels: a bin's variance is as uncertain as if it had half of them.
-_TWICE_OVER = 2.0
+_SIGNIFICANCE = 3.0  # standard errors, for scatter to grow with light at all
+# Details of neighbours share pixels: the squares' correlations sum to 6.9 where all of a bin's
+# pixels lie side by side, to less where it is scattered.
+_SHARED = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class _Bins:
 
     def error(self, line: _Line) -> Floats:
         """Give the standard error of each variance, were the line true."""
-        scatter: Floats = line.at(self.level) * np.sqrt(2 * _TWICE_OVER / self.pixels)
+        scatter: Floats = line.at(self.level) * np.sqrt(2 * _SHARED / self.pixels)
         return scatter
 
 
@@ -114,8 +116,13 @@ def measure_scatter(windows: Sequence[Window]) -> ScatterLine | None:
 
 
 def _details(window: Window) -> tuple[Floats, Floats, Floats]:
-    """Detail, level and hint of structure of every good pixel away from bad ones and edges."""
-    inside = binary_erosion(window.good, iterations=_EDGE_PX)
+    """Detail, level and hint of structure of every good pixel away from bad ones and edges.
+
+    Few pixels at the highest value of all may be clipped there, if nobody names a saturation.
+    """
+    highest = window.pixels == window.pixels.max()
+    clipped = highest.mean() < _CLIPPED_SHARE
+    inside = binary_erosion(window.good & ~(highest & clipped), iterations=_EDGE_PX)
     smoothed = gaussian_filter(window.pixels, _LEVEL_PX)
     # The mean level of the pixels that the detail is made of, in the weights of their variances.
     level = _separable(smoothed, _TAPS**2 / (_TAPS**2).sum())

@@ -63,9 +63,12 @@ def describe(summary: "FitSummary") -> str:
     """Tell how the fit went."""
     if summary.status == "already done":
         return f"{summary.target}: already done"
-    noise = ", ".join(f"{value:.3f}" for value in summary.residual_noise)
+    noise = (
+        f"{value:.3f} sigma" if value > 0 else "too low to tell" for value in summary.residual_noise
+    )
+    frames = "1 frame" if summary.frames == 1 else f"{summary.frames} frames"
     return (
-        f"{summary.target}: fitted to {summary.frames} frames in {in_seconds(summary.seconds)}, "
+        f"{summary.target}: fitted to {frames} in {in_seconds(summary.seconds)}, "
         f"{summary.steps} steps\n"
-        f"  judged where each network was not fitted: residual noise {noise} sigma"
+        f"  judged where each network was not fitted: residual noise {', '.join(noise)}"
     )

@@ -67,7 +67,7 @@ class LineProgress:
         """Tell of a prior that is fitted to several frames."""
         self._source = target
         self._fitting = _Pace(self._clock())
-        self._line(f"fitted to {frames} frames")
+        self._line(f"frames to fit: {frames}")
 
     def fit_step(self, step: int, steps: int, risk: float) -> None:
         """Tell how far the fit of the whole frame is."""
@@ -121,7 +121,7 @@ class TerminalProgress:
 
     def fit_started(self, target: str, frames: int) -> None:
         """Tell of a prior that is fitted to several frames."""
-        self.note(f"{target}: fitted to {frames} frames")
+        self.note(f"{target}: frames to fit: {frames}")
 
     def fit_step(self, step: int, steps: int, risk: float) -> None:
         """Move the bar of the fit."""

@@ -22,7 +22,7 @@ from dip_pipeline.restoration.fit_code import (
 from dip_pipeline.restoration.flux import close_flux
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.regions import PixelNoise, Region
-from dip_pipeline.restoration.restraint import Restraint, least_risk
+from dip_pipeline.restoration.restraint import Restraint, believable, least_risk
 from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
@@ -38,12 +38,15 @@ class Delivery:
     sigma : the observation's noise at the delivered level
     squared_error : unbiased, noisy estimate of ((delivered - truth) / sigma)^2
     predictor : what the error plane is looked up by
+    probe, response : a draw of the noise, and what a small step along it does, in units of sigma
     """
 
     delivered: Tensor
     sigma: Tensor
     squared_error: Tensor
     predictor: Tensor
+    probe: Tensor
+    response: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,40 +72,64 @@ def ask_networks(
     seed: int,
 ) -> Answers:
     """Apply the cross-fitted networks, blended by their shares, averaged over views."""
-    shares = [share.to(region.observed.device) for share in shares]
-
-    def blended(observed: Tensor) -> tuple[Tensor, Tensor]:
-        total, scatter = torch.zeros_like(observed), torch.zeros_like(observed)
-        for network, share in zip(networks, shares, strict=True):
-            if bool((share > 0).any()):
-                mean, spread = _averaged(network, observed, region, options.view_count)
-                total, scatter = total + share * mean, scatter + share * spread
-        return total, scatter
-
     with torch.no_grad():
-        plain, scatter = blended(region.observed)
+        plain, scatter = _blended(networks, shares, region.observed, region, options)
         generator = Generator().manual_seed(seed)
         probe = draw_noise(region.observed, generator, region.noise.root)
-        moved, _ = blended(_moved(region, probe))
+        moved, _ = _blended(networks, shares, _moved(region, probe), region, options)
     return Answers(plain, moved, scatter, probe)
+
+
+def restored_once(
+    networks: Sequence[nn.Module],
+    shares: Sequence[Tensor],
+    region: Region,
+    restraint: Restraint,
+    options: FitOptions,
+) -> Tensor:
+    """Restore a region as `ask_networks` and `finish` do, without an estimate of the error."""
+    with torch.no_grad():
+        plain, _ = _blended(networks, shares, region.observed, region, options)
+        return _finished(plain, region.observed, region, restraint, options)
 
 
 def finish(answers: Answers, region: Region, restraint: Restraint, options: FitOptions) -> Delivery:
     """Mix in the observation where it knows more, close the flux, estimate the error."""
-
-    def finished(estimated: Tensor, observed: Tensor) -> Tensor:
-        sigma = region.noise.sigma(estimated)
-        mixed = restraint.apply(estimated, observed, sigma, region.trusted)
-        return _closed(mixed, observed, region, options)
-
     with torch.no_grad():
-        delivered = finished(answers.plain, region.observed)
-        moved = finished(answers.moved, _moved(region, answers.probe))
+        delivered = _finished(answers.plain, region.observed, region, restraint, options)
+        shifted = _moved(region, answers.probe)
+        moved = _finished(answers.moved, shifted, region, restraint, options)
         sigma = region.noise.sigma(delivered)
         response = (moved - delivered) / (PROBE_SIGMA * region.sigma)
         squares = stein_map(delivered, region.observed, sigma, answers.probe * response)
         predictor = spread_predictor(response, answers.scatter / sigma)
-    return Delivery(delivered, sigma, squares, predictor)
+    return Delivery(delivered, sigma, squares, predictor, answers.probe, response)
+
+
+def _blended(
+    networks: Sequence[nn.Module],
+    shares: Sequence[Tensor],
+    observed: Tensor,
+    region: Region,
+    options: FitOptions,
+) -> tuple[Tensor, Tensor]:
+    """Blend what the networks make of an observation, where it can be believed; and the scatter."""
+    total, scatter = torch.zeros_like(observed), torch.zeros_like(observed)
+    for network, share in zip(networks, shares, strict=True):
+        if bool((share > 0).any()):
+            mean, spread = _averaged(network, observed, region, options.view_count)
+            used = share.to(observed.device)
+            total, scatter = total + used * mean, scatter + used * spread
+    root = region.noise.root
+    return believable(total, observed, region.sigma, region.trusted, root), scatter
+
+
+def _finished(
+    estimated: Tensor, observed: Tensor, region: Region, restraint: Restraint, options: FitOptions
+) -> Tensor:
+    sigma = region.noise.sigma(estimated)
+    mixed = restraint.apply(estimated, observed, sigma, region.trusted)
+    return _closed(mixed, observed, region, options)
 
 
 def choose_restraint(answers: Sequence[Answers], regions: Sequence[Region]) -> Restraint:
@@ -139,7 +166,8 @@ def deliver_code(
         offset = 1 + 1 / SPLIT_STRENGTH**2 if judged else 0.0
         squares = ((delivered - judge) / sigma) ** 2 - offset
         structure = (delivered - smooth(delivered, 4.0)).abs() / sigma
-    return Delivery(delivered, sigma, squares, smooth(structure, 1.0))
+        unknown = torch.full_like(delivered, float("nan"))
+    return Delivery(delivered, sigma, squares, smooth(structure, 1.0), unknown, unknown)
 
 
 def _closed(estimated: Tensor, observed: Tensor, region: Region, options: FitOptions) -> Tensor:

@@ -30,6 +30,7 @@ _DERIVATIVES = torch.tensor(
 _DETAILS = (_COPIES - 1) + len(_DERIVATIVES)
 ANSWER_CHANNELS = _COPIES + _DETAILS + 1  # weights, gains, residual
 # A network that answers zero leans towards the image as it is.
+_LARGEST_GAIN = 4.0
 _LEANING = (1.0, 0.0, 0.0, 0.0)
 
 
@@ -84,8 +85,13 @@ def estimate(answer: Tensor, seen: View) -> Tensor:
     mixed = (weights * seen.copies).sum(dim=1, keepdim=True)
     steps = seen.copies[:, :-1] - seen.copies[:, 1:]
     details = torch.cat([steps, _derivatives(seen.copies[:, 1:2])], dim=1)
-    sharpened = (answer[:, _COPIES:-1] * details).sum(dim=1, keepdim=True)
+    sharpened = (_bounded(answer[:, _COPIES:-1]) * details).sum(dim=1, keepdim=True)
     return mixed + sharpened + seen.sigma * answer[:, -1:]
+
+
+def _bounded(gains: Tensor) -> Tensor:
+    """Keep gains within bounds: beyond what was fitted they would run away with the light."""
+    return _LARGEST_GAIN * torch.tanh(gains / _LARGEST_GAIN)
 
 
 def _derivatives(planes: Tensor) -> Tensor:

@@ -106,8 +106,9 @@ def build_network(
     kind: NetworkKind, channels_in: int, channels_out: int, *, seed: int
 ) -> UNet | Hourglass:
     """Build a network whose first weights depend on the seed alone."""
-    network = NETWORKS[kind](channels_in, channels_out)
-    # A generator of its own: the global one is shared with whatever runs in other threads.
+    with torch.random.fork_rng(devices=[]):
+        network = NETWORKS[kind](channels_in, channels_out)
+    # A generator of its own: other threads draw from the global one at the same time.
     _initialise(network, network.last, torch.Generator().manual_seed(seed))
     for weights in network.parameters():
         if weights.dim() == 4:  # faster by half on a CPU

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.cross_fitting import fit_halves
@@ -16,6 +16,7 @@ from dip_pipeline.restoration.delivery import (
     choose_restraint,
     deliver_code,
     finish,
+    restored_once,
 )
 from dip_pipeline.restoration.fit_code import fit_code_network
 from dip_pipeline.restoration.prior_bytes import pack, read_report, report_record, unpack
@@ -28,13 +29,14 @@ from dip_pipeline.restoration.problem import (
     Problem,
 )
 from dip_pipeline.restoration.regions import CrossFit, Region, SkyScale, measure_sky, prepare
+from dip_pipeline.restoration.rehearsal import error_table
 from dip_pipeline.restoration.restraint import NO_RESTRAINT, Restraint
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.uncertainty import ErrorTable, calibrate
 from dip_pipeline.sensor import NoiseKind
 
 _FORMAT = "dip-prior-1"
-_MOST_CALIBRATION_PIXELS = 2_000_000
+_MOST_CALIBRATION_PIXELS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,6 @@ class Prior:
     def calibrated(self, regions: Sequence[Region], options: FitOptions) -> "Prior":
         """Apply the networks to their own regions: measure restraint and errors there."""
         used = _first_pixels(regions, _MOST_CALIBRATION_PIXELS)
-        restraint = self.restraint
         if self.input is InputKind.IMAGE:
             answers = [
                 self._ask(region, options, seed=self.seed + index)
@@ -121,25 +122,32 @@ class Prior:
                 finish(answer, region, restraint, options)
                 for answer, region in zip(answers, used, strict=True)
             ]
-        else:
-            deliveries = [self.deliver(region, options, seed=self.seed) for region in used]
+
+            def deliver(region: Region) -> Tensor:
+                shares = self._shares(region)
+                return restored_once(self.networks, shares, region, restraint, options)
+
+            table = error_table(deliver, used, deliveries, seed=self.seed)
+            return replace(self, errors=table, restraint=restraint)
+        deliveries = [self.deliver(region, options, seed=self.seed) for region in used]
         predictors, squares = [], []
         for delivery, region in zip(deliveries, used, strict=True):
             judged = region.trusted > 0
             predictors.append(delivery.predictor[judged].cpu().numpy())
             squares.append(delivery.squared_error[judged].cpu().numpy())
         table = calibrate(np.concatenate(predictors), np.concatenate(squares))
-        return replace(self, errors=table, restraint=restraint)
+        return replace(self, errors=table)
 
     def _ask(self, region: Region, options: FitOptions, *, seed: int) -> Answers:
+        return ask_networks(self.networks, self._shares(region), region, options, seed=seed)
+
+    def _shares(self, region: Region) -> list[Tensor]:
         halves = range(len(self.networks))
         if self.cross_fit is None:
             equal = torch.full_like(region.observed, 1 / len(halves))
-            shares = [equal for _ in halves]
-        else:
-            crossed = self.cross_fit
-            shares = [crossed.share(half, region.origin, region.shape) for half in halves]
-        return ask_networks(self.networks, shares, region, options, seed=seed)
+            return [equal for _ in halves]
+        crossed = self.cross_fit
+        return [crossed.share(half, region.origin, region.shape) for half in halves]
 
 
 def _first_pixels(regions: Sequence[Region], most: int) -> list[Region]:

@@ -2,7 +2,8 @@
 
 A network smooths best where light is faint; in the cores of bright stars the observation is the
 better estimate. How much of each to take is measured, not assumed: in bins of brightness, the
-mixture of least estimated risk.
+mixture of least estimated risk. And where the observation contradicts the networks outright (the
+halo of a star brighter than any they were fitted on), the observation is right.
 """
 
 from dataclasses import dataclass
@@ -11,8 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dip_pipeline.restoration.smoothing import smooth
+
 _EDGES_SIGMA = (3.0, 10.0, 30.0, 100.0, 300.0)  # brightness above the sky, in local sigma
 _FEWEST_PIXELS = 20
+_SCALE_PX = 1.0  # over which a contradiction is looked for
+_DOUBT, _DISBELIEF = 5.0, 8.0  # standard deviations of the smoothed residual
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,31 @@ class Restraint:
 
 
 NO_RESTRAINT = Restraint()
+
+
+def believable(
+    estimate: Tensor, observed: Tensor, sigma: Tensor, trusted: Tensor, noise: Tensor | None
+) -> Tensor:
+    """Go back to the observation where the smoothed residual cannot be noise.
+
+    All planes (1, 1, rows, cols), sky-sigma units; noise : the root of its correlation, None for
+    white noise. From 5 to 8 standard deviations of the smoothed residual the observation takes
+    over; pixels that are not trusted keep the estimate.
+    """
+    residual = trusted * (observed - estimate)
+    seen = smooth(residual / sigma, _SCALE_PX).abs() / _smoothed_scatter(noise)
+    share = ((_DISBELIEF - seen) / (_DISBELIEF - _DOUBT)).clamp(0.0, 1.0)
+    return estimate + (1 - share) * residual
+
+
+def _smoothed_scatter(noise: Tensor | None) -> float:
+    """Give the standard deviation of smoothed noise of unit variance."""
+    side = 33
+    impulse = torch.zeros(1, 1, side, side)
+    root = torch.ones(1, 1, 1, 1) if noise is None else noise[:1].cpu()
+    start = (side - root.shape[-1]) // 2
+    impulse[..., start : start + root.shape[-2], start : start + root.shape[-1]] = root
+    return float((smooth(impulse, _SCALE_PX) ** 2).sum().sqrt())
 
 
 def least_risk(brightness: np.ndarray, squares: np.ndarray, responses: np.ndarray) -> Restraint:

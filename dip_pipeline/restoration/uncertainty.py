@@ -1,5 +1,6 @@
 """Estimated risk and the error plane: what can be known of the truth without it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -13,6 +14,11 @@ PROBE_SIGMA = 0.05  # step of the finite difference along the probe
 _BINS = 16
 _FEWEST_PIXELS_A_BIN = 400
 _SIGNIFICANCE = 4.0  # standard errors
+_WELL_KNOWN = 8.0  # standard errors
+_DRAW = 4.0  # weight of a ratio of 1 against what is measured
+_SHORTFALLS = (0.5, 9.0)  # least and largest ratio of squared errors that is believed
+ONE_SIGMA_SHARE = 0.683
+MEASURED_SCALE_PX = 1.0
 _SMALLEST_ERROR = 0.02  # in sigma; a bin's estimate scatters and may fall below zero
 
 
@@ -89,6 +95,62 @@ def calibrate(predictors: np.ndarray, squared_errors: np.ndarray) -> ErrorTable:
             errors.append(ratio * knots[-1])
     rising = np.maximum.accumulate(np.maximum(errors, _SMALLEST_ERROR))
     return ErrorTable(tuple(knots), tuple(float(error) for error in rising))
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of the errors of some pixels, in units of sigma.
+
+    predictor : (pixels,)
+    rehearsed : (draws, pixels), absolute errors under fresh noise
+    rehearsed_smooth : (pixels,), squares of those errors smoothed
+    measured_smooth : (pixels,), unbiased, noisy estimates of the same for the real errors
+    """
+
+    predictor: np.ndarray
+    rehearsed: np.ndarray
+    rehearsed_smooth: np.ndarray
+    measured_smooth: np.ndarray
+
+
+def tabulate(evidence: Evidence) -> ErrorTable:
+    """Half-width that covers the truth in 68.3 % of pixels, by predictor.
+
+    In each bin of the predictor, the quantile of the rehearsed errors, times the ratio of the
+    measured to the rehearsed smoothed error, over bins enough to know it well.
+    """
+    count = len(evidence.predictor)
+    if count == 0:
+        return ErrorTable((0.0,), (1.0,))
+    bins = int(np.clip(count // _FEWEST_PIXELS_A_BIN, 1, _BINS))
+    # Finer bins towards the bright end, where the error changes most and pixels are few.
+    ranks = 1 - np.geomspace(1, 2.0 ** -(bins / 2), bins + 1)
+    order = np.argsort(evidence.predictor)
+    edges = np.unique(np.round(ranks / ranks[-1] * count).astype(int))
+    groups = [order[first:last] for first, last in pairwise(edges)]
+    knots, errors = [], []
+    for number, members in enumerate(groups):
+        quantile = np.quantile(evidence.rehearsed[:, members], ONE_SIGMA_SHARE)
+        knots.append(float(np.median(evidence.predictor[members])))
+        errors.append(float(quantile) * _shortfall(evidence, groups, number))
+    rising = np.maximum.accumulate(np.maximum(errors, _SMALLEST_ERROR))
+    return ErrorTable(tuple(knots), tuple(float(error) for error in rising))
+
+
+def _shortfall(evidence: Evidence, groups: Sequence[np.ndarray], number: int) -> float:
+    """How much larger than rehearsed the errors around a bin are, as a ratio of amplitudes."""
+    for reach in range(len(groups)):
+        members = np.concatenate(groups[max(0, number - reach) : number + reach + 1])
+        values = evidence.measured_smooth[members]
+        # Neighbouring squares of noise smoothed at s px agree over 2 pi s^2 pixels.
+        together = 2 * np.pi * MEASURED_SCALE_PX**2
+        level, error = values.mean(), values.std() * (together / len(values)) ** 0.5
+        if level > _WELL_KNOWN * error or reach == len(groups) - 1:
+            rehearsed = max(float(evidence.rehearsed_smooth[members].mean()), 1e-9)
+            # Where it is not well known it is drawn towards 1.
+            squared = (level / error**2 * rehearsed + _DRAW) / (rehearsed**2 / error**2 + _DRAW)
+            return float(np.clip(squared, *_SHORTFALLS) ** 0.5)
+    return 1.0
 
 
 def mean_risk(each: Tensor, judged: Tensor) -> tuple[float, float, int]:

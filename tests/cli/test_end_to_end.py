@@ -33,6 +33,28 @@ def test_the_first_time_restores_and_the_second_time_is_already_done(dip, small_
     assert target.read_bytes() == product
 
 
+def test_a_prior_is_fitted_once_and_restores_many(dip, small_frame):
+    prior = small_frame.with_name("night.prior")
+    code, out, err = dip("fit", small_frame, "-o", prior, "--steps", 20, "--effort", "fast")
+    assert code == 0, err
+    assert "fitted to 1 frame in" in out
+    assert "step 40 of 40" in err
+    before = prior.read_bytes()
+    code, out, _ = dip("fit", small_frame, "-o", prior, "--steps", 20, "--effort", "fast")
+    assert (code, out) == (0, f"{prior}: already done\n")
+
+    folder = small_frame.with_name("out")
+    other = small_frame.with_name("other.fits")
+    other.write_bytes(small_frame.read_bytes())
+    code, out, err = dip("denoise", small_frame, other, "-o", folder, "--prior", prior)
+    assert code == 0, err
+    assert "2 frames: 2 restored" in out
+    assert "fit: step" not in err
+    assert prior.read_bytes() == before
+    code, out, _ = dip("show", small_frame, "--prior", prior)
+    assert "no fit" in out
+
+
 def test_show_says_where_every_number_came_from_and_restores_nothing(dip, small_frame):
     code, out, err = dip("show", small_frame, "--gain", "1.5", "--tile", 40, "--overlap", 8)
     assert code == 0, err

@@ -37,6 +37,11 @@ def one_error_line(err: str) -> str:
         (["denoise", "a.fits", "b.fits", "-o", "c.fits"], "folder"),
         (["denoise", "n1/a.fits", "n2/a.fits", "-o", "out/"], "a_dip.fits"),
         (["denoise", "a.fits", "a_dip.fits", "-o", "."], "is an input"),
+        (["denoise", "a.fits", "-o", "b.fits", "--effort", "most"], "most"),
+        (["denoise", "a.fits", "-o", "b.fits", "--prior", "n", "--scope", "tile"], "--scope tile"),
+        (["fit", "a.fits"], "--out"),
+        (["fit", "-o", "n.prior"], "FRAME"),
+        (["fit", "a.fits", "-o", "n.prior", "--tile", "64"], "--tile"),
         (["show", "a.fits", "--gain", "-1"], "--gain"),
         (["show", "a.fits", "--config", "nowhere.toml"], "nowhere.toml"),
     ],
@@ -83,6 +88,42 @@ def test_an_input_that_is_no_image_is_one_line_and_exit_code_1(
     assert source in one_error_line(err)
     assert not said
     assert not (tmp_path / "out.fits").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no prior"])
+def test_a_prior_that_is_none_is_one_line_for_all_frames_and_exit_code_1(
+    dip, restored_jobs, tmp_path, content
+):
+    path = tmp_path / "night.prior"
+    if content is not None:
+        path.write_bytes(content)
+    code, out, err = dip("denoise", "a.fits", "b.fits", "-o", tmp_path / "out", "--prior", path)
+    assert code == 1
+    assert "night.prior" in one_error_line(err)
+    assert not out
+    assert not restored_jobs
+
+
+@pytest.mark.parametrize(
+    ("sources", "target", "said"),
+    [
+        (["missing.fits"], "n.prior", "missing.fits"),
+        (["small.fits"], "n.fits", ".prior"),
+        (["small.fits"], "nowhere/n.prior", "nowhere"),
+        (["small.fits"], "taken.prior", "--overwrite"),
+    ],
+)
+def test_a_fit_that_cannot_be_done_is_one_line_and_exit_code_1(
+    dip, monkeypatch, small_frame, sources, target, said
+):
+    monkeypatch.chdir(small_frame.parent)
+    taken = small_frame.with_name("taken.prior")
+    taken.write_text("mine")
+    code, out, err = dip("fit", *sources, "-o", target, "--steps", 1)
+    assert code == 1
+    assert said in one_error_line(err)
+    assert not out
+    assert taken.read_text() == "mine"
 
 
 @pytest.mark.parametrize("target", ["small.fits", "nowhere/out.fits", "out.jpg", "taken.fits"])

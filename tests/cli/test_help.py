@@ -13,6 +13,7 @@ from dip_pipeline.cli.fit import fit
 from dip_pipeline.cli.main import COMMANDS, dip
 from dip_pipeline.cli.show import show
 from dip_pipeline.config import OPTIONS, RunConfig
+from dip_pipeline.restoration.problem import SPENDING, Effort, InputKind
 from tests.cli.conftest import ROOT
 
 HEAVY = ("torch", "dask", "distributed", "astropy", "zarr", "scipy", "matplotlib")
@@ -84,6 +85,16 @@ def test_documents_name_options_and_commands_that_exist(document):
     assert len(named) > 5
     assert named <= flags
     assert set(re.findall(r"^ +dip (\w+)", text, flags=re.MULTILINE)) <= set(COMMANDS)
+
+
+def test_the_guide_tells_what_every_effort_buys():
+    text = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    for effort in Effort:
+        image, code = (SPENDING[kind][effort] for kind in (InputKind.IMAGE, InputKind.CODE))
+        row = re.search(rf"^\| `{effort}`.*$", text, flags=re.MULTILINE)
+        assert row is not None
+        told = [int(number) for number in re.findall(r"\| (\d+) ", row.group())]
+        assert told == [image.steps, image.views, code.steps]
 
 
 def test_commands_of_the_readme_can_be_parsed():

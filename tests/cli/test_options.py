@@ -4,6 +4,7 @@ import pytest
 
 from dip_pipeline import pipeline
 from dip_pipeline.config import OPTIONS, RunConfig
+from dip_pipeline.prior_file import PriorFile
 from tests.cli.conftest import report
 from tests.test_config import OTHER_VALUES
 
@@ -18,13 +19,15 @@ def seen(monkeypatch):
         return report(source, target)
 
     monkeypatch.setattr(pipeline, "restore_frame", fake)
+    monkeypatch.setattr(PriorFile, "read", lambda _path: None)
     return got
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIONS if name != "workers.workers"])
 def test_every_option_reaches_the_run(dip, seen, tmp_path, name):
     flag, value = OPTIONS[name].flag, OTHER_VALUES[name]
-    code, _, err = dip("denoise", "a.fits", "-o", tmp_path / "b.fits", flag, value)
+    words = [flag] if value is True else [flag, value]
+    code, _, err = dip("denoise", "a.fits", "-o", tmp_path / "b.fits", *words)
     assert code == 0, err
     assert seen["config"] == RunConfig().with_overrides(**{name: value})
     assert seen["config"] != RunConfig()

@@ -1,14 +1,17 @@
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
+from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration import Prior, fit_prior, restore
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Problem, Restored
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, Simulation, simulate
+
+KERNEL = NoiseKernel.from_neighbour(0.4, "test")
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +25,9 @@ def gaussian(sigma: float) -> NoiseModel:
     return NoiseModel(NoiseKind.GAUSSIAN, "test", sigma=Sourced(sigma, "DN", "test"))
 
 
-def sensor_noise(gain=2.0, read_noise=6.0, pedestal=0.0, sky=0.0, combined=1.0) -> NoiseModel:
+def sensor_noise(
+    gain=2.0, read_noise=6.0, pedestal=0.0, sky=0.0, combined=1.0, quantum=None
+) -> NoiseModel:
     sensor = Sensor(
         gain_e_per_dn=Sourced(gain, "e/DN", "test"),
         read_noise_e=Sourced(read_noise, "e", "test"),
@@ -30,7 +35,16 @@ def sensor_noise(gain=2.0, read_noise=6.0, pedestal=0.0, sky=0.0, combined=1.0) 
         subtracted_sky_dn=Sourced(sky, "DN", "test"),
         n_combined=Sourced(combined, "", "test"),
     )
-    return NoiseModel(NoiseKind.POISSON_GAUSSIAN, "test", sensor=sensor)
+    step = None if quantum is None else Sourced(quantum, "DN", "test")
+    return NoiseModel(NoiseKind.POISSON_GAUSSIAN, "test", sensor=sensor, quantum=step)
+
+
+def counts(gain=1.0, **more) -> NoiseModel:
+    return replace(sensor_noise(gain=gain, **more), kind=NoiseKind.POISSON)
+
+
+def correlated(noise: NoiseModel) -> NoiseModel:
+    return replace(noise, correlation=KERNEL)
 
 
 def make_problem(pixels, noise, *, options=None, masked=None, saturated=None, **more) -> Problem:
@@ -55,6 +69,9 @@ def law():
         error_plane = NoiseModel(NoiseKind.GAUSSIAN, "test", from_error_plane=True)
         gaussian = staticmethod(gaussian)
         sensor = staticmethod(sensor_noise)
+        counts = staticmethod(counts)
+        kernel = KERNEL
+        correlated = staticmethod(correlated)
 
     return Laws
 

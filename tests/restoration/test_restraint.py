@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from dip_pipeline.restoration.restraint import NO_RESTRAINT, Restraint, least_risk
+from dip_pipeline.noise_kernel import NoiseKernel
+from dip_pipeline.restoration.correlation import draw_noise, root_of
+from dip_pipeline.restoration.restraint import NO_RESTRAINT, Restraint, believable, least_risk
 
 
 def planes(*values):
@@ -41,3 +43,38 @@ def test_faint_pixels_are_the_networks_own():
 
 def test_no_bright_pixels_no_restraint():
     assert least_risk(np.zeros(3), np.zeros(3), np.zeros(3)) == NO_RESTRAINT
+
+
+def field(correlation):
+    root = root_of(NoiseKernel.from_neighbour(correlation, "test"))
+    one = torch.ones(1, 1, 128, 128)
+    return draw_noise(one, torch.Generator().manual_seed(1), root), one, root
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.4])
+def test_a_residual_that_may_be_noise_is_believed(correlation):
+    noise, one, root = field(correlation)
+    truth = torch.full_like(noise, 7.0)
+    kept = believable(truth, truth + noise, one, one, root)
+    torch.testing.assert_close(kept, truth, rtol=1e-6, atol=1e-5)
+
+
+def test_an_estimate_that_the_observation_contradicts_gives_way_to_it():
+    noise, one, root = field(0.0)
+    truth = torch.full_like(noise, 7.0)
+    wrong = truth.clone()
+    wrong[..., 40:60, 40:60] -= 4.0  # each pixel by less than would be seen in it alone
+    kept = believable(wrong, truth + noise, one, one, root)
+    inside = (..., slice(42, 58), slice(42, 58))
+    torch.testing.assert_close(kept[inside], (truth + noise)[inside], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(kept[..., :30, :], truth[..., :30, :], rtol=1e-6, atol=1e-5)
+
+
+def test_pixels_that_are_not_trusted_contradict_nothing():
+    noise, one, root = field(0.0)
+    truth, trusted = torch.zeros_like(noise), one.clone()
+    observed = truth + noise
+    observed[..., 64, :] += 1000.0
+    trusted[..., 64, :] = 0
+    kept = believable(truth, observed, one, trusted, root)
+    torch.testing.assert_close(kept, truth, rtol=1e-6, atol=1e-5)

@@ -15,9 +15,11 @@ from dip_pipeline.restoration.restraint import Restraint
 from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.restoration.uncertainty import (
     PROBE_SIGMA,
+    Evidence,
     calibrate,
     mean_risk,
     stein_map,
+    tabulate,
 )
 
 
@@ -51,7 +53,9 @@ def test_a_network_knows_the_noise_level_of_its_own_input_only():
     known = torch.ones_like(observed)
     moved = observed.clone()
     moved[..., 16, 16] += 5.0
-    before, after = (view(planes, noise, known, torch.zeros(1, 9, 9)) for planes in (observed, moved))
+    before, after = (
+        view(planes, noise, known, torch.zeros(1, 9, 9)) for planes in (observed, moved)
+    )
     assert float(after.sigma[..., 16, 16]) > float(before.sigma[..., 16, 16])
     own = noise.sigma(smooth(observed, 1.0))
     torch.testing.assert_close(before.sigma, own)
@@ -183,3 +187,27 @@ def test_the_error_table_finds_the_error_behind_noisy_squares():
 def test_the_error_table_stays_positive_where_the_estimate_is_negative():
     table = calibrate(np.linspace(0, 1, 5000), np.full(5000, -0.3))
     assert all(error > 0 for error in table.errors)
+
+
+def evidence(*, lost, pixels=200_000):
+    """Errors of 0.2 to 1 by predictor; `lost` times as large in truth as when rehearsed."""
+    rng = np.random.default_rng(5)
+    predictor = rng.uniform(0.2, 1.0, pixels)
+    rehearsed = np.abs(predictor * rng.standard_normal((2, pixels)))
+    smooth_noise = 0.28 * rng.standard_normal(pixels)
+    error = 0.5 * lost * predictor * rng.standard_normal(pixels)
+    measured = (error - smooth_noise) ** 2 - 0.28**2 + 2 * error * smooth_noise
+    return Evidence(predictor, rehearsed, (0.5 * rehearsed**2).mean(axis=0) / 2, measured)
+
+
+@pytest.mark.parametrize("lost", [1.0, 1.5, 2.0])
+def test_what_rehearsals_miss_is_measured(lost):
+    table = tabulate(evidence(lost=lost))
+    asked = torch.tensor([0.3, 0.6, 0.9])
+    np.testing.assert_allclose(table.look_up(asked), lost * asked, rtol=0.1)
+
+
+def test_where_nothing_can_be_measured_the_rehearsal_counts():
+    table = tabulate(evidence(lost=1.0, pixels=50))
+    assert float(table.look_up(torch.tensor([0.6]))) == pytest.approx(0.6, rel=0.4)
+    assert tabulate(Evidence(*(np.zeros(0), np.zeros((2, 0)), np.zeros(0), np.zeros(0))))

@@ -66,16 +66,16 @@ def test_the_bottom_of_a_valley_is_kept_however_early(bottom):
 def test_a_false_valley_before_the_image_is_learned_does_not_count():
     """Deep and wider than the patience, between coarse and fine structure."""
     rule = VarianceValley(patience_steps=300)
-    looks = [
-        0.1 * valley(step, 200) if step > 600 else math.inf for step in range(5, 600, 5)
-    ] + [valley(step, 1000) for step in range(600, 2000, 5)]
+    looks = [0.1 * valley(step, 200) if step > 600 else math.inf for step in range(5, 600, 5)] + [
+        valley(step, 1000) for step in range(600, 2000, 5)
+    ]
     assert follow(rule, looks, every=5) == (1300, StopReason.RUNNING_VARIANCE)
     assert rule.best_step == 1000
 
 
 def test_a_second_valley_where_the_optimiser_rests_comes_too_late():
     rule = VarianceValley(patience_steps=300)
-    looks = (min(valley(step, 200), 0.01 * valley(step, 1500)) for step in range(5, 2000, 5))
+    looks = [valley(step, 200) for step in range(5, 1000, 5)] + [0.0] * 200
     assert follow(rule, looks, every=5) == (500, StopReason.RUNNING_VARIANCE)
 
 
@@ -149,16 +149,16 @@ def test_masked_pixels_have_no_say_in_the_structure():
 @pytest.fixture(scope="module")
 def empty_sky(problem, law):
     """Noise of unknown strength, fitted for many more steps than are good for it."""
-    pixels = np.random.default_rng(1).normal(200.0, 10.0, (48, 48))
-    options = FitOptions(input=InputKind.CODE, steps=600, flux_scale_px=0)
+    pixels = np.random.default_rng(1).normal(200.0, 10.0, (32, 32))
+    options = FitOptions(input=InputKind.CODE, steps=450, flux_scale_px=0)
     return restore(problem(pixels, law.none, options=options))
 
 
 def test_a_blind_fit_of_empty_sky_stops_before_it_follows_the_noise(empty_sky):
     outcome = empty_sky.outcome
     assert outcome.stop_reason is StopReason.RUNNING_VARIANCE
-    assert 300 < outcome.steps < 500
-    assert np.sqrt(np.mean((empty_sky.science - 200.0) ** 2)) < 5.0  # all 600 steps: above 7
+    assert 300 < outcome.steps < 450
+    assert np.sqrt(np.mean((empty_sky.science - 200.0) ** 2)) < 5.0  # after 450 steps: above 6
 
 
 def test_a_blind_fit_that_has_not_learned_its_image_goes_on_to_the_end(problem, law):

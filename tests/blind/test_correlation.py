@@ -1,0 +1,103 @@
+"""Laws of measured correlation: white noise is white, and light is not taken for noise."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from dip_pipeline.blind.correlation import measure_correlation
+from dip_pipeline.blind.sky import Window, clipped_sigma, find_sky, quantum_of
+from dip_pipeline.simulate import DetectorOptions
+
+CORRELATED = DetectorOptions(neighbour_correlation=0.4)
+
+
+def measured(window):
+    return measure_correlation([find_sky(window)])
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_white_noise_under_any_sky_is_found_to_be_exactly_white(level, shoot, seed):
+    found = measured(shoot(level, seed=seed))
+    assert found.kernel.is_white
+    assert found.kernel.source == "measured on the sky"
+
+
+def test_the_correlation_of_the_noise_is_found_under_any_sky(level, shoot):
+    found = measured(shoot(level, CORRELATED))
+    assert found.kernel.neighbours == pytest.approx((0.4, 0.4), abs=0.035)
+
+
+def test_the_scatter_of_correlated_sky_is_found(level, shoot):
+    window = shoot(level, CORRELATED)
+    truth = np.sqrt(np.mean(CORRELATED.sigma_dn(level)[find_sky(window).free] ** 2))
+    assert measured(window).sigma == pytest.approx(truth, rel=0.03)
+
+
+def noise(shape=(320, 320), seed=1):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def look(pixels, error=None):
+    good = np.ones(pixels.shape, dtype=bool)
+    return measure_correlation([find_sky(Window.of(pixels.astype(np.float32), good, error))])
+
+
+def test_a_frame_shifted_along_rows_is_correlated_along_rows_only():
+    shifted = ndimage.convolve1d(noise(), [0.5, 0.5], axis=1) * np.sqrt(2)
+    column, row = look(shifted).kernel.neighbours
+    assert row == pytest.approx(0.5, abs=0.04)
+    assert column == pytest.approx(0.0, abs=0.03)
+
+
+def test_negative_correlation_is_found_too():
+    sharp = ndimage.convolve1d(noise(), [-0.3, 1.0, -0.3], axis=0)
+    column, _ = look(sharp).kernel.neighbours
+    assert column == pytest.approx(-0.6 / 1.18, abs=0.04)
+
+
+def test_where_an_error_plane_tells_of_uneven_noise_the_correlation_is_that_of_its_units():
+    error = np.linspace(1.0, 20.0, 320)[None, :] * np.ones((320, 1))
+    smooth = ndimage.convolve1d(noise(), [0.5, 0.5], axis=1) * np.sqrt(2)
+    found = look(smooth * error, error.astype(np.float32))
+    assert found.kernel.neighbours[1] == pytest.approx(0.5, abs=0.04)
+    assert found.sigma == pytest.approx(1.0, abs=0.03)
+
+
+def test_light_that_does_not_end_is_no_noise():
+    light = ndimage.gaussian_filter(noise(), 2.5) * 30
+    found = look(light + 0.2 * noise(seed=2))
+    assert found.kernel.is_white
+    assert "light" in found.kernel.source
+
+
+@pytest.mark.parametrize("pixels", [noise((40, 40)), np.full((320, 320), 7.0), noise((20, 500))])
+def test_too_little_to_measure_is_taken_as_white(pixels):
+    found = look(pixels)
+    assert found.kernel.is_white
+    assert "measured" not in found.kernel.source
+
+
+def test_a_frame_without_a_good_pixel_is_taken_as_white():
+    empty = Window.of(np.zeros((128, 128), np.float32), np.zeros((128, 128), dtype=bool))
+    assert measure_correlation([find_sky(empty)]).kernel.is_white
+
+
+def test_the_clipped_scatter_is_that_of_the_bulk():
+    values = noise((400, 400)).ravel()
+    assert clipped_sigma(values) == pytest.approx(1.0, abs=0.01)
+    values[::50] = 100.0
+    assert clipped_sigma(values) == pytest.approx(1.0, abs=0.02)
+    assert clipped_sigma(np.full(100, 3.0)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("pixels", "step"),
+    [
+        (np.rint(noise() * 100), 1.0),
+        (noise(), None),
+        (np.rint(noise()) * 2.0**25, None),
+    ],
+)
+def test_whole_numbers_are_noticed(pixels, step):
+    good = np.ones(pixels.shape, dtype=bool)
+    assert quantum_of([Window.of(pixels.astype(np.float32), good)]) == step

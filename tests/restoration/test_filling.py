@@ -1,0 +1,85 @@
+import pytest
+import torch
+
+from dip_pipeline.restoration.crops import turn
+from dip_pipeline.restoration.filling import fill, measure_covariance
+from dip_pipeline.restoration.smoothing import fill_unknown, smooth
+
+
+def draw(*shape, seed=1):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def stars():
+    """Sixty stars of a point-spread function of 1.2 px, in white noise of 1."""
+    places = torch.randint(0, 96, (60, 2), generator=torch.Generator().manual_seed(3))
+    flux = torch.zeros(1, 1, 96, 96)
+    flux[0, 0, places[:, 0], places[:, 1]] = torch.logspace(1.5, 2.8, 60)
+    truth = smooth(flux, 1.2)
+    return truth, truth + draw(1, 1, 96, 96)
+
+
+def with_a_column(planes):
+    known = torch.ones_like(planes)
+    known[..., 20] = 0
+    known[..., 57] = 0
+    return known
+
+
+def test_a_column_through_stars_is_filled_better_than_by_an_average(stars):
+    truth, observed = stars
+    known = with_a_column(observed)
+    seen = observed * known
+    kriged = fill(seen, known, measure_covariance(seen, known))
+    planes = (kriged, fill_unknown(seen, known))
+    missed = ((plane - truth)[known == 0].square().mean() for plane in planes)
+    assert next(missed) < 0.5 * next(missed)
+
+
+def test_known_pixels_stay_and_what_lies_under_the_mask_is_not_used(stars):
+    _, observed = stars
+    known = with_a_column(observed)
+    covariance = measure_covariance(observed * known, known)
+    spoilt = torch.where(known > 0, observed, 1e6)
+    filled = fill(spoilt, known, covariance)
+    assert torch.equal(filled[known > 0], observed[known > 0])
+    assert torch.equal(filled, fill(observed, known, covariance))
+
+
+@pytest.mark.parametrize(("turns", "flip"), [(1, False), (2, True), (3, False)])
+def test_a_turned_frame_is_filled_alike(stars, turns, flip):
+    _, observed = stars
+    known = with_a_column(observed)
+    covariance = measure_covariance(observed, known)
+    turned = fill(turn(observed, turns, flip=flip), turn(known, turns, flip=flip), covariance)
+    straight = turn(fill(observed, known, covariance), turns, flip=flip)
+    torch.testing.assert_close(turned, straight, rtol=1e-3, atol=1e-3)
+
+
+def test_frames_of_a_batch_have_their_own_covariance(stars):
+    _, observed = stars
+    known = with_a_column(observed)
+    tables = torch.cat([measure_covariance(observed, known), torch.eye(9)[None]])
+    both = fill(observed.repeat(2, 1, 1, 1), known.repeat(2, 1, 1, 1), tables)
+    for number in (0, 1):
+        alone = fill(observed, known, tables[number : number + 1])
+        torch.testing.assert_close(both[number : number + 1], alone)
+
+
+def test_holes_too_wide_get_an_average_and_all_stays_finite():
+    observed = torch.full((1, 1, 64, 64), 5.0)
+    known = torch.ones_like(observed)
+    known[..., 10:40, 10:40] = 0
+    filled = fill(observed, known, measure_covariance(observed, known))
+    assert bool(torch.isfinite(filled).all())
+    assert float((filled - 5).abs().max()) < 1.0
+    nothing = torch.zeros_like(observed)
+    assert bool(torch.isfinite(fill(observed, nothing, torch.zeros(1, 9, 9))).all())
+
+
+def test_the_covariance_of_white_noise_is_its_variance_alone():
+    table = measure_covariance(2 * draw(1, 1, 256, 256), torch.ones(1, 1, 256, 256))[0]
+    assert float(table[4, 4]) == pytest.approx(4.0, rel=0.03)
+    table[4, 4] = 0
+    assert float(table.abs().max()) < 0.05

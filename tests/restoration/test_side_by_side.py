@@ -1,0 +1,40 @@
+import threading
+import time
+from functools import partial
+
+import pytest
+import torch
+
+from dip_pipeline.restoration.side_by_side import side_by_side
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_results_come_in_the_order_of_the_pieces(threads):
+    def piece(number):
+        time.sleep(0.02 * (3 - number))
+        return number, torch.get_num_threads()
+
+    results = side_by_side([partial(piece, number) for number in range(4)])
+    assert results == [(number, 1) for number in range(4)]
+    assert torch.get_num_threads() == threads
+
+
+def test_a_failing_piece_stops_the_others(threads):
+    stopped = threading.Event()
+
+    def failing():
+        raise ValueError("no")
+
+    def waiting():
+        assert stopped.wait(5)
+
+    with pytest.raises(ValueError, match="no"):
+        side_by_side([failing, waiting], stopped)
+    assert torch.get_num_threads() == threads

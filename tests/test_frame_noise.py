@@ -1,0 +1,142 @@
+"""Laws of the noise a frame is restored with: what is known is used, what is not is measured."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import FrameError, SensorError
+from dip_pipeline.frame_noise import noise_in_words
+from dip_pipeline.frames import open_frame
+from dip_pipeline.planning import describe_frame, resolve_noise
+from dip_pipeline.sensor import NoiseKind
+from dip_pipeline.simulate import DetectorOptions, SceneOptions, draw_scene, observe
+
+SENSOR = {"GAIN": 2.0, "RDNOISE": 6.0}
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return draw_scene(SceneOptions("crowded", shape=(320, 320), seed=5, saturated_star=False))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(pixels, dtype=np.float32, **cards):
+        path = tmp_path / "frame.fits"
+        fits.PrimaryHDU(pixels.astype(dtype), fits.Header(cards)).writeto(path)
+        return str(path)
+
+    return written
+
+
+def noise_of(path, **options):
+    asked = {f"noise.{name}": value for name, value in options.items()}
+    return resolve_noise(open_frame(path), RunConfig().with_overrides(**asked))
+
+
+def shot_of(scene, **options):
+    return observe(scene, DetectorOptions(defects=False, **options)).observed_dn
+
+
+def test_white_noise_is_measured_to_be_white(scene, write):
+    noise = noise_of(write(shot_of(scene), **SENSOR))
+    assert noise.correlation.is_white
+    assert noise.correlation.source == "measured on the sky"
+    assert "correlated" not in noise_in_words(noise)
+
+
+def test_correlated_noise_is_measured_and_told(scene, write):
+    path = write(shot_of(scene, neighbour_correlation=0.4), **SENSOR)
+    noise = noise_of(path)
+    assert noise.kind is NoiseKind.POISSON_GAUSSIAN
+    assert noise.correlation.neighbours == pytest.approx((0.4, 0.4), abs=0.04)
+    assert "correlated by 0." in noise_in_words(noise)
+    shown = describe_frame(path, RunConfig())
+    assert any(line.startswith("correlation of the noise: 0.") for line in shown.noise_lines)
+
+
+@pytest.mark.parametrize(("asked", "neighbour"), [("white", 0.0), ("0.25", 0.25)])
+def test_what_is_given_outranks_what_would_be_measured(scene, write, asked, neighbour):
+    path = write(shot_of(scene, neighbour_correlation=0.4), **SENSOR)
+    found = noise_of(path, correlation=asked).correlation
+    assert found.neighbours == pytest.approx((neighbour, neighbour))
+    assert "measured" not in found.source
+
+
+def test_noise_that_is_not_used_is_not_measured(scene, write):
+    noise = noise_of(write(shot_of(scene, neighbour_correlation=0.4)), law="none")
+    assert noise.correlation.is_white
+
+
+def test_an_estimated_law_is_said_loudly_and_once(scene, write, caplog):
+    with caplog.at_level(logging.WARNING):
+        noise = noise_of(write(shot_of(scene)))
+    assert noise.kind is NoiseKind.POISSON_GAUSSIAN
+    assert noise.rung == "estimated from the frame"
+    warned = [record.getMessage() for record in caplog.records if "NOISE" in record.getMessage()]
+    assert len(warned) == 1
+    assert "gain" in warned[0]
+    assert "\n" not in warned[0]
+
+
+def test_a_gaussian_law_that_is_asked_for_gets_one_sigma(scene, write):
+    noise = noise_of(write(shot_of(scene)), law="gaussian")
+    assert (noise.kind, noise.sensor.gain_e_per_dn) == (NoiseKind.GAUSSIAN, None)
+
+
+def test_what_is_saturated_does_not_enter_the_estimate(scene, write):
+    pixels = shot_of(scene)
+    pixels[60:260, 60:260] = 3000 + np.random.default_rng(1).normal(0, 300, (200, 200))
+    noise = noise_of(write(pixels), saturation_dn=1000.0, law="gaussian")
+    assert noise.sigma.value == pytest.approx(10.5, rel=0.05)
+
+
+def test_a_constant_frame_says_what_to_give(write):
+    with pytest.raises(FrameError, match=r"--sigma.*--noise poisson"):
+        noise_of(write(np.full((64, 64), 5.0)))
+
+
+@pytest.mark.parametrize(
+    ("gain", "dtype", "coarse"),
+    [(30.0, np.int16, True), (30.0, np.float32, False), (2.0, np.int16, False)],
+)
+def test_coarse_whole_numbers_add_the_variance_of_their_rounding(write, gain, dtype, coarse):
+    pixels = np.random.default_rng(2).normal(100.3, 0.3, (96, 96))
+    noise = noise_of(write(pixels, dtype, GAIN=gain, RDNOISE=6.0, PEDESTAL=100.0))
+    assert (noise.quantum is not None) == coarse
+    if noise.quantum is not None:
+        assert noise.quantum.value == 1.0
+        assert "rounded to 1 DN" in noise_in_words(noise)
+
+
+def test_counts_are_restored_with_their_own_law(write, caplog):
+    pixels = np.random.default_rng(3).poisson(40.0, (96, 96))
+    noise = noise_of(write(pixels, np.int16), law="poisson")
+    assert noise.kind is NoiseKind.POISSON
+    assert noise.sensor.gain_e_per_dn.source == "pixels taken as counts"
+    assert noise.quantum is None
+    assert not caplog.records
+
+
+def test_too_few_counts_are_warned_of(write, caplog):
+    pixels = np.random.default_rng(3).poisson(0.5, (96, 96))
+    noise_of(write(pixels, np.int16), law="poisson")
+    assert any("counts a pixel: too few" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("unit", "wanted"), [("adu", r"--gain.*adu"), ("MJy/sr", r"MJy/sr.*pixels that count")]
+)
+def test_counts_in_a_unit_that_does_not_count_are_refused(write, unit, wanted):
+    with pytest.raises(SensorError, match=wanted):
+        noise_of(write(np.ones((64, 64)), BUNIT=unit), law="poisson")
+
+
+def test_the_model_stays_a_plain_value(scene, write):
+    noise = noise_of(write(shot_of(scene, neighbour_correlation=0.4), **SENSOR))
+    assert replace(noise) == noise
+    assert hash(noise) == hash(replace(noise))

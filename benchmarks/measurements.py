@@ -37,15 +37,23 @@ class Measurements:
 
     def mean(self, method: str, kind: FieldKind, figure: Figure = residual) -> float | None:
         """Mean over seeds of a figure; None where it was not measured."""
-        figures = [r.figures for r in self.of(method, kind) if r.figures is not None]
-        return fmean(figure(each) for each in figures) if figures else None
+        figures = self._by_seed(method, kind, figure)
+        return fmean(figures.values()) if figures else None
 
     def ratios(
         self, method: str, rival: str, kinds: Sequence[FieldKind], figure: Figure = residual
     ) -> Values:
-        """Figure of a method over that of its rival, means over seeds, for each kind of field."""
-        pairs = ((self.mean(method, k, figure), self.mean(rival, k, figure)) for k in kinds)
-        return tuple(own / other for own, other in pairs if own is not None and other)
+        """Figure of a method over that of its rival, seed by seed; mean for each kind of field."""
+        means = []
+        for kind in kinds:
+            own, other = (self._by_seed(name, kind, figure) for name in (method, rival))
+            shares = [own[seed] / other[seed] for seed in own.keys() & other.keys()]
+            means += [fmean(shares)] if shares else []
+        return tuple(means)
+
+    def _by_seed(self, method: str, kind: FieldKind, figure: Figure) -> dict[int, float]:
+        found = self.of(method, kind)
+        return {each.seed: figure(each.figures) for each in found if each.figures is not None}
 
     def time_ratio(
         self, method: str, rival: str, *kinds: FieldKind, part: Part = Part.FIELDS

@@ -20,6 +20,7 @@ from benchmarks.restored import Restored, Settings, TracePoint
 from benchmarks.stabilising import Values
 from dip_pipeline.restoration.published import Image, PublishedRecipe, fit_published
 
+_LINEAR_SIGMA = 5.0  # up to here masked pixels are interpolated on a linear scale
 _WINDOW_PERCENT = 99.99  # brighter pixels do not fit into the published network's 0 to 1
 
 
@@ -107,15 +108,21 @@ def recipe_for(settings: Settings, skip_channels: int) -> PublishedRecipe:
 
 
 def stabilised(field: Field) -> Values:
-    """Pixels as values of unit noise; masked ones interpolated from their surroundings."""
+    """Pixels as values of unit noise; masked ones interpolated from their surroundings.
+
+    By a biharmonic surface on an asinh scale, where the wings of stars are nearly straight: the
+    best of six ways on even seeds.
+    """
     known = ~field.masked
-    level = float(np.median(field.observed[known]))
-    pixels = np.where(known, field.observed, level).astype(np.float64)
+    typical = float(np.median(field.observed[known]))
+    pixels = np.where(known, field.observed, typical).astype(np.float64)
     values = field.stabiliser.forward(pixels)
     if known.all():
         return values
-    filled: Values = inpaint_biharmonic(values, field.masked)
-    return filled
+    level = float(np.median(values))
+    scaled = np.arcsinh((values - level) / _LINEAR_SIGMA)
+    filled: Values = inpaint_biharmonic(scaled, field.masked)
+    return np.where(known, values, _LINEAR_SIGMA * np.sinh(filled) + level)
 
 
 def _between_transforms(field: Field, denoise: Callable[[Values], Values]) -> Restored:

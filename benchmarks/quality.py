@@ -30,7 +30,7 @@ from dip_pipeline.restoration.problem import Effort
 RESULTS = Path(__file__).resolve().parent / "results"
 OBSERVED = (FieldKind.JWST, FieldKind.F16)  # these need the extra data
 QUICK_FIELDS = (FieldKind.CROWDED, FieldKind.CORRELATED, FieldKind.NOISE)
-QUICK_SIDE_PX, QUICK_STEPS = 64, 6
+QUICK_SIDE_PX, QUICK_STEPS = 64, 4
 
 
 class _Several(click.ParamType[tuple[str, ...]]):

@@ -2,7 +2,7 @@
 
 The rooms of the package, from the ground up: `errors`, `sensor`, `flags`; `frames` (files),
 `tiling` (geometry), `restoration` (networks), `engine` (scheduling); `config`, `quality`;
-`pipeline` (one frame), `batch` (many), `cli` (the `dip` command).
+`pipeline` (one frame), `fitting` (a prior for many), `batch` (many), `cli` (the `dip` command).
 """
 
 import os

@@ -26,6 +26,7 @@ from dip_pipeline.sensor import (
 
 log = logging.getLogger(__name__)
 
+_MISMATCH = 1.25  # of the sky's scatter and the law's sigma there
 _COARSE = 0.5  # of a quantum: a sigma below this shows the steps
 _FEW_COUNTS = 5.0  # a pixel; below, Poisson noise is far from the Gaussian draws of the fit
 
@@ -56,8 +57,9 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
     sky = measure_correlation([find_sky(window) for window in windows])
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
     if noise is not None:
-        noise = _with_counts_checked(frame, noise, windows)
-        return replace(noise, correlation=kernel)
+        noise = replace(_with_counts_checked(frame, noise, windows), correlation=kernel)
+        _compare_with_sky(frame, noise, windows, sky.sigma)
+        return noise
     one_sigma = choice is NoiseChoice.GAUSSIAN
     noise = estimate_noise(windows, sky, kernel, sensor, frame.unit, one_sigma=one_sigma)
     if noise is None:
@@ -97,6 +99,27 @@ def _window(frame: Frame, place: Place, sensor: Sensor, *, by_error: bool) -> Wi
     if sensor.saturation_dn is not None:
         good &= ~(pixels.science >= sensor.saturation_dn.value)
     return Window.of(pixels.science, good, pixels.error if by_error else None)
+
+
+def _compare_with_sky(
+    frame: Frame, noise: NoiseModel, windows: Sequence[Window], sky_sigma: float
+) -> None:
+    """Warn where the sky scatters by another amount than the law says.
+
+    sky_sigma : in the frame's unit, or that of its error plane
+    """
+    expected = 1.0
+    if not noise.from_error_plane:
+        values = np.concatenate([window.pixels[window.good] for window in windows])
+        expected = sigma_at(noise, float(np.median(values))) if values.size else 0.0
+    ratio = sky_sigma / expected if expected > 0 else np.nan
+    if np.isfinite(ratio) and not 1 / _MISMATCH < ratio < _MISMATCH:
+        log.warning(
+            "%s: its sky scatters %.2f times as much as its noise law says: check gain, read noise "
+            "and pedestal, or give --sigma",
+            frame.path,
+            ratio,
+        )
 
 
 def _with_counts_checked(frame: Frame, noise: NoiseModel, windows: Sequence[Window]) -> NoiseModel:

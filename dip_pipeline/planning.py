@@ -10,6 +10,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, FrameError, PriorError, SensorError
 from dip_pipeline.frame_noise import find_noise, noise_in_words
 from dip_pipeline.frames import Frame, PlaneInfo, open_frame
+from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.restoration.problem import (
     SMALLEST_SIDE_PX,
@@ -56,6 +57,14 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         config.sensor_overrides(),
         overscan_level_dn=frame.overscan_level(),
     )
+    correlation: NoiseKernel | None = None
+    notes: tuple[str, ...] = ()
+    try:
+        found = resolve_noise(frame, config)
+        # What was estimated stands in the place of what the header does not say.
+        noise, sensor, correlation = noise_in_words(found), found.sensor, found.correlation
+    except (SensorError, FrameError) as error:
+        noise, notes = "not to be had", (str(error),)
     lines = [
         f"{name}: {'not known' if number is None else number}"
         for name, number in (
@@ -66,15 +75,9 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
             ("subtracted sky", sensor.subtracted_sky_dn),
             ("exposures combined", sensor.n_combined),
             ("error plane", "yes" if frame.has_error_plane else None),
+            ("correlation of the noise", correlation),
         )
     ]
-    notes: tuple[str, ...] = ()
-    try:
-        found = resolve_noise(frame, config)
-        noise = noise_in_words(found)
-        lines.append(f"correlation of the noise: {found.correlation}")
-    except (SensorError, FrameError) as error:
-        noise, notes = "not to be had", (str(error),)
     tiles = plan_tiles(frame.shape, config.tile_options())
     options = fit_options(config)
     seconds = 0.0 if config.fit.prior else _fit_seconds(len(tiles), config.tiles.size_px, options)

@@ -16,6 +16,7 @@ LEAST_CORRELATION = 0.05  # less is taken as none: the light of faint sources al
 _SIGNIFICANCE = 5.0  # standard errors, for any correlation at all
 _LAG_SIGNIFICANCE = 3.0  # for each lag of it
 _REACH_PX = 4  # noise has no correlation beyond
+_NEAR_PX = 2  # lags of which one must be significant
 _SEEN_PX = 6  # lags that are looked at: the level's subtraction reaches beyond those of the noise
 _BLOCK_PX = 32
 _PADDED_PX = 40  # block and lags, so that they do not wrap
@@ -27,7 +28,10 @@ _MOST_AT_THE_END = 0.2  # correlation left at 4 px: more is light, not noise
 
 @dataclass(frozen=True, slots=True)
 class SkyNoise:
-    """Noise of the empty sky, in the unit of its residual: kernel and standard deviation."""
+    """Noise of the empty sky: kernel, and standard deviation in the unit of its residual.
+
+    sigma is NaN where it could not be measured; the kernel is white then, and its source says why.
+    """
 
     kernel: NoiseKernel
     sigma: float
@@ -52,17 +56,22 @@ def measure_correlation(skies: Sequence[Sky]) -> SkyNoise:
     relative = mean / mean[0]
     deviations = solved / mean[0] - np.outer(solved[:, 0] / mean[0], relative)
     error = np.sqrt((weights**2) @ deviations**2)
-    return SkyNoise(_kernel(relative, error), float(np.sqrt(mean[0])))
+    kernel = _kernel(relative, error)
+    if kernel is None:
+        return SkyNoise(NoiseKernel(source="not to be told from light"), float("nan"))
+    return SkyNoise(kernel, float(np.sqrt(mean[0])))
 
 
-def _kernel(relative: Floats, error: Floats) -> NoiseKernel:
+def _kernel(relative: Floats, error: Floats) -> NoiseKernel | None:
+    """Make the kernel of what is significant; None where it does not end as noise does."""
     strong = np.abs(relative) > np.maximum(LEAST_CORRELATION, _SIGNIFICANCE * error)
-    if not strong[1:].any():
-        return NoiseKernel(source="measured on the sky")
     lags = _half_plane(_REACH_PX)
-    outermost = [max(abs(row), abs(col)) == _REACH_PX for row, col in lags]
-    if np.abs(relative[outermost]).max() > _MOST_AT_THE_END:
-        return NoiseKernel(source="not to be told from light: no empty sky")
+    distance = np.array([max(abs(row), abs(col)) for row, col in lags])
+    # Of all lags one may look significant by chance; noise that is correlated shows it nearby.
+    if not strong[(distance > 0) & (distance <= _NEAR_PX)].any():
+        return NoiseKernel(source="measured on the sky")
+    if np.abs(relative[distance == _REACH_PX]).max() > _MOST_AT_THE_END:
+        return None
     kept = np.where(np.abs(relative) > _LAG_SIGNIFICANCE * error, relative, 0.0)
     plane = np.zeros((2 * _REACH_PX + 1, 2 * _REACH_PX + 1))
     for value, (row, col) in zip(kept, lags, strict=True):

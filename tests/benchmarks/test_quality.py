@@ -12,18 +12,20 @@ def run(*arguments):
     return CliRunner().invoke(main, arguments)
 
 
-def test_a_quick_run_measures_restores_and_writes(tmp_path):
-    out = tmp_path / "results.json"
-    methods = "dip,bm3d,bm3d-white,nlm,wavelets"
-    options = ("--fields", "correlated,noise", "--methods", methods, "--threads", "1", "--race")
-    done = run("--quick", *options, "--out", str(out))
+def quick(out, *options):
+    """Run the command on tiny fields; returns its document and what it printed."""
+    done = run("--quick", "--threads", "1", "--out", str(out), *options)
     assert done.exit_code == 0, done.output
-    found = json.loads(out.read_text())
+    return json.loads(out.read_text()), done.output
+
+
+def test_a_quick_run_measures_ours_beside_the_peers_and_writes(tmp_path):
+    options = ("--fields", "noise", "--methods", "dip,bm3d,wavelets", "--race")
+    found, printed = quick(tmp_path / "results.json", *options)
     assert {"machine", "versions", "commit", "command", "targets", "results"} <= set(found)
     measured = [(each["part"], each["field"], each["method"]) for each in found["results"]]
-    assert ("fields", "correlated", "bm3d-white") in measured
-    assert ("fields", "noise", "bm3d-white") not in measured
-    assert ("race", "galaxies", "dip-watched") in measured
+    noise = [("fields", "noise", method) for method in ("dip", "bm3d", "wavelets")]
+    assert measured == [*noise, ("race", "galaxies", "dip-watched")]
     ours = next(each for each in found["results"] if each["method"] == "dip")
     assert 0 < ours["figures"]["residual"] < 1
     assert ours["figures"]["risk"]["stated_error"] > 0
@@ -32,7 +34,16 @@ def test_a_quick_run_measures_restores_and_writes(tmp_path):
     assert watched["trace"][-1]["residual"] == watched["figures"]["residual"]
     figures = {each["figure"]: each["verdict"] for each in found["targets"]["normal"]}
     assert figures["peaks in pure noise that its input does not have"] == "goal"
-    assert "targets, effort normal" in done.output
+    assert "targets, effort normal" in printed
+
+
+def test_methods_are_measured_on_the_fields_they_are_for(tmp_path):
+    options = ("--fields", "correlated,noise", "--methods", "bm3d-white,nlm")
+    found, _ = quick(tmp_path / "results.json", *options)
+    measured = {(each["field"], each["method"]) for each in found["results"]}
+    assert ("correlated", "bm3d-white") in measured
+    assert ("noise", "bm3d-white") not in measured
+    assert ("noise", "nlm") in measured
 
 
 def test_a_quick_run_keeps_nothing_unasked(tmp_path, monkeypatch):

@@ -59,9 +59,10 @@ def test_seeds_are_averaged_and_other_efforts_left_out():
     results = [
         result("dip-open", "correlated", 0.1, seed=1),
         result("dip-open", "correlated", 0.3, seed=3),
-        result("bm3d", "correlated", 0.2),
+        result("bm3d", "correlated", 0.2, seed=1),
+        result("bm3d", "correlated", 0.4, seed=3),
     ]
-    assert verdict("residual noise / BM3D's told", *results).values == pytest.approx((1.0,))
+    assert verdict("residual noise / BM3D's told", *results).values == pytest.approx((0.625,))
     assert not verdict("residual noise / BM3D's told", *results, effort="best").values
 
 

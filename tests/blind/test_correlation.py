@@ -68,6 +68,7 @@ def test_light_that_does_not_end_is_no_noise():
     found = look(light + 0.2 * noise(seed=2))
     assert found.kernel.is_white
     assert "light" in found.kernel.source
+    assert np.isnan(found.sigma)
 
 
 @pytest.mark.parametrize("pixels", [noise((40, 40)), np.full((320, 320), 7.0), noise((20, 500))])

@@ -67,9 +67,11 @@ def test_bars_show_brackets_of_names_as_they_are():
         progress = TerminalProgress(bars)
         progress.fit_step(5, 10, 0.25)
         progress.note("m13.fits[SCI,1]: noise gaussian")
+        progress.fit_started("m13.prior", 3)
         restore_with(progress, clock, tiles=2, seconds_a_tile=1)
         progress.tile_done({"tile": 1, "failed": True, "stop_reason": "NO_DATA"})
     assert "m13.fits[SCI,1]" in text.getvalue()
+    assert "m13.prior: frames to fit: 3" in text.getvalue()
     assert "tile 1 FAILED" in text.getvalue()
 
 

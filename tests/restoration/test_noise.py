@@ -32,19 +32,17 @@ def case(name, law):
         return law_for(law.gaussian(3.0)), levels
     if name == "error plane":
         return law_for(law.error_plane, 1 + levels / 20), levels
-    if name == "sensor":
-        return law_for(law.sensor(gain=2.0, read_noise=3.0)), levels
-    if name == "pedestal":
-        return law_for(law.sensor(gain=0.5, read_noise=3.0, pedestal=1000.0)), levels + 1000
-    if name == "subtracted sky":
-        return law_for(law.sensor(gain=2.0, read_noise=3.0, sky=50.0)), levels - 45
-    if name == "counts":
-        return law_for(law.counts()), levels
-    if name == "mean of 4 counts":
-        return law_for(law.counts(gain=2.0, pedestal=100.0, combined=4.0)), levels + 100
     if name == "correlated":
         return law_for(law.correlated(law.sensor(gain=2.0, read_noise=3.0))), plane(levels)
-    return law_for(law.sensor(gain=2.0, read_noise=3.0, combined=4.0)), levels
+    model, offset = {
+        "sensor": (law.sensor(gain=2.0, read_noise=3.0), 0),
+        "pedestal": (law.sensor(gain=0.5, read_noise=3.0, pedestal=1000.0), 1000),
+        "subtracted sky": (law.sensor(gain=2.0, read_noise=3.0, sky=50.0), -45),
+        "mean of 4": (law.sensor(gain=2.0, read_noise=3.0, combined=4.0), 0),
+        "counts": (law.counts(), 0),
+        "mean of 4 counts": (law.counts(gain=2.0, pedestal=100.0, combined=4.0), 100),
+    }[name]
+    return law_for(model), levels + offset
 
 
 def plane(levels):

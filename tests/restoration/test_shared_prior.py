@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration import Prior, SharedPrior, fit_shared_prior, restore
+from dip_pipeline.restoration import (
+    Prior,
+    SharedPrior,
+    delivery,
+    fit_shared_prior,
+    restore,
+)
 from dip_pipeline.restoration.crops import CropSource
 from dip_pipeline.restoration.problem import FitOptions, StopReason
 from dip_pipeline.restoration.regions import measure_sky, prepare
@@ -84,7 +90,11 @@ def test_on_a_frame_that_it_was_fitted_on_each_network_is_used_where_it_was_not_
     assert averaged.science.tobytes() != restored.science.tobytes()
 
 
-def test_of_both_networks_the_mean_is_taken_where_neither_has_seen_the_frame(shared, frame):
+def test_of_both_networks_the_mean_is_taken_where_neither_has_seen_the_frame(
+    shared, frame, monkeypatch
+):
+    # What the observation contradicts gives way to it: not in proportion.
+    monkeypatch.setattr(delivery, "believable", lambda estimated, *_: estimated)
     asked, _ = frame(7, 1.6)
     prior = shared.bound_to([asked], SHAPE, seed=5, seen=False)
     region = prepare(asked, prior.scale)
@@ -93,7 +103,7 @@ def test_of_both_networks_the_mean_is_taken_where_neither_has_seen_the_frame(sha
         for network in prior.networks
     ]
     both = prior._ask(region, asked.options, seed=1).plain
-    torch.testing.assert_close(both, (alone[0] + alone[1]) / 2)
+    torch.testing.assert_close(both, (alone[0] + alone[1]) / 2, rtol=1e-5, atol=1e-3)
     assert not torch.equal(*alone)
 
 

@@ -12,7 +12,7 @@ BUILD := hatchling editables
 .PHONY: demo test lint clean
 
 demo: .venv/ready
-	$(BIN)/python sample_data/demo.py --steps 400
+	$(BIN)/python sample_data/demo.py
 
 test: lint
 	$(BIN)/pytest

@@ -120,6 +120,15 @@ class NoiseKernel:
         if self.is_white:
             return f"white ({self.source})"
         column, row = (round(value, 2) + 0.0 for value in self.neighbours)  # no -0.00
+        if max(abs(column), abs(row)) < 0.05:
+            others = self.correlation
+            middle = len(others) // 2
+            others[middle, middle] = 0.0
+            rows, cols = np.unravel_index(np.abs(others).argmax(), others.shape)
+            return (
+                f"{others[rows, cols]:.2f} with the pixel {abs(int(rows) - middle)} rows and "
+                f"{abs(int(cols) - middle)} columns away ({self.source})"
+            )
         return f"{row:.2f} with the next pixel of a row, {column:.2f} of a column ({self.source})"
 
 

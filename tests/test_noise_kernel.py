@@ -106,3 +106,5 @@ def test_it_is_said_in_words():
     words = str(NoiseKernel.from_correlation(table(LANCZOS), "measured"))
     assert words == "0.22 with the next pixel of a row, 0.00 of a column (measured)"
     assert str(NoiseKernel(source="asked for")) == "white (asked for)"
+    farther = NoiseKernel.from_correlation(table({(0, 2): -0.1}), "measured")
+    assert str(farther) == "-0.10 with the pixel 0 rows and 2 columns away (measured)"

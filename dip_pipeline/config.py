@@ -8,177 +8,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import tomli_w
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from dip_pipeline.engine import ExecutorKind, WorkerOptions
+from dip_pipeline.config_sections import (
+    THREADS_BY_DEFAULT,
+    FitSection,
+    NoiseSection,
+    Section,
+    TileSection,
+    WorkerSection,
+)
+from dip_pipeline.engine import WorkerOptions
 from dip_pipeline.engine.options import usable_cores
-from dip_pipeline.errors import ConfigError, SensorError
-from dip_pipeline.noise_kernel import kernel_asked
-from dip_pipeline.sensor import NoiseChoice, SensorOverrides
+from dip_pipeline.errors import ConfigError
+from dip_pipeline.sensor import SensorOverrides
 from dip_pipeline.tiling import TileOptions
 
-# A number that does not depend on the machine gives the same pixels on all machines with so many
-# cores; more threads bring little on tiles of the usual size.
-THREADS_BY_DEFAULT = 4
 
-
-def _option(default: object, flag: str, text: str, **limits: Any) -> Any:  # noqa: ANN401
-    """Declare a field: its default, its option on the command line, its help with the unit."""
-    if not isinstance(default, str):  # text and choices
-        limits["strict"] = True  # "3" and true are no numbers
-    return Field(default, description=text, json_schema_extra={"flag": flag}, **limits)
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class TileSection(_Section):
-    """How the frame is cut."""
-
-    size_px: int = _option(256, "--tile", "Side of a tile, pixels.", ge=1)
-    overlap_px: int = _option(
-        32, "--overlap", "Width that neighbouring tiles share, pixels; under half a tile.", ge=0
-    )
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        TileOptions(self.size_px, self.overlap_px)
-        return self
-
-
-class NoiseSection(_Section):
-    """The noise of the sensor; what is given here outranks the file's header."""
-
-    law: NoiseChoice = _option(
-        NoiseChoice.AUTO, "--noise", "Noise law; auto takes the best that the file supports."
-    )
-    sigma: float | None = _option(
-        None, "--sigma", "Noise of a pixel, standard deviation, in the frame's unit.", gt=0
-    )
-    gain_e_per_dn: float | None = _option(None, "--gain", "Gain, electrons per DN.", gt=0)
-    read_noise_e: float | None = _option(
-        None, "--read-noise", "Read noise, standard deviation per pixel, electrons.", ge=0
-    )
-    pedestal_dn: float | None = _option(
-        None, "--pedestal", "Bias level still in the data, DN; 0 for reduced frames."
-    )
-    saturation_dn: float | None = _option(
-        None, "--saturation", "Level from which a pixel is saturated, DN.", gt=0
-    )
-    correlation: str = _option(
-        "auto",
-        "--noise-correlation",
-        "Of the noise of neighbouring pixels, 0 to 0.7; white is 0, auto measures it on empty sky.",
-    )
-
-    @field_validator("correlation", mode="before")
-    @classmethod
-    def _as_text(cls, value: object) -> object:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return f"{value:g}" if number else value
-
-    @model_validator(mode="after")
-    def _correlation_can_be_used(self) -> Self:
-        try:
-            kernel_asked(self.correlation)
-        except SensorError as error:
-            raise ConfigError(f"noise.correlation (--noise-correlation): {error}") from error
-        return self
-
-
-class FitSection(_Section):
-    """What is fitted, and how."""
-
-    input: Literal["image", "code"] = _option(
-        "image", "--input", "What the network sees: the frame itself, or a fixed random code."
-    )
-    scope: Literal["frame", "tile"] = _option(
-        "frame", "--scope", "One network for the frame, or one for every tile."
-    )
-    network: Literal["auto", "unet", "hourglass"] = _option(
-        "auto", "--network", "Network; auto takes the one that suits the input."
-    )
-    effort: Literal["fast", "normal", "best"] = _option(
-        "normal", "--effort", "Time to spend on steps of the fit and on views averaged."
-    )
-    steps: int | None = _option(
-        None, "--steps", "Steps of a fit at most; by default what the effort buys.", ge=1
-    )
-    prior: str | None = _option(
-        None,
-        "--prior",
-        "Prior file of `dip fit`, applied instead of a fit; by default the frame has its own.",
-        min_length=1,
-    )
-    any_optics: bool = _option(
-        False,  # noqa: FBT003  (the default)
-        "--any-optics",
-        "Take a prior, or frames to fit one on, that differ in filter or pixel scale.",
-    )
-    flux_scale_px: float = _option(
-        2.0,
-        "--flux-scale",
-        "Scale on which fluxes are put back, standard deviation, pixels; 0 for not at all.",
-        ge=0,
-    )
-    seed: int = _option(0, "--seed", "Seed of all random numbers.", ge=0, lt=2**63)
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.prior is not None and (self.input, self.scope) != ("image", "frame"):
-            raise ConfigError(
-                f"--prior {self.prior} with --input {self.input}, --scope {self.scope}: a prior is "
-                "for --input image, --scope frame; leave these out, or --prior"
-            )
-        return self
-
-
-class WorkerSection(_Section):
-    """What the work runs on. Of these only threads_per_fit changes pixels."""
-
-    executor: ExecutorKind = _option(
-        ExecutorKind.INLINE, "--executor", "This process alone, or processes of this machine."
-    )
-    workers: int | None = _option(
-        None,
-        "--workers",
-        "Processes of the local executor; by default one a GPU, or cores / threads-per-fit.",
-        ge=1,
-    )
-    threads_per_fit: int | None = _option(
-        None,
-        "--threads-per-fit",
-        "CPU threads of one fit; changes the last bits of a result. "
-        f"By default the cores at hand, {THREADS_BY_DEFAULT} at most.",
-        ge=1,
-    )
-    device: str = _option(
-        "auto",
-        "--device",
-        "Where fits run: auto (a GPU if there is one), cpu, cuda, or cuda:0, cuda:1, ...",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
-    )
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        WorkerOptions(self.executor, self.workers)
-        return self
-
-
-class RunConfig(_Section):
+class RunConfig(Section):
     """All that a user may decide about a run."""
 
     tiles: TileSection = TileSection()

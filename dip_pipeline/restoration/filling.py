@@ -9,86 +9,117 @@ from torch import Tensor
 
 from dip_pipeline.restoration.smoothing import fill_unknown
 
-_REACH_PX = 2  # neighbours on each side that a filled pixel is predicted from
-_LAGS = 2 * _REACH_PX  # the autocovariance is needed up to this lag
-_NEAR_PX = 2.3  # farther from any known pixel the prediction knows nothing
-_BRIGHTEST_SIGMA = 30.0  # a few stars beyond must not be all that the autocovariance tells
-_RIDGE = 0.05  # sky-sigma squared
-_ASINH_SIGMA = 3.0  # light falls off by factors, not by steps: averages are taken in asinh
+_REACH_PX = 5  # neighbours on each side that a filled pixel may be predicted from
+_NEIGHBOURS = 24  # of them the nearest known ones
+COVARIANCE_LAGS = 2 * _REACH_PX  # the autocovariance is needed up to this lag
+_RIDGE = 0.002  # of the variance
+_NOISE_SHARE = 0.95  # of the noise's variance taken off the autocovariance; all might be too much
+_SMOOTHEST = 1.02  # least ratio of the variance to the covariance with the next pixel
+# Light falls off by factors, not by steps: filling is done in asinh of it, linear below this.
+_ASINH_SIGMA = 3.0
 _CHUNK = 20_000
 
-_OFFSETS = torch.tensor(
-    [
-        (row, col)
-        for row in range(-_REACH_PX, _REACH_PX + 1)
-        for col in range(-_REACH_PX, _REACH_PX + 1)
-        if (row, col) != (0, 0)
-    ]
-)
+
+def _offsets() -> Tensor:
+    """All offsets within reach but (0, 0), nearest first, (offsets, 2)."""
+    span = torch.arange(-_REACH_PX, _REACH_PX + 1)
+    offsets = torch.cartesian_prod(span, span)
+    distance = offsets.double().norm(dim=1)
+    return offsets[torch.argsort(distance, stable=True)][1:]
+
+
+_OFFSETS = _offsets()
 
 
 def measure_covariance(observed: Tensor, known: Tensor) -> Tensor:
-    """Autocovariance at lags up to 4 px on both axes, (1, 9, 9), the same in every direction.
+    """Autocovariance of asinh of the light by lag, up to 10 px, (1, 21, 21), alike in all turns.
 
-    From the power spectrum of the known pixels, so it is positive semidefinite; averaged over
+    From the power spectrum of the known pixels, less the variance of their noise; averaged over
     turns and flips, so that a turned crop is filled as the frame is.
     """
-    seen = torch.clamp(observed, -_BRIGHTEST_SIGMA, _BRIGHTEST_SIGMA) * known
-    sizes = [length + _LAGS for length in observed.shape[-2:]]
-    power = torch.fft.rfft2(seen[0, 0].double(), sizes).abs() ** 2
-    products = torch.fft.irfft2(power, sizes) / known.sum().clamp(min=1)
-    lags = torch.arange(-_LAGS, _LAGS + 1)
-    table = products[lags[:, None], lags[None, :]]
+    seen = (_compressed(observed) * known)[0, 0].double()
+    sizes = [length + COVARIANCE_LAGS for length in seen.shape]
+    count = known.sum().clamp(min=1).double()
+    products = torch.fft.irfft2(torch.fft.rfft2(seen, sizes).abs() ** 2, sizes) / count
+    lags = torch.arange(-COVARIANCE_LAGS, COVARIANCE_LAGS + 1)
+    table = products[lags[:, None] % sizes[0], lags[None, :] % sizes[1]]
     turned = [torch.rot90(table, turns) for turns in range(4)]
-    return torch.stack([*turned, *(one.T for one in turned)]).mean(dim=0)[None].float()
+    table = torch.stack([*turned, *(one.T for one in turned)]).mean(dim=0)
+    noise = float((_noise_variance(observed) * known).sum() / count)
+    middle = COVARIANCE_LAGS
+    signal = table[middle, middle] - _NOISE_SHARE * noise
+    table[middle, middle] = torch.maximum(signal, _SMOOTHEST * table[middle, middle + 1])
+    return table[None].float()
 
 
 def fill(planes: Tensor, known: Tensor, covariance: Tensor) -> Tensor:
     """Replace pixels where known is 0 by their best linear prediction from the known around them.
 
-        x = c^T (C + noise)^-1 y        over the known ones of the 24 nearest pixels
+        x = c^T (C + N)^-1 y        over the 24 nearest known pixels, in asinh of the light
 
-    with the autocovariance (noise included) of `measure_covariance`; Wiener's prediction, kriging
-    in the earth sciences (Matheron 1963, Econ. Geol. 58, 1246). It carries the shape of the stars,
-    so a column through a star is filled with a peak. Pixels farther from any known one get an
-    average.
+    with the autocovariance C of `measure_covariance` and the noise N of each neighbour, which is
+    small in asinh where light is bright. Wiener's prediction, kriging in the earth sciences
+    (Matheron 1963, Econ. Geol. 58, 1246). It carries the shape of the stars: a column through a
+    star is filled with a peak, a trail beside one with its wing. Pixels out of reach of any known
+    one get an average.
 
-    covariance : (batch or 1, 9, 9)
+    covariance : (batch or 1, 21, 21)
     """
     if bool((known > 0).all()):
         return planes
-    asinh = fill_unknown(torch.asinh(planes / _ASINH_SIGMA), known)
-    filled = torch.where(known > 0, planes, torch.sinh(asinh) * _ASINH_SIGMA)
-    holes = torch.nonzero(known[:, 0] == 0)
-    offsets = _OFFSETS.to(planes.device)
+    light = torch.where(known > 0, _compressed(planes), 0.0)
+    asinh = fill_unknown(light, known)
     margin = (_REACH_PX,) * 4
-    wide, shown = nnf.pad(planes * known, margin), nnf.pad(known, margin)
-    near = offsets[(offsets.double().norm(dim=1) <= _NEAR_PX)]
-    holes = holes[_around(shown, holes, near).amax(dim=1) > 0]
-    for part in torch.split(holes, _CHUNK):
-        values, weights = _around(wide, part, offsets), _around(shown, part, offsets)
-        table = covariance.expand(len(planes), -1, -1)[part[:, 0]]
-        predicted = _predict(values, weights, table, offsets)
+    wide = [nnf.pad(plane, margin) for plane in (light, known, _noise_variance(planes) * known)]
+    table = covariance.expand(len(planes), -1, -1).contiguous()
+    for part in torch.split(torch.nonzero(known[:, 0] == 0), _CHUNK):
+        predicted, reached = _predict(*wide, part, table)
         index = (part[:, 0], torch.zeros_like(part[:, 0]), part[:, 1], part[:, 2])
-        filled[index] = torch.where(torch.isfinite(predicted), predicted, filled[index])
-    return filled
+        asinh[index] = torch.where(reached, predicted, asinh[index])
+    return torch.where(known > 0, planes, torch.sinh(asinh) * _ASINH_SIGMA)
 
 
-def _around(wide: Tensor, places: Tensor, offsets: Tensor) -> Tensor:
-    """Values at offsets around (batch, row, col) places, (places, offsets); `wide` has a margin."""
-    rows = places[:, 1, None] + offsets[None, :, 0] + _REACH_PX
-    cols = places[:, 2, None] + offsets[None, :, 1] + _REACH_PX
-    return wide[places[:, :1], 0, rows, cols]
+def _compressed(planes: Tensor) -> Tensor:
+    return torch.asinh(planes / _ASINH_SIGMA)
 
 
-def _predict(values: Tensor, known: Tensor, table: Tensor, offsets: Tensor) -> Tensor:
-    """Predict each place from its neighbours; NaN where the equations cannot be solved."""
-    lags = offsets[:, None] - offsets[None, :] + _LAGS
-    covariances = table[:, lags[..., 0], lags[..., 1]] * known[:, :, None] * known[:, None, :]
+def _noise_variance(planes: Tensor) -> Tensor:
+    """Variance of the noise in asinh of the light, taking one sky sigma everywhere."""
+    return 1 / (_ASINH_SIGMA**2 + planes**2)
+
+
+def _predict(
+    light: Tensor, known: Tensor, noise: Tensor, places: Tensor, table: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Predict (batch, row, col) places from their neighbours; and where that could be done.
+
+    The planes have a margin of the reach.
+    """
+    offsets = _OFFSETS.to(light.device)
+    shown = torch.take(known, _around(known, places, offsets[None]))
+    order = torch.arange(len(offsets), device=light.device)
+    chosen = (shown * len(offsets) - order).topk(_NEIGHBOURS, dim=1, sorted=False).indices
+    near = offsets[chosen]
+    index = _around(known, places, near)
+    values, shown, variance = (torch.take(plane, index) for plane in (light, known, noise))
+    # Lags as positions in the tables laid end to end: one subtraction and one lookup a pair.
+    side = table.shape[-1]
+    middle = (places[:, :1] * side + COVARIANCE_LAGS) * side + COVARIANCE_LAGS
+    steps = near[..., 0] * side + near[..., 1]
+    matrix = torch.take(table, steps[:, :, None] - steps[:, None, :] + middle[..., None])
+    matrix = matrix * (shown[:, :, None] * shown[:, None, :])
+    own = torch.take(table, middle)
     # An unknown neighbour stands alone in its row, so it gets no weight.
-    ridge = torch.diag_embed(_RIDGE + (1 - known) * table[:, _LAGS, _LAGS, None])
-    towards = table[:, offsets[:, 0] + _LAGS, offsets[:, 1] + _LAGS] * known
-    factor, failed = torch.linalg.cholesky_ex(covariances + ridge)
+    matrix.diagonal(dim1=1, dim2=2).add_(_RIDGE * own + variance + (1 - shown) * own)
+    towards = torch.take(table, steps + middle) * shown
+    factor, failed = torch.linalg.cholesky_ex(matrix)
     weights = torch.cholesky_solve(towards[..., None], factor)[..., 0]
-    predicted: Tensor = (weights * values).sum(dim=1)
-    return torch.where(failed == 0, predicted, float("nan"))
+    predicted = (weights * values).sum(dim=1)
+    return predicted, (failed == 0) & torch.isfinite(predicted) & (shown.amax(dim=1) > 0)
+
+
+def _around(planes: Tensor, places: Tensor, offsets: Tensor) -> Tensor:
+    """Positions in planes with a margin, of offsets (1 or places, offsets, 2) around places."""
+    rows, cols = planes.shape[-2:]
+    here = (places[:, 0] * rows + places[:, 1] + _REACH_PX) * cols + places[:, 2] + _REACH_PX
+    return here[:, None] + offsets[..., 0] * cols + offsets[..., 1]

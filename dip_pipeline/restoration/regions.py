@@ -23,7 +23,7 @@ _LEAST_VARIANCE = 1e-6  # in sky-sigma squared; keeps residuals finite
 class SkyScale:
     """Level and scatter of the sky, in the frame's unit: networks see (pixel - level) / sigma.
 
-    covariance : of pixels by lag, (9, 9), in those units; holes are filled by it
+    covariance : of pixels by lag, (21, 21), of asinh of the light; holes are filled by it
     """
 
     level: float
@@ -202,7 +202,7 @@ def _sky_sigma_dn(problem: Problem) -> NDArray[np.float64]:
 
 
 def _covariance(problem: Problem, level: float, sigma: float) -> Tensor:
-    """Covariance of the valid pixels by lag, (9, 9), in sky-sigma units."""
+    """Covariance of the valid pixels of asinh of the light by lag, (21, 21)."""
     pixels = np.where(problem.valid, problem.pixels, level).astype(np.float64)
     seen = _plane((pixels - level) / sigma).float()
     return measure_covariance(seen, _plane(problem.valid).float())[0]

@@ -12,7 +12,7 @@ from dip_pipeline.restoration.problem import NetworkKind
 from dip_pipeline.restoration.regions import PixelNoise
 
 KINDS = sorted(NETWORKS)
-COVARIANCE = torch.zeros(1, 9, 9)
+COVARIANCE = torch.zeros(1, 21, 21)
 
 
 def draw(*shape, seed=1):

@@ -97,11 +97,15 @@ def _predict(
     """
     offsets = _OFFSETS.to(light.device)
     shown = torch.take(known, _around(known, places, offsets[None]))
-    order = torch.arange(len(offsets), device=light.device)
-    chosen = (shown * len(offsets) - order).topk(_NEIGHBOURS, dim=1, sorted=False).indices
-    near = offsets[chosen]
+    squared = (offsets**2).sum(dim=1)
+    chosen = (shown * 1000 - squared).topk(_NEIGHBOURS + 1, dim=1).indices
+    distance = squared[chosen]
+    near, beyond = offsets[chosen[:, :-1]], distance[:, -1:]
+    last = shown.gather(1, chosen[:, -1:])
     index = _around(known, places, near)
     values, shown, variance = (torch.take(plane, index) for plane in (light, known, noise))
+    # Neighbours as far as the first one left out are left out too: a turned frame has the same.
+    shown = shown * ((distance[:, :-1] < beyond) | (last == 0))
     # Lags as positions in the tables laid end to end: one subtraction and one lookup a pair.
     side = table.shape[-1]
     middle = (places[:, :1] * side + COVARIANCE_LAGS) * side + COVARIANCE_LAGS

@@ -73,13 +73,14 @@ def test_holes_too_wide_get_an_average_and_all_stays_finite():
     known[..., 10:40, 10:40] = 0
     filled = fill(observed, known, measure_covariance(observed, known))
     assert bool(torch.isfinite(filled).all())
-    assert float((filled - 5).abs().max()) < 1.0
+    assert float((filled - 5).abs().max()) < 1.5
     nothing = torch.zeros_like(observed)
     assert bool(torch.isfinite(fill(observed, nothing, torch.zeros(1, 21, 21))).all())
 
 
-def test_the_covariance_of_white_noise_is_its_variance_alone():
-    table = measure_covariance(2 * draw(1, 1, 256, 256), torch.ones(1, 1, 256, 256))[0]
-    assert float(table[4, 4]) == pytest.approx(4.0, rel=0.03)
-    table[4, 4] = 0
-    assert float(table.abs().max()) < 0.05
+def test_white_noise_has_hardly_a_covariance_and_predicts_the_sky():
+    noise, known = draw(1, 1, 256, 256), torch.ones(1, 1, 256, 256)
+    known[..., 100] = 0
+    table = measure_covariance(noise, known)
+    assert float(table.abs().max()) < 0.015
+    assert float(fill(noise, known, table)[known == 0].abs().max()) < 0.5

@@ -81,7 +81,7 @@ def test_the_divergence_of_a_delivery_holds_all_its_steps(problem, law):
     torch.nn.init.normal_(network.last.weight, std=0.05)
     still = deliver(network, region, asked.options)
     own = []
-    for place in range(0, 256, 5):
+    for place in range(0, 256, 2):
         row, col = divmod(place, 16)
         step = 0.05 * float(still.sigma[0, 0, row, col])
         moved = region.observed.clone()
@@ -96,9 +96,10 @@ def test_the_divergence_of_a_delivery_holds_all_its_steps(problem, law):
     for seed in range(24):
         each = deliver(network, region, asked.options, seed=seed).squared_error
         probed.append(float((each - misfit).mean()) / 2)
-    scatter = np.std(probed) / 24**0.5
+    # Both are means of a sample: of draws, and of every other pixel.
+    scatter = float(np.hypot(np.std(probed) / 24**0.5, np.std(own) / len(own) ** 0.5))
     assert np.mean(probed) == pytest.approx(divergence, abs=4 * scatter + 0.01)
-    assert divergence > 0.1 > 4 * scatter
+    assert divergence > 0.15 > 4 * scatter
 
 
 def test_the_estimated_risk_of_a_field_agrees_with_the_truth(crowded):

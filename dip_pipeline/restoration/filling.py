@@ -70,10 +70,11 @@ def fill(planes: Tensor, known: Tensor, covariance: Tensor) -> Tensor:
     light = torch.where(known > 0, _compressed(planes), 0.0)
     asinh = fill_unknown(light, known)
     margin = (_REACH_PX,) * 4
-    wide = [nnf.pad(plane, margin) for plane in (light, known, _noise_variance(planes) * known)]
+    noise = torch.where(known > 0, _noise_variance(planes), 0.0)
+    seen, shown, doubt = (nnf.pad(plane, margin) for plane in (light, known, noise))
     table = covariance.expand(len(planes), -1, -1).contiguous()
     for part in torch.split(torch.nonzero(known[:, 0] == 0), _CHUNK):
-        predicted, reached = _predict(*wide, part, table)
+        predicted, reached = _predict(seen, shown, doubt, part, table)
         index = (part[:, 0], torch.zeros_like(part[:, 0]), part[:, 1], part[:, 2])
         asinh[index] = torch.where(reached, predicted, asinh[index])
     return torch.where(known > 0, planes, torch.sinh(asinh) * _ASINH_SIGMA)

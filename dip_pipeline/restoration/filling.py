@@ -17,7 +17,7 @@ _NOISE_SHARE = 0.95  # of the noise's variance taken off the autocovariance; all
 _SMOOTHEST = 1.02  # least ratio of the variance to the covariance with the next pixel
 # Light falls off by factors, not by steps: filling is done in asinh of it, linear below this.
 _ASINH_SIGMA = 3.0
-_CHUNK = 20_000
+_CHUNK = 2_000
 
 
 def _offsets() -> Tensor:
@@ -73,7 +73,8 @@ def fill(planes: Tensor, known: Tensor, covariance: Tensor) -> Tensor:
     noise = torch.where(known > 0, _noise_variance(planes), 0.0)
     seen, shown, doubt = (nnf.pad(plane, margin) for plane in (light, known, noise))
     table = covariance.expand(len(planes), -1, -1).contiguous()
-    for part in torch.split(torch.nonzero(known[:, 0] == 0), _CHUNK):
+    near = nnf.max_pool2d(known, 2 * _REACH_PX + 1, stride=1, padding=_REACH_PX)
+    for part in torch.split(torch.nonzero((near * (1 - known))[:, 0] > 0), _CHUNK):
         predicted, reached = _predict(seen, shown, doubt, part, table)
         index = (part[:, 0], torch.zeros_like(part[:, 0]), part[:, 1], part[:, 2])
         asinh[index] = torch.where(reached, predicted, asinh[index])

@@ -34,8 +34,8 @@ _WARMING = 0.15  # share of the steps in which the rates rise
 _GRADIENT_NORM = 0.3
 _HUBER_SIGMA = 8.0
 _CONTRAST_SIGMA = 30.0
-_LOOKS = 8  # at the judged risk, spread over the second half of the steps
-_JUDGED_CROPS = 24
+_LOOKS = 6  # at the judged risk, spread over the second half of the steps
+_JUDGED_CROPS = 16
 _TOLERANCE = 0.1
 _PROBE = 0.1  # step of the divergence's finite difference, in sigma
 _TRIES = 3
@@ -209,7 +209,13 @@ class _Jury:
     def __init__(self, judge_on: CropSource, generator: Generator) -> None:
         self.batch = None if judge_on.empty else judge_on.draw(_JUDGED_CROPS)
         if self.batch is not None:
-            self.probe = draw_noise(self.batch.sigma, generator, self.batch.noise.root)
+            batch = self.batch
+            self.probe = draw_noise(batch.sigma, generator, batch.noise.root)
+            # What a network sees does not depend on the network: laid out once for all looks.
+            self.plain, self.moved = (
+                view(observed, batch.noise, batch.known, batch.covariance)
+                for observed in (batch.observed, batch.observed + _PROBE * batch.sigma * self.probe)
+            )
 
     def risk(self, network: nn.Module) -> float:
         """Estimated mean squared error over sigma squared; 0 where there is nothing to judge."""
@@ -218,16 +224,12 @@ class _Jury:
         batch = self.batch
         network.eval()
         with torch.no_grad():
-            plain = _apply(network, batch.observed, batch)
-            moved = _apply(network, batch.observed + _PROBE * batch.sigma * self.probe, batch)
+            plain, moved = (
+                estimate(network(seen.features), seen) for seen in (self.plain, self.moved)
+            )
         network.train()
         slope = (moved - plain) / (_PROBE * batch.sigma)
         each = ((plain - batch.observed) / batch.sigma) ** 2 - 1 + 2 * self.probe * slope
         shown = batch.known * (batch.weight > 0)
         # A few cores that the sigma does not describe must not decide when to stop.
         return float((each.clamp(-50, 50) * shown).sum() / shown.sum().clamp(min=1.0))
-
-
-def _apply(network: nn.Module, observed: Tensor, batch: Batch) -> Tensor:
-    seen = view(observed, batch.noise, batch.known, batch.covariance)
-    return estimate(network(seen.features), seen)

@@ -5,7 +5,7 @@ every operation then takes as long as its slowest thread. Whole pieces side by s
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from threading import Event
 from typing import TypeVar
 
@@ -29,6 +29,10 @@ def side_by_side(pieces: Sequence[Callable[[], T]], stopped: Event | None = None
     with pool:
         try:
             futures = [pool.submit(piece) for piece in pieces]
+            # In turn, the first piece would run to its end before a failure of the second is seen.
+            wait(futures, return_when=FIRST_EXCEPTION)
+            for failed in (f for f in futures if f.done() and f.exception() is not None):
+                failed.result()
             return [future.result() for future in futures]
         except BaseException:
             if stopped is not None:

@@ -144,7 +144,9 @@ def _shortfall(evidence: Evidence, groups: Sequence[np.ndarray], number: int) ->
         values = evidence.measured_smooth[members]
         # Neighbouring squares of noise smoothed at s px agree over 2 pi s^2 pixels.
         together = 2 * np.pi * MEASURED_SCALE_PX**2
-        level, error = values.mean(), values.std() * (together / len(values)) ** 0.5
+        level = values.mean()
+        # Not 0, as it would be for a single pixel.
+        error = max(values.std() * (together / len(values)) ** 0.5, 1e-6)
         if level > _WELL_KNOWN * error or reach == len(groups) - 1:
             rehearsed = max(float(evidence.rehearsed_smooth[members].mean()), 1e-9)
             # Where it is not well known it is drawn towards 1.

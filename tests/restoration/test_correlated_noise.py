@@ -13,6 +13,7 @@ from dip_pipeline.restoration.crops import CropSource
 from dip_pipeline.restoration.delivery import ask_networks, finish
 from dip_pipeline.restoration.features import ANSWER_CHANNELS
 from dip_pipeline.restoration.fit_code import SPLIT_STRENGTH, judged_split
+from dip_pipeline.restoration.fit_image import _Jury
 from dip_pipeline.restoration.noise import join_copies, split_observation
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.regions import measure_sky, prepare
@@ -186,3 +187,14 @@ def test_the_judged_split_of_overlapping_regions_is_the_same(problem, law):
         torch.testing.assert_close(of_whole[..., 20:100, 70:], of_part)
     drawn = (copies[0][0] - copies[0][1]) / (SPLIT_STRENGTH + 1 / SPLIT_STRENGTH)
     assert correlations(drawn)[1:] == pytest.approx((0.4, 0.4), abs=0.06)
+
+
+def test_the_jury_of_a_fit_probes_with_the_frames_correlation(problem, law):
+    asked = problem(np.random.default_rng(3).normal(0, 1, (256, 256)), law.gaussian(1.0))
+    region = prepare(asked, measure_sky([asked]))
+    region = replace(region, noise=replace(region.noise, root=root_of(KERNEL)))
+    zone = torch.ones_like(region.observed)
+    jury = _Jury(CropSource([region], [zone], np.random.default_rng(1)), generator())
+    variance, *neighbours = correlations(jury.probe)
+    assert variance == pytest.approx(1.0, abs=0.06)
+    assert neighbours == pytest.approx(KERNEL.neighbours, abs=0.06)

@@ -212,3 +212,8 @@ def test_where_nothing_can_be_measured_the_rehearsal_counts():
     table = tabulate(evidence(lost=1.0, pixels=50))
     assert float(table.look_up(torch.tensor([0.6]))) == pytest.approx(0.6, rel=0.4)
     assert tabulate(Evidence(*(np.zeros(0), np.zeros((2, 0)), np.zeros(0), np.zeros(0))))
+
+
+def test_a_single_pixel_gives_a_finite_error():
+    one = Evidence(np.array([0.5]), np.array([[0.2], [0.3]]), np.array([0.04]), np.array([0.05]))
+    assert np.isfinite(tabulate(one).errors).all()

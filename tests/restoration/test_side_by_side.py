@@ -38,3 +38,7 @@ def test_a_failing_piece_stops_the_others(threads):
     with pytest.raises(ValueError, match="no"):
         side_by_side([failing, waiting], stopped)
     assert torch.get_num_threads() == threads
+    stopped.clear()
+    if threads > 1:  # one after the other, the waiting piece comes first
+        with pytest.raises(ValueError, match="no"):
+            side_by_side([waiting, failing], stopped)

@@ -1,24 +1,21 @@
 """The story of one frame: read, know its noise, fit, restore tile by tile, blend, write."""
 
 import hashlib
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 
 from dip_pipeline.config import RunConfig
-from dip_pipeline.engine import RunDirectory, TileStore, map_items, output_error
+from dip_pipeline.engine import RunDirectory
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frame_noise import noise_in_words
 from dip_pipeline.frames import (
     Frame,
-    RestoredPlanes,
     check_target,
     file_digest,
     open_frame,
@@ -29,7 +26,6 @@ from dip_pipeline.frames import (
 from dip_pipeline.planning import (
     FrameDescription,
     describe_frame,
-    devices_of,
     fit_windows,
     problem_source,
     resolve_noise,
@@ -40,21 +36,16 @@ from dip_pipeline.record import RunFacts, describe_run, pooled_risk, run_key
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.problem import Scope
 from dip_pipeline.restoration.stopping import StepHook
+from dip_pipeline.restoring import PRIOR, blend_tiles, restore_tiles
 from dip_pipeline.sensor import NoiseModel
-from dip_pipeline.tiling import Tile, blend, plan_tiles
+from dip_pipeline.tiling import plan_tiles
 from dip_pipeline.work import (
     FramePlan,
-    Record,
-    TileTask,
     bind_frame_prior,
-    copy_tile,
     fit_frame_prior,
-    restore_tile,
 )
 
 __all__ = ["FrameDescription", "Progress", "RunReport", "describe_frame", "restore_frame"]
-
-_PRIOR = "prior"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +111,7 @@ def restore_frame(
         plan = _plan(frame, noise, config, run)
         listener = Told(told, source)
         make_prior = partial(_make_prior, plan, shared, digest, listener.on_step)
-        records, found_done = _restore_tiles(plan, tiles, config, run, listener, make_prior)
+        records, found_done = restore_tiles(plan, tiles, config, run, listener, make_prior)
         facts = RunFacts(
             run_id=run.run_id,
             source=source,
@@ -135,7 +126,7 @@ def restore_frame(
             seconds=time.monotonic() - started,
             frame_pixels=frame.shape[0] * frame.shape[1],
         )
-        planes = _blend_all(frame, tiles, plan.store, run)
+        planes = blend_tiles(frame, tiles, plan.store, run)
         save_frame(target, frame, planes, provenance=describe_run(facts), overwrite=overwrite)
         del planes  # its files lie in the run directory
         run.remove()
@@ -209,69 +200,9 @@ def _make_prior(
     return bind_frame_prior(plan, windows, shared.prior, seen=seen)
 
 
-def _restore_tiles(
-    plan: FramePlan,
-    tiles: Sequence[Tile],
-    config: RunConfig,
-    run: RunDirectory,
-    told: Told,
-    make_prior: Callable[[], bytes],
-) -> tuple[list[Record], int]:
-    """Make the frame's prior if it has one, then restore the tiles that are not done."""
-    workers = config.worker_options(devices_of(config))
-    done = plan.store.finished()
-    told.progress.frame_started(told.source, len(tiles), len(done))
-    missing = [tile for tile in tiles if tile.index not in done]
-    if missing and plan.prior_path is not None and run.find_file(_PRIOR) is None:
-        run.publish_file(_PRIOR, make_prior())
-    records: dict[int, Record] = dict(done)
-    tasks: Iterable[TileTask] = (TileTask(plan, tile) for tile in missing)
-    finished = map_items(restore_tile, tasks, workers, key=_tile_name, on_lost=copy_tile)
-    for record in finished:
-        records[int(str(record["tile"]))] = record
-        told.progress.tile_done(record)
-    return [records[tile.index] for tile in tiles], len(done)
-
-
-def _tile_name(task: TileTask) -> str:
-    return f"tile {task.tile.index}"
-
-
-def _blend_all(
-    frame: Frame, tiles: Sequence[Tile], store: TileStore, run: RunDirectory
-) -> RestoredPlanes:
-    """Blend the tiles, band by band, into files of the run directory."""
-    kinds = {"science": np.float32, "error": np.float32, "flags": np.uint8}
-    planes = {name: _reserve(run, name, frame.shape, kind) for name, kind in kinds.items()}
-    height = max(64, tiles[0].shape[0])
-    for first in range(0, frame.shape[0], height):
-        rows = slice(first, min(first + height, frame.shape[0]))
-        band = blend(
-            (rows, slice(0, frame.shape[1])), tiles, lambda tile: store.load(tile.index)[0]
-        )
-        for name, plane in planes.items():
-            plane[rows] = band[name]
-    return RestoredPlanes(**planes)
-
-
-def _reserve(run: RunDirectory, name: str, shape: tuple[int, int], kind: type) -> np.ndarray:
-    """Map a file of the run directory as an array; its room on the disk is taken at once."""
-    path = run.path / f"blended_{name}.npy"
-    try:
-        path.unlink(missing_ok=True)
-        plane = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(kind), shape=shape)
-        if hasattr(os, "posix_fallocate"):  # a full disk must not become a bus error later
-            with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except OSError as error:
-        n_bytes = shape[0] * shape[1] * np.dtype(kind).itemsize
-        raise output_error(error, path, n_bytes) from error
-    return plane
-
-
 def _prior_facts(run: RunDirectory, shared: PriorFile | None) -> dict[str, object]:
     """Tell the record of the frame's prior."""
-    content = run.find_file(_PRIOR)
+    content = run.find_file(PRIOR)
     if content is None:
         return {"scope": "tile"}
     prior = Prior.from_bytes(content)

@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
-from dip_pipeline import pipeline, work
+from dip_pipeline import pipeline, restoring, work
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import TileStore
 from dip_pipeline.errors import ConfigError, DipError, FrameError, OutputError, SensorError
@@ -193,7 +193,7 @@ def test_an_interrupted_run_goes_on_and_fits_no_finished_tile_twice(
     real_fit, real_restore = work.fit_frame_prior, work.restore_tile
     monkeypatch.setattr(pipeline, "fit_frame_prior", lambda *a: fits_run.append(1) or real_fit(*a))
     monkeypatch.setattr(
-        pipeline, "restore_tile", lambda t: tiles_run.append(t.tile.index) or real_restore(t)
+        restoring, "restore_tile", lambda t: tiles_run.append(t.tile.index) or real_restore(t)
     )
     report = restore_frame(str(sky[0]), target, quick())
     assert fits_run == []

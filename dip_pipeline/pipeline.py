@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -26,23 +26,25 @@ from dip_pipeline.frames import (
 from dip_pipeline.planning import (
     FrameDescription,
     describe_frame,
+    devices_of,
     fit_windows,
     problem_source,
     resolve_noise,
 )
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import SILENT, Progress, Told
-from dip_pipeline.record import RunFacts, describe_run, pooled_risk, run_key
+from dip_pipeline.record import ALGORITHM_VERSION, RunFacts, describe_run, pooled_risk, run_key
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.problem import Scope
 from dip_pipeline.restoration.stopping import StepHook
-from dip_pipeline.restoring import PRIOR, blend_tiles, restore_tiles
+from dip_pipeline.restoring import blend_tiles, restore_tiles
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.tiling import plan_tiles
 from dip_pipeline.work import (
     FramePlan,
     bind_frame_prior,
     fit_frame_prior,
+    prior_key,
 )
 
 __all__ = ["FrameDescription", "Progress", "RunReport", "describe_frame", "restore_frame"]
@@ -103,15 +105,17 @@ def restore_frame(
         shared.check(frame, config)
     noise = resolve_noise(frame, config)
     told.note(f"{source}: noise {noise_in_words(noise)}")
-    with RunDirectory.open(target.with_name(f"{target.name}.dip"), key) as run:
+    tiles = plan_tiles(frame.shape, config.tile_options())
+    about = _about(source, target, config, tiles=len(tiles), command_line=command_line)
+    with RunDirectory.open(scratch_of(target), key, about=about) as run:
         if run.restarted_because:
             changed = ", ".join(run.restarted_because)
             told.note(f"{run.path}: begun anew, for these changed: {changed}")
-        tiles = plan_tiles(frame.shape, config.tile_options())
-        plan = _plan(frame, noise, config, run)
+        plan = _plan(frame, noise, config, run, shared)
         listener = Told(told, source)
         make_prior = partial(_make_prior, plan, shared, digest, listener.on_step)
-        records, found_done = restore_tiles(plan, tiles, config, run, listener, make_prior)
+        workers = config.worker_options(devices_of(config))
+        records, found_done = restore_tiles(plan, tiles, run, workers, listener, make_prior)
         facts = RunFacts(
             run_id=run.run_id,
             source=source,
@@ -122,13 +126,13 @@ def restore_frame(
             device=_device_name(plan.source.device),
             tiles=records,
             command_line=command_line,
-            prior=_prior_facts(run, shared),
+            prior=_prior_facts(plan, run, shared),
             seconds=time.monotonic() - started,
             frame_pixels=frame.shape[0] * frame.shape[1],
         )
-        planes = blend_tiles(frame, tiles, plan.store, run)
+        planes = blend_tiles(plan, tiles, run)
+        run.tell("write")
         save_frame(target, frame, planes, provenance=describe_run(facts), overwrite=overwrite)
-        del planes  # its files lie in the run directory
         run.remove()
     risk = pooled_risk(records, facts.frame_pixels)
     return RunReport(
@@ -144,6 +148,25 @@ def restore_frame(
         flux_change=facts.flux_change,
         seconds=time.monotonic() - started,
     )
+
+
+def scratch_of(target: Path) -> Path:
+    """Where the scratch folder of an output lies: beside it."""
+    return target.with_name(f"{target.name}.dip")
+
+
+def _about(
+    source: str, target: Path, config: RunConfig, *, tiles: int, command_line: Sequence[str]
+) -> dict[str, object]:
+    """Say what a run is about, for `dip status` and `dip finish`."""
+    path, selector = split_selector(source)
+    return {
+        "source": str(path.resolve()) + ("" if selector is None else f"[{selector}]"),
+        "target": str(target.resolve()),
+        "tiles": tiles,
+        "configuration": config.model_dump(mode="json", exclude_none=True),
+        "command_line": list(command_line),
+    }
 
 
 def _is_product_of(target: Path, key: Mapping[str, object]) -> bool:
@@ -178,14 +201,20 @@ def _already_done(source: str, target: Path) -> RunReport:
     )
 
 
-def _plan(frame: Frame, noise: NoiseModel, config: RunConfig, run: RunDirectory) -> FramePlan:
+def _plan(
+    frame: Frame,
+    noise: NoiseModel,
+    config: RunConfig,
+    run: RunDirectory,
+    shared: PriorFile | None,
+) -> FramePlan:
     source = problem_source(frame, noise, config)
-    return FramePlan(
-        source=source,
-        seed=config.fit.seed,
-        store=run.tiles,
-        prior_path=run.prior_path if source.options.scope is Scope.FRAME else None,
-    )
+    plan = FramePlan(source, config.fit.seed, run.tiles, None, ALGORITHM_VERSION)
+    if source.options.scope is not Scope.FRAME:
+        return plan
+    windows = fit_windows(frame.shape, seed=plan.seed)
+    key = prior_key(plan, windows, "" if shared is None else shared.sha256)
+    return replace(plan, prior_path=run.keyed_path("prior", key))
 
 
 def _make_prior(
@@ -200,9 +229,9 @@ def _make_prior(
     return bind_frame_prior(plan, windows, shared.prior, seen=seen)
 
 
-def _prior_facts(run: RunDirectory, shared: PriorFile | None) -> dict[str, object]:
+def _prior_facts(plan: FramePlan, run: RunDirectory, shared: PriorFile | None) -> dict[str, object]:
     """Tell the record of the frame's prior."""
-    content = run.find_file(PRIOR)
+    content = None if plan.prior_path is None else run.find_file(plan.prior_path.name)
     if content is None:
         return {"scope": "tile"}
     prior = Prior.from_bytes(content)

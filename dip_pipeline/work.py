@@ -4,10 +4,12 @@ Tasks are plain picklable values; a worker opens the frame itself and reads the 
 run directory, once a process.
 """
 
+import hashlib
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,6 +26,10 @@ from dip_pipeline.tiling import Tile
 
 Window = tuple[slice, slice]
 Record = Mapping[str, object]
+Planes = Mapping[str, np.ndarray]
+
+_MORE_SEEDS = 2  # tried for a tile whose own fit diverges
+_WORDS = {"source", "unit", "rung"}  # of the numbers of a noise law
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +69,14 @@ class FramePlan:
     """What all tasks of one frame share.
 
     prior_path : where the frame's prior is published; None where each tile has its own
+    algorithm : version of the algorithm, part of the key of every tile
     """
 
     source: ProblemSource
     seed: int
     store: TileStore
     prior_path: Path | None
+    algorithm: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,40 @@ class TileTask:
 
     plan: FramePlan
     tile: Tile
+
+
+def problems_key(problems: Sequence[Problem], shape: tuple[int, int], *more: object) -> str:
+    """Sha256, in hexadecimal digits, of all in some problems that decides what comes of them.
+
+    shape : of the frame they were cut from; more : what else decides, such as a prior's digest.
+    The device is not in it, nor where numbers of the noise law were found.
+    """
+    digest = hashlib.sha256()
+    for problem in problems:
+        facts = [asdict(problem.options), asdict(problem.noise), problem.seed, problem.threads]
+        text = json.dumps(
+            [_facts_only(facts), problem.origin, problem.pixels.shape, shape, more, problem.inner],
+            sort_keys=True,
+            default=_as_text,
+        )
+        digest.update(text.encode())
+        error = [] if problem.error is None else [problem.error]
+        for plane in (problem.pixels, problem.masked, problem.saturated, *error):
+            digest.update(plane.tobytes())
+    return digest.hexdigest()
+
+
+def _facts_only(value: object) -> object:
+    """Leave out words about where a number comes from."""
+    if isinstance(value, dict):
+        return {k: _facts_only(v) for k, v in value.items() if k not in _WORDS}
+    return [_facts_only(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return hashlib.sha256(value.tobytes()).hexdigest()
+    return repr(value)
 
 
 def tile_seed(run_seed: int, tile_index: int) -> int:
@@ -96,9 +138,24 @@ def fit_frame_prior(
 
     Raises RestorationError where the frame holds nothing to fit.
     """
+    source = plan.source
+    for number in range(_MORE_SEEDS + 1):
+        seed = prior_seed(plan.seed) if number == 0 else tile_seed(prior_seed(plan.seed), number)
+        problems = [source.problem(window, seed=seed) for window in windows]
+        prior = fit_prior(problems, source.frame.shape, seed=seed, on_step=on_step)
+        if prior.report.stop_reason is not StopReason.DIVERGED:
+            break
+    return prior.to_bytes()
+
+
+def prior_key(plan: FramePlan, windows: Sequence[Window], *more: object) -> str:
+    """Digest of all that decides the prior of a frame; reads the windows.
+
+    more : what else decides, such as the digest of a prior file
+    """
     seed, source = prior_seed(plan.seed), plan.source
     problems = [source.problem(window, seed=seed) for window in windows]
-    return fit_prior(problems, source.frame.shape, seed=seed, on_step=on_step).to_bytes()
+    return problems_key(problems, source.frame.shape, plan.algorithm, *more)
 
 
 def bind_frame_prior(
@@ -116,25 +173,48 @@ def bind_frame_prior(
 def restore_tile(task: TileTask) -> Record:
     """Restore one tile and publish it; returns its record. Safe to run twice."""
     started = time.monotonic()
-    problem = _problem_of(task)
+    problem = problem_of(task)
     prior = None if task.plan.prior_path is None else _read_prior(task.plan.prior_path)
-    try:
-        restored = restore(problem, prior)
-    except RestorationError:
-        restored = unchanged(problem, StopReason.NOT_FITTED)
+    restored = _tried(problem, prior)
+    if restored.outcome.stop_reason is StopReason.DIVERGED and prior is None:
+        for number in range(1, _MORE_SEEDS + 1):
+            again = replace(problem, seed=tile_seed(problem.seed, number))
+            retried = _tried(again, None)
+            if not retried.outcome.failed:
+                problem, restored = again, retried
+                break
     return _publish(task, problem, restored, seconds=time.monotonic() - started)
 
 
 def copy_tile(task: TileTask) -> Record:
     """Publish a tile unchanged and flagged: its workers died over it."""
-    problem = _problem_of(task)
+    problem = problem_of(task)
     return _publish(task, problem, unchanged(problem, StopReason.WORKER_LOST), seconds=0.0)
 
 
-def _problem_of(task: TileTask) -> Problem:
+def problem_of(task: TileTask) -> Problem:
+    """Read what a tile is restored from."""
     tile = task.tile
     seed = tile_seed(task.plan.seed, tile.index)
     return task.plan.source.problem((tile.halo_rows, tile.halo_cols), seed=seed, inner=tile.inner)
+
+
+def tile_key(task: TileTask) -> str:
+    """Digest of all that decides the pixels of a tile; reads its part of the frame."""
+    return _key_of(task, problem_of(task))
+
+
+def _key_of(task: TileTask, problem: Problem) -> str:
+    plan = task.plan
+    shared = [] if plan.prior_path is None else [_prior_digest(plan.prior_path)]
+    return problems_key([problem], plan.source.frame.shape, plan.algorithm, *shared)
+
+
+def _tried(problem: Problem, prior: Prior | None) -> Restored:
+    try:
+        return restore(problem, prior)
+    except RestorationError:
+        return unchanged(problem, StopReason.NOT_FITTED)
 
 
 def _publish(task: TileTask, problem: Problem, restored: Restored, *, seconds: float) -> Record:
@@ -144,7 +224,9 @@ def _publish(task: TileTask, problem: Problem, restored: Restored, *, seconds: f
         "flags": restored.flags,
     }
     record = tile_record(task.tile, restored.outcome, problem, seconds=seconds)
-    task.plan.store.publish(task.tile.index, planes, record)
+    # By the tile's own seed, whichever of the derived ones it came out with.
+    own = replace(problem, seed=tile_seed(task.plan.seed, task.tile.index))
+    task.plan.store.publish(task.tile.index, planes, record, key=_key_of(task, own))
     return record
 
 
@@ -171,6 +253,16 @@ def tile_record(
 def _read_prior(path: Path) -> Prior:
     stat = path.stat()
     return _parsed_prior(path, stat.st_ino, stat.st_mtime_ns)
+
+
+def _prior_digest(path: Path) -> str:
+    stat = path.stat()
+    return _digest(path, stat.st_ino, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _digest(path: Path, inode: int, mtime_ns: int) -> str:  # noqa: ARG001  (cache key)
+    return hashlib.sha256(read_published(path)).hexdigest()
 
 
 @lru_cache(maxsize=2)

@@ -20,6 +20,8 @@ from dip_pipeline.errors import ConfigError, DipError, ExitCode
 COMMANDS = {
     "denoise": "Restore the true sky from noisy frames.",
     "fit": "Fit one prior on one or more frames, to restore many with.",
+    "status": "Tell how a run stands, also while it runs.",
+    "clean": "Delete the scratch of runs that nobody is at.",
     "show": "Tell what is known of a frame; restores nothing.",
 }
 

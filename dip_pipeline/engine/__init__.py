@@ -5,17 +5,25 @@ Importing this room loads no dask: the local executor does, when it is first use
 
 from dip_pipeline.engine.durable import output_error, read_published
 from dip_pipeline.engine.executors import Executor, map_items
-from dip_pipeline.engine.options import ExecutorKind, WorkerOptions
-from dip_pipeline.engine.run_directory import RunDirectory
+from dip_pipeline.engine.options import ExecutorKind, Shard, WorkerOptions
+from dip_pipeline.engine.plane_file import PlaneFile
+from dip_pipeline.engine.run_directory import RunDirectory, tell_progress
+from dip_pipeline.engine.status import RunStatus, clean, read_status
 from dip_pipeline.engine.tile_store import TileStore
 
 __all__ = [
     "Executor",
     "ExecutorKind",
+    "PlaneFile",
     "RunDirectory",
+    "RunStatus",
+    "Shard",
     "TileStore",
     "WorkerOptions",
+    "clean",
     "map_items",
     "output_error",
     "read_published",
+    "read_status",
+    "tell_progress",
 ]

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from dip_pipeline.engine.faults import reach
 from dip_pipeline.errors import OutputError, RunError
 
 TEMPORARY = "*.tmp"  # names of files being written; litter once their writer is dead
@@ -31,7 +32,9 @@ def publish(path: Path, parts: Sequence[bytes]) -> bool:
         return False
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
+        reach("before publish")
         _write_synced(aside, parts)
+        reach("before link")
         won = _link(aside, path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -48,6 +51,20 @@ def publish_sealed(path: Path, parts: Sequence[bytes]) -> bool:
     for part in parts:
         digest.update(part)
     return publish(path, [_MAGIC, digest.digest(), *parts])
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file anew; whoever reads it sees the old or the new one. Raises OutputError."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        _write_synced(aside, [content])
+        aside.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise output_error(error, path, len(content)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
 
 
 def read_published(path: Path) -> bytes:

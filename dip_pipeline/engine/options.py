@@ -4,6 +4,7 @@ import os
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 from dip_pipeline.errors import ConfigError
 
@@ -18,6 +19,33 @@ class ExecutorKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Shard:
+    """One of `count` parts of the work, `number` from 1: every count-th item."""
+
+    number: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.count:
+            raise ConfigError(f"--shard {self}: need I/N with 1 <= I <= N, such as 3/16")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read "I/N"."""
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+        if found is None:
+            raise ConfigError(f"--shard {text}: need I/N with 1 <= I <= N, such as 3/16")
+        return cls(int(found[1]), int(found[2]))
+
+    def has(self, index: int) -> bool:
+        """Whether an item is of this part."""
+        return index % self.count == self.number - 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerOptions:
     """What the work runs on.
 
@@ -25,12 +53,14 @@ class WorkerOptions:
     threads_per_fit : CPU threads of one fit; it changes the last bits of a result, so it belongs
         to the run and not to the machine
     devices : "cpu", or one or several of "cuda", "cuda:0", "cuda:1", ...
+    shard : the part of the items that this process and its workers do; None for all
     """
 
     executor: ExecutorKind = ExecutorKind.INLINE
     workers: int | None = None
     threads_per_fit: int = 1
     devices: tuple[str, ...] = ("cpu",)
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:

@@ -3,7 +3,8 @@
 import json
 import logging
 import struct
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.engine.durable import output_error, publish_sealed, read_published
+from dip_pipeline.engine.faults import reach
+from dip_pipeline.engine.records import Records
 from dip_pipeline.errors import RunError
 
 logger = logging.getLogger(__name__)
@@ -27,40 +30,47 @@ _DAMAGED = "damaged"  # damaged files are moved here
 class TileStore:
     """Tiles in a folder; any process may publish into it.
 
-    A file: the length of the head, the head (JSON: index, planes, record), then the planes,
+    A file: the length of the head, the head (JSON: index, key, planes, record), then the planes,
     little-endian, one after the other; sealed with a digest of all of it.
+
+    records : where a line is left for every tile that is published; None for nowhere
     """
 
     folder: Path
+    records: Records | None = None
 
     def publish(
-        self, index: int, planes: Mapping[str, NDArray[Any]], record: Mapping[str, Any]
+        self,
+        index: int,
+        planes: Mapping[str, NDArray[Any]],
+        record: Mapping[str, Any],
+        *,
+        key: str = "",
     ) -> bool:
         """Store a tile for good; False where it is there already, and then nothing changes.
 
         record : what JSON can hold, NaN and numpy numbers included
+        key : digest of all that decides the tile's pixels
         Raises OutputError where the disk is full or the folder cannot be written.
         """
         plain = {name: _little_endian(plane) for name, plane in planes.items()}
         head = {
             "index": index,
+            "key": key,
             "planes": [[name, p.dtype.str, list(p.shape)] for name, p in plain.items()],
             "record": dict(record),
         }
         text = json.dumps(head, default=_plain_number).encode()
         parts = [_LENGTH.pack(len(text)), text, *(plane.tobytes() for plane in plain.values())]
-        return publish_sealed(self._path(index), parts)
+        if not publish_sealed(self._path(index), parts):
+            return False
+        reach("after publish")
+        self._note(index, failed=bool(record.get("failed")))
+        return True
 
     def load(self, index: int) -> tuple[dict[str, NDArray[Any]], Record]:
         """Planes (read-only) and record of a tile; RunError where it is missing or damaged."""
-        try:
-            content = read_published(self._path(index))
-        except RunError as error:
-            raise RunError(f"tile {index}: {error}") from error
-        start = _LENGTH.size + _LENGTH.unpack_from(content)[0]
-        head = json.loads(content[_LENGTH.size : start])
-        if head["index"] != index:
-            raise RunError(f"tile {index}: {self._path(index)} holds tile {head['index']}")
+        content, head, start = self._open(index)
         planes: dict[str, NDArray[Any]] = {}
         for name, code, shape in head["planes"]:
             dtype, size = np.dtype(code), int(np.prod(shape))
@@ -75,14 +85,56 @@ class TileStore:
         tile is done anew.
         """
         records: dict[int, Record] = {}
+        for index, head in self._whole():
+            records[index] = head["record"]
+        return dict(sorted(records.items()))
+
+    def keys(self) -> dict[int, str]:
+        """Give the keys of all tiles that are there and whole, by index."""
+        return {index: head["key"] for index, head in self._whole()}
+
+    def adopt(self, index: int, other: "TileStore") -> None:
+        """Take over a tile of another store, whose key says that it is this one's too."""
+        try:
+            self._path(index).hardlink_to(other._path(index))
+        except FileExistsError:
+            return
+        except OSError as error:
+            raise output_error(error, self._path(index)) from error
+        self._note(index, failed=False)
+
+    def drop(self, index: int) -> None:
+        """Move a damaged tile aside, so that it is made anew."""
+        if self._path(index).exists():
+            self._move_aside(self._path(index))
+
+    def _open(self, index: int) -> tuple[bytes, dict[str, Any], int]:
+        """Content of a whole tile, its head, and where its planes begin."""
+        try:
+            content = read_published(self._path(index))
+        except RunError as error:
+            raise RunError(f"tile {index}: {error}") from error
+        start = _LENGTH.size + _LENGTH.unpack_from(content)[0]
+        head = json.loads(content[_LENGTH.size : start])
+        if head["index"] != index:
+            raise RunError(f"tile {index}: {self._path(index)} holds tile {head['index']}")
+        return content, head, start
+
+    def _whole(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
             if not path.stem.isdecimal():
                 continue
             try:
-                _, records[int(path.stem)] = self.load(int(path.stem))
+                _, head, _ = self._open(int(path.stem))
             except RunError as error:
                 logger.warning("%s; moved to %s", error, self._move_aside(path))
-        return dict(sorted(records.items()))
+            else:
+                yield int(path.stem), head
+
+    def _note(self, index: int, *, failed: bool) -> None:
+        if self.records is not None:
+            self.records.append({"tile": index, "failed": failed, "time": round(time.time(), 3)})
+            reach("after record")
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}{_SUFFIX}"

@@ -57,6 +57,7 @@ def test_another_key_drops_the_old_scratch_and_says_why(tmp_path, changed, becau
         assert new.find_file("prior") is None
         assert not new.work_path.exists()
         assert not old.tiles.folder.exists()  # a worker left over writes into the void
+        assert [store.finished() for store in new.previous_tiles(new.tiles)] == [{3: {"index": 3}}]
 
 
 def test_a_tuple_or_nan_in_the_key_does_not_restart_the_run(tmp_path):
@@ -177,16 +178,16 @@ def test_half_written_files_of_a_dead_process_are_swept(tmp_path):
 
 def test_a_shared_file_is_published_once_and_known_when_damaged(tmp_path, caplog):
     with begin(tmp_path / "out.dip") as run:
-        assert run.find_file(run.prior_path.name) is None
-        assert run.publish_file(run.prior_path.name, b"weights")
-        assert not run.publish_file(run.prior_path.name, b"other weights")
-        assert run.find_file(run.prior_path.name) == read_published(run.prior_path) == b"weights"
-        run.prior_path.write_bytes(run.prior_path.read_bytes()[:-1] + b"!")
+        assert run.find_file("prior") is None
+        assert run.publish_file("prior", b"weights")
+        assert not run.publish_file("prior", b"other weights")
+        assert run.find_file("prior") == read_published(run.path / "prior") == b"weights"
+        (run.path / "prior").write_bytes((run.path / "prior").read_bytes()[:-1] + b"!")
         with pytest.raises(RunError, match="checksum"):
-            read_published(run.prior_path)
-        assert run.find_file(run.prior_path.name) is None
+            read_published(run.path / "prior")
+        assert run.find_file("prior") is None
         assert "prior" in caplog.text
-        assert run.publish_file(run.prior_path.name, b"weights")
+        assert run.publish_file("prior", b"weights")
 
 
 FITS = """

@@ -1,0 +1,75 @@
+"""`dip status`: how a run stands, also while it runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dip_pipeline.cli.output import complain, in_bytes, in_one_line, in_seconds, say
+from dip_pipeline.cli.verbosity import verbosity_options
+from dip_pipeline.errors import DipError, ExitCode
+
+if TYPE_CHECKING:
+    from dip_pipeline.engine import RunStatus
+
+_EXAMPLES = """\b
+Examples:
+  dip status restored/m13_dip.fits
+  dip status restored/*.dip
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@verbosity_options
+def status(runs: tuple[str, ...]) -> int:
+    """Tell how a run stands, also while it runs.
+
+    RUN is the scratch folder of an output, OUT.dip, or the output OUT itself. Nothing is changed,
+    and a run that goes on is not disturbed.
+    """
+    from dip_pipeline.engine import read_status
+
+    code = ExitCode.OK
+    for run in runs:
+        try:
+            say(describe(read_status(scratch_folder(run))))
+        except DipError as error:
+            complain(in_one_line(str(error)))
+            code = ExitCode.FRAMES_FAILED
+    return code
+
+
+def scratch_folder(run: str) -> Path:
+    """Folder of a run that is named by it, or by its output.
+
+    >>> scratch_folder("a.fits").name, scratch_folder("a.fits.dip/").name
+    ('a.fits.dip', 'a.fits.dip')
+    """
+    path = Path(run)
+    return path if path.suffix == ".dip" else path.with_name(f"{path.name}.dip")
+
+
+def describe(run: "RunStatus") -> str:
+    """Tell a status in lines."""
+    total = run.about.get("tiles", 0)
+    lines = [f"{run.path}: {run.state}, {run.tiles_done} of {total} tiles done"]
+    if run.tiles_failed:
+        lines[0] += f", {run.tiles_failed} of them FAILED and copied"
+    lines.append(f"  source: {run.about.get('source', 'not known')}")
+    lines += [f"  at it: {owner}" for owner in run.owners]
+    if run.doing:
+        doing = dict(run.doing)
+        step = f", step {doing['step']} of {doing['steps']}" if "step" in doing else ""
+        lines.append(
+            f"  doing: {doing['doing']}{step}, told {in_seconds(doing['seconds_ago'])} ago"
+        )
+    if run.owners and run.seconds_a_tile is not None and run.tiles_done < total:
+        left = in_seconds(run.seconds_a_tile * (total - run.tiles_done))
+        lines.append(f"  {in_seconds(run.seconds_a_tile)} a tile, about {left} left")
+    if not run.owners:
+        finish = run.tiles_done >= total > 0
+        how = f"dip finish {run.path} writes it" if finish else "the same command goes on with it"
+        lines.append(f"  nobody is at it; {how}")
+    lines.append(f"  begun: {run.created}, scratch: {in_bytes(run.scratch_bytes)}")
+    return "\n".join(lines)

@@ -1,0 +1,44 @@
+"""Laws of `dip status` and `dip clean`: what they say, and the exit code."""
+
+import numpy as np
+
+from dip_pipeline.engine import RunDirectory
+
+ABOUT = {"source": "/sky/a.fits", "target": "/sky/b.fits", "tiles": 3}
+
+
+def begin(folder):
+    run = RunDirectory.open(folder / "b.fits.dip", {"seed": 1}, about=ABOUT)
+    run.tiles.publish(0, {"science": np.ones((2, 2))}, {"failed": False})
+    return run
+
+
+def test_a_run_is_named_by_its_output_or_its_folder(dip, tmp_path):
+    with begin(tmp_path) as run:
+        run.tell("fit", step=2, steps=10)
+        for name in (tmp_path / "b.fits", run.path, f"{run.path}/"):
+            code, out, err = dip("status", name)
+            assert (code, err) == (0, "")
+            for words in ("running, 1 of 3 tiles done", "/sky/a.fits", "fit, step 2 of 10"):
+                assert words in out
+        code, out, err = dip("clean", run.path)
+        assert code == 1
+        assert "already being run by" in err
+        assert "Traceback" not in err
+    code, out, _ = dip("status", run.path)
+    assert code == 0
+    assert "interrupted, 1 of 3 tiles done" in out
+    assert "the same command goes on with it" in out
+    code, out, _ = dip("clean", tmp_path / "b.fits")
+    assert code == 0
+    assert "deleted, with 1 finished tiles" in out
+    assert not run.path.exists()
+
+
+def test_what_is_no_run_does_not_stop_the_next(dip, tmp_path):
+    begin(tmp_path).release()
+    for command in ("status", "clean"):
+        code, out, err = dip(command, tmp_path / "none.fits", tmp_path / "b.fits")
+        assert code == 1
+        assert "none.fits.dip" in err
+        assert "b.fits.dip" in out

@@ -1,0 +1,132 @@
+"""Laws of the status: true while a run goes on, and it disturbs nobody; clean spares the living."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from dip_pipeline.engine import RunDirectory, Shard, clean, read_status, run_lock
+from dip_pipeline.errors import RunError
+
+KEY = {"input": "sha256:1"}
+ABOUT = {"source": "/sky/a.fits", "target": "/sky/b.fits", "tiles": 5}
+
+
+def publish(run, index, *, failed=False):
+    run.tiles.publish(index, {"science": np.ones((2, 2), np.float32)}, {"failed": failed})
+
+
+def test_a_run_is_told_of_while_it_goes_on_and_after(tmp_path):
+    path = tmp_path / "b.fits.dip"
+    with RunDirectory.open(path, KEY, about=ABOUT) as run:
+        run.tell("fit", step=3, steps=8)
+        publish(run, 0)
+        time.sleep(0.02)
+        publish(run, 4, failed=True)
+        status = read_status(path)
+        assert (status.state, status.tiles_done, status.tiles_failed) == ("running", 2, 1)
+        assert [owner.process_id for owner in status.owners] == [os.getpid()]
+        assert status.about == ABOUT
+        assert (status.doing["doing"], status.doing["step"]) == ("fit", 3)
+        assert status.seconds_a_tile is not None
+        assert 0.015 < status.seconds_a_tile < 2
+        assert status.scratch_bytes > 0
+    status = read_status(path)
+    assert (status.state, status.owners, status.tiles_done) == ("interrupted", (), 2)
+    assert status.doing == {}
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from dip_pipeline.engine import RunDirectory
+run = RunDirectory.open(Path(sys.argv[1]), {"input": "sha256:1"})
+print("open", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_owner_is_known_to_be_dead_at_once(tmp_path):
+    path = tmp_path / "out.dip"
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, path], stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout.readline() == "open\n"
+        assert read_status(path).owners[0].process_id == owner.pid
+        with pytest.raises(RunError, match="already being run by process"):
+            clean(path)
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+    assert read_status(path).state == "interrupted"
+    clean(path)
+    assert not path.exists()
+
+
+def test_an_owner_on_another_machine_lives_as_long_as_its_heart_beats(tmp_path, monkeypatch):
+    """As on a folder that several machines share and whose locks they do not see."""
+    path = tmp_path / "out.dip"
+    run = RunDirectory.open(path, KEY)
+    signed = (path / "lock").read_text().replace(os.uname().nodename, "elsewhere")
+    run.release()
+    (path / "lock").write_text(signed)
+    assert read_status(path).state == "running"
+    with pytest.raises(RunError, match=r"on elsewhere since .*run again in \d+ s"):
+        RunDirectory.open(path, KEY)
+    past = time.time() - run_lock.SILENT_S - 1
+    os.utime(path / "lock", (past, past))
+    assert read_status(path).state == "interrupted"
+    RunDirectory.open(path, KEY).release()
+
+
+def test_the_heart_beats_while_the_run_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_lock, "HEARTBEAT_S", 0.02)
+    path = tmp_path / "out.dip"
+    with RunDirectory.open(path, KEY):
+        os.utime(path / "lock", (0, 0))
+        deadline = time.monotonic() + 5
+        while (path / "lock").stat().st_mtime == 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert (path / "lock").stat().st_mtime > 0
+    os.utime(path / "lock", (0, 0))
+    time.sleep(0.1)
+    assert (path / "lock").stat().st_mtime == 0
+
+
+def test_shards_share_a_run_each_has_one_owner_and_no_driver_comes_between(tmp_path):
+    path = tmp_path / "out.dip"
+    first = RunDirectory.open(path, KEY, shard=Shard(1, 2))
+    second = RunDirectory.open(path, KEY, shard=Shard(2, 2))
+    assert first.run_id == second.run_id
+    publish(first, 0)
+    publish(second, 1)
+    assert list(first.tiles.finished()) == [0, 1]
+    assert len({owner.process_id for owner in read_status(path).owners}) == 1
+    with pytest.raises(RunError, match="shard 2/2"):
+        RunDirectory.open(path, KEY, shard=Shard(2, 2))
+    with pytest.raises(RunError, match="already being run by"):
+        RunDirectory.open(path, KEY)
+    with pytest.raises(RunError, match="other options"):
+        RunDirectory.open(path, {"input": "other"}, shard=Shard(1, 3))
+    first.release()
+    with pytest.raises(RunError, match="already being run by"):
+        clean(path)
+    second.release()
+    with RunDirectory.open(path, KEY) as run:
+        assert list(run.tiles.finished()) == [0, 1]
+        run.remove()
+    assert not path.exists()
+
+
+def test_what_is_no_run_is_one_line(tmp_path):
+    (tmp_path / "a.dip").mkdir()
+    (tmp_path / "a.dip" / "thesis.tex").write_text("years of work")
+    for path in (tmp_path / "a.dip", tmp_path / "none.dip"):
+        for act in (read_status, clean):
+            with pytest.raises(RunError, match="no scratch folder of dip") as caught:
+                act(path)
+            assert "\n" not in str(caught.value)
+    assert (tmp_path / "a.dip" / "thesis.tex").exists()

@@ -1,18 +1,25 @@
 """Many frames: one bad frame never stops a night."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dip_pipeline.config import RunConfig
+from dip_pipeline.engine import ExecutorKind, Pool, Shard, open_pool
 from dip_pipeline.errors import ConfigError, DipError, ExitCode
 
 if TYPE_CHECKING:
+    from dip_pipeline.engine.clusters import ClusterOptions
     from dip_pipeline.pipeline import Progress, RunReport
 
 log = logging.getLogger(__name__)
+
+_DRAIN_S = 15.0  # after an interrupt, for frames to let go
 
 # What no frame should cause. Named one by one: an interruption must pass through.
 _BUGS = (
@@ -63,45 +70,155 @@ class BatchReport:
         return ExitCode.OK if good else ExitCode.FRAMES_FAILED
 
 
-def restore_frames(
+def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     jobs: Sequence[Job],
     config: RunConfig,
     *,
     overwrite: bool = False,
     progress: "Progress | None" = None,
     command_line: Sequence[str] = (),
+    shard: Shard | None = None,
+    cluster: "ClusterOptions | None" = None,
+    at_once: int = 2,
 ) -> BatchReport:
-    """Restore frames one after the other; what stops one is logged and does not stop the next.
+    """Restore frames; what stops one is logged and does not stop the next.
+
+    cluster : to be started for these frames
+    at_once : frames in work at the same time, where there are workers: the next one is read and
+        fitted while the tiles of the last one are restored
 
     Raises ConfigError, and PriorError for a prior file that cannot be read: with an option that
     cannot be used no frame would fare better.
     """
     from dip_pipeline.pipeline import restore_frame  # torch loads here
+    from dip_pipeline.planning import devices_of
     from dip_pipeline.prior_file import PriorFile
+    from dip_pipeline.restoring import Place
 
     if config.fit.prior is not None:
         PriorFile.read(Path(config.fit.prior))
-    results = []
-    for job in map(Job._make, jobs):
+    jobs = [Job(*job) for job in jobs]
+    options = config.worker_options(devices_of(config))
+    if cluster is not None:
+        options = replace(options, executor=ExecutorKind.DASK, workers=None)
+    with open_pool(options, cluster) as pool:
+        front = Front(progress)
+
+        def restore(rank: int) -> FrameResult:
+            job = jobs[rank]
+            with front.listening(rank) as listener:
+                return _attempt(
+                    job,
+                    lambda: restore_frame(
+                        job.source,
+                        job.target,
+                        config,
+                        overwrite=overwrite,
+                        progress=listener,
+                        command_line=command_line,
+                        place=Place(pool, rank, shard),
+                    ),
+                )
+
+        if options.executor is ExecutorKind.INLINE or min(at_once, len(jobs)) <= 1:
+            return BatchReport(tuple(restore(rank) for rank in range(len(jobs))))
+        return BatchReport(_side_by_side(restore, len(jobs), at_once, pool))
+
+
+def _side_by_side(
+    restore: Callable[[int], FrameResult], frames: int, at_once: int, pool: Pool
+) -> tuple[FrameResult, ...]:
+    """Restore some frames at a time; an interrupt, and an option that cannot be used, stop all."""
+    threads = ThreadPoolExecutor(at_once, thread_name_prefix="dip-frame")
+    try:
+        futures = [threads.submit(restore, rank) for rank in range(frames)]
+        waiting = set(futures)
+        while waiting:  # in short waits, which an interrupt ends at once on every system
+            ended, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in ended:
+                future.result()
+        return tuple(future.result() for future in futures)
+    except BaseException:
+        threads.shutdown(wait=False, cancel_futures=True)
+        pool.stop()
+        wait(futures, timeout=_DRAIN_S)
+        raise
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _attempt(job: Job, restore: "Callable[[], RunReport]") -> FrameResult:
+    try:
+        return FrameResult(job, restore())
+    except ConfigError:
+        raise
+    except (DipError, OSError, MemoryError) as error:
+        return _failed(job, str(error) or type(error).__name__)
+    except _BUGS as error:
+        log.exception("%s: a bug in dip-pipeline, please report it", job.source)
+        return _failed(job, f"{type(error).__name__}: {error}")
+
+
+class Front:
+    """Of several frames in work, the listener follows the foremost; notes of all are passed on."""
+
+    def __init__(self, progress: "Progress | None") -> None:
+        self._progress = progress
+        self._lock = threading.RLock()
+        self._frames: dict[int, _Listener] = {}
+
+    @contextmanager
+    def listening(self, rank: int) -> Iterator["Progress | None"]:
+        """Lend a frame its listener."""
+        if self._progress is None:
+            yield None
+            return
+        with self._lock:
+            listener = self._frames[rank] = _Listener(self, rank, self._progress)
         try:
-            report = restore_frame(
-                job.source,
-                job.target,
-                config,
-                overwrite=overwrite,
-                progress=progress,
-                command_line=command_line,
-            )
-        except ConfigError:
-            raise
-        except (DipError, OSError, MemoryError) as error:
-            results.append(_failed(job, str(error) or type(error).__name__))
-        except _BUGS as error:
-            log.exception("%s: a bug in dip-pipeline, please report it", job.source)
-            results.append(_failed(job, f"{type(error).__name__}: {error}"))
-        else:
-            results.append(FrameResult(job, report))
-    return BatchReport(tuple(results))
+            yield listener
+        finally:
+            with self._lock:
+                was_foremost = rank == min(self._frames)
+                del self._frames[rank]
+                if was_foremost and self._frames:
+                    self._frames[min(self._frames)].introduce()
+
+    def tell(self, rank: int, what: Callable[[], None]) -> None:
+        """Pass on what the foremost frame tells."""
+        with self._lock:
+            if rank == min(self._frames, default=rank):
+                what()
+
+
+class _Listener:
+    def __init__(self, front: Front, rank: int, progress: "Progress") -> None:
+        self._front, self._rank, self._progress = front, rank, progress
+        self._started: tuple[str, int, int] | None = None
+
+    def introduce(self) -> None:
+        """Tell how far the frame is by now: it has become the foremost."""
+        if self._started is not None:
+            self._progress.frame_started(*self._started)
+
+    def frame_started(self, source: str, tiles: int, found_done: int) -> None:
+        self._started = (source, tiles, found_done)
+        self._front.tell(self._rank, self.introduce)
+
+    def fit_started(self, target: str, frames: int) -> None:
+        self._front.tell(self._rank, lambda: self._progress.fit_started(target, frames))
+
+    def fit_step(self, step: int, steps: int, risk: float) -> None:
+        self._front.tell(self._rank, lambda: self._progress.fit_step(step, steps, risk))
+
+    def tile_done(self, record: Mapping[str, object]) -> None:
+        if self._started is not None:
+            source, tiles, done = self._started
+            self._started = (source, tiles, done + 1)
+        self._front.tell(self._rank, lambda: self._progress.tile_done(record))
+
+    def note(self, message: str) -> None:
+        self._progress.note(message)
 
 
 def _failed(job: Job, message: str) -> FrameResult:

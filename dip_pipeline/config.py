@@ -23,7 +23,7 @@ from dip_pipeline.config_sections import (
     TileSection,
     WorkerSection,
 )
-from dip_pipeline.engine import WorkerOptions
+from dip_pipeline.engine import SchedulerPlace, WorkerOptions
 from dip_pipeline.engine.options import usable_cores
 from dip_pipeline.errors import ConfigError
 from dip_pipeline.sensor import SensorOverrides
@@ -106,8 +106,18 @@ class RunConfig(Section):
 
     def worker_options(self, devices: Sequence[str] = ("cpu",)) -> WorkerOptions:
         """Give the engine its options; `devices` are what workers.device came to be."""
+        workers = self.workers
+        place = None
+        if workers.scheduler is not None or workers.scheduler_file is not None:
+            place = SchedulerPlace(
+                workers.scheduler, workers.scheduler_file, workers.insecure_cluster
+            )
         return WorkerOptions(
-            self.workers.executor, self.workers.workers, self.threads_per_fit, tuple(devices)
+            workers.executor_in_force,
+            workers.workers,
+            self.threads_per_fit,
+            tuple(devices),
+            scheduler=place,
         )
 
     @classmethod

@@ -133,7 +133,9 @@ class WorkerSection(Section):
     """What the work runs on. Of these only threads_per_fit changes pixels."""
 
     executor: ExecutorKind = option(
-        ExecutorKind.INLINE, "--executor", "This process alone, or processes of this machine."
+        ExecutorKind.INLINE,
+        "--executor",
+        "This process alone, processes of this machine, or workers of Dask.",
     )
     workers: int | None = option(
         None,
@@ -148,6 +150,24 @@ class WorkerSection(Section):
         f"By default the cores at hand, {THREADS_BY_DEFAULT} at most.",
         ge=1,
     )
+    scheduler: str | None = option(
+        None,
+        "--scheduler",
+        "Address of a Dask scheduler whose workers are to be used, such as tls://host:8786; "
+        "by default none.",
+        min_length=1,
+    )
+    scheduler_file: str | None = option(
+        None,
+        "--scheduler-file",
+        "File of `dask scheduler --scheduler-file`, instead of an address; by default none.",
+        min_length=1,
+    )
+    insecure_cluster: bool = option(
+        False,  # noqa: FBT003  (the default)
+        "--insecure-cluster",
+        "Connect without encryption to a scheduler on another machine.",
+    )
     device: str = option(
         "auto",
         "--device",
@@ -157,5 +177,17 @@ class WorkerSection(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        WorkerOptions(self.executor, self.workers)
+        named = [name for name in (self.scheduler, self.scheduler_file) if name is not None]
+        if len(named) > 1 or (named and self.executor is ExecutorKind.LOCAL):
+            raise ConfigError(
+                f"--executor {self.executor}, --scheduler {named[0]}: give one place to run; "
+                "either --scheduler, or --scheduler-file, or --executor local"
+            )
+        WorkerOptions(self.executor_in_force, self.workers)
         return self
+
+    @property
+    def executor_in_force(self) -> ExecutorKind:
+        """What was asked; a scheduler that is named is meant to be used."""
+        named = self.scheduler is not None or self.scheduler_file is not None
+        return ExecutorKind.DASK if named else self.executor

@@ -4,15 +4,14 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from dip_pipeline.config import RunConfig
-from dip_pipeline.engine import RunDirectory
-from dip_pipeline.errors import FrameError
+from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, reach, read_status
+from dip_pipeline.errors import ConfigError, FrameError, RunError
 from dip_pipeline.frame_noise import noise_in_words
 from dip_pipeline.frames import (
     Frame,
@@ -36,16 +35,10 @@ from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.record import ALGORITHM_VERSION, RunFacts, describe_run, pooled_risk, run_key
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.problem import Scope
-from dip_pipeline.restoration.stopping import StepHook
-from dip_pipeline.restoring import blend_tiles, restore_tiles
+from dip_pipeline.restoring import Place, blend_tiles, restore_tiles
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.tiling import plan_tiles
-from dip_pipeline.work import (
-    FramePlan,
-    bind_frame_prior,
-    fit_frame_prior,
-    prior_key,
-)
+from dip_pipeline.work import FramePlan, PriorTask, Record, prior_key
 
 __all__ = ["FrameDescription", "Progress", "RunReport", "describe_frame", "restore_frame"]
 
@@ -60,7 +53,7 @@ class RunReport:
 
     source: str
     target: Path
-    status: Literal["restored", "already done"]
+    status: Literal["restored", "already done", "part done"]
     tiles: int
     found_done: int
     failed_tiles: int
@@ -77,7 +70,7 @@ class RunReport:
         return self.failed_tiles == 0
 
 
-def restore_frame(
+def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     source: str,
     target: Path,
     config: RunConfig,
@@ -85,14 +78,29 @@ def restore_frame(
     overwrite: bool = False,
     progress: Progress | None = None,
     command_line: Sequence[str] = (),
+    place: Place | None = None,
 ) -> RunReport:
     """Restore one image file and write it with its provenance.
 
     A run that was interrupted goes on where it stopped; a finished product is left alone.
+    place : where it runs; None for what the configuration says
     Raises a DipError for whatever a user can cause.
     """
+    if place is None:
+        with open_pool(config.worker_options(devices_of(config))) as pool:
+            return restore_frame(
+                source,
+                target,
+                config,
+                overwrite=overwrite,
+                progress=progress,
+                command_line=command_line,
+                place=Place(pool),
+            )
     started = time.monotonic()
     told = progress or SILENT
+    if place.pool.options.executor is ExecutorKind.DASK:  # workers may stand in another folder
+        source, target = _absolute(source), target.absolute()
     frame = open_frame(source)
     digest = file_digest(frame.path)
     shared = None if config.fit.prior is None else PriorFile.read(Path(config.fit.prior))
@@ -106,39 +114,44 @@ def restore_frame(
     noise = resolve_noise(frame, config)
     told.note(f"{source}: noise {noise_in_words(noise)}")
     tiles = plan_tiles(frame.shape, config.tile_options())
-    about = _about(source, target, config, tiles=len(tiles), command_line=command_line)
-    with RunDirectory.open(scratch_of(target), key, about=about) as run:
+    about = {
+        **_about(source, target, config, command_line),
+        "tiles": len(tiles),
+        "overwrite": overwrite,
+    }
+    with RunDirectory.open(scratch_of(target), key, about=about, shard=place.shard) as run:
         if run.restarted_because:
             changed = ", ".join(run.restarted_because)
             told.note(f"{run.path}: begun anew, for these changed: {changed}")
-        plan = _plan(frame, noise, config, run, shared)
-        listener = Told(told, source)
-        make_prior = partial(_make_prior, plan, shared, digest, listener.on_step)
-        workers = config.worker_options(devices_of(config))
-        records, found_done = restore_tiles(plan, tiles, run, workers, listener, make_prior)
+        prior = _prior_task(frame, noise, config, run, shared)
+        prior = replace(prior, seen=shared is not None and shared.has_seen(frame, digest))
+        records, found_done = restore_tiles(prior, tiles, run, place, Told(told, source))
         facts = RunFacts(
             run_id=run.run_id,
             source=source,
             key=key,
             config=config,
             noise=noise,
-            network=str((shared.prior if shared else plan.source.options).network_kind),
-            device=_device_name(plan.source.device),
+            network=str((shared.prior if shared else prior.plan.source.options).network_kind),
+            device=_device_name(records),
             tiles=records,
             command_line=command_line,
-            prior=_prior_facts(plan, run, shared),
+            prior=_prior_facts(prior.plan, run, shared),
             seconds=time.monotonic() - started,
             frame_pixels=frame.shape[0] * frame.shape[1],
         )
-        planes = blend_tiles(plan, tiles, run)
-        run.tell("write")
-        save_frame(target, frame, planes, provenance=describe_run(facts), overwrite=overwrite)
-        run.remove()
+        if place.shard is None:
+            planes = blend_tiles(prior.plan, tiles, run)
+            run.tell("write")
+            reach("before save")
+            save_frame(target, frame, planes, provenance=describe_run(facts), overwrite=overwrite)
+            reach("after save")
+            run.remove()
     risk = pooled_risk(records, facts.frame_pixels)
     return RunReport(
         source=source,
         target=target,
-        status="restored",
+        status="restored" if place.shard is None else "part done",
         tiles=len(tiles),
         found_done=found_done,
         failed_tiles=facts.failed_tiles,
@@ -150,23 +163,62 @@ def restore_frame(
     )
 
 
+def finish_run(
+    scratch: Path, *, complete: bool = False, progress: Progress | None = None
+) -> RunReport:
+    """Write the product of a run whose tiles are there, made by shards or before a crash.
+
+    complete : restore here what is missing; otherwise that is a RunError
+    """
+    about = read_status(scratch).about
+    try:
+        config = RunConfig.model_validate(about["configuration"])
+        source, target = str(about["source"]), Path(str(about["target"]))
+        overwrite = bool(about["overwrite"])
+    except (KeyError, ValueError, ConfigError) as error:
+        raise RunError(
+            f"{scratch}: does not say how it was begun; run the command that began it again"
+        ) from error
+    if scratch_of(target) != scratch.absolute():
+        target = scratch.absolute().with_suffix("")  # the folder was moved since
+    options = config.worker_options(devices_of(config))
+    if not complete:
+        options = replace(options, executor=ExecutorKind.INLINE, workers=None)
+    with open_pool(options) as pool:
+        return restore_frame(
+            source,
+            target,
+            config,
+            overwrite=overwrite,
+            progress=progress,
+            command_line=tuple(about.get("command_line", ())),
+            place=Place(pool, finish=not complete),
+        )
+
+
 def scratch_of(target: Path) -> Path:
     """Where the scratch folder of an output lies: beside it."""
     return target.with_name(f"{target.name}.dip")
 
 
 def _about(
-    source: str, target: Path, config: RunConfig, *, tiles: int, command_line: Sequence[str]
+    source: str, target: Path, config: RunConfig, command_line: Sequence[str]
 ) -> dict[str, object]:
-    """Say what a run is about, for `dip status` and `dip finish`."""
-    path, selector = split_selector(source)
+    """Say what a run is about, for `finish_run` on whichever machine."""
+    prior = None if config.fit.prior is None else str(Path(config.fit.prior).absolute())
+    settled = {"fit.prior": prior, "workers.threads_per_fit": config.threads_per_fit}
+    full = config.with_overrides(**settled)
     return {
-        "source": str(path.resolve()) + ("" if selector is None else f"[{selector}]"),
-        "target": str(target.resolve()),
-        "tiles": tiles,
-        "configuration": config.model_dump(mode="json", exclude_none=True),
+        "source": _absolute(source),
+        "target": str(target.absolute()),
+        "configuration": full.model_dump(mode="json", exclude_none=True),
         "command_line": list(command_line),
     }
+
+
+def _absolute(source: str) -> str:
+    path, selector = split_selector(source)
+    return str(path.absolute()) + ("" if selector is None else f"[{selector}]")
 
 
 def _is_product_of(target: Path, key: Mapping[str, object]) -> bool:
@@ -201,32 +253,22 @@ def _already_done(source: str, target: Path) -> RunReport:
     )
 
 
-def _plan(
+def _prior_task(
     frame: Frame,
     noise: NoiseModel,
     config: RunConfig,
     run: RunDirectory,
     shared: PriorFile | None,
-) -> FramePlan:
+) -> PriorTask:
+    """Plan the work on a frame, and its prior."""
     source = problem_source(frame, noise, config)
     plan = FramePlan(source, config.fit.seed, run.tiles, None, ALGORITHM_VERSION)
-    if source.options.scope is not Scope.FRAME:
-        return plan
-    windows = fit_windows(frame.shape, seed=plan.seed)
-    key = prior_key(plan, windows, "" if shared is None else shared.sha256)
-    return replace(plan, prior_path=run.keyed_path("prior", key))
-
-
-def _make_prior(
-    plan: FramePlan, shared: PriorFile | None, input_digest: str, on_step: StepHook
-) -> bytes:
-    """Fit the frame's prior, or make it of the prior file."""
-    frame = plan.source.frame
-    windows = fit_windows(frame.shape, seed=plan.seed)
-    if shared is None:
-        return fit_frame_prior(plan, windows, on_step)
-    seen = shared.has_seen(frame, input_digest)
-    return bind_frame_prior(plan, windows, shared.prior, seen=seen)
+    shared_path = None if shared is None else shared.path.absolute()
+    windows = tuple(fit_windows(frame.shape, seed=plan.seed))
+    if source.options.scope is Scope.FRAME:
+        key = prior_key(plan, windows, "" if shared is None else shared.sha256)
+        plan = replace(plan, prior_path=run.keyed_path("prior", key))
+    return PriorTask(plan, windows, shared_path, seen=False, telling=run.progress_path)
 
 
 def _prior_facts(plan: FramePlan, run: RunDirectory, shared: PriorFile | None) -> dict[str, object]:
@@ -248,5 +290,9 @@ def _prior_facts(plan: FramePlan, run: RunDirectory, shared: PriorFile | None) -
     }
 
 
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name() if device.startswith("cuda") else device
+def _device_name(records: Sequence[Record]) -> str:
+    """Name what the tiles were restored on."""
+    devices = {str(record["device"]) for record in records}
+    if torch.cuda.is_available() and any(device.startswith("cuda") for device in devices):
+        return torch.cuda.get_device_name()
+    return ", ".join(sorted(devices))

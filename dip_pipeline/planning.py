@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from dip_pipeline.config import RunConfig
+from dip_pipeline.engine import ExecutorKind
 from dip_pipeline.errors import ConfigError, FrameError, PriorError, SensorError
 from dip_pipeline.frame_noise import find_noise, noise_in_words
 from dip_pipeline.frames import Frame, PlaneInfo, open_frame
@@ -191,6 +192,8 @@ def fit_windows(shape: tuple[int, int], *, seed: int, frames: int = 1) -> list[W
 def devices_of(config: RunConfig) -> tuple[str, ...]:
     """Devices in force. Raises ConfigError where a GPU is asked for and there is none."""
     asked = config.workers.device
+    if config.workers.executor_in_force is ExecutorKind.DASK:
+        return (asked,)  # what its workers have is not known here
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if asked == "cpu" or (asked == "auto" and count == 0):
         return ("cpu",)

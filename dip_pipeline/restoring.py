@@ -1,39 +1,73 @@
 """The tiles of a frame: made where they are missing, then blended into planes."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from dip_pipeline.engine import PlaneFile, RunDirectory, WorkerOptions, map_items
+from dip_pipeline.engine import (
+    ExecutorKind,
+    Job,
+    PlaneFile,
+    Pool,
+    RunDirectory,
+    Shard,
+    run_items,
+)
 from dip_pipeline.errors import RunError
 from dip_pipeline.frames import RestoredPlanes
 from dip_pipeline.progress import Told
 from dip_pipeline.tiling import Tile, blend
-from dip_pipeline.work import FramePlan, Planes, Record, TileTask, copy_tile, restore_tile, tile_key
+from dip_pipeline.work import (
+    FramePlan,
+    Planes,
+    PriorTask,
+    Record,
+    TileTask,
+    copy_tile,
+    provide_prior,
+    restore_tile,
+    tile_key,
+)
 
 log = logging.getLogger(__name__)
 
 _PLANES = {"science": np.float32, "error": np.float32, "flags": np.uint8}
 _LEAST_BAND_ROWS = 64
+_PRIOR_LOOK_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a frame is worked on, and how much of it.
+
+    rank : of several frames in the same pool, that of the lowest rank is served first
+    shard : restore this part of the tiles alone, and write no product
+    finish : restore none, write the product of tiles that are there
+    """
+
+    pool: Pool
+    rank: int = 0
+    shard: Shard | None = None
+    finish: bool = False
 
 
 def restore_tiles(
-    plan: FramePlan,
-    tiles: Sequence[Tile],
-    run: RunDirectory,
-    workers: WorkerOptions,
-    told: Told,
-    make_prior: Callable[[], bytes],
+    prior: PriorTask, tiles: Sequence[Tile], run: RunDirectory, place: Place, told: Told
 ) -> tuple[list[Record], int]:
     """Make the frame's prior if it has one, then restore the tiles that are not done.
 
-    A shard restores those alone that are its part.
     Returns the records of all tiles that are done now, and how many were found done.
+    Raises RunError where tiles are missing that are only to be put together.
     """
+    plan = prior.plan
     done: dict[int, Record] = dict(plan.store.finished())
-    ours = [tile for tile in tiles if workers.shard is None or workers.shard.has(tile.index)]
+    ours = [tile for tile in tiles if place.shard is None or place.shard.has(tile.index)]
     missing = [tile for tile in ours if tile.index not in done]
     if missing:
         kept = _adopt(plan, missing, run)
@@ -41,11 +75,17 @@ def restore_tiles(
         missing = [tile for tile in missing if tile.index not in kept]
     told.progress.frame_started(told.source, len(tiles), len(done))
     found_done = len(done)
+    if missing and place.finish:
+        raise RunError(
+            f"{run.path}: {len(missing)} of {len(tiles)} tiles are missing, the first is tile "
+            f"{missing[0].index}; run its shards again, or add --complete to restore them here"
+        )
     if missing:
-        _provide_prior(plan, run, make_prior)
+        _provide_prior(prior, run, place, told)
     run.tell("tiles")
     tasks: Iterable[TileTask] = (TileTask(plan, tile) for tile in missing)
-    for record in map_items(restore_tile, tasks, workers, key=_tile_name, on_lost=copy_tile):
+    job = Job(restore_tile, copy_tile, run.path, place.rank)
+    for record in run_items(place.pool, job, tasks, key=_tile_name):
         done[int(str(record["tile"]))] = record
         told.progress.tile_done(record)
     return [done[tile.index] for tile in tiles if tile.index in done], found_done
@@ -88,10 +128,44 @@ def _adopt(plan: FramePlan, missing: Sequence[Tile], run: RunDirectory) -> dict[
     return {index: plan.store.load(index)[1] for index in adopted}
 
 
-def _provide_prior(plan: FramePlan, run: RunDirectory, make_prior: Callable[[], bytes]) -> None:
-    if plan.prior_path is not None and run.find_file(plan.prior_path.name) is None:
-        run.tell("fit")
-        run.publish_file(plan.prior_path.name, make_prior())
+def _provide_prior(task: PriorTask, run: RunDirectory, place: Place, told: Told) -> None:
+    """Make the prior, in the pool; of several shards one makes it, and the others wait for it."""
+    path = task.plan.prior_path
+    while path is not None and run.find_file(path.name) is None:
+        lock = run.alone_at(path.name)
+        if lock is None:
+            time.sleep(_PRIOR_LOOK_S)
+            continue
+        try:
+            run.tell("fit")
+            if place.pool.options.executor is ExecutorKind.INLINE:
+                provide_prior(task, told.on_step)
+            else:
+                with _watched(run, told):
+                    job = Job(provide_prior, folder=run.path, rank=place.rank)
+                    list(run_items(place.pool, job, [task], key=lambda _: "prior"))
+        finally:
+            lock.release()
+
+
+@contextmanager
+def _watched(run: RunDirectory, told: Told) -> Iterator[None]:
+    """Tell how a fit in another process goes on."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(1.0):
+            facts = run.told()
+            if facts.get("doing") == "fit" and "step" in facts:
+                told.progress.fit_step(facts["step"], facts["steps"], facts["loss"])
+
+    thread = threading.Thread(target=watch, name="dip-fit-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _load(plan: FramePlan, tile: Tile) -> Planes:

@@ -14,8 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from dip_pipeline.engine import TileStore, read_published
+from dip_pipeline.engine import TileStore, publish_sealed, read_published, tell_progress
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.frames import Frame
 from dip_pipeline.restoration import Prior, SharedPrior, fit_prior, restore, unchanged
@@ -59,9 +61,16 @@ class ProblemSource:
             seed=seed,
             origin=(window[0].start, window[1].start),
             inner=inner or (slice(None), slice(None)),
-            device=self.device,
+            device=_device_here(self.device),
             threads=self.threads,
         )
+
+
+def _device_here(device: str) -> str:
+    """Device of the process that runs; "auto" was left for it to decide."""
+    if device != "auto":
+        return device
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +130,22 @@ def _as_text(value: object) -> str:
     return repr(value)
 
 
+@dataclass(frozen=True, slots=True)
+class PriorTask:
+    """The prior of a frame, to be published where the plan says.
+
+    shared : prior file that it is made of; None where it is fitted to the frame itself
+    seen : whether the prior file was fitted on this frame, too
+    telling : file to tell in how the fit goes on; None for nowhere
+    """
+
+    plan: FramePlan
+    windows: tuple[Window, ...]
+    shared: Path | None
+    seen: bool
+    telling: Path | None
+
+
 def tile_seed(run_seed: int, tile_index: int) -> int:
     """Seed of one tile: the same whichever worker runs it, and in whichever order."""
     return int(np.random.SeedSequence([run_seed, tile_index]).generate_state(1)[0])
@@ -148,6 +173,28 @@ def fit_frame_prior(
     return prior.to_bytes()
 
 
+def provide_prior(task: PriorTask, on_step: StepHook = ignore_step) -> None:
+    """Make the prior of a frame and publish it. Safe to run twice."""
+    path = task.plan.prior_path
+    if path is None or path.exists():
+        return
+    told = 0.0
+
+    def tell(step: int, steps: int, loss: Tensor) -> None:
+        nonlocal told
+        on_step(step, steps, loss)
+        if task.telling is not None and time.monotonic() - told > 1.0:
+            told = time.monotonic()
+            tell_progress(task.telling, "fit", step=step, steps=steps, loss=float(loss.detach()))
+
+    if task.shared is None:
+        content = fit_frame_prior(task.plan, task.windows, tell)
+    else:
+        shared = SharedPrior.from_bytes(task.shared.read_bytes())
+        content = bind_frame_prior(task.plan, task.windows, shared, seen=task.seen)
+    publish_sealed(path, [content])
+
+
 def prior_key(plan: FramePlan, windows: Sequence[Window], *more: object) -> str:
     """Digest of all that decides the prior of a frame; reads the windows.
 
@@ -173,6 +220,9 @@ def bind_frame_prior(
 def restore_tile(task: TileTask) -> Record:
     """Restore one tile and publish it; returns its record. Safe to run twice."""
     started = time.monotonic()
+    done = task.plan.store.record_of(task.tile.index)
+    if done is not None:  # by a process that died before it could say so
+        return done
     problem = problem_of(task)
     prior = None if task.plan.prior_path is None else _read_prior(task.plan.prior_path)
     restored = _tried(problem, prior)

@@ -33,6 +33,9 @@ OTHER_VALUES = {
     "fit.flux_scale_px": 0.0,
     "fit.seed": 7,
     "workers.executor": "local",
+    "workers.scheduler": "tls://cluster:8786",
+    "workers.scheduler_file": "scheduler.json",
+    "workers.insecure_cluster": True,
     "workers.workers": 2,
     "workers.threads_per_fit": 3,
     "workers.device": "cuda:1",
@@ -64,6 +67,8 @@ def test_defaults():
 @given(st.sets(st.sampled_from(sorted(OTHER_VALUES))))
 def test_a_configuration_survives_the_way_to_toml_and_back(tmp_path_factory, names):
     chosen = {name: OTHER_VALUES[name] for name in names | {"workers.executor"}}
+    for elsewhere in ("workers.scheduler", "workers.scheduler_file"):  # not beside "local"
+        chosen.pop(elsewhere, None)
     if "fit.prior" in names:  # for --input image, --scope frame alone
         chosen = {name: chosen[name] for name in chosen if name not in ("fit.input", "fit.scope")}
     config = RunConfig().with_overrides(**chosen)
@@ -74,11 +79,14 @@ def test_a_configuration_survives_the_way_to_toml_and_back(tmp_path_factory, nam
 
 @pytest.mark.parametrize("name", sorted(OTHER_VALUES))
 def test_what_changes_pixels_changes_the_digest_and_where_it_runs_does_not(name):
-    base = RunConfig().with_overrides(**{"workers.executor": "local", "workers.threads_per_fit": 1})
+    executor = "inline" if name.startswith("workers.scheduler") else "local"
+    base = RunConfig().with_overrides(
+        **{"workers.executor": executor, "workers.threads_per_fit": 1}
+    )
     value = "inline" if name == "workers.executor" else OTHER_VALUES[name]
     other = base.with_overrides(**{name: value})
     assert other != base
-    only_where = {"workers.executor", "workers.workers", "workers.device"}
+    only_where = {n for n in OTHER_VALUES if n.startswith("workers.")} - {"workers.threads_per_fit"}
     by_content = {"fit.prior", "fit.any_optics"}  # of a prior the content is in the key of a run
     assert (other.digest() == base.digest()) == (name in only_where | by_content)
 
@@ -132,7 +140,7 @@ def test_the_number_of_threads_in_the_key_is_the_number_that_is_used():
         ("[fit]\nprior = ''", "fit.prior (--prior) = '': need a name"),
         ("[fit]\nprior = 'a'\ninput = 'code'", "--prior a with --input code, --scope frame: a"),
         ("[workers]\ndevice = 'gpu'", "(--device) = 'gpu': need auto, cpu, cuda, or cuda:0"),
-        ("[workers]\nworkers = 2", "the inline executor is this process alone"),
+        ("[workers]\nworkers = 2", "add --executor local"),
         ("[tiles\n", "not a TOML file"),
     ],
 )

@@ -191,7 +191,7 @@ def test_an_interrupted_run_goes_on_and_fits_no_finished_tile_twice(
 
     fits_run, tiles_run = [], []
     real_fit, real_restore = work.fit_frame_prior, work.restore_tile
-    monkeypatch.setattr(pipeline, "fit_frame_prior", lambda *a: fits_run.append(1) or real_fit(*a))
+    monkeypatch.setattr(work, "fit_frame_prior", lambda *a: fits_run.append(1) or real_fit(*a))
     monkeypatch.setattr(
         restoring, "restore_tile", lambda t: tiles_run.append(t.tile.index) or real_restore(t)
     )

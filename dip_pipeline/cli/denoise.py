@@ -19,6 +19,7 @@ _EXAMPLES = """\b
 Examples:
   dip denoise m13.fits -o m13_dip.fits
   dip denoise night/*.fits -o restored/ --config night.toml
+  dip denoise mosaic.fits -o mosaic_dip.fits --shard 3/16
 """
 
 
@@ -35,12 +36,19 @@ Examples:
 @click.option(
     "--overwrite", is_flag=True, help="Replace outputs that exist already.  [default: no]"
 )
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Restore every N-th tile alone, from the I-th, beside other processes on a shared disk; "
+    "`dip finish OUT` then writes the output.  [default: all tiles]",
+)
 @run_options
 def denoise(
     inputs: tuple[str, ...],
     out: str,
     *,
     overwrite: bool,
+    shard: str | None,
     config_file: Path | None,
     **values: Any,  # noqa: ANN401  (the options of the configuration)
 ) -> int:
@@ -52,6 +60,7 @@ def denoise(
     from dip_pipeline.batch import restore_frames
     from dip_pipeline.cli.naming import plan_jobs
     from dip_pipeline.cli.progress import watching
+    from dip_pipeline.engine import Shard
 
     config = read_config(config_file, values)
     jobs = plan_jobs(inputs, out)
@@ -62,6 +71,7 @@ def denoise(
             overwrite=overwrite,
             progress=progress,
             command_line=click.get_current_context().obj or (),
+            shard=None if shard is None else Shard.parse(shard),
         )
     text = describe(report)
     if text and verbosity() >= NORMAL:
@@ -72,7 +82,7 @@ def denoise(
 def describe(report: "BatchReport") -> str:
     """Tell how each frame ended, and how many ended how; errors were told when they came."""
     lines = [
-        _frame_lines(frame.job.source, frame.report)
+        frame_lines(frame.job.source, frame.report)
         for frame in report.frames
         if frame.report is not None
     ]
@@ -83,9 +93,10 @@ def describe(report: "BatchReport") -> str:
     return "\n".join(lines)
 
 
-def _frame_lines(source: str, report: "RunReport") -> str:
+def frame_lines(source: str, report: "RunReport") -> str:
+    """Tell how one frame ended."""
     lines = [f"{source} -> {report.target}: {report.status}"]
-    if report.status == "restored":
+    if report.status != "already done":
         found = f", {report.found_done} found done" if report.found_done else ""
         lines[0] += f" in {in_seconds(report.seconds)}, {report.tiles} tiles{found}"
         lines.append(f"  noise: {report.noise}")

@@ -43,6 +43,9 @@ _NOT_OF_A_FIT = (
     "fit.flux_scale_px",
     "workers.executor",
     "workers.workers",
+    "workers.scheduler",
+    "workers.scheduler_file",
+    "workers.insecure_cluster",
 )
 
 

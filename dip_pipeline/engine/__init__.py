@@ -3,27 +3,34 @@
 Importing this room loads no dask: the local executor does, when it is first used.
 """
 
-from dip_pipeline.engine.durable import output_error, read_published
-from dip_pipeline.engine.executors import Executor, map_items
-from dip_pipeline.engine.options import ExecutorKind, Shard, WorkerOptions
+from dip_pipeline.engine.durable import output_error, publish_sealed, read_published
+from dip_pipeline.engine.executors import Job, Pool, map_items, open_pool, run_items
+from dip_pipeline.engine.faults import reach
+from dip_pipeline.engine.options import ExecutorKind, SchedulerPlace, Shard, WorkerOptions
 from dip_pipeline.engine.plane_file import PlaneFile
 from dip_pipeline.engine.run_directory import RunDirectory, tell_progress
 from dip_pipeline.engine.status import RunStatus, clean, read_status
 from dip_pipeline.engine.tile_store import TileStore
 
 __all__ = [
-    "Executor",
     "ExecutorKind",
+    "Job",
     "PlaneFile",
+    "Pool",
     "RunDirectory",
     "RunStatus",
+    "SchedulerPlace",
     "Shard",
     "TileStore",
     "WorkerOptions",
     "clean",
     "map_items",
+    "open_pool",
     "output_error",
+    "publish_sealed",
+    "reach",
     "read_published",
     "read_status",
+    "run_items",
     "tell_progress",
 ]

@@ -1,10 +1,16 @@
 """Executors: each runs a function over items on some set of processes; the results are the same."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from dip_pipeline.engine.options import ExecutorKind, WorkerOptions
+from dip_pipeline.errors import RunError
+
+if TYPE_CHECKING:
+    from dip_pipeline.engine.clusters import ClusterOptions
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -16,19 +22,58 @@ class Job(Generic[P, R]):
 
     run : can be pickled where the executor has processes; may run twice for an item
     on_lost : gives the result of an item that its worker process does not survive; None to raise
+    folder : on a disk that all workers see, for what they leave about items; None for a temporary
+        one of this machine
+    rank : of several jobs at once, that of the lowest rank is served first
     """
 
     run: Callable[[P], R]
     on_lost: Callable[[P], R] | None = None
+    folder: Path | None = None
+    rank: int = 0
 
 
-class Executor(Protocol):
-    """Yields the result of every (name, item), as they finish, drawing items as slots get free."""
+class Pool(Protocol):
+    """Processes that run jobs, several at once if asked from several threads."""
 
-    def __call__(
-        self, job: Job[P, R], named_items: Iterable[tuple[str, P]], options: WorkerOptions
-    ) -> Iterator[R]:
-        """Run the job; the name of an item stands in messages."""
+    @property
+    def options(self) -> WorkerOptions:
+        """What the work runs on."""
+
+    def run(self, job: Job[P, R], named_items: Iterable[tuple[str, P]]) -> Iterator[R]:
+        """Yield the result of every (name, item), as they finish, drawing items as slots free.
+
+        The name of an item stands in messages.
+        """
+
+    def stop(self) -> None:
+        """Begin no further item; those that run may end."""
+
+
+def open_pool(
+    options: WorkerOptions, cluster: "ClusterOptions | None" = None, *, few: bool = False
+) -> AbstractContextManager[Pool]:
+    """Open a pool; processes start with the first item, and end, at once, when it is closed.
+
+    cluster : to be started for this pool; None where there is one, or none is needed
+    few : start no more processes than the first job has items
+    """
+    return EXECUTORS[options.executor](options, cluster, few)
+
+
+def run_items(
+    pool: Pool,
+    job: Job[P, R],
+    items: Iterable[P],
+    *,
+    key: Callable[[P], object] | None = None,
+) -> Iterator[R]:
+    """Yield job.run(item) for all items, as they finish: in any order; see `map_items`."""
+    named = (
+        (f"item {number}" if key is None else str(key(item)), item)
+        for number, item in enumerate(items)
+    )
+    return pool.run(job, named)
 
 
 def map_items(
@@ -48,33 +93,64 @@ def map_items(
 
     An exception of `run` comes out here. RunError where an item is lost and there is no
     `on_lost`, or where no worker process can be started. Closing the iterator, or an interrupt,
-    ends the worker processes at once.
+    ends the worker processes.
     """
-    named = (
-        (f"item {number}" if key is None else str(key(item)), item)
-        for number, item in enumerate(items)
-    )
-    return EXECUTORS[options.executor](Job(run, on_lost), named, options)
+    with open_pool(options, few=True) as pool:
+        yield from run_items(pool, Job(run, on_lost), items, key=key)
 
 
-def _run_inline(
-    job: Job[P, R],
-    named_items: Iterable[tuple[str, P]],
-    options: WorkerOptions,  # noqa: ARG001  one process, whatever they say
-) -> Iterator[R]:
-    for _, item in named_items:
-        yield job.run(item)
+class InlinePool:
+    """The process that asks, alone: one item after the other, no sockets."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self.options = options
+        self._stopped = False
+
+    def run(self, job: Job[P, R], named_items: Iterable[tuple[str, P]]) -> Iterator[R]:
+        """Run the items here."""
+        for name, item in named_items:
+            if self._stopped:
+                raise RunError(f"{name}: stopped before it; the same command resumes")
+            yield job.run(item)
+
+    def stop(self) -> None:
+        """Begin no further item."""
+        self._stopped = True
 
 
-def _run_local(
-    job: Job[P, R], named_items: Iterable[tuple[str, P]], options: WorkerOptions
-) -> Iterator[R]:
-    from dip_pipeline.engine.local import run_local  # dask loads here, not with the package
+def _open_inline(
+    options: WorkerOptions,
+    cluster: "ClusterOptions | None",  # noqa: ARG001  one process, whatever they say
+    few: bool,  # noqa: ARG001, FBT001
+) -> AbstractContextManager[Pool]:
+    return nullcontext(InlinePool(options))
 
-    return run_local(job, named_items, options)
+
+def _open_local(
+    options: WorkerOptions,
+    cluster: "ClusterOptions | None",  # noqa: ARG001  this machine alone
+    few: bool,  # noqa: FBT001
+) -> AbstractContextManager[Pool]:
+    from dip_pipeline.engine.dask_pool import DaskPool  # dask loads here, not with the package
+    from dip_pipeline.engine.local import LocalWorkers
+
+    return DaskPool(options, LocalWorkers(options), few=few)
 
 
-EXECUTORS: dict[ExecutorKind, Executor] = {
-    ExecutorKind.INLINE: _run_inline,
-    ExecutorKind.LOCAL: _run_local,
+def _open_dask(
+    options: WorkerOptions,
+    cluster: "ClusterOptions | None",
+    few: bool,  # noqa: FBT001
+) -> AbstractContextManager[Pool]:
+    from dip_pipeline.engine.dask_pool import DaskPool
+    from dip_pipeline.engine.remote import RemoteWorkers
+
+    return DaskPool(options, RemoteWorkers(options, cluster), few=few)
+
+
+Opener = Callable[[WorkerOptions, "ClusterOptions | None", bool], AbstractContextManager[Pool]]
+EXECUTORS: dict[ExecutorKind, Opener] = {
+    ExecutorKind.INLINE: _open_inline,
+    ExecutorKind.LOCAL: _open_local,
+    ExecutorKind.DASK: _open_dask,
 }

@@ -7,31 +7,18 @@ import contextlib
 import logging
 import os
 import signal
-import tempfile
-from collections.abc import Iterable, Iterator
-from itertools import count, islice
+from collections.abc import Iterator
 from multiprocessing import resource_tracker
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import dask.config
-from distributed import Client, Future, Nanny, Scheduler, SpecCluster, as_completed
-from distributed.scheduler import NoValidWorkerError
+from distributed import Client, Nanny, Scheduler, SpecCluster
 
-from dip_pipeline.engine.durable import output_error
-from dip_pipeline.engine.executors import Job
 from dip_pipeline.engine.options import WorkerOptions
-from dip_pipeline.engine.worker_process import Notes, attempt
 from dip_pipeline.errors import RunError
-
-P = TypeVar("P")
-R = TypeVar("R")
-
-logger = logging.getLogger(__name__)
 
 _LOOPBACK = "127.0.0.1"
 _SILENT = logging.CRITICAL  # we report what happens to an item in our own words
-_ITEMS_PER_SLOT = 2  # one that runs, one that waits so that the worker never does
 
 _DASK_SETTINGS = {
     # We count the deaths ourselves: Dask's count blames every task that the worker held.
@@ -45,78 +32,21 @@ _DASK_SETTINGS = {
 }
 
 
-def run_local(
-    job: Job[P, R], named_items: Iterable[tuple[str, P]], options: WorkerOptions
-) -> Iterator[R]:
-    """Run the job in worker processes; see `map_items`."""
-    coming = iter(named_items)
-    first = list(islice(coming, _ITEMS_PER_SLOT * options.slots))
-    if not first:
-        return
-    with (
-        _scratch_folder() as folder,
-        _workers(options, min(options.slots, len(first)), folder) as client,
-    ):
-        running: dict[Future[Any], tuple[str, P, Notes]] = {}
-        finished = as_completed(loop=client.loop, raise_errors=False)
-        numbers = count()
+class LocalWorkers:
+    """One process a GPU, or as many as the cores can feed; see `Workers`."""
 
-        def submit(name: str, item: P) -> None:
-            notes = Notes(Path(folder) / f"item-{next(numbers)}")
-            future = client.submit(attempt, job.run, item, notes, key=notes.stem.name)
-            running[future] = name, item, notes
-            finished.add(future)
+    keeps_results = True
 
-        for name, item in first:
-            submit(name, item)
-        for future in finished:
-            name, item, notes = running.pop(future)
-            for more in islice(coming, 1):
-                submit(*more)
-            _raise_if_failed(name, future)
-            yield _result(job, name, item, notes)
+    def __init__(self, options: WorkerOptions) -> None:
+        self._options = options
 
+    def connect(self, items: int, folder: str) -> contextlib.AbstractContextManager[Client]:
+        """Start the processes, no more than there are items."""
+        return _workers(self._options, min(self._options.slots, items), folder)
 
-def _raise_if_failed(name: str, future: Future[Any]) -> None:
-    """Raise what the item's function raised, and let go of the task."""
-    try:
-        if future.status != "finished":  # for a finished one this would ask its worker
-            future.result()
-    except NoValidWorkerError as error:
-        raise RunError(
-            f"{name}: no worker process could be started any more (out of memory?); "
-            "use fewer --workers, or --executor inline"
-        ) from error
-    finally:
-        future.release()
-
-
-def _result(job: Job[P, R], name: str, item: P, notes: Notes) -> R:
-    """Give the result of an item whose task has ended, or what takes its place."""
-    starts = notes.starts
-    if notes.done:
-        if starts > 1:
-            logger.warning("%s: done at start %d; its process died before", name, starts)
-        result: R = notes.result()
-        notes.forget()
-        return result
-    if job.on_lost is None:
-        raise RunError(
-            f"{name}: its worker process died {starts} times (out of memory?); "
-            "use fewer --workers or smaller tiles"
-        )
-    logger.warning("%s: given up after %d dead worker processes", name, starts)
-    return job.on_lost(item)
-
-
-@contextlib.contextmanager
-def _scratch_folder() -> Iterator[str]:
-    try:
-        folder = tempfile.TemporaryDirectory(prefix="dip-workers-", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise output_error(error, Path(error.filename or "temporary folder")) from error
-    with folder:
-        yield folder.name
+    def slots(self, client: Client) -> int:  # noqa: ARG002  (they do not come and go)
+        """One item a process."""
+        return self._options.slots
 
 
 @contextlib.contextmanager

@@ -1,14 +1,17 @@
 """How many processes work, with how many threads, on which devices."""
 
+import ipaddress
+import json
 import os
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Self
 
 from dip_pipeline.errors import ConfigError
 
-_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")  # auto: where the worker is
 
 
 class ExecutorKind(StrEnum):
@@ -16,6 +19,63 @@ class ExecutorKind(StrEnum):
 
     INLINE = "inline"  # in this process, one after the other; no sockets
     LOCAL = "local"  # in processes of this machine
+    DASK = "dask"  # on the workers of a Dask scheduler
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerPlace:
+    """Where a Dask scheduler is found: by its address, or by the file that it wrote.
+
+    insecure : whether an unencrypted connection beyond this machine is wanted all the same
+    """
+
+    address: str | None = None
+    file: str | None = None
+    insecure: bool = False
+
+    def find(self) -> str:
+        """Give the address; ConfigError for one that is none, or that must not be used.
+
+        Whoever reaches a Dask scheduler without TLS can run programs on all its workers.
+        """
+        address = self.address or self._from_file()
+        found = re.fullmatch(r"(?:([a-z]+)://)?(.+?)(?::(\d+))?/?", address)
+        scheme, host = (found[1] or "tcp", found[2].strip("[]")) if found else ("", "")
+        if scheme not in ("tcp", "tls") or not host:
+            raise ConfigError(
+                f"--scheduler {address}: need an address such as tls://host:8786 "
+                "(or tcp:// on this machine)"
+            )
+        if scheme == "tcp" and not self.insecure and not _is_loopback(host):
+            raise ConfigError(
+                f"--scheduler {address}: unencrypted, and not of this machine: whoever reaches it "
+                "can run programs there; use tls:// with Dask's TLS settings, or add "
+                "--insecure-cluster"
+            )
+        return address
+
+    def _from_file(self) -> str:
+        try:
+            return str(json.loads(Path(self.file or "").read_text(encoding="utf-8"))["address"])
+        except OSError as error:
+            raise ConfigError(
+                f"--scheduler-file {self.file}: cannot be read ({error.strerror}); give the file "
+                "that `dask scheduler --scheduler-file` writes"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"--scheduler-file {self.file}: holds no address; give the file that "
+                "`dask scheduler --scheduler-file` writes"
+            ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +114,7 @@ class WorkerOptions:
         to the run and not to the machine
     devices : "cpu", or one or several of "cuda", "cuda:0", "cuda:1", ...
     shard : the part of the items that this process and its workers do; None for all
+    scheduler : of the dask executor; None where its cluster is started by us
     """
 
     executor: ExecutorKind = ExecutorKind.INLINE
@@ -61,14 +122,14 @@ class WorkerOptions:
     threads_per_fit: int = 1
     devices: tuple[str, ...] = ("cpu",)
     shard: Shard | None = None
+    scheduler: SchedulerPlace | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"--workers {self.workers}: need at least 1 process")
-        if self.workers is not None and self.executor is ExecutorKind.INLINE:
+        if self.workers is not None and self.executor is not ExecutorKind.LOCAL:
             raise ConfigError(
-                f"--workers {self.workers}: the inline executor is this process alone; "
-                "add --executor local"
+                f"--workers {self.workers}: processes of this machine; add --executor local"
             )
         if self.threads_per_fit < 1:
             raise ConfigError(f"--threads-per-fit {self.threads_per_fit}: need at least 1 thread")
@@ -83,8 +144,8 @@ class WorkerOptions:
     @property
     def slots(self) -> int:
         """How many items run at the same time."""
-        if self.executor is ExecutorKind.INLINE:
-            return 1
+        if self.executor is not ExecutorKind.LOCAL:
+            return 1  # of Dask workers those that are there count
         if self.workers is not None:
             return self.workers
         if self.devices[0] != "cpu":
@@ -97,7 +158,7 @@ class WorkerOptions:
 
         A worker process sees its own GPU only, so there it is always the first one.
         """
-        if self.executor is ExecutorKind.INLINE or self.devices[0] == "cpu":
+        if self.executor is not ExecutorKind.LOCAL or self.devices[0] == "cpu":
             return self.devices[0]
         return "cuda:0"
 

@@ -119,6 +119,10 @@ class RunDirectory:
         """Leave word of what is being done at the moment, for `read_status`; never fails."""
         tell_progress(self.progress_path, doing, **facts)
 
+    def told(self) -> dict[str, Any]:
+        """Give the last word that was left; empty where there is none."""
+        return told_progress(self.progress_path)
+
     @property
     def progress_path(self) -> Path:
         """Where word is left of what is being done."""
@@ -198,6 +202,15 @@ def tell_progress(path: Path, doing: str, **facts: object) -> None:
     with contextlib.suppress(OSError):
         aside.write_text(content)
         aside.replace(path)
+
+
+def told_progress(path: Path) -> dict[str, Any]:
+    """Read what `tell_progress` wrote; empty where that cannot be read."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _acquire(path: Path, shard: Shard | None) -> tuple[Lock, bool]:

@@ -1,6 +1,5 @@
 """How a run stands, read from its folder: also while it runs, and without disturbing it."""
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dip_pipeline.engine.records import Records
-from dip_pipeline.engine.run_directory import PROGRESS, RECORDS
+from dip_pipeline.engine.run_directory import PROGRESS, RECORDS, told_progress
 from dip_pipeline.engine.run_file import LOCK, RUN, TILES, drop_content, read_run
 from dip_pipeline.engine.run_lock import Owner, owner_of, take
 from dip_pipeline.errors import RunError
@@ -115,13 +114,10 @@ def _pace(times: list[float]) -> float | None:
 
 
 def _doing(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((path / PROGRESS).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    return {**found, "seconds_ago": max(0.0, time.time() - float(found.get("time", 0.0)))}
+    found = told_progress(path / PROGRESS)
+    if found:
+        found["seconds_ago"] = max(0.0, time.time() - float(found.get("time", 0.0)))
+    return found
 
 
 def _size(path: Path) -> int:

@@ -89,6 +89,18 @@ class TileStore:
             records[index] = head["record"]
         return dict(sorted(records.items()))
 
+    def record_of(self, index: int) -> Record | None:
+        """Give the record of a tile; None where it is missing, or was damaged and is moved."""
+        if not self._path(index).exists():
+            return None
+        try:
+            record: Record = self._open(index)[1]["record"]
+        except RunError as error:
+            logger.warning("%s; made anew", error)
+            self.drop(index)
+            return None
+        return record
+
     def keys(self) -> dict[int, str]:
         """Give the keys of all tiles that are there and whole, by index."""
         return {index: head["key"] for index, head in self._whole()}

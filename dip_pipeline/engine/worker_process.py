@@ -18,6 +18,7 @@ from dip_pipeline.engine.durable import output_error
 P = TypeVar("P")
 R = TypeVar("R")
 
+_STOP = "stop"
 MAX_STARTS = 3  # an item that kills its process so many times is lost
 
 
@@ -29,14 +30,29 @@ class Notes:
     it from those that waited behind, and loses the results that the worker still held.
 
     stem : beginning of the files' names
+    keeps_result : whether results are left here, too
     """
 
     stem: Path
+    keeps_result: bool = True
+
+    @staticmethod
+    def stop_all(folder: Path) -> None:
+        """Let no item whose notes are in the folder begin any more."""
+        (folder / _STOP).touch()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no item is to begin any more."""
+        return (self.stem.parent / _STOP).exists()
 
     def begin(self) -> bool:
-        """Note a start; False where the item was started too often, or is done."""
-        if self._result.exists():
+        """Note a start; False where it was started too often, is done, or all is stopped."""
+        if self.stopped:
             return False
+        if self._result.exists():
+            # Where results are not kept this one was lost with its worker, after it was done.
+            return not self.keeps_result
         for start in range(MAX_STARTS):
             with contextlib.suppress(FileExistsError), self._told_if_it_fails():
                 self._start(start).touch(exist_ok=False)
@@ -44,10 +60,10 @@ class Notes:
         return False
 
     def finish(self, result: object) -> None:
-        """Leave the result; whole, or not there."""
+        """Leave the result, or where none are kept that there was one; whole, or not there."""
         aside = self.stem.with_name(f"{self.stem.name}.{os.getpid()}")
         with self._told_if_it_fails():
-            aside.write_bytes(dumps(result))
+            aside.write_bytes(dumps(result) if self.keeps_result else b"")
             aside.replace(self._result)
 
     @property
@@ -91,10 +107,17 @@ class Notes:
         return self.stem.with_name(f"{self.stem.name}.start{number}")
 
 
-def attempt(run: Callable[[P], R], item: P, notes: Notes) -> None:
-    """Run an item and leave its result in the notes, unless it was started too often."""
-    if notes.begin():
-        notes.finish(run(item))
+class Lost:
+    """What stands for the result of an item that was not begun: started too often, or stopped."""
+
+
+def attempt(run: Callable[[P], R], item: P, notes: Notes) -> R | Lost | None:
+    """Run an item, unless it was started too often; its result is left in the notes, or given."""
+    if not notes.begin():
+        return Lost()
+    result = run(item)
+    notes.finish(result)
+    return None if notes.keeps_result else result
 
 
 def dask_setup(worker: object) -> None:  # noqa: ARG001  the name and argument are dask's

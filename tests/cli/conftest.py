@@ -59,7 +59,7 @@ def restored_jobs(monkeypatch) -> list[tuple[str, Path]]:
     """
     asked: list[tuple[str, Path]] = []
 
-    def fake(source, target, config, *, overwrite, progress, command_line):
+    def fake(source, target, config, *, overwrite, progress, command_line, place):
         asked.append((source, target))
         for word, error in ENDINGS.items():
             if word in source:

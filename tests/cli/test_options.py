@@ -2,7 +2,7 @@
 
 import pytest
 
-from dip_pipeline import pipeline
+from dip_pipeline import pipeline, planning
 from dip_pipeline.config import OPTIONS, RunConfig
 from dip_pipeline.prior_file import PriorFile
 from tests.cli.conftest import report
@@ -14,11 +14,12 @@ def seen(monkeypatch):
     """Stand in for the restoration; gives the configuration and the command line it got."""
     got = {}
 
-    def fake(source, target, config, *, overwrite, progress, command_line):
+    def fake(source, target, config, *, overwrite, progress, command_line, place):
         got.update(config=config, command_line=command_line, overwrite=overwrite)
         return report(source, target)
 
     monkeypatch.setattr(pipeline, "restore_frame", fake)
+    monkeypatch.setattr(planning, "devices_of", lambda _config: ("cpu",))
     monkeypatch.setattr(PriorFile, "read", lambda _path: None)
     return got
 

@@ -1,0 +1,206 @@
+"""Laws of the dask executor: workers may come and go, a dead one costs a retry, secrets stay home.
+
+A scheduler and two workers are started as a user would start them.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dip_pipeline.engine import (
+    ExecutorKind,
+    Job,
+    SchedulerPlace,
+    WorkerOptions,
+    clusters,
+    open_pool,
+    run_items,
+)
+from dip_pipeline.engine.clusters import ClusterKind, ClusterOptions, job_script
+from dip_pipeline.errors import ConfigError, RunError
+
+QUIET = {
+    "stdout": subprocess.DEVNULL,
+    "stderr": subprocess.DEVNULL,
+    "start_new_session": True,
+}
+
+
+def start_worker(file):
+    arguments = ("worker", "--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard")
+    return subprocess.Popen(
+        [sys.executable, "-m", "dask", *arguments, "--memory-limit", "0", "--host", "127.0.0.1"],
+        cwd=file.parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        **QUIET,
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """File of a scheduler that listens on loopback, with two workers."""
+    file = tmp_path_factory.mktemp("cluster") / "scheduler.json"
+    arguments = ("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+    arguments += ("--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(file))
+    scheduler = subprocess.Popen([sys.executable, "-m", "dask", *arguments], **QUIET)
+    deadline = time.monotonic() + 30
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = [start_worker(file) for _ in range(2)]
+    yield file
+    for process in (*workers, scheduler):
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)
+
+
+def options(file):
+    return WorkerOptions(ExecutorKind.DASK, scheduler=SchedulerPlace(file=str(file)))
+
+
+def test_workers_of_a_scheduler_give_the_results_of_inline_and_leave_nothing(cluster, tmp_path):
+    def run(number):
+        time.sleep(0.05)
+        return number, os.getpid()
+
+    with open_pool(options(cluster)) as pool:
+        results = list(run_items(pool, Job(run, folder=tmp_path), range(10)))
+    assert sorted(number for number, _ in results) == list(range(10))
+    assert os.getpid() not in {process for _, process in results}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_dies_costs_a_retry_and_an_item_that_kills_three_is_lost(cluster, tmp_path):
+    """The nannies of `dask worker` start new processes in the place of the dead."""
+
+    def run(number):
+        with (tmp_path / f"starts-{number}").open("a") as log:
+            log.write("x")
+        if number == 4 or (number == 2 and not (tmp_path / "killed").exists()):
+            (tmp_path / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with open_pool(options(cluster)) as pool:
+        job = Job(run, on_lost=lambda number: -number, folder=folder)
+        assert sorted(run_items(pool, job, range(6))) == [-4, 0, 1, 2, 3, 5]
+    starts = {n: len((tmp_path / f"starts-{n}").read_text()) for n in range(6)}
+    assert starts[4] == 3
+    assert starts[2] >= 2  # more where a result was lost with the worker that held it
+
+
+def test_what_the_function_raises_comes_out(cluster, tmp_path):
+    def run(number):
+        raise RunError(f"tile {number}: no good")
+
+    with (
+        open_pool(options(cluster)) as pool,
+        pytest.raises(RunError, match="tile 0: no good"),
+    ):
+        list(run_items(pool, Job(run, folder=tmp_path), [0]))
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        (SchedulerPlace("tcp://10.1.2.3:8786"), "--insecure-cluster"),
+        (SchedulerPlace("cluster.example:8786"), "--insecure-cluster"),
+        (SchedulerPlace("ucx://10.1.2.3:8786"), "need an address"),
+        (SchedulerPlace(""), "cannot be read"),
+        (SchedulerPlace(file="none.json"), "none.json"),
+    ],
+)
+def test_an_address_that_must_not_be_used_is_refused_in_one_line(place, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        place.find()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        SchedulerPlace("tls://cluster.example:8786"),
+        SchedulerPlace("tcp://127.0.0.1:8786"),
+        SchedulerPlace("tcp://[::1]:8786"),
+        SchedulerPlace("localhost:8786"),
+        SchedulerPlace("tcp://10.1.2.3:8786", insecure=True),
+    ],
+)
+def test_an_address_that_may_be_used_is_taken_as_it_is(place):
+    assert place.find() == place.address
+
+
+def test_a_plain_address_in_a_scheduler_file_is_refused_too(tmp_path):
+    file = tmp_path / "scheduler.json"
+    file.write_text(json.dumps({"address": "tcp://10.0.0.7:8786"}))
+    with pytest.raises(ConfigError, match="--insecure-cluster"):
+        SchedulerPlace(file=str(file)).find()
+
+
+def test_a_scheduler_that_is_not_there_is_one_line():
+    place = SchedulerPlace("tcp://127.0.0.1:9")
+    import dask
+
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "0.5s"}),
+        open_pool(WorkerOptions(ExecutorKind.DASK, scheduler=place)) as pool,
+        pytest.raises(RunError, match="cannot be reached") as caught,
+    ):
+        list(run_items(pool, Job(str), [0]))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_script_of_a_slurm_job_asks_for_what_was_said():
+    script = job_script(
+        ClusterOptions(
+            ClusterKind.SLURM,
+            cores=8,
+            gpus=1,
+            memory="32GB",
+            walltime="02:00:00",
+            queue="gpu",
+            account="astro",
+            directives=("--constraint=a100",),
+            prologue=("module load cuda",),
+        )
+    )
+    lines = script.splitlines()
+    for line in ("-p gpu", "-A astro", "--mem=30G", "-t 02:00:00", "--gres=gpu:1", "--requeue"):
+        assert f"#SBATCH {line}" in lines, line
+    assert "#SBATCH --constraint=a100" in lines
+    assert "#SBATCH --cpus-per-task=8" in lines
+    assert "module load cuda" in lines
+    assert "--nthreads 1" in lines[-1]
+    assert "--lifetime 6960s" in lines[-1]
+    assert "tls://" in lines[-1]
+
+
+def test_the_script_of_a_pbs_job_asks_for_what_was_said():
+    script = job_script(
+        ClusterOptions(ClusterKind.PBS, cores=4, memory="8GB", walltime="00:30:00", queue="q")
+    )
+    assert "#PBS -l select=1:ncpus=4" in script
+    assert "#PBS -l walltime=00:30:00" in script
+    assert "#PBS -q q" in script
+
+
+@pytest.mark.parametrize("wrong", [{"walltime": "soon"}, {"least": 3, "most": 2}, {"most": 0}])
+def test_cluster_options_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ConfigError, match=r"cluster\."):
+        ClusterOptions(**{"kind": ClusterKind.SLURM, **wrong})
+
+
+def test_every_kind_of_cluster_can_be_started():
+    assert set(clusters.CLUSTERS) == set(ClusterKind)
+
+
+def test_a_library_that_is_not_there_is_named_with_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask_cuda", None)
+    with pytest.raises(RunError, match=r"pip install 'dip-pipeline\[cuda\]'"):
+        clusters.start_cluster(ClusterOptions(ClusterKind.CUDA))

@@ -35,10 +35,11 @@ _BUGS = (
 
 
 class Job(NamedTuple):
-    """One frame to restore, and where it goes."""
+    """One frame to restore, and where it goes; prior : file to apply to it, whatever is else."""
 
     source: str
     target: Path
+    prior: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +81,14 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     shard: Shard | None = None,
     cluster: "ClusterOptions | None" = None,
     at_once: int = 2,
+    on_result: Callable[[FrameResult], None] = lambda _: None,
 ) -> BatchReport:
     """Restore frames; what stops one is logged and does not stop the next.
 
     cluster : to be started for these frames
     at_once : frames in work at the same time, where there are workers: the next one is read and
         fitted while the tiles of the last one are restored
+    on_result : told of each frame that has ended
 
     Raises ConfigError, and PriorError for a prior file that cannot be read: with an option that
     cannot be used no frame would fare better.
@@ -106,19 +109,22 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
 
         def restore(rank: int) -> FrameResult:
             job = jobs[rank]
+            own = config if job.prior is None else config.with_overrides(**{"fit.prior": job.prior})
             with front.listening(rank) as listener:
-                return _attempt(
+                result = _attempt(
                     job,
                     lambda: restore_frame(
                         job.source,
                         job.target,
-                        config,
+                        own,
                         overwrite=overwrite,
                         progress=listener,
                         command_line=command_line,
                         place=Place(pool, rank, shard),
                     ),
                 )
+            on_result(result)
+            return result
 
         if options.executor is ExecutorKind.INLINE or min(at_once, len(jobs)) <= 1:
             return BatchReport(tuple(restore(rank) for rank in range(len(jobs))))

@@ -49,7 +49,7 @@ class RunConfig(Section):
             ) from error
         except ValueError as error:  # not TOML, or not UTF-8
             raise ConfigError(f"{path}: not a TOML file ({error})") from error
-        return cls._from_document(document, source=path)
+        return cls.from_document(document, source=path)
 
     def to_toml(self) -> str:
         """Write all options that have a value, as a file that `from_toml` reads."""
@@ -68,7 +68,7 @@ class RunConfig(Section):
             if value is not None:
                 section, _, key = name.partition(".")
                 document[section][key] = value
-        return self._from_document(document)
+        return self.from_document(document)
 
     def pixel_key(self) -> dict[str, Any]:
         """Give what decides the pixels of the result, as JSON holds it: where it runs does not.
@@ -121,7 +121,8 @@ class RunConfig(Section):
         )
 
     @classmethod
-    def _from_document(cls, document: Mapping[str, Any], source: Path | None = None) -> Self:
+    def from_document(cls, document: Mapping[str, Any], source: Path | None = None) -> Self:
+        """Take tables of options; ConfigError, naming the source, for anything wrong with them."""
         prefix = "" if source is None else f"{source}: "
         try:
             return cls.model_validate(document)

@@ -12,10 +12,11 @@ from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, split_selector
 _PACKED = re.compile(r"\.(gz|bz2|fz|xz|z|zip)$", re.IGNORECASE)
 
 
-def plan_jobs(sources: Sequence[str], out: str) -> list[Job]:
+def plan_jobs(sources: Sequence[str], out: str, *, create: bool = True) -> list[Job]:
     """Name the output of each input, and create the folder they go to.
 
     out : a file for one input; a folder for several, where it ends in a slash, or is one.
+    create : whether the folder is to be made
     Raises ConfigError where two inputs would have one output, or an output is an input.
     """
     if not _is_folder(sources, out):
@@ -36,7 +37,8 @@ def plan_jobs(sources: Sequence[str], out: str) -> list[Job]:
                 "give another folder with -o"
             )
         taken[job.target] = job.source
-    _create(folder)
+    if create:
+        _create(folder)
     return jobs
 
 

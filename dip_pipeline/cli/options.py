@@ -26,7 +26,7 @@ class RunCommand(click.Command):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if isinstance(parameter, click.Option) and record is not None:
-                name = _dotted(parameter.name or "")
+                name = dotted(parameter.name or "")
                 lists[name.partition(".")[0] if name in OPTIONS else ""].append(record)
         for section, records in lists.items():
             if records:
@@ -59,15 +59,23 @@ def fit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _add(command, [name for name in OPTIONS if not name.startswith(_NOT_OF_A_FIT)])
 
 
-def _add(command: Callable[..., Any], names: Iterable[str]) -> Callable[..., Any]:
+def override_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add every option of the configuration, -v and -q, but no --config."""
+    return _add(command, OPTIONS, with_file=False)
+
+
+def _add(
+    command: Callable[..., Any], names: Iterable[str], *, with_file: bool = True
+) -> Callable[..., Any]:
+    file = click.option(
+        "--config",
+        "config_file",
+        metavar="FILE.toml",
+        type=click.Path(path_type=Path),
+        help="Configuration file; options given here outrank it.  [default: none]",
+    )
     options = [
-        click.option(
-            "--config",
-            "config_file",
-            metavar="FILE.toml",
-            type=click.Path(path_type=Path),
-            help="Configuration file; options given here outrank it.  [default: none]",
-        ),
+        *([file] if with_file else []),
         *(_option(name, OPTIONS[name]) for name in names),
         verbosity_options,
     ]
@@ -83,7 +91,7 @@ def read_config(config_file: Path | None, values: dict[str, Any]) -> RunConfig:
     Raises ConfigError for whatever cannot be used.
     """
     config = RunConfig() if config_file is None else RunConfig.from_toml(config_file)
-    return config.with_overrides(**{_dotted(name): value for name, value in values.items()})
+    return config.with_overrides(**{dotted(name): value for name, value in values.items()})
 
 
 def _option(name: str, info: OptionInfo) -> Callable[[Any], Any]:
@@ -111,5 +119,6 @@ def _help(info: OptionInfo) -> str:
     return f"{info.help}  [default: {default}]"
 
 
-def _dotted(name: str) -> str:
+def dotted(name: str) -> str:
+    """Name an option as the configuration does."""
     return name.replace("__", ".")

@@ -4,6 +4,7 @@ Importing this room loads no dask: the local executor does, when it is first use
 """
 
 from dip_pipeline.engine.durable import output_error, publish_sealed, read_published
+from dip_pipeline.engine.durable import replace as replace_file
 from dip_pipeline.engine.executors import Job, Pool, map_items, open_pool, run_items
 from dip_pipeline.engine.faults import reach
 from dip_pipeline.engine.options import ExecutorKind, SchedulerPlace, Shard, WorkerOptions
@@ -31,6 +32,7 @@ __all__ = [
     "reach",
     "read_published",
     "read_status",
+    "replace_file",
     "run_items",
     "tell_progress",
 ]

@@ -1,0 +1,114 @@
+"""`dip run`: a workflow from its file."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dip_pipeline.cli.denoise import describe
+from dip_pipeline.cli.options import RunCommand, dotted, override_options
+from dip_pipeline.cli.output import say
+from dip_pipeline.cli.verbosity import NORMAL, verbosity
+from dip_pipeline.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from dip_pipeline.batch import Job
+    from dip_pipeline.workflow import Workflow
+
+_EXAMPLES = """\b
+Examples:
+  dip run workflows/nightly.toml
+  dip run workflows/nightly.toml night/*.fits -o restored/ --jobs 4
+  dip run workflows/slurm.toml --script
+"""
+
+
+@click.command(cls=RunCommand, epilog=_EXAMPLES)
+@click.argument("workflow_file", metavar="WORKFLOW.toml", type=click.Path(path_type=Path))
+@click.argument("inputs", metavar="[INPUT...]", nargs=-1)
+@click.option("-o", "--out", metavar="OUT/", help="Folder for the results.  [default: the file's]")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    help="Frames in work at the same time, where there are workers.  [default: the file's]",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Tell what would be done, and do nothing.  [default: no]"
+)
+@click.option(
+    "--script",
+    is_flag=True,
+    help="Write the job script of the workflow's cluster, and do nothing.  [default: no]",
+)
+@override_options
+def run(
+    workflow_file: Path,
+    inputs: tuple[str, ...],
+    *,
+    out: str | None,
+    jobs: int | None,
+    dry_run: bool,
+    script: bool,
+    **values: Any,  # noqa: ANN401  (the options of the configuration)
+) -> int:
+    """Run a workflow: which frames, what is done to them, and where, from one file.
+
+    What is given here outranks the file. One bad frame never stops the others; how each ended is
+    in OUT/summary.json. The same command again goes on where it stopped.
+    """
+    from dip_pipeline.cli.naming import plan_jobs
+    from dip_pipeline.cli.progress import watching
+    from dip_pipeline.workflow import Workflow, run_workflow
+
+    workflow = Workflow.read(workflow_file)
+    config = workflow.config.with_overrides(**{dotted(name): v for name, v in values.items()})
+    workflow = replace(workflow, config=config)
+    if jobs is not None:
+        schedule = workflow.tables.schedule.model_copy(update={"frames_at_once": jobs})
+        tables = workflow.tables.model_copy(update={"schedule": schedule})
+        workflow = replace(workflow, tables=tables)
+    if script:
+        return _say_script(workflow)
+    folder = out or workflow.tables.frames.out
+    if folder is None:
+        raise ConfigError(f"{workflow_file}: no folder for the results; give frames.out, or -o")
+    folder = folder.rstrip("/") + "/"
+    planned = plan_jobs(workflow.sources(inputs), folder, create=not dry_run)
+    if dry_run:
+        say(_plan(workflow, planned))
+        return ExitCode.OK
+    with watching(verbosity()) as progress:
+        report = run_workflow(
+            workflow,
+            planned,
+            Path(folder),
+            progress=progress,
+            command_line=click.get_current_context().obj or (),
+        )
+    text = describe(report)
+    if text and verbosity() >= NORMAL:
+        say(text)
+    return report.exit_code
+
+
+def _say_script(workflow: "Workflow") -> int:
+    from dip_pipeline.engine.clusters import job_script
+
+    if workflow.tables.cluster is None:
+        raise ConfigError(f"{workflow.path}: has no table [cluster], so there is no job script")
+    say(job_script(workflow.tables.cluster.options()))
+    return ExitCode.OK
+
+
+def _plan(workflow: "Workflow", jobs: "list[Job]") -> str:
+    from dip_pipeline.workflow import groups_of
+
+    lines = [f"{job.source} -> {job.target}" for job in jobs]
+    if workflow.tables.prior.shared == "night":
+        lines += [
+            f"prior {group.name}: {len(group.sources)} frames"
+            for group in groups_of([job.source for job in jobs])
+            if len(group.sources) > 1
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,97 @@
+"""Which frames belong together: of one camera, filter and pixel scale, and of one night."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dip_pipeline.frames import camera_of
+
+_GAP_HOURS = 6.0  # between the last frame of a night and the first of the next, anywhere on Earth
+_MJD_OF_1970 = 40587
+_SCALE_DIGITS = 2  # in which pixel scales must agree
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One frame: where it is, what it was taken with, and when (hours; None where nobody says)."""
+
+    source: str
+    instrument: str
+    filter: str
+    scale: str
+    hours: float | None
+
+    @classmethod
+    def of(cls, source: str, header: Mapping[str, object]) -> "Taken":
+        """Read the cards of a frame."""
+        camera = camera_of(header)
+        scale = camera.pixel_scale_arcsec
+        return cls(
+            source,
+            (camera.instrument or "").casefold(),
+            (camera.filter or "").casefold(),
+            "" if scale is None else f"{scale:.{_SCALE_DIGITS}g}",
+            hours_of(header),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Frames that can share a prior; name : made of filter and night, for a file."""
+
+    name: str
+    sources: tuple[str, ...]
+
+
+def hours_of(header: Mapping[str, object]) -> float | None:
+    """Hours since 1970 UT of an exposure's beginning, by MJD-OBS, or DATE-OBS with its time."""
+    mjd = header.get("MJD-OBS")
+    if isinstance(mjd, int | float) and not isinstance(mjd, bool) and math.isfinite(mjd):
+        return 24.0 * (float(mjd) - _MJD_OF_1970)
+    date = str(header.get("DATE-OBS", "")).strip()
+    if "T" not in date and isinstance(header.get("TIME-OBS"), str):
+        date = f"{date}T{str(header['TIME-OBS']).strip()}"
+    try:
+        moment = datetime.fromisoformat(date)
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() / 3600.0
+
+
+def group_by_night(frames: Sequence[Taken]) -> list[Group]:
+    """Put frames together that were taken with one camera and filter in one night.
+
+    A night ends where the same camera rests for six hours: no time zone has to be known. Frames
+    that do not say when they were taken count as one night.
+    """
+    groups: list[Group] = []
+    kinds = dict.fromkeys((item.instrument, item.filter, item.scale) for item in frames)
+    for kind in kinds:
+        same = [item for item in frames if (item.instrument, item.filter, item.scale) == kind]
+        for night in _nights(same):
+            groups.append(Group(_name(night, len(groups) + 1), tuple(i.source for i in night)))
+    return groups
+
+
+def _nights(frames: Sequence[Taken]) -> list[list[Taken]]:
+    nights: list[list[Taken]] = []
+    dated = sorted((i for i in frames if i.hours is not None), key=lambda i: i.hours or 0.0)
+    last = -math.inf
+    for item in dated:
+        hours = item.hours or 0.0
+        if hours - last > _GAP_HOURS:
+            nights.append([])
+        nights[-1].append(item)
+        last = hours
+    undated = [item for item in frames if item.hours is None]
+    return [*nights, undated] if undated else nights
+
+
+def _name(night: Sequence[Taken], number: int) -> str:
+    first = night[0]
+    date = "undated"
+    if first.hours is not None:
+        date = datetime.fromtimestamp(first.hours * 3600, UTC).strftime("%Y%m%d")
+    words = "".join(c if c.isalnum() else "_" for c in f"{first.instrument}_{first.filter}")
+    return f"{number:02d}_{date}_{words.strip('_') or 'camera'}"

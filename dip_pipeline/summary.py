@@ -1,0 +1,85 @@
+"""summary.json: how every frame of a workflow ended."""
+
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from json import dumps
+from pathlib import Path
+from typing import Any
+
+from dip_pipeline import __version__
+from dip_pipeline.batch import FrameResult, Job
+from dip_pipeline.engine import replace_file
+from dip_pipeline.errors import ExitCode
+
+
+class Summary:
+    """How every frame of a workflow ended, in a file that is brought up to date as they end."""
+
+    def __init__(
+        self, path: Path, workflow: Path, jobs: Sequence[Job], command_line: Sequence[str]
+    ) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._started = time.time()
+        self._head = {
+            "workflow": str(workflow),
+            "command_line": list(command_line),
+            "dip_pipeline": __version__,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        self._frames: dict[str, dict[str, Any]] = {
+            job.source: {"source": job.source, "target": str(job.target), "status": "waiting"}
+            for job in jobs
+        }
+
+    def add(self, result: FrameResult) -> None:
+        """Note how a frame ended."""
+        with self._lock:
+            self._frames[result.job.source] = _frame_facts(result)
+            self._write(None, "")
+
+    def write(self, exit_code: ExitCode, error: str = "") -> None:
+        """Note how all of it ended."""
+        with self._lock:
+            self._write(int(exit_code), error)
+
+    def _write(self, exit_code: int | None, error: str) -> None:
+        frames = list(self._frames.values())
+        ends = [frame["status"] for frame in frames]
+        content = {
+            **self._head,
+            "seconds": round(time.time() - self._started, 1),
+            "exit_code": exit_code,
+            "error": error,
+            "counts": {end: ends.count(end) for end in dict.fromkeys(ends)},
+            "frames": frames,
+        }
+        replace_file(self._path, dumps(content, indent=1, allow_nan=False).encode())
+
+
+def _frame_facts(result: FrameResult) -> dict[str, Any]:
+    report = result.report
+    facts: dict[str, Any] = {
+        "source": result.job.source,
+        "target": str(result.job.target),
+        "status": result.status,
+        "error": result.error,
+        "prior": result.job.prior,
+    }
+    if report is not None:
+        facts |= {
+            "seconds": round(report.seconds, 1),
+            "tiles": report.tiles,
+            "tiles_found_done": report.found_done,
+            "tiles_failed": report.failed_tiles,
+            "noise": report.noise,
+            "residual_noise": _finite(report.risk),
+            "residual_noise_error": _finite(report.risk_error),
+        }
+    return facts
+
+
+def _finite(number: float) -> float | None:
+    return round(number, 6) if abs(number) < float("inf") else None

@@ -1,0 +1,279 @@
+"""A workflow: which frames, what is done to them, where; one TOML file, one command."""
+
+import difflib
+import glob
+import logging
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator
+
+from dip_pipeline.batch import BatchReport, Job, restore_frames
+from dip_pipeline.config import RunConfig
+from dip_pipeline.config_sections import Section
+from dip_pipeline.engine.clusters import ClusterKind, ClusterOptions
+from dip_pipeline.errors import ConfigError, DipError, ExitCode, OutputError
+from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, open_frame, split_selector
+from dip_pipeline.nights import Group, Taken, group_by_night
+from dip_pipeline.summary import Summary
+
+if TYPE_CHECKING:
+    from dip_pipeline.pipeline import Progress
+
+log = logging.getLogger(__name__)
+
+SUMMARY = "summary.json"
+PRIORS = "priors"
+
+
+class FramesSection(Section):
+    """Which frames, and where the results go.
+
+    inputs : files, globs, folders; list : a text file with one of these a line
+    """
+
+    inputs: tuple[str, ...] = ()
+    list: str | None = None
+    out: str | None = None
+    overwrite: bool = False
+
+
+class PriorSection(Section):
+    """Whether frames share a prior.
+
+    shared : "night" for one prior for the frames of one camera, filter and night
+    frames : on how many of them it is fitted
+    """
+
+    shared: Literal["none", "night"] = "none"
+    frames: int = Field(default=2, ge=1)
+
+
+class ScheduleSection(Section):
+    """frames_at_once : in work at the same time, where there are workers."""
+
+    frames_at_once: int = Field(default=2, ge=1, le=64)
+
+
+class ClusterSection(Section):
+    """A cluster to start; see `ClusterOptions`."""
+
+    kind: ClusterKind
+    least: int = 1
+    most: int = 4
+    cores: int = Field(default=1, ge=1)
+    memory: str = "4GB"
+    walltime: str = "01:00:00"
+    gpus: int = Field(default=0, ge=0)
+    queue: str | None = None
+    account: str | None = None
+    directives: tuple[str, ...] = ()
+    prologue: tuple[str, ...] = ()
+    shared_folder: str | None = None
+    log_folder: str | None = None
+
+    @field_validator("walltime", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return str(value)  # TOML reads 01:00:00 as a time of the day
+
+    def options(self) -> ClusterOptions:
+        """Give the engine its options; raises ConfigError."""
+        return ClusterOptions(**self.model_dump())
+
+
+class WorkflowTables(Section):
+    """The tables of a workflow that are not those of a configuration."""
+
+    task: Literal["denoise"] = "denoise"
+    frames: FramesSection = FramesSection()
+    prior: PriorSection = PriorSection()
+    schedule: ScheduleSection = ScheduleSection()
+    cluster: ClusterSection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A workflow as it was read; config : its other tables."""
+
+    path: Path
+    tables: WorkflowTables
+    config: RunConfig
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file; ConfigError in one line for anything wrong with it."""
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise ConfigError(f"{path}: not a TOML file ({error})") from error
+        names = set(WorkflowTables.model_fields)
+        own = {name: value for name, value in document.items() if name in names}
+        rest = {name: value for name, value in document.items() if name not in names}
+        for name in set(rest) - set(RunConfig.model_fields):
+            known = [*WorkflowTables.model_fields, *RunConfig.model_fields]
+            raise ConfigError(f"{path}: unknown table {name}; {_nearest(name, known)}")
+        try:
+            tables = WorkflowTables.model_validate(own)
+            if tables.cluster is not None:
+                tables.cluster.options()
+        except ValidationError as error:
+            raise ConfigError(f"{path}: {_in_one_line(error)}") from error
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        return cls(path, tables, RunConfig.from_document(rest, source=path))
+
+    def sources(self, instead: Sequence[str] = ()) -> list[str]:
+        """Find the frames, each once, in the order of their names.
+
+        instead : of what the file says. Raises ConfigError where a name finds nothing.
+        """
+        frames = self.tables.frames
+        wanted = list(instead or frames.inputs)
+        if not instead and frames.list is not None:
+            wanted += _lines(Path(frames.list))
+        if not wanted:
+            raise ConfigError(f"{self.path}: no frames; give frames.inputs, or name them")
+        return list(dict.fromkeys(found for name in wanted for found in _found(name)))
+
+
+def run_workflow(
+    workflow: Workflow,
+    jobs: Sequence[Job],
+    out: Path,
+    *,
+    progress: "Progress | None" = None,
+    command_line: Sequence[str] = (),
+) -> BatchReport:
+    """Run a workflow on its frames, and keep a summary of it in the folder `out`.
+
+    Raises ConfigError for what no frame could be done with; what stops one frame is in the report.
+    """
+    summary = Summary(out / SUMMARY, workflow.path, jobs, command_line)
+    tables = workflow.tables
+    try:
+        if tables.prior.shared == "night":
+            jobs = _with_priors(workflow, jobs, out / PRIORS, progress)
+        report = restore_frames(
+            jobs,
+            workflow.config,
+            overwrite=tables.frames.overwrite,
+            progress=progress,
+            command_line=command_line,
+            cluster=None if tables.cluster is None else tables.cluster.options(),
+            at_once=tables.schedule.frames_at_once,
+            on_result=summary.add,
+        )
+    except KeyboardInterrupt:
+        summary.write(ExitCode.INTERRUPTED)
+        raise
+    except DipError as error:
+        usage = isinstance(error, ConfigError)
+        summary.write(ExitCode.USAGE if usage else ExitCode.FRAMES_FAILED, error=str(error))
+        raise
+    summary.write(report.exit_code)
+    return report
+
+
+def groups_of(sources: Sequence[str]) -> list[Group]:
+    """Put frames together that can share a prior; those that cannot be opened are left out."""
+    taken = []
+    for source in sources:
+        try:
+            taken.append(Taken.of(source, open_frame(source).header))
+        except (DipError, OSError) as error:
+            log.info("%s: of no group (%s)", source, error)
+    return group_by_night(taken)
+
+
+def _with_priors(
+    workflow: Workflow, jobs: Sequence[Job], folder: Path, progress: "Progress | None"
+) -> list[Job]:
+    """Fit a prior for each group of frames; where that fails they are fitted one by one."""
+    from dip_pipeline.fitting import fit_frames  # torch loads here
+
+    priors: dict[str, str] = {}
+    for group in groups_of([job.source for job in jobs]):
+        if len(group.sources) < 2:
+            continue  # a fit of its own is as good
+        chosen = _spread(group.sources, workflow.tables.prior.frames)
+        facts = "\n".join([*chosen, workflow.config.digest()])
+        target = folder / f"{group.name}_{sha256(facts.encode()).hexdigest()[:8]}.prior"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                fit_frames(chosen, target, workflow.config, progress=progress)
+            except OutputError:  # the frames themselves were replaced since
+                if not target.exists():
+                    raise
+                fit_frames(chosen, target, workflow.config, overwrite=True, progress=progress)
+        except ConfigError:
+            raise
+        except (DipError, OSError) as error:
+            log.error("%s: no prior for %d frames: %s", target, len(group.sources), error)  # noqa: TRY400
+        else:
+            priors.update(dict.fromkeys(group.sources, str(target)))
+    return [job._replace(prior=priors.get(job.source)) for job in jobs]
+
+
+def _spread(sources: Sequence[str], count: int) -> list[str]:
+    """Choose some, evenly over the night."""
+    count = min(count, len(sources))
+    return [sources[(2 * i + 1) * len(sources) // (2 * count)] for i in range(count)]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"frames.list = {path}: cannot be read ({error})") from error
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _found(name: str) -> list[str]:
+    """Frames of one name: a file with or without its HDU, a folder, or a glob."""
+    path = split_selector(name)[0]
+    if path.suffix.lower() in ZARR_SUFFIXES and path.is_dir():
+        return [name]
+    if path.is_dir():
+        suffixes = FITS_SUFFIXES + ZARR_SUFFIXES
+        inside = sorted(str(item) for item in path.iterdir() if _is_frame(item, suffixes))
+        if not inside:
+            raise ConfigError(f"{name}: no frames in this folder ({', '.join(suffixes)})")
+        return inside
+    if path.exists() or not glob.has_magic(name):
+        return [name]
+    found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207  (absolute patterns too)
+    if not found:
+        raise ConfigError(f"{name}: finds no file")
+    return found
+
+
+def _is_frame(path: Path, suffixes: tuple[str, ...]) -> bool:
+    name = path.name.lower()
+    packed = name.removesuffix(".gz").removesuffix(".bz2").removesuffix(".fz")
+    return packed.endswith(suffixes) and not name.startswith(".")
+
+
+def _in_one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        section = WorkflowTables.model_fields.get(str(first["loc"][0]))
+        kind = type(section.default) if section is not None else WorkflowTables
+        kind = ClusterSection if first["loc"][0] == "cluster" else kind
+        known = list(getattr(kind, "model_fields", {}))
+        return f"unknown key {name}; {_nearest(str(first['loc'][-1]), known)}"
+    need = first["msg"].removeprefix("Input should be ")
+    return f"{name} = {first['input']!r}: need {need}"
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"

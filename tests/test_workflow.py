@@ -1,0 +1,150 @@
+"""Laws of a workflow: what it says is done, one bad frame stops nothing, the summary is true."""
+
+import json
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dip_pipeline import pipeline
+from dip_pipeline.batch import Job
+from dip_pipeline.errors import ConfigError, FrameError
+from dip_pipeline.workflow import Workflow, groups_of, run_workflow
+from tests.cli.conftest import ROOT, report
+
+RECIPES = sorted((ROOT / "workflows").glob("*.toml"))
+
+
+def write(tmp_path, text):
+    path = tmp_path / "work.toml"
+    path.write_text(text)
+    return path
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize("path", [p for p in RECIPES if p.stem != "denoise"], ids=lambda p: p.stem)
+def test_every_recipe_can_be_read_and_names_its_frames_and_folder(path):
+    tables = Workflow.read(path).tables
+    assert tables.frames.inputs or tables.frames.list
+    assert tables.frames.out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[frame]\nout = 'x'", "did you mean frames"),
+        ("[frames]\ninput = ['x']", "did you mean inputs"),
+        ("[frames]\ninputs = 'x'", "frames.inputs"),
+        ("[schedule]\nframes_at_once = 0", "schedule.frames_at_once = 0"),
+        ("[prior]\nshared = 'week'", "'none' or 'night'"),
+        ("task = 'sharpen'", "'denoise'"),
+        ("[cluster]\nkind = 'ssh'", "'slurm', 'pbs' or 'cuda'"),
+        ("[cluster]\nkind = 'slurm'\nleast = 5\nmost = 2", "cluster.least"),
+        ("[cluster]\nkind = 'slurm'\ncore = 5", "did you mean cores"),
+        ("[tiles]\nsize = 4", "size_px"),
+        ("[workers]\nexecutor = 'local'\nscheduler = 'x'", "one place to run"),
+        ("[frames", "not a TOML file"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_with_the_file(tmp_path, text, said):
+    with pytest.raises(ConfigError) as caught:
+        Workflow.read(write(tmp_path, text))
+    assert said in str(caught.value)
+    assert "work.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_frames_are_found_by_file_glob_folder_and_list_each_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "a1.fits", "a2.fits", "night/b.fits.gz", "night/c.fit", "night/notes.txt")
+    (tmp_path / "night" / "d.zarr").mkdir()
+    (tmp_path / "list.txt").write_text("# of the archive\nb*.fits\n\na1.fits[SCI,1]\n")
+    touch(tmp_path, "b7.fits")
+    text = "[frames]\ninputs = ['a?.fits', 'a2.fits', 'night']\nlist = 'list.txt'\n"
+    workflow = Workflow.read(write(tmp_path, text))
+    assert workflow.sources() == [
+        "a1.fits",
+        "a2.fits",
+        "night/b.fits.gz",
+        "night/c.fit",
+        "night/d.zarr",
+        "b7.fits",
+        "a1.fits[SCI,1]",
+    ]
+    assert workflow.sources(["b7.fits"]) == ["b7.fits"]
+    assert workflow.sources(["missing.fits"]) == ["missing.fits"]  # told of when it is its turn
+    for nothing in (["none*.fits"], [str(tmp_path / "empty")]):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(ConfigError, match=r"finds no file|no frames"):
+            workflow.sources(nothing)
+
+
+@pytest.fixture
+def endings(monkeypatch):
+    table = {}
+
+    def fake(source, target, config, **options):
+        if source in table:
+            raise table[source]
+        return report(source, target, risk=float("nan"))
+
+    monkeypatch.setattr(pipeline, "restore_frame", fake)
+    return table
+
+
+def summary_of(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def run(tmp_path, text="[frames]\nout = 'out'"):
+    workflow = Workflow.read(write(tmp_path, text))
+    jobs = [Job(f"{name}.fits", tmp_path / f"{name}_dip.fits") for name in "abc"]
+    return run_workflow(workflow, jobs, tmp_path, command_line=("dip", "run"))
+
+
+@pytest.mark.parametrize("executor", ["inline", "local"])
+def test_the_summary_says_how_every_frame_ended(endings, tmp_path, executor):
+    endings["b.fits"] = FrameError("b.fits: truncated")
+    report = run(tmp_path, f"[workers]\nexecutor = '{executor}'\ndevice = 'cpu'")
+    summary = summary_of(tmp_path)
+    assert summary["exit_code"] == report.exit_code == 1
+    assert summary["counts"] == {"restored": 2, "failed": 1}
+    assert [frame["status"] for frame in summary["frames"]] == ["restored", "failed", "restored"]
+    assert summary["frames"][1]["error"] == "b.fits: truncated"
+    assert summary["frames"][0]["residual_noise"] is None
+    assert summary["command_line"] == ["dip", "run"]
+
+
+@pytest.mark.parametrize("executor", ["inline", "local"])
+def test_an_interruption_is_in_the_summary_with_what_was_done_and_what_waits(
+    endings, tmp_path, executor
+):
+    endings["c.fits"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, f"[workers]\nexecutor = '{executor}'\ndevice = 'cpu'")
+    summary = summary_of(tmp_path)
+    assert summary["exit_code"] == 130
+    assert [frame["status"] for frame in summary["frames"]] == ["restored", "restored", "waiting"]
+
+
+def test_an_option_that_cannot_be_used_is_in_the_summary_too(endings, tmp_path):
+    endings["a.fits"] = ConfigError("--device cuda: no GPU here")
+    with pytest.raises(ConfigError):
+        run(tmp_path)
+    summary = summary_of(tmp_path)
+    assert (summary["exit_code"], summary["error"]) == (2, "--device cuda: no GPU here")
+
+
+def test_frames_that_cannot_be_opened_are_of_no_group(tmp_path):
+    for name, filter_name in (("a", "r"), ("b", "g"), ("c", "r")):
+        header = fits.Header({"FILTER": filter_name, "DATE-OBS": "2026-03-01T01:00:00"})
+        fits.PrimaryHDU(np.zeros((8, 8), np.float32), header).writeto(tmp_path / f"{name}.fits")
+    (tmp_path / "bad.fits").write_text("no image")
+    sources = [str(tmp_path / f"{name}.fits") for name in ("a", "bad", "b", "c", "missing")]
+    groups = groups_of(sources)
+    assert [group.sources for group in groups] == [(sources[0], sources[3]), (sources[2],)]

@@ -81,7 +81,10 @@ def test_the_default_in_the_help_is_the_one_in_force():
 
 @pytest.mark.parametrize("document", ["README.md", "docs/guide.md"])
 def test_documents_name_options_and_commands_that_exist(document):
-    flags = {flag for parameter in denoise.params for flag in parameter.opts} | {"--help"}
+    context = click.Context(dip)
+    commands = [dip.get_command(context, name) for name in COMMANDS]
+    flags = {flag for c in commands if c for parameter in c.params for flag in parameter.opts}
+    flags.add("--help")
     text = (ROOT / document).read_text(encoding="utf-8")
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
     assert len(named) > 5

@@ -19,7 +19,14 @@ from dip_pipeline.restoration.delivery import (
     restored_once,
 )
 from dip_pipeline.restoration.fit_code import fit_code_network
-from dip_pipeline.restoration.prior_bytes import pack, read_report, report_record, unpack
+from dip_pipeline.restoration.prior_bytes import (
+    pack,
+    read_report,
+    read_scale,
+    report_record,
+    scale_record,
+    unpack,
+)
 from dip_pipeline.restoration.problem import (
     SMALLEST_SIDE_PX,
     FitOptions,
@@ -35,7 +42,7 @@ from dip_pipeline.restoration.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.uncertainty import ErrorTable, calibrate
 from dip_pipeline.sensor import NoiseKind
 
-_FORMAT = "dip-prior-1"
+_FORMAT = "dip-prior-2"
 _MOST_CALIBRATION_PIXELS = 1_000_000
 
 
@@ -67,7 +74,7 @@ class Prior:
             "format": _FORMAT,
             "input": self.input,
             "network": self.network_kind,
-            "scale": [self.scale.level, self.scale.sigma, self.scale.covariance],
+            "scale": scale_record(self.scale),
             "cross_fit": None if crossed is None else [crossed.block_px, crossed.guard_px],
             "seed": self.seed,
             "report": report_record(self.report),
@@ -87,7 +94,7 @@ class Prior:
             input=InputKind(record["input"]),
             network_kind=NetworkKind(record["network"]),
             networks=networks,
-            scale=_scale(*record["scale"]),
+            scale=read_scale(record["scale"]),
             cross_fit=None if crossed is None else CrossFit(*crossed),
             seed=record["seed"],
             report=read_report(record["report"]),
@@ -215,6 +222,3 @@ def fit_prior(
     )
     return prior.calibrated(regions, options) if known_noise else prior
 
-
-def _scale(level: float, sigma: float, covariance: list[list[float]]) -> SkyScale:
-    return SkyScale(level, sigma, tuple(tuple(row) for row in covariance))

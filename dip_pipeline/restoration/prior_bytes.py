@@ -6,6 +6,7 @@ Nothing in them is executed when they are read.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import safetensors.torch
@@ -17,6 +18,8 @@ from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
 from dip_pipeline.restoration.fit_code import CODE_CHANNELS
 from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.problem import FitReport, InputKind, NetworkKind, StopReason
+from dip_pipeline.restoration.regions import SkyScale
+from dip_pipeline.restoration.star_shape import StarShape
 
 _DIGEST_BYTES = 32  # of SHA-256, at the end
 
@@ -69,6 +72,19 @@ def read_report(record: Sequence[Any]) -> FitReport:
     """Undo `report_record`."""
     steps, reason, risks, notes = record
     return FitReport(steps, StopReason[reason], tuple(risks), tuple(notes))
+
+
+def scale_record(scale: SkyScale) -> list[object]:
+    """Give the scale of a sky as JSON holds it."""
+    star = None if scale.star is None else list(astuple(scale.star))
+    return [scale.level, scale.sigma, scale.covariance, star]
+
+
+def read_scale(record: Sequence[Any]) -> SkyScale:
+    """Undo `scale_record`."""
+    level, sigma, covariance, star = record
+    shape = None if star is None else StarShape(*star)
+    return SkyScale(level, sigma, tuple(tuple(row) for row in covariance), shape)
 
 
 def _load_network(

@@ -11,9 +11,17 @@ from torch import Tensor
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.correlation import root_of
 from dip_pipeline.restoration.filling import fill, measure_covariance
+from dip_pipeline.restoration.hidden_stars import find_hidden_stars
 from dip_pipeline.restoration.noise import NoiseLaw, law_for
 from dip_pipeline.restoration.problem import Problem
-from dip_pipeline.restoration.smoothing import fill_unknown, ring_mean
+from dip_pipeline.restoration.smoothing import fill_unknown, ring_mean, smooth
+from dip_pipeline.restoration.star_shape import (
+    FittedStar,
+    Image,
+    StarShape,
+    fit_bright_stars,
+    measure_shape,
+)
 from dip_pipeline.sensor import NoiseKind, estimate_sigma
 
 _LEAST_VARIANCE = 1e-6  # in sky-sigma squared; keeps residuals finite
@@ -24,11 +32,13 @@ class SkyScale:
     """Level and scatter of the sky, in the frame's unit: networks see (pixel - level) / sigma.
 
     covariance : of pixels by lag, (21, 21), of asinh of the light; holes are filled by it
+    star : shape of the frame's stars; None where they do not agree on one
     """
 
     level: float
     sigma: float
     covariance: tuple[tuple[float, ...], ...]
+    star: StarShape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,8 @@ class PixelNoise:
 class Region:
     """One region, in sky-sigma units; every plane is (1, 1, rows, cols).
 
+    stars : light of stars that unknown pixels hide, as far as it is known; taken off `observed`
+        and to be put back
     observed : unknown pixels filled from their surroundings
     sigma : noise of each pixel, from a level that does not contain its own noise
     noise : noise at any level
@@ -119,6 +131,7 @@ class Region:
     trusted: Tensor
     noise: PixelNoise
     covariance: Tensor
+    stars: Tensor
     origin: tuple[int, int]
     scale: SkyScale
 
@@ -159,20 +172,32 @@ def measure_sky(problems: Sequence[Problem]) -> SkyScale:
         )
     tables = [_covariance(problem, level, sigma) for problem in problems if problem.valid.any()]
     table = torch.stack(tables).mean(dim=0)
-    return SkyScale(level, sigma, tuple(tuple(row) for row in table.tolist()))
+    fitted: list[FittedStar] = []
+    for problem in problems:
+        if problem.valid.any():
+            light, doubt = _light_and_doubt(problem, level, sigma)
+            fitted += fit_bright_stars(light, doubt, problem.valid)
+    star = measure_shape(fitted)
+    return SkyScale(level, sigma, tuple(tuple(row) for row in table.tolist()), star)
 
 
 def prepare(problem: Problem, scale: SkyScale) -> Region:
     """Turn a problem into tensors on its device, in sky-sigma units, unknown pixels filled."""
     known = ~problem.masked & np.isfinite(problem.pixels)
+    stars = _hidden_stars(problem, scale)
+    # A clipped value less its star is nothing at all.
+    known &= ~(problem.saturated & (stars > 0))
     level = np.where(known, problem.pixels, scale.level).astype(np.float64)
     known_plane = _plane(known).float()
     covariance = torch.tensor(scale.covariance)[None]
-    filled = fill(_plane((level - scale.level) / scale.sigma).float(), known_plane, covariance)
+    light = (level - scale.level) / scale.sigma - np.where(known, stars, 0.0)
+    filled = fill(_plane(light).float(), known_plane, covariance)
     device = torch.device(problem.device)
     law = _law_of(problem)
     dark_level = (law.dark_level - scale.level) / scale.sigma
     floor = (_floor_dn(problem, law) / scale.sigma**2).clamp(min=_LEAST_VARIANCE)
+    # The light that was taken off keeps its noise.
+    floor = floor + law.slope / scale.sigma * _plane(stars)
     if problem.noise.kind is NoiseKind.NONE:
         floor = torch.ones_like(floor)  # the scatter itself, so that the frame's unit is no matter
     root = root_of(problem.noise.correlation, device)
@@ -185,6 +210,7 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
         trusted=_plane(problem.valid).float().to(device),
         noise=noise,
         covariance=covariance.to(device),
+        stars=_plane(stars).float().to(device),
         origin=problem.origin,
         scale=scale,
     )
@@ -199,6 +225,28 @@ def _sky_sigma_dn(problem: Problem) -> NDArray[np.float64]:
     variance = (_floor_dn(problem, law) + law.slope * light)[0, 0].numpy()
     sigma: NDArray[np.float64] = np.sqrt(variance[problem.valid])
     return sigma
+
+
+def _hidden_stars(problem: Problem, scale: SkyScale) -> Image:
+    """Light of stars hidden by pixels that say nothing, (rows, cols), sky-sigma units."""
+    if scale.star is None or problem.valid.all() or not problem.valid.any():
+        return np.zeros(problem.pixels.shape)
+    light, doubt = _light_and_doubt(problem, scale.level, scale.sigma)
+    return find_hidden_stars(light, doubt, problem.valid, scale.star)
+
+
+def _light_and_doubt(problem: Problem, level: float, sigma: float) -> tuple[Image, Image]:
+    """Light above the sky, 0 where it is not valid, and its sigma; (rows, cols), sky-sigma units."""
+    pixels = np.where(problem.valid, problem.pixels, level).astype(np.float64)
+    law = _law_of(problem)
+    seen = smooth(fill_unknown(_plane(pixels), _plane(problem.valid).double(), level), 1.0)
+    light = torch.clamp(seen - law.dark_level, min=0.0)
+    if problem.noise.kind is NoiseKind.NONE:
+        variance = torch.full_like(seen, sigma**2)
+    else:
+        variance = _floor_dn(problem, law) + law.slope * light
+    doubt: Image = torch.sqrt(variance.clamp(min=_LEAST_VARIANCE * sigma**2))[0, 0].numpy() / sigma
+    return (pixels - level) / sigma, doubt
 
 
 def _covariance(problem: Problem, level: float, sigma: float) -> Tensor:

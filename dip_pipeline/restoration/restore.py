@@ -96,7 +96,7 @@ def unchanged(problem: Problem, reason: StopReason) -> Restored:
 
 
 def _in_frame_unit(delivered: Tensor, region: Region) -> np.ndarray:
-    values = delivered[0, 0].double().cpu().numpy()
+    values = (delivered + region.stars)[0, 0].double().cpu().numpy()
     science: np.ndarray = (values * region.scale.sigma + region.scale.level).astype(np.float32)
     return science
 

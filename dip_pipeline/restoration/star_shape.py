@@ -1,0 +1,127 @@
+"""The shape of a star in a frame, measured on the frame's own stars."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, optimize
+
+Image = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_BRIGHT_SIGMA = 15.0  # smoothed over 1 px: fainter stars say little of their shape
+_MOST_STARS = 40
+_FEWEST_STARS = 4
+_RADIUS_PX = 6
+_ALIKE = 0.1  # largest difference of ln(FWHM) between stars that agree on a shape
+_BETA = (1.0, 12.0)
+_FWHM_PX = (1.0, 9.0)
+_MISFIT = 0.01  # of the peak: no star is known better than its model
+_TRIES = 60
+
+
+@dataclass(frozen=True, slots=True)
+class StarShape:
+    """An elliptical Moffat profile of unit height, as pixels see it.
+
+        (1 + a r^2 + 2 b r c + d c^2) ** -beta,  r and c offsets in rows and cols, px
+
+    Moffat 1969, Astron. Astrophys. 3, 455.
+    """
+
+    a: float
+    b: float
+    d: float
+    beta: float
+
+    def at(self, rows_px: Image, cols_px: Image) -> Image:
+        """Brightness at offsets from the centre; they broadcast."""
+        square = self.a * rows_px**2 + 2 * self.b * rows_px * cols_px + self.d * cols_px**2
+        values: Image = (1 + np.maximum(square, 0.0)) ** -self.beta
+        return values
+
+    def radius_px(self, share: float) -> float:
+        """Radius within which the profile is above a share of its height."""
+        square = max(share, 1e-12) ** (-1 / self.beta) - 1
+        return float(np.sqrt(square / min(self.a, self.d)))
+
+    @property
+    def fwhm_px(self) -> float:
+        """Full width at half maximum, geometric mean over directions."""
+        area = np.sqrt(max(self.a * self.d - self.b**2, 1e-12))
+        return float(2 * np.sqrt((2 ** (1 / self.beta) - 1) / area))
+
+
+def measure_shape(stars: Sequence["FittedStar"]) -> StarShape | None:
+    """Find the shape that most of some stars agree on; None where too few do.
+
+    Galaxies are wider and each in its own way; the shape is the median of the largest group of
+    about equal width.
+    """
+    if len(stars) < _FEWEST_STARS:
+        return None
+    widths = np.log([star.shape.fwhm_px for star in stars])
+    groups = [np.abs(widths - width) < _ALIKE for width in widths]
+    members = max(groups, key=np.count_nonzero)
+    if np.count_nonzero(members) < _FEWEST_STARS:
+        return None
+    terms = [[s.shape.a, s.shape.b, s.shape.d, s.shape.beta] for s in stars]
+    return StarShape(*(float(v) for v in np.median(np.array(terms)[members], axis=0)))
+
+
+@dataclass(frozen=True, slots=True)
+class FittedStar:
+    """A bright star and the shape that fits it."""
+
+    shape: StarShape
+    height: float
+
+
+def fit_bright_stars(observed: Image, sigma: Image, trusted: Mask) -> list[FittedStar]:
+    """Fit each of the brightest lonely stars with a shape of its own.
+
+    observed : (rows, cols), sky at zero; sigma : same unit; trusted : neither masked nor saturated
+    """
+    smoothed = ndimage.gaussian_filter(np.where(trusted, observed, 0.0), 1.0)
+    near_a_hole = ndimage.binary_dilation(~trusted, iterations=_RADIUS_PX)
+    lonely = smoothed == ndimage.maximum_filter(smoothed, 2 * _RADIUS_PX + 1)
+    found = lonely & (smoothed > _BRIGHT_SIGMA * sigma) & ~near_a_hole
+    margin = _RADIUS_PX + 1
+    inside = np.zeros_like(found)
+    inside[margin:-margin, margin:-margin] = True
+    places = np.argwhere(found & inside)
+    heights = (smoothed / sigma)[found & inside]
+    brightest = places[np.argsort(-heights, kind="stable")][:_MOST_STARS]
+    fits = (_fit_star(observed, sigma, (int(row), int(col))) for row, col in brightest)
+    return [star for star in fits if star is not None]
+
+
+def _fit_star(observed: Image, sigma: Image, place: tuple[int, int]) -> FittedStar | None:
+    offsets = np.arange(-_RADIUS_PX, _RADIUS_PX + 1)
+    rows, cols = (grid.astype(np.float64) for grid in np.meshgrid(offsets, offsets, indexing="ij"))
+    disc = rows**2 + cols**2 <= _RADIUS_PX**2
+    stamp = tuple(slice(at - _RADIUS_PX, at + _RADIUS_PX + 1) for at in place)
+    light, doubt = observed[stamp][disc], sigma[stamp][disc]
+    rows, cols = rows[disc], cols[disc]
+    peak = float(light.max())
+    doubt = np.hypot(doubt, _MISFIT * peak)
+
+    def shape_of(terms: Image) -> StarShape:
+        # The axes by their logarithms and the tilt by a tangent: every number is a profile.
+        a, d = np.exp(terms[4]), np.exp(terms[5])
+        tilt = 0.9 * np.tanh(terms[6]) * np.sqrt(a * d)
+        return StarShape(float(a), float(tilt), float(d), float(np.exp(terms[7])))
+
+    def misfit(terms: Image) -> Image:
+        model = terms[0] * peak * shape_of(terms).at(rows - terms[1], cols - terms[2])
+        residual: Image = (model + terms[3] * peak - light) / doubt
+        return residual
+
+    start = [1.0, 0.0, 0.0, float(np.percentile(light, 20)) / peak, -1.5, -1.5, 0.0, 1.0]
+    limits = [3.0, 2.0, 2.0, 1.0, 6.0, 6.0, 4.0, 3.0]
+    bounds = ([-limit for limit in limits], limits)
+    fit = optimize.least_squares(misfit, start, bounds=bounds, loss="soft_l1", max_nfev=_TRIES)
+    shape = shape_of(fit.x)
+    good = _BETA[0] < shape.beta < _BETA[1] and _FWHM_PX[0] < shape.fwhm_px < _FWHM_PX[1]
+    return FittedStar(shape, float(fit.x[0]) * peak) if good else None

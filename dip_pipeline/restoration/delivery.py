@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from dip_pipeline.restoration.correlation import draw_noise
 from dip_pipeline.restoration.crops import turn
 from dip_pipeline.restoration.features import estimate, view
+from dip_pipeline.restoration.filling import WIDE
 from dip_pipeline.restoration.fit_code import (
     SPLIT_STRENGTH,
     amplitude,
@@ -202,6 +203,6 @@ def _bordered(
     mode = "reflect" if min(rows, cols) > _MARGIN_PX + step else "replicate"
     wide = [nnf.pad(plane, margin, mode=mode) for plane in (observed, floor, known)]
     noise = PixelNoise(wide[1], region.noise.slope, region.noise.dark_level)
-    seen = view(wide[0], noise, wide[2], region.covariance)
+    seen = view(wide[0], noise, wide[2], region.covariance, WIDE)
     out = estimate(network(seen.features), seen)
     return out[..., _MARGIN_PX : _MARGIN_PX + rows, _MARGIN_PX : _MARGIN_PX + cols]

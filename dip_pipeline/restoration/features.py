@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from dip_pipeline.restoration.filling import fill
+from dip_pipeline.restoration.filling import NEAR, Reach, fill
 from dip_pipeline.restoration.regions import PixelNoise
 from dip_pipeline.restoration.smoothing import smooth
 
@@ -48,7 +48,13 @@ class View:
     sigma: Tensor
 
 
-def view(observed: Tensor, noise: PixelNoise, known: Tensor, covariance: Tensor) -> View:
+def view(
+    observed: Tensor,
+    noise: PixelNoise,
+    known: Tensor,
+    covariance: Tensor,
+    reach: Reach = NEAR,
+) -> View:
     """Fill what is unknown, smooth, and lay out the features.
 
     The noise level is taken from `observed` itself, smoothed: a sigma drawn from the frame would
@@ -57,7 +63,7 @@ def view(observed: Tensor, noise: PixelNoise, known: Tensor, covariance: Tensor)
     asinh of the level alone hides the noise under bright light, so the differences between
     neighbouring scales, in units of the local noise, are features of their own.
     """
-    filled = fill(observed, known, covariance)
+    filled = fill(observed, known, covariance, reach)
     sigma = noise.sigma(smooth(filled, 1.0))
     copies = [filled, *(smooth(filled, scale_px) for scale_px in _SCALES_PX)]
     details = [torch.asinh((fine - coarse) / sigma) for fine, coarse in pairwise(copies)]

@@ -3,15 +3,31 @@
 Planes are (batch, 1, rows, cols) in sky-sigma units, so that zero is the level of the sky.
 """
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
 from dip_pipeline.restoration.smoothing import fill_unknown
 
-_REACH_PX = 5  # neighbours on each side that a filled pixel may be predicted from
-_NEIGHBOURS = 24  # of them the nearest known ones
-COVARIANCE_LAGS = 2 * _REACH_PX  # the autocovariance is needed up to this lag
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a filled pixel is predicted from: that many known pixels, none farther on an axis."""
+
+    px: int
+    neighbours: int
+
+    def offsets(self) -> Tensor:
+        """All offsets within reach but (0, 0), nearest first, (offsets, 2)."""
+        return _offsets(self.px)
+
+
+NEAR = Reach(px=5, neighbours=24)  # while networks are fitted, at every step
+WIDE = Reach(px=8, neighbours=48)  # for what is delivered: trails are as wide as eight pixels
+COVARIANCE_LAGS = 2 * WIDE.px  # the autocovariance is needed up to this lag
 _RIDGE = 0.002  # of the variance
 _NOISE_SHARE = 0.95  # of the noise's variance taken off the autocovariance; all might be too much
 _SMOOTHEST = 1.02  # least ratio of the variance to the covariance with the next pixel
@@ -20,19 +36,16 @@ _ASINH_SIGMA = 3.0
 _CHUNK = 2_000
 
 
-def _offsets() -> Tensor:
-    """All offsets within reach but (0, 0), nearest first, (offsets, 2)."""
-    span = torch.arange(-_REACH_PX, _REACH_PX + 1)
+@lru_cache(maxsize=4)
+def _offsets(reach_px: int) -> Tensor:
+    span = torch.arange(-reach_px, reach_px + 1)
     offsets = torch.cartesian_prod(span, span)
     distance = offsets.double().norm(dim=1)
     return offsets[torch.argsort(distance, stable=True)][1:]
 
 
-_OFFSETS = _offsets()
-
-
 def measure_covariance(observed: Tensor, known: Tensor) -> Tensor:
-    """Autocovariance of asinh of the light by lag, up to 10 px, (1, 21, 21), alike in all turns.
+    """Autocovariance of asinh of the light by lag, up to 16 px, (1, 33, 33), alike in all turns.
 
     From the power spectrum of the known pixels, less the variance of their noise; averaged over
     turns and flips, so that a turned crop is filled as the frame is.
@@ -52,10 +65,10 @@ def measure_covariance(observed: Tensor, known: Tensor) -> Tensor:
     return table[None].float()
 
 
-def fill(planes: Tensor, known: Tensor, covariance: Tensor) -> Tensor:
+def fill(planes: Tensor, known: Tensor, covariance: Tensor, reach: Reach = NEAR) -> Tensor:
     """Replace pixels where known is 0 by their best linear prediction from the known around them.
 
-        x = c^T (C + N)^-1 y        over the 24 nearest known pixels, in asinh of the light
+        x = c^T (C + N)^-1 y        over the nearest known pixels, in asinh of the light
 
     with the autocovariance C of `measure_covariance` and the noise N of each neighbour, which is
     small in asinh where light is bright. Wiener's prediction, kriging in the earth sciences
@@ -63,19 +76,19 @@ def fill(planes: Tensor, known: Tensor, covariance: Tensor) -> Tensor:
     star is filled with a peak, a trail beside one with its wing. Pixels out of reach of any known
     one get an average.
 
-    covariance : (batch or 1, 21, 21)
+    covariance : (batch or 1, 33, 33)
     """
     if bool((known > 0).all()):
         return planes
     light = torch.where(known > 0, _compressed(planes), 0.0)
     asinh = fill_unknown(light, known)
-    margin = (_REACH_PX,) * 4
+    margin = (reach.px,) * 4
     noise = torch.where(known > 0, _noise_variance(planes), 0.0)
     seen, shown, doubt = (nnf.pad(plane, margin) for plane in (light, known, noise))
     table = covariance.expand(len(planes), -1, -1).contiguous()
-    near = nnf.max_pool2d(known, 2 * _REACH_PX + 1, stride=1, padding=_REACH_PX)
+    near = nnf.max_pool2d(known, 2 * reach.px + 1, stride=1, padding=reach.px)
     for part in torch.split(torch.nonzero((near * (1 - known))[:, 0] > 0), _CHUNK):
-        predicted, reached = _predict(seen, shown, doubt, part, table)
+        predicted, reached = _predict((seen, shown, doubt), part, table, reach)
         index = (part[:, 0], torch.zeros_like(part[:, 0]), part[:, 1], part[:, 2])
         asinh[index] = torch.where(reached, predicted, asinh[index])
     return torch.where(known > 0, planes, torch.sinh(asinh) * _ASINH_SIGMA)
@@ -91,20 +104,21 @@ def _noise_variance(planes: Tensor) -> Tensor:
 
 
 def _predict(
-    light: Tensor, known: Tensor, noise: Tensor, places: Tensor, table: Tensor
+    planes: tuple[Tensor, Tensor, Tensor], places: Tensor, table: Tensor, reach: Reach
 ) -> tuple[Tensor, Tensor]:
     """Predict (batch, row, col) places from their neighbours; and where that could be done.
 
-    The planes have a margin of the reach.
+    planes : light, known, noise, each with a margin of the reach
     """
-    offsets = _OFFSETS.to(light.device)
-    shown = torch.take(known, _around(known, places, offsets[None]))
+    light, known, noise = planes
+    offsets = reach.offsets().to(light.device)
+    shown = torch.take(known, _around(known, places, offsets[None], reach.px))
     squared = (offsets**2).sum(dim=1)
-    chosen = (shown * 1000 - squared).topk(_NEIGHBOURS + 1, dim=1).indices
+    chosen = (shown * 1000 - squared).topk(reach.neighbours + 1, dim=1).indices
     distance = squared[chosen]
     near, beyond = offsets[chosen[:, :-1]], distance[:, -1:]
     last = shown.gather(1, chosen[:, -1:])
-    index = _around(known, places, near)
+    index = _around(known, places, near, reach.px)
     values, shown, variance = (torch.take(plane, index) for plane in (light, known, noise))
     # Neighbours as far as the first one left out are left out too: a turned frame has the same.
     shown = shown * ((distance[:, :-1] < beyond) | (last == 0))
@@ -124,8 +138,8 @@ def _predict(
     return predicted, (failed == 0) & torch.isfinite(predicted) & (shown.amax(dim=1) > 0)
 
 
-def _around(planes: Tensor, places: Tensor, offsets: Tensor) -> Tensor:
+def _around(planes: Tensor, places: Tensor, offsets: Tensor, margin: int) -> Tensor:
     """Positions in planes with a margin, of offsets (1 or places, offsets, 2) around places."""
     rows, cols = planes.shape[-2:]
-    here = (places[:, 0] * rows + places[:, 1] + _REACH_PX) * cols + places[:, 2] + _REACH_PX
+    here = (places[:, 0] * rows + places[:, 1] + margin) * cols + places[:, 2] + margin
     return here[:, None] + offsets[..., 0] * cols + offsets[..., 1]

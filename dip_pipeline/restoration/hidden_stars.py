@@ -142,9 +142,7 @@ class _Search:
             return total
 
         weighted = self.weight * self.left
-        square, single, level = (
-            summed(self.weight, taps) for taps in (kernel**2, kernel, disc)
-        )
+        square, single, level = (summed(self.weight, taps) for taps in (kernel**2, kernel, disc))
         with_star, with_level = summed(weighted, kernel), summed(weighted, disc)
         # Both are fitted at once: two normal equations a pixel, solved by Cramer's rule.
         determinant = level * square - single**2
@@ -169,7 +167,7 @@ class _Search:
         light = self.left[window][seen] * scale
         light = light - sky @ (sky.T @ light)
         before = float(light @ light)
-        place, best = np.zeros(2), (np.inf, 0.0, 1.0)
+        place, height_at, power_at = np.zeros(2), 0.0, 1.0
         for half_width, step in grids:
             places = place + _grid(half_width, step)
             models = scale * self.shape.at(rows - places[:, :1], cols - places[:, 1:])
@@ -180,11 +178,10 @@ class _Search:
             cost += 2 * _COUNTS * np.log(np.maximum(heights, 1.0))
             cost += 0.1 * (places**2).sum(axis=1)
             at = int(np.argmin(cost))
-            place, best = places[at], (float(heights[at]), float(power[at]), 0.0)
-        height, power_at, _ = best
+            place, height_at, power_at = places[at], float(heights[at]), float(power[at])
         freedom = len(light) - 6
-        after = before - max(height, 0.0) ** 2 * power_at
-        star = _Star(row + float(place[0]), col + float(place[1]), height, power_at**-0.5)
+        after = before - max(height_at, 0.0) ** 2 * power_at
+        star = _Star(row + float(place[0]), col + float(place[1]), height_at, power_at**-0.5)
         return _Fit(star, before / freedom, after / freedom)
 
     def _add(self, plane: Image, star: _Star, sign: float) -> None:

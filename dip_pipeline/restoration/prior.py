@@ -221,4 +221,3 @@ def fit_prior(
         errors=ErrorTable((0.0,), (1.0,)) if known_noise else None,
     )
     return prior.calibrated(regions, options) if known_noise else prior
-

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.correlation import root_of
-from dip_pipeline.restoration.filling import fill, measure_covariance
+from dip_pipeline.restoration.filling import WIDE, fill, measure_covariance
 from dip_pipeline.restoration.hidden_stars import find_hidden_stars
 from dip_pipeline.restoration.noise import NoiseLaw, law_for
 from dip_pipeline.restoration.problem import Problem
@@ -31,7 +31,7 @@ _LEAST_VARIANCE = 1e-6  # in sky-sigma squared; keeps residuals finite
 class SkyScale:
     """Level and scatter of the sky, in the frame's unit: networks see (pixel - level) / sigma.
 
-    covariance : of pixels by lag, (21, 21), of asinh of the light; holes are filled by it
+    covariance : of pixels by lag, (33, 33), of asinh of the light; holes are filled by it
     star : shape of the frame's stars; None where they do not agree on one
     """
 
@@ -191,7 +191,7 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
     known_plane = _plane(known).float()
     covariance = torch.tensor(scale.covariance)[None]
     light = (level - scale.level) / scale.sigma - np.where(known, stars, 0.0)
-    filled = fill(_plane(light).float(), known_plane, covariance)
+    filled = fill(_plane(light).float(), known_plane, covariance, WIDE)
     device = torch.device(problem.device)
     law = _law_of(problem)
     dark_level = (law.dark_level - scale.level) / scale.sigma
@@ -236,7 +236,7 @@ def _hidden_stars(problem: Problem, scale: SkyScale) -> Image:
 
 
 def _light_and_doubt(problem: Problem, level: float, sigma: float) -> tuple[Image, Image]:
-    """Light above the sky, 0 where it is not valid, and its sigma; (rows, cols), sky-sigma units."""
+    """Light above the sky, 0 where it is not valid, and its sigma; sky-sigma units."""
     pixels = np.where(problem.valid, problem.pixels, level).astype(np.float64)
     law = _law_of(problem)
     seen = smooth(fill_unknown(_plane(pixels), _plane(problem.valid).double(), level), 1.0)
@@ -250,7 +250,7 @@ def _light_and_doubt(problem: Problem, level: float, sigma: float) -> tuple[Imag
 
 
 def _covariance(problem: Problem, level: float, sigma: float) -> Tensor:
-    """Covariance of the valid pixels of asinh of the light by lag, (21, 21)."""
+    """Covariance of the valid pixels of asinh of the light by lag, (33, 33)."""
     pixels = np.where(problem.valid, problem.pixels, level).astype(np.float64)
     seen = _plane((pixels - level) / sigma).float()
     return measure_covariance(seen, _plane(problem.valid).float())[0]

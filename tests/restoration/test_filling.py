@@ -60,7 +60,7 @@ def test_a_turned_frame_is_filled_alike(stars, turns, flip):
 def test_frames_of_a_batch_have_their_own_covariance(stars):
     _, observed = stars
     known = with_a_column(observed)
-    tables = torch.cat([measure_covariance(observed, known), torch.eye(21)[None]])
+    tables = torch.cat([measure_covariance(observed, known), torch.eye(33)[None]])
     both = fill(observed.repeat(2, 1, 1, 1), known.repeat(2, 1, 1, 1), tables)
     for number in (0, 1):
         alone = fill(observed, known, tables[number : number + 1])
@@ -75,7 +75,7 @@ def test_holes_too_wide_get_an_average_and_all_stays_finite():
     assert bool(torch.isfinite(filled).all())
     assert float((filled - 5).abs().max()) < 1.5
     nothing = torch.zeros_like(observed)
-    assert bool(torch.isfinite(fill(observed, nothing, torch.zeros(1, 21, 21))).all())
+    assert bool(torch.isfinite(fill(observed, nothing, torch.zeros(1, 33, 33))).all())
 
 
 def test_white_noise_has_hardly_a_covariance_and_predicts_the_sky():

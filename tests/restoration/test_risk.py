@@ -54,7 +54,7 @@ def test_a_network_knows_the_noise_level_of_its_own_input_only():
     moved = observed.clone()
     moved[..., 16, 16] += 5.0
     before, after = (
-        view(planes, noise, known, torch.zeros(1, 21, 21)) for planes in (observed, moved)
+        view(planes, noise, known, torch.zeros(1, 33, 33)) for planes in (observed, moved)
     )
     assert float(after.sigma[..., 16, 16]) > float(before.sigma[..., 16, 16])
     own = noise.sigma(smooth(observed, 1.0))

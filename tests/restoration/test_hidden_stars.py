@@ -1,0 +1,129 @@
+"""Stars under masked pixels: found by their wings, told from what is no star."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from dip_pipeline.restoration.hidden_stars import find_hidden_stars
+from dip_pipeline.restoration.star_shape import StarShape, fit_bright_stars, measure_shape
+
+SHAPE = StarShape(a=0.14, b=0.02, d=0.11, beta=3.0)
+SIDE_PX = 96
+
+
+def field(*stars, seed=0, noise=1.0):
+    """Stars of (row, col, height) in white noise of one sigma."""
+    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
+    light = sum(
+        (height * SHAPE.at(rows - row, cols - col) for row, col, height in stars),
+        np.zeros((SIDE_PX, SIDE_PX)),
+    )
+    return light, light + noise * np.random.default_rng(seed).standard_normal(light.shape)
+
+
+def trail(width_px=8, top=44):
+    trusted = np.ones((SIDE_PX, SIDE_PX), bool)
+    trusted[top : top + width_px] = False
+    return trusted
+
+
+def drawn(observed, trusted, shape=SHAPE):
+    return find_hidden_stars(observed, np.ones_like(observed), trusted, shape)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("height", "offset_px", "missed_share"), [(600.0, 0.3, 0.25), (200.0, -1.2, 0.6)]
+)
+def test_a_star_under_a_trail_is_known_from_its_wings(height, offset_px, missed_share, seed):
+    light, observed = field((47.5 + offset_px, 40.2, height), seed=seed)
+    trusted = trail()
+    missed = (drawn(observed, trusted) - light)[~trusted]
+    assert np.sqrt(np.mean(missed**2)) < missed_share * np.sqrt(np.mean(light[~trusted] ** 2))
+
+
+def test_what_lies_under_the_mask_is_not_used():
+    _, observed = field((47.4, 40.2, 300.0))
+    trusted = trail()
+    spoilt = np.where(trusted, observed, 1e6)
+    np.testing.assert_array_equal(drawn(observed, trusted), drawn(spoilt, trusted))
+
+
+def test_neighbours_are_told_apart():
+    light, observed = field((47.5, 40.0, 300.0), (52.5, 45.0, 250.0), (39.0, 36.0, 400.0))
+    trusted = trail()
+    missed = (drawn(observed, trusted) - light)[~trusted]
+    assert np.sqrt(np.mean(missed**2)) < 0.25 * np.sqrt(np.mean(light[~trusted] ** 2))
+
+
+def test_stars_that_no_hole_is_near_are_left_in_the_frame():
+    _, observed = field((20.0, 20.0, 500.0), (80.0, 70.0, 300.0))
+    assert not drawn(observed, trail()).any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_has_no_stars(seed):
+    _, observed = field(seed=seed)
+    assert not drawn(observed, trail()).any()
+
+
+def test_smooth_light_under_a_trail_is_no_star():
+    clouds = ndimage.gaussian_filter(np.random.default_rng(2).standard_normal((96, 96)), 8.0)
+    _, noise = field(seed=3)
+    assert not drawn(40 * clouds / clouds.std() + noise, trail()).any()
+
+
+def test_a_whole_frame_hides_nothing_and_an_empty_one_shows_nothing():
+    _, observed = field((47.5, 40.0, 300.0))
+    whole = np.ones_like(observed, bool)
+    assert not drawn(observed, whole).any()
+    assert not drawn(observed, ~whole).any()
+
+
+def test_a_saturated_star_is_known_by_its_halo():
+    light, observed = field((30.2, 30.7, 2e4))
+    trusted = light < 2e3
+    found = drawn(observed, trusted)
+    ring = trusted & (light > 20)
+    assert np.sqrt(np.mean((found - light)[ring] ** 2)) < 0.05 * np.sqrt(np.mean(light[ring] ** 2))
+
+
+def places(count, seed=1):
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid([12, 30, 48, 66, 84], [12, 30, 48, 66, 84]), axis=-1)
+    return grid.reshape(-1, 2)[:count] + rng.uniform(-0.5, 0.5, (count, 2))
+
+
+def shape_of(observed, trusted=None):
+    trusted = np.ones_like(observed, bool) if trusted is None else trusted
+    return measure_shape(fit_bright_stars(observed, np.ones_like(observed), trusted))
+
+
+def test_the_shape_of_stars_is_measured():
+    _, observed = field(*((row, col, 300.0) for row, col in places(12)))
+    found = shape_of(observed)
+    assert found is not None
+    assert found.fwhm_px == pytest.approx(SHAPE.fwhm_px, rel=0.03)
+    offsets = np.array([[0.0, 3.0], [3.0, 0.0], [2.0, 2.0], [2.0, -2.0]])
+    np.testing.assert_allclose(found.at(*offsets.T), SHAPE.at(*offsets.T), atol=0.02)
+
+
+def test_too_few_stars_noise_and_unlike_galaxies_have_no_shape():
+    assert shape_of(field(*((row, col, 300.0) for row, col in places(3)))[1]) is None
+    assert shape_of(field(seed=4)[1]) is None
+    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
+    galaxies = np.zeros((SIDE_PX, SIDE_PX))
+    for number, (row, col) in enumerate(places(9)):
+        wide = StarShape(a=0.4 / 1.5**number, b=0.0, d=0.4 / 1.5**number, beta=2.0)
+        galaxies += 300 * wide.at(rows - row, cols - col)
+    assert shape_of(galaxies + field(seed=5)[1]) is None
+
+
+def test_stars_across_holes_do_not_shape_the_others():
+    _, observed = field(*((row, col, 300.0) for row, col in places(12)))
+    trusted = np.ones_like(observed, bool)
+    trusted[:, 12] = False
+    observed[:, 12] = 1e5
+    found = shape_of(observed, trusted)
+    assert found is not None
+    assert found.fwhm_px == pytest.approx(SHAPE.fwhm_px, rel=0.03)

@@ -19,6 +19,7 @@ _FAR_PX = 30
 _AROUND_PX = 6  # stars as near as this to a hole are fitted with it, so that none is counted twice
 _NEAR_PX = 2.5  # stars whose centres are as near as this to a hole are taken off
 _ROUNDS = 8
+_PASSES = 2  # of looking again around the place that was found
 _NEIGHBOUR_PX = 12.0
 _BEST_MISFIT = 1.6  # chi-square a pixel up to which a fit is good as it is
 _GAIN = 0.25  # a worse one must leave no more than this of the chi-square without the star
@@ -105,10 +106,13 @@ class _Search:
         peaks = significance == ndimage.maximum_filter(significance, 9)
         places = np.argwhere(peaks & (significance > self.threshold))
         order = np.argsort(-significance[tuple(places.T)], kind="stable")
-        found = []
+        found: list[_Star] = []
         for row, col in places[order]:
+            # Next to a new star wait until it is fitted well: its wings are not yet explained.
+            if any(np.hypot(star.row - row, star.col - col) < _NEIGHBOUR_PX for star in found):
+                continue
             self._tried[max(0, row - 1) : row + 2, max(0, col - 1) : col + 2] = True
-            fit = self._fit(float(row), float(col), float(height[row, col]), _SEARCH)
+            fit = self._fit_from(float(row), float(col), float(height[row, col]))
             if fit is None or not fit.believed:
                 continue
             if fit.star.height > self.threshold * fit.star.error:
@@ -151,6 +155,15 @@ class _Search:
         height = np.where(known, (level * with_star - single * with_level) / safe, 0.0)
         error = np.sqrt(np.where(known, np.maximum(level, 1e-9) / safe, 1e18))
         return height, error
+
+    def _fit_from(self, row: float, col: float, height: float) -> _Fit | None:
+        """Look for a star around a place, then around where it was found."""
+        fit = self._fit(row, col, height, _SEARCH)
+        for _ in range(_PASSES):
+            if fit is None or fit.star.height <= 0:
+                break
+            fit = self._fit(fit.star.row, fit.star.col, fit.star.height, _SEARCH)
+        return fit
 
     def _fit(
         self, row: float, col: float, height: float, grids: tuple[tuple[float, float], ...]

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from dip_pipeline.account import describe_run, input_facts, key_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, reach, read_status
 from dip_pipeline.errors import ConfigError, FrameError, RunError
@@ -22,6 +23,7 @@ from dip_pipeline.frames import (
     save_frame,
     split_selector,
 )
+from dip_pipeline.frames.digests import digest_planes
 from dip_pipeline.planning import (
     FrameDescription,
     describe_frame,
@@ -32,7 +34,7 @@ from dip_pipeline.planning import (
 )
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import SILENT, Progress, Told
-from dip_pipeline.record import ALGORITHM_VERSION, RunFacts, describe_run, pooled_risk, run_key
+from dip_pipeline.record import ALGORITHM_VERSION, RunFacts, pooled_risk, run_key
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.problem import Scope
 from dip_pipeline.restoring import Place, blend_tiles, restore_tiles
@@ -128,7 +130,6 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         records, found_done = restore_tiles(prior, tiles, run, place, Told(told, source))
         facts = RunFacts(
             run_id=run.run_id,
-            source=source,
             key=key,
             config=config,
             noise=noise,
@@ -139,11 +140,13 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
             prior=_prior_facts(prior.plan, run, shared),
             seconds=time.monotonic() - started,
             frame_pixels=frame.shape[0] * frame.shape[1],
+            **input_facts(source, frame),
         )
         if place.shard is None:
             planes = blend_tiles(prior.plan, tiles, run)
             run.tell("write")
             reach("before save")
+            facts = replace(facts, digests=digest_planes(planes))
             save_frame(target, frame, planes, provenance=describe_run(facts), overwrite=overwrite)
             reach("after save")
             run.remove()
@@ -229,7 +232,7 @@ def _is_product_of(target: Path, key: Mapping[str, object]) -> bool:
         found = read_provenance(target)
     except FrameError:
         return False
-    return found is not None and found.document.get("key") == key
+    return found is not None and key_of(found.document) == key
 
 
 def _already_done(source: str, target: Path) -> RunReport:

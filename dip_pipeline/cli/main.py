@@ -24,6 +24,7 @@ COMMANDS = {
     "status": "Tell how a run stands, also while it runs.",
     "finish": "Write the output of a run whose tiles are all there.",
     "clean": "Delete the scratch of runs that nobody is at.",
+    "provenance": "Tell how a product was made; --repeat makes it again.",
     "show": "Tell what is known of a frame; restores nothing.",
 }
 

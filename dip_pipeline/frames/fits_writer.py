@@ -17,7 +17,6 @@ from dip_pipeline.flags import FLAG_MEANINGS
 from dip_pipeline.frames.fits_cards import (
     CARD_BYTES,
     CHECKSUM_WORDS,
-    SCALING_WORDS,
     bitpix_card,
     fixed_card,
     format_card,
@@ -46,6 +45,7 @@ from dip_pipeline.frames.provenance import (
     provenance_cards,
     tiles_hdu,
 )
+from dip_pipeline.frames.stale_cards import split_stale
 
 BAND_BYTES = 4 * 1024 * 1024
 Blocks = Callable[[], Iterator[bytes]]
@@ -118,7 +118,8 @@ def _science_cards(
     """Header of the restored science: the input's, card by card, with what must change."""
     primary = order == 0
     ours = frame.source.product_keywords() | set(provenance.keywords)
-    cards = [upper_exponents(card) for card in without(raw, (*SCALING_WORDS, *ours))]
+    true, comment = split_stale(raw)
+    cards = [upper_exponents(card) for card in without(true, ours)]
     if keyword_of(cards[0] if cards else b"") == ("SIMPLE" if primary else "XTENSION"):
         cards = [bitpix_card(-32) if keyword_of(c) == "BITPIX" else c for c in cards]
     else:
@@ -132,7 +133,7 @@ def _science_cards(
     present = {keyword_of(card) for card in cards}
     if frame.unit and "BUNIT" not in present and frame.format == "zarr":
         cards += format_card("BUNIT", frame.unit, "unit of the pixels")
-    return cards + provenance_cards(provenance)
+    return cards + comment + provenance_cards(provenance)
 
 
 def _with_extend(cards: list[bytes]) -> list[bytes]:

@@ -7,6 +7,7 @@ from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.fits_layout import COPY_BYTES
 from dip_pipeline.frames.fits_reader import open_fits
 from dip_pipeline.frames.frame import Frame
+from dip_pipeline.frames.prov_json import names_of
 from dip_pipeline.frames.provenance import Provenance, read_fits_provenance
 from dip_pipeline.frames.selectors import split_selector
 from dip_pipeline.frames.zarr_reader import open_zarr, read_zarr_provenance
@@ -38,6 +39,14 @@ def read_provenance(path: Path) -> Provenance | None:
     if path.is_dir():
         return read_zarr_provenance(path)
     return read_fits_provenance(path) if path.is_file() else None
+
+
+def read_account(product: Path) -> Provenance:
+    """Read how a product was made; FrameError where the file does not say."""
+    found = read_provenance(product)
+    if found is None or not names_of(found.document, "Restoration"):
+        raise FrameError(f"{product}: holds no provenance: not a product of dip, or a damaged one")
+    return found
 
 
 def file_digest(path: Path) -> str:

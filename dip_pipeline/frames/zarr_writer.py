@@ -20,6 +20,7 @@ from dip_pipeline.frames.provenance import (
     plain_cards,
     to_json,
 )
+from dip_pipeline.frames.stale_cards import kept_cards
 from dip_pipeline.frames.zarr_reader import (
     FITS_GROUP,
     FITS_ORDER,
@@ -78,7 +79,7 @@ def _cards(frame: Frame, provenance: Provenance) -> tuple[Card, ...]:
         for card in frame.cards
         if card[0] not in gone and not (frame.format == "fits" and is_structural(card[0]))
     )
-    return kept + plain_cards(provenance)
+    return kept_cards(kept) + plain_cards(provenance)
 
 
 def _write_plane(

@@ -87,12 +87,15 @@ def no_endings() -> None:
 @pytest.fixture
 def small_frame(tmp_path) -> Path:
     """A frame of 64 x 64 pixels with a few stars, cut from the crowded sample."""
+    return cut_small_frame(tmp_path / "small.fits")
+
+
+def cut_small_frame(path: Path) -> Path:
     cut = (slice(200, 264), slice(40, 104))
     with fits.open(ROOT / "sample_data" / "crowded.fits") as hdus:
         science = fits.ImageHDU(hdus["SCI"].data[cut].astype(np.float32), name="SCI")
         for keyword in ("GAIN", "RDNOISE", "SATURATE", "BUNIT"):
             science.header[keyword] = hdus["SCI"].header[keyword]
         flags = fits.ImageHDU(hdus["DQ"].data[cut].astype(np.uint8), name="DQ")
-    path = tmp_path / "small.fits"
     fits.HDUList([fits.PrimaryHDU(), science, flags]).writeto(path)
     return path

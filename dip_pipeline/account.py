@@ -124,6 +124,7 @@ def _product_facts(facts: RunFacts) -> dict[str, object]:
         "tiles": len(facts.tiles),
         "failed_tiles": facts.failed_tiles,
         **facts.digests,
+        "quantisation_step": facts.step,
         "moved_cards": [
             {"keyword": keyword, "value": value, "comment": comment}
             for keyword, value, comment in facts.moved_cards

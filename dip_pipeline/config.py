@@ -19,6 +19,7 @@ from dip_pipeline.config_sections import (
     THREADS_BY_DEFAULT,
     FitSection,
     NoiseSection,
+    OutputSection,
     Section,
     TileSection,
     WorkerSection,
@@ -36,6 +37,7 @@ class RunConfig(Section):
     tiles: TileSection = TileSection()
     noise: NoiseSection = NoiseSection()
     fit: FitSection = FitSection()
+    output: OutputSection = OutputSection()
     workers: WorkerSection = WorkerSection()
 
     @classmethod

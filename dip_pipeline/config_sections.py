@@ -129,6 +129,19 @@ class FitSection(Section):
         return self
 
 
+class OutputSection(Section):
+    """How the result is stored."""
+
+    quantize_sigma: float = option(
+        0.25,
+        "--quantize-sigma",
+        "Step in which a compressed output (.fz) is stored, in units of the input's noise; "
+        "0 stores it exactly.",
+        ge=0,
+        le=4,
+    )
+
+
 class WorkerSection(Section):
     """What the work runs on. Of these only threads_per_fit changes pixels."""
 

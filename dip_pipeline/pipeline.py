@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from dip_pipeline.account import describe_run, input_facts, key_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, reach, read_status
@@ -27,6 +25,7 @@ from dip_pipeline.frames.digests import digest_planes
 from dip_pipeline.planning import (
     FrameDescription,
     describe_frame,
+    device_name,
     devices_of,
     fit_windows,
     problem_source,
@@ -34,13 +33,14 @@ from dip_pipeline.planning import (
 )
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import SILENT, Progress, Told
+from dip_pipeline.quantising import storage_step
 from dip_pipeline.record import ALGORITHM_VERSION, RunFacts, pooled_risk, run_key
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.problem import Scope
 from dip_pipeline.restoring import Place, blend_tiles, restore_tiles
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.tiling import plan_tiles
-from dip_pipeline.work import FramePlan, PriorTask, Record, prior_key
+from dip_pipeline.work import FramePlan, PriorTask, prior_key
 
 __all__ = ["FrameDescription", "Progress", "RunReport", "describe_frame", "restore_frame"]
 
@@ -134,7 +134,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
             config=config,
             noise=noise,
             network=str((shared.prior if shared else prior.plan.source.options).network_kind),
-            device=_device_name(records),
+            device=device_name(records),
             tiles=records,
             command_line=command_line,
             prior=_prior_facts(prior.plan, run, shared),
@@ -143,10 +143,11 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
             **input_facts(source, frame),
         )
         if place.shard is None:
-            planes = blend_tiles(prior.plan, tiles, run)
+            step = storage_step(target, frame, noise, config)
+            planes = replace(blend_tiles(prior.plan, tiles, run), step=step)
             run.tell("write")
             reach("before save")
-            facts = replace(facts, digests=digest_planes(planes))
+            facts = replace(facts, digests=digest_planes(planes), step=step)
             save_frame(target, frame, planes, provenance=describe_run(facts), overwrite=overwrite)
             reach("after save")
             run.remove()
@@ -291,11 +292,3 @@ def _prior_facts(plan: FramePlan, run: RunDirectory, shared: PriorFile | None) -
         "fitted_on_this_frame": crossed is not None,
         "from": None if shared is None else shared.facts(),
     }
-
-
-def _device_name(records: Sequence[Record]) -> str:
-    """Name what the tiles were restored on."""
-    devices = {str(record["device"]) for record in records}
-    if torch.cuda.is_available() and any(device.startswith("cuda") for device in devices):
-        return torch.cuda.get_device_name()
-    return ", ".join(sorted(devices))

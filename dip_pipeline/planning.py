@@ -1,5 +1,6 @@
 """Before a frame is restored: its noise law, what it is fitted on, what it will cost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from dip_pipeline.restoration.problem import (
 )
 from dip_pipeline.sensor import NoiseModel, read_sensor
 from dip_pipeline.tiling import plan_tiles
-from dip_pipeline.work import ProblemSource, Window
+from dip_pipeline.work import ProblemSource, Record, Window
 
 _WHOLE_FRAME_PX = 1024 * 1024  # up to this the frame prior is fitted on all of it
 _WINDOW_PX = 512  # above, on windows of this side
@@ -200,6 +201,14 @@ def devices_of(config: RunConfig) -> tuple[str, ...]:
     if count == 0 or (":" in asked and int(asked.split(":")[1]) >= count):
         raise ConfigError(f"--device {asked}: this machine has {count} GPUs; use auto or cpu")
     return tuple(f"cuda:{i}" for i in range(count)) if asked in ("auto", "cuda") else (asked,)
+
+
+def device_name(records: Sequence[Record]) -> str:
+    """Name what the tiles were restored on."""
+    devices = {str(record["device"]) for record in records}
+    if torch.cuda.is_available() and any(device.startswith("cuda") for device in devices):
+        return torch.cuda.get_device_name()
+    return ", ".join(sorted(devices))
 
 
 def _memory_bytes(pixels: int, side: int, options: FitOptions) -> int:

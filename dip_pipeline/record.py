@@ -37,7 +37,8 @@ class RunFacts:
     """What happened in a run, for its record.
 
     input : name and place of the input file; companions : (role, where) of its other planes used
-    moved_cards : cards that are not true of restored pixels; digests : sha256 by plane, or why none
+    moved_cards : cards that are not true of restored pixels; digests : sha256 by plane
+    step : in which science is stored; None: exactly
     earlier : provenance of an input that was restored before
     """
 
@@ -56,6 +57,7 @@ class RunFacts:
     companions: Sequence[tuple[str, str]] = ()
     moved_cards: Sequence[Card] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
+    step: float | None = None
     earlier: Document | None = None
 
     @property
@@ -133,6 +135,7 @@ def run_cards(facts: RunFacts) -> tuple[Card, ...]:
         ("DIPRISK", finite_or_none(risk.rms), f"{risk_comment}rms of (delivered-truth)/sigma"),
         ("DIPRISKE", finite_or_none(risk.error), "standard error of DIPRISK"),
         ("DIPFLUX", config.fit.flux_scale_px, "flux closure scale, px; 0 is off"),
+        ("DIPQSTEP", facts.step, "step of compressed pixels, BUNIT"),
         ("DIPDEV", facts.device, "device"),
         ("DIPRUN", facts.run_id, "run id"),
         ("DIPPRIOR", str(facts.key["prior"]) or None, "sha256 of the prior file applied"),

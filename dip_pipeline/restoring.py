@@ -108,7 +108,7 @@ def blend_tiles(plan: FramePlan, tiles: Sequence[Tile], run: RunDirectory) -> Re
         band = blend((rows, slice(0, shape[1])), tiles, partial(_load, plan))
         for name, plane in planes.items():
             plane.write(rows, band[name])
-    return RestoredPlanes(**planes)
+    return RestoredPlanes(planes["science"], planes["error"], planes["flags"])
 
 
 def _adopt(plan: FramePlan, missing: Sequence[Tile], run: RunDirectory) -> dict[int, Record]:

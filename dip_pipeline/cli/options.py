@@ -13,6 +13,7 @@ _SECTIONS = {
     "tiles": "Tiles",
     "noise": "Noise of the sensor",
     "fit": "Fit",
+    "output": "Output",
     "workers": "Where it runs",
 }
 
@@ -41,6 +42,7 @@ _NOT_OF_A_FIT = (
     "fit.scope",
     "fit.prior",
     "fit.flux_scale_px",
+    "output.",
     "workers.executor",
     "workers.workers",
     "workers.scheduler",

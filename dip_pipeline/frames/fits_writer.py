@@ -48,6 +48,7 @@ from dip_pipeline.frames.provenance import (
 from dip_pipeline.frames.stale_cards import split_stale
 
 BAND_BYTES = 4 * 1024 * 1024
+ERROR_FINER = 16  # times: an error is a fraction of the input's noise, and is stored as finely
 Blocks = Callable[[], Iterator[bytes]]
 
 # FITS has no unsigned integers above 8 bits: they are stored less half their range.
@@ -63,12 +64,16 @@ class HduPlan:
     """One HDU to write: exact header bytes, or cards that get check sums.
 
     data_bytes : without padding; blocks : starts the data, block by block
+    compressible : an image of ours, to be compressed where that is asked for, in steps of `step`
+    (unit of the pixels), exactly where that is None
     """
 
     cards: list[bytes]
     data_bytes: int
     blocks: Blocks
     verbatim: bytes | None = None
+    compressible: bool = False
+    step: float | None = None
 
     @property
     def total_bytes(self) -> int:
@@ -88,7 +93,8 @@ def plan_fits(frame: Frame, planes: RestoredPlanes, provenance: Provenance) -> l
     cards = _science_cards(frame, raw, shape, order, provenance)
     version = next((v for k, v, _ in parse_cards(cards) if k == "EXTVER"), 1)
     identity = format_card("EXTVER", version if isinstance(version, int) else 1)
-    science = HduPlan(cards, _size(shape, 4), _plane_blocks(planes.science, ">f4"))
+    blocks = _plane_blocks(planes.science, ">f4")
+    science = HduPlan(cards, _size(shape, 4), blocks, compressible=True, step=planes.step)
     plans = [_copy(hdu) for hdu in others if hdu.order < order]
     plans.append(science)
     plans += [_copy(hdu) for hdu in others if hdu.order > order]
@@ -174,7 +180,7 @@ def _input_planes(frame: Frame, identity: list[bytes], present: Collection[str])
 
         cards = image_cards(frame.shape, -32, primary=False) + _name("ERR", identity)
         cards += format_card("BUNIT", frame.unit, "unit of the pixels")
-        plans.append(HduPlan(cards, _size(frame.shape, 4), error_blocks))
+        plans.append(HduPlan(cards, _size(frame.shape, 4), error_blocks, compressible=True))
     if frame.has_mask and "flags" not in present:
         plans.append(_flags_plan(frame, identity))
     return plans
@@ -199,7 +205,7 @@ def _flags_plan(frame: Frame, identity: list[bytes]) -> HduPlan:
     if zero:
         cards += format_card("BZERO", zero, "offset of the stored integers")
         cards += format_card("BSCALE", 1, "")
-    return HduPlan(cards, _size(frame.shape, stored.itemsize), blocks)
+    return HduPlan(cards, _size(frame.shape, stored.itemsize), blocks, compressible=True)
 
 
 def _product_planes(
@@ -213,9 +219,11 @@ def _product_planes(
     flags += format_card("COMMENT", "Bits of the restored pixels; 0: restored as usual.")
     for flag, meaning in FLAG_MEANINGS.items():
         flags += format_card("COMMENT", f"{int(flag)}: {meaning}")
+    step = None if planes.step is None else planes.step / ERROR_FINER
+    blocks = _plane_blocks(planes.error, ">f4"), _plane_blocks(planes.flags, "u1")
     plans = [
-        HduPlan(error, _size(frame.shape, 4), _plane_blocks(planes.error, ">f4")),
-        HduPlan(flags, _size(frame.shape, 1), _plane_blocks(planes.flags, "u1")),
+        HduPlan(error, _size(frame.shape, 4), blocks[0], compressible=True, step=step),
+        HduPlan(flags, _size(frame.shape, 1), blocks[1], compressible=True),
     ]
     for cards, data in (document_hdu(provenance), tiles_hdu(provenance)):
         plans.append(HduPlan(cards, len(data), partial(iter, (data,))))

@@ -95,11 +95,15 @@ class PlaneArray(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RestoredPlanes:
-    """What a restoration delivers: science and its error (float32), flags (uint8)."""
+    """What a restoration delivers: science and its error (float32), flags (uint8).
+
+    step : in which science is stored where it is compressed, its unit; None: exactly
+    """
 
     science: PlaneArray
     error: PlaneArray
     flags: PlaneArray
+    step: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,38 @@
 """Save a restored frame as FITS or Zarr, whole or not at all."""
 
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from dip_pipeline.errors import OutputError
+from dip_pipeline.frames.compression import compressed
 from dip_pipeline.frames.fits_writer import plan_fits, write_fits
 from dip_pipeline.frames.frame import Frame, RestoredPlanes
 from dip_pipeline.frames.provenance import Provenance
-from dip_pipeline.frames.publishing import Destination, prepare, publishing
+from dip_pipeline.frames.publishing import Destination, prepare, publishing, write_gzip
 from dip_pipeline.frames.zarr_writer import needed_bytes, write_zarr
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts")
 ZARR_SUFFIXES = (".zarr",)
+OutputKind = Literal["fits", "tiles", "gzip", "zarr"]
+
+
+def output_kind(target: str | Path) -> OutputKind | None:
+    """Tell what a name asks for: plain FITS, tile-compressed, gzipped, Zarr; None: no frame.
+
+    >>> [output_kind(name) for name in ("a.fits", "a.FIT.fz", "a.fits.gz", "a.zarr/", "a.gz")]
+    ['fits', 'tiles', 'gzip', 'zarr', None]
+    """
+    *_, inner, suffix = "", "", *(part.lower() for part in Path(target).suffixes)
+    if suffix in ZARR_SUFFIXES:
+        return "zarr"
+    if suffix in FITS_SUFFIXES:
+        return "fits"
+    if suffix == ".fz":
+        return "tiles"
+    if suffix == ".gz" and inner in FITS_SUFFIXES:
+        return "gzip"
+    return None
 
 
 def save_frame(
@@ -27,18 +49,24 @@ def save_frame(
     the target. Raises OutputError where it cannot or must not be written; an existing file
     stays as it was.
     """
-    suffix = target.suffix.lower()
+    kind = output_kind(target)
     destination = check_target(target, frame, overwrite=overwrite)
     for name in ("science", "error", "flags"):
         if tuple(getattr(planes, name).shape) != frame.shape:
             shape = tuple(getattr(planes, name).shape)
             raise OutputError(f"{target}: {name} has shape {shape}, the frame {frame.shape}")
-    if suffix in ZARR_SUFFIXES:
+    if kind == "zarr":
         with publishing(destination, needed_bytes(frame)) as part:
             write_zarr(part, frame, planes, provenance)
-    else:
-        plans = plan_fits(frame, planes, provenance)
-        with publishing(destination, sum(plan.total_bytes for plan in plans)) as part:
+        return
+    plans = plan_fits(frame, planes, provenance)
+    with publishing(destination, sum(plan.total_bytes for plan in plans)) as part:
+        if kind == "gzip":
+            write_gzip(part, partial(write_fits, plans=plans))
+        elif kind == "tiles":
+            with compressed(plans, part.parent) as packed:
+                write_fits(part, packed)
+        else:
             write_fits(part, plans)
 
 
@@ -48,14 +76,14 @@ def check_target(target: Path, frame: Frame, *, overwrite: bool = False) -> Dest
     Raises OutputError for a suffix that names no format, the input itself, an existing file
     without `overwrite`, and a folder that cannot be written to.
     """
-    suffix = target.suffix.lower()
-    if suffix not in FITS_SUFFIXES + ZARR_SUFFIXES:
+    kind = output_kind(target)
+    if kind is None:
         raise OutputError(
             f"{target}: the suffix names no format; use one of "
-            f"{', '.join(FITS_SUFFIXES + ZARR_SUFFIXES)}"
+            f"{', '.join(FITS_SUFFIXES + ZARR_SUFFIXES)}, .fits.fz, .fits.gz"
         )
     destination = prepare(target, frame.path, overwrite=overwrite)
-    _check_kind(destination, wants_folder=suffix in ZARR_SUFFIXES)
+    _check_kind(destination, wants_folder=kind == "zarr")
     return destination
 
 

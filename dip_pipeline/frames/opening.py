@@ -14,7 +14,7 @@ from dip_pipeline.frames.zarr_reader import open_zarr, read_zarr_provenance
 
 
 def open_frame(source: str | Path) -> Frame:
-    """Open "a.fits", "a.fits[SCI,1]", "a.fits[1]" or "a.zarr" without reading pixels.
+    """Open "a.fits", "a.fits[SCI,1]", "a.zarr" or "a.zarr[image]" without reading pixels.
 
     Raises FrameError for what cannot be read, or is not a two-dimensional image.
     """
@@ -29,9 +29,7 @@ def open_frame(source: str | Path) -> Frame:
         raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
     if not is_folder:
         return open_fits(path, selector)
-    if selector is not None:
-        raise FrameError(f"{path}: [{selector}] selects an HDU of a FITS file; this is a folder")
-    return open_zarr(path)
+    return open_zarr(path, selector)
 
 
 def read_provenance(path: Path) -> Provenance | None:

@@ -83,11 +83,11 @@ def check_target(target: Path, frame: Frame, *, overwrite: bool = False) -> Dest
             f"{', '.join(FITS_SUFFIXES + ZARR_SUFFIXES)}, .fits.fz, .fits.gz"
         )
     destination = prepare(target, frame.path, overwrite=overwrite)
-    _check_kind(destination, wants_folder=kind == "zarr")
+    check_kind(destination, wants_folder=kind == "zarr")
     return destination
 
 
-def _check_kind(destination: Destination, *, wants_folder: bool) -> None:
+def check_kind(destination: Destination, *, wants_folder: bool) -> None:
     """Refuse to replace a file by a folder, or a folder that is no Zarr group by anything."""
     path = destination.path
     if not path.exists():

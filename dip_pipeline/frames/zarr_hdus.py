@@ -5,10 +5,10 @@ scaling is told by the names of the CF conventions, which other readers apply. E
 kept as bytes. Attributes fits_* hold what it takes to write the same HDU again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import zarr
@@ -38,10 +38,12 @@ def create_array(
     dtype: str,
     *,
     chunks: tuple[int, ...] = (),
+    axes: Sequence[str | None] | Literal["by shape"] | None = "by shape",
 ) -> ZarrArray:
     """Create an array whose chunks carry a check sum, and are all written."""
     usual = (*[1] * (len(shape) - 2), CHUNK_PX, CHUNK_PX) if len(shape) > 1 else (RAW_CHUNK_BYTES,)
     chunks = chunks or tuple(min(c, max(1, side)) for c, side in zip(usual, shape, strict=False))
+    names = (("y", "x") if len(shape) == 2 else None) if axes == "by shape" else axes
     return group.create_array(
         name,
         shape=shape,
@@ -50,7 +52,7 @@ def create_array(
         fill_value=float("nan") if np.dtype(dtype).kind == "f" else 0,
         # Without its check sum, zstd reads most flipped bits back silently wrong.
         compressors=[ZstdCodec(level=3, checksum=True)],
-        dimension_names=("y", "x") if len(shape) == 2 else None,
+        dimension_names=names,
         # A chunk of nothing but fill values would not be written: absent, it looks lost.
         config={"write_empty_chunks": True},
     )
@@ -87,6 +89,26 @@ def keep_hdu(group: zarr.Group, name: str, hdu: RawHdu) -> ZarrArray:
         padding = _write_image(array, hdu, flipped=form[2])
     array.attrs.put(_attributes(hdu, padding))
     return array
+
+
+def read_hdu(hdu: RawHdu) -> Numbers:
+    """Numbers of a whole image HDU as they are meant, where FITS only offsets them; else stored."""
+    values = header_mapping(parse_cards(split_cards(hdu.header)))
+    axes = int(str(values["NAXIS"]))
+    shape = tuple(int(str(values[f"NAXIS{axis}"])) for axis in range(axes, 0, -1))
+    kind = np.dtype(_STORED[int(str(values["BITPIX"]))])
+    if not shape:
+        return np.zeros(0, kind)
+    content = b"".join(hdu.blocks())
+    stored = np.frombuffer(content, kind.newbyteorder(">"), int(np.prod(shape))).reshape(shape)
+    native = stored.astype(kind)
+    offset = values.get("BZERO")
+    if isinstance(offset, int) and offset:
+        other = np.dtype(f"{'i' if kind.kind == 'u' else 'u'}{kind.itemsize}")
+        bits = native.view(f"u{kind.itemsize}")
+        flipped: Numbers = (bits ^ _top_bit(bits.dtype)).view(other)
+        return flipped
+    return native
 
 
 def is_hdu(array: ZarrArray) -> bool:
@@ -153,8 +175,14 @@ def physical(stored: Numbers, attributes: dict[str, Any]) -> Numbers:
     return values
 
 
-def _regions(shape: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
+def regions_of(shape: tuple[int, ...]) -> Iterator[Any]:
     """Bands of whole rows, plane by plane, in the order of the bytes."""
+    if len(shape) < 2:
+        length = shape[0] if shape else 0
+        yield from (slice(i, min(i + COPY_BYTES, length)) for i in range(0, length, COPY_BYTES))
+        if not shape:
+            yield ...
+        return
     rows, cols = shape[-2:]
     height = max(1, min(rows, COPY_BYTES // (8 * cols) // CHUNK_PX * CHUNK_PX or CHUNK_PX))
     for plane in np.ndindex(shape[:-2]):
@@ -166,7 +194,7 @@ def _write_image(array: ZarrArray, hdu: RawHdu, *, flipped: bool) -> bytes:
     """Write the numbers of an image; returns the fill bytes that follow them."""
     kind = np.dtype(array.dtype)
     waiting, blocks = b"", hdu.blocks()
-    for region in _regions(array.shape):
+    for region in regions_of(array.shape):
         shape = (region[-2].stop - region[-2].start, region[-1].stop)
         wanted = shape[0] * shape[1] * kind.itemsize
         parts, size = [waiting], len(waiting)
@@ -191,7 +219,7 @@ def _blocks(path: Path, name: str) -> Iterator[bytes]:
             yield np.asarray(array[start : start + COPY_BYTES]).tobytes()
         return
     kind = np.dtype(array.dtype)
-    for region in _regions(array.shape):
+    for region in regions_of(array.shape):
         values = np.asarray(array[region])
         if form[2]:
             values = values ^ _top_bit(kind)

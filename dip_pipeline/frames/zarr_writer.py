@@ -1,7 +1,7 @@
 """Restored planes to a Zarr group, chunk row by chunk row; all else of the input comes along."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +158,15 @@ def _take_fits_along(group: zarr.Group, frame: Frame) -> dict[str, Any]:
     """Keep error, flags and every other HDU of a FITS input; return attributes of science."""
     others = frame.source.other_hdus()
     kept = keep_hdus(group, others)
+    derive_planes(group, frame, kept)
+    behind = frame.source.science_header()
+    if behind is None:
+        return {}
+    return {FITS_ORDER: behind[0], FITS_SHAPE: list(behind[1])}
+
+
+def derive_planes(group: zarr.Group, frame: Frame, kept: Collection[str]) -> None:
+    """Write `error` (one sigma) and `flags` where the input holds them in another form."""
     if frame.has_error_plane and "error" not in kept:
         error = create_array(group, "error", frame.shape, "float32")
         error.attrs["unit"] = frame.unit
@@ -169,10 +178,6 @@ def _take_fits_along(group: zarr.Group, frame: Frame) -> dict[str, Any]:
         flags = create_array(group, "flags", frame.shape, first.dtype.name)
         for band in bands(frame.shape, flags.chunks[0]):
             flags[band, :] = np.asarray(frame.source.read_flags(band, whole))
-    behind = frame.source.science_header()
-    if behind is None:
-        return {}
-    return {FITS_ORDER: behind[0], FITS_SHAPE: list(behind[1])}
 
 
 def keep_hdus(group: zarr.Group, hdus: Sequence[RawHdu]) -> set[str]:

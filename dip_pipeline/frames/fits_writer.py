@@ -1,7 +1,7 @@
 """Restored planes to FITS, in bands: other HDUs as they came, the science replaced, ours added.
 
-An HDU that carries CHECKSUM and DATASUM is copied byte for byte; one that lacks them keeps every
-card and all data, and gets them.
+An HDU that carries CHECKSUM and DATASUM is copied byte for byte; one that lacks them, or whose sums
+are wrong, keeps every other card and all data, and gets them.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -285,13 +285,17 @@ def _emit(stream: BinaryIO, plan: HduPlan) -> tuple[int, int, bool]:
         raise OutputError(f"a plane has {written} bytes; {plan.data_bytes} were planned")
     stream.write(bytes(padded(written) - written))
     stop = stream.tell()
-    if plan.verbatim is None:
+    ours = plan.verbatim is None
+    if not ours and plan.cards and add_sums(sum_of(header), data.value) % ALL_ONES:
+        # Sums that were wrong in the input would say for ever that the output is damaged.
+        ours = len(join_cards(_with_checksums(plan.cards, BLANK_CHECKSUM, 0))) == len(header)
+    if ours:
         blank = join_cards(_with_checksums(plan.cards, BLANK_CHECKSUM, data.value))
         checksum = encode_checksum(add_sums(sum_of(blank), data.value))
         stream.seek(start)
         stream.write(join_cards(_with_checksums(plan.cards, checksum, data.value)))
         stream.seek(stop)
-    return start, stop, plan.verbatim is None
+    return start, stop, ours
 
 
 def _sum_file(stream: BinaryIO, start: int, stop: int) -> int:

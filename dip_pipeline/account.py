@@ -1,13 +1,23 @@
 """The account of a run: one W3C PROV-JSON document, from which alone it can be done again."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from dip_pipeline import __version__
+from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import ConfigError, FrameError
 from dip_pipeline.flags import FLAG_MEANINGS
 from dip_pipeline.frames import Frame, Provenance, read_provenance
-from dip_pipeline.frames.prov_json import Document, ProvBuilder, facts_of, flatten, names_of
+from dip_pipeline.frames.prov_json import (
+    Document,
+    ProvBuilder,
+    facts_of,
+    flatten,
+    names_of,
+    unflatten,
+)
 from dip_pipeline.frames.stale_cards import moved_cards
 from dip_pipeline.record import (
     RunFacts,
@@ -20,6 +30,22 @@ from dip_pipeline.sensor import NoiseModel
 
 _HISTORY = "Denoised by dip-pipeline {version} (deep image prior): see DIP_PROV."
 _COMPANIONS = {"error": "error_plane", "variance": "error_plane", "flags": "mask"}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that it takes to do a run again.
+
+    source : input file with its HDU, as it lay then; sha256 : of that file
+    prior_sha256 : of the prior file that the configuration names; "" without one
+    versions : of all that may change a result
+    """
+
+    source: str
+    sha256: str
+    prior_sha256: str
+    config: RunConfig
+    versions: dict[str, Any]
 
 
 def describe_run(facts: RunFacts) -> Provenance:
@@ -60,6 +86,10 @@ def _document(facts: RunFacts) -> Document:
     builder.relate("used", run, "noise", "noise")
     builder.entity("product", "RestoredFrame", _product_facts(facts))
     builder.relate("wasDerivedFrom", "product", "input")
+    for number, (where, own) in enumerate(facts.planes, start=1):
+        plane = {"plane": where, **_plane_facts(own), "prior": own.prior}
+        builder.entity(f"plane-{number}", "RestoredPlane", {**plane, **_noise_facts(own.noise)})
+        builder.relate("hadMember", "product", f"plane-{number}")
     ended = datetime.now(UTC)
     times = [
         t.isoformat(timespec="seconds") for t in (ended - timedelta(seconds=facts.seconds), ended)
@@ -113,6 +143,17 @@ def _noise_facts(noise: NoiseModel) -> dict[str, object]:
 
 
 def _product_facts(facts: RunFacts) -> dict[str, object]:
+    """Tell what came out, of all planes together."""
+    return {
+        **_plane_facts(facts),
+        "left_as_they_are": [list(item) for item in facts.left] or None,
+        "flags": {str(int(flag)): meaning for flag, meaning in FLAG_MEANINGS.items()},
+        "note": "Pixels are inferred, correlated, and not independent measurements: "
+        "photometric errors come from the input frame.",
+    }
+
+
+def _plane_facts(facts: RunFacts) -> dict[str, object]:
     """Tell what came out: risk, change of flux, digests of the planes, cards moved here."""
     risk = pooled_risk(facts.tiles, facts.frame_pixels)
     return {
@@ -168,3 +209,24 @@ def input_facts(source: str, frame: Frame) -> dict[str, Any]:
         "moved_cards": moved_cards(frame.cards),
         "earlier": None if earlier is None else earlier.document,
     }
+
+
+def recipe_of(document: Document, product: Path) -> Recipe:
+    """Read from an account how to do its run again; FrameError where it does not say enough."""
+    given = facts_of(document, "input")
+    run = facts_of(document, restoration_of(document))
+    try:
+        plane = str(given["plane"])
+        source = str(given["prov:location"]) + (f"[{plane}]" if plane else "")
+        config = RunConfig.from_document(unflatten(facts_of(document, "configuration")))
+        return Recipe(
+            source=source,
+            sha256=str(given["sha256"]),
+            prior_sha256=str(run["key"]["prior"]),
+            config=config,
+            versions=facts_of(document, "dip-pipeline"),
+        )
+    except (KeyError, TypeError, ConfigError) as error:
+        raise FrameError(
+            f"{product}: its provenance does not say how it was made: {error}"
+        ) from error

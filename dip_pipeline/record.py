@@ -40,6 +40,8 @@ class RunFacts:
     moved_cards : cards that are not true of restored pixels; digests : sha256 by plane
     step : in which science is stored; None: exactly
     earlier : provenance of an input that was restored before
+    planes : of several planes of one file, where each is, and what happened to it
+    left : planes left as they are, and why
     """
 
     run_id: str
@@ -59,6 +61,8 @@ class RunFacts:
     digests: Mapping[str, str] = field(default_factory=dict)
     step: float | None = None
     earlier: Document | None = None
+    planes: Sequence[tuple[str, "RunFacts"]] = ()
+    left: Sequence[tuple[str, str]] = ()
 
     @property
     def failed_tiles(self) -> int:

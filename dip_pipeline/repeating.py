@@ -1,55 +1,14 @@
 """Do a run again from the account in its product: the same input, the same options."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from dip_pipeline.account import restoration_of
-from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import ConfigError, FrameError, PriorError
+from dip_pipeline.account import Recipe, recipe_of
+from dip_pipeline.errors import FrameError, PriorError
 from dip_pipeline.frames import file_digest, read_account, split_selector
-from dip_pipeline.frames.prov_json import Document, facts_of, unflatten
 from dip_pipeline.pipeline import RunReport, restore_frame
 from dip_pipeline.progress import SILENT, Progress
 from dip_pipeline.record import software_versions
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """All that it takes to do a run again.
-
-    source : input file with its HDU, as it lay then; sha256 : of that file
-    prior_sha256 : of the prior file that the configuration names; "" without one
-    versions : of all that may change a result
-    """
-
-    source: str
-    sha256: str
-    prior_sha256: str
-    config: RunConfig
-    versions: dict[str, Any]
-
-
-def recipe_of(document: Document, product: Path) -> Recipe:
-    """Read from an account how to do its run again; FrameError where it does not say enough."""
-    given = facts_of(document, "input")
-    run = facts_of(document, restoration_of(document))
-    try:
-        plane = str(given["plane"])
-        source = str(given["prov:location"]) + (f"[{plane}]" if plane else "")
-        config = RunConfig.from_document(unflatten(facts_of(document, "configuration")))
-        return Recipe(
-            source=source,
-            sha256=str(given["sha256"]),
-            prior_sha256=str(run["key"]["prior"]),
-            config=config,
-            versions=facts_of(document, "dip-pipeline"),
-        )
-    except (KeyError, TypeError, ConfigError) as error:
-        raise FrameError(
-            f"{product}: its provenance does not say how it was made: {error}"
-        ) from error
 
 
 def repeat_run(

@@ -1,6 +1,7 @@
 """dip verify finds every change that is not declared, and nothing where there is none."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -19,6 +20,16 @@ from tests.stand_in import QUICK, arithmetic
 
 CONFIG = RunConfig().with_overrides(**QUICK, **{"noise.sigma": 3.0})
 SUFFIXES = ["fits", "fits.gz", "fits.fz", "zarr"]
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was():
+    """The command takes the log for itself; later tests listen to it again."""
+    logger = logging.getLogger("dip_pipeline")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def _check_hdus(
     step = float(facts_of(account.document, "product").get("quantisation_step") or 0)
     for one, other in zip(before, after, strict=False):
         if other.index in restored:
-            both = image_cards_of(old, one), image_cards_of(new, other)
+            both = image_cards_of(one), image_cards_of(other)
             own = _own_keywords(old)
             cards += [f"{other.where}: {text}" for text in _changed_cards(both, own, account)]
             sky += _sky((old, one), (new, other))
@@ -115,9 +115,8 @@ def _changed_cards(
 def _differences(before: Sequence[Card], after: Sequence[Card], account: Provenance) -> list[str]:
     """Compare cards in their order, declared changes left out."""
     moved = [card[0] for card in moved_cards(before)]
-    comment = "".join(str(card[1]) for card in parse_cards(comment_on(moved)))
     expected = [card for card in before if rule_of(card[0]) is None]
-    found = _without_ours(after, comment, account.history)
+    found = _without_ours(after, moved, account.history)
     wrong = []
     for one, other in zip(expected, found, strict=False):
         if one != other:
@@ -133,12 +132,18 @@ def _differences(before: Sequence[Card], after: Sequence[Card], account: Provena
     return wrong[:_MOST_TOLD]
 
 
-def _without_ours(cards: Sequence[Card], comment: str, history: str) -> list[Card]:
+def _without_ours(cards: Sequence[Card], moved: Sequence[str], history: str) -> list[Card]:
     """Cards without the COMMENT and the HISTORY that a restoration adds at the end."""
     kept = list(cards)
-    for keyword, text in (("HISTORY", history), ("COMMENT", comment)):
-        while text and kept and kept[-1][0] == keyword and str(kept[-1][1]) in text:
-            kept.pop()
+    comments = [card[1] for card in parse_cards(comment_on(moved))]
+    histories = [card[1] for card in parse_cards(format_card("HISTORY", history))]
+    for keyword, pieces in (("HISTORY", histories), ("COMMENT", comments)):
+        whole = ["".join(str(piece) for piece in pieces)]  # as a Zarr group holds it
+        for added in (pieces, whole):
+            tail = kept[len(kept) - len(added) :] if added else []
+            if tail and [card[:2] for card in tail] == [(keyword, text) for text in added]:
+                del kept[len(kept) - len(added) :]
+                break
     return kept
 
 

@@ -19,12 +19,17 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import OutputError
+from dip_pipeline.frames.compressed_cards import (
+    CODEC_WORDS,
+    is_reserved,
+    states_form,
+    to_table_card,
+)
 from dip_pipeline.frames.fits_cards import (
     BLOCK_BYTES,
     CARD_BYTES,
     fixed_card,
     format_card,
-    is_structural,
     join_cards,
     keyword_of,
     parse_cards,
@@ -41,11 +46,6 @@ Stored = NDArray[np.number[Any]]
 _BAND_BYTES = 8 * 1024 * 1024
 _MOST_P = 2**31 - 1  # bytes of a heap that 32-bit descriptors reach
 _DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-# Cards of a band's table that say how the whole image is compressed; the rest is counted anew.
-_OF_CODEC = ("ZCMPTYPE", "ZNAME", "ZVAL", "ZQUANTIZ", "ZDITHER0", "ZBLANK")
-_RESERVED = ("TFIELDS", "THEAP", "TTYPE", "TFORM", "TUNIT", "TSCAL", "TZERO", "TNULL", "TDIM",
-             "TDISP", "ZIMAGE", "ZTILE", "ZNAXIS", "ZBITPIX", "ZTENSION", "ZSIMPLE", "ZEXTEND",
-             "ZPCOUNT", "ZGCOUNT", "ZHECKSUM", "ZDATASUM", *_OF_CODEC)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ def _compress(plan: HduPlan, heap: BinaryIO) -> HduPlan:
 def _refuse_reserved(plan: HduPlan) -> None:
     for card in plan.cards:
         keyword = keyword_of(card)
-        if keyword.rstrip("0123456789") in _RESERVED:
+        if is_reserved(keyword):
             raise OutputError(
                 f"card {keyword}: has another meaning in a compressed image; write to a name that "
                 "ends in .fits or .fits.gz"
@@ -170,7 +170,7 @@ def _add_band(table: _Table, band: Stored, step: float | None) -> None:
     table.heap_bytes += heap_bytes
     table.tiles += len(rows)
     for card in cards:
-        if keyword_of(card).rstrip("0123456789") in _OF_CODEC or keyword_of(card) == "ZDITHER0":
+        if keyword_of(card).rstrip("0123456789") in CODEC_WORDS or keyword_of(card) == "ZDITHER0":
             table.codec_cards.setdefault(keyword_of(card), card)
 
 
@@ -226,23 +226,9 @@ def _cards(
             form = f"1{letter}B({table.longest[name]})"
         cards += format_card(f"TTYPE{number}", name) + format_card(f"TFORM{number}", form)
     cards.append(fixed_card("ZIMAGE", "T", "this table is a compressed image"))
-    cards += [_renamed(card) for card in plan.cards if _of_form(keyword_of(card))]
+    cards += [to_table_card(card) for card in plan.cards if states_form(keyword_of(card))]
     tile = (*[1] * (len(shape) - 2), *TILE_PX)[-len(shape) :]
     for axis, (length, side) in enumerate(zip(shape[::-1], tile[::-1], strict=True), start=1):
         cards.append(fixed_card(f"ZTILE{axis}", min(side, length), "of a compression tile"))
     cards += table.codec_cards.values()
-    return cards + [card for card in plan.cards if not _of_form(keyword_of(card))]
-
-
-def _of_form(keyword: str) -> bool:
-    """Whether a card states the form of the image: its own keyword is the table's now."""
-    if keyword in ("BSCALE", "BZERO", "BLANK"):
-        return False
-    return is_structural(keyword) or keyword == "EXTEND"
-
-
-def _renamed(card: bytes) -> bytes:
-    """Card of the image as the table holds it: XTENSION is ZTENSION, the others gain a Z."""
-    keyword = keyword_of(card)
-    name = "ZTENSION" if keyword == "XTENSION" else f"Z{keyword}"
-    return f"{name:<8}".encode() + card[8:]
+    return cards + [card for card in plan.cards if not states_form(keyword_of(card))]

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
-from dip_pipeline.frames.fits_cards import parse_cards, split_cards
+from dip_pipeline.frames.compressed_cards import image_cards_of_table
+from dip_pipeline.frames.fits_cards import parse_cards
 from dip_pipeline.frames.fits_choice import PRODUCT_HDUS, choose_science, roles_of
 from dip_pipeline.frames.fits_file import (
     READ_ERRORS,
@@ -86,7 +87,7 @@ class FitsPixels:
         """Place, shape and raw cards of the science HDU, a compressed one as plain image."""
         with fits_file(self.path, self.state) as opened:
             hdu = opened.layout.hdus[self.science.index]
-            return hdu.index, hdu.shape, _image_cards(opened, hdu)
+            return hdu.index, hdu.shape, _image_cards(hdu)
 
     def other_hdus(self) -> list[RawHdu]:
         """Every other HDU byte for byte, without the planes of an earlier restoration."""
@@ -129,7 +130,7 @@ def open_fits(path: Path, selector_text: str | None) -> Frame:
         selector = None if selector_text is None else parse_selector(selector_text)
         science = choose_science(layout, selector, path)
         roles = roles_of(layout, science)
-        cards = parse_cards(_image_cards(opened, science))
+        cards = parse_cards(_image_cards(science))
         primary = parse_cards(layout.hdus[0].cards) if science.index else ()
     return _make_frame(path, layout, science, roles, (cards, primary))
 
@@ -194,18 +195,9 @@ def _plane(hdu: HduSpan, cards: tuple[Card, ...]) -> FitsPlane:
     )
 
 
-def _image_cards(opened: OpenFits, hdu: HduSpan) -> list[bytes]:
+def _image_cards(hdu: HduSpan) -> list[bytes]:
     """Raw cards of an image; of a compressed one those of the image inside it."""
-    if hdu.kind != "compressed":
-        return list(hdu.cards)
-    try:
-        with log_warnings(opened.path):
-            text = opened.hdus[hdu.index].header.tostring(endcard=False, padding=False)
-    except READ_ERRORS as error:
-        raise FrameError(
-            f"{opened.path}: {hdu.where} is a compressed image that cannot be read: {error}"
-        ) from error
-    return split_cards(str(text).encode("ascii", "replace"))
+    return image_cards_of_table(hdu.cards) if hdu.kind == "compressed" else list(hdu.cards)
 
 
 def _stored(opened: OpenFits, plane: FitsPlane, rows: slice, cols: slice) -> NDArray[np.generic]:

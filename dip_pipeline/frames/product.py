@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.compressed_cards import image_cards_of_table
 from dip_pipeline.frames.fits_cards import keyword_of, parse_cards
-from dip_pipeline.frames.fits_file import READ_ERRORS, OpenFits, fits_file, log_warnings
+from dip_pipeline.frames.fits_file import READ_ERRORS, fits_file, log_warnings
 from dip_pipeline.frames.fits_layout import HduSpan, Layout
 from dip_pipeline.frames.frame import Card, PlaneArray
 from dip_pipeline.frames.zarr_choice import ZARR_ERRORS, array_of, arrays_of, open_node
@@ -104,11 +105,11 @@ def restorations_of(path: Path, run_id: str) -> list[Restoration]:
             pixels = {int(np.prod(shape)) for shape in shapes}
             if len(pixels) > 1 or len({shape[-2:] for shape in shapes}) > 1:
                 raise FrameError(f"{path}: {three[0].where}, its error and flags differ in size")
-            found.append(_of_hdus(path, opened, three))
+            found.append(_of_hdus(path, three))
         return found
 
 
-def _of_hdus(path: Path, opened: OpenFits, three: tuple[HduSpan, ...]) -> Restoration:
+def _of_hdus(path: Path, three: tuple[HduSpan, ...]) -> Restoration:
     science = three[0]
     planes = [list(_planes(path, hdu)) for hdu in three]
     kinds = {8: "uint8", -32: "float32"}
@@ -116,7 +117,7 @@ def _of_hdus(path: Path, opened: OpenFits, three: tuple[HduSpan, ...]) -> Restor
     return Restoration(
         where=science.where,
         index=science.index,
-        cards=parse_cards(image_cards_of(opened, science)),
+        cards=parse_cards(image_cards_of(science)),
         planes=tuple((a, b, c) for a, b, c in zip(*planes, strict=True)),
         dtypes=(dtypes[0], dtypes[1], dtypes[2]),
     )
@@ -150,14 +151,9 @@ def _of_group(path: Path) -> Restoration:
     )
 
 
-def image_cards_of(opened: OpenFits, hdu: HduSpan) -> list[bytes]:
+def image_cards_of(hdu: HduSpan) -> list[bytes]:
     """Raw cards of an image; of a compressed one without those of the table around it."""
-    if hdu.kind != "compressed":
-        return list(hdu.cards)
-    with log_warnings(opened.path):
-        header = opened.hdus[hdu.index].header
-        known = {str(keyword) for keyword in header} | {"COMMENT", "HISTORY", "", "CONTINUE"}
-    return [card for card in hdu.cards if keyword_of(card) in known or card.startswith(b"HIERARCH")]
+    return image_cards_of_table(hdu.cards) if hdu.kind == "compressed" else list(hdu.cards)
 
 
 def _run_of(hdu: HduSpan) -> str:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 from astropy.io import fits
+from astropy.io.fits.hdu.compressed import _compression
 
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.fits_layout import COPY_BYTES, Layout, scan_layout
@@ -31,8 +32,11 @@ logger = logging.getLogger(__name__)
 
 MAX_OPEN = 4
 
-# What astropy raises on files that are broken in one way or another.
-READ_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, zlib.error)
+# What astropy raises on files that are broken in one way or another. The decoders of compressed
+# images have a class of their own, which is named nowhere in public.
+_DECODING: type[Exception] = getattr(_compression, "CfitsioException", ValueError)
+READ_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, zlib.error,
+               ArithmeticError, fits.VerifyError, _DECODING)  # fmt: skip
 _UNPACK_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
 
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}

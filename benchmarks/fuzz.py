@@ -4,7 +4,7 @@
 
 Every case flips one to sixteen bytes of a file, or cuts it, and then opens it, reads every pixel,
 and writes a product. Allowed are a named error, or the pixels that the bytes on disk hold, by an
-independent reader (astropy) or, for what was not touched, by the whole file.
+independent reader (astropy) or, where that gives up, by the offsets of the undamaged file.
 """
 
 import argparse
@@ -85,11 +85,32 @@ def run_case(path: Path, whole: Path, folder: Path) -> tuple[str, str]:
     except DipError as error:
         return "refused", f"{type(error).__name__}: {error}"
     expected = independent(path, frame.shape)
-    if expected is None:
-        expected = independent(whole, frame.shape)
-    if expected is not None and not np.array_equal(pixels.science, expected, equal_nan=True):
-        return "wrong", f"{int(np.sum(pixels.science != expected))} pixels differ"
-    return "read", "" if expected is not None else "no other reader reads it"
+    choices = [expected] if expected is not None else by_offsets(path, whole, frame.shape)
+    right = any(np.array_equal(pixels.science, choice, equal_nan=True) for choice in choices)
+    if choices and not right:
+        return "wrong", f"{int(np.sum(pixels.science != choices[0]))} pixels differ"
+    return "read", "" if choices else "no other reader reads it"
+
+
+def by_offsets(path: Path, whole: Path, shape: tuple[int, int]) -> list[np.ndarray]:
+    """Pixels of the damaged bytes, where and how the undamaged headers say: of every such image."""
+    content = path.read_bytes()
+    found = []
+    with fits.open(whole, memmap=False, do_not_scale_image_data=True) as hdus:
+        for hdu in hdus:
+            header, place = hdu.header, hdu.fileinfo()["datLoc"]
+            if isinstance(hdu, (fits.BinTableHDU, fits.CompImageHDU)) or hdu.shape != shape:
+                continue
+            kind = np.dtype(fits.hdu.image.BITPIX2DTYPE[header["BITPIX"]]).newbyteorder(">")
+            stored = np.frombuffer(content, kind, shape[0] * shape[1], place).reshape(shape)
+            plane = stored * header.get("BSCALE", 1.0) + header.get("BZERO", 0.0)
+            if "BLANK" in header:
+                plane[stored == header["BLANK"]] = np.nan
+            with np.errstate(all="ignore"):
+                plane = plane.astype(np.float32)
+            plane[~np.isfinite(plane)] = np.nan
+            found.append(plane)
+    return found
 
 
 def independent(path: Path, shape: tuple[int, int]) -> np.ndarray | None:

@@ -204,8 +204,7 @@ def _stored(opened: OpenFits, plane: FitsPlane, rows: slice, cols: slice) -> NDA
     """Read stored numbers of one region through astropy's section, never the whole plane."""
     try:
         with log_warnings(opened.path):
-            section = opened.hdus[plane.index].section
-            return np.asarray(section[(*[0] * plane.leading_axes, rows, cols)])
+            return opened.section(plane.index, (*[0] * plane.leading_axes, rows, cols))
     except READ_ERRORS as error:
         raise FrameError(
             f"{opened.path}: pixels of HDU {plane.index}, rows {rows.start} to {rows.stop}, "

@@ -33,8 +33,7 @@ class HduPlane:
         """One band, as it is stored."""
         with fits_file(self.path) as opened, log_warnings(self.path):
             try:
-                section = opened.hdus[self.index].section
-                return np.asarray(section[(*self.leading, *region)])
+                return opened.section(self.index, (*self.leading, *region))
             except READ_ERRORS as error:
                 raise FrameError(
                     f"{self.path}: HDU {self.index} cannot be read: {error}"

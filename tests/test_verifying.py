@@ -13,6 +13,7 @@ from dip_pipeline import work
 from dip_pipeline.cli.main import run
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.converting import convert
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.verifying import verify_product
@@ -243,3 +244,35 @@ def test_what_is_no_file_of_ours_is_no_product(night):
     assert "account" in wrong(night / "in.fits")
     with pytest.raises(FrameError):
         verify_product(night / "nothing.fits")
+
+
+@pytest.mark.parametrize("suffix", ["fits", "fits.fz", "zarr"])
+def test_products_of_a_converted_input_pass(night, tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(work, "restore", as_it_should_be)
+    source, target = tmp_path / "in.zarr", tmp_path / f"out.{suffix}"
+    convert(night / "in.fits", source)
+    restore_frame(str(source), target, CONFIG)
+    verdict = verify_product(target, str(source))
+    assert verdict.ok, verdict
+    with fits.open(night / "out.fits") as hdus:
+        science = hdus["SCI"].data
+    if suffix == "fits":
+        np.testing.assert_array_equal(fits.getdata(target, "SCI"), science)
+
+
+@pytest.mark.parametrize("suffix", ["fits", "zarr"])
+def test_a_converted_product_passes(night, tmp_path, suffix):
+    target = tmp_path / ("out.zarr" if suffix == "fits" else "out.fits")
+    convert(night / f"out.{suffix}", target)
+    verdict = verify_product(target, str(night / "in.fits"))
+    told = {check.name: check for check in verdict.checks if check.passed is False}
+    # HDUs of the input had no check sums, and get none where nothing is to be lost.
+    assert set(told) <= ({"check sums"} if suffix == "zarr" else set()), verdict
+
+
+def test_what_was_restored_twice_passes_against_the_first_product(night, tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "restore", as_it_should_be)
+    twice = tmp_path / "twice.fits"
+    restore_frame(str(night / "out.fits"), twice, CONFIG)
+    verdict = verify_product(twice, str(night / "out.fits"))
+    assert verdict.ok, verdict

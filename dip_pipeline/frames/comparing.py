@@ -31,6 +31,7 @@ from dip_pipeline.frames.sky_agreement import sky_difference_mas
 from dip_pipeline.frames.stale_cards import comment_on, moved_cards, rule_of
 from dip_pipeline.frames.verifying import Check, judged
 from dip_pipeline.frames.zarr_hdus import Numbers
+from dip_pipeline.frames.zarr_meta import META_NAME
 
 _BAND_ROWS = 256
 _MOST_MAS = 1.0
@@ -61,14 +62,14 @@ def _check_hdus(
 ) -> Iterator[Check]:
     """Compare HDU by HDU: restored ones by their cards, sky and kept pixels, others by all."""
     before = [hdu for hdu in old.layout.hdus if hdu.name not in PRODUCT_HDUS]
-    after = [hdu for hdu in new.layout.hdus if hdu.name not in PRODUCT_HDUS]
+    after = [hdu for hdu in new.layout.hdus if hdu.name not in (*PRODUCT_HDUS, META_NAME)]
     if is_packed(new.layout) and not is_packed(old.layout):
         after = after[1:]  # the empty primary before a compressed image
     restored = {item.index: item for item in found}
     wrong, cards, sky, kept, others = [], [], [], [], 0
     if len(before) != len(after):
         wrong.append(f"{len(before)} HDUs in the input, {len(after)} in the product")
-    step = float(facts_of(account.document, "product").get("quantisation_step") or 0)
+    step = _step_of(account)
     for one, other in zip(before, after, strict=False):
         if other.index in restored:
             both = image_cards_of(one), image_cards_of(other)
@@ -220,7 +221,7 @@ def _check_frames(
     apart = sky_difference_mas((old.cards, None), (new.cards, None), old.shape)
     sky = [] if apart < _MOST_MAS else [f"{apart:.3g} mas from the input's"]
     yield judged("sky coordinates", sky, f"within {_MOST_MAS:g} mas of the input's")
-    kept = _kept_of_frames(old, found)
+    kept = _kept_of_frames(old, found, _step_of(account))
     yield judged("kept pixels", kept, "saturated ones are the input's own")
 
 
@@ -260,11 +261,16 @@ def _changed_planes(old: Frame, new: Frame) -> list[str]:
     return []
 
 
-def _kept_of_frames(old: Frame, found: Sequence[Restoration]) -> list[str]:
+def _step_of(account: Provenance) -> float:
+    """Step in which science is stored; 0: exactly."""
+    return float(facts_of(account.document, "product").get("quantisation_step") or 0)
+
+
+def _kept_of_frames(old: Frame, found: Sequence[Restoration], step: float) -> list[str]:
     for science, _, flags in found[0].planes[:1] if found else ():
         for rows in bands(old.shape, _BAND_ROWS):
             region = (rows, slice(0, old.shape[1]))
             observed = old.read(*region).science
-            if _changed(np.asarray(science[region]), observed, np.asarray(flags[region]), 0.0):
+            if _changed(np.asarray(science[region]), observed, np.asarray(flags[region]), step):
                 return [f"saturated pixels changed near row {rows.start}"]
     return []

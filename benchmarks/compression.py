@@ -19,7 +19,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
 from dip_pipeline.frames.compression import compressed
 from dip_pipeline.frames.fits_cards import image_cards
-from dip_pipeline.frames.fits_writer import HduPlan, write_fits
+from dip_pipeline.frames.hdu_plans import HduPlan, write_fits
 from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.planning import resolve_noise
 from dip_pipeline.quantising import storage_step

@@ -36,8 +36,8 @@ from dip_pipeline.frames.fits_cards import (
     split_cards,
 )
 from dip_pipeline.frames.fits_layout import COPY_BYTES
-from dip_pipeline.frames.fits_writer import HduPlan
 from dip_pipeline.frames.frame import header_mapping
+from dip_pipeline.frames.hdu_plans import HduPlan
 
 TILE_PX = (64, 256)  # rows, cols of a compression tile; both divide the tiles of a run
 DITHER_SEED = 1

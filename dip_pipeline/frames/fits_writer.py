@@ -4,41 +4,27 @@ An HDU that carries CHECKSUM and DATASUM is copied byte for byte; one that lacks
 are wrong, keeps every other card and all data, and gets them.
 """
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from functools import partial
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
-from dip_pipeline.errors import OutputError
 from dip_pipeline.flags import FLAG_MEANINGS
 from dip_pipeline.frames.fits_cards import (
-    CARD_BYTES,
-    CHECKSUM_WORDS,
     bitpix_card,
     fixed_card,
     format_card,
     image_cards,
     is_structural,
-    join_cards,
     keyword_of,
     parse_cards,
     split_cards,
     upper_exponents,
     without,
 )
-from dip_pipeline.frames.fits_checksum import (
-    ALL_ONES,
-    BLANK_CHECKSUM,
-    RunningSum,
-    add_sums,
-    encode_checksum,
-    sum_of,
-)
-from dip_pipeline.frames.fits_layout import lacks_checksums, padded, scan_layout
+from dip_pipeline.frames.fits_layout import lacks_checksums
 from dip_pipeline.frames.frame import Frame, PlaneArray, RawHdu, RestoredPlanes, bands
+from dip_pipeline.frames.hdu_plans import Blocks, HduPlan
 from dip_pipeline.frames.provenance import (
     Provenance,
     document_hdu,
@@ -49,7 +35,6 @@ from dip_pipeline.frames.stale_cards import split_stale
 
 BAND_BYTES = 4 * 1024 * 1024
 ERROR_FINER = 16  # times: an error is a fraction of the input's noise, and is stored as finely
-Blocks = Callable[[], Iterator[bytes]]
 
 # FITS has no unsigned integers above 8 bits: they are stored less half their range.
 _STORED = {
@@ -57,29 +42,6 @@ _STORED = {
     "i4": (32, 0), "u4": (32, 2**31), "i8": (64, 0), "u8": (64, 2**63),
     "f4": (-32, 0), "f8": (-64, 0),
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class HduPlan:
-    """One HDU to write: exact header bytes, or cards that get check sums.
-
-    data_bytes : without padding; blocks : starts the data, block by block
-    compressible : an image of ours, to be compressed where that is asked for, in steps of `step`
-    (unit of the pixels), exactly where that is None
-    """
-
-    cards: list[bytes]
-    data_bytes: int
-    blocks: Blocks
-    verbatim: bytes | None = None
-    compressible: bool = False
-    step: float | None = None
-
-    @property
-    def total_bytes(self) -> int:
-        """Size in the file."""
-        header = self.verbatim or join_cards(_with_checksums(self.cards, BLANK_CHECKSUM, 0))
-        return len(header) + padded(self.data_bytes)
 
 
 def plan_fits(frame: Frame, planes: RestoredPlanes, provenance: Provenance) -> list[HduPlan]:
@@ -102,20 +64,6 @@ def plan_fits(frame: Frame, planes: RestoredPlanes, provenance: Provenance) -> l
         present = {hdu.role for hdu in others}
         plans += _input_planes(frame, identity, present)
     return plans + _product_planes(frame, planes, identity, provenance)
-
-
-def write_fits(path: Path, plans: list[HduPlan]) -> None:
-    """Write the planned HDUs and read them back to verify size and check sums."""
-    with path.open("wb") as stream:
-        spans = [_emit(stream, plan) for plan in plans]
-    with path.open("rb") as stream:
-        size = stream.seek(0, 2)
-        layout = scan_layout(stream, size, path)
-        if size != sum(plan.total_bytes for plan in plans) or len(layout.hdus) != len(plans):
-            raise OutputError(f"{path}: {size} bytes on disk are not what was written; try again")
-        for start, stop, checked in spans:
-            if checked and _sum_file(stream, start, stop) != ALL_ONES:
-                raise OutputError(f"{path}: reads back otherwise than written; check the disk")
 
 
 def _science_cards(
@@ -252,56 +200,3 @@ def _band_rows(plane: PlaneArray | None, shape: tuple[int, int], itemsize: int) 
 
 def _size(shape: tuple[int, ...], itemsize: int) -> int:
     return int(np.prod(shape, dtype=np.int64)) * itemsize
-
-
-def _with_checksums(cards: list[bytes], checksum: str, datasum: int) -> list[bytes]:
-    """Cards with CHECKSUM and DATASUM set, where they stood or at the end."""
-    values = {
-        "CHECKSUM": f"CHECKSUM= '{checksum}'   / HDU checksum",
-        "DATASUM": f"DATASUM = '{datasum:<10d}'         / data unit checksum",
-    }
-    new = {keyword: text.ljust(CARD_BYTES).encode() for keyword, text in values.items()}
-    placed = [new.pop(keyword_of(card), card) for card in cards if _is_first(card, new)]
-    return placed + list(new.values())
-
-
-def _is_first(card: bytes, still_to_place: dict[str, bytes]) -> bool:
-    """Whether a card stays: all but repetitions of CHECKSUM and DATASUM."""
-    keyword = keyword_of(card)
-    return keyword not in CHECKSUM_WORDS or keyword in still_to_place
-
-
-def _emit(stream: BinaryIO, plan: HduPlan) -> tuple[int, int, bool]:
-    """Write one HDU; return where it lies and whether it carries check sums of ours."""
-    start = stream.tell()
-    header = plan.verbatim or join_cards(_with_checksums(plan.cards, BLANK_CHECKSUM, 0))
-    stream.write(header)
-    data, written = RunningSum(), 0
-    for block in plan.blocks():
-        stream.write(block)
-        data.add(block)
-        written += len(block)
-    if written != plan.data_bytes:
-        raise OutputError(f"a plane has {written} bytes; {plan.data_bytes} were planned")
-    stream.write(bytes(padded(written) - written))
-    stop = stream.tell()
-    ours = plan.verbatim is None
-    if not ours and plan.cards and add_sums(sum_of(header), data.value) % ALL_ONES:
-        # Sums that were wrong in the input would say for ever that the output is damaged.
-        ours = len(join_cards(_with_checksums(plan.cards, BLANK_CHECKSUM, 0))) == len(header)
-    if ours:
-        blank = join_cards(_with_checksums(plan.cards, BLANK_CHECKSUM, data.value))
-        checksum = encode_checksum(add_sums(sum_of(blank), data.value))
-        stream.seek(start)
-        stream.write(join_cards(_with_checksums(plan.cards, checksum, data.value)))
-        stream.seek(stop)
-    return start, stop, ours
-
-
-def _sum_file(stream: BinaryIO, start: int, stop: int) -> int:
-    running = RunningSum()
-    stream.seek(start)
-    while start < stop and (block := stream.read(min(BAND_BYTES, stop - start))):
-        running.add(block)
-        start += len(block)
-    return running.value

@@ -6,8 +6,9 @@ from typing import Literal
 
 from dip_pipeline.errors import OutputError
 from dip_pipeline.frames.compression import compressed
-from dip_pipeline.frames.fits_writer import plan_fits, write_fits
+from dip_pipeline.frames.fits_writer import plan_fits
 from dip_pipeline.frames.frame import Frame, RestoredPlanes
+from dip_pipeline.frames.hdu_plans import write_fits
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.frames.publishing import Destination, prepare, publishing, write_gzip
 from dip_pipeline.frames.zarr_writer import needed_bytes, write_zarr

@@ -15,8 +15,8 @@ import zarr
 from dip_pipeline.errors import OutputError
 from dip_pipeline.frames.fits_cards import format_card, image_cards, is_structural, parse_cards
 from dip_pipeline.frames.fits_to_zarr import kept_hdus
-from dip_pipeline.frames.fits_writer import HduPlan, write_fits
 from dip_pipeline.frames.frame import RawHdu
+from dip_pipeline.frames.hdu_plans import HduPlan, write_fits
 from dip_pipeline.frames.provenance import document_hdu, tiles_hdu
 from dip_pipeline.frames.zarr_choice import ZarrNode, arrays_of, attributes_of, open_node
 from dip_pipeline.frames.zarr_hdus import ZarrArray, is_hdu, regions_of

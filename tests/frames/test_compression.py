@@ -17,7 +17,7 @@ from dip_pipeline.errors import OutputError
 from dip_pipeline.frames import RestoredPlanes, open_frame, save_frame
 from dip_pipeline.frames.compression import DITHER_SEED, TILE_PX, compressed
 from dip_pipeline.frames.fits_cards import image_cards
-from dip_pipeline.frames.fits_writer import HduPlan, write_fits
+from dip_pipeline.frames.hdu_plans import HduPlan, write_fits
 from tests.frames.test_fits_writing import Endless
 
 ALL = slice(None)

@@ -13,8 +13,11 @@ from dip_pipeline import work
 from dip_pipeline.cli.main import run
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
+from dip_pipeline.frames import Provenance, read_account
 from dip_pipeline.frames.converting import convert
+from dip_pipeline.frames.fits_cards import join_cards
 from dip_pipeline.frames.fits_file import close_files
+from dip_pipeline.frames.provenance import document_hdu
 from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.verifying import verify_product
 from tests.stand_in import QUICK, arithmetic
@@ -276,3 +279,51 @@ def test_what_was_restored_twice_passes_against_the_first_product(night, tmp_pat
     restore_frame(str(night / "out.fits"), twice, CONFIG)
     verdict = verify_product(twice, str(night / "out.fits"))
     assert verdict.ok, verdict
+
+
+@pytest.fixture
+def two_chips(tmp_path, monkeypatch):
+    """A product with two restored chips, put together from two with one each."""
+    monkeypatch.setattr(work, "restore", as_it_should_be)
+    rng = np.random.default_rng(3)
+    chips = [fits.ImageHDU(rng.normal(50, 3, (40, 48)).astype("f4")) for _ in range(2)]
+    for number, chip in enumerate(chips, start=1):
+        chip.header["EXTNAME"], chip.header["EXTVER"] = "SCI", number
+        chip.header["CTYPE1"], chip.header["CTYPE2"] = "RA---TAN", "DEC--TAN"
+        chip.header["CRVAL1"], chip.header["CDELT1"] = 10.0 * number, 1e-4
+    source = tmp_path / "in.fits"
+    fits.HDUList([fits.PrimaryHDU(), *chips]).writeto(source, checksum=True)
+    parts, documents = [], []
+    for number in (1, 2):
+        part = tmp_path / f"part{number}.fits"
+        restore_frame(f"{source}[SCI,{number}]", part, CONFIG)
+        documents.append(read_account(part).document)
+        with fits.open(part) as hdus:
+            parts.append([hdu.copy() for hdu in hdus])
+    first, second = parts
+    second[2].header["DIPRUN"] = first[1].header["DIPRUN"]
+    document = documents[0]
+    for number, other in enumerate(documents, start=1):
+        document["entity"][f"dip:plane-{number}"] = {
+            **other["entity"]["dip:product"],
+            "prov:type": {"$": "dip:RestoredPlane", "type": "prov:QUALIFIED_NAME"},
+        }
+    told = read_account(tmp_path / "part1.fits")
+    cards, data = document_hdu(Provenance(told.cards, told.history, document, []))
+    table = fits.BinTableHDU.fromstring(join_cards(cards) + data + bytes(-len(data) % 2880))
+    target = tmp_path / "out.fits"
+    planes = [first[3], first[4], second[3], second[4]]
+    hdus = [first[0], first[1], second[2], *planes, table, first[6]]
+    fits.HDUList(hdus).writeto(target, checksum=True)
+    return source, target
+
+
+def test_several_restored_chips_are_verified_each(two_chips):
+    source, target = two_chips
+    verdict = verify_product(target, str(source))
+    assert verdict.ok, verdict
+    with fits.open(target, mode="update", checksum=True) as hdus:
+        hdus["SCI", 2].data[5, 5] += 1
+        hdus["SCI", 2].header["CRVAL1"] += 1e-5
+    close_files()
+    assert {"pixels", "declared changes", "sky coordinates"} <= set(wrong(target, str(source)))

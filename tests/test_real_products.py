@@ -43,8 +43,8 @@ ALL = sorted(
     for path in FOLDER.glob("*/*")
     if path.suffix not in (".png", ".jpg", ".asdf")
 )
-IGNORED = ["SIMPLE", "XTENSION", "PCOUNT", "GCOUNT", "CHECKSUM", "DATASUM", "BITPIX", "BZERO", "BSCALE", "BLANK", "EXTEND", "DIP*",
-           "HISTORY", "COMMENT", ""]  # fmt: skip
+IGNORED = ["SIMPLE", "XTENSION", "PCOUNT", "GCOUNT", "CHECKSUM", "DATASUM", "BITPIX", "BZERO",
+           "BSCALE", "BLANK", "EXTEND", "DIP*", "HISTORY", "COMMENT", ""]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ def check(source, target):
                 assert data is None or data.identical
 
 
-@pytest.mark.parametrize(("number", "name"), enumerate(SOME))
+@pytest.mark.parametrize(("number", "name"), list(enumerate(SOME)))
 def test_products_of_some_real_files(tmp_path, number, name):
     suffix = ".fits.fz" if number % 2 else ".fits"
     if not FOLDER.is_dir():

@@ -19,6 +19,7 @@ from dip_pipeline.frames.provenance import (
     read_fits_provenance,
     to_json,
 )
+from dip_pipeline.frames.zarr_choice import arrays_of, open_node
 from dip_pipeline.frames.zarr_hdus import create_array, hdu_of, is_hdu, keep_hdu
 from dip_pipeline.frames.zarr_meta import META_NAME, restore_group
 from dip_pipeline.frames.zarr_reader import (
@@ -92,12 +93,8 @@ def hdus_of_file(source: Path, frame: Frame | None) -> tuple[list[RawHdu], RawHd
 
 def kept_hdus(path: Path) -> list[RawHdu]:
     """Every HDU that a group keeps, in the order of the file; what followed the last comes last."""
-    group = zarr.open_group(path, mode="r")
-    found = [
-        hdu_of(path, name, item)
-        for name, item in group.members(max_depth=None)
-        if isinstance(item, zarr.Array) and is_hdu(item)
-    ]
+    arrays = arrays_of(open_node(path))
+    found = [hdu_of(path, name, item) for name, item in arrays.items() if is_hdu(item)]
     return sorted(found, key=lambda hdu: hdu.order)
 
 

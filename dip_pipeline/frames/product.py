@@ -14,7 +14,8 @@ from dip_pipeline.frames.fits_cards import keyword_of, parse_cards
 from dip_pipeline.frames.fits_file import READ_ERRORS, fits_file, log_warnings
 from dip_pipeline.frames.fits_layout import HduSpan, Layout
 from dip_pipeline.frames.frame import Card, PlaneArray
-from dip_pipeline.frames.zarr_choice import ZARR_ERRORS, array_of, arrays_of, open_node
+from dip_pipeline.frames.zarr_choice import array_of, arrays_of, open_node
+from dip_pipeline.frames.zarr_hdus import ZARR_ERRORS
 from dip_pipeline.frames.zarr_reader import read_cards
 
 RUN_WORD = "DIPRUN"

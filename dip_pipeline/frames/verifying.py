@@ -16,8 +16,8 @@ from dip_pipeline.frames.opening import read_account
 from dip_pipeline.frames.product import Restoration, restorations_of
 from dip_pipeline.frames.prov_json import facts_of, names_of, problems_of
 from dip_pipeline.frames.provenance import Provenance
-from dip_pipeline.frames.zarr_choice import ZARR_ERRORS, arrays_of, open_node
-from dip_pipeline.frames.zarr_hdus import ZarrArray
+from dip_pipeline.frames.zarr_choice import arrays_of, open_node
+from dip_pipeline.frames.zarr_hdus import ZARR_ERRORS, ZarrArray
 
 _KNOWN_BITS = sum(int(flag) for flag in PixelFlag)
 _BAND_ROWS = 256

@@ -9,12 +9,10 @@ from typing import Any, cast
 import zarr
 
 from dip_pipeline.errors import FrameError
-from dip_pipeline.frames.zarr_hdus import ZarrArray
+from dip_pipeline.frames.zarr_hdus import ZARR_ERRORS, ZarrArray, reading
 
 logger = logging.getLogger(__name__)
 
-# What zarr raises for damaged metadata, missing keys, and chunks that fail their check sum.
-ZARR_ERRORS = (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
 _MARKS = ("zarr.json", ".zgroup", ".zarray")  # of formats 3 and 2
 _MOST_ARRAYS = 1000  # looked at in a foreign store
 
@@ -57,7 +55,8 @@ def arrays_of(node: ZarrNode) -> dict[str, ZarrArray]:
     """Every array of a store by its path."""
     if isinstance(node, zarr.Array):
         return {"": node}
-    members = node.members(max_depth=None)[:_MOST_ARRAYS]
+    with reading(str(node.store_path).removeprefix("file://"), "its members"):
+        members = node.members(max_depth=None)[:_MOST_ARRAYS]
     return {name: item for name, item in members if isinstance(item, zarr.Array)}
 
 

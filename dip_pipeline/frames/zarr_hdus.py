@@ -6,6 +6,7 @@ kept as bytes. Attributes fits_* hold what it takes to write the same HDU again.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,6 +16,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
+from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.fits_cards import join_cards, parse_cards, split_cards
 from dip_pipeline.frames.fits_layout import COPY_BYTES, padded
 from dip_pipeline.frames.frame import RawHdu, header_mapping
@@ -27,8 +29,21 @@ _ODD_PADDING = "fits_padding"  # fill bytes after the data, where they are not z
 _KEPT = ("fits_order", "fits_name", "fits_role")
 _STORED = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 
+# What zarr raises for damaged metadata, missing keys, and chunks that fail their check sum.
+ZARR_ERRORS = (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
+
 ZarrArray = zarr.Array[Any]
 Numbers = NDArray[np.generic]
+
+
+@contextmanager
+def reading(path: str | Path, what: str) -> Iterator[None]:
+    """Turn what zarr raises on a damaged store into a FrameError in one line."""
+    try:
+        yield
+    except ZARR_ERRORS as error:
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise FrameError(f"{path}: {what} cannot be read: {text}") from error
 
 
 def create_array(
@@ -118,19 +133,22 @@ def is_hdu(array: ZarrArray) -> bool:
 
 def hdu_of(path: Path, name: str, array: ZarrArray) -> RawHdu:
     """HDU that was kept in an array of the group at `path`; its bytes are read when asked for."""
-    attributes = dict(array.attrs)
-    cards = [str(card).encode("latin-1") for card in cast(list[str], attributes[HEADER])]
-    odd = attributes.get(_ODD_HEADER)
-    header = join_cards(cards) if odd is None else str(odd).encode("latin-1")
-    size = array.nbytes
-    return RawHdu(
-        order=int(cast(int, attributes["fits_order"])),
-        name=str(attributes["fits_name"]),
-        role=cast(Any, attributes["fits_role"]),
-        header=header,
-        data_bytes=size if image_form(header) is None else padded(size),
-        blocks=partial(_blocks, path, name),
-    )
+    with reading(path, f"array {name}"):
+        attributes = dict(array.attrs)
+        cards = [str(card).encode("latin-1") for card in cast(list[str], attributes[HEADER])]
+        odd = attributes.get(_ODD_HEADER)
+        header = join_cards(cards) if odd is None else str(odd).encode("latin-1")
+        size, form = array.nbytes, image_form(header)
+        if form is not None and form[:2] != (array.shape, array.dtype):
+            raise ValueError(f"header and numbers disagree: {form[:2]}")
+        return RawHdu(
+            order=int(cast(int, attributes["fits_order"])),
+            name=str(attributes["fits_name"]),
+            role=cast(Any, attributes["fits_role"]),
+            header=header,
+            data_bytes=size if form is None else padded(size),
+            blocks=partial(_blocks, path, name),
+        )
 
 
 def _attributes(hdu: RawHdu, padding: bytes) -> dict[str, Any]:
@@ -210,6 +228,11 @@ def _write_image(array: ZarrArray, hdu: RawHdu, *, flipped: bool) -> bytes:
 
 
 def _blocks(path: Path, name: str) -> Iterator[bytes]:
+    with reading(path, f"array {name}"):
+        yield from _blocks_of(path, name)
+
+
+def _blocks_of(path: Path, name: str) -> Iterator[bytes]:
     array = cast(ZarrArray, zarr.open_group(path, mode="r")[name])
     attributes = dict(array.attrs)
     cards = [str(card).encode("latin-1") for card in cast(list[str], attributes[HEADER])]

@@ -29,7 +29,6 @@ from dip_pipeline.frames.provenance import (
     to_json,
 )
 from dip_pipeline.frames.zarr_choice import (
-    ZARR_ERRORS,
     ZarrNames,
     ZarrNode,
     array_of,
@@ -39,7 +38,15 @@ from dip_pipeline.frames.zarr_choice import (
     open_node,
     plane_shape,
 )
-from dip_pipeline.frames.zarr_hdus import HEADER, ZarrArray, hdu_of, is_hdu, physical
+from dip_pipeline.frames.zarr_hdus import (
+    HEADER,
+    ZARR_ERRORS,
+    ZarrArray,
+    hdu_of,
+    is_hdu,
+    physical,
+    reading,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -70,15 +77,16 @@ class ZarrPixels:
 
     def science_header(self) -> tuple[int, tuple[int, ...], list[bytes]] | None:
         """Place, shape and cards of the science HDU, where the group came from FITS."""
-        node = open_node(self.path)
-        science = array_of(node, self.names.science)
-        attributes = attributes_of(science)
-        if FITS_ORDER not in attributes:
-            return None
-        order = int(attributes[FITS_ORDER])
-        shape = tuple(int(axis) for axis in attributes.get(FITS_SHAPE, science.shape))
-        if HEADER in attributes:
-            return order, shape, [str(card).encode("latin-1") for card in attributes[HEADER]]
+        with reading(self.path, "header of science"):
+            node = open_node(self.path)
+            science = array_of(node, self.names.science)
+            attributes = attributes_of(science)
+            if FITS_ORDER not in attributes:
+                return None
+            order = int(attributes[FITS_ORDER])
+            shape = tuple(int(axis) for axis in attributes.get(FITS_SHAPE, science.shape))
+            if HEADER in attributes:
+                return order, shape, [str(card).encode("latin-1") for card in attributes[HEADER]]
         raw: list[bytes] = []
         for keyword, value, comment in read_cards(node, self.path):
             if not is_structural(keyword):

@@ -90,8 +90,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("frames", nargs="+", type=Path)
     parser.add_argument("--effort", default="fast")
+    parser.add_argument("--sigma", type=float, help="noise, where a header is wrong about it")
     given = parser.parse_args()
-    config = RunConfig().with_overrides(**{"fit.effort": given.effort})
+    config = RunConfig().with_overrides(**{"fit.effort": given.effort, "noise.sigma": given.sigma})
     print(HEAD)
     fine = True
     with tempfile.TemporaryDirectory() as folder:

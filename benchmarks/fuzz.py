@@ -103,7 +103,8 @@ def by_offsets(path: Path, whole: Path, shape: tuple[int, int]) -> list[np.ndarr
                 continue
             kind = np.dtype(fits.hdu.image.BITPIX2DTYPE[header["BITPIX"]]).newbyteorder(">")
             stored = np.frombuffer(content, kind, shape[0] * shape[1], place).reshape(shape)
-            plane = stored * header.get("BSCALE", 1.0) + header.get("BZERO", 0.0)
+            values = stored.astype(np.float64)
+            plane = values * header.get("BSCALE", 1.0) + header.get("BZERO", 0.0)
             if "BLANK" in header:
                 plane[stored == header["BLANK"]] = np.nan
             with np.errstate(all="ignore"):

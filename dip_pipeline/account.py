@@ -1,5 +1,6 @@
 """The account of a run: one W3C PROV-JSON document, from which alone it can be done again."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,7 +30,12 @@ from dip_pipeline.record import (
 from dip_pipeline.sensor import NoiseModel
 
 _HISTORY = "Denoised by dip-pipeline {version} (deep image prior): see DIP_PROV."
-_COMPANIONS = {"error": "error_plane", "variance": "error_plane", "flags": "mask"}
+_COMPANIONS = {
+    "error": "error_plane",
+    "variance": "error_plane",
+    "weight": "error_plane",
+    "flags": "mask",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,11 @@ def _document(facts: RunFacts) -> Document:
         builder.entity(role, "Plane", {"sha256": key["input"], "plane": where})
         builder.relate("used", run, role, role)
         builder.relate("hadMember", "input", role)
+    beside = key.get("companions")
+    files = dict(beside) if isinstance(beside, Mapping) else {}
+    for number, (name, sha256) in enumerate(files.items(), start=1):
+        builder.entity(f"companion-{number}", "Frame", {"file": name, "sha256": sha256})
+        builder.relate("used", run, f"companion-{number}", "companion")
     builder.entity("prior", "Prior", facts.prior)
     builder.relate("used", run, "prior", "prior")
     prior = facts.config.fit.prior

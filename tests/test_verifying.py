@@ -327,3 +327,20 @@ def test_several_restored_chips_are_verified_each(two_chips):
         hdus["SCI", 2].header["CRVAL1"] += 1e-5
     close_files()
     assert {"pixels", "declared changes", "sky coordinates"} <= set(wrong(target, str(source)))
+
+
+@pytest.mark.parametrize("suffix", ["fits", "fits.fz", "zarr"])
+@pytest.mark.parametrize("version", [2, 3])
+def test_products_of_a_foreign_array_pass(tmp_path, monkeypatch, suffix, version):
+    monkeypatch.setattr(work, "restore", as_it_should_be)
+    source, target = tmp_path / "in.zarr", tmp_path / f"out.{suffix}"
+    pixels = np.random.default_rng(1).normal(10, 3, (60, 50)).astype("f4")
+    root = zarr.create_group(source, zarr_format=version)
+    root.create_array("image", data=pixels)
+    root.create_array("times", data=np.arange(3.0))
+    restore_frame(str(source), target, CONFIG)
+    verdict = verify_product(target, str(source))
+    assert verdict.ok, verdict
+    if suffix == "zarr":
+        group = zarr.open_group(target, mode="r")
+        assert set(group.array_keys()) == {"science", "DIP_ERR", "DIP_FLAG", "times"}

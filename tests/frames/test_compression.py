@@ -61,7 +61,7 @@ def fits_primary():
 floats = st.floats(-1e5, 1e5, width=32) | st.sampled_from([0.0, np.float32("nan"), 3.25])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     pixels=hnp.arrays("f4", hnp.array_shapes(min_dims=2, max_dims=3, max_side=9), elements=floats),
     step=st.sampled_from([1e-3, 0.25, 1.0, 700.0]),

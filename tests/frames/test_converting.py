@@ -52,7 +52,7 @@ CARDS = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     kind=KINDS,
     shape=hnp.array_shapes(min_dims=1, max_dims=4, max_side=6),

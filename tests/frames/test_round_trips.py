@@ -94,7 +94,7 @@ def told_by(path, name="SCI"):
 
 
 @pytest.mark.filterwarnings("ignore::astropy.io.fits.verify.VerifyWarning")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(made=inputs(), suffix=st.sampled_from(["fits", "fits.fz", "fits.gz"]))
 def test_only_what_is_declared_changes(tmp_path_factory, made, suffix):
     folder = tmp_path_factory.mktemp("round")
@@ -132,7 +132,7 @@ def test_only_what_is_declared_changes(tmp_path_factory, made, suffix):
 
 
 @pytest.mark.filterwarnings("ignore::astropy.io.fits.verify.VerifyWarning")
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(made=inputs())
 def test_the_way_through_zarr_changes_nothing_more(tmp_path_factory, made):
     folder = tmp_path_factory.mktemp("round")

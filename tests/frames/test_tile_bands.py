@@ -55,7 +55,7 @@ def test_little_is_kept_of_a_large_image(tmp_path, decoded, monkeypatch):
 spans = st.tuples(st.integers(0, 60), st.integers(1, 30))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     tile=st.tuples(st.sampled_from([1, 7, 32]), st.sampled_from([5, 16, 90])),
     regions=st.lists(st.tuples(spans, spans), min_size=1, max_size=6),

@@ -9,7 +9,7 @@ import torch
 import zarr
 from astropy.io import fits
 
-from dip_pipeline import pipeline, prior_file
+from dip_pipeline import pipeline, prior_file, work
 from dip_pipeline.account import key_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, OutputError, PriorError
@@ -102,7 +102,7 @@ def test_a_prior_restores_a_frame_that_it_never_saw_and_says_honestly_how_well(o
 
 
 def test_nothing_is_fitted_where_a_prior_is_given(night, other, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "fit_frame_prior", None)
+    monkeypatch.setattr(work, "fit_frame_prior", None)
     told = []
 
     class Listener:

@@ -1,7 +1,6 @@
 """dip verify finds every change that is not declared, and nothing where there is none."""
 
 import json
-import logging
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.frames.provenance import document_hdu
 from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.verifying import verify_product
+from tests.cli.conftest import log_kept
 from tests.stand_in import QUICK, arithmetic
 
 CONFIG = RunConfig().with_overrides(**QUICK, **{"noise.sigma": 3.0})
@@ -29,11 +29,8 @@ SUFFIXES = ["fits", "fits.gz", "fits.fz", "zarr"]
 @pytest.fixture(autouse=True)
 def log_as_it_was():
     """The command takes the log for itself; later tests listen to it again."""
-    logger = logging.getLogger("dip_pipeline")
-    before = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.propagate = before[0], before[2]
-    logger.setLevel(before[1])
+    with log_kept():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,13 @@ def report(source: str, target: Path, **facts) -> RunReport:
 @pytest.fixture(autouse=True)
 def log_as_it_was():
     """The command takes the log for itself; later tests listen to it again."""
+    with log_kept():
+        yield
+
+
+@contextmanager
+def log_kept():
+    """Put the log back as it is now, whatever a command does to it."""
     logger = logging.getLogger("dip_pipeline")
     before = logger.handlers[:], logger.level, logger.propagate
     yield

@@ -10,7 +10,7 @@ from prov.model import ProvDocument
 
 from dip_pipeline.cli.main import run
 from dip_pipeline.frames import file_digest
-from tests.cli.conftest import cut_small_frame
+from tests.cli.conftest import cut_small_frame, log_kept
 
 FAST = ("--steps", 1, "--tile", 40, "--overlap", 8, "--seed", 5, "--gain", 1.9)
 
@@ -21,7 +21,8 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     frame = cut_small_frame(folder / "small.fits")
     target = folder / "out.fits"
-    assert run(["denoise", str(frame), "-o", str(target), *map(str, FAST)]) == 0
+    with log_kept():
+        assert run(["denoise", str(frame), "-o", str(target), *map(str, FAST)]) == 0
     return frame, frame.read_bytes(), target, target.read_bytes()
 
 

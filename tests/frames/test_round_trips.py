@@ -55,6 +55,8 @@ def inputs(draw):
     if pixels.dtype.kind == "f":
         pixels[0, 0] = np.nan
     packing = draw(st.sampled_from([None, None, "RICE_1", "GZIP_1"]))
+    if packing and kind == "i8":  # RICE has no 64-bit integers
+        packing = "GZIP_1"
     hdu = fits.CompImageHDU if packing else fits.ImageHDU
     options = {"compression_type": packing} if packing else {}
     science = hdu(pixels, name="SCI", **options)

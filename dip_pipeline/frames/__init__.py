@@ -2,12 +2,14 @@
 
 from dip_pipeline.frames.camera import Camera, camera_of
 from dip_pipeline.frames.frame import Card, Frame, Pixels, PlaneInfo, RestoredPlanes
-from dip_pipeline.frames.opening import file_digest, open_frame, read_provenance
+from dip_pipeline.frames.opening import file_digest, open_frame, open_frames, read_provenance
 from dip_pipeline.frames.provenance import Provenance
+from dip_pipeline.frames.reading import AS_THE_FILE_SAYS, Reading
 from dip_pipeline.frames.saving import FITS_SUFFIXES, ZARR_SUFFIXES, check_target, save_frame
 from dip_pipeline.frames.selectors import split_selector
 
 __all__ = [
+    "AS_THE_FILE_SAYS",
     "FITS_SUFFIXES",
     "ZARR_SUFFIXES",
     "Camera",
@@ -16,11 +18,13 @@ __all__ = [
     "Pixels",
     "PlaneInfo",
     "Provenance",
+    "Reading",
     "RestoredPlanes",
     "camera_of",
     "check_target",
     "file_digest",
     "open_frame",
+    "open_frames",
     "read_provenance",
     "save_frame",
     "split_selector",

@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
+import numpy as np
 from astropy.io import fits
+from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.fits_layout import COPY_BYTES, Layout, scan_layout
@@ -78,6 +80,10 @@ class OpenFits:
                 block = bytes(stop - start)
             start += len(block)
             yield block
+
+    def section(self, index: int, region: tuple[int | slice, ...]) -> NDArray[np.generic]:
+        """Stored numbers of one region of an image HDU, and only these."""
+        return np.asarray(self.hdus[index].section[region])
 
     def close(self) -> None:
         """Give the handles back."""

@@ -8,11 +8,12 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
 Card = tuple[str, object, str]
 """Keyword, value (str, int, float, bool or None), comment."""
 
-Role = Literal["science", "error", "variance", "flags", "other"]
+Role = Literal["science", "error", "variance", "weight", "flags", "other"]
 Floats = NDArray[np.float32]
 
 # Cards that a reduction leaves when it has taken the bias away: an overscan section named
@@ -27,12 +28,14 @@ class Pixels:
     science : float32, NaN where the file holds no finite float32 number
     error : float32 standard deviation in the unit of science, inf where nothing is known;
         None where the file has no error plane
-    masked : True where the flags are not zero, science is NaN, or error is inf
+    masked : True where the flags say bad, science is NaN, or error is inf
+    saturated : True where the flags say so; None where there are none that could
     """
 
     science: Floats
     error: Floats | None
     masked: NDArray[np.bool_]
+    saturated: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,10 @@ class Frame:
 
     cards : header of the science HDU in order, COMMENT and HISTORY included
     header : values by keyword; the science HDU outranks the primary
+    layout : of the file, by name; where : which plane of the file this is, for people
+    noise_words, flag_words : what its noise plane and its flags are, for people; "" without
+    companions : other files that are read with it
+    grow_px : by how many pixels its mask is grown
     """
 
     path: Path
@@ -120,6 +127,12 @@ class Frame:
     header: Mapping[str, object] = field(compare=False)
     has_error_plane: bool = False
     has_mask: bool = False
+    layout: str = ""
+    where: str = ""
+    noise_words: str = ""
+    flag_words: str = ""
+    companions: tuple[Path, ...] = ()
+    grow_px: int = 0
 
     def read(self, rows: slice, cols: slice) -> Pixels:
         """Read one region, and only that region, from the file.
@@ -137,7 +150,24 @@ class Frame:
         if any(bound.start == bound.stop for bound in bounds):
             empty = np.empty([bound.stop - bound.start for bound in bounds], dtype=np.float32)
             return Pixels(empty, empty if self.has_error_plane else None, empty.astype(bool))
-        return self.source.read(bounds[0], bounds[1])
+        if self.grow_px == 0:
+            return self.source.read(bounds[0], bounds[1])
+        return self._read_grown(bounds[0], bounds[1])
+
+    def _read_grown(self, rows: slice, cols: slice) -> Pixels:
+        """Read one region with its mask grown, by what lies around it, too."""
+        around = [
+            slice(max(0, bound.start - self.grow_px), min(length, bound.stop + self.grow_px))
+            for bound, length in zip((rows, cols), self.shape, strict=True)
+        ]
+        wide = self.source.read(around[0], around[1])
+        grown = binary_dilation(wide.masked, iterations=self.grow_px)
+        inner = tuple(
+            slice(bound.start - outer.start, bound.stop - outer.start)
+            for bound, outer in zip((rows, cols), around, strict=True)
+        )
+        planes = (wide.science, wide.error, grown, wide.saturated)
+        return Pixels(*(None if p is None else np.ascontiguousarray(p[inner]) for p in planes))
 
     def overscan_level(self) -> float | None:
         """Median of the overscan section (BIASSEC) in the unit of the frame; None without one.
@@ -163,10 +193,12 @@ def make_pixels(
     science: NDArray[np.generic],
     error: NDArray[np.generic] | None,
     flags: NDArray[np.generic] | None,
+    saturated: NDArray[np.bool_] | None = None,
 ) -> Pixels:
     """Bring planes to what the pipeline works with: native float32, one mask.
 
     error : standard deviation. A number too large for float32 counts as not finite.
+    flags : bad where not zero
     """
     pixels = _native_float32(science)
     pixels[~np.isfinite(pixels)] = np.nan
@@ -180,7 +212,7 @@ def make_pixels(
         masked |= unknown
     if flags is not None:
         masked |= flags != 0
-    return Pixels(pixels, sigma, masked)
+    return Pixels(pixels, sigma, masked, saturated)
 
 
 def header_mapping(*headers: tuple[Card, ...]) -> dict[str, object]:

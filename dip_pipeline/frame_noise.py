@@ -21,8 +21,8 @@ from dip_pipeline.sensor import (
     Sensor,
     Sourced,
     choose_noise,
-    read_sensor,
 )
+from dip_pipeline.sensor_reading import read_sensor
 
 log = logging.getLogger(__name__)
 

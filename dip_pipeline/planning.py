@@ -21,7 +21,8 @@ from dip_pipeline.restoration.problem import (
     NetworkKind,
     Scope,
 )
-from dip_pipeline.sensor import NoiseModel, read_sensor
+from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.sensor_reading import read_sensor
 from dip_pipeline.tiling import plan_tiles
 from dip_pipeline.work import ProblemSource, Window
 

@@ -1,6 +1,5 @@
 """Frame: one image file as the pipeline sees it, whatever its format; read region by region."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
+
+from dip_pipeline.sensor_cards import section_of
 
 Card = tuple[str, object, str]
 """Keyword, value (str, int, float, bool or None), comment."""
@@ -177,11 +178,11 @@ class Frame:
         """
         if any(keyword in self.header for keyword in _BIAS_REMOVED):
             return None
-        overscan = _section(self.header.get("BIASSEC"), self.shape)
+        overscan = section_of(self.header.get("BIASSEC"), self.shape)
         if overscan is None:
             return None
         for keyword in ("TRIMSEC", "DATASEC"):
-            light = _section(self.header.get(keyword), self.shape)
+            light = section_of(self.header.get(keyword), self.shape)
             if light is not None and all(map(_overlap, overscan, light)):
                 return None
         science = self.read(*overscan).science
@@ -235,19 +236,6 @@ def _native_float32(plane: NDArray[np.generic]) -> Floats:
     """Copy to float32; a number beyond its range becomes inf without a warning."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.array(plane, dtype=np.float32, order="C")
-
-
-def _section(value: object, shape: tuple[int, int]) -> tuple[slice, slice] | None:
-    """Read "[x1:x2,y1:y2]" (counted from 1, ends included) as (rows, cols) inside the frame."""
-    if not isinstance(value, str):
-        return None
-    found = re.fullmatch(r"\[(\d+):(\d+),(\d+):(\d+)\]", re.sub(r"\s", "", value))
-    if found is None:
-        return None
-    x1, x2, y1, y2 = (int(digits) for digits in found.groups())
-    if not (1 <= x1 <= x2 <= shape[1] and 1 <= y1 <= y2 <= shape[0]):
-        return None
-    return slice(y1 - 1, y2), slice(x1 - 1, x2)
 
 
 def _overlap(first: slice, second: slice) -> bool:

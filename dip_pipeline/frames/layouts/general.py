@@ -110,7 +110,11 @@ class Mosaic:
 
     def chips(self, view: FitsView) -> tuple[Chip, ...]:
         """Every image extension, in the order of the file."""
-        images = [hdu for hdu in view.images() if hdu.index > 0 and not is_companion(hdu.name)]
+        images = [
+            hdu
+            for hdu in view.images()
+            if hdu.index > 0 and not is_companion(hdu.name) and len(hdu.plane_shape) > 1
+        ]
         if view.science or view.hdus[0].has_pixels or len(images) < 2:
             return ()
         return tuple(Chip(hdu) for hdu in images)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import tomli_w
 from pydantic import ValidationError
@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from dip_pipeline.config_sections import (
     THREADS_BY_DEFAULT,
     FitSection,
+    FrameSection,
     NoiseSection,
     Section,
     TileSection,
@@ -29,10 +30,14 @@ from dip_pipeline.errors import ConfigError
 from dip_pipeline.sensor import SensorOverrides
 from dip_pipeline.tiling import TileOptions
 
+if TYPE_CHECKING:
+    from dip_pipeline.frames import Reading
+
 
 class RunConfig(Section):
     """All that a user may decide about a run."""
 
+    frame: FrameSection = FrameSection()
     tiles: TileSection = TileSection()
     noise: NoiseSection = NoiseSection()
     fit: FitSection = FitSection()
@@ -93,6 +98,20 @@ class RunConfig(Section):
     def tile_options(self) -> TileOptions:
         """Give the tiling room its options."""
         return TileOptions(self.tiles.size_px, self.tiles.overlap_px)
+
+    def reading(self) -> "Reading":
+        """Give the frames room what outranks the layout."""
+        from dip_pipeline.frames import Reading  # astropy loads here, not at --help
+
+        frame = self.frame
+        return Reading(
+            science=frame.science,
+            error=frame.error,
+            flags=frame.flags,
+            bad_bits=frame.bad_bits,
+            grow_px=frame.grow_px,
+            strict=frame.strict,
+        )
 
     def sensor_overrides(self) -> SensorOverrides:
         """Give what outranks the header."""

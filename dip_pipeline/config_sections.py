@@ -42,6 +42,48 @@ class TileSection(Section):
         return self
 
 
+class FrameSection(Section):
+    """What is read of a file; what is given here outranks its layout."""
+
+    science: str | None = option(
+        None,
+        "--sci",
+        "HDU to restore, or name of HDUs: SCI, SCI,2 or 1; by default what the layout says.",
+        min_length=1,
+    )
+    error: str | None = option(
+        None,
+        "--err",
+        "Noise plane: an HDU, another file, or none; in front of it its form may stand, sigma:, "
+        "variance:, ivar: or weight:. By default what the layout says.",
+        min_length=1,
+    )
+    flags: str | None = option(
+        None,
+        "--dq",
+        "Flag plane: an HDU, another file, or none; by default what the layout says.",
+        min_length=1,
+    )
+    bad_bits: str | None = option(
+        None,
+        "--bad-bits",
+        "Flags that make a pixel bad, names or numbers with a comma between them; by default "
+        "those of the instrument, or all.",
+        min_length=1,
+    )
+    find_cosmics: bool = option(
+        False,  # noqa: FBT003  (the default)
+        "--find-cosmics",
+        "Look for cosmic rays (L.A.Cosmic) and take them as bad.",
+    )
+    grow_px: int = option(0, "--grow", "By how many pixels masks grow.", ge=0, le=64)
+    strict: bool = option(
+        False,  # noqa: FBT003  (the default)
+        "--strict",
+        "Refuse to guess: an unknown noise, pedestal or unit, a wrong check sum.",
+    )
+
+
 class NoiseSection(Section):
     """The noise of the sensor; what is given here outranks the file's header."""
 

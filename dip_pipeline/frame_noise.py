@@ -41,12 +41,21 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
     """
     overrides = config.sensor_overrides()
     sensor = read_sensor(
-        frame.header, frame.unit, overrides, overscan_level_dn=frame.overscan_level()
+        frame.header,
+        frame.unit,
+        overrides,
+        overscan_level_dn=frame.overscan_level(),
+        shape=frame.shape,
     )
     choice = NoiseChoice(config.noise.law)
     try:
         noise = choose_noise(
-            choice, sensor, frame.unit, overrides, has_error_plane=frame.has_error_plane
+            choice,
+            sensor,
+            frame.unit,
+            overrides,
+            has_error_plane=frame.has_error_plane,
+            error_words=frame.noise_words or "error plane of the file",
         )
     except SensorError as error:
         raise SensorError(f"{frame.path}: {error}") from error
@@ -96,6 +105,8 @@ def noise_in_words(noise: NoiseModel) -> str:
 def _window(frame: Frame, place: Place, sensor: Sensor, *, by_error: bool) -> Window:
     pixels = frame.read(*place)
     good = ~pixels.masked
+    if pixels.saturated is not None:
+        good &= ~pixels.saturated
     if sensor.saturation_dn is not None:
         good &= ~(pixels.science >= sensor.saturation_dn.value)
     return Window.of(pixels.science, good, pixels.error if by_error else None)

@@ -31,7 +31,7 @@ Record = Mapping[str, object]
 Planes = Mapping[str, np.ndarray]
 
 _MORE_SEEDS = 2  # tried for a tile whose own fit diverges
-_WORDS = {"source", "unit", "rung"}  # of the numbers of a noise law
+_WORDS = {"source", "unit", "rung", "guesses", "notes"}  # of the numbers of a noise law
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class ProblemSource:
         science = pixels.science
         limit = np.inf if self.saturation_dn is None else self.saturation_dn
         saturated = np.isfinite(science) & (science >= limit)
+        if pixels.saturated is not None:
+            saturated |= np.isfinite(science) & pixels.saturated
         return Problem(
             pixels=science,
             error=pixels.error if self.noise.from_error_plane else None,

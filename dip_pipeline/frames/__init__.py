@@ -1,12 +1,22 @@
 """Files and frames: FITS and Zarr in and out, headers, provenance."""
 
 from dip_pipeline.frames.camera import Camera, camera_of
-from dip_pipeline.frames.frame import Card, Frame, Pixels, PlaneInfo, RestoredPlanes
+from dip_pipeline.frames.fits_reader import scale_noise
+from dip_pipeline.frames.frame import (
+    Card,
+    Frame,
+    Pixels,
+    PixelSource,
+    PlaneInfo,
+    RawHdu,
+    RestoredPlanes,
+)
 from dip_pipeline.frames.opening import file_digest, open_frame, open_frames, read_provenance
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.frames.reading import AS_THE_FILE_SAYS, Reading
 from dip_pipeline.frames.saving import FITS_SUFFIXES, ZARR_SUFFIXES, check_target, save_frame
 from dip_pipeline.frames.selectors import split_selector
+from dip_pipeline.frames.sky_coordinates import wcs_words
 
 __all__ = [
     "AS_THE_FILE_SAYS",
@@ -15,9 +25,11 @@ __all__ = [
     "Camera",
     "Card",
     "Frame",
+    "PixelSource",
     "Pixels",
     "PlaneInfo",
     "Provenance",
+    "RawHdu",
     "Reading",
     "RestoredPlanes",
     "camera_of",
@@ -27,5 +39,7 @@ __all__ = [
     "open_frames",
     "read_provenance",
     "save_frame",
+    "scale_noise",
     "split_selector",
+    "wcs_words",
 ]

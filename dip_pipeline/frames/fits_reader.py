@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -47,6 +47,14 @@ def open_fits(path: Path, selector_text: str | None, reading: Reading) -> tuple[
     roles = _roles(chips)
     facts = _File(path, layout, name, roles)
     return tuple(frame for chip in chips for frame in facts.frames(chip, reading.grow_px))
+
+
+def scale_noise(frame: Frame, factor: float) -> Frame:
+    """Multiply a sigma that is known up to one factor; the frame's weights stay as they are."""
+    if not isinstance(frame.source, FitsPixels):
+        raise FrameError(f"{frame.path}: its noise plane is not a weight of a FITS file")
+    source = replace(frame.source, noise_scale=frame.source.noise_scale * factor)
+    return replace(frame, source=source, relative_noise=False)
 
 
 def _judge(path: Path, notes: list[str], *, strict: bool) -> None:
@@ -120,7 +128,8 @@ class _File:
                 has_mask=chip.flags is not None,
                 layout=self.layout_name,
                 where=science.where + place,
-                noise_words="" if chip.noise is None else chip.noise.words,
+                noise_words=_noise_words(chip),
+                relative_noise=chip.noise is not None and chip.noise.form is NoiseForm.WEIGHT,
                 flag_words="" if chip.flags is None else chip.flags.words,
                 companions=_companions(chip),
                 grow_px=grow_px,
@@ -153,6 +162,13 @@ class _File:
 
     def _planes(self) -> tuple[PlaneInfo, ...]:
         return tuple(_info(hdu, self.roles) for hdu in self.layout.hdus if hdu.data_bytes)
+
+
+def _noise_words(chip: Chip) -> str:
+    if chip.noise is None:
+        return ""
+    what = "weights" if chip.noise.form is NoiseForm.WEIGHT else "error plane"
+    return f"{what} of the file ({chip.noise.words})"
 
 
 def _info(hdu: HduSpan, roles: dict[int, Role]) -> PlaneInfo:

@@ -114,6 +114,7 @@ class Frame:
     header : values by keyword; the science HDU outranks the primary
     layout : of the file, by name; where : which plane of the file this is, for people
     noise_words, flag_words : what its noise plane and its flags are, for people; "" without
+    relative_noise : its sigma is known up to one factor alone, see `scale_noise`
     companions : other files that are read with it
     grow_px : by how many pixels its mask is grown
     """
@@ -132,6 +133,7 @@ class Frame:
     where: str = ""
     noise_words: str = ""
     flag_words: str = ""
+    relative_noise: bool = False
     companions: tuple[Path, ...] = ()
     grow_px: int = 0
 

@@ -13,6 +13,7 @@ import zarr
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames.fits_cards import format_card, is_structural, parse_cards, split_cards
 from dip_pipeline.frames.fits_layout import COPY_BYTES
 from dip_pipeline.frames.frame import (
@@ -54,12 +55,18 @@ class ZarrPixels:
     path: Path
     has_error: bool
     has_flags: bool
+    has_filled: bool = False  # flags of an earlier restoration
 
     def read(self, rows: slice, cols: slice) -> Pixels:
         """Read one region of all planes: only the chunks it touches."""
         science = self._slice("science", rows, cols)
         error = self._slice("error", rows, cols) if self.has_error else None
-        return make_pixels(science, error, self.read_flags(rows, cols))
+        bad = np.zeros(science.shape, dtype=bool)
+        if self.has_flags:
+            bad |= self._slice("flags", rows, cols) != 0
+        if self.has_filled:  # what was filled in once holds no information ever after
+            bad |= (self._slice("DIP_FLAG", rows, cols).astype(np.uint8) & PixelFlag.FILLED) != 0
+        return make_pixels(science, error, bad)
 
     def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:
         """Read the flags of one region as stored."""
@@ -140,7 +147,8 @@ def open_zarr(path: Path) -> Frame:
             )
             del arrays[name]
     cards = read_cards(group, path)
-    source = ZarrPixels(path.absolute(), "error" in arrays, "flags" in arrays)
+    filled = "DIP_FLAG" in arrays and tuple(arrays["DIP_FLAG"].shape) == shape
+    source = ZarrPixels(path.absolute(), "error" in arrays, "flags" in arrays, filled)
     primary = next((hdu.header for hdu in source.other_hdus() if hdu.order == 0), b"")
     header = header_mapping(cards, parse_cards(split_cards(primary)))
     unit = group.attrs.get("unit") or header.get("BUNIT") or ""

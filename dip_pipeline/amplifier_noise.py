@@ -1,0 +1,98 @@
+"""Error plane of a frame whose amplifiers differ: gain and read noise of each, light of the frame."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+
+from dip_pipeline.frames import Frame, Pixels, PixelSource, RawHdu
+from dip_pipeline.sensor import Sensor
+
+_LEVEL_PX = 5  # side of the square whose mean, without its centre, is the level of the centre
+
+
+@dataclass(frozen=True, slots=True)
+class AmplifierPixels:
+    """Pixels of another source, with an error plane made of the sensor's numbers."""
+
+    inner: PixelSource
+    shape: tuple[int, int]
+    sensor: Sensor
+
+    def read(self, rows: slice, cols: slice) -> Pixels:
+        """Read one region; its errors do not depend on what else is read."""
+        margin = _LEVEL_PX // 2
+        around = [
+            slice(max(0, bound.start - margin), min(length, bound.stop + margin))
+            for bound, length in zip((rows, cols), self.shape, strict=True)
+        ]
+        wide = self.inner.read(around[0], around[1])
+        inner = tuple(
+            slice(bound.start - outer.start, bound.stop - outer.start)
+            for bound, outer in zip((rows, cols), around, strict=True)
+        )
+        level = _level(wide.science, ~wide.masked)[inner]
+        parts = (wide.science[inner], self._sigma(level, rows, cols), wide.masked[inner])
+        saturated = None if wide.saturated is None else wide.saturated[inner]
+        return Pixels(*(np.ascontiguousarray(part) for part in parts), saturated)
+
+    def _sigma(self, level: NDArray[np.float64], rows: slice, cols: slice) -> NDArray[np.float32]:
+        """sqrt((max(level - pedestal + subtracted sky, 0) / gain + (read noise / gain)^2) / n)."""
+        sensor = self.sensor
+        pedestal = sensor.pedestal_dn.value if sensor.pedestal_dn else 0.0
+        sky = sensor.subtracted_sky_dn.value if sensor.subtracted_sky_dn else 0.0
+        count = sensor.n_combined.value if sensor.n_combined else 1.0
+        gain, noise = np.ones(level.shape), np.zeros(level.shape)
+        for amp in sensor.amplifiers:
+            if amp.section is None or amp.read_noise is None:
+                continue
+            part = tuple(
+                slice(max(0, own.start - bound.start), max(0, own.stop - bound.start))
+                for own, bound in zip(amp.section, (rows, cols), strict=True)
+            )
+            gain[part], noise[part] = amp.gain.value, amp.read_noise.value
+        light = np.maximum(level - pedestal + sky, 0.0)
+        return np.sqrt((light / gain + (noise / gain) ** 2) / count).astype(np.float32)
+
+    def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:
+        """Read the flags of the file."""
+        return self.inner.read_flags(rows, cols)
+
+    def science_header(self) -> tuple[int, tuple[int, ...], list[bytes]] | None:
+        """Header of the file's science."""
+        return self.inner.science_header()
+
+    def other_hdus(self) -> list[RawHdu]:
+        """Return every other HDU of the file."""
+        return self.inner.other_hdus()
+
+    def product_keywords(self) -> frozenset[str]:
+        """Keywords of cards that an earlier restoration wrote."""
+        return self.inner.product_keywords()
+
+
+def with_amplifiers(frame: Frame, sensor: Sensor) -> Frame:
+    """Give a frame the error plane of its amplifiers."""
+    names = ", ".join(amp.name for amp in sensor.amplifiers)
+    return replace(
+        frame,
+        source=AmplifierPixels(frame.source, frame.shape, sensor),
+        has_error_plane=True,
+        noise_words=f"cards of amplifiers {names}",
+    )
+
+
+def _level(science: NDArray[np.float32], good: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Mean of the good pixels around each one, itself left out; where there are none, their median.
+
+    A level that holds the pixel's own noise would give bright noise larger errors.
+    """
+    values = np.where(good, science, 0.0).astype(np.float64)
+    average: Callable[..., NDArray[np.float64]] = uniform_filter
+    area = _LEVEL_PX**2
+    count = np.rint(average(good.astype(np.float64), _LEVEL_PX, mode="constant") * area) - good
+    total = average(values, _LEVEL_PX, mode="constant") * area - values
+    typical = float(np.median(science[good])) if good.any() else 0.0
+    return np.where(count > 0, total / np.maximum(count, 1), typical)

@@ -1,4 +1,4 @@
-"""Error plane of a frame whose amplifiers differ: gain and read noise of each, light of the frame."""
+"""Error plane of a frame whose amplifiers differ: numbers of each, light of the frame."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from dip_pipeline.frames import Frame, Pixels, PixelSource, RawHdu
+from dip_pipeline.frames import Frame, Pixels, PixelSource, RawHdu, around
 from dip_pipeline.sensor import Sensor
 
 _LEVEL_PX = 5  # side of the square whose mean, without its centre, is the level of the centre
@@ -23,20 +23,10 @@ class AmplifierPixels:
 
     def read(self, rows: slice, cols: slice) -> Pixels:
         """Read one region; its errors do not depend on what else is read."""
-        margin = _LEVEL_PX // 2
-        around = [
-            slice(max(0, bound.start - margin), min(length, bound.stop + margin))
-            for bound, length in zip((rows, cols), self.shape, strict=True)
-        ]
-        wide = self.inner.read(around[0], around[1])
-        inner = tuple(
-            slice(bound.start - outer.start, bound.stop - outer.start)
-            for bound, outer in zip((rows, cols), around, strict=True)
-        )
-        level = _level(wide.science, ~wide.masked)[inner]
-        parts = (wide.science[inner], self._sigma(level, rows, cols), wide.masked[inner])
-        saturated = None if wide.saturated is None else wide.saturated[inner]
-        return Pixels(*(np.ascontiguousarray(part) for part in parts), saturated)
+        wide, inner = around(rows, cols, self.shape, _LEVEL_PX // 2)
+        pixels = self.inner.read(*wide)
+        level = _level(pixels.science, ~pixels.masked)[inner]
+        return replace(pixels.cut(inner), error=self._sigma(level, rows, cols))
 
     def _sigma(self, level: NDArray[np.float64], rows: slice, cols: slice) -> NDArray[np.float32]:
         """sqrt((max(level - pedestal + subtracted sky, 0) / gain + (read noise / gain)^2) / n)."""

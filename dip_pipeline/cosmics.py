@@ -11,7 +11,7 @@ import astroscrappy
 import numpy as np
 from numpy.typing import NDArray
 
-from dip_pipeline.frames import Frame, Pixels, PixelSource, RawHdu
+from dip_pipeline.frames import Frame, Pixels, PixelSource, RawHdu, around
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 
 Mask = NDArray[np.bool_]
@@ -57,13 +57,12 @@ class CosmicPixels:
         if key in _found:
             _found.move_to_end(key)
             return _found[key]
-        around, inner = [], []
-        for place, length in zip((row, col), self.shape, strict=True):
-            first, stop = place * _BLOCK_PX, min((place + 1) * _BLOCK_PX, length)
-            start = max(0, first - _MARGIN_PX)
-            around.append(slice(start, min(length, stop + _MARGIN_PX)))
-            inner.append(slice(first - start, stop - start))
-        mask = _detect(self.inner.read(around[0], around[1]), self.noise)[tuple(inner)]
+        rows, cols = (
+            slice(place * _BLOCK_PX, min((place + 1) * _BLOCK_PX, length))
+            for place, length in zip((row, col), self.shape, strict=True)
+        )
+        wide, inner = around(rows, cols, self.shape, _MARGIN_PX)
+        mask = _detect(self.inner.read(*wide), self.noise)[inner]
         _found[key] = mask
         while len(_found) > _MOST_BLOCKS:
             _found.popitem(last=False)

@@ -67,8 +67,7 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
     if noise is not None:
         noise = replace(_with_counts_checked(frame, noise, windows), correlation=kernel)
-        _compare_with_sky(frame, noise, windows, sky.sigma)
-        return noise
+        return _compared_with_sky(frame, noise, windows, sky.sigma)
     one_sigma = choice is NoiseChoice.GAUSSIAN
     noise = estimate_noise(windows, sky, kernel, sensor, frame.unit, one_sigma=one_sigma)
     if noise is None:
@@ -112,25 +111,65 @@ def _window(frame: Frame, place: Place, sensor: Sensor, *, by_error: bool) -> Wi
     return Window.of(pixels.science, good, pixels.error if by_error else None)
 
 
-def _compare_with_sky(
+def _compared_with_sky(
     frame: Frame, noise: NoiseModel, windows: Sequence[Window], sky_sigma: float
-) -> None:
+) -> NoiseModel:
     """Warn where the sky scatters by another amount than the law says.
 
+    Where only its level without light was taken for granted, that is corrected.
     sky_sigma : in the frame's unit, or that of its error plane
     """
-    expected = 1.0
+    expected, level = 1.0, 0.0
     if not noise.from_error_plane:
         values = np.concatenate([window.pixels[window.good] for window in windows])
-        expected = sigma_at(noise, float(np.median(values))) if values.size else 0.0
+        level = float(np.median(values)) if values.size else 0.0
+        expected = sigma_at(noise, level) if values.size else 0.0
     ratio = sky_sigma / expected if expected > 0 else np.nan
-    if np.isfinite(ratio) and not 1 / _MISMATCH < ratio < _MISMATCH:
-        log.warning(
-            "%s: its sky scatters %.2f times as much as its noise law says: check gain, read noise "
-            "and pedestal, or give --sigma",
-            frame.path,
-            ratio,
+    if not np.isfinite(ratio) or 1 / _MISMATCH < ratio < _MISMATCH:
+        return noise
+    corrected = _with_level_of_sky(noise, level, sky_sigma)
+    if corrected is None:
+        advice = "check gain, read noise and pedestal, or give --sigma"
+    else:
+        pedestal, sky = corrected.sensor.pedestal_dn, corrected.sensor.subtracted_sky_dn
+        advice = f"taken from that scatter: pedestal {pedestal}" + (
+            f", subtracted sky {sky}" if sky else ""
         )
+    log.warning(
+        "%s: its sky scatters %.2f times as much as its noise law says: %s",
+        frame.path,
+        ratio,
+        advice,
+    )
+    return corrected or noise
+
+
+def _with_level_of_sky(noise: NoiseModel, level: float, sky_sigma: float) -> NoiseModel | None:
+    """Find the level without light from the sky's scatter, where nobody says what it is.
+
+    Raw frames hold a bias, and reduced ones have lost their sky: both move the level at which no
+    photon arrived, level - (sigma^2 - read noise) gain. None where a card or the user says, and
+    where the sky scatters less than reading alone.
+    """
+    sensor = noise.sensor
+    pedestal = sensor.pedestal_dn
+    guessed = pedestal is not None and pedestal.source.endswith("taken as removed")
+    if not guessed or sensor.subtracted_sky_dn or not noise.rung.endswith("of the header"):
+        return None
+    dark = law_for(noise)
+    photons = sky_sigma**2 - sigma_at(noise, dark.dark_level) ** 2
+    if photons <= 0:
+        return None
+    zero = level - photons / dark.slope
+    words = "from the scatter of the sky"
+    return replace(
+        noise,
+        sensor=replace(
+            sensor,
+            pedestal_dn=Sourced(max(zero, 0.0), "DN", words),
+            subtracted_sky_dn=Sourced(-zero, "DN", words) if zero < 0 else None,
+        ),
+    )
 
 
 def _with_counts_checked(frame: Frame, noise: NoiseModel, windows: Sequence[Window]) -> NoiseModel:

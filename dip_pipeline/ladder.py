@@ -38,7 +38,7 @@ def climb(
 
 def _taken(noise: NoiseModel, frame: Frame, config: RunConfig) -> str:
     numbers = config.noise
-    if noise.kind is NoiseKind.NONE or "command line" in noise.rung:
+    if noise.kind is NoiseKind.NONE or "asked for" in noise.rung:
         return "command line"
     if noise.from_error_plane:
         return "cards of amplifiers" if noise.rung.startswith("cards of") else "error plane"

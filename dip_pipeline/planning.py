@@ -11,8 +11,8 @@ from dip_pipeline.engine import ExecutorKind
 from dip_pipeline.errors import ConfigError, FrameError, PriorError, SensorError
 from dip_pipeline.frame_noise import noise_in_words
 from dip_pipeline.frames import Frame, PlaneInfo, open_frames, wcs_words
-from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.ladder import Rung, climb
+from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.preparing import sensor_of, settle_noise
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.restoration.problem import (
@@ -108,8 +108,7 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         f"sharing {config.tiles.overlap_px} px",
         masked_share=_masked_share(frame),
         memory_bytes=_memory_bytes(pixels, side, options),
-        seconds=planes
-        * (seconds + _apply_seconds(max(pixels, len(tiles) * side**2), options)),
+        seconds=planes * (seconds + _apply_seconds(max(pixels, len(tiles) * side**2), options)),
         notes=notes + sensor.notes + sensor.guesses + _prior_notes(frame, config),
     )
 

@@ -136,9 +136,7 @@ def choose_noise(
         sigma = Sourced(overrides.sigma_dn, unit or "DN", "--sigma")
         return NoiseModel(NoiseKind.GAUSSIAN, "command line: --sigma", sigma=sigma, sensor=sensor)
     if has_error_plane:
-        return NoiseModel(
-            NoiseKind.GAUSSIAN, error_words, from_error_plane=True, sensor=sensor
-        )
+        return NoiseModel(NoiseKind.GAUSSIAN, error_words, from_error_plane=True, sensor=sensor)
     known = sensor.gain_e_per_dn is not None and sensor.read_noise_e is not None
     if choice is NoiseChoice.AUTO and known and unit_counts_electrons(unit):
         return _poisson_gaussian(sensor, unit, asked=False)
@@ -152,7 +150,7 @@ def estimated_noise(sigma_dn: float, sensor: Sensor, unit: str) -> NoiseModel:
 
 
 def unit_counts_electrons(unit: str) -> bool:
-    """Whether a Poisson term is legal: the pixels are electrons, data numbers, or rates of these."""
+    """Whether a Poisson term is legal: pixels are electrons, data numbers, or rates of these."""
     return unit_kind(unit) is not UnitKind.CALIBRATED
 
 

@@ -175,7 +175,7 @@ def mean_of(numbers: Sequence[Sourced | None]) -> Sourced | None:
 
 
 def number_of(value: object) -> float | None:
-    """A card's value as a number; None where it is none. Text is no number."""
+    """Take a card's value as a number; None where it is none. Text is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value)
@@ -202,14 +202,12 @@ def section_of(value: object, shape: tuple[int, int]) -> tuple[slice, slice] | N
     if found is None:
         return None
     (x1, x2), (y1, y2) = (sorted(map(int, found.groups()[i : i + 2])) for i in (0, 2))
-    if not (1 <= x1 and x2 <= shape[1] and 1 <= y1 and y2 <= shape[0]):
+    if not (x1 >= 1 and x2 <= shape[1] and y1 >= 1 and y2 <= shape[0]):
         return None
     return slice(y1 - 1, y2), slice(x1 - 1, x2)
 
 
-def _legal(
-    cards: Cards, keyword: str, unit: str, legal: tuple[float, float]
-) -> Sourced | None:
+def _legal(cards: Cards, keyword: str, unit: str, legal: tuple[float, float]) -> Sourced | None:
     value = number_of(cards.get(keyword)) if keyword else None
     if value is None or not (np.isfinite(value) and legal[0] <= value <= legal[1]):
         return None
@@ -236,7 +234,9 @@ def _sections(
 
 def _gain_is_setting(cards: Cards) -> bool:
     software = " ".join(str(cards.get(keyword, "")) for keyword in _SOFTWARE_CARDS)
-    if _SETTING_SOFTWARE.search(software) or _SETTING_CAMERAS.search(str(cards.get("INSTRUME", ""))):
+    if _SETTING_SOFTWARE.search(software) or _SETTING_CAMERAS.search(
+        str(cards.get("INSTRUME", ""))
+    ):
         return True
     gain = number_of(cards.get("GAIN"))
     # XPIXSZ is written by amateurs' software, which gives electrons per DN as EGAIN.

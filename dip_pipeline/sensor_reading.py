@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -134,9 +135,7 @@ def _with_exposure(sensor: Sensor, cards: Mapping[str, object], kind: UnitKind) 
     )
 
 
-def _with_amplifiers(
-    sensor: Sensor, amplifiers: tuple[Amplifier, ...], kind: UnitKind
-) -> Sensor:
+def _with_amplifiers(sensor: Sensor, amplifiers: tuple[Amplifier, ...], kind: UnitKind) -> Sensor:
     """Keep amplifiers that differ and whose pixels are known; else say that a mean was taken."""
     if not amplifiers or is_rate(kind):
         return sensor
@@ -144,7 +143,9 @@ def _with_amplifiers(
     gains = [amp.gain.value for amp in amplifiers]
     noises = [amp.read_noise.value for amp in amplifiers if amp.read_noise is not None]
     alike = in_electrons or max(gains) / min(gains) - 1 <= _ALIKE
-    alike &= not noises or min(noises) == max(noises) or max(noises) / min(noises) - 1 <= _ALIKE_NOISE
+    alike &= (
+        not noises or min(noises) == max(noises) or max(noises) / min(noises) - 1 <= _ALIKE_NOISE
+    )
     if alike:
         return sensor
     if any(amp.section is None for amp in amplifiers) or len(noises) < len(amplifiers):
@@ -161,13 +162,13 @@ def _with_amplifiers(
 
 def _with_overrides(sensor: Sensor, overrides: SensorOverrides) -> Sensor:
     """Lay the command line over it; what is given there is no guess."""
-    given = {
+    given: dict[str, Sourced | None] = {
         "gain_e_per_dn": _override(overrides.gain_e_per_dn, "e/DN", "--gain"),
         "read_noise_e": _override(overrides.read_noise_e, "e", "--read-noise"),
         "pedestal_dn": _override(overrides.pedestal_dn, "DN", "--pedestal"),
         "saturation_dn": _override(overrides.saturation_dn, "DN", "--saturation"),
     }
-    known = {name: number for name, number in given.items() if number is not None}
+    known: dict[str, Any] = {name: item for name, item in given.items() if item is not None}
     amplifiers, guesses = sensor.amplifiers, sensor.guesses
     if "pedestal_dn" in known:
         guesses = tuple(guess for guess in guesses if "pedestal" not in guess)
@@ -190,4 +191,3 @@ def _card(
     if value is None or not (np.isfinite(value) and legal[0] <= value <= legal[1]):
         return None
     return Sourced(value, unit, f"card {keyword}")
-

@@ -10,6 +10,7 @@ from dip_pipeline.frames.frame import (
     PlaneInfo,
     RawHdu,
     RestoredPlanes,
+    around,
 )
 from dip_pipeline.frames.opening import file_digest, open_frame, open_frames, read_provenance
 from dip_pipeline.frames.provenance import Provenance
@@ -32,6 +33,7 @@ __all__ = [
     "RawHdu",
     "Reading",
     "RestoredPlanes",
+    "around",
     "camera_of",
     "check_target",
     "file_digest",

@@ -1,4 +1,4 @@
-"""Which HDUs of a FITS file are the science: those that the user names, else those of its layout."""
+"""Which HDUs of a FITS file are the science: those that are asked for, else the layout's."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -141,9 +141,7 @@ def _place(view: FitsView, chip: Chip, text: str, option: str) -> tuple[Place, F
             or (hdu.name == asked.name and hdu.version == (asked.version or chip.science.version))
         ]
     same = [
-        hdu
-        for hdu in found
-        if (hdu.name, hdu.version) == (chip.science.name, chip.science.version)
+        hdu for hdu in found if (hdu.name, hdu.version) == (chip.science.name, chip.science.version)
     ]
     if not found or (other is None and not text):
         held = ", ".join(f"{hdu.where} {hdu.shape}" for hdu in where.images()[:8]) or "no image"

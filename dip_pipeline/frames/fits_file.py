@@ -82,7 +82,7 @@ class OpenFits:
             yield block
 
     def section(self, index: int, region: tuple[int | slice, ...]) -> NDArray[np.generic]:
-        """Stored numbers of one region of an image HDU, and only these."""
+        """Read stored numbers of one region of an image HDU, and only these."""
         return np.asarray(self.hdus[index].section[region])
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames.fits_cards import parse_cards
 from dip_pipeline.frames.fits_file import FileState, fits_file
 from dip_pipeline.frames.fits_planes import FitsPlane, image_cards_of
-from dip_pipeline.frames.flag_rules import FlagBits, FlagRule
+from dip_pipeline.frames.flag_rules import ANY_FLAG, FlagRule
 from dip_pipeline.frames.frame import Pixels, RawHdu, Role, make_pixels
 from dip_pipeline.frames.noise_form import NoiseForm, sigma_of
 from dip_pipeline.frames.provenance import own_keywords
@@ -37,7 +37,7 @@ class FitsPixels:
     form: NoiseForm = NoiseForm.SIGMA
     noise_scale: float = 1.0
     flags: tuple[FitsPlane, ...] = ()
-    rule: FlagRule = FlagBits()
+    rule: FlagRule = ANY_FLAG
     filled: FitsPlane | None = None
     roles: tuple[tuple[int, Role], ...] = ()
 

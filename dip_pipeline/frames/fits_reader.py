@@ -15,7 +15,7 @@ from dip_pipeline.frames.fits_file import file_state, fits_file
 from dip_pipeline.frames.fits_layout import HduSpan, Layout, checksum_notes
 from dip_pipeline.frames.fits_pixels import FitsPixels
 from dip_pipeline.frames.fits_planes import FitsPlane, image_cards_of, plane_of
-from dip_pipeline.frames.flag_rules import FlagBits
+from dip_pipeline.frames.flag_rules import ANY_FLAG
 from dip_pipeline.frames.frame import Frame, PlaneInfo, Role, header_mapping
 from dip_pipeline.frames.layouts import Chip, FitsView, Place
 from dip_pipeline.frames.noise_form import NoiseForm
@@ -151,7 +151,7 @@ class _File:
             noise=tuple(self._plane(place, leading) for place in noise),
             form=NoiseForm.SIGMA if chip.noise is None else chip.noise.form,
             flags=tuple(self._plane(place, leading) for place in flags),
-            rule=FlagBits() if chip.flags is None else chip.flags.rule,
+            rule=ANY_FLAG if chip.flags is None else chip.flags.rule,
             filled=self._plane(Place(filled[0]), leading) if filled else None,
             roles=tuple(sorted(self.roles.items())),
         )
@@ -185,5 +185,3 @@ def _companions(chip: Chip) -> tuple[Path, ...]:
     planes = [plane for plane in (chip.noise, chip.flags) if plane is not None]
     paths = [place.path for plane in planes for place in plane.places if place.path is not None]
     return tuple(dict.fromkeys(paths))
-
-

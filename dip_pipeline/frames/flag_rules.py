@@ -53,6 +53,9 @@ class FlagBits:
         return bad, full
 
 
+ANY_FLAG = FlagBits()
+
+
 @dataclass(frozen=True, slots=True)
 class FlagCodes:
     """Codes, one a pixel, that exclude each other: the DECam pipeline from version 3.5 on."""
@@ -94,7 +97,7 @@ def rule_for(instrument: str, bad_bits: str | None = None) -> FlagRule:
     """
     if instrument not in MEANINGS:
         if bad_bits is None:
-            return FlagBits()
+            return ANY_FLAG
         return FlagBits(_interpret(bad_bits, None, instrument), 0, f"bad by --bad-bits: {bad_bits}")
     meanings = MEANINGS[instrument]
     names = [*meanings.bad] if bad_bits is None else [f"--bad-bits {bad_bits}"]

@@ -1,7 +1,7 @@
 """Frame: one image file as the pipeline sees it, whatever its format; read region by region."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -37,6 +37,27 @@ class Pixels:
     error: Floats | None
     masked: NDArray[np.bool_]
     saturated: NDArray[np.bool_] | None = None
+
+    def cut(self, region: tuple[slice, slice]) -> "Pixels":
+        """Cut a part out of all planes."""
+        return Pixels(
+            np.ascontiguousarray(self.science[region]),
+            None if self.error is None else np.ascontiguousarray(self.error[region]),
+            np.ascontiguousarray(self.masked[region]),
+            None if self.saturated is None else np.ascontiguousarray(self.saturated[region]),
+        )
+
+
+def around(
+    rows: slice, cols: slice, shape: tuple[int, int], margin: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Widen a region by a margin inside the frame; also give the region as a part of the wider."""
+    wide, inner = [], []
+    for bound, length in zip((rows, cols), shape, strict=True):
+        start = max(0, bound.start - margin)
+        wide.append(slice(start, min(length, bound.stop + margin)))
+        inner.append(slice(bound.start - start, bound.stop - start))
+    return (wide[0], wide[1]), (inner[0], inner[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,18 +180,10 @@ class Frame:
 
     def _read_grown(self, rows: slice, cols: slice) -> Pixels:
         """Read one region with its mask grown, by what lies around it, too."""
-        around = [
-            slice(max(0, bound.start - self.grow_px), min(length, bound.stop + self.grow_px))
-            for bound, length in zip((rows, cols), self.shape, strict=True)
-        ]
-        wide = self.source.read(around[0], around[1])
-        grown = binary_dilation(wide.masked, iterations=self.grow_px)
-        inner = tuple(
-            slice(bound.start - outer.start, bound.stop - outer.start)
-            for bound, outer in zip((rows, cols), around, strict=True)
-        )
-        planes = (wide.science, wide.error, grown, wide.saturated)
-        return Pixels(*(None if p is None else np.ascontiguousarray(p[inner]) for p in planes))
+        wide, inner = around(rows, cols, self.shape, self.grow_px)
+        pixels = self.source.read(*wide)
+        grown = binary_dilation(pixels.masked, iterations=self.grow_px)
+        return replace(pixels, masked=grown).cut(inner)
 
     def overscan_level(self) -> float | None:
         """Median of the overscan section (BIASSEC) in the unit of the frame; None without one.

@@ -31,8 +31,7 @@ def sigma_of(stored: NDArray[np.generic], form: NoiseForm) -> Doubles:
     with np.errstate(invalid="ignore", divide="ignore"):
         known = np.isfinite(values) & (values > 0)
         known &= np.abs(values) < NO_INFORMATION
-        sigma = np.where(known, _TO_SIGMA[form](np.where(known, values, 1.0)), np.inf)
-    return sigma
+    return np.where(known, _TO_SIGMA[form](np.where(known, values, 1.0)), np.inf)
 
 
 def form_of(

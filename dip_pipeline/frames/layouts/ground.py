@@ -125,7 +125,7 @@ class Muse:
     name = "MUSE"
 
     def chips(self, view: FitsView) -> tuple[Chip, ...]:
-        """DATA of every version."""
+        """Read DATA of every version."""
         if not (view.images("DATA") and view.images("STAT", "DQ")):
             return ()
         rule = rule_for("MUSE" if view.text("INSTRUME") == "MUSE" else "", view.bad_bits)

@@ -94,7 +94,7 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         source=source,
         format=frame.format,
         layout=frame.layout,
-        science=tuple(item.where for item in frames),
+        science=tuple(item.label for item in frames),
         shape=frame.shape,
         unit=frame.unit,
         planes=frame.planes,

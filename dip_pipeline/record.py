@@ -17,7 +17,7 @@ from dip_pipeline.sensor import NoiseModel, Sourced
 
 # Raised whenever the same configuration would give other pixels than before: finished tiles and
 # products of another version are never taken for this one's.
-ALGORITHM_VERSION = 2
+ALGORITHM_VERSION = 3
 
 _HISTORY = "Denoised by dip-pipeline {version} (deep image prior): see DIP_PROV."
 
@@ -37,7 +37,11 @@ class FrameRisk:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What happened in a run, for its record."""
+    """What happened in a run, for its record.
+
+    planes : of several planes of one file, where each is, and what happened to it
+    left : planes left as they are, and why
+    """
 
     run_id: str
     source: str
@@ -51,6 +55,8 @@ class RunFacts:
     prior: Mapping[str, object]
     seconds: float
     frame_pixels: int
+    planes: Sequence[tuple[str, "RunFacts"]] = ()
+    left: Sequence[tuple[str, str]] = ()
 
     @property
     def failed_tiles(self) -> int:
@@ -66,13 +72,21 @@ class RunFacts:
 
 
 def run_key(
-    config: RunConfig, input_digest: str, selector: str | None, *, prior_digest: str | None = None
+    config: RunConfig,
+    input_digest: str,
+    selector: str | None,
+    *,
+    prior_digest: str | None = None,
+    companions: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
     """All that decides the pixels of a product.
 
     prior_digest : sha256 of the prior file that is applied
+    companions : sha256 of other files that are read with the input, by name
     """
+    beside = {"companions": dict(companions)} if companions else {}
     return {
+        **beside,
         "algorithm": ALGORITHM_VERSION,
         "input": input_digest,
         "plane": selector or "",
@@ -146,17 +160,6 @@ def _cards(facts: RunFacts) -> tuple[Card, ...]:
 
 def _document(facts: RunFacts) -> dict[str, object]:
     risk = pooled_risk(facts.tiles, facts.frame_pixels)
-    sensor = facts.noise.sensor
-    numbers = {
-        "gain": sensor.gain_e_per_dn,
-        "read_noise": sensor.read_noise_e,
-        "pedestal": sensor.pedestal_dn,
-        "saturation": sensor.saturation_dn,
-        "subtracted_sky": sensor.subtracted_sky_dn,
-        "n_combined": sensor.n_combined,
-        "sigma": facts.noise.sigma,
-        "quantum": facts.noise.quantum,
-    }
     return {
         "software": software_versions(),
         "run": facts.run_id,
@@ -164,21 +167,10 @@ def _document(facts: RunFacts) -> dict[str, object]:
         "command_line": list(facts.command_line),
         "configuration": facts.config.pixel_key(),
         "input": {"file": facts.source, "sha256": str(facts.key["input"])},
-        "noise": {
-            "law": str(facts.noise.kind),
-            "rung": facts.noise.rung,
-            "numbers": {
-                name: {"value": item.value, "unit": item.unit, "source": item.source}
-                for name, item in numbers.items()
-                if item is not None
-            },
-            "correlation": {
-                "neighbours": list(facts.noise.correlation.neighbours),
-                "root": [list(row) for row in facts.noise.correlation.root],
-                "source": facts.noise.correlation.source,
-            },
-        },
+        "noise": _noise_facts(facts.noise),
         "prior": dict(facts.prior),
+        **({"planes": [_plane_facts(*plane) for plane in facts.planes]} if facts.planes else {}),
+        **({"left_as_they_are": [list(item) for item in facts.left]} if facts.left else {}),
         "risk": {
             "rms": _finite(risk.rms),
             "standard_error": _finite(risk.error),
@@ -191,6 +183,53 @@ def _document(facts: RunFacts) -> dict[str, object]:
         "seconds": round(facts.seconds, 2),
         "note": "Pixels are inferred, correlated, and not independent measurements: "
         "photometric errors come from the input frame.",
+    }
+
+
+def _plane_facts(where: str, facts: RunFacts) -> dict[str, object]:
+    """Tell of one plane of several."""
+    risk = pooled_risk(facts.tiles, facts.frame_pixels)
+    return {
+        "plane": where,
+        "first_tile": min((int(str(tile["tile"])) for tile in facts.tiles), default=None),
+        "tiles": len(facts.tiles),
+        "noise": _noise_facts(facts.noise),
+        "prior": dict(facts.prior),
+        "risk": {
+            "rms": _finite(risk.rms),
+            "standard_error": _finite(risk.error),
+            "upper_bound": risk.bound,
+        },
+        "flux_change": facts.flux_change,
+    }
+
+
+def _noise_facts(noise: NoiseModel) -> dict[str, object]:
+    """Law, rung, and each number with its unit and source."""
+    sensor = noise.sensor
+    numbers = {
+        "gain": sensor.gain_e_per_dn,
+        "read_noise": sensor.read_noise_e,
+        "pedestal": sensor.pedestal_dn,
+        "saturation": sensor.saturation_dn,
+        "subtracted_sky": sensor.subtracted_sky_dn,
+        "n_combined": sensor.n_combined,
+        "sigma": noise.sigma,
+        "quantum": noise.quantum,
+    }
+    return {
+        "law": str(noise.kind),
+        "rung": noise.rung,
+        "numbers": {
+            name: {"value": item.value, "unit": item.unit, "source": item.source}
+            for name, item in numbers.items()
+            if item is not None
+        },
+        "correlation": {
+            "neighbours": list(noise.correlation.neighbours),
+            "root": [list(row) for row in noise.correlation.root],
+            "source": noise.correlation.source,
+        },
     }
 
 

@@ -14,6 +14,13 @@ from dip_pipeline.sensor import NoiseChoice, SensorOverrides
 from dip_pipeline.tiling import TileOptions
 
 OTHER_VALUES = {
+    "frame.science": "SCI,2",
+    "frame.error": "variance:STAT",
+    "frame.flags": "none",
+    "frame.bad_bits": "DO_NOT_USE",
+    "frame.find_cosmics": True,
+    "frame.grow_px": 2,
+    "frame.strict": True,
     "tiles.size_px": 128,
     "tiles.overlap_px": 16,
     "noise.law": "gaussian",
@@ -115,7 +122,7 @@ def test_the_number_of_threads_in_the_key_is_the_number_that_is_used():
         ("seed = 1", "unknown key seed; did you mean fit.seed?"),
         ("[noise]\ngain = 1", "unknown key noise.gain; did you mean noise.gain_e_per_dn?"),
         ("[noise]\nfrobnicate = 1", "unknown key noise.frobnicate; known are noise.correlation,"),
-        ("zzz = 1", "unknown key zzz; known are fit, noise, tiles, workers"),
+        ("zzz = 1", "unknown key zzz; known are fit, frame, noise, tiles, workers"),
         ("tiles = 3", "tiles = 3: need a table of options, [tiles]"),
         ("[tiles]\nsize_px = '128'", "tiles.size_px (--tile) = '128': need a whole number"),
         ("[tiles]\nsize_px = true", "tiles.size_px (--tile) = True: need a whole number"),

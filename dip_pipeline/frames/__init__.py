@@ -9,13 +9,20 @@ from dip_pipeline.frames.frame import (
     PixelSource,
     PlaneInfo,
     RawHdu,
+    RestoredFrame,
     RestoredPlanes,
     around,
 )
 from dip_pipeline.frames.opening import file_digest, open_frame, open_frames, read_provenance
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.frames.reading import AS_THE_FILE_SAYS, Reading
-from dip_pipeline.frames.saving import FITS_SUFFIXES, ZARR_SUFFIXES, check_target, save_frame
+from dip_pipeline.frames.saving import (
+    FITS_SUFFIXES,
+    ZARR_SUFFIXES,
+    check_target,
+    save_frame,
+    save_frames,
+)
 from dip_pipeline.frames.selectors import split_selector
 from dip_pipeline.frames.sky_coordinates import wcs_words
 
@@ -32,6 +39,7 @@ __all__ = [
     "Provenance",
     "RawHdu",
     "Reading",
+    "RestoredFrame",
     "RestoredPlanes",
     "around",
     "camera_of",
@@ -41,6 +49,7 @@ __all__ = [
     "open_frames",
     "read_provenance",
     "save_frame",
+    "save_frames",
     "scale_noise",
     "split_selector",
     "wcs_words",

@@ -18,6 +18,7 @@ from dip_pipeline.frames.fits_planes import FitsPlane, image_cards_of, plane_of
 from dip_pipeline.frames.flag_rules import ANY_FLAG
 from dip_pipeline.frames.frame import Frame, PlaneInfo, Role, header_mapping
 from dip_pipeline.frames.layouts import Chip, FitsView, Place
+from dip_pipeline.frames.layouts.chip import fits_shape
 from dip_pipeline.frames.noise_form import NoiseForm
 from dip_pipeline.frames.reading import Reading
 from dip_pipeline.frames.selectors import parse_selector
@@ -114,7 +115,6 @@ class _File:
         axes = science.shape[:-2]
         rows, cols = science.shape[-2:]
         for leading in np.ndindex(axes):
-            place = "" if max(axes, default=1) == 1 else f", plane {list(leading)}"
             yield Frame(
                 path=self.path,
                 format="fits",
@@ -127,7 +127,8 @@ class _File:
                 has_error_plane=chip.noise is not None,
                 has_mask=chip.flags is not None,
                 layout=self.layout_name,
-                where=science.where + place,
+                where=science.where,
+                plane_index=leading if max(axes, default=1) > 1 else (),
                 noise_words=_noise_words(chip),
                 relative_noise=chip.noise is not None and chip.noise.form is NoiseForm.WEIGHT,
                 flag_words="" if chip.flags is None else chip.flags.words,
@@ -139,11 +140,7 @@ class _File:
         state = file_state(self.path)
         noise = () if chip.noise is None else chip.noise.places
         flags = () if chip.flags is None else chip.flags.places
-        filled = [
-            hdu
-            for hdu in self.layout.hdus
-            if hdu.name == "DIP_FLAG" and hdu.version == chip.science.version
-        ]
+        filled = _filled_of(self.layout, chip.science)
         return FitsPixels(
             path=self.path.absolute(),
             state=state,
@@ -152,7 +149,7 @@ class _File:
             form=NoiseForm.SIGMA if chip.noise is None else chip.noise.form,
             flags=tuple(self._plane(place, leading) for place in flags),
             rule=ANY_FLAG if chip.flags is None else chip.flags.rule,
-            filled=self._plane(Place(filled[0]), leading) if filled else None,
+            filled=None if filled is None else self._plane(Place(filled), leading),
             roles=tuple(sorted(self.roles.items())),
         )
 
@@ -162,6 +159,16 @@ class _File:
 
     def _planes(self) -> tuple[PlaneInfo, ...]:
         return tuple(_info(hdu, self.roles) for hdu in self.layout.hdus if hdu.data_bytes)
+
+
+def _filled_of(layout: Layout, science: HduSpan) -> HduSpan | None:
+    """Find the flags that an earlier restoration of this science HDU left."""
+    for hdu in layout.hdus:
+        if hdu.name == "DIP_FLAG" and fits_shape(hdu, science):
+            of = header_mapping(parse_cards(hdu.cards)).get("DIPOF")
+            if of == science.where or (of is None and hdu.version == science.version):
+                return hdu
+    return None
 
 
 def _noise_words(chip: Chip) -> str:

@@ -4,8 +4,8 @@ An HDU that carries CHECKSUM and DATASUM is copied byte for byte; one that lacks
 card and all data, and gets them.
 """
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -25,7 +25,6 @@ from dip_pipeline.frames.fits_cards import (
     is_structural,
     join_cards,
     keyword_of,
-    parse_cards,
     split_cards,
     upper_exponents,
     without,
@@ -39,16 +38,20 @@ from dip_pipeline.frames.fits_checksum import (
     sum_of,
 )
 from dip_pipeline.frames.fits_layout import lacks_checksums, padded, scan_layout
-from dip_pipeline.frames.frame import Frame, PlaneArray, RawHdu, RestoredPlanes, bands
+from dip_pipeline.frames.frame import Frame, RawHdu, RestoredFrame, bands
 from dip_pipeline.frames.provenance import (
     Provenance,
     document_hdu,
     provenance_cards,
     tiles_hdu,
 )
-
-BAND_BYTES = 4 * 1024 * 1024
-Blocks = Callable[[], Iterator[bytes]]
+from dip_pipeline.frames.restored_hdu import (
+    BAND_BYTES,
+    Blocks,
+    RestoredHdu,
+    band_rows,
+    restored_hdus,
+)
 
 # FITS has no unsigned integers above 8 bits: they are stored less half their range.
 _STORED = {
@@ -77,25 +80,28 @@ class HduPlan:
         return len(header) + padded(self.data_bytes)
 
 
-def plan_fits(frame: Frame, planes: RestoredPlanes, provenance: Provenance) -> list[HduPlan]:
-    """Say what the output will hold, HDU by HDU, before a byte is written."""
+def plan_fits(restored: Sequence[RestoredFrame], provenance: Provenance) -> list[HduPlan]:
+    """Say what the output will hold, HDU by HDU, before a byte is written.
+
+    restored : planes of one input, those of one HDU in its order
+    """
+    frame = restored[0].frame
     others = frame.source.other_hdus()
-    behind = frame.source.science_header()
-    has_primary = any(hdu.order == 0 for hdu in others)
-    order = behind[0] if behind is not None and has_primary else 0
-    shape = frame.shape if behind is None else behind[1]
-    raw = _plain_cards(frame) if behind is None else behind[2]
-    cards = _science_cards(frame, raw, shape, order, provenance)
-    version = next((v for k, v, _ in parse_cards(cards) if k == "EXTVER"), 1)
-    identity = format_card("EXTVER", version if isinstance(version, int) else 1)
-    science = HduPlan(cards, _size(shape, 4), _plane_blocks(planes.science, ">f4"))
-    plans = [_copy(hdu) for hdu in others if hdu.order < order]
-    plans.append(science)
-    plans += [_copy(hdu) for hdu in others if hdu.order > order]
+    replaced = {hdu.order: hdu for hdu in restored_hdus(restored, others)}
+    plans: list[HduPlan] = []
+    for order in sorted({hdu.order for hdu in others} | set(replaced)):
+        if order in replaced:
+            plans.append(_science_plan(replaced[order], provenance))
+        else:
+            plans += [_copy(hdu) for hdu in others if hdu.order == order]
     if frame.format == "zarr":
         present = {hdu.role for hdu in others}
-        plans += _input_planes(frame, identity, present)
-    return plans + _product_planes(frame, planes, identity, provenance)
+        plans += _input_planes(frame, replaced[min(replaced)].identity, present)
+    for order in sorted(replaced):
+        plans += _product_planes(replaced[order])
+    for cards, data in (document_hdu(provenance), tiles_hdu(provenance)):
+        plans.append(HduPlan(cards, len(data), partial(iter, (data,))))
+    return plans
 
 
 def write_fits(path: Path, plans: list[HduPlan]) -> None:
@@ -110,6 +116,12 @@ def write_fits(path: Path, plans: list[HduPlan]) -> None:
         for start, stop, checked in spans:
             if checked and _sum_file(stream, start, stop) != ALL_ONES:
                 raise OutputError(f"{path}: reads back otherwise than written; check the disk")
+
+
+def _science_plan(hdu: RestoredHdu, provenance: Provenance) -> HduPlan:
+    own = replace(provenance, cards=hdu.cards)
+    cards = _science_cards(hdu.frame, hdu.raw, hdu.shape, hdu.order, own)
+    return HduPlan(cards, _size(hdu.shape, 4), hdu.blocks("science", ">f4"))
 
 
 def _science_cards(
@@ -146,15 +158,6 @@ def _with_extend(cards: list[bytes]) -> list[bytes]:
     return [*cards[: last + 1], extend, *cards[last + 1 :]]
 
 
-def _plain_cards(frame: Frame) -> list[bytes]:
-    return [
-        raw
-        for keyword, value, comment in frame.cards
-        if not is_structural(keyword)
-        for raw in format_card(keyword, value, comment)
-    ]
-
-
 def _copy(hdu: RawHdu) -> HduPlan:
     cards = split_cards(hdu.header)
     verbatim = None if lacks_checksums(tuple(cards)) else hdu.header
@@ -164,10 +167,10 @@ def _copy(hdu: RawHdu) -> HduPlan:
 def _input_planes(frame: Frame, identity: list[bytes], present: Collection[str]) -> list[HduPlan]:
     """ERR and DQ of a Zarr input; left out where the input brings them as HDUs."""
     plans = []
-    if frame.has_error_plane and "error" not in present and "variance" not in present:
+    if frame.has_error_plane and not {"error", "variance", "weight"} & set(present):
 
         def error_blocks() -> Iterator[bytes]:
-            for rows in bands(frame.shape, _band_rows(None, frame.shape, 8)):
+            for rows in bands(frame.shape, band_rows(None, frame.shape, 8)):
                 sigma = frame.read(rows, slice(None)).error
                 yield np.asarray(sigma, dtype=">f4").tobytes()
 
@@ -186,7 +189,7 @@ def _flags_plan(frame: Frame, identity: list[bytes]) -> HduPlan:
     stored = np.dtype(f">{'f' if bitpix < 0 else 'u' if bitpix == 8 else 'i'}{abs(bitpix) // 8}")
 
     def blocks() -> Iterator[bytes]:
-        for rows in bands(frame.shape, _band_rows(None, frame.shape, 8)):
+        for rows in bands(frame.shape, band_rows(None, frame.shape, 8)):
             flags = frame.source.read_flags(rows, slice(0, frame.shape[1]))
             values = np.asarray(flags)
             if zero:  # flipping the top bit takes half the range away, exactly
@@ -201,44 +204,24 @@ def _flags_plan(frame: Frame, identity: list[bytes]) -> HduPlan:
     return HduPlan(cards, _size(frame.shape, stored.itemsize), blocks)
 
 
-def _product_planes(
-    frame: Frame, planes: RestoredPlanes, identity: list[bytes], provenance: Provenance
-) -> list[HduPlan]:
-    """DIP_ERR, DIP_FLAG, DIP_PROV and DIP_TILE."""
-    error = image_cards(frame.shape, -32, primary=False) + _name("DIP_ERR", identity)
-    error += format_card("BUNIT", frame.unit, "unit of the pixels")
+def _product_planes(hdu: RestoredHdu) -> list[HduPlan]:
+    """DIP_ERR and DIP_FLAG of one HDU: of its shape, degenerate axes left out."""
+    shape = hdu.shape if len(hdu.planes) > 1 else hdu.frame.shape
+    error = image_cards(shape, -32, primary=False) + _name("DIP_ERR", hdu.identity)
+    error += format_card("BUNIT", hdu.frame.unit, "unit of the pixels")
     error += format_card("COMMENT", "Standard deviation of the restored pixels.")
-    flags = image_cards(frame.shape, 8, primary=False) + _name("DIP_FLAG", identity)
+    flags = image_cards(shape, 8, primary=False) + _name("DIP_FLAG", hdu.identity)
     flags += format_card("COMMENT", "Bits of the restored pixels; 0: restored as usual.")
     for flag, meaning in FLAG_MEANINGS.items():
         flags += format_card("COMMENT", f"{int(flag)}: {meaning}")
-    plans = [
-        HduPlan(error, _size(frame.shape, 4), _plane_blocks(planes.error, ">f4")),
-        HduPlan(flags, _size(frame.shape, 1), _plane_blocks(planes.flags, "u1")),
+    return [
+        HduPlan(error, _size(shape, 4), hdu.blocks("error", ">f4")),
+        HduPlan(flags, _size(shape, 1), hdu.blocks("flags", "u1")),
     ]
-    for cards, data in (document_hdu(provenance), tiles_hdu(provenance)):
-        plans.append(HduPlan(cards, len(data), partial(iter, (data,))))
-    return plans
 
 
 def _name(name: str, identity: list[bytes]) -> list[bytes]:
     return format_card("EXTNAME", name) + identity
-
-
-def _plane_blocks(plane: PlaneArray, dtype: str) -> Blocks:
-    def blocks() -> Iterator[bytes]:
-        rows, cols = plane.shape
-        height = _band_rows(plane, (rows, cols), np.dtype(dtype).itemsize)
-        for band in bands((rows, cols), height):
-            yield np.asarray(plane[band, slice(0, cols)]).astype(dtype).tobytes()
-
-    return blocks
-
-
-def _band_rows(plane: PlaneArray | None, shape: tuple[int, int], itemsize: int) -> int:
-    """Rows to read at once: a row of chunks where there are chunks, else some megabytes."""
-    chunks = getattr(plane, "chunks", None)
-    return int(chunks[0]) if chunks else max(1, BAND_BYTES // (shape[1] * itemsize))
 
 
 def _size(shape: tuple[int, ...], itemsize: int) -> int:

@@ -133,7 +133,8 @@ class Frame:
 
     cards : header of the science HDU in order, COMMENT and HISTORY included
     header : values by keyword; the science HDU outranks the primary
-    layout : of the file, by name; where : which plane of the file this is, for people
+    layout : of the file, by name; where : its HDU, for people
+    plane_index : which plane of its HDU it is, of several
     noise_words, flag_words : what its noise plane and its flags are, for people; "" without
     relative_noise : its sigma is known up to one factor alone, see `scale_noise`
     companions : other files that are read with it
@@ -152,11 +153,17 @@ class Frame:
     has_mask: bool = False
     layout: str = ""
     where: str = ""
+    plane_index: tuple[int, ...] = ()
     noise_words: str = ""
     flag_words: str = ""
     relative_noise: bool = False
     companions: tuple[Path, ...] = ()
     grow_px: int = 0
+
+    @property
+    def label(self) -> str:
+        """Which plane of the file this is, for people."""
+        return f"{self.where}, plane {list(self.plane_index)}" if self.plane_index else self.where
 
     def read(self, rows: slice, cols: slice) -> Pixels:
         """Read one region, and only that region, from the file.
@@ -203,6 +210,18 @@ class Frame:
         science = self.read(*overscan).science
         finite = science[np.isfinite(science)]
         return float(np.median(finite)) if finite.size else None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredFrame:
+    """One plane of a product: the frame of the input, and what was made of it.
+
+    planes : None where it is left as it is; cards : what its header is to say of the restoration
+    """
+
+    frame: Frame
+    planes: RestoredPlanes | None
+    cards: tuple[Card, ...]
 
 
 def make_pixels(

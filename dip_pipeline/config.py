@@ -18,8 +18,8 @@ from pydantic_core import ErrorDetails
 from dip_pipeline.config_sections import (
     THREADS_BY_DEFAULT,
     FitSection,
-    FrameSection,
     NoiseSection,
+    ReadingSection,
     Section,
     TileSection,
     WorkerSection,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class RunConfig(Section):
     """All that a user may decide about a run."""
 
-    frame: FrameSection = FrameSection()
+    reading: ReadingSection = ReadingSection()
     tiles: TileSection = TileSection()
     noise: NoiseSection = NoiseSection()
     fit: FitSection = FitSection()
@@ -99,18 +99,18 @@ class RunConfig(Section):
         """Give the tiling room its options."""
         return TileOptions(self.tiles.size_px, self.tiles.overlap_px)
 
-    def reading(self) -> "Reading":
+    def frame_reading(self) -> "Reading":
         """Give the frames room what outranks the layout."""
         from dip_pipeline.frames import Reading  # astropy loads here, not at --help
 
-        frame = self.frame
+        asked = self.reading
         return Reading(
-            science=frame.science,
-            error=frame.error,
-            flags=frame.flags,
-            bad_bits=frame.bad_bits,
-            grow_px=frame.grow_px,
-            strict=frame.strict,
+            science=asked.science,
+            error=asked.error,
+            flags=asked.flags,
+            bad_bits=asked.bad_bits,
+            grow_px=asked.grow_px,
+            strict=asked.strict,
         )
 
     def sensor_overrides(self) -> SensorOverrides:

@@ -42,7 +42,7 @@ class TileSection(Section):
         return self
 
 
-class FrameSection(Section):
+class ReadingSection(Section):
     """What is read of a file; what is given here outranks its layout."""
 
     science: str | None = option(

@@ -63,7 +63,7 @@ def fit_frames(
             f"--input {config.fit.input}, --scope {config.fit.scope}: a prior for other frames "
             "needs --input image, --scope frame; change the configuration"
         )
-    frames = [open_frame(source, config.reading()) for source in sources]
+    frames = [open_frame(source, config.frame_reading()) for source in sources]
     fitted = [FittedFrame.of(source, frame) for source, frame in zip(sources, frames, strict=True)]
     key = fit_key(fitted, config)
     if not overwrite and is_fit_of(target, key):

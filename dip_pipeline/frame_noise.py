@@ -154,9 +154,12 @@ def _with_level_of_sky(noise: NoiseModel, level: float, sky_sigma: float) -> Noi
     sensor = noise.sensor
     pedestal = sensor.pedestal_dn
     guessed = pedestal is not None and pedestal.source.endswith("taken as removed")
-    if not guessed or sensor.subtracted_sky_dn or not noise.rung.endswith("of the header"):
+    if not guessed or sensor.subtracted_sky_dn or noise.kind is not NoiseKind.POISSON_GAUSSIAN:
         return None
     dark = law_for(noise)
+    # Rounded, so that one pixel more or less does not make another law of it.
+    sky_sigma = float(f"{sky_sigma:.3g}")
+    level = round(level / sky_sigma, 2) * sky_sigma
     photons = sky_sigma**2 - sigma_at(noise, dark.dark_level) ** 2
     if photons <= 0:
         return None

@@ -94,7 +94,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     told = progress or SILENT
     if place.pool.options.executor is ExecutorKind.DASK:  # workers may stand in another folder
         source, target = _absolute(source), target.absolute()
-    frames = open_frames(source, config.reading())
+    frames = open_frames(source, config.frame_reading())
     frame = frames[0]
     digest = file_digest(frame.path)
     shared = None if config.fit.prior is None else PriorFile.read(Path(config.fit.prior))

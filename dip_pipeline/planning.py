@@ -58,7 +58,7 @@ class FrameDescription:
 
 def describe_frame(source: str, config: RunConfig) -> FrameDescription:
     """Say what a frame holds and what a run would do with it; restores nothing."""
-    frames = open_frames(source, config.reading())
+    frames = open_frames(source, config.frame_reading())
     frame = frames[0]
     sensor = sensor_of(frame, config)
     correlation: NoiseKernel | None = None

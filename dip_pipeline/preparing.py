@@ -29,9 +29,9 @@ def settle_noise(
     """
     frame = with_noise_planes(frame, config, places)
     noise = find_noise(frame, config, places)
-    if config.frame.strict:
+    if config.reading.strict:
         _refuse_guesses(frame, noise)
-    if config.frame.find_cosmics:
+    if config.reading.find_cosmics:
         from dip_pipeline.cosmics import without_cosmics
 
         frame = without_cosmics(frame, noise)

@@ -9,7 +9,7 @@ import torch
 import zarr
 from astropy.io import fits
 
-from dip_pipeline import pipeline, prior_file
+from dip_pipeline import pipeline, prior_file, work
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, OutputError, PriorError
 from dip_pipeline.fitting import fit_frames
@@ -100,7 +100,7 @@ def test_a_prior_restores_a_frame_that_it_never_saw_and_says_honestly_how_well(o
 
 
 def test_nothing_is_fitted_where_a_prior_is_given(night, other, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "fit_frame_prior", None)
+    monkeypatch.setattr(work, "fit_frame_prior", None)
     told = []
 
     class Listener:
@@ -293,7 +293,7 @@ def test_an_interrupted_restoration_with_a_prior_goes_on_where_it_stopped(
         raise OutputError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "save_frame", full)
+        patched.setattr(pipeline, "save_frames", full)
         with pytest.raises(OutputError):
             restore_frame(other[0], target, config)
     report = restore_frame(other[0], target, config)

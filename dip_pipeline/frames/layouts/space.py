@@ -12,6 +12,9 @@ from dip_pipeline.frames.layouts.chip import (
 from dip_pipeline.frames.noise_form import NoiseForm
 
 
+_OF_JWST = {"ASDF", "ERR", "DQ", "PIXELDQ", "GROUPDQ", "VAR_POISSON"}
+
+
 class Jwst:
     """SCI, ERR, VAR_*, DQ (of ramps PIXELDQ and GROUPDQ); the ASDF extension is left as it is."""
 
@@ -20,7 +23,7 @@ class Jwst:
     def chips(self, view: FitsView) -> tuple[Chip, ...]:
         """SCI of every version."""
         names = {hdu.name for hdu in view.hdus}
-        if view.text("TELESCOP") != "JWST" or not ({"ASDF", "ERR", "DQ"} & names):
+        if view.text("TELESCOP") != "JWST" or not (_OF_JWST & names):
             return ()
         rule = rule_for("JWST", view.bad_bits)
         return tuple(

@@ -1,16 +1,13 @@
 """Error plane of a frame whose amplifiers differ: numbers of each, light of the frame."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 
 from dip_pipeline.frames import Frame, Pixels, PixelSource, RawHdu, around
 from dip_pipeline.sensor import Sensor
-
-_LEVEL_PX = 5  # side of the square whose mean, without its centre, is the level of the centre
+from dip_pipeline.smooth_level import LEVEL_PX, level_without
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +20,9 @@ class AmplifierPixels:
 
     def read(self, rows: slice, cols: slice) -> Pixels:
         """Read one region; its errors do not depend on what else is read."""
-        wide, inner = around(rows, cols, self.shape, _LEVEL_PX // 2)
+        wide, inner = around(rows, cols, self.shape, LEVEL_PX // 2)
         pixels = self.inner.read(*wide)
-        level = _level(pixels.science, ~pixels.masked)[inner]
+        level = level_without(pixels.science, ~pixels.masked)[inner]
         return replace(pixels.cut(inner), error=self._sigma(level, rows, cols))
 
     def _sigma(self, level: NDArray[np.float64], rows: slice, cols: slice) -> NDArray[np.float32]:
@@ -72,17 +69,3 @@ def with_amplifiers(frame: Frame, sensor: Sensor) -> Frame:
         has_error_plane=True,
         noise_words=f"cards of amplifiers {names}",
     )
-
-
-def _level(science: NDArray[np.float32], good: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Mean of the good pixels around each one, itself left out; where there are none, their median.
-
-    A level that holds the pixel's own noise would give bright noise larger errors.
-    """
-    values = np.where(good, science, 0.0).astype(np.float64)
-    average: Callable[..., NDArray[np.float64]] = uniform_filter
-    area = _LEVEL_PX**2
-    count = np.rint(average(good.astype(np.float64), _LEVEL_PX, mode="constant") * area) - good
-    total = average(values, _LEVEL_PX, mode="constant") * area - values
-    typical = float(np.median(science[good])) if good.any() else 0.0
-    return np.where(count > 0, total / np.maximum(count, 1), typical)

@@ -12,7 +12,8 @@ from dip_pipeline.blind.sky import Window, find_sky
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import SensorError
 from dip_pipeline.frame_noise import Place, find_noise
-from dip_pipeline.frames import Frame, scale_noise
+from dip_pipeline.frames import Frame, is_sdss, scale_noise
+from dip_pipeline.sdss_noise import with_sdss_noise
 from dip_pipeline.sensor import NoiseChoice, NoiseModel, Sensor, unit_counts_electrons
 from dip_pipeline.sensor_reading import read_sensor
 
@@ -53,6 +54,8 @@ def with_noise_planes(frame: Frame, config: RunConfig, places: Sequence[Place]) 
     """Bring a relative weight to scale; make an error plane of amplifiers that differ."""
     if frame.relative_noise:
         return _scaled(frame, places)
+    if is_sdss(frame) and not frame.has_error_plane:
+        return with_sdss_noise(frame)
     overrides = config.sensor_overrides()
     asked = NoiseChoice(config.noise.law) in (NoiseChoice.AUTO, NoiseChoice.POISSON_GAUSSIAN)
     if frame.has_error_plane or not asked or overrides.sigma_dn is not None:

@@ -106,7 +106,7 @@ def test_a_relative_weight_is_scaled_to_the_sky(tmp_path, write):
     assert "scaled by" in noise.rung
     error = settled.read(ALL, ALL).error
     np.testing.assert_allclose(error[:, [0, 150]], np.full((160, 2), [6.0, 3.0]), rtol=0.03)
-    with pytest.raises(SensorError, match="refused by --strict.*weights"):
+    with pytest.raises(SensorError, match=r"refused by --strict.*weights"):
         settle_frame(frame, config(**{"reading.strict": True}))
 
 

@@ -23,6 +23,7 @@ from dip_pipeline.frames.saving import (
     save_frame,
     save_frames,
 )
+from dip_pipeline.frames.sdss_calibration import SdssCalibration, is_sdss, read_sdss_calibration
 from dip_pipeline.frames.selectors import split_selector
 from dip_pipeline.frames.sky_coordinates import wcs_words
 
@@ -41,13 +42,16 @@ __all__ = [
     "Reading",
     "RestoredFrame",
     "RestoredPlanes",
+    "SdssCalibration",
     "around",
     "camera_of",
     "check_target",
     "file_digest",
+    "is_sdss",
     "open_frame",
     "open_frames",
     "read_provenance",
+    "read_sdss_calibration",
     "save_frame",
     "save_frames",
     "scale_noise",

@@ -11,7 +11,6 @@ from dip_pipeline.frames.layouts.chip import (
 )
 from dip_pipeline.frames.noise_form import NoiseForm
 
-
 _OF_JWST = {"ASDF", "ERR", "DQ", "PIXELDQ", "GROUPDQ", "VAR_POISSON"}
 
 

@@ -3,6 +3,7 @@
 from dip_pipeline.frames.layouts.chip import Chip, FitsLayout, FitsView
 from dip_pipeline.frames.layouts.general import CcdData, Mosaic, NamedExtensions, Plain, SideFiles
 from dip_pipeline.frames.layouts.ground import DecamPipeline, Gemini, Lsst, Muse
+from dip_pipeline.frames.layouts.sloan import SdssFrame
 from dip_pipeline.frames.layouts.space import Hubble, Jwst
 
 LAYOUTS: tuple[FitsLayout, ...] = (
@@ -12,6 +13,7 @@ LAYOUTS: tuple[FitsLayout, ...] = (
     DecamPipeline(),
     Gemini(),
     Muse(),
+    SdssFrame(),
     CcdData(),
     NamedExtensions(),
     SideFiles(),

@@ -1,5 +1,7 @@
 """The options of a run, one table each: name, default, limits, flag and help in one place."""
 
+import re
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -82,6 +84,15 @@ class ReadingSection(Section):
         "--strict",
         "Refuse to guess: an unknown noise, pedestal or unit, a wrong check sum.",
     )
+
+    @field_validator("error", "flags")
+    @classmethod
+    def _file_in_full(cls, text: str | None) -> str | None:
+        """Name a file by its whole path: workers, and `dip finish`, may stand in another folder."""
+        found = re.fullmatch(r"((?:\w+:)?)(.+?)((?:\[[^\[\]]*\])?)", text or "", re.DOTALL)
+        if found is None or not Path(found.group(2)).is_file():
+            return text
+        return f"{found.group(1)}{Path(found.group(2)).absolute()}{found.group(3)}"
 
 
 class NoiseSection(Section):

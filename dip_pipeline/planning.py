@@ -30,6 +30,7 @@ from dip_pipeline.work import ProblemSource, Window
 _WHOLE_FRAME_PX = 1024 * 1024  # up to this the frame prior is fitted on all of it
 _WINDOW_PX = 512  # above, on windows of this side
 _WINDOWS = 12
+_CALIBRATIONS = ("bias", "zero", "dark", "flat", "dflat", "domeflat", "skyflat", "dome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,19 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         masked_share=_masked_share(frame),
         memory_bytes=_memory_bytes(pixels, side, options),
         seconds=planes * (seconds + _apply_seconds(max(pixels, len(tiles) * side**2), options)),
-        notes=notes + sensor.notes + sensor.guesses + _prior_notes(frame, config),
+        notes=notes
+        + _sort_notes(frame)
+        + sensor.notes
+        + sensor.guesses
+        + _prior_notes(frame, config),
     )
+
+
+def _sort_notes(frame: Frame) -> tuple[str, ...]:
+    """Say where the header calls the frame a calibration frame, and not one of the sky."""
+    sorts = {str(frame.header.get(name) or "").strip().lower() for name in ("IMAGETYP", "OBSTYPE")}
+    found = sorted(sort for sort in sorts if sort.split(" ")[0] in _CALIBRATIONS)
+    return tuple(f"the header calls it {sort}: a calibration frame, not the sky" for sort in found)
 
 
 def _masked_share(frame: Frame) -> float:

@@ -59,6 +59,23 @@ def test_the_table_of_other_values_knows_every_option():
     assert set(OTHER_VALUES) == set(OPTIONS)
 
 
+def test_a_file_with_a_plane_is_named_in_full(tmp_path, monkeypatch):
+    """Otherwise a run that is finished from another folder would be another run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b.fits").touch()
+    for text, full in (
+        ("b.fits", f"{tmp_path}/b.fits"),
+        ("ivar:b.fits[2]", f"ivar:{tmp_path}/b.fits[2]"),
+        ("b.fits[SCI,1]", f"{tmp_path}/b.fits[SCI,1]"),
+        ("variance:STAT", "variance:STAT"),
+        ("none", "none"),
+    ):
+        config = RunConfig().with_overrides(**{"reading.error": text, "reading.flags": text})
+        assert config.reading.error == config.reading.flags == full
+        again = config.with_overrides(**{"reading.error": config.reading.error})
+        assert again.digest() == config.digest()
+
+
 def test_defaults():
     config = RunConfig()
     assert config.tile_options() == TileOptions(256, 32)

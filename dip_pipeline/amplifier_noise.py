@@ -31,7 +31,7 @@ class AmplifierPixels:
         pedestal = sensor.pedestal_dn.value if sensor.pedestal_dn else 0.0
         sky = sensor.subtracted_sky_dn.value if sensor.subtracted_sky_dn else 0.0
         count = sensor.n_combined.value if sensor.n_combined else 1.0
-        gain, noise = np.ones(level.shape), np.zeros(level.shape)
+        gain, noise, zero = np.ones(level.shape), np.zeros(level.shape), np.zeros(level.shape)
         for amp in sensor.amplifiers:
             if amp.section is None or amp.read_noise is None:
                 continue
@@ -40,7 +40,8 @@ class AmplifierPixels:
                 for own, bound in zip(amp.section, (rows, cols), strict=True)
             )
             gain[part], noise[part] = amp.gain.value, amp.read_noise.value
-        light = np.maximum(level - pedestal + sky, 0.0)
+            zero[part] = pedestal if amp.pedestal is None else amp.pedestal.value
+        light = np.maximum(level - zero + sky, 0.0)
         return np.sqrt((light / gain + (noise / gain) ** 2) / count).astype(np.float32)
 
     def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:

@@ -26,6 +26,7 @@ from dip_pipeline.sensor_reading import read_sensor
 
 log = logging.getLogger(__name__)
 
+_AMPLIFIERS = "ABCD12345678"  # as cards of sections name them
 _MISMATCH = 1.25  # of the sky's scatter and the law's sigma there
 _COARSE = 0.5  # of a quantum: a sigma below this shows the steps
 _FEW_COUNTS = 5.0  # a pixel; below, Poisson noise is far from the Gaussian draws of the fit
@@ -40,13 +41,7 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
     needs numbers that nobody gives, FrameError where there is no scatter to estimate from.
     """
     overrides = config.sensor_overrides()
-    sensor = read_sensor(
-        frame.header,
-        frame.unit,
-        overrides,
-        overscan_level_dn=frame.overscan_level(),
-        shape=frame.shape,
-    )
+    sensor = sensor_of(frame, config)
     choice = NoiseChoice(config.noise.law)
     try:
         noise = choose_noise(
@@ -83,6 +78,19 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
         noise_in_words(noise),
     )
     return noise
+
+
+def sensor_of(frame: Frame, config: RunConfig) -> Sensor:
+    """Collect the sensor's numbers of a frame: command line, cards, overscan."""
+    levels = {name: frame.overscan_level(name) for name in _AMPLIFIERS}
+    return read_sensor(
+        frame.header,
+        frame.unit,
+        config.sensor_overrides(),
+        overscan_level_dn=frame.overscan_level(),
+        amplifier_levels_dn={name: level for name, level in levels.items() if level is not None},
+        shape=frame.shape,
+    )
 
 
 def noise_in_words(noise: NoiseModel) -> str:

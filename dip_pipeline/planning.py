@@ -9,11 +9,11 @@ import torch
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import ExecutorKind
 from dip_pipeline.errors import ConfigError, FrameError, PriorError, SensorError
-from dip_pipeline.frame_noise import noise_in_words
+from dip_pipeline.frame_noise import noise_in_words, sensor_of
 from dip_pipeline.frames import Frame, PlaneInfo, open_frames, wcs_words
 from dip_pipeline.ladder import Rung, climb
 from dip_pipeline.noise_kernel import NoiseKernel
-from dip_pipeline.preparing import sensor_of, settle_noise
+from dip_pipeline.preparing import settle_noise
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.restoration.problem import (
     SMALLEST_SIDE_PX,

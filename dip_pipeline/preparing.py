@@ -11,11 +11,10 @@ from dip_pipeline.blind.correlation import measure_correlation
 from dip_pipeline.blind.sky import Window, find_sky
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import SensorError
-from dip_pipeline.frame_noise import Place, find_noise
+from dip_pipeline.frame_noise import Place, find_noise, sensor_of
 from dip_pipeline.frames import Frame, is_sdss, scale_noise
 from dip_pipeline.sdss_noise import with_sdss_noise
-from dip_pipeline.sensor import NoiseChoice, NoiseModel, Sensor, unit_counts_electrons
-from dip_pipeline.sensor_reading import read_sensor
+from dip_pipeline.sensor import NoiseChoice, NoiseModel, unit_counts_electrons
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +36,6 @@ def settle_noise(
 
         frame = without_cosmics(frame, noise)
     return frame, noise
-
-
-def sensor_of(frame: Frame, config: RunConfig) -> Sensor:
-    """Collect the sensor's numbers of a frame."""
-    return read_sensor(
-        frame.header,
-        frame.unit,
-        config.sensor_overrides(),
-        overscan_level_dn=frame.overscan_level(),
-        shape=frame.shape,
-    )
 
 
 def with_noise_planes(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Frame:

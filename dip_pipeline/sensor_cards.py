@@ -14,7 +14,7 @@ Cards = Mapping[str, object]
 
 GAIN_RANGE_E_PER_DN = (0.05, 50.0)  # outside: a camera setting or a typing error, not a gain
 READ_NOISE_RANGE_E = (0.0, 50.0)
-_LEVELS_DN = (0.0, np.inf)
+_LEAST_COVERED = 0.8  # of a frame by the sections of its amplifiers
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ SATURATION_RULES = (
     CardRule("MAXLIN", "LCO"),
 )
 AMPLIFIER_RULES = (
-    AmplifierRule("GAIN{}", "RDNOISE{}", ("CCDSEC{}", "DATASEC{}"), ("A", "B", "C", "D"), "DECam"),
-    AmplifierRule("GAIN{}", "OBSRDN{}", ("CCDSEC{}", "DATASEC{}"), ("A", "B", "C", "D"), "DESI"),
+    AmplifierRule("GAIN{}", "RDNOISE{}", ("DATASEC{}", "CCDSEC{}"), ("A", "B", "C", "D"), "DECam"),
+    AmplifierRule("GAIN{}", "OBSRDN{}", ("DATASEC{}", "CCDSEC{}"), ("A", "B", "C", "D"), "DESI"),
     AmplifierRule("ATODGN{}", "READNSE{}", (), ("A", "B", "C", "D"), "HST ACS, WFC3"),
     AmplifierRule("T_GAIN{}", "", (), ("1", "2", "3", "4"), "HSC"),
     AmplifierRule("GAIN{}", "RDNOISE{}", ("DATASEC{}", "CCDSEC{}"), tuple("12345678"), "numbered"),
@@ -109,12 +109,16 @@ _SOFTWARE_CARDS = ("SWCREATE", "CREATOR", "SOFTWARE", "PROGRAM", "SWMODIFY")
 
 @dataclass(frozen=True, slots=True)
 class Amplifier:
-    """One amplifier: the pixels it reads (None where no card fits this frame), its numbers."""
+    """One amplifier: the pixels it reads (None where no card fits this frame), its numbers.
+
+    pedestal : level of its overscan section, where the frame still has one
+    """
 
     name: str
     gain: Sourced
     read_noise: Sourced | None
     section: tuple[slice, slice] | None = None
+    pedestal: Sourced | None = None
 
 
 def look_up(
@@ -217,7 +221,10 @@ def _legal(cards: Cards, keyword: str, unit: str, legal: tuple[float, float]) ->
 def _sections(
     cards: Cards, rule: AmplifierRule, names: Sequence[str], shape: tuple[int, int] | None
 ) -> Sequence[tuple[slice, slice] | None]:
-    """Pixels of each amplifier, where the cards' sections lie in the frame and fill it."""
+    """Pixels of each amplifier, where the cards' sections lie in the frame and fill most of it.
+
+    What is left is overscan.
+    """
     nowhere = [None] * len(names)
     if shape is None:
         return nowhere
@@ -227,7 +234,7 @@ def _sections(
         for section in found:
             if section is not None:
                 count[section] += 1
-        if None not in found and (count == 1).mean() > 0.99:
+        if None not in found and count.max() == 1 and count.mean() > _LEAST_COVERED:
             return found
     return nowhere
 

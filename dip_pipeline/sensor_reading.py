@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from dip_pipeline.units import UnitKind, is_rate, unit_kind
 
 _ALIKE = 0.005  # relative difference up to which amplifiers count as one
 _ALIKE_NOISE = 0.02
+_ALIKE_LEVEL_DN = 1.0
 _LEVELS = (0.0, np.inf)
 
 
@@ -35,24 +37,29 @@ def read_sensor(
     overrides: SensorOverrides,
     *,
     overscan_level_dn: float | None = None,
+    amplifier_levels_dn: Mapping[str, float] = MappingProxyType({}),
     shape: tuple[int, int] | None = None,
 ) -> Sensor:
     """Collect the sensor's numbers: command line first, then cards of amplifiers, single cards.
 
     cards : header values by keyword; unit : BUNIT of the pixels, as written.
     overscan_level_dn : median of the overscan section, where the frame still has one.
+    amplifier_levels_dn : the same of amplifiers' sections, by their names
     shape : rows and columns, for the sections of amplifiers
     Raises SensorError for a number of the command line that cannot be true.
     """
     check_overrides(overrides)
     kind = unit_kind(unit)
-    amplifiers = amplifiers_of(cards, shape)
+    amplifiers = tuple(
+        replace(amp, pedestal=_overscan(amp.name, amplifier_levels_dn))
+        for amp in amplifiers_of(cards, shape)
+    )
     gain, notes = _gain(cards, kind, unit, amplifiers)
     noise, more_notes = look_up(cards, READ_NOISE_RULES, "e", READ_NOISE_RANGE_E)
     if amplifiers:
         noise = mean_of([amp.read_noise for amp in amplifiers]) or noise
     noise, n_combined = _of_all_exposures(cards, noise)
-    pedestal, guesses = _pedestal(cards, kind, overscan_level_dn)
+    pedestal, guesses = _pedestal(cards, kind, overscan_level_dn, amplifiers)
     sensor = Sensor(
         gain_e_per_dn=gain,
         read_noise_e=noise,
@@ -93,7 +100,10 @@ def _of_all_exposures(
 
 
 def _pedestal(
-    cards: Mapping[str, object], kind: UnitKind, overscan_level_dn: float | None
+    cards: Mapping[str, object],
+    kind: UnitKind,
+    overscan_level_dn: float | None,
+    amplifiers: tuple[Amplifier, ...],
 ) -> tuple[Sourced, tuple[str, ...]]:
     card = _card(cards, "PEDESTAL", "DN", (-1e6, 1e6))
     if card is not None:
@@ -102,10 +112,19 @@ def _pedestal(
         return card, ()
     if overscan_level_dn is not None:
         return Sourced(overscan_level_dn, "DN", "median of the overscan section"), ()
+    mean = mean_of([amp.pedestal for amp in amplifiers])
+    if mean is not None:
+        return Sourced(mean.value, "DN", "mean of the amplifiers' overscan sections"), ()
     if kind in (UnitKind.COUNTS, UnitKind.UNKNOWN):
         guess = "no pedestal named: taken as removed"
         return Sourced(0.0, "DN", guess), (guess,)
     return Sourced(0.0, "DN", f"pixels in {kind} hold no bias: taken as removed"), ()
+
+
+def _overscan(name: str, levels_dn: Mapping[str, float]) -> Sourced | None:
+    if name not in levels_dn:
+        return None
+    return Sourced(levels_dn[name], "DN", f"median of section BIASSEC{name}")
 
 
 def _saturation(cards: Mapping[str, object], kind: UnitKind) -> Sourced | None:
@@ -146,7 +165,8 @@ def _with_amplifiers(sensor: Sensor, amplifiers: tuple[Amplifier, ...], kind: Un
     alike &= (
         not noises or min(noises) == max(noises) or max(noises) / min(noises) - 1 <= _ALIKE_NOISE
     )
-    if alike:
+    levels = [amp.pedestal.value for amp in amplifiers if amp.pedestal is not None]
+    if alike and (not levels or max(levels) - min(levels) <= _ALIKE_LEVEL_DN):
         return sensor
     if any(amp.section is None for amp in amplifiers) or len(noises) < len(amplifiers):
         spread = f"{min(gains):.4g} to {max(gains):.4g} e/DN"

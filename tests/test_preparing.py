@@ -8,9 +8,9 @@ from dip_pipeline.amplifier_noise import with_amplifiers
 from dip_pipeline.config import RunConfig
 from dip_pipeline.cosmics import without_cosmics
 from dip_pipeline.errors import SensorError
+from dip_pipeline.frame_noise import sensor_of
 from dip_pipeline.frames import open_frame
 from dip_pipeline.planning import describe_frame, settle_frame
-from dip_pipeline.preparing import sensor_of
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
 
 ALL = slice(None)
@@ -85,6 +85,29 @@ def test_the_level_of_a_pixel_does_not_hold_its_own_noise(write):
     assert np.average(pixels.science, weights=weights) == pytest.approx(
         pixels.science.mean(dtype=np.float64), abs=0.1
     )
+
+
+def test_each_amplifier_of_a_raw_frame_has_its_own_overscan(write):
+    """Light and overscan of two halves with biases of their own, as they are read out."""
+    observed, sigma = halves()
+    rng = np.random.default_rng(8)
+    raw = np.empty((SHAPE[0], SHAPE[1] + 40))
+    raw[:, :100], raw[:, 140:] = observed[:, :100] + 1000.0, observed[:, 100:] + 3000.0
+    raw[:, 100:120] = rng.normal(1000.0, 4.0, (SHAPE[0], 20))
+    raw[:, 120:140] = rng.normal(3000.0, 2.5, (SHAPE[0], 20))
+    cards = {name: value for name, value in HALVES.items() if "SEC" not in name}
+    del cards["PEDESTAL"]
+    sections = {
+        "DATASECA": "[1:100,1:160]", "DATASECB": "[141:240,1:160]",
+        "BIASSECA": "[101:120,1:160]", "BIASSECB": "[121:140,1:160]",
+    }  # fmt: skip
+    frame = open_frame(write(raw, **cards, **sections))
+    sensor = sensor_of(frame, config())
+    levels = [amp.pedestal.value for amp in sensor.amplifiers]
+    np.testing.assert_allclose(levels, [1000.0, 3000.0], atol=0.5)
+    error = settle_frame(frame, config())[0].read(ALL, ALL).error
+    for part, truth in ((slice(5, 95), sigma[0]), (slice(145, 235), sigma[-1])):
+        np.testing.assert_allclose(np.median(error[:, part]), truth, rtol=0.01)
 
 
 def test_amplifiers_alike_are_one(write):

@@ -192,18 +192,19 @@ class Frame:
         grown = binary_dilation(pixels.masked, iterations=self.grow_px)
         return replace(pixels, masked=grown).cut(inner)
 
-    def overscan_level(self) -> float | None:
+    def overscan_level(self, amplifier: str = "") -> float | None:
         """Median of the overscan section (BIASSEC) in the unit of the frame; None without one.
 
+        amplifier : name of the one whose section (BIASSECA) is meant; "" for that of the frame
         A section outside the frame or inside its DATASEC or TRIMSEC, and one whose level was
         already subtracted, is none.
         """
         if any(keyword in self.header for keyword in _BIAS_REMOVED):
             return None
-        overscan = section_of(self.header.get("BIASSEC"), self.shape)
+        overscan = section_of(self.header.get(f"BIASSEC{amplifier}"), self.shape)
         if overscan is None:
             return None
-        for keyword in ("TRIMSEC", "DATASEC"):
+        for keyword in ("TRIMSEC", f"DATASEC{amplifier}"):
             light = section_of(self.header.get(keyword), self.shape)
             if light is not None and all(map(_overlap, overscan, light)):
                 return None

@@ -133,6 +133,30 @@ def test_names_of_files_that_are_no_images(tmp_path, name, what):
         open_frame(path)
 
 
+def test_masks_of_ztf_mean_what_ztf_says(tmp_path):
+    name = "ztf_20180501_000535_zg_c10_o_q1_{}.fits"
+    marks = files.flags(source=2, spike=128, saturated=256, dead=512)
+    files.write(tmp_path / name.format("mskimg"), [fits.PrimaryHDU(marks)])
+    path = files.write(tmp_path / name.format("sciimg"), [fits.PrimaryHDU(files.sky())])
+    pixels = open_frame(path).read(ALL, ALL)
+    assert set(np.flatnonzero(pixels.masked[:, 0])) == {1, 3}
+    assert set(np.flatnonzero(pixels.saturated[:, 0])) == {2}
+
+
+def test_bricks_of_the_legacy_surveys_have_inverse_variances(tmp_path):
+    name = "legacysurvey-1501p020-{}-r.fits"
+    files.write(tmp_path / name.format("invvar"), [fits.PrimaryHDU(files.full(1 / 9))])
+    path = files.write(tmp_path / name.format("image"), [fits.PrimaryHDU(files.sky())])
+    np.testing.assert_allclose(open_frame(path).read(ALL, ALL).error, 3.0)
+
+
+def test_the_asinh_of_a_flux_is_no_flux(tmp_path):
+    hdus = [files.image(files.sky(), BSOFTEN=100.0, BOFFSET=0.5)]
+    path = files.write(tmp_path / "rings.stk.r.unconv.fits", hdus)
+    with pytest.raises(FrameError, match="asinh of flux"):
+        open_frame(path)
+
+
 @pytest.mark.parametrize("name", ["ngc_var_star.fits", "quasar.fits", "psfield7.fits", "err.fits"])
 def test_names_of_targets_are_not_names_of_planes(tmp_path, name):
     path = files.write(tmp_path / name, [fits.PrimaryHDU(files.sky())])

@@ -158,5 +158,7 @@ def _siblings(view: FitsView, ending: str) -> list[FitsView]:
     stem, suffix = found.groups() if found else (name, "")
     bare = _SCIENCE_ENDING.sub("", stem)
     names = [f"{part}{mark}{ending}{suffix}" for part in (bare, stem) for mark in "_.-"]
+    if "-image-" in name:  # bricks of the Legacy Surveys
+        names.append(name.replace("-image-", f"-{ending}-"))
     views = [view.sibling(other) for other in dict.fromkeys(names)]
     return [other for other in views if other is not None]

@@ -11,7 +11,7 @@ _HOW_TO_USE = {"mask": "--dq", "noise": "--err"}
 # What the end of a file's name, before its suffixes, says of its content.
 _BY_NAME = (
     (r"_ood_|[._-](?:mask|dqmask|mskimg|dq|bpm|flags|maskbits)$", "a mask", "mask"),
-    (r"_oow_|[._-](?:weight|wht|wtmap|ivar|invvar)$", "a weight map", "noise"),
+    (r"_oow_|-invvar-|[._-](?:weight|wht|wtmap|ivar|invvar)$", "a weight map", "noise"),
     (r"[._-](?:rms|err|error|sigma|noise|var|variance)$", "a noise map", "noise"),
     (r"psf$|[._-]psf[._-]", "a point-spread function", ""),
 )
@@ -36,6 +36,8 @@ def _by_cards(view: FitsView, hdu: HduSpan) -> tuple[str, str] | None:
     header = view.header(hdu)
     if hdu.name.startswith("PSF") or ("OVERSAMP" in header and "PIXELSCL" in header):
         return "a point-spread function", ""
+    if "BSOFTEN" in header and "BOFFSET" in header:
+        return "a stack whose pixels are the asinh of flux (BSOFTEN); undo that first", ""
     by_class = _CLASSES.get(str(header.get("HDUCLAS2") or "").strip().upper())
     return by_class or _BY_PRODUCT.get(str(header.get("PRODTYPE") or "").strip().upper())
 

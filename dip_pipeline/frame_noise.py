@@ -10,7 +10,7 @@ from dip_pipeline.blind.correlation import measure_correlation
 from dip_pipeline.blind.estimate import estimate_noise
 from dip_pipeline.blind.sky import Window, find_sky, quantum_of
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import FrameError, SensorError
+from dip_pipeline.errors import EmptyFrameError, SensorError
 from dip_pipeline.frames import Frame
 from dip_pipeline.noise_kernel import kernel_asked
 from dip_pipeline.restoration.noise import law_for, sigma_at
@@ -38,7 +38,7 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
     """Find the noise law and its correlation; where nobody says, estimate them from the frame.
 
     places : rows and columns of the windows to look at. Raises SensorError where the asked law
-    needs numbers that nobody gives, FrameError where there is no scatter to estimate from.
+    needs numbers that nobody gives, EmptyFrameError where there is no scatter to estimate from.
     """
     overrides = config.sensor_overrides()
     sensor = sensor_of(frame, config)
@@ -58,6 +58,8 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
         return noise
     by_error = noise is not None and noise.from_error_plane
     windows = [_window(frame, place, sensor, by_error=by_error) for place in places]
+    if not any(window.good.any() for window in windows):
+        raise _nothing_in(frame)
     sky = measure_correlation([find_sky(window) for window in windows])
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
     if noise is not None:
@@ -66,11 +68,7 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
     one_sigma = choice is NoiseChoice.GAUSSIAN
     noise = estimate_noise(windows, sky, kernel, sensor, frame.unit, one_sigma=one_sigma)
     if noise is None:
-        raise FrameError(
-            f"{frame.path}: its pixels are masked, constant or nearly so: no noise to estimate; "
-            "give --sigma, or --gain and --read-noise, or --noise poisson for counts, if there is "
-            "something to restore"
-        )
+        raise _nothing_in(frame)
     noise = replace(noise, correlation=kernel)
     log.warning(
         "%s: NOISE NOT KNOWN: none in the header and none given; taken from the frame itself: %s",
@@ -78,6 +76,14 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
         noise_in_words(noise),
     )
     return noise
+
+
+def _nothing_in(frame: Frame) -> EmptyFrameError:
+    return EmptyFrameError(
+        f"{frame.path}: its pixels are masked, constant or nearly so: no noise to estimate; give "
+        "--sigma, or --gain and --read-noise, or --noise poisson for counts, if there is something "
+        "to restore"
+    )
 
 
 def sensor_of(frame: Frame, config: RunConfig) -> Sensor:

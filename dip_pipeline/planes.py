@@ -12,7 +12,7 @@ import torch
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import RunDirectory
-from dip_pipeline.errors import FrameError
+from dip_pipeline.errors import EmptyFrameError
 from dip_pipeline.frame_noise import noise_in_words
 from dip_pipeline.frames import Frame, RestoredFrame
 from dip_pipeline.planning import fit_windows, problem_source, settle_frame
@@ -88,8 +88,8 @@ class Planes:
 def plan_planes(source: str, frames: Sequence[Frame], config: RunConfig, told: Told) -> Planes:
     """Find the noise of every plane and cut it into tiles.
 
-    Of several planes, those without anything to restore are left as they are. Raises FrameError
-    where that is all of them, SensorError where a noise must be known and is not.
+    Of several planes, those without anything to restore are left as they are. Raises
+    EmptyFrameError where that is all of them, SensorError where a noise must be known and is not.
     """
     planes: list[Plane] = []
     left: list[tuple[Frame, str]] = []
@@ -97,7 +97,7 @@ def plan_planes(source: str, frames: Sequence[Frame], config: RunConfig, told: T
     for frame in frames:
         try:
             settled, noise = settle_frame(frame, config)
-        except FrameError as error:
+        except EmptyFrameError as error:
             if len(frames) == 1:
                 raise
             left.append((frame, str(error).removeprefix(f"{frame.path}: ")))
@@ -109,7 +109,7 @@ def plan_planes(source: str, frames: Sequence[Frame], config: RunConfig, told: T
         name = source if len(frames) == 1 else f"{source}, {frame.label}"
         told.progress.note(f"{name}: noise {noise_in_words(noise)}")
     if not planes:
-        raise FrameError(
+        raise EmptyFrameError(
             f"{frames[0].path}: none of its {len(frames)} planes can be restored; "
             f"{left[0][0].label}: {left[0][1]}"
         )

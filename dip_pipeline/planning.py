@@ -8,7 +8,7 @@ import torch
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import ExecutorKind
-from dip_pipeline.errors import ConfigError, FrameError, PriorError, SensorError
+from dip_pipeline.errors import ConfigError, EmptyFrameError, FrameError, PriorError, SensorError
 from dip_pipeline.frame_noise import noise_in_words, sensor_of
 from dip_pipeline.frames import Frame, PlaneInfo, open_frames, wcs_words
 from dip_pipeline.ladder import Rung, climb
@@ -153,10 +153,10 @@ def settle_frame(frame: Frame, config: RunConfig) -> tuple[Frame, NoiseModel]:
     """Find the noise law; where nobody says, estimate it from the frame itself.
 
     Returns the frame with the noise planes and the masks that the law and the options call for.
-    Raises FrameError for a frame that is too small, or has no scatter to estimate from.
+    Raises EmptyFrameError for a frame that is too small, or has no scatter to estimate from.
     """
     if min(frame.shape) < SMALLEST_SIDE_PX:
-        raise FrameError(
+        raise EmptyFrameError(
             f"{frame.path}: {frame.shape[0]} x {frame.shape[1]} px is too small to fit a network "
             f"to; need at least {SMALLEST_SIDE_PX} px a side"
         )

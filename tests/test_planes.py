@@ -6,7 +6,9 @@ from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
 from dip_pipeline import work
+from dip_pipeline.batch import Job, restore_frames
 from dip_pipeline.config import RunConfig
+from dip_pipeline.engine import Shard
 from dip_pipeline.errors import FrameError, OutputError, RunError
 from dip_pipeline.frames import open_frames, read_provenance
 from dip_pipeline.pipeline import finish_run, restore_frame, scratch_of
@@ -140,6 +142,50 @@ def test_a_file_of_which_nothing_can_be_restored_is_one_line(tmp_path):
         restored(tmp_path / "dead.fits", tmp_path / "out.fits")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out.fits").exists()
+
+
+def test_a_masked_plane_with_an_error_plane_is_left_too(tmp_path):
+    source = files.muse(tmp_path)
+    with fits.open(source, mode="update") as hdus:
+        hdus["DQ"].data[2] = 2**30
+    report = restored(source, tmp_path / "out.fits")
+    assert report.tiles == 2
+    assert "plane [2]" in report.notes[0]
+
+
+def test_a_plane_that_cannot_be_read_is_no_plane_without_content(tmp_path):
+    """Damage stops the file; only what is empty may be passed over."""
+    source = tmp_path / "mosaic.fits"
+    chips = [
+        fits.CompImageHDU(files.sky(seed=n), name=f"CCD{n}", compression_type="GZIP_1")
+        for n in (1, 2)
+    ]
+    fits.HDUList([fits.PrimaryHDU(), *chips]).writeto(source)
+    content = bytearray(source.read_bytes())
+    with fits.open(source, disable_image_compression=True) as hdus:
+        header, start = hdus[2].header, hdus[2].fileinfo()["datLoc"]
+        heap = start + header["NAXIS1"] * header["NAXIS2"]
+    content[heap : heap + 60] = bytes(60)
+    source.write_bytes(bytes(content))
+    with pytest.raises(FrameError, match="cannot be read"):
+        restored(source, tmp_path / "out.fits")
+
+
+def test_shards_of_all_planes_make_the_same_product(tmp_path):
+    source = files.hubble(tmp_path)
+    restored(source, tmp_path / "whole.fits")
+    target = tmp_path / "parts.fits"
+    for part in ("1/2", "2/2"):
+        job = Job(str(source), target)
+        restore_frames([job], config(), shard=Shard.parse(part))
+    assert not target.exists()
+    finish_run(scratch_of(target))
+    for name in ("SCI", "DIP_ERR", "DIP_FLAG"):
+        for version in (1, 2):
+            ours, theirs = (
+                fits.getdata(path, name, version) for path in (target, tmp_path / "whole.fits")
+            )
+            assert ours.tobytes() == theirs.tobytes()
 
 
 def test_the_record_tells_of_each_plane(tmp_path):

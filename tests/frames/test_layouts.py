@@ -163,6 +163,15 @@ def test_names_of_targets_are_not_names_of_planes(tmp_path, name):
     assert open_frame(path).layout == "plain image"
 
 
+@pytest.mark.parametrize(
+    ("make", "selector"), [(files.hubble, "ERR,1"), (files.ccd_data, "UNCERT")]
+)
+def test_a_noise_plane_that_is_asked_for_is_not_its_own_noise(tmp_path, make, selector):
+    frame = open_frame(f"{make(tmp_path)}[{selector}]")
+    assert selector.partition(",")[0] not in frame.noise_words
+    assert len(frame.read(ALL, ALL).science) == files.SHAPE[0]
+
+
 def test_a_user_names_the_planes(tmp_path):
     path = files.write(
         tmp_path / "odd.fits",

@@ -103,7 +103,8 @@ class FitsView:
         """HDU of one of these names with the shape and the version of the science."""
         for name in names:
             for hdu in self.images(name):
-                if hdu.version == science.version and fits_shape(hdu, science):
+                its_own = hdu.version == science.version and fits_shape(hdu, science)
+                if its_own and hdu.index != science.index:
                     return Place(hdu)
         return None
 

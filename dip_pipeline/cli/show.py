@@ -75,7 +75,7 @@ def describe(frame: "FrameDescription") -> str:
             f"{' x '.join(map(str, plane.shape)) or 'empty'}, {plane.dtype}"
             for plane in frame.planes
         ),
-        f"  noise: {frame.noise}",
+        f"  noise{f' of {frame.science[0]}' if len(frame.science) > 1 else ''}: {frame.noise}",
         *(
             f"  {'->' if rung.taken else '  '} {number} {rung.name}: {rung.says}"
             for number, rung in enumerate(frame.ladder, start=1)

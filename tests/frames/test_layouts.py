@@ -106,6 +106,8 @@ def test_detected_sources_are_not_bad_and_bits_come_from_the_cards(tmp_path):
 )
 def test_masks_and_weights_are_called_what_they_are(tmp_path, name, what, option):
     files.decam(tmp_path)
+    with pytest.raises(FrameError, match=f"not an image to restore: {what}"):
+        open_frame(tmp_path / name)  # of all chips
     for hdu in (1, 2):  # one chip alone, as of a file cut out
         with fits.open(tmp_path / name) as hdus:
             single = tmp_path / f"{hdu}" / name
@@ -155,6 +157,11 @@ def test_the_asinh_of_a_flux_is_no_flux(tmp_path):
     path = files.write(tmp_path / "rings.stk.r.unconv.fits", hdus)
     with pytest.raises(FrameError, match="asinh of flux"):
         open_frame(path)
+
+
+def test_an_image_that_is_named_so_is_one_whatever_the_file_s_name(tmp_path):
+    path = files.write(tmp_path / "deep_weight.fits", [files.image(files.sky(), "SCI")])
+    assert open_frame(path).shape == files.SHAPE
 
 
 @pytest.mark.parametrize("name", ["ngc_var_star.fits", "quasar.fits", "psfield7.fits", "err.fits"])

@@ -21,7 +21,7 @@ NOISE_NAMES = (
     "INVVAR", "IVM", "STAT", "WEIGHT", "WHT",
 )  # fmt: skip
 FLAG_NAMES = ("DQ", "MASK", "FLAGS", "BPM", "QUALITY", "MASKBITS")
-_SCIENCE_NAMES = ("SCI", "SCIENCE", "IMAGE", "DATA")
+SCIENCE_NAMES = ("SCI", "SCIENCE", "IMAGE", "DATA")
 
 # Sorts of companion files, by the end of their names; those of the science may end in _sci, _drz.
 _NOISE_ENDINGS = ("rms", "err", "error", "sigma", "noise", "var", "ivar", "invvar", "weight", "wht")
@@ -52,7 +52,7 @@ class NamedExtensions:
 
     def chips(self, view: FitsView) -> tuple[Chip, ...]:
         """Every version of SCI, else of another name that says science."""
-        science = view.chosen(_SCIENCE_NAMES)
+        science = view.chosen(SCIENCE_NAMES)
         if not science and view.images(*NOISE_NAMES, *FLAG_NAMES) and view.hdus[0].has_pixels:
             science = [view.hdus[0]]
         rule = rule_for("", view.bad_bits)
@@ -73,7 +73,7 @@ class SideFiles:
     def chips(self, view: FitsView) -> tuple[Chip, ...]:
         """Read the one image of the file."""
         images = [hdu for hdu in view.images() if not is_companion(hdu.name)]
-        named = view.chosen(_SCIENCE_NAMES)
+        named = view.chosen(SCIENCE_NAMES)
         if len(named) != 1 and len(images) != 1:
             return ()
         science = (named or images)[0]
@@ -127,7 +127,7 @@ class Plain:
 
     def chips(self, view: FitsView) -> tuple[Chip, ...]:
         """Read the image that is named so, else the first; or all that were chosen."""
-        chosen = view.chosen(_SCIENCE_NAMES)
+        chosen = view.chosen(SCIENCE_NAMES)
         images = [hdu for hdu in view.images() if not is_companion(hdu.name)]
         return tuple(Chip(hdu) for hdu in chosen or images[:1])
 

@@ -4,7 +4,7 @@ import re
 
 from dip_pipeline.frames.fits_layout import HduSpan
 from dip_pipeline.frames.layouts.chip import FitsView
-from dip_pipeline.frames.layouts.general import is_companion
+from dip_pipeline.frames.layouts.general import SCIENCE_NAMES, is_companion
 
 _HOW_TO_USE = {"mask": "--dq", "noise": "--err"}
 
@@ -26,9 +26,9 @@ def refusal(view: FitsView) -> str | None:
     if images and not sky:
         names = ", ".join(hdu.where for hdu in images[:8])
         return f"it holds only {names}, no science image{_use(_sort_of(images[0]))}"
-    if len(sky) != 1:
+    if not sky or any(hdu.name in SCIENCE_NAMES for hdu in sky):
         return None
-    sort = _by_cards(view, sky[0]) or _by_file_name(view.path.name)
+    sort = (_by_cards(view, sky[0]) if len(sky) == 1 else None) or _by_file_name(view.path.name)
     return None if sort is None else sort[0] + _use(sort[1])
 
 

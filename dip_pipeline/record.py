@@ -16,7 +16,7 @@ from dip_pipeline.sensor import NoiseModel, Sourced
 
 # Raised whenever the same configuration would give other pixels than before: finished tiles and
 # products of another version are never taken for this one's.
-ALGORITHM_VERSION = 2
+ALGORITHM_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,21 @@ class RunFacts:
 
 
 def run_key(
-    config: RunConfig, input_digest: str, selector: str | None, *, prior_digest: str | None = None
+    config: RunConfig,
+    input_digest: str,
+    selector: str | None,
+    *,
+    prior_digest: str | None = None,
+    companions: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
     """All that decides the pixels of a product.
 
     prior_digest : sha256 of the prior file that is applied
+    companions : sha256 of other files that are read with the input, by name
     """
+    beside = {"companions": dict(companions)} if companions else {}
     return {
+        **beside,
         "algorithm": ALGORITHM_VERSION,
         "input": input_digest,
         "plane": selector or "",

@@ -295,7 +295,7 @@ def test_an_interrupted_restoration_with_a_prior_goes_on_where_it_stopped(
         raise OutputError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "save_frame", full)
+        patched.setattr(pipeline, "save_frames", full)
         with pytest.raises(OutputError):
             restore_frame(other[0], target, config)
     report = restore_frame(other[0], target, config)

@@ -211,7 +211,7 @@ def leave_scratch(source, target, monkeypatch):
         raise OutputError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "save_frame", full)
+        patched.setattr(pipeline, "save_frames", full)
         with pytest.raises(OutputError):
             restore_frame(source, target, quick())
 

@@ -10,6 +10,7 @@ from dip_pipeline.cli.verbosity import verbosity_options
 from dip_pipeline.config import OPTIONS, OptionInfo, RunConfig
 
 _SECTIONS = {
+    "reading": "What is read",
     "tiles": "Tiles",
     "noise": "Noise of the sensor",
     "fit": "Fit",

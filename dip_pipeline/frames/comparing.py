@@ -18,9 +18,9 @@ from dip_pipeline.frames.fits_cards import (
     upper_exponents,
     without,
 )
-from dip_pipeline.frames.fits_choice import PRODUCT_HDUS
 from dip_pipeline.frames.fits_file import OpenFits, fits_file
 from dip_pipeline.frames.fits_layout import HduSpan
+from dip_pipeline.frames.fits_pixels import PRODUCT_HDUS
 from dip_pipeline.frames.frame import Card, Frame, RawHdu, bands
 from dip_pipeline.frames.opening import file_digest, open_frame
 from dip_pipeline.frames.product import HduPlane, Restoration, image_cards_of, is_packed

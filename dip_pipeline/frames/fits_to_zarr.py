@@ -19,6 +19,7 @@ from dip_pipeline.frames.provenance import (
     read_fits_provenance,
     to_json,
 )
+from dip_pipeline.frames.reading import AS_THE_FILE_SAYS
 from dip_pipeline.frames.zarr_choice import arrays_of, open_node
 from dip_pipeline.frames.zarr_hdus import create_array, hdu_of, is_hdu, keep_hdu
 from dip_pipeline.frames.zarr_meta import META_NAME, restore_group
@@ -100,7 +101,7 @@ def kept_hdus(path: Path) -> list[RawHdu]:
 
 def _as_frame(source: Path) -> Frame | None:
     try:
-        return open_fits(source, None)
+        return open_fits(source, None, AS_THE_FILE_SAYS)[0]
     except FrameError as error:
         with fits_file(source):  # what is no FITS file at all is refused here
             logger.warning("%s; converted all the same", error)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames.fits_cards import format_card, is_structural, parse_cards, split_cards
-from dip_pipeline.frames.fits_choice import PRODUCT_HDUS
+from dip_pipeline.frames.fits_pixels import PRODUCT_HDUS
 from dip_pipeline.frames.frame import (
     Card,
     Frame,
@@ -64,12 +65,19 @@ class ZarrPixels:
 
     path: Path
     names: ZarrNames
+    has_filled: bool = False  # flags of an earlier restoration
 
     def read(self, rows: slice, cols: slice) -> Pixels:
         """Read one region of all planes: only the chunks it touches."""
         science = self._slice(self.names.science, rows, cols)
         error = None if self.names.error is None else self._slice(self.names.error, rows, cols)
-        return make_pixels(science, error, self.read_flags(rows, cols))
+        bad = np.zeros(science.shape, dtype=bool)
+        flags = self.read_flags(rows, cols)
+        if flags is not None:
+            bad |= flags != 0
+        if self.has_filled:  # what was filled in once holds no information ever after
+            bad |= (self._slice("DIP_FLAG", rows, cols).astype(np.uint8) & PixelFlag.FILLED) != 0
+        return make_pixels(science, error, bad)
 
     def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:
         """Read the flags of one region as stored."""
@@ -138,7 +146,8 @@ def open_zarr(path: Path, selector: str | None = None) -> Frame:
     science = arrays[names.science]
     shape = _check_science(science, path)
     cards = read_cards(node, path)
-    source = ZarrPixels(path.absolute(), names)
+    filled = "DIP_FLAG" in arrays and tuple(arrays["DIP_FLAG"].shape) == shape
+    source = ZarrPixels(path.absolute(), names, filled)
     primary = next((hdu.header for hdu in source.other_hdus() if hdu.order == 0), b"")
     header = header_mapping(cards, parse_cards(split_cards(primary)))
     units = (attributes_of(node).get("unit"), header.get("BUNIT"))

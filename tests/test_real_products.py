@@ -65,7 +65,8 @@ def check(source, target):
     packed = target.suffix == ".fz"
     assert fitscheck.main(["-i", str(target)] if packed else [str(target)]) == 0
     with fits.open(source) as old, fits.open(target) as new:
-        shift = int(packed and len(new) - 4 > len(old))
+        ours = sum(hdu.name.startswith("DIP_") for hdu in new)
+        shift = int(packed and len(new) - ours > len(old))
         for one, other in zip(old, list(new)[shift:], strict=False):
             ignored = [k for k in one.header if rule_of(k)] + IGNORED
             headers = [fits.Header(hdu.header, copy=True) for hdu in (one, other)]
@@ -101,5 +102,6 @@ def test_products_of_all_real_files(tmp_path, name):
         pytest.skip(f"not restored: {error}")
     check(FOLDER / name, target)
     with fits.open(target) as hdus:  # whatever EXTVER the input has
-        (error,) = [hdu.data for hdu in hdus if hdu.name == "DIP_ERR"]
-    assert np.isfinite(error).any()
+        errors = [hdu.data for hdu in hdus if hdu.name == "DIP_ERR"]
+    assert errors
+    assert all(np.isfinite(error).any() for error in errors)

@@ -81,7 +81,8 @@ class FitsPixels:
 
     def other_hdus(self) -> list[RawHdu]:
         """Every other HDU byte for byte, without the planes of an earlier restoration."""
-        roles = dict(self.roles)
+        # Another chip is nothing to this one.
+        roles = {i: role for i, role in self.roles if role != "science"}
         with fits_file(self.path, self.state) as opened:
             return [
                 RawHdu(

@@ -157,7 +157,7 @@ def copy_node(member: Any, group: zarr.Group, name: str) -> None:  # noqa: ANN40
 def _take_fits_along(group: zarr.Group, frame: Frame) -> dict[str, Any]:
     """Keep error, flags and every other HDU of a FITS input; return attributes of science."""
     others = frame.source.other_hdus()
-    kept = keep_hdus(group, others, taken=("science",))
+    kept = keep_hdus(group, others)
     derive_planes(group, frame, kept)
     behind = frame.source.science_header()
     if behind is None:
@@ -180,12 +180,9 @@ def derive_planes(group: zarr.Group, frame: Frame, kept: Collection[str]) -> Non
             flags[band, :] = np.asarray(frame.source.read_flags(band, whole))
 
 
-def keep_hdus(group: zarr.Group, hdus: Sequence[RawHdu], taken: Sequence[str] = ()) -> set[str]:
-    """Keep HDUs as arrays; those that are pixels of the frame get their name. Returns the names.
-
-    taken : names for something else
-    """
-    names = set(taken)
+def keep_hdus(group: zarr.Group, hdus: Sequence[RawHdu]) -> set[str]:
+    """Keep HDUs as arrays; those that are pixels of the frame get their name. Returns the names."""
+    names: set[str] = set()
     for hdu in hdus:
         name = _PLANES.get(hdu.role, hdu.name if hdu.name in ("DIP_ERR", "DIP_FLAG") else "")
         if not name or name in names or image_form(hdu.header) is None:

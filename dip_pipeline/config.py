@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import tomli_w
 from pydantic import ValidationError
@@ -19,6 +19,8 @@ from dip_pipeline.config_sections import (
     THREADS_BY_DEFAULT,
     FitSection,
     NoiseSection,
+    OutputSection,
+    ReadingSection,
     Section,
     TileSection,
     WorkerSection,
@@ -29,13 +31,18 @@ from dip_pipeline.errors import ConfigError
 from dip_pipeline.sensor import SensorOverrides
 from dip_pipeline.tiling import TileOptions
 
+if TYPE_CHECKING:
+    from dip_pipeline.frames import Reading
+
 
 class RunConfig(Section):
     """All that a user may decide about a run."""
 
+    reading: ReadingSection = ReadingSection()
     tiles: TileSection = TileSection()
     noise: NoiseSection = NoiseSection()
     fit: FitSection = FitSection()
+    output: OutputSection = OutputSection()
     workers: WorkerSection = WorkerSection()
 
     @classmethod
@@ -93,6 +100,20 @@ class RunConfig(Section):
     def tile_options(self) -> TileOptions:
         """Give the tiling room its options."""
         return TileOptions(self.tiles.size_px, self.tiles.overlap_px)
+
+    def frame_reading(self) -> "Reading":
+        """Give the frames room what outranks the layout."""
+        from dip_pipeline.frames import Reading  # astropy loads here, not at --help
+
+        asked = self.reading
+        return Reading(
+            science=asked.science,
+            error=asked.error,
+            flags=asked.flags,
+            bad_bits=asked.bad_bits,
+            grow_px=asked.grow_px,
+            strict=asked.strict,
+        )
 
     def sensor_overrides(self) -> SensorOverrides:
         """Give what outranks the header."""

@@ -1,5 +1,7 @@
 """The options of a run, one table each: name, default, limits, flag and help in one place."""
 
+import re
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -40,6 +42,57 @@ class TileSection(Section):
     def _fits_together(self) -> Self:
         TileOptions(self.size_px, self.overlap_px)
         return self
+
+
+class ReadingSection(Section):
+    """What is read of a file; what is given here outranks its layout."""
+
+    science: str | None = option(
+        None,
+        "--sci",
+        "HDU to restore, or name of HDUs: SCI, SCI,2 or 1; by default what the layout says.",
+        min_length=1,
+    )
+    error: str | None = option(
+        None,
+        "--err",
+        "Noise plane: an HDU, another file, or none; in front of it its form may stand, sigma:, "
+        "variance:, ivar: or weight:. By default what the layout says.",
+        min_length=1,
+    )
+    flags: str | None = option(
+        None,
+        "--dq",
+        "Flag plane: an HDU, another file, or none; by default what the layout says.",
+        min_length=1,
+    )
+    bad_bits: str | None = option(
+        None,
+        "--bad-bits",
+        "Flags that make a pixel bad, names or numbers with a comma between them; by default "
+        "those of the instrument, or all.",
+        min_length=1,
+    )
+    find_cosmics: bool = option(
+        False,  # noqa: FBT003  (the default)
+        "--find-cosmics",
+        "Look for cosmic rays (L.A.Cosmic) and take them as bad.",
+    )
+    grow_px: int = option(0, "--grow", "By how many pixels masks grow.", ge=0, le=64)
+    strict: bool = option(
+        False,  # noqa: FBT003  (the default)
+        "--strict",
+        "Refuse to guess: an unknown noise, pedestal or unit, a wrong check sum.",
+    )
+
+    @field_validator("error", "flags")
+    @classmethod
+    def _file_in_full(cls, text: str | None) -> str | None:
+        """Name a file by its whole path: workers, and `dip finish`, may stand in another folder."""
+        found = re.fullmatch(r"((?:\w+:)?)(.+?)((?:\[[^\[\]]*\])?)", text or "", re.DOTALL)
+        if found is None or not Path(found.group(2)).is_file():
+            return text
+        return f"{found.group(1)}{Path(found.group(2)).absolute()}{found.group(3)}"
 
 
 class NoiseSection(Section):
@@ -127,6 +180,19 @@ class FitSection(Section):
                 "for --input image, --scope frame; leave these out, or --prior"
             )
         return self
+
+
+class OutputSection(Section):
+    """How the result is stored."""
+
+    quantize_sigma: float = option(
+        0.25,
+        "--quantize-sigma",
+        "Step in which a compressed output (.fz) is stored, in units of the input's noise; "
+        "0 stores it exactly.",
+        ge=0,
+        le=4,
+    )
 
 
 class WorkerSection(Section):

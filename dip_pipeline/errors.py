@@ -24,6 +24,10 @@ class FrameError(DipError):
     """An input that cannot be read, or is not an image to restore."""
 
 
+class EmptyFrameError(FrameError):
+    """An image that can be read, and holds nothing to restore: too small, masked, constant."""
+
+
 class SensorError(DipError):
     """The sensor's noise is needed and not known, or cannot be true."""
 

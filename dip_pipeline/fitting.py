@@ -11,7 +11,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, FrameError, RestorationError
 from dip_pipeline.frame_noise import noise_in_words
 from dip_pipeline.frames import Frame, open_frame
-from dip_pipeline.planning import fit_windows, problem_source, resolve_noise
+from dip_pipeline.planning import fit_windows, problem_source, settle_frame
 from dip_pipeline.prior_file import (
     FittedFrame,
     PriorFile,
@@ -63,7 +63,7 @@ def fit_frames(
             f"--input {config.fit.input}, --scope {config.fit.scope}: a prior for other frames "
             "needs --input image, --scope frame; change the configuration"
         )
-    frames = [open_frame(source) for source in sources]
+    frames = [open_frame(source, config.frame_reading()) for source in sources]
     fitted = [FittedFrame.of(source, frame) for source, frame in zip(sources, frames, strict=True)]
     key = fit_key(fitted, config)
     if not overwrite and is_fit_of(target, key):
@@ -92,7 +92,7 @@ def _problems(
     frame: Frame, config: RunConfig, told: Progress, frames: int
 ) -> tuple[list[Problem], tuple[int, int]]:
     """Cut a frame's share of what the prior is fitted on; its noise law is its own."""
-    noise = resolve_noise(frame, config)
+    frame, noise = settle_frame(frame, config)
     told.note(f"{frame.path}: noise {noise_in_words(noise)}")
     source = problem_source(frame, noise, config)
     seed = prior_seed(config.fit.seed)

@@ -10,7 +10,7 @@ from dip_pipeline.blind.correlation import measure_correlation
 from dip_pipeline.blind.estimate import estimate_noise
 from dip_pipeline.blind.sky import Window, find_sky, quantum_of
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import FrameError, SensorError
+from dip_pipeline.errors import EmptyFrameError, SensorError
 from dip_pipeline.frames import Frame
 from dip_pipeline.noise_kernel import kernel_asked
 from dip_pipeline.restoration.noise import law_for, sigma_at
@@ -21,11 +21,12 @@ from dip_pipeline.sensor import (
     Sensor,
     Sourced,
     choose_noise,
-    read_sensor,
 )
+from dip_pipeline.sensor_reading import read_sensor
 
 log = logging.getLogger(__name__)
 
+_AMPLIFIERS = "ABCD12345678"  # as cards of sections name them
 _MISMATCH = 1.25  # of the sky's scatter and the law's sigma there
 _COARSE = 0.5  # of a quantum: a sigma below this shows the steps
 _FEW_COUNTS = 5.0  # a pixel; below, Poisson noise is far from the Gaussian draws of the fit
@@ -37,16 +38,19 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
     """Find the noise law and its correlation; where nobody says, estimate them from the frame.
 
     places : rows and columns of the windows to look at. Raises SensorError where the asked law
-    needs numbers that nobody gives, FrameError where there is no scatter to estimate from.
+    needs numbers that nobody gives, EmptyFrameError where there is no scatter to estimate from.
     """
     overrides = config.sensor_overrides()
-    sensor = read_sensor(
-        frame.header, frame.unit, overrides, overscan_level_dn=frame.overscan_level()
-    )
+    sensor = sensor_of(frame, config)
     choice = NoiseChoice(config.noise.law)
     try:
         noise = choose_noise(
-            choice, sensor, frame.unit, overrides, has_error_plane=frame.has_error_plane
+            choice,
+            sensor,
+            frame.unit,
+            overrides,
+            has_error_plane=frame.has_error_plane,
+            error_words=frame.noise_words or "error plane of the file",
         )
     except SensorError as error:
         raise SensorError(f"{frame.path}: {error}") from error
@@ -54,20 +58,17 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
         return noise
     by_error = noise is not None and noise.from_error_plane
     windows = [_window(frame, place, sensor, by_error=by_error) for place in places]
+    if not any(window.good.any() for window in windows):
+        raise _nothing_in(frame)
     sky = measure_correlation([find_sky(window) for window in windows])
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
     if noise is not None:
         noise = replace(_with_counts_checked(frame, noise, windows), correlation=kernel)
-        _compare_with_sky(frame, noise, windows, sky.sigma)
-        return noise
+        return _compared_with_sky(frame, noise, windows, sky.sigma)
     one_sigma = choice is NoiseChoice.GAUSSIAN
     noise = estimate_noise(windows, sky, kernel, sensor, frame.unit, one_sigma=one_sigma)
     if noise is None:
-        raise FrameError(
-            f"{frame.path}: its pixels are masked, constant or nearly so: no noise to estimate; "
-            "give --sigma, or --gain and --read-noise, or --noise poisson for counts, if there is "
-            "something to restore"
-        )
+        raise _nothing_in(frame)
     noise = replace(noise, correlation=kernel)
     log.warning(
         "%s: NOISE NOT KNOWN: none in the header and none given; taken from the frame itself: %s",
@@ -75,6 +76,27 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
         noise_in_words(noise),
     )
     return noise
+
+
+def _nothing_in(frame: Frame) -> EmptyFrameError:
+    return EmptyFrameError(
+        f"{frame.path}: its pixels are masked, constant or nearly so: no noise to estimate; give "
+        "--sigma, or --gain and --read-noise, or --noise poisson for counts, if there is something "
+        "to restore"
+    )
+
+
+def sensor_of(frame: Frame, config: RunConfig) -> Sensor:
+    """Collect the sensor's numbers of a frame: command line, cards, overscan."""
+    levels = {name: frame.overscan_level(name) for name in _AMPLIFIERS}
+    return read_sensor(
+        frame.header,
+        frame.unit,
+        config.sensor_overrides(),
+        overscan_level_dn=frame.overscan_level(),
+        amplifier_levels_dn={name: level for name, level in levels.items() if level is not None},
+        shape=frame.shape,
+    )
 
 
 def noise_in_words(noise: NoiseModel) -> str:
@@ -96,30 +118,75 @@ def noise_in_words(noise: NoiseModel) -> str:
 def _window(frame: Frame, place: Place, sensor: Sensor, *, by_error: bool) -> Window:
     pixels = frame.read(*place)
     good = ~pixels.masked
+    if pixels.saturated is not None:
+        good &= ~pixels.saturated
     if sensor.saturation_dn is not None:
         good &= ~(pixels.science >= sensor.saturation_dn.value)
     return Window.of(pixels.science, good, pixels.error if by_error else None)
 
 
-def _compare_with_sky(
+def _compared_with_sky(
     frame: Frame, noise: NoiseModel, windows: Sequence[Window], sky_sigma: float
-) -> None:
+) -> NoiseModel:
     """Warn where the sky scatters by another amount than the law says.
 
+    Where only its level without light was taken for granted, that is corrected.
     sky_sigma : in the frame's unit, or that of its error plane
     """
-    expected = 1.0
+    expected, level = 1.0, 0.0
     if not noise.from_error_plane:
         values = np.concatenate([window.pixels[window.good] for window in windows])
-        expected = sigma_at(noise, float(np.median(values))) if values.size else 0.0
+        level = float(np.median(values)) if values.size else 0.0
+        expected = sigma_at(noise, level) if values.size else 0.0
     ratio = sky_sigma / expected if expected > 0 else np.nan
-    if np.isfinite(ratio) and not 1 / _MISMATCH < ratio < _MISMATCH:
-        log.warning(
-            "%s: its sky scatters %.2f times as much as its noise law says: check gain, read noise "
-            "and pedestal, or give --sigma",
-            frame.path,
-            ratio,
+    if not np.isfinite(ratio) or 1 / _MISMATCH < ratio < _MISMATCH:
+        return noise
+    corrected = _with_level_of_sky(noise, level, sky_sigma)
+    if corrected is None:
+        advice = "check gain, read noise and pedestal, or give --sigma"
+    else:
+        pedestal, sky = corrected.sensor.pedestal_dn, corrected.sensor.subtracted_sky_dn
+        advice = f"taken from that scatter: pedestal {pedestal}" + (
+            f", subtracted sky {sky}" if sky else ""
         )
+    log.warning(
+        "%s: its sky scatters %.2f times as much as its noise law says: %s",
+        frame.path,
+        ratio,
+        advice,
+    )
+    return corrected or noise
+
+
+def _with_level_of_sky(noise: NoiseModel, level: float, sky_sigma: float) -> NoiseModel | None:
+    """Find the level without light from the sky's scatter, where nobody says what it is.
+
+    Raw frames hold a bias, and reduced ones have lost their sky: both move the level at which no
+    photon arrived, level - (sigma^2 - read noise) gain. None where a card or the user says, and
+    where the sky scatters less than reading alone.
+    """
+    sensor = noise.sensor
+    pedestal = sensor.pedestal_dn
+    guessed = pedestal is not None and pedestal.source.endswith("taken as removed")
+    if not guessed or sensor.subtracted_sky_dn or noise.kind is not NoiseKind.POISSON_GAUSSIAN:
+        return None
+    dark = law_for(noise)
+    # Rounded, so that one pixel more or less does not make another law of it.
+    sky_sigma = float(f"{sky_sigma:.3g}")
+    level = round(level / sky_sigma, 2) * sky_sigma
+    photons = sky_sigma**2 - sigma_at(noise, dark.dark_level) ** 2
+    if photons <= 0:
+        return None
+    zero = level - photons / dark.slope
+    words = "from the scatter of the sky"
+    return replace(
+        noise,
+        sensor=replace(
+            sensor,
+            pedestal_dn=Sourced(max(zero, 0.0), "DN", words),
+            subtracted_sky_dn=Sourced(-zero, "DN", words) if zero < 0 else None,
+        ),
+    )
 
 
 def _with_counts_checked(frame: Frame, noise: NoiseModel, windows: Sequence[Window]) -> NoiseModel:

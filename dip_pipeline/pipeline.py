@@ -1,44 +1,39 @@
 """The story of one frame: read, know its noise, fit, restore tile by tile, blend, write."""
 
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import torch
-
+from dip_pipeline.account import describe_run, input_facts, key_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, reach, read_status
 from dip_pipeline.errors import ConfigError, FrameError, RunError
-from dip_pipeline.frame_noise import noise_in_words
 from dip_pipeline.frames import (
-    Frame,
     check_target,
     file_digest,
-    open_frame,
+    open_frames,
     read_provenance,
-    save_frame,
+    save_frames,
     split_selector,
 )
-from dip_pipeline.planning import (
-    FrameDescription,
-    describe_frame,
-    devices_of,
-    fit_windows,
-    problem_source,
-    resolve_noise,
+from dip_pipeline.planes import (
+    blend_planes,
+    device_name,
+    plan_planes,
+    pooled_facts,
+    prior_facts,
+    prior_task,
+    restore_plane,
 )
+from dip_pipeline.planning import FrameDescription, describe_frame, devices_of
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import SILENT, Progress, Told
-from dip_pipeline.record import ALGORITHM_VERSION, RunFacts, describe_run, pooled_risk, run_key
-from dip_pipeline.restoration.prior import Prior
-from dip_pipeline.restoration.problem import Scope
-from dip_pipeline.restoring import Place, blend_tiles, restore_tiles
-from dip_pipeline.sensor import NoiseModel
-from dip_pipeline.tiling import plan_tiles
-from dip_pipeline.work import FramePlan, PriorTask, Record, prior_key
+from dip_pipeline.quantising import storage_step
+from dip_pipeline.record import RunFacts, pooled_risk, run_key
+from dip_pipeline.restoring import Place
+from dip_pipeline.work import PriorTask
 
 __all__ = ["FrameDescription", "Progress", "RunReport", "describe_frame", "restore_frame"]
 
@@ -101,65 +96,80 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     told = progress or SILENT
     if place.pool.options.executor is ExecutorKind.DASK:  # workers may stand in another folder
         source, target = _absolute(source), target.absolute()
-    frame = open_frame(source)
+    frames = open_frames(source, config.frame_reading())
+    frame = frames[0]
     digest = file_digest(frame.path)
     shared = None if config.fit.prior is None else PriorFile.read(Path(config.fit.prior))
     prior_digest = None if shared is None else shared.sha256
-    key = run_key(config, digest, split_selector(source)[1], prior_digest=prior_digest)
+    beside = {path for item in frames for path in item.companions}
+    key = run_key(
+        config,
+        digest,
+        split_selector(source)[1],
+        prior_digest=prior_digest,
+        companions={path.name: file_digest(path) for path in sorted(beside)},
+    )
     if not overwrite and _is_product_of(target, key):
         return _already_done(source, target)
-    check_target(target, frame, overwrite=overwrite)
+    check_target(target, frame, overwrite=overwrite, planes=len(frames))
     if shared is not None:
         shared.check(frame, config)
-    noise = resolve_noise(frame, config)
-    told.note(f"{source}: noise {noise_in_words(noise)}")
-    tiles = plan_tiles(frame.shape, config.tile_options())
+    planes = plan_planes(source, frames, config, Told(told, source))
     about = {
         **_about(source, target, config, command_line),
-        "tiles": len(tiles),
+        "tiles": planes.tiles,
         "overwrite": overwrite,
     }
     with RunDirectory.open(scratch_of(target), key, about=about, shard=place.shard) as run:
         if run.restarted_because:
             changed = ", ".join(run.restarted_because)
             told.note(f"{run.path}: begun anew, for these changed: {changed}")
-        prior = _prior_task(frame, noise, config, run, shared)
-        prior = replace(prior, seen=shared is not None and shared.has_seen(frame, digest))
-        records, found_done = restore_tiles(prior, tiles, run, place, Told(told, source))
-        facts = RunFacts(
-            run_id=run.run_id,
-            source=source,
-            key=key,
-            config=config,
-            noise=noise,
-            network=str((shared.prior if shared else prior.plan.source.options).network_kind),
-            device=_device_name(records),
-            tiles=records,
-            command_line=command_line,
-            prior=_prior_facts(prior.plan, run, shared),
-            seconds=time.monotonic() - started,
-            frame_pixels=frame.shape[0] * frame.shape[1],
-        )
+        results, facts = [], []
+        for plane in planes.restored:
+            prior = prior_task(plane, config, run, shared)
+            prior = replace(prior, seen=shared is not None and shared.has_seen(frame, digest))
+            teller = Told(told, planes.name_of(plane, source))
+            results.append(restore_plane(plane, prior, run, place, teller))
+            facts.append(
+                RunFacts(
+                    run_id=run.run_id,
+                    key=key,
+                    config=config,
+                    noise=plane.noise,
+                    network=_network(shared, prior),
+                    device=device_name(results[-1].records),
+                    tiles=results[-1].records,
+                    command_line=command_line,
+                    prior=prior_facts(prior.plan, run, shared),
+                    seconds=time.monotonic() - started,
+                    frame_pixels=plane.pixels,
+                    step=storage_step(target, plane.origin, plane.noise, config),
+                    **input_facts(source, plane.origin),
+                )
+            )
         if place.shard is None:
-            planes = blend_tiles(prior.plan, tiles, run)
+            restored, facts = blend_planes(results, facts, planes, run)
             run.tell("write")
             reach("before save")
-            save_frame(target, frame, planes, provenance=describe_run(facts), overwrite=overwrite)
+            provenance = describe_run(pooled_facts(facts, planes))
+            save_frames(target, restored, provenance=provenance, overwrite=overwrite)
             reach("after save")
             run.remove()
-    risk = pooled_risk(records, facts.frame_pixels)
+    total = pooled_facts(facts, planes)
+    risk = pooled_risk(total.tiles, total.frame_pixels)
     return RunReport(
         source=source,
         target=target,
         status="restored" if place.shard is None else "part done",
-        tiles=len(tiles),
-        found_done=found_done,
-        failed_tiles=facts.failed_tiles,
+        tiles=planes.tiles,
+        found_done=sum(result.found_done for result in results),
+        failed_tiles=total.failed_tiles,
         risk=risk.rms,
         risk_error=risk.error,
-        noise=noise_in_words(noise),
-        flux_change=facts.flux_change,
+        noise=planes.noise,
+        flux_change=sum(own.flux_change for own in facts),
         seconds=time.monotonic() - started,
+        notes=planes.notes,
     )
 
 
@@ -196,6 +206,11 @@ def finish_run(
         )
 
 
+def _network(shared: PriorFile | None, prior: PriorTask) -> str:
+    """Name the network of a plane."""
+    return str((shared.prior if shared else prior.plan.source.options).network_kind)
+
+
 def scratch_of(target: Path) -> Path:
     """Where the scratch folder of an output lies: beside it."""
     return target.with_name(f"{target.name}.dip")
@@ -229,7 +244,7 @@ def _is_product_of(target: Path, key: Mapping[str, object]) -> bool:
         found = read_provenance(target)
     except FrameError:
         return False
-    return found is not None and found.document.get("key") == key
+    return found is not None and key_of(found.document) == key
 
 
 def _already_done(source: str, target: Path) -> RunReport:
@@ -251,48 +266,3 @@ def _already_done(source: str, target: Path) -> RunReport:
         flux_change=0.0,
         seconds=0.0,
     )
-
-
-def _prior_task(
-    frame: Frame,
-    noise: NoiseModel,
-    config: RunConfig,
-    run: RunDirectory,
-    shared: PriorFile | None,
-) -> PriorTask:
-    """Plan the work on a frame, and its prior."""
-    source = problem_source(frame, noise, config)
-    plan = FramePlan(source, config.fit.seed, run.tiles, None, ALGORITHM_VERSION)
-    shared_path = None if shared is None else shared.path.absolute()
-    windows = tuple(fit_windows(frame.shape, seed=plan.seed))
-    if source.options.scope is Scope.FRAME:
-        key = prior_key(plan, windows, "" if shared is None else shared.sha256)
-        plan = replace(plan, prior_path=run.keyed_path("prior", key))
-    return PriorTask(plan, windows, shared_path, seen=False, telling=run.progress_path)
-
-
-def _prior_facts(plan: FramePlan, run: RunDirectory, shared: PriorFile | None) -> dict[str, object]:
-    """Tell the record of the frame's prior."""
-    content = None if plan.prior_path is None else run.find_file(plan.prior_path.name)
-    if content is None:
-        return {"scope": "tile"}
-    prior = Prior.from_bytes(content)
-    crossed = prior.cross_fit
-    return {
-        "scope": "frame",
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "steps": prior.report.steps,
-        "stop_reason": prior.report.stop_reason.name,
-        "judged_risks": list(prior.report.risks),
-        "blocks": None if crossed is None else asdict(crossed),
-        "fitted_on_this_frame": crossed is not None,
-        "from": None if shared is None else shared.facts(),
-    }
-
-
-def _device_name(records: Sequence[Record]) -> str:
-    """Name what the tiles were restored on."""
-    devices = {str(record["device"]) for record in records}
-    if torch.cuda.is_available() and any(device.startswith("cuda") for device in devices):
-        return torch.cuda.get_device_name()
-    return ", ".join(sorted(devices))

@@ -8,10 +8,12 @@ import torch
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import ExecutorKind
-from dip_pipeline.errors import ConfigError, FrameError, PriorError, SensorError
-from dip_pipeline.frame_noise import find_noise, noise_in_words
-from dip_pipeline.frames import Frame, PlaneInfo, open_frame
+from dip_pipeline.errors import ConfigError, EmptyFrameError, FrameError, PriorError, SensorError
+from dip_pipeline.frame_noise import noise_in_words, sensor_of
+from dip_pipeline.frames import Frame, PlaneInfo, open_frames, wcs_words
+from dip_pipeline.ladder import Rung, climb
 from dip_pipeline.noise_kernel import NoiseKernel
+from dip_pipeline.preparing import settle_noise
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.restoration.problem import (
     SMALLEST_SIDE_PX,
@@ -21,13 +23,14 @@ from dip_pipeline.restoration.problem import (
     NetworkKind,
     Scope,
 )
-from dip_pipeline.sensor import NoiseModel, read_sensor
+from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.tiling import plan_tiles
 from dip_pipeline.work import ProblemSource, Window
 
 _WHOLE_FRAME_PX = 1024 * 1024  # up to this the frame prior is fitted on all of it
 _WINDOW_PX = 512  # above, on windows of this side
 _WINDOWS = 12
+_CALIBRATIONS = ("bias", "zero", "dark", "flat", "dflat", "domeflat", "skyflat", "dome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,14 @@ class FrameDescription:
 
     source: str
     format: str
+    layout: str
+    science: tuple[str, ...]
     shape: tuple[int, int]
     unit: str
     planes: tuple[PlaneInfo, ...]
+    wcs: str
+    mask: str
+    ladder: tuple[Rung, ...]
     noise: str
     noise_lines: tuple[str, ...]
     tiles: int
@@ -51,21 +59,19 @@ class FrameDescription:
 
 def describe_frame(source: str, config: RunConfig) -> FrameDescription:
     """Say what a frame holds and what a run would do with it; restores nothing."""
-    frame = open_frame(source)
-    sensor = read_sensor(
-        frame.header,
-        frame.unit,
-        config.sensor_overrides(),
-        overscan_level_dn=frame.overscan_level(),
-    )
+    frames = open_frames(source, config.frame_reading())
+    frame = frames[0]
+    sensor = sensor_of(frame, config)
     correlation: NoiseKernel | None = None
     notes: tuple[str, ...] = ()
     try:
-        found = resolve_noise(frame, config)
+        frame, found = settle_frame(frame, config)
+        rungs = climb(frame, config, sensor, found)
         # What was estimated stands in the place of what the header does not say.
         noise, sensor, correlation = noise_in_words(found), found.sensor, found.correlation
     except (SensorError, FrameError) as error:
         noise, notes = "not to be had", (str(error),)
+        rungs = climb(frame, config, sensor, None)
     lines = [
         f"{name}: {'not known' if number is None else number}"
         for name, number in (
@@ -83,23 +89,46 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
     options = fit_options(config)
     seconds = 0.0 if config.fit.prior else _fit_seconds(len(tiles), config.tiles.size_px, options)
     pixels = frame.shape[0] * frame.shape[1]
+    planes = len(frames)
     side = config.tiles.size_px
     return FrameDescription(
         source=source,
         format=frame.format,
+        layout=frame.layout,
+        science=tuple(item.label for item in frames),
         shape=frame.shape,
         unit=frame.unit,
         planes=frame.planes,
+        wcs=wcs_words(frame.header),
+        mask=frame.flag_words,
+        ladder=rungs,
         noise=noise,
         noise_lines=tuple(lines),
-        tiles=len(tiles),
-        tile_lines=f"{len(tiles)} tiles of {tiles[0].shape[0]} x {tiles[0].shape[1]} px, "
+        tiles=planes * len(tiles),
+        tile_lines=f"{planes * len(tiles)} tiles of {tiles[0].shape[0]} x {tiles[0].shape[1]} px, "
         f"sharing {config.tiles.overlap_px} px",
-        masked_share=None,
+        masked_share=_masked_share(frame),
         memory_bytes=_memory_bytes(pixels, side, options),
-        seconds=seconds + _apply_seconds(max(pixels, len(tiles) * side**2), options),
-        notes=notes + _prior_notes(frame, config),
+        seconds=planes * (seconds + _apply_seconds(max(pixels, len(tiles) * side**2), options)),
+        notes=notes
+        + _sort_notes(frame)
+        + sensor.notes
+        + sensor.guesses
+        + _prior_notes(frame, config),
     )
+
+
+def _sort_notes(frame: Frame) -> tuple[str, ...]:
+    """Say where the header calls the frame a calibration frame, and not one of the sky."""
+    sorts = {str(frame.header.get(name) or "").strip().lower() for name in ("IMAGETYP", "OBSTYPE")}
+    found = sorted(sort for sort in sorts if sort.split(" ")[0] in _CALIBRATIONS)
+    return tuple(f"the header calls it {sort}: a calibration frame, not the sky" for sort in found)
+
+
+def _masked_share(frame: Frame) -> float:
+    """Share of bad pixels, of the frame or of the windows that a fit looks at."""
+    windows = fit_windows(frame.shape, seed=0)
+    return float(np.mean([frame.read(*window).masked.mean() for window in windows]))
 
 
 def _prior_notes(frame: Frame, config: RunConfig) -> tuple[str, ...]:
@@ -116,16 +145,22 @@ def _prior_notes(frame: Frame, config: RunConfig) -> tuple[str, ...]:
 
 
 def resolve_noise(frame: Frame, config: RunConfig) -> NoiseModel:
+    """Find the noise law of a frame, as `settle_frame` does."""
+    return settle_frame(frame, config)[1]
+
+
+def settle_frame(frame: Frame, config: RunConfig) -> tuple[Frame, NoiseModel]:
     """Find the noise law; where nobody says, estimate it from the frame itself.
 
-    Raises FrameError for a frame that is too small, or has no scatter to estimate from.
+    Returns the frame with the noise planes and the masks that the law and the options call for.
+    Raises EmptyFrameError for a frame that is too small, or has no scatter to estimate from.
     """
     if min(frame.shape) < SMALLEST_SIDE_PX:
-        raise FrameError(
+        raise EmptyFrameError(
             f"{frame.path}: {frame.shape[0]} x {frame.shape[1]} px is too small to fit a network "
             f"to; need at least {SMALLEST_SIDE_PX} px a side"
         )
-    return find_noise(frame, config, fit_windows(frame.shape, seed=0))
+    return settle_noise(frame, config, fit_windows(frame.shape, seed=0))
 
 
 def fit_options(config: RunConfig) -> FitOptions:

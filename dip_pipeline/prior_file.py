@@ -109,7 +109,7 @@ class PriorFile:
 def fit_key(frames: Sequence[FittedFrame], config: RunConfig) -> dict[str, object]:
     """All that decides the weights of a prior."""
     configuration = config.pixel_key()
-    del configuration["tiles"]
+    del configuration["tiles"], configuration["output"]
     del configuration["fit"]["flux_scale_px"]
     return {
         "algorithm": ALGORITHM_VERSION,

@@ -1,25 +1,22 @@
-"""What a run leaves on record: header cards, the provenance document, the tile table."""
+"""What a run leaves on record: what decides its pixels, what happened, the cards that tell."""
 
 import math
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from dip_pipeline import __version__
 from dip_pipeline.config import RunConfig
-from dip_pipeline.flags import FLAG_MEANINGS
-from dip_pipeline.frames import Card, Provenance
+from dip_pipeline.frames import Card
+from dip_pipeline.frames.prov_json import Document
 from dip_pipeline.sensor import NoiseModel, Sourced
 
 # Raised whenever the same configuration would give other pixels than before: finished tiles and
 # products of another version are never taken for this one's.
 ALGORITHM_VERSION = 3
-
-_HISTORY = "Denoised by dip-pipeline {version} (deep image prior): see DIP_PROV."
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +34,17 @@ class FrameRisk:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What happened in a run, for its record."""
+    """What happened in a run, for its record.
+
+    input : name and place of the input file; companions : (role, where) of its other planes used
+    moved_cards : cards that are not true of restored pixels; digests : sha256 by plane
+    step : in which science is stored; None: exactly
+    earlier : provenance of an input that was restored before
+    planes : of several planes of one file, where each is, and what happened to it
+    left : planes left as they are, and why
+    """
 
     run_id: str
-    source: str
     key: Mapping[str, object]
     config: RunConfig
     noise: NoiseModel
@@ -51,6 +55,14 @@ class RunFacts:
     prior: Mapping[str, object]
     seconds: float
     frame_pixels: int
+    input: Mapping[str, object] = field(default_factory=dict)
+    companions: Sequence[tuple[str, str]] = ()
+    moved_cards: Sequence[Card] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+    step: float | None = None
+    earlier: Document | None = None
+    planes: Sequence[tuple[str, "RunFacts"]] = ()
+    left: Sequence[tuple[str, str]] = ()
 
     @property
     def failed_tiles(self) -> int:
@@ -66,13 +78,21 @@ class RunFacts:
 
 
 def run_key(
-    config: RunConfig, input_digest: str, selector: str | None, *, prior_digest: str | None = None
+    config: RunConfig,
+    input_digest: str,
+    selector: str | None,
+    *,
+    prior_digest: str | None = None,
+    companions: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
     """All that decides the pixels of a product.
 
     prior_digest : sha256 of the prior file that is applied
+    companions : sha256 of other files that are read with the input, by name
     """
+    beside = {"companions": dict(companions)} if companions else {}
     return {
+        **beside,
         "algorithm": ALGORITHM_VERSION,
         "input": input_digest,
         "plane": selector or "",
@@ -98,17 +118,8 @@ def pooled_risk(tiles: Sequence[Mapping[str, object]], frame_pixels: int) -> Fra
     return FrameRisk(rms, error / (2 * rms), bound=False)
 
 
-def describe_run(facts: RunFacts) -> Provenance:
-    """Put a run on record."""
-    return Provenance(
-        cards=_cards(facts),
-        history=_HISTORY.format(version=__version__),
-        document=_document(facts),
-        tiles=[dict(tile) for tile in sorted(facts.tiles, key=lambda t: int(str(t["tile"])))],
-    )
-
-
-def _cards(facts: RunFacts) -> tuple[Card, ...]:
+def run_cards(facts: RunFacts) -> tuple[Card, ...]:
+    """Cards of the science header that tell of a run."""
     config, sensor = facts.config, facts.noise.sensor
     risk = pooled_risk(facts.tiles, facts.frame_pixels)
     reasons = Counter(str(tile["stop_reason"]) for tile in facts.tiles)
@@ -133,76 +144,16 @@ def _cards(facts: RunFacts) -> tuple[Card, ...]:
         ("DIPOVLAP", config.tiles.overlap_px, "tile overlap, px"),
         ("DIPNTILE", len(facts.tiles), "tiles"),
         ("DIPNFAIL", facts.failed_tiles, "tiles copied through unrestored"),
-        ("DIPRISK", _finite(risk.rms), f"{risk_comment}rms of (delivered-truth)/sigma"),
-        ("DIPRISKE", _finite(risk.error), "standard error of DIPRISK"),
+        ("DIPRISK", finite_or_none(risk.rms), f"{risk_comment}rms of (delivered-truth)/sigma"),
+        ("DIPRISKE", finite_or_none(risk.error), "standard error of DIPRISK"),
         ("DIPFLUX", config.fit.flux_scale_px, "flux closure scale, px; 0 is off"),
+        ("DIPQSTEP", facts.step, "step of compressed pixels, BUNIT"),
         ("DIPDEV", facts.device, "device"),
         ("DIPRUN", facts.run_id, "run id"),
         ("DIPPRIOR", str(facts.key["prior"]) or None, "sha256 of the prior file applied"),
         ("DIPIN", str(facts.key["input"]), "sha256 of the input file"),
         ("DIPCFG", config.digest(), "sha256 of the configuration"),
     )
-
-
-def _document(facts: RunFacts) -> dict[str, object]:
-    risk = pooled_risk(facts.tiles, facts.frame_pixels)
-    sensor = facts.noise.sensor
-    numbers = {
-        "gain": sensor.gain_e_per_dn,
-        "read_noise": sensor.read_noise_e,
-        "pedestal": sensor.pedestal_dn,
-        "saturation": sensor.saturation_dn,
-        "subtracted_sky": sensor.subtracted_sky_dn,
-        "n_combined": sensor.n_combined,
-        "sigma": facts.noise.sigma,
-        "quantum": facts.noise.quantum,
-    }
-    return {
-        "software": software_versions(),
-        "run": facts.run_id,
-        "key": dict(facts.key),
-        "command_line": list(facts.command_line),
-        "configuration": facts.config.pixel_key(),
-        "input": {"file": facts.source, "sha256": str(facts.key["input"])},
-        "noise": {
-            "law": str(facts.noise.kind),
-            "rung": facts.noise.rung,
-            "numbers": {
-                name: {"value": item.value, "unit": item.unit, "source": item.source}
-                for name, item in numbers.items()
-                if item is not None
-            },
-            "correlation": {
-                "neighbours": list(facts.noise.correlation.neighbours),
-                "root": [list(row) for row in facts.noise.correlation.root],
-                "source": facts.noise.correlation.source,
-            },
-        },
-        "prior": dict(facts.prior),
-        "risk": {
-            "rms": _finite(risk.rms),
-            "standard_error": _finite(risk.error),
-            "upper_bound": risk.bound,
-            "judge": _judge(facts),
-        },
-        "flux_change": facts.flux_change,
-        "flags": {str(int(flag)): meaning for flag, meaning in FLAG_MEANINGS.items()},
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(facts.seconds, 2),
-        "note": "Pixels are inferred, correlated, and not independent measurements: "
-        "photometric errors come from the input frame.",
-    }
-
-
-def _judge(facts: RunFacts) -> str:
-    """Say by what the risk was estimated."""
-    if facts.noise.kind == "none":
-        return "nothing: the noise is not known"
-    if facts.config.fit.input == "code":
-        return "fixed outer split"
-    unseen = facts.prior.get("fitted_on_this_frame") is False
-    networks = "networks of other frames" if unseen else "cross-fitted networks"
-    return f"{networks}, Stein's estimate"
 
 
 def software_versions() -> dict[str, object]:
@@ -231,5 +182,6 @@ def _value(number: Sourced | None) -> float | None:
     return None if number is None else number.value
 
 
-def _finite(number: float) -> float | None:
+def finite_or_none(number: float) -> float | None:
+    """Round a number for the record; None where it is none."""
     return round(number, 6) if math.isfinite(number) else None

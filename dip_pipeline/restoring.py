@@ -66,7 +66,8 @@ def restore_tiles(
     Raises RunError where tiles are missing that are only to be put together.
     """
     plan = prior.plan
-    done: dict[int, Record] = dict(plan.store.finished())
+    found = ((tile.index, plan.store.record_of(tile.index)) for tile in tiles)
+    done: dict[int, Record] = {index: record for index, record in found if record is not None}
     ours = [tile for tile in tiles if place.shard is None or place.shard.has(tile.index)]
     missing = [tile for tile in ours if tile.index not in done]
     if missing:
@@ -99,7 +100,7 @@ def blend_tiles(plan: FramePlan, tiles: Sequence[Tile], run: RunDirectory) -> Re
     run.tell("blend")
     shape = plan.source.frame.shape
     planes = {
-        name: PlaneFile.create(run.work_path / f"{name}.raw", shape, kind)
+        name: PlaneFile.create(run.work_path / f"{name}-{plan.first_tile}.raw", shape, kind)
         for name, kind in _PLANES.items()
     }
     height = max(_LEAST_BAND_ROWS, tiles[0].shape[0])
@@ -108,7 +109,7 @@ def blend_tiles(plan: FramePlan, tiles: Sequence[Tile], run: RunDirectory) -> Re
         band = blend((rows, slice(0, shape[1])), tiles, partial(_load, plan))
         for name, plane in planes.items():
             plane.write(rows, band[name])
-    return RestoredPlanes(**planes)
+    return RestoredPlanes(planes["science"], planes["error"], planes["flags"])
 
 
 def _adopt(plan: FramePlan, missing: Sequence[Tile], run: RunDirectory) -> dict[int, Record]:

@@ -1,6 +1,5 @@
 """The sensor behind a frame: gain, read noise, pedestal, saturation, each with unit and source."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -9,13 +8,23 @@ from numpy.typing import NDArray
 
 from dip_pipeline.errors import SensorError
 from dip_pipeline.noise_kernel import WHITE, NoiseKernel
+from dip_pipeline.sensor_cards import Amplifier, Sourced
+from dip_pipeline.units import UnitKind, unit_kind
 
-GAIN_RANGE_E_PER_DN = (0.01, 200.0)  # outside: a camera setting or a typing error, not a gain
-READ_NOISE_RANGE_E = (0.0, 1000.0)
+__all__ = [
+    "NoiseChoice",
+    "NoiseKind",
+    "NoiseModel",
+    "Sensor",
+    "SensorOverrides",
+    "Sourced",
+    "check_overrides",
+    "choose_noise",
+    "estimate_sigma",
+    "estimated_noise",
+    "unit_counts_electrons",
+]
 
-# Units in which a pixel counts photo-electrons, or data numbers that a gain turns into them.
-_ELECTRON_UNITS = {"electron", "electrons", "e", "e-", "photon", "photons"}
-_COUNT_UNITS = {"", "adu", "dn", "count", "counts", "ct"}
 _NEEDS_GAIN = {"adu", "dn"}
 
 
@@ -39,18 +48,6 @@ class NoiseKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sourced:
-    """A number, its unit, and where it was found."""
-
-    value: float
-    unit: str
-    source: str
-
-    def __str__(self) -> str:
-        return f"{self.value:.6g} {self.unit} ({self.source})".replace("  ", " ")
-
-
-@dataclass(frozen=True, slots=True)
 class Sensor:
     """What is known of the sensor; None where nothing says.
 
@@ -60,6 +57,12 @@ class Sensor:
     saturation_dn : level at and above which a pixel holds no information
     subtracted_sky_dn : sky that the reduction took away
     n_combined : exposures averaged into the frame
+    amplifiers : where the numbers differ from one part of the frame to another
+    guesses : what was taken for granted, in words; --strict refuses it
+    notes : cards that were passed over, in words
+
+    "DN" is the unit of the pixels: of a count rate, DN a second, and the gain holds the exposure
+    time.
     """
 
     gain_e_per_dn: Sourced | None = None
@@ -68,6 +71,9 @@ class Sensor:
     saturation_dn: Sourced | None = None
     subtracted_sky_dn: Sourced | None = None
     n_combined: Sourced | None = None
+    amplifiers: tuple[Amplifier, ...] = ()
+    guesses: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,50 +108,6 @@ class NoiseModel:
     quantum: Sourced | None = None
 
 
-def read_sensor(
-    cards: Mapping[str, object],
-    unit: str,
-    overrides: SensorOverrides,
-    *,
-    overscan_level_dn: float | None = None,
-) -> Sensor:
-    """Collect the sensor's numbers: command line first, then header cards.
-
-    cards : header values by keyword; unit : BUNIT of the pixels, lower case or as written.
-    overscan_level_dn : median of the overscan section, where the frame still has one.
-    Raises SensorError for a number that cannot be true.
-    """
-    # Pixels in electrons have had their gain applied: the card tells of the raw frame.
-    in_electrons = unit.strip().lower() in _ELECTRON_UNITS
-    gain = _first(
-        _override(overrides.gain_e_per_dn, "e/DN", "--gain"),
-        Sourced(1.0, "e/DN", f"BUNIT {unit}") if in_electrons else None,
-        _card(cards, ("EGAIN", "GAIN", "CCDGAIN"), "e/DN", GAIN_RANGE_E_PER_DN),
-    )
-    pedestal = _first(
-        _override(overrides.pedestal_dn, "DN", "--pedestal"),
-        _card(cards, ("PEDESTAL",), "DN", (-1e6, 1e6)),
-    )
-    if pedestal is None and overscan_level_dn is not None:
-        pedestal = Sourced(overscan_level_dn, "DN", "median of the overscan section")
-    sensor = Sensor(
-        gain_e_per_dn=gain,
-        read_noise_e=_first(
-            _override(overrides.read_noise_e, "e", "--read-noise"),
-            _card(cards, ("RDNOISE", "READNOIS", "RON", "READNOI"), "e", READ_NOISE_RANGE_E),
-        ),
-        pedestal_dn=pedestal or Sourced(0.0, "DN", "no pedestal named: taken as removed"),
-        saturation_dn=_first(
-            _override(overrides.saturation_dn, "DN", "--saturation"),
-            _card(cards, ("SATURATE", "SATLEVEL", "SATURVAL"), "DN", (0.0, np.inf)),
-        ),
-        subtracted_sky_dn=_card(cards, ("SUBSKY",), "DN", (0.0, np.inf)),
-        n_combined=_card(cards, ("NCOMBINE",), "", (1.0, 1e6)),
-    )
-    _check_overrides(overrides)
-    return sensor
-
-
 def choose_noise(
     choice: NoiseChoice,
     sensor: Sensor,
@@ -153,8 +115,11 @@ def choose_noise(
     overrides: SensorOverrides,
     *,
     has_error_plane: bool,
+    error_words: str = "error plane of the file",
 ) -> NoiseModel | None:
     """Climb down the ladder: command line, error plane, gain and read noise, else None.
+
+    error_words : what the error plane is, as the rung is named
 
     None means that nobody says: the caller estimates sigma from the frame, and says so.
     Raises SensorError where the asked law needs numbers that nobody gives.
@@ -171,9 +136,7 @@ def choose_noise(
         sigma = Sourced(overrides.sigma_dn, unit or "DN", "--sigma")
         return NoiseModel(NoiseKind.GAUSSIAN, "command line: --sigma", sigma=sigma, sensor=sensor)
     if has_error_plane:
-        return NoiseModel(
-            NoiseKind.GAUSSIAN, "error plane of the file", from_error_plane=True, sensor=sensor
-        )
+        return NoiseModel(NoiseKind.GAUSSIAN, error_words, from_error_plane=True, sensor=sensor)
     known = sensor.gain_e_per_dn is not None and sensor.read_noise_e is not None
     if choice is NoiseChoice.AUTO and known and unit_counts_electrons(unit):
         return _poisson_gaussian(sensor, unit, asked=False)
@@ -187,8 +150,8 @@ def estimated_noise(sigma_dn: float, sensor: Sensor, unit: str) -> NoiseModel:
 
 
 def unit_counts_electrons(unit: str) -> bool:
-    """Whether a Poisson term is legal: the pixels are electrons, or data numbers."""
-    return unit.strip().lower() in _ELECTRON_UNITS | _COUNT_UNITS
+    """Whether a Poisson term is legal: pixels are electrons, data numbers, or rates of these."""
+    return unit_kind(unit) is not UnitKind.CALIBRATED
 
 
 def estimate_sigma(pixels: NDArray[np.float32]) -> float:
@@ -251,28 +214,8 @@ def _poisson(sensor: Sensor, unit: str) -> NoiseModel:
     )
 
 
-def _first(*candidates: Sourced | None) -> Sourced | None:
-    return next((c for c in candidates if c is not None), None)
-
-
-def _override(value: float | None, unit: str, option: str) -> Sourced | None:
-    return None if value is None else Sourced(value, unit, f"command line: {option}")
-
-
-def _card(
-    cards: Mapping[str, object], keywords: tuple[str, ...], unit: str, legal: tuple[float, float]
-) -> Sourced | None:
-    """First keyword whose value is a number inside the legal range (lower bound included)."""
-    for keyword in keywords:
-        value = cards.get(keyword)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        if legal[0] <= value <= legal[1] and np.isfinite(value):
-            return Sourced(float(value), unit, f"card {keyword}")
-    return None
-
-
-def _check_overrides(overrides: SensorOverrides) -> None:
+def check_overrides(overrides: SensorOverrides) -> None:
+    """Raise SensorError for a number of the command line that cannot be true."""
     positive = {"--sigma": overrides.sigma_dn, "--gain": overrides.gain_e_per_dn}
     for option, value in positive.items():
         if value is not None and not (np.isfinite(value) and value > 0):

@@ -31,7 +31,7 @@ Record = Mapping[str, object]
 Planes = Mapping[str, np.ndarray]
 
 _MORE_SEEDS = 2  # tried for a tile whose own fit diverges
-_WORDS = {"source", "unit", "rung"}  # of the numbers of a noise law
+_WORDS = {"source", "unit", "rung", "guesses", "notes"}  # of the numbers of a noise law
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class ProblemSource:
         science = pixels.science
         limit = np.inf if self.saturation_dn is None else self.saturation_dn
         saturated = np.isfinite(science) & (science >= limit)
+        if pixels.saturated is not None:
+            saturated |= np.isfinite(science) & pixels.saturated
         return Problem(
             pixels=science,
             error=pixels.error if self.noise.from_error_plane else None,
@@ -79,6 +81,7 @@ class FramePlan:
 
     prior_path : where the frame's prior is published; None where each tile has its own
     algorithm : version of the algorithm, part of the key of every tile
+    first_tile : number of its first tile in the run
     """
 
     source: ProblemSource
@@ -86,6 +89,11 @@ class FramePlan:
     store: TileStore
     prior_path: Path | None
     algorithm: int
+    first_tile: int = 0
+
+    def seed_of(self, tile: Tile) -> int:
+        """Seed of a tile: the same, whichever planes of the file are restored with its own."""
+        return tile_seed(self.seed, tile.index - self.first_tile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +253,7 @@ def copy_tile(task: TileTask) -> Record:
 def problem_of(task: TileTask) -> Problem:
     """Read what a tile is restored from."""
     tile = task.tile
-    seed = tile_seed(task.plan.seed, tile.index)
+    seed = task.plan.seed_of(tile)
     return task.plan.source.problem((tile.halo_rows, tile.halo_cols), seed=seed, inner=tile.inner)
 
 
@@ -275,7 +283,7 @@ def _publish(task: TileTask, problem: Problem, restored: Restored, *, seconds: f
     }
     record = tile_record(task.tile, restored.outcome, problem, seconds=seconds)
     # By the tile's own seed, whichever of the derived ones it came out with.
-    own = replace(problem, seed=tile_seed(task.plan.seed, task.tile.index))
+    own = replace(problem, seed=task.plan.seed_of(task.tile))
     task.plan.store.publish(task.tile.index, planes, record, key=_key_of(task, own))
     return record
 

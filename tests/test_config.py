@@ -14,6 +14,13 @@ from dip_pipeline.sensor import NoiseChoice, SensorOverrides
 from dip_pipeline.tiling import TileOptions
 
 OTHER_VALUES = {
+    "reading.science": "SCI,2",
+    "reading.error": "variance:STAT",
+    "reading.flags": "none",
+    "reading.bad_bits": "DO_NOT_USE",
+    "reading.find_cosmics": True,
+    "reading.grow_px": 2,
+    "reading.strict": True,
     "tiles.size_px": 128,
     "tiles.overlap_px": 16,
     "noise.law": "gaussian",
@@ -32,6 +39,7 @@ OTHER_VALUES = {
     "fit.any_optics": True,
     "fit.flux_scale_px": 0.0,
     "fit.seed": 7,
+    "output.quantize_sigma": 0.5,
     "workers.executor": "local",
     "workers.scheduler": "tls://cluster:8786",
     "workers.scheduler_file": "scheduler.json",
@@ -50,6 +58,23 @@ def read(tmp_path, text):
 
 def test_the_table_of_other_values_knows_every_option():
     assert set(OTHER_VALUES) == set(OPTIONS)
+
+
+def test_a_file_with_a_plane_is_named_in_full(tmp_path, monkeypatch):
+    """Otherwise a run that is finished from another folder would be another run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b.fits").touch()
+    for text, full in (
+        ("b.fits", f"{tmp_path}/b.fits"),
+        ("ivar:b.fits[2]", f"ivar:{tmp_path}/b.fits[2]"),
+        ("b.fits[SCI,1]", f"{tmp_path}/b.fits[SCI,1]"),
+        ("variance:STAT", "variance:STAT"),
+        ("none", "none"),
+    ):
+        config = RunConfig().with_overrides(**{"reading.error": text, "reading.flags": text})
+        assert config.reading.error == config.reading.flags == full
+        again = config.with_overrides(**{"reading.error": config.reading.error})
+        assert again.digest() == config.digest()
 
 
 def test_defaults():
@@ -115,7 +140,7 @@ def test_the_number_of_threads_in_the_key_is_the_number_that_is_used():
         ("seed = 1", "unknown key seed; did you mean fit.seed?"),
         ("[noise]\ngain = 1", "unknown key noise.gain; did you mean noise.gain_e_per_dn?"),
         ("[noise]\nfrobnicate = 1", "unknown key noise.frobnicate; known are noise.correlation,"),
-        ("zzz = 1", "unknown key zzz; known are fit, noise, tiles, workers"),
+        ("zzz = 1", "unknown key zzz; known are fit, noise, output, reading, tiles, workers"),
         ("tiles = 3", "tiles = 3: need a table of options, [tiles]"),
         ("[tiles]\nsize_px = '128'", "tiles.size_px (--tile) = '128': need a whole number"),
         ("[tiles]\nsize_px = true", "tiles.size_px (--tile) = True: need a whole number"),

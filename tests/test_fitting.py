@@ -9,11 +9,13 @@ import torch
 import zarr
 from astropy.io import fits
 
-from dip_pipeline import pipeline, prior_file
+from dip_pipeline import pipeline, prior_file, work
+from dip_pipeline.account import key_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, OutputError, PriorError
 from dip_pipeline.fitting import fit_frames
 from dip_pipeline.frames import file_digest, open_frame, read_provenance
+from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.pipeline import describe_frame, restore_frame
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
@@ -100,7 +102,7 @@ def test_a_prior_restores_a_frame_that_it_never_saw_and_says_honestly_how_well(o
 
 
 def test_nothing_is_fitted_where_a_prior_is_given(night, other, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "fit_frame_prior", None)
+    monkeypatch.setattr(work, "fit_frame_prior", None)
     told = []
 
     class Listener:
@@ -119,15 +121,15 @@ def test_nothing_is_fitted_where_a_prior_is_given(night, other, tmp_path, monkey
 def test_the_record_names_the_prior_by_content_and_name(night, product):
     sources, summary = night
     found = read_provenance(product[0])
-    facts = found.document["prior"]
+    facts = facts_of(found.document, "prior")
     digest = file_digest(summary.target)
     assert facts["from"]["file"] == "night.prior"
-    assert facts["from"]["sha256"] == digest == found.document["key"]["prior"]
+    assert facts["from"]["sha256"] == digest == key_of(found.document)["prior"]
     assert [item["sha256"] for item in facts["from"]["frames"]] == [
         file_digest(open_frame(source).path) for source in sources
     ]
     assert facts["fitted_on_this_frame"] is False
-    assert "networks of other frames" in found.document["risk"]["judge"]
+    assert "networks of other frames" in facts_of(found.document, "product")["risk_judge"]
     with fits.open(product[0]) as hdus:
         assert hdus["SCI"].header["DIPPRIOR"] == digest
         assert hdus["SCI"].header["DIPSTEPS"] == 40
@@ -136,7 +138,7 @@ def test_the_record_names_the_prior_by_content_and_name(night, product):
 def test_on_its_own_frames_each_network_restores_the_blocks_it_has_not_seen(night, tmp_path):
     target = tmp_path / "out.fits"
     restore_frame(night[0][0], target, quick(night[1].target))
-    facts = read_provenance(target).document["prior"]
+    facts = facts_of(read_provenance(target).document, "prior")
     assert facts["fitted_on_this_frame"] is True
     assert facts["blocks"]["block_px"] == 32
 
@@ -293,7 +295,7 @@ def test_an_interrupted_restoration_with_a_prior_goes_on_where_it_stopped(
         raise OutputError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "save_frame", full)
+        patched.setattr(pipeline, "save_frames", full)
         with pytest.raises(OutputError):
             restore_frame(other[0], target, config)
     report = restore_frame(other[0], target, config)

@@ -9,11 +9,13 @@ from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
 from dip_pipeline import pipeline, restoring, work
+from dip_pipeline.account import key_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import TileStore
 from dip_pipeline.errors import ConfigError, DipError, FrameError, OutputError, SensorError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import read_provenance
+from dip_pipeline.frames.prov_json import facts_of, problems_of, unflatten
 from dip_pipeline.pipeline import describe_frame, restore_frame
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 
@@ -209,7 +211,7 @@ def leave_scratch(source, target, monkeypatch):
         raise OutputError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "save_frame", full)
+        patched.setattr(pipeline, "save_frames", full)
         with pytest.raises(OutputError):
             restore_frame(source, target, quick())
 
@@ -261,10 +263,12 @@ def test_a_tile_that_diverges_is_copied_flagged_and_counted(sky, tmp_path, monke
 
 def test_the_record_names_the_noise_and_where_each_number_came_from(product):
     found = read_provenance(product[0])
-    noise = found.document["noise"]
+    noise = facts_of(found.document, "noise")
     assert noise["law"] == "poisson-gaussian"
     assert noise["numbers"]["gain"]["source"] == "card GAIN"
-    assert found.document["configuration"] == quick().pixel_key()
+    config = RunConfig.from_document(unflatten(facts_of(found.document, "configuration")))
+    assert config.pixel_key() == quick().pixel_key() == key_of(found.document)["configuration"]
+    assert problems_of(found.document) == []
     assert len(found.tiles) == product[1].tiles
 
 

@@ -13,10 +13,10 @@ import pytest
 from astropy.io import fits
 
 from dip_pipeline.cli.main import run
-from tests.cli.conftest import ROOT
+from tests.cli.conftest import ROOT, log_as_it_was
 from tests.engine.test_remote import cluster
 
-__all__ = ["cluster"]  # a fixture: a scheduler with two workers
+__all__ = ["cluster", "log_as_it_was"]  # fixtures: a scheduler with two workers, the log
 
 TINY = ("--steps", "1", "--tile", "32", "--overlap", "4", "--threads-per-fit", "1")
 

@@ -11,8 +11,8 @@ from dip_pipeline.sensor import (
     choose_noise,
     estimate_sigma,
     estimated_noise,
-    read_sensor,
 )
+from dip_pipeline.sensor_reading import read_sensor
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 
 CARDS = {"GAIN": 2.5, "RDNOISE": 6, "SATURATE": 60000, "SUBSKY": 12.0, "NCOMBINE": 4}

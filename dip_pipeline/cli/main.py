@@ -21,9 +21,12 @@ COMMANDS = {
     "denoise": "Restore the true sky from noisy frames.",
     "fit": "Fit one prior on one or more frames, to restore many with.",
     "run": "Run a workflow: which frames, what is done to them, and where, from one file.",
+    "convert": "Convert FITS to Zarr and back, without loss.",
     "status": "Tell how a run stands, also while it runs.",
     "finish": "Write the output of a run whose tiles are all there.",
     "clean": "Delete the scratch of runs that nobody is at.",
+    "provenance": "Tell how a product was made; --repeat makes it again.",
+    "verify": "Check that a product is whole and only changed as declared.",
     "show": "Tell what is known of a frame; restores nothing.",
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dip_pipeline.batch import Job
 from dip_pipeline.errors import ConfigError, OutputError
-from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, split_selector
+from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, output_kind, split_selector
 
 _PACKED = re.compile(r"\.(gz|bz2|fz|xz|z|zip)$", re.IGNORECASE)
 
@@ -58,13 +58,13 @@ def output_name(source: str) -> str:
 
 def _is_folder(sources: Sequence[str], out: str) -> bool:
     """Decide whether the outputs go into `out`; a Zarr group is a file here, if one by name."""
-    suffix = Path(out).suffix.lower()
-    names_a_file = suffix in FITS_SUFFIXES + ZARR_SUFFIXES and not _is_plain_folder(out)
+    kind = output_kind(out)
+    names_a_file = kind is not None and not _is_plain_folder(out)
     if len(sources) > 1 and names_a_file:
         raise ConfigError(f"-o {out}: names one file for {len(sources)} inputs; give a folder")
     if len(sources) > 1:
         return True
-    if suffix in ZARR_SUFFIXES:
+    if kind == "zarr":
         return False
     return out.endswith(("/", os.sep)) or _is_plain_folder(out)
 

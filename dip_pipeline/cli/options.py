@@ -10,9 +10,11 @@ from dip_pipeline.cli.verbosity import verbosity_options
 from dip_pipeline.config import OPTIONS, OptionInfo, RunConfig
 
 _SECTIONS = {
+    "reading": "What is read",
     "tiles": "Tiles",
     "noise": "Noise of the sensor",
     "fit": "Fit",
+    "output": "Output",
     "workers": "Where it runs",
 }
 
@@ -41,6 +43,7 @@ _NOT_OF_A_FIT = (
     "fit.scope",
     "fit.prior",
     "fit.flux_scale_px",
+    "output.",
     "workers.executor",
     "workers.workers",
     "workers.scheduler",

@@ -66,13 +66,20 @@ def describe(frame: "FrameDescription") -> str:
     lines = [
         f"{frame.source}: {frame.format}, {rows} rows x {cols} columns, "
         f"unit {frame.unit or 'not named'}{masked}",
+        f"  layout: {frame.layout}, to restore: {_science(frame.science)}",
+        f"  WCS: {frame.wcs}",
+        f"  mask: {frame.mask or 'none; pixels that are not finite are bad'}",
         "  planes:",
         *(
             f"    {plane.where}: {plane.name}, {plane.role}, "
             f"{' x '.join(map(str, plane.shape)) or 'empty'}, {plane.dtype}"
             for plane in frame.planes
         ),
-        f"  noise: {frame.noise}",
+        f"  noise{f' of {frame.science[0]}' if len(frame.science) > 1 else ''}: {frame.noise}",
+        *(
+            f"  {'->' if rung.taken else '  '} {number} {rung.name}: {rung.says}"
+            for number, rung in enumerate(frame.ladder, start=1)
+        ),
         *(f"    {line}" for line in frame.noise_lines),
         f"  tiles: {frame.tile_lines}",
         f"  memory: about {in_bytes(frame.memory_bytes)}",
@@ -80,3 +87,10 @@ def describe(frame: "FrameDescription") -> str:
         *(f"  note: {note}" for note in frame.notes),
     ]
     return "\n".join(lines)
+
+
+def _science(places: tuple[str, ...]) -> str:
+    """Name the planes to restore; of many the first and the last."""
+    if len(places) <= 4:
+        return ", ".join(places)
+    return f"{len(places)} planes, {places[0]} to {places[-1]}"

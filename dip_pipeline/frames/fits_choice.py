@@ -1,112 +1,152 @@
-"""Which HDU of a FITS file is the science, and which others belong to it."""
+"""Which HDUs of a FITS file are the science: those that are asked for, else the layout's."""
 
-import logging
+from dataclasses import replace
 from pathlib import Path
 
 from dip_pipeline.errors import FrameError
-from dip_pipeline.frames.fits_layout import HduSpan, Layout
-from dip_pipeline.frames.frame import Role
-from dip_pipeline.frames.selectors import Selector
+from dip_pipeline.frames.fits_layout import HduSpan
+from dip_pipeline.frames.fits_pixels import PRODUCT_HDUS
+from dip_pipeline.frames.flag_rules import rule_for
+from dip_pipeline.frames.layouts import Chip, FitsView, FlagPlane, NoisePlane, Place, detect
+from dip_pipeline.frames.layouts.chip import fits_shape
+from dip_pipeline.frames.layouts.general import FLAG_NAMES
+from dip_pipeline.frames.layouts.refusals import refusal
+from dip_pipeline.frames.noise_form import NoiseForm, form_of
+from dip_pipeline.frames.reading import Reading
+from dip_pipeline.frames.selectors import Selector, parse_selector, split_selector
 
-logger = logging.getLogger(__name__)
-
-PRODUCT_HDUS = ("DIP_ERR", "DIP_FLAG", "DIP_PROV", "DIP_TILE")
-_ROLES: dict[str, Role] = {
-    "SCI": "science",
-    "ERR": "error",
-    "VAR": "variance",
-    "DQ": "flags",
-    "MASK": "flags",
+_FORMS = {
+    "sigma": NoiseForm.SIGMA,
+    "variance": NoiseForm.VARIANCE,
+    "ivar": NoiseForm.INVERSE_VARIANCE,
+    "weight": NoiseForm.WEIGHT,
 }
 
 
-def choose_science(layout: Layout, selector: Selector | None, path: Path) -> HduSpan:
-    """Pick the HDU to restore: the selected one, else SCI, else the first image."""
+def choose_chips(
+    view: FitsView, selector: Selector | None, reading: Reading
+) -> tuple[str, tuple[Chip, ...]]:
+    """Name the layout of a file, and its science HDUs with what belongs to each.
+
+    Raises FrameError where there is no image, or none that was asked for.
+    """
+    chosen: tuple[HduSpan, ...] = ()
     if selector is not None:
-        chosen = _select(layout, selector, path)
-        if _ROLES.get(chosen.name) == "flags" or chosen.name in PRODUCT_HDUS:
-            raise FrameError(
-                f"{path}: {chosen.where} is a mask or a product plane, not an image to restore"
-            )
-        return _checked(chosen, layout, path)
-    images = [hdu for hdu in layout.hdus if hdu.has_pixels and hdu.name not in PRODUCT_HDUS]
-    if not images:
-        raise FrameError(f"{path}: {_what_it_holds(layout)}: no image to restore")
-    named = [hdu for hdu in images if hdu.name == "SCI"]
-    if named:
-        chosen = next((hdu for hdu in named if hdu.version == 1), named[0])
-        if len(named) > 1:
-            logger.info(
-                "%s: %d SCI images; taking %s, the others stay as they are: select one with "
-                "FILE[SCI,n]",
-                path,
-                len(named),
-                chosen.where,
-            )
-        return _checked(chosen, layout, path)
-    plain = [hdu for hdu in images if hdu.name not in _ROLES]
-    if not plain:
-        raise FrameError(
-            f"{path}: holds only {', '.join(hdu.where for hdu in images)}: no science image; "
-            "select one with FILE[n] to restore it all the same"
-        )
-    return _checked(plain[0], layout, path)
+        chosen = (_select(view, selector),)
+    elif reading.science is not None:
+        asked = parse_selector(reading.science)
+        chosen = (_select(view, asked),)
+        if asked.name is not None and asked.version is None:
+            chosen = tuple(view.images(asked.name)) or chosen
+    if not chosen:
+        _refuse(view)
+    view = replace(view, science=chosen)
+    layout, chips = detect(view)
+    if not chips:
+        raise FrameError(f"{view.path}: not an image to restore: {_what_it_holds(view)}")
+    chips = tuple(_with_overrides(view, chip, reading) for chip in chips)
+    for chip in chips:
+        _check(chip.science, view.path)
+    return layout, chips
 
 
-def _select(layout: Layout, selector: Selector, path: Path) -> HduSpan:
-    for hdu in layout.hdus:
+def _refuse(view: FitsView) -> None:
+    ours = tuple(hdu for hdu in view.hdus if hdu.name not in PRODUCT_HDUS)
+    words = refusal(replace(view, hdus=ours)) if ours else None
+    if words is not None:
+        raise FrameError(f"{view.path}: not an image to restore: {words}")
+
+
+def _select(view: FitsView, selector: Selector) -> HduSpan:
+    for hdu in view.hdus:
         by_name = hdu.name == selector.name or (selector.name == "PRIMARY" and hdu.index == 0)
         if hdu.index == selector.index or (by_name and selector.version in (None, hdu.version)):
+            if hdu.name in (*FLAG_NAMES, *PRODUCT_HDUS):
+                raise FrameError(
+                    f"{view.path}: {hdu.where} is a mask or a product plane, "
+                    "not an image to restore"
+                )
+            _check(hdu, view.path)
             return hdu
     raise FrameError(
-        f"{path}: no HDU [{selector.text}]; it holds {', '.join(h.where for h in layout.hdus[:12])}"
+        f"{view.path}: no HDU [{selector.text}]; it holds "
+        f"{', '.join(h.where for h in view.hdus[:12])}"
     )
 
 
-def _checked(hdu: HduSpan, layout: Layout, path: Path) -> HduSpan:
-    """Return the HDU if it is a two-dimensional image with pixels."""
+def _check(hdu: HduSpan, path: Path) -> None:
+    """Refuse what is no image of at least two axes with pixels."""
     if hdu.kind not in ("image", "compressed"):
         raise FrameError(f"{path}: {hdu.where} is a {hdu.kind}, not an image to restore")
     if not hdu.has_pixels:
         size = f"size {hdu.shape}" if hdu.shape else "no pixels"
         raise FrameError(f"{path}: {hdu.where} has {size}: not an image to restore")
-    if len(hdu.plane_shape) != 2:
-        flat = [h.where for h in layout.hdus if h.has_pixels and len(h.plane_shape) == 2]
-        advice = f"; select one of {', '.join(flat[:8])} with FILE[n]" if flat else ""
+    if len(hdu.plane_shape) < 2:
         raise FrameError(
-            f"{path}: {hdu.where} has {len(hdu.shape)} axes {hdu.shape}: dip restores "
-            f"two-dimensional images{advice}"
+            f"{path}: {hdu.where} has one axis of {hdu.shape[-1]} pixels, not an image to restore: "
+            "dip restores images and the planes of cubes"
         )
-    return hdu
 
 
-def _what_it_holds(layout: Layout) -> str:
-    kinds = {hdu.kind for hdu in layout.hdus if hdu.data_bytes}
-    first = layout.hdus[0]
+def _what_it_holds(view: FitsView) -> str:
+    kinds = {hdu.kind for hdu in view.hdus if hdu.data_bytes}
+    first = view.hdus[0]
     if first.kind == "groups":
         return "random groups (visibilities, not pixels)"
-    empty = [hdu for hdu in layout.hdus if hdu.kind == "image" and 0 in hdu.shape]
+    empty = [hdu for hdu in view.hdus if hdu.kind == "image" and 0 in hdu.shape]
     if empty:
         return f"{empty[0].where} has size {empty[0].shape}"
-    tables = [hdu.where for hdu in layout.hdus if hdu.kind == "table"]
+    tables = [hdu.where for hdu in view.hdus if hdu.kind == "table"]
     if tables:
         return f"only tables: {', '.join(tables[:4])}"
     return "only headers" if not kinds else f"only data of kind {', '.join(sorted(kinds))}"
 
 
-def roles_of(layout: Layout, science: HduSpan) -> dict[int, Role]:
-    """Role of each HDU: companions have the shape and the EXTVER of the science."""
-    roles: dict[int, Role] = {}
-    for hdu in layout.hdus:
-        role: Role = "other"
-        if hdu is science:
-            role = "science"
-        elif (
-            hdu.name in ("ERR", "VAR", "DQ")
-            and hdu.has_pixels
-            and hdu.version == science.version
-            and hdu.plane_shape == science.plane_shape
-        ):
-            role = _ROLES[hdu.name]
-        roles[hdu.index] = role
-    return roles
+def _with_overrides(view: FitsView, chip: Chip, reading: Reading) -> Chip:
+    """Lay --err and --dq over what the layout found."""
+    if reading.error is not None:
+        noise = None
+        if reading.error.lower() != "none":
+            word, colon, rest = reading.error.partition(":")
+            form = _FORMS.get(word.lower()) if colon else None
+            text = rest if form is not None else reading.error
+            place, header_of = _place(view, chip, text, "--err")
+            name = place.hdu.name or ("" if place.path is None else place.path.stem)
+            noise = NoisePlane(form or form_of(name, header_of.header(place.hdu)), (place,))
+        chip = replace(chip, noise=noise)
+    if reading.flags is not None:
+        flags = None
+        if reading.flags.lower() != "none":
+            place, _ = _place(view, chip, reading.flags, "--dq")
+            rule = rule_for("", reading.bad_bits) if chip.flags is None else chip.flags.rule
+            flags = FlagPlane(rule, (place,))
+        chip = replace(chip, flags=flags)
+    return chip
+
+
+def _place(view: FitsView, chip: Chip, text: str, option: str) -> tuple[Place, FitsView]:
+    """Find the plane that an option names: an HDU of the file, or of another file."""
+    path, inside = split_selector(text)
+    other = None
+    if path.is_file():
+        other, text = view.siblings(path.absolute()), inside or ""
+    where = view if other is None else other
+    found = [hdu for hdu in where.images() if fits_shape(hdu, chip.science)]
+    if text:
+        asked = parse_selector(text)
+        found = [
+            hdu
+            for hdu in found
+            if hdu.index == asked.index
+            or (hdu.name == asked.name and hdu.version == (asked.version or chip.science.version))
+        ]
+    same = [
+        hdu for hdu in found if (hdu.name, hdu.version) == (chip.science.name, chip.science.version)
+    ]
+    if not found or (other is None and not text):
+        held = ", ".join(f"{hdu.where} {hdu.shape}" for hdu in where.images()[:8]) or "no image"
+        raise FrameError(
+            f"{view.path}: {option} {text or path}: no such plane of the shape "
+            f"{chip.science.plane_shape} of {chip.science.where}; {where.path.name} holds {held}"
+        )
+    return Place((same or found)[0], None if other is None else other.path), where

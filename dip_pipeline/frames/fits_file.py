@@ -18,21 +18,28 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
+import numpy as np
 from astropy.io import fits
+from astropy.io.fits.hdu.compressed import _compression
+from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.fits_layout import COPY_BYTES, Layout, scan_layout
+from dip_pipeline.frames.tile_bands import TileBands
 
 logger = logging.getLogger(__name__)
 
 MAX_OPEN = 4
 
-# What astropy raises on files that are broken in one way or another.
-READ_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, zlib.error)
+# What astropy raises on files that are broken in one way or another. The decoders of compressed
+# images have a class of their own, which is named nowhere in public.
+_DECODING: type[Exception] = getattr(_compression, "CfitsioException", ValueError)
+READ_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, zlib.error,
+               ArithmeticError, fits.VerifyError, _DECODING)  # fmt: skip
 _UNPACK_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
 
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
@@ -65,6 +72,7 @@ class OpenFits:
     stream: BinaryIO
     layout: Layout
     hdus: fits.HDUList
+    bands: TileBands = field(default_factory=TileBands)
 
     def blocks(self, start: int, stop: int) -> Iterator[bytes]:
         """Bytes of the unpacked file, block by block; a cut end is filled with zeros."""
@@ -78,6 +86,13 @@ class OpenFits:
                 block = bytes(stop - start)
             start += len(block)
             yield block
+
+    def section(self, index: int, region: tuple[int | slice, ...]) -> NDArray[np.generic]:
+        """Read stored numbers of one region of an image HDU, and little more than these."""
+        hdu = self.hdus[index]
+        if isinstance(hdu, fits.CompImageHDU):
+            return self.bands.read(hdu, index, region)
+        return np.asarray(hdu.section[region])
 
     def close(self) -> None:
         """Give the handles back."""

@@ -1,253 +1,193 @@
-"""FITS file to Frame: which HDU is the science, which belong to it, and reading by slices."""
+"""FITS file to Frames: one for every plane of every science HDU, each with what belongs to it."""
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
-from dip_pipeline.frames.fits_cards import parse_cards, split_cards
-from dip_pipeline.frames.fits_choice import PRODUCT_HDUS, choose_science, roles_of
-from dip_pipeline.frames.fits_file import (
-    READ_ERRORS,
-    FileState,
-    OpenFits,
-    file_state,
-    fits_file,
-    log_warnings,
-)
+from dip_pipeline.frames.fits_cards import parse_cards
+from dip_pipeline.frames.fits_choice import choose_chips
+from dip_pipeline.frames.fits_file import file_state, fits_file
 from dip_pipeline.frames.fits_layout import HduSpan, Layout, checksum_notes
-from dip_pipeline.frames.frame import (
-    Card,
-    Frame,
-    Pixels,
-    PlaneInfo,
-    RawHdu,
-    Role,
-    header_mapping,
-    make_pixels,
-)
-from dip_pipeline.frames.provenance import own_keywords
+from dip_pipeline.frames.fits_pixels import FitsPixels
+from dip_pipeline.frames.fits_planes import FitsPlane, image_cards_of, plane_of
+from dip_pipeline.frames.flag_rules import ANY_FLAG
+from dip_pipeline.frames.frame import Frame, PlaneInfo, Role, header_mapping
+from dip_pipeline.frames.layouts import Chip, FitsView, Place
+from dip_pipeline.frames.layouts.chip import fits_shape
+from dip_pipeline.frames.noise_form import NoiseForm
+from dip_pipeline.frames.reading import Reading
 from dip_pipeline.frames.selectors import parse_selector
 
 logger = logging.getLogger(__name__)
 
 _DTYPES = {8: "uint8", 16: "int16", 32: "int32", 64: "int64", -32: "float32", -64: "float64"}
+_NOISE_ROLES: dict[NoiseForm, Role] = {
+    NoiseForm.SIGMA: "error",
+    NoiseForm.VARIANCE: "variance",
+    NoiseForm.INVERSE_VARIANCE: "weight",
+    NoiseForm.WEIGHT: "weight",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class FitsPlane:
-    """One image HDU and how its stored numbers become physical ones."""
+def open_fits(path: Path, selector_text: str | None, reading: Reading) -> tuple[Frame, ...]:
+    """Open a FITS file as Frames; reads headers and verifies check sums, no pixels yet.
 
-    index: int
-    leading_axes: int
-    scale: float = 1.0
-    zero: float = 0.0
-    blank: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FitsPixels:
-    """Pixels of one science HDU with its error (or variance) and flags, by slices."""
-
-    path: Path
-    state: FileState
-    science: FitsPlane
-    error: FitsPlane | None
-    variance: FitsPlane | None
-    flags: FitsPlane | None
-
-    def read(self, rows: slice, cols: slice) -> Pixels:
-        """Read one region of all planes."""
-        with fits_file(self.path, self.state) as opened:
-            science = _physical(opened, self.science, rows, cols)
-            error = None
-            if self.error is not None:
-                error = _physical(opened, self.error, rows, cols)
-            elif self.variance is not None:
-                variance = _physical(opened, self.variance, rows, cols)
-                with np.errstate(invalid="ignore"):
-                    error = np.sqrt(variance.astype(np.float64))
-        return make_pixels(science, error, self.read_flags(rows, cols))
-
-    def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:
-        """Read the flags of one region as integers."""
-        if self.flags is None:
-            return None
-        with fits_file(self.path, self.state) as opened:
-            stored = _stored(opened, self.flags, rows, cols)
-        return _scaled(stored, self.flags)
-
-    def science_header(self) -> tuple[int, tuple[int, ...], list[bytes]]:
-        """Place, shape and raw cards of the science HDU, a compressed one as plain image."""
-        with fits_file(self.path, self.state) as opened:
-            hdu = opened.layout.hdus[self.science.index]
-            return hdu.index, hdu.shape, _image_cards(opened, hdu)
-
-    def other_hdus(self) -> list[RawHdu]:
-        """Every other HDU byte for byte, without the planes of an earlier restoration."""
-        with fits_file(self.path, self.state) as opened:
-            roles = roles_of(opened.layout, opened.layout.hdus[self.science.index])
-            return [
-                RawHdu(
-                    order=hdu.index,
-                    name=hdu.name,
-                    role=roles[hdu.index],
-                    header=b"".join(opened.blocks(hdu.header_start, hdu.data_start)),
-                    data_bytes=hdu.end - hdu.data_start,
-                    blocks=partial(self._blocks, hdu.data_start, hdu.end),
-                )
-                for hdu in opened.layout.hdus
-                if hdu.index != self.science.index and hdu.name not in PRODUCT_HDUS
-            ]
-
-    def product_keywords(self) -> frozenset[str]:
-        """Keywords of cards that an earlier restoration wrote into the science header."""
-        with fits_file(self.path, self.state) as opened:
-            return own_keywords(
-                [parse_cards(h.cards) for h in opened.layout.hdus if h.name == "DIP_PROV"]
-            )
-
-    def _blocks(self, start: int, stop: int) -> Iterator[bytes]:
-        with fits_file(self.path, self.state) as opened:
-            yield from opened.blocks(start, stop)
-
-
-def open_fits(path: Path, selector_text: str | None) -> Frame:
-    """Open a FITS file as a Frame; reads headers and verifies check sums, no pixels yet.
-
-    Raises FrameError for what is not a whole FITS file with a two-dimensional image.
+    Raises FrameError for what is not a whole FITS file with an image of two axes or more.
     """
     with fits_file(path) as opened:
         layout = opened.layout
-        for note in (*layout.notes, *checksum_notes(opened.stream, layout)):
-            logger.warning("%s: %s", path, note)
+        _judge(path, [*layout.notes, *checksum_notes(opened.stream, layout)], strict=reading.strict)
+        view = _view(path, layout, reading.bad_bits)
         selector = None if selector_text is None else parse_selector(selector_text)
-        science = choose_science(layout, selector, path)
-        roles = roles_of(layout, science)
-        cards = parse_cards(_image_cards(opened, science))
-        primary = parse_cards(layout.hdus[0].cards) if science.index else ()
-    return _make_frame(path, layout, science, roles, (cards, primary))
+        name, chips = choose_chips(view, selector, reading)
+    roles = _roles(chips)
+    facts = _File(path, layout, name, roles)
+    return tuple(frame for chip in chips for frame in facts.frames(chip, reading.grow_px))
 
 
-def _make_frame(
-    path: Path,
-    layout: Layout,
-    science: HduSpan,
-    roles: dict[int, Role],
-    headers: tuple[tuple[Card, ...], tuple[Card, ...]],
-) -> Frame:
-    header = header_mapping(*headers)
-    if header_mapping(headers[0]).get("INHERIT") is False:
-        header = header_mapping(headers[0])
-    by_role = {role: layout.hdus[index] for index, role in reversed(roles.items())}
-    source = FitsPixels(
-        path=path.absolute(),
-        state=file_state(path),
-        science=_plane(science, headers[0]),
-        error=_companion(by_role.get("error")),
-        variance=_companion(by_role.get("variance")),
-        flags=_companion(by_role.get("flags")),
-    )
-    rows, cols = science.plane_shape
-    return Frame(
-        path=path,
-        format="fits",
-        shape=(rows, cols),
-        unit=str(header.get("BUNIT") or "").strip(),
-        cards=headers[0],
-        planes=tuple(
-            PlaneInfo(
-                name=hdu.name or ("PRIMARY" if hdu.index == 0 else ""),
-                role=roles[hdu.index],
-                shape=hdu.shape,
-                dtype=_DTYPES.get(hdu.bitpix, "") if hdu.shape else hdu.kind,
-                where=hdu.where,
+def scale_noise(frame: Frame, factor: float) -> Frame:
+    """Multiply a sigma that is known up to one factor; the frame's weights stay as they are."""
+    if not isinstance(frame.source, FitsPixels):
+        raise FrameError(f"{frame.path}: its noise plane is not a weight of a FITS file")
+    source = replace(frame.source, noise_scale=frame.source.noise_scale * factor)
+    return replace(frame, source=source, relative_noise=False)
+
+
+def _judge(path: Path, notes: list[str], *, strict: bool) -> None:
+    for note in notes:
+        if strict:
+            raise FrameError(f"{path}: {note}; refused by --strict")
+        logger.warning("%s: %s", path, note)
+
+
+def _view(path: Path, layout: Layout, bad_bits: str | None) -> FitsView:
+    return FitsView(path, layout.hdus, (), bad_bits, partial(_sibling, bad_bits=bad_bits))
+
+
+def _sibling(path: Path, bad_bits: str | None) -> FitsView | None:
+    """Open another file that may belong to this one; None where there is none that can be read."""
+    if not path.is_file():
+        return None
+    try:
+        with fits_file(path) as opened:
+            return _view(path, opened.layout, bad_bits)
+    except FrameError as error:
+        logger.warning("%s: not used: %s", path, error)
+        return None
+
+
+def _roles(chips: tuple[Chip, ...]) -> dict[int, Role]:
+    """Role of each HDU of the file that has one."""
+    roles: dict[int, Role] = {}
+    for chip in chips:
+        if chip.noise is not None:
+            for place in chip.noise.places:
+                if place.path is None:
+                    roles[place.hdu.index] = _NOISE_ROLES[chip.noise.form]
+        if chip.flags is not None:
+            roles |= {place.hdu.index: "flags" for place in chip.flags.places if not place.path}
+    return roles | {chip.science.index: "science" for chip in chips}
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What the frames of one file have in common."""
+
+    path: Path
+    layout: Layout
+    layout_name: str
+    roles: dict[int, Role]
+
+    def frames(self, chip: Chip, grow_px: int) -> Iterator[Frame]:
+        """One frame for each plane of a science HDU."""
+        science = chip.science
+        cards = parse_cards(image_cards_of(science))
+        primary = parse_cards(self.layout.hdus[0].cards) if science.index else ()
+        header = header_mapping(cards, primary)
+        if primary and header_mapping(cards).get("INHERIT") is False:
+            header = header_mapping(cards)
+        axes = science.shape[:-2]
+        rows, cols = science.shape[-2:]
+        for leading in np.ndindex(axes):
+            yield Frame(
+                path=self.path,
+                format="fits",
+                shape=(rows, cols),
+                unit=str(header.get("BUNIT") or "").strip(),
+                cards=cards,
+                planes=self._planes(),
+                source=self._pixels(chip, leading),
+                header=header,
+                has_error_plane=chip.noise is not None,
+                has_mask=chip.flags is not None,
+                layout=self.layout_name,
+                where=science.where,
+                plane_index=leading if max(axes, default=1) > 1 else (),
+                noise_words=_noise_words(chip),
+                relative_noise=chip.noise is not None and chip.noise.form is NoiseForm.WEIGHT,
+                flag_words="" if chip.flags is None else chip.flags.words,
+                companions=_companions(chip),
+                grow_px=grow_px,
             )
-            for hdu in layout.hdus
-            if hdu.data_bytes
-        ),
-        source=source,
-        header=header,
-        has_error_plane=source.error is not None or source.variance is not None,
-        has_mask=source.flags is not None,
+
+    def _pixels(self, chip: Chip, leading: tuple[int, ...]) -> FitsPixels:
+        state = file_state(self.path)
+        noise = () if chip.noise is None else chip.noise.places
+        flags = () if chip.flags is None else chip.flags.places
+        filled = _filled_of(self.layout, chip.science)
+        return FitsPixels(
+            path=self.path.absolute(),
+            state=state,
+            science=plane_of(self.path, state, chip.science, leading),
+            noise=tuple(self._plane(place, leading) for place in noise),
+            form=NoiseForm.SIGMA if chip.noise is None else chip.noise.form,
+            flags=tuple(self._plane(place, leading) for place in flags),
+            rule=ANY_FLAG if chip.flags is None else chip.flags.rule,
+            filled=None if filled is None else self._plane(Place(filled), leading),
+            roles=tuple(sorted(self.roles.items())),
+        )
+
+    def _plane(self, place: Place, leading: tuple[int, ...]) -> FitsPlane:
+        path = place.path or self.path
+        return plane_of(path, file_state(path), place.hdu, leading)
+
+    def _planes(self) -> tuple[PlaneInfo, ...]:
+        return tuple(_info(hdu, self.roles) for hdu in self.layout.hdus if hdu.data_bytes)
+
+
+def _filled_of(layout: Layout, science: HduSpan) -> HduSpan | None:
+    """Find the flags that an earlier restoration of this science HDU left."""
+    for hdu in layout.hdus:
+        if hdu.name == "DIP_FLAG" and fits_shape(hdu, science):
+            of = header_mapping(parse_cards(hdu.cards)).get("DIPOF")
+            if of == science.where or (of is None and hdu.version == science.version):
+                return hdu
+    return None
+
+
+def _noise_words(chip: Chip) -> str:
+    if chip.noise is None:
+        return ""
+    what = "weights" if chip.noise.form is NoiseForm.WEIGHT else "error plane"
+    return f"{what} of the file ({chip.noise.words})"
+
+
+def _info(hdu: HduSpan, roles: dict[int, Role]) -> PlaneInfo:
+    return PlaneInfo(
+        name=hdu.name or ("PRIMARY" if hdu.index == 0 else ""),
+        role=roles.get(hdu.index, "other"),
+        shape=hdu.shape,
+        dtype=_DTYPES.get(hdu.bitpix, "") if hdu.shape else hdu.kind,
+        where=hdu.where,
     )
 
 
-def _companion(hdu: HduSpan | None) -> FitsPlane | None:
-    return None if hdu is None else _plane(hdu, parse_cards(hdu.cards))
-
-
-def _plane(hdu: HduSpan, cards: tuple[Card, ...]) -> FitsPlane:
-    values = header_mapping(cards)
-    scale, zero, blank = values.get("BSCALE"), values.get("BZERO"), values.get("BLANK")
-    return FitsPlane(
-        index=hdu.index,
-        leading_axes=len(hdu.shape) - 2,
-        scale=float(scale) if isinstance(scale, int | float) else 1.0,
-        zero=float(zero) if isinstance(zero, int | float) else 0.0,
-        blank=blank if isinstance(blank, int) and hdu.bitpix > 0 else None,
-    )
-
-
-def _image_cards(opened: OpenFits, hdu: HduSpan) -> list[bytes]:
-    """Raw cards of an image; of a compressed one those of the image inside it."""
-    if hdu.kind != "compressed":
-        return list(hdu.cards)
-    try:
-        with log_warnings(opened.path):
-            text = opened.hdus[hdu.index].header.tostring(endcard=False, padding=False)
-    except READ_ERRORS as error:
-        raise FrameError(
-            f"{opened.path}: {hdu.where} is a compressed image that cannot be read: {error}"
-        ) from error
-    return split_cards(str(text).encode("ascii", "replace"))
-
-
-def _stored(opened: OpenFits, plane: FitsPlane, rows: slice, cols: slice) -> NDArray[np.generic]:
-    """Read stored numbers of one region through astropy's section, never the whole plane."""
-    try:
-        with log_warnings(opened.path):
-            section = opened.hdus[plane.index].section
-            return np.asarray(section[(*[0] * plane.leading_axes, rows, cols)])
-    except READ_ERRORS as error:
-        raise FrameError(
-            f"{opened.path}: pixels of HDU {plane.index}, rows {rows.start} to {rows.stop}, "
-            f"cannot be read: {error}"
-        ) from error
-
-
-def _physical(opened: OpenFits, plane: FitsPlane, rows: slice, cols: slice) -> NDArray[np.generic]:
-    """Physical values: BZERO + BSCALE * stored; NaN where stored is BLANK."""
-    stored = _stored(opened, plane, rows, cols)
-    values = _scaled(stored, plane)
-    if plane.blank is not None:
-        values = values.astype(np.float64)
-        values[stored == plane.blank] = np.nan
-    return values
-
-
-def _scaled(stored: NDArray[np.generic], plane: FitsPlane) -> NDArray[np.generic]:
-    """Scale in float64, or exactly where integers are only shifted."""
-    if stored.dtype.kind in "iu" and plane.scale == 1.0 and plane.zero.is_integer():
-        return _unsigned(stored, int(plane.zero))
-    if plane.scale == 1.0 and plane.zero == 0.0:
-        return stored
-    values: NDArray[np.float64] = stored.astype(np.float64) * plane.scale + plane.zero
-    return values
-
-
-def _unsigned(stored: NDArray[np.generic], zero: int) -> NDArray[np.generic]:
-    """Undo the offset by which FITS holds unsigned (or signed 8-bit) integers, exactly."""
-    native = stored.astype(stored.dtype.newbyteorder("="))
-    kinds = {(2, 2**15): np.uint16, (4, 2**31): np.uint32, (8, 2**63): np.uint64}
-    unsigned = kinds.get((native.dtype.itemsize, zero))
-    if unsigned is not None:
-        # Adding half the range flips the top bit, and nothing else.
-        flipped: NDArray[np.generic] = native.view(unsigned) ^ unsigned(zero)
-        return flipped
-    return native if zero == 0 else native.astype(np.int64) + zero
+def _companions(chip: Chip) -> tuple[Path, ...]:
+    planes = [plane for plane in (chip.noise, chip.flags) if plane is not None]
+    paths = [place.path for plane in planes for place in plane.places if place.path is not None]
+    return tuple(dict.fromkeys(paths))

@@ -1,18 +1,20 @@
 """Frame: one image file as the pipeline sees it, whatever its format; read region by region."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
+
+from dip_pipeline.sensor_cards import section_of
 
 Card = tuple[str, object, str]
 """Keyword, value (str, int, float, bool or None), comment."""
 
-Role = Literal["science", "error", "variance", "flags", "other"]
+Role = Literal["science", "error", "variance", "weight", "flags", "other"]
 Floats = NDArray[np.float32]
 
 # Cards that a reduction leaves when it has taken the bias away: an overscan section named
@@ -27,12 +29,35 @@ class Pixels:
     science : float32, NaN where the file holds no finite float32 number
     error : float32 standard deviation in the unit of science, inf where nothing is known;
         None where the file has no error plane
-    masked : True where the flags are not zero, science is NaN, or error is inf
+    masked : True where the flags say bad, science is NaN, or error is inf
+    saturated : True where the flags say so; None where there are none that could
     """
 
     science: Floats
     error: Floats | None
     masked: NDArray[np.bool_]
+    saturated: NDArray[np.bool_] | None = None
+
+    def cut(self, region: tuple[slice, slice]) -> "Pixels":
+        """Cut a part out of all planes."""
+        return Pixels(
+            np.ascontiguousarray(self.science[region]),
+            None if self.error is None else np.ascontiguousarray(self.error[region]),
+            np.ascontiguousarray(self.masked[region]),
+            None if self.saturated is None else np.ascontiguousarray(self.saturated[region]),
+        )
+
+
+def around(
+    rows: slice, cols: slice, shape: tuple[int, int], margin: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Widen a region by a margin inside the frame; also give the region as a part of the wider."""
+    wide, inner = [], []
+    for bound, length in zip((rows, cols), shape, strict=True):
+        start = max(0, bound.start - margin)
+        wide.append(slice(start, min(length, bound.stop + margin)))
+        inner.append(slice(bound.start - start, bound.stop - start))
+    return (wide[0], wide[1]), (inner[0], inner[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +120,15 @@ class PlaneArray(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RestoredPlanes:
-    """What a restoration delivers: science and its error (float32), flags (uint8)."""
+    """What a restoration delivers: science and its error (float32), flags (uint8).
+
+    step : in which science is stored where it is compressed, its unit; None: exactly
+    """
 
     science: PlaneArray
     error: PlaneArray
     flags: PlaneArray
+    step: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +137,12 @@ class Frame:
 
     cards : header of the science HDU in order, COMMENT and HISTORY included
     header : values by keyword; the science HDU outranks the primary
+    layout : of the file, by name; where : its HDU, for people
+    plane_index : which plane of its HDU it is, of several
+    noise_words, flag_words : what its noise plane and its flags are, for people; "" without
+    relative_noise : its sigma is known up to one factor alone, see `scale_noise`
+    companions : other files that are read with it
+    grow_px : by how many pixels its mask is grown
     """
 
     path: Path
@@ -120,6 +155,19 @@ class Frame:
     header: Mapping[str, object] = field(compare=False)
     has_error_plane: bool = False
     has_mask: bool = False
+    layout: str = ""
+    where: str = ""
+    plane_index: tuple[int, ...] = ()
+    noise_words: str = ""
+    flag_words: str = ""
+    relative_noise: bool = False
+    companions: tuple[Path, ...] = ()
+    grow_px: int = 0
+
+    @property
+    def label(self) -> str:
+        """Which plane of the file this is, for people."""
+        return f"{self.where}, plane {list(self.plane_index)}" if self.plane_index else self.where
 
     def read(self, rows: slice, cols: slice) -> Pixels:
         """Read one region, and only that region, from the file.
@@ -137,21 +185,31 @@ class Frame:
         if any(bound.start == bound.stop for bound in bounds):
             empty = np.empty([bound.stop - bound.start for bound in bounds], dtype=np.float32)
             return Pixels(empty, empty if self.has_error_plane else None, empty.astype(bool))
-        return self.source.read(bounds[0], bounds[1])
+        if self.grow_px == 0:
+            return self.source.read(bounds[0], bounds[1])
+        return self._read_grown(bounds[0], bounds[1])
 
-    def overscan_level(self) -> float | None:
+    def _read_grown(self, rows: slice, cols: slice) -> Pixels:
+        """Read one region with its mask grown, by what lies around it, too."""
+        wide, inner = around(rows, cols, self.shape, self.grow_px)
+        pixels = self.source.read(*wide)
+        grown = binary_dilation(pixels.masked, iterations=self.grow_px)
+        return replace(pixels, masked=grown).cut(inner)
+
+    def overscan_level(self, amplifier: str = "") -> float | None:
         """Median of the overscan section (BIASSEC) in the unit of the frame; None without one.
 
+        amplifier : name of the one whose section (BIASSECA) is meant; "" for that of the frame
         A section outside the frame or inside its DATASEC or TRIMSEC, and one whose level was
         already subtracted, is none.
         """
         if any(keyword in self.header for keyword in _BIAS_REMOVED):
             return None
-        overscan = _section(self.header.get("BIASSEC"), self.shape)
+        overscan = section_of(self.header.get(f"BIASSEC{amplifier}"), self.shape)
         if overscan is None:
             return None
-        for keyword in ("TRIMSEC", "DATASEC"):
-            light = _section(self.header.get(keyword), self.shape)
+        for keyword in ("TRIMSEC", f"DATASEC{amplifier}"):
+            light = section_of(self.header.get(keyword), self.shape)
             if light is not None and all(map(_overlap, overscan, light)):
                 return None
         science = self.read(*overscan).science
@@ -159,14 +217,28 @@ class Frame:
         return float(np.median(finite)) if finite.size else None
 
 
+@dataclass(frozen=True, slots=True)
+class RestoredFrame:
+    """One plane of a product: the frame of the input, and what was made of it.
+
+    planes : None where it is left as it is; cards : what its header is to say of the restoration
+    """
+
+    frame: Frame
+    planes: RestoredPlanes | None
+    cards: tuple[Card, ...]
+
+
 def make_pixels(
     science: NDArray[np.generic],
     error: NDArray[np.generic] | None,
     flags: NDArray[np.generic] | None,
+    saturated: NDArray[np.bool_] | None = None,
 ) -> Pixels:
     """Bring planes to what the pipeline works with: native float32, one mask.
 
     error : standard deviation. A number too large for float32 counts as not finite.
+    flags : bad where not zero
     """
     pixels = _native_float32(science)
     pixels[~np.isfinite(pixels)] = np.nan
@@ -180,7 +252,7 @@ def make_pixels(
         masked |= unknown
     if flags is not None:
         masked |= flags != 0
-    return Pixels(pixels, sigma, masked)
+    return Pixels(pixels, sigma, masked, saturated)
 
 
 def header_mapping(*headers: tuple[Card, ...]) -> dict[str, object]:
@@ -203,19 +275,6 @@ def _native_float32(plane: NDArray[np.generic]) -> Floats:
     """Copy to float32; a number beyond its range becomes inf without a warning."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.array(plane, dtype=np.float32, order="C")
-
-
-def _section(value: object, shape: tuple[int, int]) -> tuple[slice, slice] | None:
-    """Read "[x1:x2,y1:y2]" (counted from 1, ends included) as (rows, cols) inside the frame."""
-    if not isinstance(value, str):
-        return None
-    found = re.fullmatch(r"\[(\d+):(\d+),(\d+):(\d+)\]", re.sub(r"\s", "", value))
-    if found is None:
-        return None
-    x1, x2, y1, y2 = (int(digits) for digits in found.groups())
-    if not (1 <= x1 <= x2 <= shape[1] and 1 <= y1 <= y2 <= shape[0]):
-        return None
-    return slice(y1 - 1, y2), slice(x1 - 1, x2)
 
 
 def _overlap(first: slice, second: slice) -> bool:

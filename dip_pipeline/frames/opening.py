@@ -1,21 +1,30 @@
 """Open whatever the user names: a FITS file (or one HDU of it), or a Zarr group."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.fits_layout import COPY_BYTES
 from dip_pipeline.frames.fits_reader import open_fits
 from dip_pipeline.frames.frame import Frame
+from dip_pipeline.frames.prov_json import names_of
 from dip_pipeline.frames.provenance import Provenance, read_fits_provenance
+from dip_pipeline.frames.reading import AS_THE_FILE_SAYS, Reading
 from dip_pipeline.frames.selectors import split_selector
 from dip_pipeline.frames.zarr_reader import open_zarr, read_zarr_provenance
 
 
-def open_frame(source: str | Path) -> Frame:
-    """Open "a.fits", "a.fits[SCI,1]", "a.fits[1]" or "a.zarr" without reading pixels.
+def open_frame(source: str | Path, reading: Reading = AS_THE_FILE_SAYS) -> Frame:
+    """Open the first of the planes that `open_frames` opens."""
+    return open_frames(source, reading)[0]
 
-    Raises FrameError for what cannot be read, or is not a two-dimensional image.
+
+def open_frames(source: str | Path, reading: Reading = AS_THE_FILE_SAYS) -> tuple[Frame, ...]:
+    """Open every science plane of "a.fits", "a.fits[SCI,1]", "a.fits[1]" or "a.zarr".
+
+    One frame a chip, a plane of a cube, a read of a ramp; no pixels are read yet. Raises
+    FrameError for what cannot be read, or holds no image.
     """
     path, selector = split_selector(source)
     try:
@@ -27,10 +36,9 @@ def open_frame(source: str | Path) -> Frame:
     except OSError as error:
         raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
     if not is_folder:
-        return open_fits(path, selector)
-    if selector is not None:
-        raise FrameError(f"{path}: [{selector}] selects an HDU of a FITS file; this is a folder")
-    return open_zarr(path)
+        return open_fits(path, selector, reading)
+    frame = open_zarr(path, selector)
+    return (replace(frame, layout="Zarr group", grow_px=reading.grow_px),)
 
 
 def read_provenance(path: Path) -> Provenance | None:
@@ -38,6 +46,14 @@ def read_provenance(path: Path) -> Provenance | None:
     if path.is_dir():
         return read_zarr_provenance(path)
     return read_fits_provenance(path) if path.is_file() else None
+
+
+def read_account(product: Path) -> Provenance:
+    """Read how a product was made; FrameError where the file does not say."""
+    found = read_provenance(product)
+    if found is None or not names_of(found.document, "Restoration"):
+        raise FrameError(f"{product}: holds no provenance: not a product of dip, or a damaged one")
+    return found
 
 
 def file_digest(path: Path) -> str:

@@ -93,13 +93,19 @@ def provenance_cards(provenance: Provenance) -> list[bytes]:
 
 def document_hdu(provenance: Provenance) -> tuple[list[bytes], bytes]:
     """Header cards and data of DIP_PROV."""
-    text = json.dumps(to_json(provenance.document), ensure_ascii=True, allow_nan=False)
-    column = fits.Column(name="DOCUMENT", format=f"{len(text)}A", array=np.array([text]))
-    cards, data = _table_bytes([column], PROVENANCE_NAME)
-    cards += format_card("COMMENT", "DOCUMENT is JSON: how this file was made.")
+    text = "DOCUMENT is W3C PROV-JSON: how this file was made."
+    cards, data = document_table(PROVENANCE_NAME, provenance.document, text)
     cards += format_card(KEYWORDS_NAME, " ".join(provenance.keywords), "cards written by dip")
     cards += format_card(HISTORY_NAME, provenance.history, "")
     return cards, data
+
+
+def document_table(name: str, document: object, comment: str) -> tuple[list[bytes], bytes]:
+    """Header cards and data of a table with one cell, which holds a document as JSON."""
+    text = json.dumps(to_json(document), ensure_ascii=True, allow_nan=False)
+    column = fits.Column(name="DOCUMENT", format=f"{len(text)}A", array=np.array([text]))
+    cards, data = _table_bytes([column], name)
+    return cards + format_card("COMMENT", comment), data
 
 
 def tiles_hdu(provenance: Provenance) -> tuple[list[bytes], bytes]:

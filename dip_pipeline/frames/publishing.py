@@ -1,13 +1,18 @@
 """Outputs appear whole or not at all: written beside under another name, then renamed."""
 
+import gzip
 import os
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from dip_pipeline.errors import OutputError
+
+_GZIP_LEVEL = 6
+_COPY_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,33 @@ def publishing(destination: Destination, needed_bytes: int) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             _remove(part)
+
+
+def write_gzip(part: Path, write: Callable[[Path], None]) -> None:
+    """Gzip what `write` writes; no name and no time in it, so that the same bytes stay the same.
+
+    Read back to its end, where gzip's own check sum stands. Raises OutputError where that differs.
+    """
+    plain = part.with_suffix(".plain")
+    try:
+        write(plain)
+        with (
+            plain.open("rb") as source,
+            part.open("wb") as stream,
+            gzip.GzipFile("", "wb", _GZIP_LEVEL, stream, mtime=0) as packed,
+        ):
+            shutil.copyfileobj(source, packed, _COPY_BYTES)
+        size = plain.stat().st_size
+    finally:
+        plain.unlink(missing_ok=True)
+    try:
+        with gzip.open(part) as unpacked:
+            while block := unpacked.read(_COPY_BYTES):
+                size -= len(block)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise OutputError(f"{part}: reads back otherwise than written; check the disk") from error
+    if size:
+        raise OutputError(f"{part}: reads back otherwise than written; check the disk")
 
 
 def _move_in(destination: Destination) -> None:

@@ -1,16 +1,40 @@
 """Save a restored frame as FITS or Zarr, whole or not at all."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from dip_pipeline.errors import OutputError
-from dip_pipeline.frames.fits_writer import plan_fits, write_fits
-from dip_pipeline.frames.frame import Frame, RestoredPlanes
+from dip_pipeline.frames.compression import compressed
+from dip_pipeline.frames.fits_writer import plan_fits
+from dip_pipeline.frames.frame import Frame, RestoredFrame, RestoredPlanes
+from dip_pipeline.frames.hdu_plans import write_fits
 from dip_pipeline.frames.provenance import Provenance
-from dip_pipeline.frames.publishing import Destination, prepare, publishing
+from dip_pipeline.frames.publishing import Destination, prepare, publishing, write_gzip
 from dip_pipeline.frames.zarr_writer import needed_bytes, write_zarr
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts")
 ZARR_SUFFIXES = (".zarr",)
+OutputKind = Literal["fits", "tiles", "gzip", "zarr"]
+
+
+def output_kind(target: str | Path) -> OutputKind | None:
+    """Tell what a name asks for: plain FITS, tile-compressed, gzipped, Zarr; None: no frame.
+
+    >>> [output_kind(name) for name in ("a.fits", "a.FIT.fz", "a.fits.gz", "a.zarr/", "a.gz")]
+    ['fits', 'tiles', 'gzip', 'zarr', None]
+    """
+    *_, inner, suffix = "", "", *(part.lower() for part in Path(target).suffixes)
+    if suffix in ZARR_SUFFIXES:
+        return "zarr"
+    if suffix in FITS_SUFFIXES:
+        return "fits"
+    if suffix == ".fz":
+        return "tiles"
+    if suffix == ".gz" and inner in FITS_SUFFIXES:
+        return "gzip"
+    return None
 
 
 def save_frame(
@@ -21,45 +45,81 @@ def save_frame(
     provenance: Provenance,
     overwrite: bool = False,
 ) -> None:
-    """Write everything of the input, the restored science in place of its own, and ours.
+    """Write one restored plane, as `save_frames` does."""
+    restored = [RestoredFrame(frame, planes, provenance.cards)]
+    save_frames(target, restored, provenance=provenance, overwrite=overwrite)
 
-    planes : (rows, cols) of the frame, read band by band. The format follows the suffix of
-    the target. Raises OutputError where it cannot or must not be written; an existing file
-    stays as it was.
+
+def save_frames(
+    target: Path,
+    restored: Sequence[RestoredFrame],
+    *,
+    provenance: Provenance,
+    overwrite: bool = False,
+) -> None:
+    """Write everything of the input, the restored planes in place of its own, and ours.
+
+    restored : planes of one input, (rows, cols) each, read band by band. The format follows the
+    suffix of the target. Raises OutputError where it cannot or must not be written; an existing
+    file stays as it was.
     """
-    suffix = target.suffix.lower()
-    destination = check_target(target, frame, overwrite=overwrite)
-    for name in ("science", "error", "flags"):
-        if tuple(getattr(planes, name).shape) != frame.shape:
-            shape = tuple(getattr(planes, name).shape)
-            raise OutputError(f"{target}: {name} has shape {shape}, the frame {frame.shape}")
-    if suffix in ZARR_SUFFIXES:
+    kind = output_kind(target)
+    frame = restored[0].frame
+    destination = check_target(target, frame, overwrite=overwrite, planes=len(restored))
+    for item in restored:
+        _check_shapes(target, item)
+    if kind == "zarr":
+        if restored[0].planes is None:
+            raise OutputError(f"{target}: nothing was restored")
         with publishing(destination, needed_bytes(frame)) as part:
-            write_zarr(part, frame, planes, provenance)
-    else:
-        plans = plan_fits(frame, planes, provenance)
-        with publishing(destination, sum(plan.total_bytes for plan in plans)) as part:
+            write_zarr(part, frame, restored[0].planes, provenance)
+        return
+    plans = plan_fits(restored, provenance)
+    with publishing(destination, sum(plan.total_bytes for plan in plans)) as part:
+        if kind == "gzip":
+            write_gzip(part, partial(write_fits, plans=plans))
+        elif kind == "tiles":
+            with compressed(plans, part.parent) as packed:
+                write_fits(part, packed)
+        else:
             write_fits(part, plans)
 
 
-def check_target(target: Path, frame: Frame, *, overwrite: bool = False) -> Destination:
-    """Refuse, before any work is done, a target that `save_frame` would refuse.
+def _check_shapes(target: Path, item: RestoredFrame) -> None:
+    if item.planes is None:
+        return
+    for name in ("science", "error", "flags"):
+        shape = tuple(getattr(item.planes, name).shape)
+        if shape != item.frame.shape:
+            raise OutputError(f"{target}: {name} has shape {shape}, the frame {item.frame.shape}")
 
-    Raises OutputError for a suffix that names no format, the input itself, an existing file
-    without `overwrite`, and a folder that cannot be written to.
+
+def check_target(
+    target: Path, frame: Frame, *, overwrite: bool = False, planes: int = 1
+) -> Destination:
+    """Refuse, before any work is done, a target that `save_frames` would refuse.
+
+    planes : how many are to be written. Raises OutputError for a suffix that names no format, a
+    Zarr group for several planes, the input itself, an existing file without `overwrite`, and a
+    folder that cannot be written to.
     """
-    suffix = target.suffix.lower()
-    if suffix not in FITS_SUFFIXES + ZARR_SUFFIXES:
+    kind = output_kind(target)
+    if kind is None:
         raise OutputError(
             f"{target}: the suffix names no format; use one of "
-            f"{', '.join(FITS_SUFFIXES + ZARR_SUFFIXES)}"
+            f"{', '.join(FITS_SUFFIXES + ZARR_SUFFIXES)}, .fits.fz, .fits.gz"
+        )
+    if planes > 1 and kind == "zarr":
+        raise OutputError(
+            f"{target}: a Zarr group holds one plane, the input has {planes}; write a .fits file, "
+            "or select one plane with FILE[n]"
         )
     destination = prepare(target, frame.path, overwrite=overwrite)
-    _check_kind(destination, wants_folder=suffix in ZARR_SUFFIXES)
+    check_kind(destination, wants_folder=kind == "zarr")
     return destination
 
 
-def _check_kind(destination: Destination, *, wants_folder: bool) -> None:
+def check_kind(destination: Destination, *, wants_folder: bool) -> None:
     """Refuse to replace a file by a folder, or a folder that is no Zarr group by anything."""
     path = destination.path
     if not path.exists():

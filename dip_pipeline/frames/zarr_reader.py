@@ -1,20 +1,17 @@
-"""Zarr group to Frame: arrays science, error, flags; attributes unit and cards."""
+"""Zarr store to Frame: arrays science, error, flags; attributes unit and cards."""
 
-import json
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames.fits_cards import format_card, is_structural, parse_cards, split_cards
-from dip_pipeline.frames.fits_layout import COPY_BYTES
+from dip_pipeline.frames.fits_pixels import PRODUCT_HDUS
 from dip_pipeline.frames.frame import (
     Card,
     Frame,
@@ -32,89 +29,101 @@ from dip_pipeline.frames.provenance import (
     from_json,
     to_json,
 )
+from dip_pipeline.frames.zarr_choice import (
+    ZarrNames,
+    ZarrNode,
+    array_of,
+    arrays_of,
+    attributes_of,
+    choose_arrays,
+    open_node,
+    plane_shape,
+)
+from dip_pipeline.frames.zarr_hdus import (
+    HEADER,
+    ZARR_ERRORS,
+    ZarrArray,
+    hdu_of,
+    is_hdu,
+    physical,
+    reading,
+)
 
 logger = logging.getLogger(__name__)
 
-FITS_GROUP = "fits"  # other HDUs of a FITS input, as bytes, so that nothing is lost
+FITS_GROUP = "fits"  # other HDUs of a FITS input, so that nothing is lost
 FITS_SHAPE = "fits_shape"
 FITS_ORDER = "fits_order"
 OWN_KEYWORDS = "DIP_CARDS"
+REST = "rest"  # role of what follows the last HDU of a FITS file
 _ROLES: dict[str, Role] = {"science": "science", "error": "error", "flags": "flags"}
-
-ZarrArray = zarr.Array[Any]
-
-# What zarr raises for damaged metadata, missing keys, and chunks that fail their check sum.
-ZARR_ERRORS = (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
 class ZarrPixels:
-    """Pixels of one Zarr group, by slices."""
+    """Pixels of one Zarr store, by slices."""
 
     path: Path
-    has_error: bool
-    has_flags: bool
+    names: ZarrNames
+    has_filled: bool = False  # flags of an earlier restoration
 
     def read(self, rows: slice, cols: slice) -> Pixels:
         """Read one region of all planes: only the chunks it touches."""
-        science = self._slice("science", rows, cols)
-        error = self._slice("error", rows, cols) if self.has_error else None
-        return make_pixels(science, error, self.read_flags(rows, cols))
+        science = self._slice(self.names.science, rows, cols)
+        error = None if self.names.error is None else self._slice(self.names.error, rows, cols)
+        bad = np.zeros(science.shape, dtype=bool)
+        flags = self.read_flags(rows, cols)
+        if flags is not None:
+            bad |= flags != 0
+        if self.has_filled:  # what was filled in once holds no information ever after
+            bad |= (self._slice("DIP_FLAG", rows, cols).astype(np.uint8) & PixelFlag.FILLED) != 0
+        return make_pixels(science, error, bad)
 
     def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:
         """Read the flags of one region as stored."""
-        return self._slice("flags", rows, cols) if self.has_flags else None
+        return None if self.names.flags is None else self._slice(self.names.flags, rows, cols)
 
     def science_header(self) -> tuple[int, tuple[int, ...], list[bytes]] | None:
         """Place, shape and cards of the science HDU, where the group came from FITS."""
-        group = open_group(self.path)
-        science = array_of(group, "science")
-        attributes = attributes_of(science)
-        if FITS_ORDER not in attributes:
-            return None
-        order = int(attributes[FITS_ORDER])
-        shape = tuple(int(axis) for axis in attributes.get(FITS_SHAPE, science.shape))
+        with reading(self.path, "header of science"):
+            node = open_node(self.path)
+            science = array_of(node, self.names.science)
+            attributes = attributes_of(science)
+            if FITS_ORDER not in attributes:
+                return None
+            order = int(attributes[FITS_ORDER])
+            shape = tuple(int(axis) for axis in attributes.get(FITS_SHAPE, science.shape))
+            if HEADER in attributes:
+                return order, shape, [str(card).encode("latin-1") for card in attributes[HEADER]]
         raw: list[bytes] = []
-        for keyword, value, comment in read_cards(group, self.path):
+        for keyword, value, comment in read_cards(node, self.path):
             if not is_structural(keyword):
                 raw += format_card(keyword, value, comment)
         return order, shape, raw
 
     def other_hdus(self) -> list[RawHdu]:
-        """HDUs that came along from a FITS input, byte for byte."""
-        group = open_group(self.path)
-        if FITS_GROUP not in group:
-            return []
-        found = []
-        for name in sorted(cast(zarr.Group, group[FITS_GROUP]).array_keys()):
-            array = array_of(group, f"{FITS_GROUP}/{name}")
-            attributes = attributes_of(array)
-            header_bytes = int(attributes["header_bytes"])
-            found.append(
-                RawHdu(
-                    order=int(attributes["order"]),
-                    name=str(attributes["name"]),
-                    role=attributes["role"],
-                    header=np.asarray(array[:header_bytes]).tobytes(),
-                    data_bytes=array.shape[0] - header_bytes,
-                    blocks=partial(self._blocks, f"{FITS_GROUP}/{name}", header_bytes),
-                )
-            )
-        return sorted(found, key=lambda hdu: hdu.order)
+        """HDUs that came along from a FITS input, byte for byte, without an earlier product's."""
+        found = [
+            hdu_of(self.path, name, array)
+            for name, array in arrays_of(open_node(self.path)).items()
+            if is_hdu(array) and name != self.names.science
+        ]
+        return sorted(
+            (h for h in found if h.role not in ("science", REST) and h.name not in PRODUCT_HDUS),
+            key=lambda hdu: hdu.order,
+        )
 
     def product_keywords(self) -> frozenset[str]:
         """Keywords of cards that an earlier restoration wrote."""
-        stored = attributes_of(open_group(self.path)).get(OWN_KEYWORDS, [])
+        stored = attributes_of(open_node(self.path)).get(OWN_KEYWORDS, [])
         return frozenset(str(keyword) for keyword in stored)
-
-    def _blocks(self, name: str, start: int) -> Iterator[bytes]:
-        array = array_of(open_group(self.path), name)
-        for offset in range(start, array.shape[0], COPY_BYTES):
-            yield np.asarray(array[offset : offset + COPY_BYTES]).tobytes()
 
     def _slice(self, name: str, rows: slice, cols: slice) -> NDArray[np.generic]:
         try:
-            return np.asarray(array_of(open_group(self.path), name)[rows, cols])
+            array = array_of(open_node(self.path), name)
+            leading: list[Any] = [0] * (len(array.shape) - 2)
+            stored = np.asarray(array[(*leading, rows, cols)])
+            return physical(stored, attributes_of(array))
         except ZARR_ERRORS as error:
             raise FrameError(
                 f"{self.path}: array {name}, rows {rows.start} to {rows.stop}, cannot be read: "
@@ -122,76 +131,60 @@ class ZarrPixels:
             ) from error
 
 
-def open_zarr(path: Path) -> Frame:
-    """Open a Zarr group as a Frame; reads metadata only.
+def open_zarr(path: Path, selector: str | None = None) -> Frame:
+    """Open a Zarr group, or an array, as a Frame; reads metadata only.
 
-    Raises FrameError for what is not a format 3 group with a two-dimensional array `science`.
+    selector : path of the array to restore. Raises FrameError for what holds no two-dimensional
+    image, or several without one named `science`.
     """
-    group = open_group(path)
-    arrays = dict(group.arrays())
-    if "science" not in arrays:
-        found = ", ".join(sorted(arrays)) or "none"
-        raise FrameError(f"{path}: no array `science` in this Zarr group (arrays: {found})")
-    shape = _check_science(arrays["science"], path)
-    for name in ("error", "flags"):
-        if name in arrays and tuple(arrays[name].shape) != shape:
-            logger.warning(
-                "%s: %s has shape %s, science %s: not used", path, name, arrays[name].shape, shape
-            )
-            del arrays[name]
-    cards = read_cards(group, path)
-    source = ZarrPixels(path.absolute(), "error" in arrays, "flags" in arrays)
+    node = open_node(path)
+    try:
+        names = choose_arrays(node, selector, path)
+        arrays = arrays_of(node)
+    except ZARR_ERRORS as error:
+        raise FrameError(f"{path}: the Zarr store cannot be read: {_one_line(error)}") from error
+    science = arrays[names.science]
+    shape = _check_science(science, path)
+    cards = read_cards(node, path)
+    filled = "DIP_FLAG" in arrays and tuple(arrays["DIP_FLAG"].shape) == shape
+    source = ZarrPixels(path.absolute(), names, filled)
     primary = next((hdu.header for hdu in source.other_hdus() if hdu.order == 0), b"")
     header = header_mapping(cards, parse_cards(split_cards(primary)))
-    unit = group.attrs.get("unit") or header.get("BUNIT") or ""
+    units = (attributes_of(node).get("unit"), header.get("BUNIT"))
+    units += tuple(attributes_of(science).get(name) for name in ("unit", "units"))
     return Frame(
         path=path,
         format="zarr",
         shape=shape,
-        unit=str(unit).strip(),
+        unit=str(next((unit for unit in units if unit), "")).strip(),
         cards=cards,
         planes=tuple(
             PlaneInfo(
-                name,
-                _ROLES.get(name, "other"),
+                name.rpartition("/")[2] or path.stem,
+                _role(name, names),
                 tuple(array.shape),
                 str(array.dtype),
-                f"array {name}",
+                f"array {name}" if name else "the array itself",
             )
             for name, array in sorted(arrays.items())
+            if "/" not in name or name == names.science
         ),
         source=source,
         header=header,
-        has_error_plane="error" in arrays,
-        has_mask="flags" in arrays,
+        has_error_plane=names.error is not None,
+        has_mask=names.flags is not None,
     )
 
 
-def open_group(path: Path) -> zarr.Group:
-    """Open a group for reading; raises FrameError where there is none of format 3."""
-    if not (path / "zarr.json").is_file():
-        old = (path / ".zgroup").exists()
-        what = "a Zarr group of format 2" if old else "a folder without zarr.json"
-        raise FrameError(f"{path}: {what}; needed: a Zarr group of format 3, or a FITS file")
-    try:
-        return zarr.open_group(path, mode="r", zarr_format=3)
-    except ZARR_ERRORS as error:
-        raise FrameError(f"{path}: the Zarr group cannot be read: {_one_line(error)}") from error
+def _role(name: str, names: ZarrNames) -> Role:
+    if name == names.science:
+        return "science"
+    return _ROLES[name] if name in (names.error, names.flags) else "other"
 
 
-def array_of(group: zarr.Group, name: str) -> ZarrArray:
-    """One array of a group; KeyError where it is not there."""
-    return cast(ZarrArray, group[name])
-
-
-def attributes_of(node: zarr.Group | ZarrArray) -> dict[str, Any]:
-    """Attributes as JSON gave them: anything."""
-    return dict(node.attrs)
-
-
-def read_cards(group: zarr.Group, path: Path) -> tuple[Card, ...]:
+def read_cards(node: ZarrNode, path: Path) -> tuple[Card, ...]:
     """Cards of the group; raises FrameError where they are not [keyword, value, comment]."""
-    stored = attributes_of(group).get("cards", [])
+    stored = attributes_of(node).get("cards", [])
     try:
         return tuple(
             (str(keyword), from_json(value), str(comment or ""))
@@ -206,9 +199,9 @@ def read_cards(group: zarr.Group, path: Path) -> tuple[Card, ...]:
 def read_zarr_provenance(path: Path) -> Provenance | None:
     """Read the provenance of a Zarr product; None where the group is not one."""
     try:
-        group = open_group(path)
-        cards = read_cards(group, path)
-        attributes = attributes_of(group)
+        node = open_node(path)
+        cards = read_cards(node, path)
+        attributes: dict[str, Any] = attributes_of(node)
         document = from_json(attributes.get(PROVENANCE_NAME))
         tiles = from_json(attributes.get(TILES_NAME))
         keywords = [str(keyword) for keyword in attributes.get(OWN_KEYWORDS, [])]
@@ -228,12 +221,13 @@ def cards_to_json(cards: tuple[Card, ...]) -> list[list[object]]:
 
 
 def _check_science(array: ZarrArray, path: Path) -> tuple[int, int]:
-    if len(array.shape) != 2:
+    shape = plane_shape(array)
+    if len(shape) != 2:
         raise FrameError(
             f"{path}: science has {len(array.shape)} axes {array.shape}: dip restores "
             "two-dimensional images"
         )
-    if array.dtype.kind not in "iuf":
+    if getattr(array.dtype, "kind", "") not in ("i", "u", "f"):
         raise FrameError(f"{path}: science holds {array.dtype}: real numbers are needed")
     if 0 in array.shape:
         raise FrameError(f"{path}: science has size {array.shape}: no pixels to restore")
@@ -246,11 +240,8 @@ def _check_science(array: ZarrArray, path: Path) -> tuple[int, int]:
             array.nchunks,
             array.fill_value,
         )
-    rows, cols = array.shape
-    return int(rows), int(cols)
+    return int(shape[0]), int(shape[1])
 
 
 def _one_line(error: BaseException) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"its metadata is not JSON ({error})"
     return str(error).split("\n")[0] or type(error).__name__

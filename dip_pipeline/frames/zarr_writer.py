@@ -1,13 +1,12 @@
 """Restored planes to a Zarr group, chunk row by chunk row; all else of the input comes along."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import ZstdCodec
 
 from dip_pipeline.errors import OutputError
 from dip_pipeline.flags import FLAG_MEANINGS
@@ -20,22 +19,28 @@ from dip_pipeline.frames.provenance import (
     plain_cards,
     to_json,
 )
+from dip_pipeline.frames.stale_cards import kept_cards
+from dip_pipeline.frames.zarr_choice import array_of, attributes_of, open_node
+from dip_pipeline.frames.zarr_hdus import (
+    CHUNK_PX,
+    HEADER,
+    create_array,
+    image_form,
+    keep_hdu,
+)
 from dip_pipeline.frames.zarr_reader import (
     FITS_GROUP,
     FITS_ORDER,
     FITS_SHAPE,
     OWN_KEYWORDS,
-    ZarrArray,
-    array_of,
-    attributes_of,
+    ZarrPixels,
     cards_to_json,
-    open_group,
 )
 
-CHUNK_PX = 256
 MAX_BAND_BYTES = 256 * 1024 * 1024  # a row of chunks is held in memory while it is written
-RAW_CHUNK_BYTES = 4 * 1024 * 1024
 _REPLACED = ("science", "DIP_ERR", "DIP_FLAG")
+_PLANES = {"science": "science", "error": "error", "flags": "flags"}
+_OF_STORED = ("scale_factor", "add_offset", "_FillValue", HEADER)
 
 
 def write_zarr(part: Path, frame: Frame, planes: RestoredPlanes, provenance: Provenance) -> None:
@@ -43,15 +48,16 @@ def write_zarr(part: Path, frame: Frame, planes: RestoredPlanes, provenance: Pro
     group = zarr.create_group(part, zarr_format=3)
     attributes: dict[str, Any] = {"unit": frame.unit}
     science_attributes: dict[str, Any] = {}
-    chunks = tuple(min(CHUNK_PX, axis) for axis in frame.shape)
-    if frame.format == "zarr":
-        source = open_group(frame.path)
-        science = array_of(source, "science")
-        attributes = attributes_of(source)
-        science_attributes = attributes_of(science)
-        own = tuple(science.shards or science.chunks)
+    chunks: tuple[int, ...] = tuple(min(CHUNK_PX, axis) for axis in frame.shape)
+    if isinstance(frame.source, ZarrPixels):
+        source = open_node(frame.path)
+        name = frame.source.names.science
+        science = array_of(source, name)
+        attributes = attributes_of(source) if name else {}
+        science_attributes = _true_attributes(attributes_of(science))
+        own = tuple(science.shards or science.chunks)[-2:]
         chunks = own if own[0] * frame.shape[1] * 4 <= MAX_BAND_BYTES else chunks
-        _copy_members(frame.path, part)
+        _copy_members(frame, part, group, name)
     else:
         science_attributes = _take_fits_along(group, frame)
     attributes["cards"] = cards_to_json(_cards(frame, provenance))
@@ -63,6 +69,11 @@ def write_zarr(part: Path, frame: Frame, planes: RestoredPlanes, provenance: Pro
     _write_plane(group, "science", planes.science, chunks, science_attributes)
     _write_plane(group, "DIP_ERR", planes.error, chunks, {"unit": frame.unit})
     _write_plane(group, "DIP_FLAG", planes.flags, chunks, {"bits": meanings}, dtype="uint8")
+
+
+def _true_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Attributes of the input's science that are true of restored pixels: not its scaling."""
+    return {name: value for name, value in attributes.items() if name not in _OF_STORED}
 
 
 def needed_bytes(frame: Frame) -> int:
@@ -78,7 +89,7 @@ def _cards(frame: Frame, provenance: Provenance) -> tuple[Card, ...]:
         for card in frame.cards
         if card[0] not in gone and not (frame.format == "fits" and is_structural(card[0]))
     )
-    return kept + plain_cards(provenance)
+    return kept_cards(kept) + plain_cards(provenance)
 
 
 def _write_plane(
@@ -91,7 +102,7 @@ def _write_plane(
     dtype: str = "float32",
 ) -> None:
     rows, cols = plane.shape
-    array = _create(group, name, (rows, cols), chunks, dtype)
+    array = create_array(group, name, (rows, cols), dtype, chunks=chunks)
     array.attrs.put(attributes)
     for band in bands((rows, cols), chunks[0]):
         array[band, :] = np.asarray(plane[band, slice(0, cols)]).astype(dtype)
@@ -101,79 +112,81 @@ def _write_plane(
         )
 
 
-def _create(
-    group: zarr.Group, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str
-) -> ZarrArray:
-    return group.create_array(
-        name,
-        shape=shape,
-        chunks=chunks,
-        dtype=dtype,
-        fill_value=float("nan") if dtype == "float32" else 0,
-        # Without its check sum, zstd reads most flipped bits back silently wrong.
-        compressors=[ZstdCodec(level=3, checksum=True)],
-        dimension_names=("y", "x") if len(shape) == 2 else None,
-        # A chunk of nothing but fill values would not be written: absent, it looks lost.
-        config={"write_empty_chunks": True},
-    )
-
-
-def _copy_members(source: Path, part: Path) -> None:
-    """Copy every other array and group of the input as files."""
-    for member in sorted(source.iterdir()):
-        if member.name in (*_REPLACED, "zarr.json"):
+def _copy_members(frame: Frame, part: Path, group: zarr.Group, science: str) -> None:
+    """Copy every other array and group of the input: as files, or anew where it is of format 2."""
+    source = open_node(frame.path)
+    if isinstance(source, zarr.Array):
+        return
+    if source.metadata.zarr_format == 2:
+        for name, member in source.members(max_depth=None):
+            if name not in (*_REPLACED, science):
+                copy_node(member, group, name)
+        return
+    for item in sorted(frame.path.iterdir()):
+        if item.name in (*_REPLACED, "zarr.json", science):
             continue
-        if member.is_dir():
+        if item.is_dir():
             litter = shutil.ignore_patterns("*.partial")  # of writers that were killed
-            shutil.copytree(member, part / member.name, ignore=litter)
+            shutil.copytree(item, part / item.name, ignore=litter)
         else:
-            shutil.copy2(member, part / member.name)
+            shutil.copy2(item, part / item.name)
+
+
+def copy_node(member: Any, group: zarr.Group, name: str) -> None:  # noqa: ANN401  (array or group)
+    """Copy an array or a group of any format into a group of format 3, attributes and all."""
+    if isinstance(member, zarr.Group):
+        group.require_group(name).attrs.put(dict(member.attrs))
+        return
+    kind = getattr(member.dtype, "kind", "")
+    if kind not in "biufc" or not kind:
+        raise OutputError(
+            f"array {name} holds {member.dtype}, which Zarr format 3 has no standard for; take "
+            "it out of the input"
+        )
+    chunks = tuple(member.chunks) or None
+    array = create_array(group, name, tuple(member.shape), str(member.dtype), chunks=chunks or ())
+    array.attrs.put(dict(member.attrs))
+    if not member.shape:
+        array[...] = member[...]
+        return
+    for start in range(0, member.shape[0], max(1, chunks[0] if chunks else 1)):
+        rows = slice(start, start + (chunks[0] if chunks else 1))
+        array[rows] = member[rows]
 
 
 def _take_fits_along(group: zarr.Group, frame: Frame) -> dict[str, Any]:
     """Keep error, flags and every other HDU of a FITS input; return attributes of science."""
-    chunks = tuple(min(CHUNK_PX, axis) for axis in frame.shape)
-    if frame.has_error_plane:
-        error = _create(group, "error", frame.shape, chunks, "float32")
-        error.attrs["unit"] = frame.unit
-        for band in bands(frame.shape, chunks[0]):
-            error[band, :] = np.asarray(frame.read(band, slice(None)).error)
-    if frame.has_mask:
-        whole = slice(0, frame.shape[1])
-        first = np.asarray(frame.source.read_flags(slice(0, 1), slice(0, 1)))
-        flags = _create(group, "flags", frame.shape, chunks, first.dtype.name)
-        for band in bands(frame.shape, chunks[0]):
-            flags[band, :] = np.asarray(frame.source.read_flags(band, whole))
-    for number, hdu in enumerate(frame.source.other_hdus()):
-        _keep_raw(group, f"{FITS_GROUP}/{number:03d}", hdu)
+    others = frame.source.other_hdus()
+    kept = keep_hdus(group, others)
+    derive_planes(group, frame, kept)
     behind = frame.source.science_header()
     if behind is None:
         return {}
     return {FITS_ORDER: behind[0], FITS_SHAPE: list(behind[1])}
 
 
-def _keep_raw(group: zarr.Group, name: str, hdu: RawHdu) -> None:
-    size = len(hdu.header) + hdu.data_bytes
-    array = _create(group, name, (size,), (min(size, RAW_CHUNK_BYTES),), "uint8")
-    array.attrs.put(
-        {
-            "name": hdu.name,
-            "order": hdu.order,
-            "role": hdu.role,
-            "header_bytes": len(hdu.header),
-        }
-    )
-    for start, content in _rechunk(hdu):
-        array[start : start + len(content)] = np.frombuffer(content, dtype=np.uint8)
+def derive_planes(group: zarr.Group, frame: Frame, kept: Collection[str]) -> None:
+    """Write `error` (one sigma) and `flags` where the input holds them in another form."""
+    if frame.has_error_plane and "error" not in kept:
+        error = create_array(group, "error", frame.shape, "float32")
+        error.attrs["unit"] = frame.unit
+        for band in bands(frame.shape, error.chunks[0]):
+            error[band, :] = np.asarray(frame.read(band, slice(None)).error)
+    if frame.has_mask and "flags" not in kept:
+        whole = slice(0, frame.shape[1])
+        first = np.asarray(frame.source.read_flags(slice(0, 1), slice(0, 1)))
+        flags = create_array(group, "flags", frame.shape, first.dtype.name)
+        for band in bands(frame.shape, flags.chunks[0]):
+            flags[band, :] = np.asarray(frame.source.read_flags(band, whole))
 
 
-def _rechunk(hdu: RawHdu) -> Iterator[tuple[int, bytes]]:
-    """Bytes of an HDU in whole chunks, each with its offset."""
-    start, waiting = 0, hdu.header
-    for block in hdu.blocks():
-        waiting += block
-        while len(waiting) >= RAW_CHUNK_BYTES:
-            yield start, waiting[:RAW_CHUNK_BYTES]
-            start, waiting = start + RAW_CHUNK_BYTES, waiting[RAW_CHUNK_BYTES:]
-    if waiting:
-        yield start, waiting
+def keep_hdus(group: zarr.Group, hdus: Sequence[RawHdu]) -> set[str]:
+    """Keep HDUs as arrays; those that are pixels of the frame get their name. Returns the names."""
+    names: set[str] = set()
+    for hdu in hdus:
+        name = _PLANES.get(hdu.role, hdu.name if hdu.name in ("DIP_ERR", "DIP_FLAG") else "")
+        if not name or name in names or image_form(hdu.header) is None:
+            name = f"{FITS_GROUP}/{hdu.order:03d}"
+        keep_hdu(group, name, hdu)
+        names.add(name)
+    return names

@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,13 @@ def report(source: str, target: Path, **facts) -> RunReport:
 @pytest.fixture(autouse=True)
 def log_as_it_was():
     """The command takes the log for itself; later tests listen to it again."""
+    with log_kept():
+        yield
+
+
+@contextmanager
+def log_kept():
+    """Put the log back as it is now, whatever a command does to it."""
     logger = logging.getLogger("dip_pipeline")
     before = logger.handlers[:], logger.level, logger.propagate
     yield
@@ -87,12 +95,15 @@ def no_endings() -> None:
 @pytest.fixture
 def small_frame(tmp_path) -> Path:
     """A frame of 64 x 64 pixels with a few stars, cut from the crowded sample."""
+    return cut_small_frame(tmp_path / "small.fits")
+
+
+def cut_small_frame(path: Path) -> Path:
     cut = (slice(200, 264), slice(40, 104))
     with fits.open(ROOT / "sample_data" / "crowded.fits") as hdus:
         science = fits.ImageHDU(hdus["SCI"].data[cut].astype(np.float32), name="SCI")
         for keyword in ("GAIN", "RDNOISE", "SATURATE", "BUNIT"):
             science.header[keyword] = hdus["SCI"].header[keyword]
         flags = fits.ImageHDU(hdus["DQ"].data[cut].astype(np.uint8), name="DQ")
-    path = tmp_path / "small.fits"
     fits.HDUList([fits.PrimaryHDU(), science, flags]).writeto(path)
     return path

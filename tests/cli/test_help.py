@@ -79,7 +79,7 @@ def test_the_default_in_the_help_is_the_one_in_force():
             assert f"[default: {default}]" in (parameter.help or "")
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/guide.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/guide.md", "docs/products.md"])
 def test_documents_name_options_and_commands_that_exist(document):
     context = click.Context(dip)
     commands = [dip.get_command(context, name) for name in COMMANDS]

@@ -9,6 +9,8 @@ from astropy.io import fits
 from dip_pipeline.frames import Frame, Provenance, RestoredPlanes
 from dip_pipeline.frames.fits_file import close_files
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture(autouse=True)
 def no_file_stays_open() -> Iterator[None]:

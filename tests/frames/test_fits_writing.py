@@ -61,6 +61,25 @@ def test_an_hdu_with_check_sums_is_copied_byte_for_byte(tmp_path, restored, prov
             assert after[new.header_start : new.end] == before[old.header_start : old.end]
 
 
+def test_sums_that_were_wrong_in_the_input_are_made_anew(tmp_path, restored, provenance):
+    path = tmp_path / "in.fits"
+    hdus = [
+        fits.PrimaryHDU(),
+        fits.ImageHDU(np.ones((4, 5), "f4"), name="SCI"),
+        fits.ImageHDU(np.arange(7, dtype="i2"), name="EXTRA"),
+    ]
+    hdus[2].header["NOTE"] = "as it was"
+    fits.HDUList(hdus).writeto(path, checksum=True)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"as it was", b"edited by"))
+    frame = open_frame(path)
+    save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
+    assert fitscheck.main(["-c", str(tmp_path / "out.fits")]) == 0
+    with fits.open(tmp_path / "out.fits") as new:
+        assert new["EXTRA"].header["NOTE"] == "edited by"
+        np.testing.assert_array_equal(new["EXTRA"].data, np.arange(7))
+
+
 def test_science_cards_change_only_as_declared(layered, tmp_path, restored, provenance):
     frame = open_frame(layered)
     save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)

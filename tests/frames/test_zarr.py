@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import open_frame, save_frame
 
 ALL = slice(None)
@@ -141,8 +143,10 @@ def test_fits_and_zarr_of_the_same_pixels_read_the_same(layered, tmp_path, resto
     save_frame(tmp_path / "a.zarr", frame, planes, provenance=provenance)
     save_frame(tmp_path / "a.fits", frame, planes, provenance=provenance)
     from_zarr, from_fits = open_frame(tmp_path / "a.zarr"), open_frame(tmp_path / "a.fits")
-    same_pixels(from_zarr.read(ALL, ALL), whole)
-    same_pixels(from_fits.read(ALL, ALL), whole)
+    # What was filled in holds no information ever after.
+    masked = whole.masked | (planes.flags & PixelFlag.FILLED != 0)
+    same_pixels(from_zarr.read(ALL, ALL), replace(whole, masked=masked))
+    same_pixels(from_fits.read(ALL, ALL), replace(whole, masked=masked))
     assert from_zarr.unit == from_fits.unit == "adu"
     assert from_zarr.header["GAIN"] == 2.5  # of the primary
     for keyword in ("EXPTIME", "CRPIX1", "LONGTEXT", "ESO DET OUT1 CONAD", "EMPTY"):
@@ -241,7 +245,7 @@ def test_folders_that_are_no_group_are_refused_in_one_line(group, tmp_path):
     with pytest.raises(FrameError, match=r"without zarr\.json"):
         open_frame(tmp_path / "empty.zarr")
     zarr.create_group(tmp_path / "old.zarr", zarr_format=2)
-    with pytest.raises(FrameError, match="format 2"):
+    with pytest.raises(FrameError, match="no array `science`"):
         open_frame(tmp_path / "old.zarr")
     (group / "zarr.json").write_text("{broken")
     with pytest.raises(FrameError, match="not JSON"):

@@ -7,7 +7,8 @@ from astropy.wcs import WCS
 from scipy.signal import correlate2d
 
 from dip_pipeline.errors import ConfigError
-from dip_pipeline.sensor import SensorOverrides, read_sensor
+from dip_pipeline.sensor import SensorOverrides
+from dip_pipeline.sensor_reading import read_sensor
 from dip_pipeline.simulate import (
     DataQuality,
     DetectorOptions,

@@ -1,0 +1,72 @@
+"""Error plane of a frame whose amplifiers differ: numbers of each, light of the frame."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dip_pipeline.frames import Frame, Pixels, PixelSource, RawHdu, around
+from dip_pipeline.sensor import Sensor
+from dip_pipeline.smooth_level import LEVEL_PX, level_without
+
+
+@dataclass(frozen=True, slots=True)
+class AmplifierPixels:
+    """Pixels of another source, with an error plane made of the sensor's numbers."""
+
+    inner: PixelSource
+    shape: tuple[int, int]
+    sensor: Sensor
+
+    def read(self, rows: slice, cols: slice) -> Pixels:
+        """Read one region; its errors do not depend on what else is read."""
+        wide, inner = around(rows, cols, self.shape, LEVEL_PX // 2)
+        pixels = self.inner.read(*wide)
+        level = level_without(pixels.science, ~pixels.masked)[inner]
+        return replace(pixels.cut(inner), error=self._sigma(level, rows, cols))
+
+    def _sigma(self, level: NDArray[np.float64], rows: slice, cols: slice) -> NDArray[np.float32]:
+        """sqrt((max(level - pedestal + subtracted sky, 0) / gain + (read noise / gain)^2) / n)."""
+        sensor = self.sensor
+        pedestal = sensor.pedestal_dn.value if sensor.pedestal_dn else 0.0
+        sky = sensor.subtracted_sky_dn.value if sensor.subtracted_sky_dn else 0.0
+        count = sensor.n_combined.value if sensor.n_combined else 1.0
+        gain, noise, zero = np.ones(level.shape), np.zeros(level.shape), np.zeros(level.shape)
+        for amp in sensor.amplifiers:
+            if amp.section is None or amp.read_noise is None:
+                continue
+            part = tuple(
+                slice(max(0, own.start - bound.start), max(0, own.stop - bound.start))
+                for own, bound in zip(amp.section, (rows, cols), strict=True)
+            )
+            gain[part], noise[part] = amp.gain.value, amp.read_noise.value
+            zero[part] = pedestal if amp.pedestal is None else amp.pedestal.value
+        light = np.maximum(level - zero + sky, 0.0)
+        return np.sqrt((light / gain + (noise / gain) ** 2) / count).astype(np.float32)
+
+    def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:
+        """Read the flags of the file."""
+        return self.inner.read_flags(rows, cols)
+
+    def science_header(self) -> tuple[int, tuple[int, ...], list[bytes]] | None:
+        """Header of the file's science."""
+        return self.inner.science_header()
+
+    def other_hdus(self) -> list[RawHdu]:
+        """Return every other HDU of the file."""
+        return self.inner.other_hdus()
+
+    def product_keywords(self) -> frozenset[str]:
+        """Keywords of cards that an earlier restoration wrote."""
+        return self.inner.product_keywords()
+
+
+def with_amplifiers(frame: Frame, sensor: Sensor) -> Frame:
+    """Give a frame the error plane of its amplifiers."""
+    names = ", ".join(amp.name for amp in sensor.amplifiers)
+    return replace(
+        frame,
+        source=AmplifierPixels(frame.source, frame.shape, sensor),
+        has_error_plane=True,
+        noise_words=f"cards of amplifiers {names}",
+    )

@@ -1,0 +1,276 @@
+"""A product against its input: the same sky, and nothing changed but what is declared."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dip_pipeline.errors import FrameError
+from dip_pipeline.flags import PixelFlag
+from dip_pipeline.frames.fits_cards import (
+    CHECKSUM_WORDS,
+    format_card,
+    is_structural,
+    keyword_of,
+    parse_cards,
+    split_cards,
+    upper_exponents,
+    without,
+)
+from dip_pipeline.frames.fits_file import OpenFits, fits_file
+from dip_pipeline.frames.fits_layout import HduSpan
+from dip_pipeline.frames.fits_pixels import PRODUCT_HDUS
+from dip_pipeline.frames.frame import Card, Frame, RawHdu, bands
+from dip_pipeline.frames.opening import file_digest, open_frame
+from dip_pipeline.frames.product import HduPlane, Restoration, image_cards_of, is_packed
+from dip_pipeline.frames.prov_json import facts_of
+from dip_pipeline.frames.provenance import KEYWORDS_NAME, Provenance
+from dip_pipeline.frames.selectors import split_selector
+from dip_pipeline.frames.sky_agreement import sky_difference_mas
+from dip_pipeline.frames.stale_cards import comment_on, moved_cards, rule_of
+from dip_pipeline.frames.verifying import Check, judged
+from dip_pipeline.frames.zarr_hdus import Numbers
+from dip_pipeline.frames.zarr_meta import META_NAME
+
+_BAND_ROWS = 256
+_MOST_MAS = 1.0
+_MOST_TOLD = 5
+_ROUNDING_ULP = 4  # tiles that share a pixel are averaged
+
+
+def check_against(
+    product: Path, source: str, account: Provenance, found: Sequence[Restoration]
+) -> list[Check]:
+    """Compare a product with the input that it names.
+
+    Raises FrameError where the input cannot be read.
+    """
+    path = split_selector(source)[0]
+    told = str(facts_of(account.document, "input").get("sha256"))
+    digest = file_digest(path)
+    wrong = [] if digest == told else [f"{path} has sha256 {digest}, the account says {told}"]
+    checks = [judged("input", wrong, f"{path} is the file that the account names")]
+    if product.is_dir() or path.is_dir():
+        return [*checks, *_check_frames(product, source, account, found)]
+    with fits_file(path) as old, fits_file(product) as new:
+        return [*checks, *_check_hdus(old, new, account, found)]
+
+
+def _check_hdus(
+    old: OpenFits, new: OpenFits, account: Provenance, found: Sequence[Restoration]
+) -> Iterator[Check]:
+    """Compare HDU by HDU: restored ones by their cards, sky and kept pixels, others by all."""
+    before = [hdu for hdu in old.layout.hdus if hdu.name not in PRODUCT_HDUS]
+    after = [hdu for hdu in new.layout.hdus if hdu.name not in (*PRODUCT_HDUS, META_NAME)]
+    if is_packed(new.layout) and not is_packed(old.layout):
+        after = after[1:]  # the empty primary before a compressed image
+    restored = {item.index: item for item in found}
+    wrong, cards, sky, kept, others = [], [], [], [], 0
+    if len(before) != len(after):
+        wrong.append(f"{len(before)} HDUs in the input, {len(after)} in the product")
+    step = _step_of(account)
+    for one, other in zip(before, after, strict=False):
+        if other.index in restored:
+            both = image_cards_of(one), image_cards_of(other)
+            own = _own_keywords(old)
+            cards += [f"{other.where}: {text}" for text in _changed_cards(both, own, account)]
+            sky += _sky((old, one), (new, other))
+            kept += _kept_pixels(old, one, restored[other.index], step)
+        else:
+            others += 1
+            wrong += _changed_hdu((old, one), (new, other))
+    yield judged("other HDUs", wrong, f"{others} of them, card by card and byte by byte")
+    yield judged("declared changes", cards, "no card changed that is not declared")
+    yield judged("sky coordinates", sky, f"within {_MOST_MAS:g} mas of the input's")
+    yield judged("kept pixels", kept, "saturated ones are the input's own")
+
+
+def _changed_hdu(old: tuple[OpenFits, HduSpan], new: tuple[OpenFits, HduSpan]) -> list[str]:
+    """Say what differs in an HDU that was not restored; check sums may be written anew."""
+    cards = [[c for c in hdu.cards if keyword_of(c) not in CHECKSUM_WORDS] for _, hdu in (old, new)]
+    where = new[1].where
+    if cards[0] != cards[1]:
+        return [f"{where}: its cards changed"]
+    sums = [_digest(opened.blocks(hdu.data_start, hdu.end)) for opened, hdu in (old, new)]
+    return [] if sums[0] == sums[1] else [f"{where}: its data changed"]
+
+
+def _digest(blocks: Iterator[bytes]) -> str:
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _changed_cards(
+    both: tuple[list[bytes], list[bytes]], own: frozenset[str], account: Provenance
+) -> list[str]:
+    """Say which cards of a restored header changed without being declared."""
+    ours = {*account.keywords, *own}
+    before = parse_cards([upper_exponents(c) for c in _told(both[0], ours)])
+    after = parse_cards(_told(both[1], ours))
+    return _differences(before, after, account)
+
+
+def _differences(before: Sequence[Card], after: Sequence[Card], account: Provenance) -> list[str]:
+    """Compare cards in their order, declared changes left out."""
+    moved = [card[0] for card in moved_cards(before)]
+    expected = [card for card in before if rule_of(card[0]) is None]
+    found = _without_ours(after, moved, account.history)
+    wrong = []
+    for one, other in zip(expected, found, strict=False):
+        if one != other:
+            wrong.append(f"card {other[0] or one[0]}: {one[1]!r} became {other[1]!r}")
+            break
+    if len(expected) != len(found):
+        names = {c[0] for c in expected} ^ {c[0] for c in found}
+        wrong.append(f"{len(expected)} cards became {len(found)} ({', '.join(sorted(names))})")
+    recorded = facts_of(account.document, "product").get("moved_cards") or []
+    missing = set(moved) - {item["keyword"] for item in recorded}
+    if missing:
+        wrong.append(f"cards that are moved are not in the account: {', '.join(sorted(missing))}")
+    return wrong[:_MOST_TOLD]
+
+
+def _without_ours(cards: Sequence[Card], moved: Sequence[str], history: str) -> list[Card]:
+    """Cards without the COMMENT and the HISTORY that a restoration adds at the end."""
+    kept = list(cards)
+    comments = [card[1] for card in parse_cards(comment_on(moved))]
+    histories = [card[1] for card in parse_cards(format_card("HISTORY", history))]
+    for keyword, pieces in (("HISTORY", histories), ("COMMENT", comments)):
+        whole = ["".join(str(piece) for piece in pieces)]  # as a Zarr group holds it
+        for added in (pieces, whole):
+            tail = kept[len(kept) - len(added) :] if added else []
+            if tail and [card[:2] for card in tail] == [(keyword, text) for text in added]:
+                del kept[len(kept) - len(added) :]
+                break
+    return kept
+
+
+def _told(raw: Sequence[bytes], ours: set[str]) -> list[bytes]:
+    """Cards that say something of the image, without its form and without our own."""
+    form = {k for c in raw if is_structural(k := keyword_of(c))} | {"EXTEND", "TFIELDS", "THEAP"}
+    return without(raw, form | ours)
+
+
+def _own_keywords(opened: OpenFits) -> frozenset[str]:
+    """Keywords that an earlier restoration wrote into the input."""
+    cards = [c for hdu in opened.layout.hdus for c in hdu.cards if keyword_of(c) == KEYWORDS_NAME]
+    return frozenset(str(parse_cards(cards[:1])[0][1]).split()) if cards else frozenset()
+
+
+def _sky(old: tuple[OpenFits, HduSpan], new: tuple[OpenFits, HduSpan]) -> list[str]:
+    apart = sky_difference_mas(
+        (old[0].hdus[old[1].index].header, old[0].hdus),
+        (new[0].hdus[new[1].index].header, new[0].hdus),
+        old[1].plane_shape,
+    )
+    return [] if apart < _MOST_MAS else [f"{new[1].where}: {apart:.3g} mas from the input's"]
+
+
+def _kept_pixels(old: OpenFits, hdu: HduSpan, item: Restoration, step: float) -> list[str]:
+    """Say where pixels that the flags call the input's own are not."""
+    shape = hdu.shape[-2], hdu.shape[-1]
+    header = old.hdus[hdu.index].header
+    scale, zero = float(header.get("BSCALE", 1)), float(header.get("BZERO", 0))
+    for number, (science, _, flags) in enumerate(item.planes):
+        leading = tuple(int(i) for i in np.unravel_index(number, hdu.shape[:-2] or (1,)))
+        plane = HduPlane(old.path, hdu.index, shape, leading if hdu.shape[:-2] else ())
+        for rows in bands(shape, _BAND_ROWS):
+            region = (rows, slice(0, shape[1]))
+            observed = np.asarray(plane[region]).astype(np.float64) * scale + zero
+            if _changed(np.asarray(science[region]), observed, np.asarray(flags[region]), step):
+                return [f"{item.where}: saturated pixels changed near row {rows.start}"]
+    return []
+
+
+def _changed(science: Numbers, observed: Numbers, flags: Numbers, step: float) -> bool:
+    """Whether pixels that were to be left alone, and not filled, differ by more than storing."""
+    bits = flags.astype(np.uint8) & np.uint8(PixelFlag.SATURATED | PixelFlag.FILLED)
+    alone = bits == PixelFlag.SATURATED
+    given = observed[alone].astype(np.float64)
+    change = np.abs(science[alone].astype(np.float64) - given)
+    rounding = _ROUNDING_ULP * np.spacing(np.abs(given).astype(np.float32))
+    return bool(np.any(change > step / 2 * (1 + 1e-5) + rounding))
+
+
+def _check_frames(
+    product: Path, source: str, account: Provenance, found: Sequence[Restoration]
+) -> Iterator[Check]:
+    """Compare where one of the two is a Zarr store: as frames, with all that comes along."""
+    old, new = open_frame(source), open_frame(product)
+    if old.shape != new.shape:
+        raise FrameError(f"{product}: {new.shape} pixels, the input has {old.shape}")
+    others = old.source.other_hdus()
+    wrong = _changed_companions(others, new.source.other_hdus()) + _changed_planes(old, new)
+    yield judged("other HDUs", wrong, f"{len(others)} of them, and error and flags of the input")
+    ours = {*account.keywords, *old.source.product_keywords()}
+    cards = [
+        tuple(c for c in f.cards if c[0] not in ours and not is_structural(c[0]))
+        for f in (old, new)
+    ]
+    before = cards[0] if old.format == "fits" else _as_written(cards[0], new)
+    drop = ("EXTEND", "BUNIT") if old.format != new.format else ("EXTEND",)
+    lists = [[c for c in some if c[0] not in drop] for some in (before, cards[1])]
+    yield judged(
+        "declared changes",
+        _differences(lists[0], lists[1], account),
+        "no card changed that is not declared",
+    )
+    apart = sky_difference_mas((old.cards, None), (new.cards, None), old.shape)
+    sky = [] if apart < _MOST_MAS else [f"{apart:.3g} mas from the input's"]
+    yield judged("sky coordinates", sky, f"within {_MOST_MAS:g} mas of the input's")
+    kept = _kept_of_frames(old, found, _step_of(account))
+    yield judged("kept pixels", kept, "saturated ones are the input's own")
+
+
+def _as_written(cards: tuple[Card, ...], new: Frame) -> tuple[Card, ...]:
+    """Cards of a Zarr input as they come out of a FITS file: ASCII, NaN as text."""
+    if new.format == "zarr":
+        return cards
+    return parse_cards([raw for card in cards for raw in format_card(*card)])
+
+
+def _changed_companions(old: Sequence[RawHdu], new: Sequence[RawHdu]) -> list[str]:
+    by_order = {hdu.order: hdu for hdu in new}
+    wrong = []
+    for hdu in old:
+        other = by_order.get(hdu.order)
+        if other is None:
+            wrong.append(f"HDU {hdu.order} ({hdu.name}) is not there")
+            continue
+        cards = [
+            [c for c in split_cards(h.header) if keyword_of(c) not in CHECKSUM_WORDS]
+            for h in (hdu, other)
+        ]
+        if cards[0] != cards[1] or _digest(hdu.blocks()) != _digest(other.blocks()):
+            wrong.append(f"HDU {hdu.order} ({hdu.name}) changed")
+    return wrong
+
+
+def _changed_planes(old: Frame, new: Frame) -> list[str]:
+    """Say where error and flags of the input are not those of the product."""
+    for rows in bands(old.shape, _BAND_ROWS):
+        cols = slice(0, old.shape[1])
+        errors = old.read(rows, cols).error, new.read(rows, cols).error
+        flags = old.source.read_flags(rows, cols), new.source.read_flags(rows, cols)
+        for name, (one, other) in (("error", errors), ("flags", flags)):
+            if one is not None and (other is None or not np.array_equal(one, other)):
+                return [f"the input's {name} changed near row {rows.start}"]
+    return []
+
+
+def _step_of(account: Provenance) -> float:
+    """Step in which science is stored; 0: exactly."""
+    return float(facts_of(account.document, "product").get("quantisation_step") or 0)
+
+
+def _kept_of_frames(old: Frame, found: Sequence[Restoration], step: float) -> list[str]:
+    for science, _, flags in found[0].planes[:1] if found else ():
+        for rows in bands(old.shape, _BAND_ROWS):
+            region = (rows, slice(0, old.shape[1]))
+            observed = old.read(*region).science
+            if _changed(np.asarray(science[region]), observed, np.asarray(flags[region]), step):
+                return [f"saturated pixels changed near row {rows.start}"]
+    return []

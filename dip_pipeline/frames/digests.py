@@ -1,0 +1,30 @@
+"""Digests of planes by their pixels, whatever file format holds them."""
+
+import hashlib
+
+import numpy as np
+
+from dip_pipeline.frames.frame import PlaneArray, RestoredPlanes, bands
+
+_BAND_BYTES = 4 * 1024 * 1024
+
+
+def digest_plane(plane: PlaneArray, dtype: str) -> str:
+    """Sha256 of the pixels, row by row, little-endian."""
+    digest = hashlib.sha256()
+    rows, cols = plane.shape
+    kind = np.dtype(dtype).newbyteorder("<")
+    height = max(1, _BAND_BYTES // (cols * kind.itemsize))
+    for band in bands((rows, cols), height):
+        pixels = np.asarray(plane[band, slice(0, cols)]).astype(kind)
+        digest.update(pixels.tobytes())
+    return digest.hexdigest()
+
+
+def digest_planes(planes: RestoredPlanes) -> dict[str, str]:
+    """Sha256 of what a restoration delivers, by the name that the record gives it."""
+    return {
+        "sha256_science": digest_plane(planes.science, "f4"),
+        "sha256_error": digest_plane(planes.error, "f4"),
+        "sha256_flags": digest_plane(planes.flags, "u1"),
+    }

@@ -1,0 +1,137 @@
+"""FITS to Zarr without loss: the group gives back the same bytes, and is a frame besides."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from dip_pipeline.errors import FrameError, OutputError
+from dip_pipeline.frames.fits_file import fits_file
+from dip_pipeline.frames.fits_reader import open_fits
+from dip_pipeline.frames.frame import Frame, RawHdu, bands
+from dip_pipeline.frames.provenance import (
+    PROVENANCE_NAME,
+    TILES_NAME,
+    read_fits_provenance,
+    to_json,
+)
+from dip_pipeline.frames.reading import AS_THE_FILE_SAYS
+from dip_pipeline.frames.zarr_choice import arrays_of, open_node
+from dip_pipeline.frames.zarr_hdus import create_array, hdu_of, is_hdu, keep_hdu
+from dip_pipeline.frames.zarr_meta import META_NAME, restore_group
+from dip_pipeline.frames.zarr_reader import (
+    FITS_GROUP,
+    FITS_ORDER,
+    FITS_SHAPE,
+    OWN_KEYWORDS,
+    REST,
+    cards_to_json,
+)
+from dip_pipeline.frames.zarr_writer import derive_planes, keep_hdus
+
+logger = logging.getLogger(__name__)
+
+
+def fits_to_zarr(source: Path, part: Path) -> None:
+    """Write every byte of a FITS file as a Zarr group, and verify that it gives them back.
+
+    Raises FrameError where the file cannot be read, OutputError where the group differs.
+    """
+    frame = _as_frame(source)
+    hdus, rest = hdus_of_file(source, frame)
+    group = zarr.create_group(part, zarr_format=3)
+    if any(hdu.name == META_NAME for hdu in hdus):
+        restore_group(group, hdus, source)
+        return
+    names = keep_hdus(group, hdus)
+    if rest is not None:
+        keep_hdu(group, f"{FITS_GROUP}/{REST}", rest)
+    attributes: dict[str, Any] = {}
+    if frame is not None:
+        attributes = {"unit": frame.unit, "cards": cards_to_json(frame.cards)}
+        _complete_science(group, frame, derived="science" not in names)
+        derive_planes(group, frame, names)
+    product = read_fits_provenance(source)
+    if product is not None:
+        attributes[PROVENANCE_NAME] = to_json(product.document)
+        attributes[TILES_NAME] = to_json(product.tiles)
+        attributes[OWN_KEYWORDS] = list(product.keywords)
+    group.attrs.put(attributes)
+    if _digest_of_hdus([*hdus, *([rest] if rest else [])]) != _digest_of_hdus(kept_hdus(part)):
+        raise OutputError(f"{part}: does not give back the bytes of {source}; nothing is kept")
+
+
+def hdus_of_file(source: Path, frame: Frame | None) -> tuple[list[RawHdu], RawHdu | None]:
+    """Every HDU of a FITS file with what it is to the frame; and what follows the last, if any."""
+    order = None if frame is None else frame.source.science_header()
+    roles = {} if frame is None else {hdu.order: hdu.role for hdu in frame.source.other_hdus()}
+    if order is not None:
+        roles[order[0]] = "science"
+    with fits_file(source) as opened:
+        hdus = [
+            RawHdu(
+                order=hdu.index,
+                name=hdu.name,
+                role=roles.get(hdu.index, "other"),
+                header=b"".join(opened.blocks(hdu.header_start, hdu.data_start)),
+                data_bytes=hdu.end - hdu.data_start,
+                blocks=partial(_blocks, source, hdu.data_start, hdu.end),
+            )
+            for hdu in opened.layout.hdus
+        ]
+        end = opened.layout.hdus[-1].end
+        size = opened.stream.seek(0, 2)
+    if size <= end:
+        return hdus, None
+    blocks = partial(_blocks, source, end, size)
+    rest = RawHdu(len(hdus), "", "other", b"", size - end, blocks)
+    return hdus, rest
+
+
+def kept_hdus(path: Path) -> list[RawHdu]:
+    """Every HDU that a group keeps, in the order of the file; what followed the last comes last."""
+    arrays = arrays_of(open_node(path))
+    found = [hdu_of(path, name, item) for name, item in arrays.items() if is_hdu(item)]
+    return sorted(found, key=lambda hdu: hdu.order)
+
+
+def _as_frame(source: Path) -> Frame | None:
+    try:
+        return open_fits(source, None, AS_THE_FILE_SAYS)[0]
+    except FrameError as error:
+        with fits_file(source):  # what is no FITS file at all is refused here
+            logger.warning("%s; converted all the same", error)
+        return None
+
+
+def _complete_science(group: zarr.Group, frame: Frame, *, derived: bool) -> None:
+    """Let the science array tell its place; make one where the file holds it compressed."""
+    behind = frame.source.science_header()
+    if behind is None:
+        return
+    place: dict[str, Any] = {FITS_ORDER: behind[0], FITS_SHAPE: list(behind[1])}
+    if derived:
+        science = create_array(group, "science", frame.shape, "float32")
+        for band in bands(frame.shape, science.chunks[0]):
+            science[band, :] = frame.read(band, slice(None)).science
+        science.attrs.put(place)
+    else:
+        group["science"].attrs.update(place)
+
+
+def _blocks(source: Path, start: int, stop: int) -> Iterator[bytes]:
+    with fits_file(source) as opened:
+        yield from opened.blocks(start, stop)
+
+
+def _digest_of_hdus(hdus: list[RawHdu]) -> str:
+    digest = hashlib.sha256()
+    for hdu in hdus:
+        digest.update(hdu.header)
+        for block in hdu.blocks():
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,164 @@
+"""Layouts without an observatory: CCDData, named extensions, side files, mosaics, one image."""
+
+import re
+
+from dip_pipeline.frames.fits_layout import HduSpan
+from dip_pipeline.frames.flag_rules import rule_for
+from dip_pipeline.frames.layouts.chip import (
+    Chip,
+    FitsView,
+    FlagPlane,
+    NoisePlane,
+    Place,
+    fits_shape,
+    flag_plane,
+    noise_plane,
+)
+from dip_pipeline.frames.noise_form import form_of
+
+NOISE_NAMES = (
+    "ERR", "ERROR", "SIGMA", "RMS", "STDDEV", "UNCERT", "NOISE", "VAR", "VARIANCE", "IVAR",
+    "INVVAR", "IVM", "STAT", "WEIGHT", "WHT",
+)  # fmt: skip
+FLAG_NAMES = ("DQ", "MASK", "FLAGS", "BPM", "QUALITY", "MASKBITS")
+SCIENCE_NAMES = ("SCI", "SCIENCE", "IMAGE", "DATA")
+
+# Sorts of companion files, by the end of their names; those of the science may end in _sci, _drz.
+_NOISE_ENDINGS = ("rms", "err", "error", "sigma", "noise", "var", "ivar", "invvar", "weight", "wht")
+_FLAG_ENDINGS = ("mask", "dq", "mskimg", "flags", "bpm")
+_SCIENCE_ENDING = re.compile(r"(?:[._-](?:sci|drz|drc|image|img|sciimg))$", re.IGNORECASE)
+
+
+class CcdData:
+    """Primary image with UNCERT (its form by UTYPE) and MASK, as astropy's CCDData writes them."""
+
+    name = "CCDData"
+
+    def chips(self, view: FitsView) -> tuple[Chip, ...]:
+        """Read the primary image."""
+        primary = view.hdus[0]
+        if not primary.has_pixels or not view.images("UNCERT", "MASK"):
+            return ()
+        science = view.science[0] if view.science else primary
+        rule = rule_for("", view.bad_bits)
+        mask = view.beside(science, "MASK")
+        return (Chip(science, _noise(view, science), flag_plane(rule, mask)),)
+
+
+class NamedExtensions:
+    """Science, noise and flags told by the names of extensions; several versions, several chips."""
+
+    name = "named extensions"
+
+    def chips(self, view: FitsView) -> tuple[Chip, ...]:
+        """Every version of SCI, else of another name that says science."""
+        science = view.chosen(SCIENCE_NAMES)
+        if not science and view.images(*NOISE_NAMES, *FLAG_NAMES) and view.hdus[0].has_pixels:
+            science = [view.hdus[0]]
+        rule = rule_for("", view.bad_bits)
+        chips = tuple(
+            Chip(hdu, _noise(view, hdu), flag_plane(rule, view.beside(hdu, *FLAG_NAMES)))
+            for hdu in science
+        )
+        # One image alone may still have files beside it.
+        alone = len(chips) == 1 and chips[0].noise is None and chips[0].flags is None
+        return () if alone else chips
+
+
+class SideFiles:
+    """One image; its noise and its mask are files beside it: NAME_rms, NAME.weight, NAME_mask."""
+
+    name = "image with files beside it"
+
+    def chips(self, view: FitsView) -> tuple[Chip, ...]:
+        """Read the one image of the file."""
+        images = [hdu for hdu in view.images() if not is_companion(hdu.name)]
+        named = view.chosen(SCIENCE_NAMES)
+        if len(named) != 1 and len(images) != 1:
+            return ()
+        science = (named or images)[0]
+        noise = self._noise(view, science)
+        flags = self._flags(view, science)
+        return (Chip(science, noise, flags),) if noise or flags else ()
+
+    @staticmethod
+    def _noise(view: FitsView, science: HduSpan) -> NoisePlane | None:
+        for ending in _NOISE_ENDINGS:
+            for other in _siblings(view, ending):
+                for hdu in other.images():
+                    if fits_shape(hdu, science):
+                        header = other.header(hdu)
+                        return noise_plane(form_of(ending, header), Place(hdu, other.path))
+        return None
+
+    @staticmethod
+    def _flags(view: FitsView, science: HduSpan) -> FlagPlane | None:
+        ztf = "ztf" in view.path.name.lower() or view.text("ORIGIN").startswith("ZWICKY")
+        for ending in _FLAG_ENDINGS:
+            for other in _siblings(view, ending):
+                for hdu in other.images():
+                    if fits_shape(hdu, science) and hdu.bitpix > 0:
+                        rule = rule_for("ZTF" if ztf else "", view.bad_bits)
+                        return flag_plane(rule, Place(hdu, other.path))
+        return None
+
+
+class Mosaic:
+    """Several images that are chips or amplifiers of one exposure: each is restored."""
+
+    name = "multi-extension mosaic"
+
+    def chips(self, view: FitsView) -> tuple[Chip, ...]:
+        """Every image extension, in the order of the file."""
+        images = [
+            hdu
+            for hdu in view.images()
+            if hdu.index > 0 and not is_companion(hdu.name) and len(hdu.plane_shape) > 1
+        ]
+        if view.science or view.hdus[0].has_pixels or len(images) < 2:
+            return ()
+        return tuple(Chip(hdu) for hdu in images)
+
+
+class Plain:
+    """One image, and nothing that belongs to it."""
+
+    name = "plain image"
+
+    def chips(self, view: FitsView) -> tuple[Chip, ...]:
+        """Read the image that is named so, else the first; or all that were chosen."""
+        chosen = view.chosen(SCIENCE_NAMES)
+        images = [hdu for hdu in view.images() if not is_companion(hdu.name)]
+        return tuple(Chip(hdu) for hdu in chosen or images[:1])
+
+
+# Images that hold no sky: lookup tables of distortions (Calabretta et al., FITS WCS paper IV).
+_TABLES_OF_WCS = ("D2IMARR", "WCSDVARR", "WCSCORR", "DIP_ERR", "DIP_FLAG")
+
+
+def is_companion(name: str) -> bool:
+    """Whether an extension of this name is a noise plane, flags, or no sky at all."""
+    plain = name.partition("_")[0] if name.startswith("VAR_") else name
+    return plain in (*NOISE_NAMES, *FLAG_NAMES, *_TABLES_OF_WCS, "PIXELDQ", "GROUPDQ", "CTX", "CON")
+
+
+def _noise(view: FitsView, science: HduSpan) -> NoisePlane | None:
+    place = view.beside(science, *NOISE_NAMES)
+    if place is None:
+        return None
+    header, of_science = view.header(place.hdu), view.header(science)
+    unit, science_unit = (str(cards.get("BUNIT") or "") for cards in (header, of_science))
+    return noise_plane(form_of(place.hdu.name, header, unit, science_unit), place)
+
+
+def _siblings(view: FitsView, ending: str) -> list[FitsView]:
+    """Files beside this one whose name says that they belong to it."""
+    name = view.path.name
+    found = re.match(r"(.+?)((?:\.(?:fits?|fts))?(?:\.(?:fz|gz|bz2|xz))?)$", name, re.IGNORECASE)
+    stem, suffix = found.groups() if found else (name, "")
+    bare = _SCIENCE_ENDING.sub("", stem)
+    names = [f"{part}{mark}{ending}{suffix}" for part in (bare, stem) for mark in "_.-"]
+    if "-image-" in name:  # bricks of the Legacy Surveys
+        names.append(name.replace("-image-", f"-{ending}-"))
+    views = [view.sibling(other) for other in dict.fromkeys(names)]
+    return [other for other in views if other is not None]

@@ -1,0 +1,161 @@
+"""A product as a verifier sees it: restored images with error and flags, in either format."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.compressed_cards import image_cards_of_table
+from dip_pipeline.frames.fits_cards import keyword_of, parse_cards
+from dip_pipeline.frames.fits_file import READ_ERRORS, fits_file, log_warnings
+from dip_pipeline.frames.fits_layout import HduSpan, Layout
+from dip_pipeline.frames.frame import Card, PlaneArray
+from dip_pipeline.frames.zarr_choice import array_of, arrays_of, open_node
+from dip_pipeline.frames.zarr_hdus import ZARR_ERRORS
+from dip_pipeline.frames.zarr_reader import read_cards
+
+RUN_WORD = "DIPRUN"
+
+
+@dataclass(frozen=True, slots=True)
+class HduPlane:
+    """One plane of an image HDU, read band by band; leading : its place on further axes."""
+
+    path: Path
+    index: int
+    shape: tuple[int, int]
+    leading: tuple[int, ...] = ()
+
+    def __getitem__(self, region: tuple[slice, slice]) -> NDArray[np.generic]:
+        """One band, as it is stored."""
+        with fits_file(self.path) as opened, log_warnings(self.path):
+            try:
+                return opened.section(self.index, (*self.leading, *region))
+            except READ_ERRORS as error:
+                raise FrameError(
+                    f"{self.path}: HDU {self.index} cannot be read: {error}"
+                ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class ZarrPlane:
+    """One array of a group, read band by band."""
+
+    path: Path
+    name: str
+    shape: tuple[int, int]
+
+    def __getitem__(self, region: tuple[slice, slice]) -> NDArray[np.generic]:
+        """One band."""
+        try:
+            array = array_of(open_node(self.path), self.name)
+            leading: list[Any] = [0] * (len(array.shape) - 2)
+            return np.asarray(array[(*leading, *region)])
+        except ZARR_ERRORS as error:
+            raise FrameError(f"{self.path}: array {self.name} cannot be read: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """One restored HDU of a product.
+
+    where : of it, for people; index : its number in a FITS file; cards : of its header
+    planes : (science, error, flags) of each of its planes; dtypes : of these three, as stored
+    """
+
+    where: str
+    index: int
+    cards: tuple[Card, ...]
+    planes: tuple[tuple[PlaneArray, PlaneArray, PlaneArray], ...]
+    dtypes: tuple[str, str, str]
+
+
+def is_packed(layout: Layout) -> bool:
+    """Whether the first image was moved behind an empty primary to be compressed."""
+    hdus = layout.hdus
+    if len(hdus) < 2 or hdus[0].data_bytes or hdus[1].kind != "compressed":
+        return False
+    return any(keyword_of(card) == "ZSIMPLE" for card in hdus[1].cards)
+
+
+def restorations_of(path: Path, run_id: str) -> list[Restoration]:
+    """Restored images of a product, those whose header names the run.
+
+    Raises FrameError where science, error and flags do not belong together.
+    """
+    if path.is_dir():
+        return [_of_group(path)]
+    with fits_file(path) as opened:
+        hdus = opened.layout.hdus
+        science = [hdu for hdu in hdus if _run_of(hdu) == run_id and hdu.has_pixels]
+        errors = [hdu for hdu in hdus if hdu.name == "DIP_ERR"]
+        flags = [hdu for hdu in hdus if hdu.name == "DIP_FLAG"]
+        if not science or not len(science) == len(errors) == len(flags):
+            raise FrameError(
+                f"{path}: {len(science)} restored images, {len(errors)} DIP_ERR and {len(flags)} "
+                "DIP_FLAG: they do not belong together"
+            )
+        found = []
+        for three in zip(science, errors, flags, strict=True):
+            shapes = [hdu.shape if len(hdu.shape) > 2 else hdu.plane_shape for hdu in three]
+            pixels = {int(np.prod(shape)) for shape in shapes}
+            if len(pixels) > 1 or len({shape[-2:] for shape in shapes}) > 1:
+                raise FrameError(f"{path}: {three[0].where}, its error and flags differ in size")
+            found.append(_of_hdus(path, three))
+        return found
+
+
+def _of_hdus(path: Path, three: tuple[HduSpan, ...]) -> Restoration:
+    science = three[0]
+    planes = [list(_planes(path, hdu)) for hdu in three]
+    kinds = {8: "uint8", -32: "float32"}
+    dtypes = [kinds.get(hdu.bitpix, f"BITPIX {hdu.bitpix}") for hdu in three]
+    return Restoration(
+        where=science.where,
+        index=science.index,
+        cards=parse_cards(image_cards_of(science)),
+        planes=tuple((a, b, c) for a, b, c in zip(*planes, strict=True)),
+        dtypes=(dtypes[0], dtypes[1], dtypes[2]),
+    )
+
+
+def _planes(path: Path, hdu: HduSpan) -> Iterator[HduPlane]:
+    rows, cols = hdu.shape[-2:]
+    for leading in np.ndindex(hdu.shape[:-2]):
+        yield HduPlane(path, hdu.index, (rows, cols), leading)
+
+
+def _of_group(path: Path) -> Restoration:
+    node = open_node(path)
+    arrays = arrays_of(node)
+    names = ("science", "DIP_ERR", "DIP_FLAG")
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise FrameError(f"{path}: no array {', '.join(missing)}: not a whole product")
+    shapes = [tuple(arrays[name].shape)[-2:] for name in names]
+    if len(set(shapes)) > 1:
+        raise FrameError(f"{path}: science, DIP_ERR and DIP_FLAG differ in size: {shapes}")
+    rows, cols = shapes[0]
+    planes = [ZarrPlane(path, name, (rows, cols)) for name in names]
+    dtypes = [str(arrays[name].dtype) for name in names]
+    return Restoration(
+        "array science",
+        -1,
+        read_cards(node, path),
+        ((planes[0], planes[1], planes[2]),),
+        (dtypes[0], dtypes[1], dtypes[2]),
+    )
+
+
+def image_cards_of(hdu: HduSpan) -> list[bytes]:
+    """Raw cards of an image; of a compressed one without those of the table around it."""
+    return image_cards_of_table(hdu.cards) if hdu.kind == "compressed" else list(hdu.cards)
+
+
+def _run_of(hdu: HduSpan) -> str:
+    cards = [card for card in hdu.cards if keyword_of(card) == RUN_WORD]
+    return str(parse_cards(cards)[0][1]) if cards else ""

@@ -1,0 +1,170 @@
+"""Is a product whole, and is it what its own account says? Checks of the file alone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dip_pipeline.errors import FrameError
+from dip_pipeline.flags import PixelFlag
+from dip_pipeline.frames.digests import digest_plane
+from dip_pipeline.frames.fits_file import fits_file
+from dip_pipeline.frames.fits_layout import checksum_notes, lacks_checksums
+from dip_pipeline.frames.frame import PlaneArray, bands
+from dip_pipeline.frames.opening import read_account
+from dip_pipeline.frames.product import Restoration, restorations_of
+from dip_pipeline.frames.prov_json import facts_of, names_of, problems_of
+from dip_pipeline.frames.provenance import Provenance
+from dip_pipeline.frames.zarr_choice import arrays_of, open_node
+from dip_pipeline.frames.zarr_hdus import ZARR_ERRORS, ZarrArray
+
+_KNOWN_BITS = sum(int(flag) for flag in PixelFlag)
+_BAND_ROWS = 256
+
+
+class Check(NamedTuple):
+    """One thing that was looked at; passed: None where it could not be judged."""
+
+    name: str
+    passed: bool | None
+    detail: str
+
+
+def check_file(product: Path) -> tuple[list[Check], Provenance | None, list[Restoration]]:
+    """Check sums, structure, values, account and digests of a product.
+
+    Raises FrameError where the file cannot be read at all.
+    """
+    sums = _zarr_sums(product) if product.is_dir() else _fits_sums(product)
+    try:
+        account = read_account(product)
+    except FrameError as error:
+        return [sums, Check("account", passed=False, detail=str(error))], None, []
+    run = names_of(account.document, "Restoration")[0]
+    run_id = str(facts_of(account.document, run).get("run", ""))
+    checks = [sums]
+    try:
+        found = restorations_of(product, run_id)
+        checks.append(_structure(found))
+        checks.append(_values(found))
+        checks.append(_pixels(found, account))
+    except FrameError as error:
+        found = []
+        checks.append(Check("structure", passed=False, detail=str(error)))
+    checks.append(_account(account, found))
+    return checks, account, found
+
+
+def _fits_sums(product: Path) -> Check:
+    with fits_file(product) as opened:
+        wrong = [note.split("; ")[0] for note in checksum_notes(opened.stream, opened.layout)]
+        lacking = [h.where for h in opened.layout.hdus if lacks_checksums(h.cards)]
+        count = len(opened.layout.hdus)
+    wrong += [f"{where}: no check sum" for where in lacking]
+    return judged("check sums", wrong, f"CHECKSUM and DATASUM of {count} HDUs")
+
+
+def _zarr_sums(product: Path) -> Check:
+    """Read every chunk: its codec checks it; a chunk that is not there is told, too."""
+    wrong = []
+    arrays = arrays_of(open_node(product))
+    for name, array in arrays.items():
+        try:
+            for part in _parts(array):
+                array[part]
+        except ZARR_ERRORS as error:
+            wrong.append(f"array {name}: {' '.join(str(error).split())[:120]}")
+        else:
+            if name in ("science", "DIP_ERR", "DIP_FLAG"):
+                missing = array.nchunks - array.nchunks_initialized
+                wrong += [f"array {name}: {missing} chunks are missing"] if missing else []
+    return judged("check sums", wrong, f"every chunk of {len(arrays)} arrays")
+
+
+def _parts(array: ZarrArray) -> Iterator[slice]:
+    step = max(1, array.chunks[0]) if array.shape else 1
+    for start in range(0, array.shape[0] if array.shape else 0, step):
+        yield slice(start, start + step)
+
+
+def _structure(found: list[Restoration]) -> Check:
+    wrong = [
+        f"{item.where}: science, error, flags are {', '.join(item.dtypes)}"
+        for item in found
+        if item.dtypes != ("float32", "float32", "uint8")
+    ]
+    planes = sum(len(item.planes) for item in found)
+    return judged("structure", wrong, f"{planes} restored, each with its error and its flags")
+
+
+def _values(found: list[Restoration]) -> Check:
+    wrong = []
+    for item in found:
+        for _, error, flags in item.planes:
+            for rows in bands((error.shape[0], error.shape[1]), _BAND_ROWS):
+                region = (rows, slice(0, error.shape[1]))
+                if np.any(np.asarray(error[region]) < 0):
+                    wrong.append(f"{item.where}: a negative error near row {rows.start}")
+                if np.any(np.asarray(flags[region]).astype(np.uint8) & ~np.uint8(_KNOWN_BITS)):
+                    wrong.append(f"{item.where}: an unknown flag near row {rows.start}")
+    return judged("values", wrong[:5], "no negative error, no unknown flag")
+
+
+def _pixels(found: list[Restoration], account: Provenance) -> Check:
+    """Compare the digests of the planes with those of the account, and the ends of the planes."""
+    told = [
+        facts_of(account.document, name) for name in names_of(account.document, "RestoredPlane")
+    ]
+    told = told or [facts_of(account.document, "product")]
+    if any(facts.get("quantisation_step") for facts in told):
+        step = told[0].get("quantisation_step")
+        return Check(
+            "pixels", None, f"stored in steps of {step:.6g}: the check sums vouch for them"
+        )
+    planes = [plane for item in found for plane in item.planes]
+    recorded = [facts for facts in told if "sha256_science" in facts]
+    wrong = []
+    for facts in recorded:
+        kinds = (("science", "f4"), ("error", "f4"), ("flags", "u1"))
+        if not any(_is_that(plane, facts, kinds) for plane in planes):
+            wrong.append(f"no plane has the sha256 of {facts.get('plane', 'the restored pixels')}")
+    if not recorded:
+        wrong.append("the account holds no sha256 of the pixels")
+    return judged("pixels", wrong, f"sha256 of {len(recorded)} x science, error, flags")
+
+
+def _is_that(
+    plane: tuple[PlaneArray, PlaneArray, PlaneArray],
+    facts: dict[str, object],
+    kinds: tuple[tuple[str, str], ...],
+) -> bool:
+    return all(
+        digest_plane(one, kind) == facts.get(f"sha256_{name}")
+        for one, (name, kind) in zip(plane, kinds, strict=True)
+    )
+
+
+def _account(account: Provenance, found: list[Restoration]) -> Check:
+    """Check the account as PROV-JSON, and the cards against it."""
+    wrong = problems_of(account.document)[:5]
+    run = facts_of(account.document, names_of(account.document, "Restoration")[0])
+    expected = {
+        "DIPRUN": run.get("run"),
+        "DIPIN": facts_of(account.document, "input").get("sha256"),
+        "DIPCFG": facts_of(account.document, "configuration").get("sha256"),
+        "DIPVER": run.get("version"),
+    }
+    for item in found:
+        cards = {keyword: value for keyword, value, _ in item.cards}
+        wrong += [
+            f"{item.where}: card {keyword} = {cards.get(keyword)}, the account says {value}"
+            for keyword, value in expected.items()
+            if cards.get(keyword) != value
+        ]
+    return judged("account", wrong, "PROV-JSON, and the cards agree with it")
+
+
+def judged(name: str, wrong: list[str], fine: str) -> Check:
+    """Give the outcome of a check: what is wrong, or else what is fine."""
+    return Check(name, not wrong, "; ".join(wrong) if wrong else fine)

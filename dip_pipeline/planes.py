@@ -1,0 +1,254 @@
+"""The science planes of one file in one run: chips of a mosaic, planes of a cube, reads of a ramp.
+
+Each is a frame of its own, with its own noise, prior and tiles; the tiles of all are numbered
+through, so that one run directory holds them, and one product all planes.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import torch
+
+from dip_pipeline.config import RunConfig
+from dip_pipeline.engine import RunDirectory
+from dip_pipeline.errors import EmptyFrameError
+from dip_pipeline.frame_noise import noise_in_words
+from dip_pipeline.frames import Frame, RestoredFrame
+from dip_pipeline.frames.digests import digest_planes
+from dip_pipeline.planning import fit_windows, problem_source, settle_frame
+from dip_pipeline.prior_file import PriorFile
+from dip_pipeline.progress import Told
+from dip_pipeline.record import ALGORITHM_VERSION, RunFacts, run_cards
+from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.problem import Scope
+from dip_pipeline.restoring import Place, blend_tiles, restore_tiles
+from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.tiling import Tile, plan_tiles
+from dip_pipeline.work import FramePlan, PriorTask, Record, prior_key
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One plane to restore: as the file has it, and as it is fitted; its noise law, its tiles.
+
+    frame : with the noise planes and the masks that the law and the options call for
+    """
+
+    origin: Frame
+    frame: Frame
+    noise: NoiseModel
+    tiles: tuple[Tile, ...]
+
+    @property
+    def first_tile(self) -> int:
+        """Number of its first tile in the run."""
+        return self.tiles[0].index
+
+    @property
+    def pixels(self) -> int:
+        """How many it has."""
+        return self.frame.shape[0] * self.frame.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """What is restored of a file, and what is left as it is, with the reason."""
+
+    restored: tuple[Plane, ...]
+    left: tuple[tuple[Frame, str], ...]
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of all planes."""
+        return sum(len(plane.tiles) for plane in self.restored)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all planes that are restored."""
+        return sum(plane.pixels for plane in self.restored)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user must hear."""
+        return tuple(f"{frame.label}: left as it is: {reason}" for frame, reason in self.left)
+
+    def name_of(self, plane: Plane, source: str) -> str:
+        """Name a plane, for people: where there are several, by its place, too."""
+        several = len(self.restored) + len(self.left) > 1
+        return f"{source}, {plane.frame.label}" if several else source
+
+    @property
+    def noise(self) -> str:
+        """The noise laws in words: of one plane, or of the first of several."""
+        words = noise_in_words(self.restored[0].noise)
+        count = len(self.restored)
+        return words if count == 1 else f"of {count} planes, the first: {words}"
+
+
+def plan_planes(source: str, frames: Sequence[Frame], config: RunConfig, told: Told) -> Planes:
+    """Find the noise of every plane and cut it into tiles.
+
+    Of several planes, those without anything to restore are left as they are. Raises
+    EmptyFrameError where that is all of them, SensorError where a noise must be known and is not.
+    """
+    planes: list[Plane] = []
+    left: list[tuple[Frame, str]] = []
+    count = 0
+    for frame in frames:
+        try:
+            settled, noise = settle_frame(frame, config)
+        except EmptyFrameError as error:
+            if len(frames) == 1:
+                raise
+            left.append((frame, str(error).removeprefix(f"{frame.path}: ")))
+            continue
+        tiles = plan_tiles(frame.shape, config.tile_options())
+        tiles = [replace(tile, index=count + tile.index) for tile in tiles]
+        count += len(tiles)
+        planes.append(Plane(frame, settled, noise, tuple(tiles)))
+        name = source if len(frames) == 1 else f"{source}, {frame.label}"
+        told.progress.note(f"{name}: noise {noise_in_words(noise)}")
+    if not planes:
+        raise EmptyFrameError(
+            f"{frames[0].path}: none of its {len(frames)} planes can be restored; "
+            f"{left[0][0].label}: {left[0][1]}"
+        )
+    found = Planes(tuple(planes), tuple(left))
+    for note in found.notes:
+        told.progress.note(f"{source}: {note}")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneResult:
+    """A plane whose tiles are there: their records, and how many were found done."""
+
+    plane: Plane
+    prior: PriorTask
+    records: list[Record]
+    found_done: int
+
+
+def restore_plane(
+    plane: Plane, prior: PriorTask, run: RunDirectory, place: Place, told: Told
+) -> PlaneResult:
+    """Make the prior of a plane, and its tiles."""
+    records, found_done = restore_tiles(prior, plane.tiles, run, place, told)
+    return PlaneResult(plane, prior, records, found_done)
+
+
+def blend_planes(
+    results: Sequence[PlaneResult], facts: Sequence[RunFacts], planes: Planes, run: RunDirectory
+) -> tuple[list[RestoredFrame], list[RunFacts]]:
+    """Blend the tiles of every plane; each gets the cards that tell of it, and its digests."""
+    steps = _steps_by_hdu(results, facts, planes)
+    blended = [
+        replace(
+            blend_tiles(result.prior.plan, result.plane.tiles, run),
+            step=steps[result.plane.origin.where],
+        )
+        for result in results
+    ]
+    told = [
+        replace(own, digests=digest_planes(made), step=made.step)
+        for own, made in zip(facts, blended, strict=True)
+    ]
+    by_hdu: dict[str, list[RunFacts]] = {}
+    for result, own in zip(results, told, strict=True):
+        by_hdu.setdefault(result.plane.origin.where, []).append(own)
+    cards = {where: run_cards(_pooled(several)) for where, several in by_hdu.items()}
+    restored = [
+        RestoredFrame(result.plane.origin, made, cards[result.plane.origin.where])
+        for result, made in zip(results, blended, strict=True)
+    ]
+    return [*restored, *(RestoredFrame(frame, None, ()) for frame, _ in planes.left)], told
+
+
+def _steps_by_hdu(
+    results: Sequence[PlaneResult], facts: Sequence[RunFacts], planes: Planes
+) -> dict[str, float | None]:
+    """One step for each HDU: the finest of its planes; None where one is to be stored exactly."""
+    steps: dict[str, list[float | None]] = {}
+    for result, own in zip(results, facts, strict=True):
+        steps.setdefault(result.plane.origin.where, []).append(own.step)
+    for frame, _ in planes.left:
+        steps.setdefault(frame.where, []).append(None)
+    return {where: _finest(of_hdu) for where, of_hdu in steps.items()}
+
+
+def _finest(steps: Sequence[float | None]) -> float | None:
+    known = [step for step in steps if step is not None]
+    return min(known) if len(known) == len(steps) else None
+
+
+def pooled_facts(facts: Sequence[RunFacts], planes: Planes) -> RunFacts:
+    """Facts of a run over all its planes; of one plane, its own."""
+    if len(facts) == 1 and not planes.left:
+        return facts[0]
+    return replace(
+        _pooled(facts),
+        planes=tuple(
+            (plane.frame.label, own) for plane, own in zip(planes.restored, facts, strict=True)
+        ),
+        left=tuple((frame.label, reason) for frame, reason in planes.left),
+    )
+
+
+def _pooled(facts: Sequence[RunFacts]) -> RunFacts:
+    """Tiles of several planes together; numbers of the noise only where all have the same law."""
+    first = facts[0]
+    if len(facts) == 1:
+        return first
+    alike = all(own.noise == first.noise for own in facts)
+    return replace(
+        first,
+        noise=first.noise if alike else NoiseModel(first.noise.kind, "a law for each plane"),
+        tiles=[tile for own in facts for tile in own.tiles],
+        frame_pixels=sum(own.frame_pixels for own in facts),
+        moved_cards=tuple(dict.fromkeys(card for own in facts for card in own.moved_cards)),
+        digests={},  # each plane has its own
+        step=max((own.step for own in facts if own.step is not None), default=None),
+    )
+
+
+def prior_task(
+    plane: Plane, config: RunConfig, run: RunDirectory, shared: PriorFile | None
+) -> PriorTask:
+    """Plan the work on a plane, and its prior."""
+    frame = plane.frame
+    source = problem_source(frame, plane.noise, config)
+    plan = FramePlan(source, config.fit.seed, run.tiles, None, ALGORITHM_VERSION, plane.first_tile)
+    shared_path = None if shared is None else shared.path.absolute()
+    windows = tuple(fit_windows(frame.shape, seed=plan.seed))
+    if source.options.scope is Scope.FRAME:
+        key = prior_key(plan, windows, "" if shared is None else shared.sha256)
+        plan = replace(plan, prior_path=run.keyed_path("prior", key))
+    return PriorTask(plan, windows, shared_path, seen=False, telling=run.progress_path)
+
+
+def prior_facts(plan: FramePlan, run: RunDirectory, shared: PriorFile | None) -> dict[str, object]:
+    """Tell the record of a plane's prior."""
+    content = None if plan.prior_path is None else run.find_file(plan.prior_path.name)
+    if content is None:
+        return {"scope": "tile"}
+    prior = Prior.from_bytes(content)
+    crossed = prior.cross_fit
+    return {
+        "scope": "frame",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "steps": prior.report.steps,
+        "stop_reason": prior.report.stop_reason.name,
+        "judged_risks": list(prior.report.risks),
+        "blocks": None if crossed is None else asdict(crossed),
+        "fitted_on_this_frame": crossed is not None,
+        "from": None if shared is None else shared.facts(),
+    }
+
+
+def device_name(records: Sequence[Record]) -> str:
+    """Name what the tiles were restored on."""
+    devices = {str(record["device"]) for record in records}
+    if torch.cuda.is_available() and any(device.startswith("cuda") for device in devices):
+        return torch.cuda.get_device_name()
+    return ", ".join(sorted(devices))

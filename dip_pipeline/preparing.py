@@ -1,0 +1,81 @@
+"""A frame made ready to be restored: its noise law settled, and all that its pixels depend on."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from dip_pipeline.amplifier_noise import with_amplifiers
+from dip_pipeline.blind.correlation import measure_correlation
+from dip_pipeline.blind.sky import Window, find_sky
+from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import SensorError
+from dip_pipeline.frame_noise import Place, find_noise, sensor_of
+from dip_pipeline.frames import Frame, is_sdss, scale_noise
+from dip_pipeline.sdss_noise import with_sdss_noise
+from dip_pipeline.sensor import NoiseChoice, NoiseModel, unit_counts_electrons
+
+log = logging.getLogger(__name__)
+
+
+def settle_noise(
+    frame: Frame, config: RunConfig, places: Sequence[Place]
+) -> tuple[Frame, NoiseModel]:
+    """Find the noise law of a frame; return the frame with the noise and the masks it takes.
+
+    places : rows and columns of the windows to look at. Raises SensorError where the noise is not
+    known and must be, FrameError where there is no scatter to estimate from.
+    """
+    frame = with_noise_planes(frame, config, places)
+    noise = find_noise(frame, config, places)
+    if config.reading.strict:
+        _refuse_guesses(frame, noise)
+    if config.reading.find_cosmics:
+        from dip_pipeline.cosmics import without_cosmics
+
+        frame = without_cosmics(frame, noise)
+    return frame, noise
+
+
+def with_noise_planes(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Frame:
+    """Bring a relative weight to scale; make an error plane of amplifiers that differ."""
+    if frame.relative_noise:
+        return _scaled(frame, places)
+    if is_sdss(frame) and not frame.has_error_plane:
+        return with_sdss_noise(frame)
+    overrides = config.sensor_overrides()
+    asked = NoiseChoice(config.noise.law) in (NoiseChoice.AUTO, NoiseChoice.POISSON_GAUSSIAN)
+    if frame.has_error_plane or not asked or overrides.sigma_dn is not None:
+        return frame
+    sensor = sensor_of(frame, config)
+    if sensor.amplifiers and unit_counts_electrons(frame.unit):
+        return with_amplifiers(frame, sensor)
+    return frame
+
+
+def _scaled(frame: Frame, places: Sequence[Place]) -> Frame:
+    """Scale a relative sigma to the scatter of the sky; without a sky, do without the weights."""
+    windows = []
+    for place in places:
+        pixels = frame.read(*place)
+        windows.append(Window.of(pixels.science, ~pixels.masked, pixels.error))
+    factor = measure_correlation([find_sky(window) for window in windows]).sigma
+    if np.isfinite(factor) and factor > 0:
+        words = f"{frame.noise_words}, scaled by {factor:.4g} to the scatter of the sky"
+        return replace(scale_noise(frame, factor), noise_words=words)
+    log.warning("%s: no empty sky to scale its weights by: not used", frame.path)
+    return replace(frame, has_error_plane=False, relative_noise=False, noise_words="")
+
+
+def _refuse_guesses(frame: Frame, noise: NoiseModel) -> None:
+    """Raise SensorError for whatever was taken for granted."""
+    guesses = []
+    if noise.rung.startswith("estimated"):
+        guesses.append("the noise is estimated from the frame; give it on the command line")
+    elif "scaled by" in noise.rung:
+        guesses.append("weights without a unit are scaled to the sky; give an error plane")
+    elif not noise.from_error_plane and noise.sigma is None:
+        guesses += noise.sensor.guesses
+    if guesses:
+        raise SensorError(f"{frame.path}: refused by --strict: {'; '.join(guesses)}")

@@ -1,0 +1,45 @@
+"""What a pixel counts, by its unit (BUNIT): it decides whether photon noise can be told."""
+
+import re
+from enum import StrEnum
+
+
+class UnitKind(StrEnum):
+    """Sorts of units."""
+
+    UNKNOWN = "no unit named"
+    COUNTS = "data numbers"  # a gain turns them into electrons
+    ELECTRONS = "electrons"
+    COUNT_RATE = "data numbers a second"  # gain and exposure time
+    ELECTRON_RATE = "electrons a second"  # exposure time
+    CALIBRATED = "calibrated flux"  # no electrons without the calibration
+
+
+_ELECTRONS = ("electron", "electrons", "e", "e-", "el", "photon", "photons", "photoelectrons")
+_COUNTS = ("adu", "adus", "dn", "count", "counts", "ct", "cts")
+_RATE = re.compile(r"^(?P<what>.+?)\s*(?:/\s*(?:s|sec|second)|(?:\.|\*|\s)\s*s(?:\*\*|\^)?-1)$")
+
+
+def unit_kind(unit: str) -> UnitKind:
+    """Sort a unit as written in BUNIT.
+
+    >>> [unit_kind(u).name for u in ("ELECTRONS/S", "adu", "DN s-1", "e-", "MJy/sr", "")]
+    ['ELECTRON_RATE', 'COUNTS', 'COUNT_RATE', 'ELECTRONS', 'CALIBRATED', 'UNKNOWN']
+    """
+    text = " ".join(unit.strip().lower().split())
+    if not text:
+        return UnitKind.UNKNOWN
+    if text == "cps":
+        return UnitKind.COUNT_RATE
+    found = _RATE.match(text)
+    what = found.group("what").strip() if found else text
+    if what in _ELECTRONS:
+        return UnitKind.ELECTRON_RATE if found else UnitKind.ELECTRONS
+    if what in _COUNTS:
+        return UnitKind.COUNT_RATE if found else UnitKind.COUNTS
+    return UnitKind.CALIBRATED
+
+
+def is_rate(kind: UnitKind) -> bool:
+    """Whether the exposure time was divided out."""
+    return kind in (UnitKind.COUNT_RATE, UnitKind.ELECTRON_RATE)

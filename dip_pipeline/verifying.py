@@ -1,0 +1,71 @@
+"""Verify a product: the file, its account, and, if it is at hand, its input."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dip_pipeline.account import recipe_of
+from dip_pipeline.errors import DipError
+from dip_pipeline.frames import file_digest
+from dip_pipeline.frames.comparing import check_against
+from dip_pipeline.frames.prov_json import facts_of, names_of
+from dip_pipeline.frames.provenance import Provenance
+from dip_pipeline.frames.verifying import Check, check_file
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was looked at, and whether all of it held."""
+
+    product: Path
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was wrong."""
+        return all(check.passed is not False for check in self.checks)
+
+
+def verify_product(product: Path, against: str | None = None) -> Verdict:
+    """Check a product; against : its input, as the command that made it named it.
+
+    Raises FrameError where the product, or the input, cannot be read at all.
+    """
+    checks, account, found = check_file(product)
+    if account is not None:
+        checks.append(_configuration(account, product))
+        checks.append(_prior(account, product))
+        if against is None:
+            checks.append(Check("input", None, "not compared: give it with --against"))
+        elif found:
+            checks += check_against(product, against, account, found)
+    return Verdict(product, tuple(checks))
+
+
+def _configuration(account: Provenance, product: Path) -> Check:
+    """Compute the digest of the configuration anew from its values."""
+    told = facts_of(account.document, "configuration").get("sha256")
+    try:
+        digest = recipe_of(account.document, product).config.digest()
+    except DipError as error:
+        return Check("configuration", passed=False, detail=str(error))
+    fine = digest == told
+    words = "its sha256, computed anew" if fine else f"sha256 {digest}, the account says {told}"
+    return Check("configuration", fine, words)
+
+
+def _prior(account: Provenance, product: Path) -> Check:
+    """Compute the digest of the prior file anew, where there is one and it is at hand."""
+    run = facts_of(account.document, next(iter(names_of(account.document, "Restoration"))))
+    told = str((run.get("key") or {}).get("prior") or "")
+    if not told:
+        return Check("prior", passed=True, detail="the frame's own, no file")
+    try:
+        name = recipe_of(account.document, product).config.fit.prior
+    except DipError:
+        name = None
+    path = Path(name or "")
+    if not path.is_file():
+        return Check("prior", None, f"{name}: not at hand")
+    fine = file_digest(path) == told
+    words = "its sha256, computed anew" if fine else "is not the file that the account names"
+    return Check("prior", fine, f"{path}: {words}")

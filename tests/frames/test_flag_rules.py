@@ -1,0 +1,78 @@
+"""What flags mean: bits and codes by instrument, as astropy names and counts them."""
+
+import numpy as np
+import pytest
+from astropy.nddata.bitmask import bitfield_to_boolean_mask
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.flag_rules import (
+    LSST_BAD,
+    MEANINGS,
+    FlagBits,
+    flag_map,
+    rule_for,
+    rule_of_planes,
+)
+
+
+@pytest.mark.parametrize("instrument", MEANINGS)
+def test_every_table_is_one_of_powers_of_two_or_of_codes(instrument):
+    meanings = MEANINGS[instrument]
+    assert set(meanings.bad) | set(meanings.saturated) <= set(meanings.names)
+    assert not set(meanings.bad) & set(meanings.saturated)
+    assert len(set(meanings.names.values())) == len(meanings.names)
+    if not meanings.codes:
+        assert all(value.bit_count() == 1 for value in meanings.names.values())
+
+
+@given(flags=st.lists(st.integers(0, 2**15 - 1), min_size=1, max_size=20))
+def test_bits_agree_with_astropy(flags):
+    plane = np.array([flags], dtype="i2")
+    meanings = MEANINGS["HST_ACS"]
+    names = [name for name in meanings.names if name not in meanings.bad]
+    ignored = sum(meanings.names[name] for name in names)
+    by_astropy = bitfield_to_boolean_mask(
+        plane, ignore_flags=ignored, flag_name_map=flag_map("HST_ACS")
+    )
+    np.testing.assert_array_equal(rule_for("HST_ACS").split(plane)[0], by_astropy)
+
+
+@pytest.mark.parametrize("dtype", ["u4", "i4", ">i4", "<i4"])
+def test_the_highest_bit_is_a_bit_whatever_the_sign(dtype):
+    plane = np.array([[2**31, 1, 0]], dtype="u4").view("i4").astype(dtype)
+    bad, _ = FlagBits(bad=2**31).split(plane)
+    np.testing.assert_array_equal(bad, [[True, False, False]])
+
+
+def test_codes_exclude_each_other():
+    """Code 7 is 1 + 2 + 4 in bits: read so, a transient would be a bad, saturated pixel."""
+    codes = np.arange(9, dtype="i4")[None]
+    bad, saturated = rule_for("DECAM").split(codes)
+    assert set(np.flatnonzero(bad[0])) == {1, 2, 4, 5, 6, 8}
+    assert set(np.flatnonzero(saturated[0])) == {3}
+
+
+def test_a_plane_of_a_mask_is_a_bit_by_its_index():
+    rule = rule_of_planes({"BAD": 0, "SAT": 1, "DETECTED": 5, "NO_DATA": 8})
+    bad, saturated = rule.split(np.array([[1, 2, 32, 256, 0]], "i4"))
+    np.testing.assert_array_equal(bad, [[True, False, False, True, False]])
+    np.testing.assert_array_equal(saturated, [[False, True, False, False, False]])
+    assert "DETECTED" not in LSST_BAD
+    asked = rule_of_planes({"BAD": 0, "DETECTED": 5}, "DETECTED")
+    assert asked.split(np.array([[1, 32]], "i4"))[0].tolist() == [[False, True]]
+
+
+def test_any_flag_of_an_unknown_instrument_is_bad():
+    bad, saturated = rule_for("").split(np.array([[0, 1, 4096]], "u2"))
+    np.testing.assert_array_equal(bad, [[False, True, True]])
+    assert not saturated.any()
+    assert rule_for("", "4").split(np.array([[4, 8]], "u1"))[0].tolist() == [[True, False]]
+    assert rule_for("").split(np.array([[0.0, 0.5]], "f4"))[0].tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize(("instrument", "text"), [("JWST", "NO_SUCH"), ("", "HOT"), ("DECAM", "x")])
+def test_names_that_are_none_are_refused(instrument, text):
+    with pytest.raises(FrameError, match=f"--bad-bits {text}"):
+        rule_for(instrument, text)

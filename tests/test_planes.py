@@ -1,0 +1,273 @@
+"""Several science planes of one file: one run restores all, one product holds all."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.io.fits.scripts import fitscheck
+
+from dip_pipeline import work
+from dip_pipeline.batch import Job, restore_frames
+from dip_pipeline.config import RunConfig
+from dip_pipeline.engine import Shard
+from dip_pipeline.errors import FrameError, OutputError, RunError
+from dip_pipeline.frames import open_frames, read_provenance
+from dip_pipeline.pipeline import finish_run, restore_frame, scratch_of
+from tests.frames import layout_files as files
+from tests.stand_in import QUICK, arithmetic
+
+ALL = slice(None)
+
+
+@pytest.fixture(autouse=True)
+def made(monkeypatch):
+    """Problems that are restored, in order."""
+    problems = []
+
+    def restore(problem, prior):
+        problems.append(problem)
+        return arithmetic(problem, prior)
+
+    monkeypatch.setattr(work, "restore", restore)
+    return problems
+
+
+def config(**more):
+    return RunConfig().with_overrides(**{**QUICK, **more})
+
+
+def restored(source, target, **more):
+    return restore_frame(str(source), target, config(**more))
+
+
+def test_each_chip_is_restored_and_all_are_written(tmp_path):
+    source, target = files.hubble(tmp_path), tmp_path / "out.fits"
+    report = restored(source, target)
+    assert (report.status, report.tiles, report.failed_tiles) == ("restored", 2, 0)
+    assert fitscheck.main([str(target)]) == 0
+    with fits.open(source) as old, fits.open(target) as new:
+        names = [(hdu.name, hdu.ver) for hdu in old]
+        assert [(hdu.name, hdu.ver) for hdu in new][: len(names)] == names
+        added = [(hdu.name, hdu.ver) for hdu in new][len(names) :]
+        assert added == [
+            ("DIP_ERR", 1), ("DIP_FLAG", 1), ("DIP_ERR", 2), ("DIP_FLAG", 2),
+            ("DIP_PROV", 1), ("DIP_TILE", 1),
+        ]  # fmt: skip
+        for name in ("ERR", "DQ"):
+            for version in (1, 2):
+                np.testing.assert_array_equal(new[name, version].data, old[name, version].data)
+        for version in (1, 2):
+            assert not np.array_equal(new["SCI", version].data, old["SCI", version].data)
+            assert new["SCI", version].header["DIPNTILE"] == 1
+            assert new["DIP_ERR", version].header["DIPOF"].endswith(f"(SCI,{version})")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_chip_alone_is_restored_as_among_its_fellows(tmp_path, version):
+    source = files.hubble(tmp_path)
+    restored(source, tmp_path / "all.fits")
+    restored(f"{source}[SCI,{version}]", tmp_path / "one.fits")
+    with fits.open(tmp_path / "all.fits") as everything, fits.open(tmp_path / "one.fits") as one:
+        for name in ("SCI", "DIP_ERR", "DIP_FLAG"):
+            assert everything[name, version].data.tobytes() == one[name, version].data.tobytes()
+        other = 3 - version
+        with fits.open(source) as old:
+            np.testing.assert_array_equal(one["SCI", other].data, old["SCI", other].data)
+
+
+def test_a_name_with_sci_restores_all_of_that_name(tmp_path):
+    source = files.hubble(tmp_path)
+    assert restored(source, tmp_path / "a.fits", **{"reading.science": "SCI"}).tiles == 2
+    assert restored(source, tmp_path / "b.fits", **{"reading.science": "SCI,2"}).tiles == 1
+
+
+def test_a_cube_is_restored_plane_by_plane(tmp_path, made):
+    source, target = files.muse(tmp_path), tmp_path / "out.fits"
+    assert restored(source, target).tiles == 3
+    assert [problem.error is not None for problem in made] == [True] * 3
+    with fits.open(source) as old, fits.open(target) as new:
+        cube, shape = new["DATA"].data, old["DATA"].data.shape
+        assert cube.shape == new["DIP_ERR"].data.shape == new["DIP_FLAG"].data.shape == shape
+        assert new["DATA"].header["DIPNTILE"] == 3
+        for plane, problem in zip(cube, made, strict=True):
+            np.testing.assert_array_equal(plane, arithmetic(problem).science)
+
+
+def test_axes_of_length_one_stay_in_the_product(tmp_path):
+    path = tmp_path / "radio.fits"
+    fits.PrimaryHDU(files.sky().reshape(1, 1, *files.SHAPE)).writeto(path)
+    restored(path, tmp_path / "out.fits")
+    assert fits.getdata(tmp_path / "out.fits").shape == (1, 1, *files.SHAPE)
+    assert fits.getdata(tmp_path / "out.fits", "DIP_ERR").shape == files.SHAPE
+
+
+def test_chips_without_versions_are_told_apart(tmp_path):
+    source, target = files.mosaic(tmp_path), tmp_path / "out.fits"
+    restored(source, target)
+    with fits.open(target) as hdus:
+        of = {hdu.ver: hdu.header["DIPOF"] for hdu in hdus if hdu.name == "DIP_FLAG"}
+    assert of == {1: "HDU 1 (CCD1,1)", 2: "HDU 2 (CCD2,1)", 3: "HDU 3 (CCD3,1)"}
+
+
+def test_a_plane_with_nothing_to_restore_is_left_as_it_is_and_said_so(tmp_path):
+    source, target = tmp_path / "cube.fits", tmp_path / "out.fits"
+    cube = np.stack([files.sky(), files.full(np.nan), files.sky(seed=2)])
+    fits.PrimaryHDU(cube).writeto(source)
+    report = restored(source, target)
+    assert report.tiles == 2
+    assert ["plane [1]" in note for note in report.notes] == [True]
+    with fits.open(target) as hdus:
+        assert np.isnan(hdus[0].data[1]).all()
+        assert not np.isnan(hdus[0].data[[0, 2]]).any()
+        assert np.isnan(hdus["DIP_ERR"].data[1]).all()
+        assert (hdus["DIP_FLAG"].data[1] == 4).all()
+    document = read_provenance(target).document
+    assert document["left_as_they_are"][0][0] == "HDU 0, plane [1]"
+
+
+def test_a_chip_with_nothing_to_restore_is_copied_byte_for_byte(tmp_path):
+    source, target = tmp_path / "mosaic.fits", tmp_path / "out.fits"
+    dead = files.image(files.full(7.0), "CCD2")
+    hdus = [files.image(files.sky(), "CCD1"), dead, files.image(files.sky(seed=3), "CCD3")]
+    files.write(source, hdus)
+    restored(source, target)
+    with fits.open(source) as old, fits.open(target) as new:
+        np.testing.assert_array_equal(new["CCD2"].data, old["CCD2"].data)
+        assert "DIPVER" not in new["CCD2"].header
+        assert "DIPVER" in new["CCD3"].header
+
+
+def test_a_file_of_which_nothing_can_be_restored_is_one_line(tmp_path):
+    fits.PrimaryHDU(np.zeros((3, 30, 30), "f4")).writeto(tmp_path / "dead.fits")
+    with pytest.raises(FrameError, match="none of its 3 planes can be restored") as caught:
+        restored(tmp_path / "dead.fits", tmp_path / "out.fits")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out.fits").exists()
+
+
+def test_a_masked_plane_with_an_error_plane_is_left_too(tmp_path):
+    source = files.muse(tmp_path)
+    with fits.open(source, mode="update") as hdus:
+        hdus["DQ"].data[2] = 2**30
+    report = restored(source, tmp_path / "out.fits")
+    assert report.tiles == 2
+    assert "plane [2]" in report.notes[0]
+
+
+def test_a_plane_that_cannot_be_read_is_no_plane_without_content(tmp_path):
+    """Damage stops the file; only what is empty may be passed over."""
+    source = tmp_path / "mosaic.fits"
+    chips = [
+        fits.CompImageHDU(files.sky(seed=n), name=f"CCD{n}", compression_type="GZIP_1")
+        for n in (1, 2)
+    ]
+    fits.HDUList([fits.PrimaryHDU(), *chips]).writeto(source)
+    content = bytearray(source.read_bytes())
+    with fits.open(source, disable_image_compression=True) as hdus:
+        header, start = hdus[2].header, hdus[2].fileinfo()["datLoc"]
+        heap = start + header["NAXIS1"] * header["NAXIS2"]
+    content[heap : heap + 60] = bytes(60)
+    source.write_bytes(bytes(content))
+    with pytest.raises(FrameError, match="cannot be read"):
+        restored(source, tmp_path / "out.fits")
+
+
+def test_shards_of_all_planes_make_the_same_product(tmp_path):
+    source = files.hubble(tmp_path)
+    restored(source, tmp_path / "whole.fits")
+    target = tmp_path / "parts.fits"
+    for part in ("1/2", "2/2"):
+        job = Job(str(source), target)
+        restore_frames([job], config(), shard=Shard.parse(part))
+    assert not target.exists()
+    finish_run(scratch_of(target))
+    for name in ("SCI", "DIP_ERR", "DIP_FLAG"):
+        for version in (1, 2):
+            ours, theirs = (
+                fits.getdata(path, name, version) for path in (target, tmp_path / "whole.fits")
+            )
+            assert ours.tobytes() == theirs.tobytes()
+
+
+def test_the_record_tells_of_each_plane(tmp_path):
+    source, target = files.hubble(tmp_path), tmp_path / "out.fits"
+    restored(source, target)
+    account = read_provenance(target)
+    assert [plane["plane"] for plane in account.document["planes"]] == [
+        "HDU 1 (SCI,1)", "HDU 4 (SCI,2)",
+    ]  # fmt: skip
+    assert [plane["first_tile"] for plane in account.document["planes"]] == [0, 1]
+    assert [tile["tile"] for tile in account.tiles] == [0, 1]
+    assert restored(source, target).status == "already done"
+
+
+def test_a_run_that_stops_between_planes_goes_on_there(tmp_path, made):
+    source, target = files.muse(tmp_path), tmp_path / "out.fits"
+    undisturbed = tmp_path / "undisturbed.fits"
+    restored(source, undisturbed)
+    made.clear()
+
+    class Stop:
+        def frame_started(self, source, tiles, found_done): ...
+        def note(self, message): ...
+
+        def tile_done(self, record):
+            if record["tile"] == 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore_frame(str(source), target, config(), progress=Stop())
+    with pytest.raises(RunError, match="tiles are missing"):
+        finish_run(scratch_of(target))
+    report = restored(source, target)
+    assert (report.found_done, report.tiles, len(made)) == (2, 3, 3)
+    for name in ("DATA", "DIP_ERR", "DIP_FLAG"):
+        ours, theirs = (fits.getdata(path, name) for path in (target, undisturbed))
+        assert ours.tobytes() == theirs.tobytes()
+
+
+def test_what_was_filled_once_is_bad_ever_after(tmp_path, made, monkeypatch):
+    """A product of a product: its filled pixels are no data, and stay flagged."""
+
+    def fill(problem, prior):
+        made.append(problem)
+        result = arithmetic(problem, prior)
+        result.flags[problem.masked[problem.inner]] = 1
+        return result
+
+    monkeypatch.setattr(work, "restore", fill)
+    source, once, twice = files.hubble(tmp_path), tmp_path / "once.fits", tmp_path / "twice.fits"
+    restored(source, once, **{"reading.error": "none"})
+    with fits.open(once, mode="update") as hdus:
+        for version in (1, 2):
+            hdus["DQ", version].data[...] = 0  # all that is left to tell is our own flags
+    restored(once, twice)
+    with fits.open(once) as first, fits.open(twice) as second:
+        for version in (1, 2):
+            flags = first["DIP_FLAG", version].data
+            assert set(np.flatnonzero(flags[:, 0])) == {0, 3}
+            np.testing.assert_array_equal(second["DIP_FLAG", version].data, flags)
+    assert [frame.read(ALL, ALL).masked.sum() for frame in open_frames(twice)] == [2, 2]
+
+
+def test_a_file_beside_the_input_is_part_of_the_key(tmp_path, made):
+    source, target = files.side_files(tmp_path), tmp_path / "out.fits"
+    restored(source, target)
+    key = read_provenance(target).document["key"]
+    assert set(key["companions"]) == {"m31_rms.fits", "m31_mask.fits"}
+    with fits.open(tmp_path / "m31_rms.fits", mode="update") as hdus:
+        hdus[0].data *= 2
+    with pytest.raises(OutputError, match="exists already"):
+        restored(source, target)
+
+
+def test_several_planes_do_not_fit_into_one_zarr_group(tmp_path):
+    with pytest.raises(OutputError, match="a Zarr group holds one plane, the input has 2"):
+        restored(files.hubble(tmp_path), tmp_path / "out.zarr")
+    assert restored(f"{tmp_path / 'jabc_flt.fits'}[SCI,2]", tmp_path / "out.zarr").ok
+
+
+def test_saturated_pixels_of_the_flags_are_left_alone(tmp_path, made):
+    restored(files.hubble(tmp_path), tmp_path / "out.fits")
+    for problem in made:
+        assert [tuple(place) for place in np.argwhere(problem.saturated)] == [(2, 0)]
+        assert not problem.masked[2, 0]

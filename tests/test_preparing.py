@@ -1,0 +1,286 @@
+"""Before a frame is fitted: amplifiers, weights, cosmic rays, and what --strict refuses."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dip_pipeline.amplifier_noise import with_amplifiers
+from dip_pipeline.config import RunConfig
+from dip_pipeline.cosmics import without_cosmics
+from dip_pipeline.errors import SensorError
+from dip_pipeline.frame_noise import sensor_of
+from dip_pipeline.frames import open_frame
+from dip_pipeline.planning import describe_frame, settle_frame
+from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
+
+ALL = slice(None)
+SHAPE = (160, 200)
+HALVES = {
+    "BUNIT": "adu",
+    "PEDESTAL": 0.0,
+    "GAINA": 1.0,
+    "GAINB": 4.0,
+    "RDNOISEA": 4.0,
+    "RDNOISEB": 10.0,
+    "CCDSECA": "[1:100,1:160]",
+    "CCDSECB": "[101:200,1:160]",
+}
+
+
+def config(**more):
+    return RunConfig().with_overrides(**more)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(pixels, name="frame.fits", **cards):
+        path = tmp_path / name
+        fits.PrimaryHDU(pixels.astype("f4"), fits.Header(cards)).writeto(path)
+        return str(path)
+
+    return written
+
+
+def halves(level_e=900.0, seed=1):
+    """Two amplifiers of one CCD under the same light: electrons over gain, read noise of each."""
+    rng = np.random.default_rng(seed)
+    gain = np.where(np.arange(SHAPE[1]) < 100, 1.0, 4.0)
+    noise = np.where(np.arange(SHAPE[1]) < 100, 4.0, 10.0)
+    electrons = rng.poisson(level_e, SHAPE) + rng.normal(0, 1, SHAPE) * noise
+    return electrons / gain, np.sqrt(level_e + noise**2) / gain
+
+
+def test_each_amplifier_has_its_own_noise(write):
+    observed, sigma = halves()
+    frame = open_frame(write(observed, **HALVES))
+    settled, noise = settle_frame(frame, config())
+    assert (noise.kind, noise.from_error_plane) == (NoiseKind.GAUSSIAN, True)
+    assert noise.rung == "cards of amplifiers A, B"
+    error = settled.read(ALL, ALL).error
+    inner = np.r_[5:95, 105:195]  # the level near the seam holds light of both gains
+    np.testing.assert_allclose(
+        np.median(error[:, inner], axis=0), np.broadcast_to(sigma, SHAPE)[0, inner], rtol=0.01
+    )
+
+
+def test_an_error_plane_of_amplifiers_is_the_same_in_every_region(write):
+    observed, _ = halves()
+    observed[40, 50] = np.nan
+    frame = open_frame(write(observed, **HALVES))
+    frame = with_amplifiers(frame, sensor_of(frame, config()))
+    whole = frame.read(ALL, ALL)
+    for rows, cols in ((slice(0, 33), slice(90, 111)), (slice(38, 43), slice(48, 53))):
+        part = frame.read(rows, cols)
+        np.testing.assert_array_equal(part.error, whole.error[rows, cols])
+        np.testing.assert_array_equal(part.masked, whole.masked[rows, cols])
+
+
+def test_the_level_of_a_pixel_does_not_hold_its_own_noise(write):
+    """Otherwise bright noise would have larger errors, and the mean would be too low."""
+    observed, _ = halves(level_e=100.0)
+    frame = open_frame(write(observed, **HALVES))
+    frame = with_amplifiers(frame, sensor_of(frame, config()))
+    pixels = frame.read(ALL, slice(0, 95))
+    weights = pixels.error.astype(np.float64) ** -2
+    assert np.average(pixels.science, weights=weights) == pytest.approx(
+        pixels.science.mean(dtype=np.float64), abs=0.1
+    )
+
+
+def test_each_amplifier_of_a_raw_frame_has_its_own_overscan(write):
+    """Light and overscan of two halves with biases of their own, as they are read out."""
+    observed, sigma = halves()
+    rng = np.random.default_rng(8)
+    raw = np.empty((SHAPE[0], SHAPE[1] + 40))
+    raw[:, :100], raw[:, 140:] = observed[:, :100] + 1000.0, observed[:, 100:] + 3000.0
+    raw[:, 100:120] = rng.normal(1000.0, 4.0, (SHAPE[0], 20))
+    raw[:, 120:140] = rng.normal(3000.0, 2.5, (SHAPE[0], 20))
+    cards = {name: value for name, value in HALVES.items() if "SEC" not in name}
+    del cards["PEDESTAL"]
+    sections = {
+        "DATASECA": "[1:100,1:160]", "DATASECB": "[141:240,1:160]",
+        "BIASSECA": "[101:120,1:160]", "BIASSECB": "[121:140,1:160]",
+    }  # fmt: skip
+    frame = open_frame(write(raw, **cards, **sections))
+    sensor = sensor_of(frame, config())
+    levels = [amp.pedestal.value for amp in sensor.amplifiers]
+    np.testing.assert_allclose(levels, [1000.0, 3000.0], atol=0.5)
+    error = settle_frame(frame, config())[0].read(ALL, ALL).error
+    for part, truth in ((slice(5, 95), sigma[0]), (slice(145, 235), sigma[-1])):
+        np.testing.assert_allclose(np.median(error[:, part]), truth, rtol=0.01)
+
+
+def test_amplifiers_alike_are_one(write):
+    cards = {**HALVES, "GAINB": 1.0, "RDNOISEB": 4.0}
+    rng = np.random.default_rng(2)
+    frame = open_frame(write(rng.poisson(900, SHAPE) + rng.normal(0, 4, SHAPE), **cards))
+    assert settle_frame(frame, config())[1].kind is NoiseKind.POISSON_GAUSSIAN
+
+
+def test_a_relative_weight_is_scaled_to_the_sky(tmp_path, write):
+    rng = np.random.default_rng(3)
+    weight = np.where(np.arange(SHAPE[1]) < 100, 1.0, 4.0) * np.ones(SHAPE)
+    path = write(100 + rng.normal(0, 6, SHAPE) / np.sqrt(weight), "m31.fits")
+    write(weight, "m31.weight.fits")
+    frame = open_frame(path)
+    assert frame.relative_noise
+    settled, noise = settle_frame(frame, config())
+    assert noise.from_error_plane
+    assert "scaled by" in noise.rung
+    error = settled.read(ALL, ALL).error
+    np.testing.assert_allclose(error[:, [0, 150]], np.full((160, 2), [6.0, 3.0]), rtol=0.03)
+    with pytest.raises(SensorError, match=r"refused by --strict.*weights"):
+        settle_frame(frame, config(**{"reading.strict": True}))
+
+
+@pytest.mark.parametrize(
+    ("cards", "option", "guess"),
+    [
+        ({}, {}, "estimated from the frame"),
+        ({"GAIN": 2.0, "RDNOISE": 5.0}, {}, "no unit named.*no pedestal named"),
+        ({"GAIN": 2.0, "RDNOISE": 5.0, "BUNIT": "adu"}, {}, "no pedestal named"),
+        ({**HALVES, "CCDSECA": "[1:1024,1:4096]"}, {}, "mean taken"),
+    ],
+)
+def test_strict_refuses_to_guess(write, cards, option, guess):
+    rng = np.random.default_rng(4)
+    frame = open_frame(write(rng.normal(400, 14, SHAPE), **cards))
+    settle_frame(frame, config(**option))
+    with pytest.raises(SensorError, match=f"refused by --strict: .*{guess}") as caught:
+        settle_frame(frame, config(**{"reading.strict": True}, **option))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cards", "options"),
+    [
+        ({"GAIN": 2.0, "RDNOISE": 5.0, "BUNIT": "adu", "PEDESTAL": 0.0}, {}),
+        ({}, {"noise.sigma": 14.0}),
+        ({}, {"noise.gain_e_per_dn": 2.0, "noise.read_noise_e": 5.0, "noise.pedestal_dn": 0.0}),
+    ],
+)
+def test_strict_takes_what_is_said(write, cards, options):
+    frame = open_frame(write(np.random.default_rng(4).normal(400, 14, SHAPE), **cards))
+    assert settle_frame(frame, config(**{"reading.strict": True}, **options))
+
+
+@pytest.mark.parametrize(("bias_dn", "sky_dn"), [(1200.0, 0.0), (0.0, 700.0)])
+def test_a_bias_or_a_lost_sky_is_found_by_the_scatter_of_the_sky(write, bias_dn, sky_dn, caplog):
+    gain, read_noise, light_dn = 2.0, 5.0, 1000.0
+    rng = np.random.default_rng(5)
+    electrons = rng.poisson(light_dn * gain, SHAPE) + rng.normal(0, read_noise, SHAPE)
+    pixels = electrons / gain + bias_dn - sky_dn
+    frame = open_frame(write(pixels, GAIN=gain, RDNOISE=read_noise, BUNIT="adu"))
+    _, noise = settle_frame(frame, config())
+    sensor = noise.sensor
+    lost = sensor.subtracted_sky_dn.value if sensor.subtracted_sky_dn else 0.0
+    zero = sensor.pedestal_dn.value - lost
+    assert zero == pytest.approx(bias_dn - sky_dn, abs=0.04 * light_dn)
+    assert sensor.pedestal_dn.source == "from the scatter of the sky"
+    assert "times as much as its noise law says" in caplog.text
+
+
+def test_a_pedestal_that_is_named_is_believed(write, caplog):
+    frame = open_frame(
+        write(
+            np.random.default_rng(6).normal(3000, 9, SHAPE),
+            GAIN=2.0, RDNOISE=5.0, BUNIT="adu", PEDESTAL=100.0,
+        )
+    )  # fmt: skip
+    assert settle_frame(frame, config())[1].sensor.pedestal_dn.source == "card PEDESTAL"
+    assert "check gain, read noise and pedestal" in caplog.text
+
+
+def rays(shape, seed):
+    """Sharp tracks that no optics could make: where, and how much."""
+    rng = np.random.default_rng(seed)
+    hits = np.zeros(shape, dtype=bool)
+    for row, col in rng.integers(5, np.array(shape) - 15, (12, 2)):
+        length = int(rng.integers(1, 8))
+        for step in range(length):
+            hits[row + step // 2, col + step] = True
+    return hits
+
+
+def noise_of(sigma):
+    return NoiseModel(NoiseKind.GAUSSIAN, "given", sigma=Sourced(sigma, "DN", "given"))
+
+
+def test_cosmic_rays_are_found_and_stars_are_not(write):
+    rng = np.random.default_rng(7)
+    rows, cols = np.indices(SHAPE)
+    stars = np.zeros(SHAPE)
+    places = rng.integers(10, 150, (15, 2))
+    for row, col in places:
+        stars += 800 * np.exp(-((rows - row) ** 2 + (cols - col) ** 2) / (2 * 1.7**2))
+    hits = rays(SHAPE, 8) & (stars < 5)
+    pixels = 200 + stars + rng.normal(0, 5, SHAPE) + 400 * hits
+    frame = without_cosmics(open_frame(write(pixels)), noise_of(5.0))
+    found = frame.read(ALL, ALL).masked
+    assert (found & hits).sum() / hits.sum() > 0.9
+    cores = np.zeros(SHAPE, dtype=bool)
+    cores[places[:, 0], places[:, 1]] = True
+    assert not (found & cores & ~hits).any()
+    assert (found & ~hits).mean() < 0.01
+    assert "L.A.Cosmic" in frame.flag_words
+
+
+def test_what_is_a_cosmic_ray_does_not_depend_on_the_region(write, monkeypatch):
+    monkeypatch.setattr("dip_pipeline.cosmics._BLOCK_PX", 64)
+    rng = np.random.default_rng(9)
+    pixels = 200 + rng.normal(0, 5, SHAPE) + 400 * rays(SHAPE, 10)
+    frame = without_cosmics(open_frame(write(pixels)), noise_of(5.0))
+    whole = frame.read(ALL, ALL).masked
+    assert whole.any()
+    for row in range(0, 160, 37):
+        region = (slice(row, row + 40), slice(row, row + 51))
+        np.testing.assert_array_equal(frame.read(*region).masked, whole[region])
+
+
+def test_cosmic_rays_are_bad_only_where_they_are_looked_for(write):
+    rng = np.random.default_rng(11)
+    pixels = 200 + rng.normal(0, 5, SHAPE) + 400 * rays(SHAPE, 12)
+    frame = open_frame(write(pixels))
+    given = {"noise.sigma": 5.0}
+    assert not settle_frame(frame, config(**given))[0].read(ALL, ALL).masked.any()
+    asked = config(**given, **{"reading.find_cosmics": True})
+    assert settle_frame(frame, asked)[0].read(ALL, ALL).masked.any()
+
+
+def test_a_poisson_law_serves_the_search_too(write):
+    rng = np.random.default_rng(13)
+    hits = rays(SHAPE, 14)
+    pixels = rng.poisson(400, SHAPE) / 2.0 + 100 + rng.normal(0, 2, SHAPE) + 300 * hits
+    sensor = Sensor(
+        gain_e_per_dn=Sourced(2.0, "e/DN", ""),
+        read_noise_e=Sourced(4.0, "e", ""),
+        pedestal_dn=Sourced(100.0, "DN", ""),
+    )
+    noise = NoiseModel(NoiseKind.POISSON_GAUSSIAN, "given", sensor=sensor)
+    found = without_cosmics(open_frame(write(pixels)), noise).read(ALL, ALL).masked
+    assert (found & hits).sum() / hits.sum() > 0.8
+    assert (found & ~hits).mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("cards", "options", "taken"),
+    [
+        ({}, {}, "estimated from the frame"),
+        ({"GAIN": 2.0, "RDNOISE": 20.0, "BUNIT": "adu", "PEDESTAL": 0.0}, {}, "single cards"),
+        ({}, {"noise.sigma": 14.0}, "command line"),
+        ({}, {"noise.gain_e_per_dn": 2.0, "noise.read_noise_e": 5.0}, "command line"),
+        (HALVES, {}, "cards of amplifiers"),
+        ({**HALVES, "CCDSECA": "[1:1024,1:4096]"}, {}, "cards of amplifiers"),
+    ],
+)
+def test_the_ladder_names_every_rung_and_the_one_that_was_taken(write, cards, options, taken):
+    path = write(np.random.default_rng(4).normal(400, 17, SHAPE), **cards)
+    shown = describe_frame(path, config(**options))
+    assert [rung.name for rung in shown.ladder] == [
+        "command line",
+        "error plane",
+        "cards of amplifiers",
+        "single cards",
+        "estimated from the frame",
+    ]
+    assert [rung.name for rung in shown.ladder if rung.taken] == [taken]

@@ -1,0 +1,75 @@
+"""The step of a compressed output follows the noise of its input, not that of the result."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dip_pipeline import work
+from dip_pipeline.config import RunConfig
+from dip_pipeline.frames import open_frame
+from dip_pipeline.noise_kernel import WHITE
+from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.planning import resolve_noise
+from dip_pipeline.quantising import storage_step
+from dip_pipeline.sensor import NoiseKind, NoiseModel
+from tests.stand_in import QUICK, arithmetic
+
+FZ = Path("out.fits.fz")
+
+
+@pytest.fixture
+def source(tmp_path):
+    rng = np.random.default_rng(8)
+    science = fits.ImageHDU(rng.normal(50, 3, (64, 80)).astype("f4"), name="SCI")
+    error = fits.ImageHDU(np.full((64, 80), 3, "f4"), name="ERR")
+    error.data[:, 40:] = 300
+    path = tmp_path / "in.fits"
+    fits.HDUList([fits.PrimaryHDU(), science, error]).writeto(path)
+    return path
+
+
+def config(**more):
+    return RunConfig().with_overrides(**{**QUICK, **more})
+
+
+def test_the_step_is_a_share_of_the_noise_where_it_is_low(source):
+    frame = open_frame(source)
+    noise = resolve_noise(frame, config())
+    assert storage_step(FZ, frame, noise, config()) == pytest.approx(0.75)
+    finer = config(**{"output.quantize_sigma": 0.1})
+    assert storage_step(FZ, frame, noise, finer) == pytest.approx(0.3)
+    given = resolve_noise(frame, config(**{"noise.sigma": 2.0}))
+    assert storage_step(FZ, frame, given, config()) == pytest.approx(0.5)
+    counting = resolve_noise(
+        frame, config(**{"noise.gain_e_per_dn": 1.0, "noise.read_noise_e": 0.0})
+    )
+    quiet = np.percentile(frame.read(slice(None), slice(None)).science, 10)
+    assert storage_step(FZ, frame, counting, config()) == pytest.approx(quiet**0.5 / 4, rel=0.01)
+
+
+def test_pixels_are_stored_exactly_where_nothing_asks_for_steps(source):
+    frame = open_frame(source)
+    noise = resolve_noise(frame, config())
+    assert storage_step(Path("out.fits"), frame, noise, config()) is None
+    assert storage_step(Path("out.fits.gz"), frame, noise, config()) is None
+    assert storage_step(FZ, frame, noise, config(**{"output.quantize_sigma": 0.0})) is None
+    unknown = NoiseModel(NoiseKind.NONE, "asked for", correlation=WHITE)
+    assert storage_step(FZ, frame, unknown, config()) is None
+    assert storage_step(FZ, frame, replace(unknown), config()) is None
+
+
+def test_a_product_is_compressed_by_that_step_and_says_so(source, monkeypatch):
+    monkeypatch.setattr(work, "restore", arithmetic)
+    plain, packed = source.with_name("a.fits"), source.with_name("a.fits.fz")
+    restore_frame(str(source), plain, config())
+    restore_frame(str(source), packed, config())
+    with fits.open(plain) as old, fits.open(packed) as new:
+        apart = np.abs(new["SCI"].data - old["SCI"].data)
+        assert 0.3 < apart.max() <= 0.375 * 1.0001
+        assert new["SCI"].header["DIPQSTEP"] == pytest.approx(0.75)
+        assert old["SCI"].header["DIPQSTEP"] is None or not old["SCI"].header["DIPQSTEP"]
+        np.testing.assert_array_equal(new["DIP_FLAG"].data, old["DIP_FLAG"].data)
+    assert restore_frame(str(source), packed, config()).status == "already done"

@@ -1,0 +1,33 @@
+"""What a unit counts."""
+
+import pytest
+
+from dip_pipeline.units import UnitKind, unit_kind
+
+
+@pytest.mark.parametrize(
+    ("unit", "kind"),
+    [
+        ("", UnitKind.UNKNOWN),
+        (" ADU ", UnitKind.COUNTS),
+        ("COUNTS", UnitKind.COUNTS),
+        ("DN/s", UnitKind.COUNT_RATE),
+        ("DN / sec", UnitKind.COUNT_RATE),
+        ("counts s-1", UnitKind.COUNT_RATE),
+        ("cps", UnitKind.COUNT_RATE),
+        ("electron", UnitKind.ELECTRONS),
+        ("e-", UnitKind.ELECTRONS),
+        ("ELECTRONS/S", UnitKind.ELECTRON_RATE),
+        ("e- s**-1", UnitKind.ELECTRON_RATE),
+        ("electron.s-1", UnitKind.ELECTRON_RATE),
+        ("MJy/sr", UnitKind.CALIBRATED),
+        ("nanomaggy", UnitKind.CALIBRATED),
+        ("Jy/beam", UnitKind.CALIBRATED),
+        ("erg/s/cm2", UnitKind.CALIBRATED),
+        ("10**(-20)*erg/s/cm**2/Angstrom", UnitKind.CALIBRATED),
+        ("km/s", UnitKind.CALIBRATED),
+        ("s", UnitKind.CALIBRATED),
+    ],
+)
+def test_units_are_sorted(unit, kind):
+    assert unit_kind(unit) is kind

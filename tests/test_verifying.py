@@ -1,0 +1,343 @@
+"""dip verify finds every change that is not declared, and nothing where there is none."""
+
+import json
+
+import numpy as np
+import pytest
+import zarr
+from astropy.io import fits
+from astropy.io.fits.scripts import fitscheck
+
+from dip_pipeline import work
+from dip_pipeline.cli.main import run
+from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import FrameError
+from dip_pipeline.frames import Provenance, read_account
+from dip_pipeline.frames.converting import convert
+from dip_pipeline.frames.fits_cards import join_cards
+from dip_pipeline.frames.fits_file import close_files
+from dip_pipeline.frames.provenance import document_hdu
+from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.verifying import verify_product
+from tests.cli.conftest import log_kept
+from tests.stand_in import QUICK, arithmetic
+
+CONFIG = RunConfig().with_overrides(**QUICK, **{"noise.sigma": 3.0})
+SUFFIXES = ["fits", "fits.gz", "fits.fz", "zarr"]
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was():
+    """The command takes the log for itself; later tests listen to it again."""
+    with log_kept():
+        yield
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory):
+    """A frame with odd cards, a saturated star, SIP, a mask, a table; its products, made once."""
+    folder = tmp_path_factory.mktemp("night")
+    rng = np.random.default_rng(8)
+    science = fits.ImageHDU(rng.normal(500, 3, (64, 80)).astype(np.uint16), name="SCI")
+    science.data[20:22, 30:33] = 60000
+    header = science.header
+    cards = {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP", "CRPIX1": 40.0, "CRPIX2": 32.0,
+             "CRVAL1": 359.999, "CRVAL2": 88.0, "CD1_1": -1e-4, "CD2_2": 1e-4, "CD1_2": 1e-6,
+             "CD2_1": 1e-6, "A_ORDER": 2, "B_ORDER": 2, "A_2_0": 1e-5, "B_0_2": 1e-5,
+             "SATURATE": 50000, "SEEING": 1.2, "FWHM": 4.5, "HIERARCH ESO DET OUT1 GAIN": 1.1,
+             "LONGTEXT": "and so on " * 20, "EMPTY": None}  # fmt: skip
+    for keyword, value in cards.items():
+        header[keyword] = value
+    header["COMMENT"] = "one"
+    header["HISTORY"] = "two"
+    header["COMMENT"] = "three"
+    header.append(("TWICE", 1), end=True)
+    header.append(("TWICE", 2), end=True)
+    flags = fits.ImageHDU(np.zeros((64, 80), "u1"), name="DQ")
+    flags.data[5, 6] = 4
+    table = fits.BinTableHDU.from_columns([fits.Column("X", "D", array=np.arange(5.0))], name="T")
+    source = folder / "in.fits"
+    fits.HDUList([fits.PrimaryHDU(), science, flags, table]).writeto(source)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "restore", as_it_should_be)
+        for suffix in SUFFIXES:
+            restore_frame(str(source), folder / f"out.{suffix}", CONFIG)
+    return folder
+
+
+def as_it_should_be(problem, prior=None):
+    """The stand-in, which leaves saturated pixels alone as a restoration does."""
+    from dataclasses import replace
+
+    from dip_pipeline.flags import PixelFlag
+    from dip_pipeline.restoration.problem import cut_inner
+
+    restored = arithmetic(problem, prior)
+    alone = cut_inner(problem, problem.saturated)
+    pixels = cut_inner(problem, problem.pixels)
+    return replace(
+        restored,
+        science=np.where(alone, pixels, restored.science),
+        flags=np.where(alone, np.uint8(PixelFlag.SATURATED), restored.flags),
+    )
+
+
+@pytest.fixture
+def copy(night, tmp_path):
+    """A product of its own for each test, to be damaged."""
+
+    def make(suffix="fits"):
+        import shutil
+
+        name = f"out.{suffix}"
+        if suffix == "zarr":
+            shutil.copytree(night / name, tmp_path / name)
+        else:
+            shutil.copy(night / name, tmp_path / name)
+        return tmp_path / name
+
+    yield make
+    close_files()
+
+
+def wrong(product, against=None):
+    return {c.name: c.detail for c in verify_product(product, against).checks if c.passed is False}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_undamaged_product_passes_every_check(night, suffix):
+    verdict = verify_product(night / f"out.{suffix}", str(night / "in.fits"))
+    assert verdict.ok, verdict
+    assert {check.name for check in verdict.checks} == {
+        "check sums", "structure", "values", "pixels", "account", "configuration", "prior",
+        "input", "other HDUs", "declared changes", "sky coordinates", "kept pixels",
+    }  # fmt: skip
+    unjudged = [check.name for check in verdict.checks if check.passed is None]
+    assert unjudged == (["pixels"] if suffix == "fits.fz" else [])
+    if suffix != "zarr":
+        assert fitscheck.main(["-c", "-i", str(night / f"out.{suffix}")]) == 0
+
+
+def test_fitsdiff_agrees_that_nothing_else_changed(night):
+    ours = ["DIP*", "CHECKSUM", "DATASUM", "HISTORY", "COMMENT", "BITPIX", "BZERO", "BSCALE",
+            "SEEING", "FWHM"]  # fmt: skip
+    with fits.open(night / "in.fits") as old, fits.open(night / "out.fits") as new:
+        for hdus in (old, new):
+            for keyword in ours:
+                header = hdus["SCI"].header
+                for found in list(header[keyword] if "*" in keyword else [keyword]):
+                    header.remove(found, ignore_missing=True, remove_all=True)
+        assert fits.HeaderDiff(old["SCI"].header, new["SCI"].header).identical
+        for one, other in zip(old, list(new)[:4], strict=True):
+            if one.name != "SCI":
+                difference = fits.HDUDiff(one, other, ignore_keywords=["CHECKSUM", "DATASUM"])
+                assert difference.diff_data is None or difference.diff_data.identical
+
+
+def edit(product, name, change):
+    """Change an HDU with astropy, which writes true check sums."""
+    with fits.open(product, mode="update", checksum=True) as hdus:
+        change(hdus[name])
+    close_files()
+
+
+def set_card(keyword, value):
+    return lambda hdu: hdu.header.__setitem__(keyword, value)
+
+
+def add_one(hdu):
+    hdu.data = hdu.data.copy()
+    hdu.data[3, 4] += 1
+
+
+CHANGES = [
+    ("SCI", set_card("EXPTIME", 5), "declared changes"),
+    ("SCI", set_card("TWICE", 3), "declared changes"),
+    ("SCI", lambda hdu: hdu.header.remove("LONGTEXT"), "declared changes"),
+    ("SCI", set_card("CRVAL2", 88.00000028), "sky coordinates"),
+    ("SCI", set_card("A_2_0", 2e-5), "sky coordinates"),
+    ("SCI", set_card("DIPIN", "0" * 64), "account"),
+    ("SCI", set_card("DIPCFG", "0" * 64), "account"),
+    ("SCI", add_one, "pixels"),
+    ("DIP_ERR", add_one, "pixels"),
+    ("DIP_FLAG", add_one, "pixels"),
+    ("DIP_FLAG", lambda hdu: hdu.data.fill(128), "values"),
+    ("DIP_ERR", lambda hdu: hdu.data.fill(-1), "values"),
+    ("DIP_FLAG", lambda hdu: hdu.data.fill(8), "kept pixels"),
+    ("DQ", add_one, "other HDUs"),
+    ("DQ", set_card("NOTE", "new"), "other HDUs"),
+    ("T", lambda hdu: hdu.data["X"].fill(0), "other HDUs"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "check"), CHANGES, ids=map(str, range(len(CHANGES))))
+def test_every_undeclared_change_is_found(night, copy, name, change, check):
+    product = copy()
+    edit(product, name, change)
+    assert check in wrong(product, str(night / "in.fits"))
+
+
+def test_a_flipped_bit_is_found(night, copy):
+    product = copy()
+    content = bytearray(product.read_bytes())
+    content[len(content) // 2] ^= 16
+    product.write_bytes(content)
+    assert "check sums" in wrong(product)
+
+
+def test_a_flipped_bit_of_a_chunk_is_found_and_a_missing_one(night, copy):
+    product = copy("zarr")
+    chunk = product / "science" / "c" / "0" / "0"
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[:60] + bytes([content[60] ^ 4]) + content[61:])
+    assert "array science" in wrong(product)["check sums"]
+    chunk.unlink()
+    assert "missing" in wrong(product)["check sums"]
+
+
+def test_a_changed_account_is_found(night, copy):
+    product = copy("zarr")
+    group = zarr.open_group(product, mode="r+")
+    document = dict(group.attrs["DIP_PROV"])
+    document["entity"]["dip:configuration"]["dip:tiles.overlap_px"] = 4
+    group.attrs["DIP_PROV"] = document
+    assert "configuration" in wrong(product)
+    document["used"]["_:used1"]["prov:entity"] = "dip:nothing"
+    group.attrs["DIP_PROV"] = document
+    assert "account" in wrong(product)
+
+
+def test_another_input_is_found(night, copy, tmp_path):
+    other = tmp_path / "other.fits"
+    with fits.open(night / "in.fits") as hdus:
+        hdus["SCI"].data[40, 40] += 1
+        hdus.writeto(other)
+    found = wrong(night / "out.fits", str(other))
+    assert set(found) == {"input"}
+    assert "sha256" in found["input"]
+
+
+def test_planes_that_do_not_belong_together_are_found(night, copy):
+    product = copy()
+    with fits.open(product) as hdus:
+        kept = fits.HDUList([hdu for hdu in hdus if hdu.name != "DIP_ERR"])
+        kept.writeto(product, overwrite=True, checksum=True)
+    assert "do not belong together" in wrong(product)["structure"]
+
+
+def test_the_command_tells_and_ends_by_the_verdict(night, copy, capsys):
+    arguments = ["verify", str(night / "out.fits"), "--against", str(night / "in.fits")]
+    assert run(arguments) == 0
+    assert "out.fits: ok" in capsys.readouterr().out
+    assert run([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ok"] is True
+    product = copy()
+    edit(product, "SCI", add_one)
+    assert run(["verify", str(product)]) == 1
+    assert "pixels" in capsys.readouterr().out
+    assert run(["verify", str(night / "in.fits")]) == 1
+    assert run(["verify", str(night / "nothing.fits")]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_is_no_file_of_ours_is_no_product(night):
+    assert "account" in wrong(night / "in.fits")
+    with pytest.raises(FrameError):
+        verify_product(night / "nothing.fits")
+
+
+@pytest.mark.parametrize("suffix", ["fits", "fits.fz", "zarr"])
+def test_products_of_a_converted_input_pass(night, tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(work, "restore", as_it_should_be)
+    source, target = tmp_path / "in.zarr", tmp_path / f"out.{suffix}"
+    convert(night / "in.fits", source)
+    restore_frame(str(source), target, CONFIG)
+    verdict = verify_product(target, str(source))
+    assert verdict.ok, verdict
+    with fits.open(night / "out.fits") as hdus:
+        science = hdus["SCI"].data
+    if suffix == "fits":
+        np.testing.assert_array_equal(fits.getdata(target, "SCI"), science)
+
+
+@pytest.mark.parametrize("suffix", ["fits", "zarr"])
+def test_a_converted_product_passes(night, tmp_path, suffix):
+    target = tmp_path / ("out.zarr" if suffix == "fits" else "out.fits")
+    convert(night / f"out.{suffix}", target)
+    verdict = verify_product(target, str(night / "in.fits"))
+    told = {check.name: check for check in verdict.checks if check.passed is False}
+    # HDUs of the input had no check sums, and get none where nothing is to be lost.
+    assert set(told) <= ({"check sums"} if suffix == "zarr" else set()), verdict
+
+
+def test_what_was_restored_twice_passes_against_the_first_product(night, tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "restore", as_it_should_be)
+    twice = tmp_path / "twice.fits"
+    restore_frame(str(night / "out.fits"), twice, CONFIG)
+    verdict = verify_product(twice, str(night / "out.fits"))
+    assert verdict.ok, verdict
+
+
+@pytest.fixture
+def two_chips(tmp_path, monkeypatch):
+    """A product with two restored chips, put together from two with one each."""
+    monkeypatch.setattr(work, "restore", as_it_should_be)
+    rng = np.random.default_rng(3)
+    chips = [fits.ImageHDU(rng.normal(50, 3, (40, 48)).astype("f4")) for _ in range(2)]
+    for number, chip in enumerate(chips, start=1):
+        chip.header["EXTNAME"], chip.header["EXTVER"] = "SCI", number
+        chip.header["CTYPE1"], chip.header["CTYPE2"] = "RA---TAN", "DEC--TAN"
+        chip.header["CRVAL1"], chip.header["CDELT1"] = 10.0 * number, 1e-4
+    source = tmp_path / "in.fits"
+    fits.HDUList([fits.PrimaryHDU(), *chips]).writeto(source, checksum=True)
+    parts, documents = [], []
+    for number in (1, 2):
+        part = tmp_path / f"part{number}.fits"
+        restore_frame(f"{source}[SCI,{number}]", part, CONFIG)
+        documents.append(read_account(part).document)
+        with fits.open(part) as hdus:
+            parts.append([hdu.copy() for hdu in hdus])
+    first, second = parts
+    second[2].header["DIPRUN"] = first[1].header["DIPRUN"]
+    document = documents[0]
+    for number, other in enumerate(documents, start=1):
+        document["entity"][f"dip:plane-{number}"] = {
+            **other["entity"]["dip:product"],
+            "prov:type": {"$": "dip:RestoredPlane", "type": "prov:QUALIFIED_NAME"},
+        }
+    told = read_account(tmp_path / "part1.fits")
+    cards, data = document_hdu(Provenance(told.cards, told.history, document, []))
+    table = fits.BinTableHDU.fromstring(join_cards(cards) + data + bytes(-len(data) % 2880))
+    target = tmp_path / "out.fits"
+    planes = [first[3], first[4], second[3], second[4]]
+    hdus = [first[0], first[1], second[2], *planes, table, first[6]]
+    fits.HDUList(hdus).writeto(target, checksum=True)
+    return source, target
+
+
+def test_several_restored_chips_are_verified_each(two_chips):
+    source, target = two_chips
+    verdict = verify_product(target, str(source))
+    assert verdict.ok, verdict
+    with fits.open(target, mode="update", checksum=True) as hdus:
+        hdus["SCI", 2].data[5, 5] += 1
+        hdus["SCI", 2].header["CRVAL1"] += 1e-5
+    close_files()
+    assert {"pixels", "declared changes", "sky coordinates"} <= set(wrong(target, str(source)))
+
+
+@pytest.mark.parametrize("suffix", ["fits", "fits.fz", "zarr"])
+@pytest.mark.parametrize("version", [2, 3])
+def test_products_of_a_foreign_array_pass(tmp_path, monkeypatch, suffix, version):
+    monkeypatch.setattr(work, "restore", as_it_should_be)
+    source, target = tmp_path / "in.zarr", tmp_path / f"out.{suffix}"
+    pixels = np.random.default_rng(1).normal(10, 3, (60, 50)).astype("f4")
+    root = zarr.create_group(source, zarr_format=version)
+    root.create_array("image", data=pixels)
+    root.create_array("times", data=np.arange(3.0))
+    restore_frame(str(source), target, CONFIG)
+    verdict = verify_product(target, str(source))
+    assert verdict.ok, verdict
+    if suffix == "zarr":
+        group = zarr.open_group(target, mode="r")
+        assert set(group.array_keys()) == {"science", "DIP_ERR", "DIP_FLAG", "times"}

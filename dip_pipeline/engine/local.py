@@ -18,6 +18,7 @@ from dip_pipeline.engine.options import WorkerOptions
 from dip_pipeline.errors import RunError
 
 _LOOPBACK = "127.0.0.1"
+_STARTS = 3  # tried before it is believed that no process can be started
 _SILENT = logging.CRITICAL  # we report what happens to an item in our own words
 
 _DASK_SETTINGS = {
@@ -80,12 +81,15 @@ def _start_cluster(options: WorkerOptions, n_workers: int, folder: str) -> SpecC
         number: {"cls": Nanny, "options": _worker(options, number, folder)}
         for number in range(n_workers)
     }
-    try:
-        return SpecCluster(workers, scheduler, silence_logs=_SILENT)
-    except (RuntimeError, OSError) as error:
-        raise RunError(
-            f"worker processes cannot be started ({error}); use --executor inline"
-        ) from error
+    causes: list[Exception] = []
+    while len(causes) < _STARTS:
+        try:
+            return SpecCluster(workers, scheduler, silence_logs=_SILENT)
+        except (RuntimeError, OSError) as error:  # such as of a process that was killed meanwhile
+            causes.append(error)
+    raise RunError(
+        f"worker processes cannot be started ({causes[-1]}); use --executor inline"
+    ) from causes[-1]
 
 
 def _worker(options: WorkerOptions, number: int, folder: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -202,3 +203,23 @@ def test_ctrl_c_ends_the_run_and_its_processes_soon_and_without_a_word(tmp_path,
     assert messages == ""
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
+
+
+@pytest.mark.usefixtures("no_processes_left")
+def test_a_worker_that_is_killed_while_it_starts_costs_nothing():
+    killed = []
+
+    def kill_the_first():
+        deadline = time.monotonic() + 20
+        while not killed and time.monotonic() < deadline:
+            for child in worker_processes():
+                child.kill()
+                killed.append(child.pid)
+                break
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=kill_the_first)
+    thread.start()
+    assert sorted(map_items(str, range(4), TWO)) == ["0", "1", "2", "3"]
+    thread.join()
+    assert killed

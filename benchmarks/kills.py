@@ -2,8 +2,8 @@
 
     python -m benchmarks.kills --kills 200
 
-restores a tiny frame again and again: in this process and in two worker processes, a network for the
-frame and one for every tile. Each time the driver or one of its workers is killed at a random
+restores a tiny frame again and again: in one process and in two worker processes, a network for
+the frame and one for every tile. Each time the driver or one of its workers is killed at a random
 moment; a killed driver's command is run again. Science, error and flags must equal those of an
 undisturbed run, byte for byte, and no tile that was finished may have been fitted again.
 """
@@ -32,8 +32,10 @@ from dip_pipeline.errors import RunError
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SHAPE = (56, 64)
-OPTIONS = ("--steps", "2", "--tile", "32", "--overlap", "4", "--threads-per-fit", "1")
-OPTIONS += ("--device", "cpu", "--gain", "2", "--read-noise", "4", "-q")
+OPTIONS = (
+    *("--steps", "2", "--tile", "32", "--overlap", "4", "--threads-per-fit", "1"),
+    *("--device", "cpu", "--gain", "2", "--read-noise", "4", "-q"),
+)
 EXECUTORS = {"inline": ("--executor", "inline"), "local": ("--executor", "local", "--workers", "2")}
 CASES = [
     (executor, scope, victim)

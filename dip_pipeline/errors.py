@@ -36,6 +36,10 @@ class RunError(DipError):
     """A run directory that cannot be used, or a worker that failed for good."""
 
 
+class BrokenProcessError(RunError):
+    """A process that can compute no further, whatever it is given: another one must go on."""
+
+
 class PriorError(DipError):
     """A prior file that cannot be used: damaged, of another version, or not for this frame."""
 

@@ -99,7 +99,7 @@ def test_a_killed_worker_costs_a_retry_of_its_item_and_of_no_other(tmp_path, cap
     assert starts.pop(3) == 2
     assert set(starts.values()) == {1}
     assert [(r.name, r.getMessage()) for r in caplog.records if r.name != "asyncio"] == [
-        ("dip_pipeline.engine.dask_pool", "tile 3: done at start 2; its process died before")
+        ("dip_pipeline.engine.dask_work", "tile 3: done at start 2; its process died before")
     ]
 
 
@@ -163,8 +163,8 @@ def test_every_worker_has_its_threads_and_one_gpu_of_those_this_process_may_see(
 
 INTERRUPTED = """
 import sys, time
-from dip_pipeline.engine import ExecutorKind, WorkerOptions, dask_pool, map_items
-dask_pool.DRAIN_S = 0.5
+from dip_pipeline.engine import ExecutorKind, WorkerOptions, dask_work, map_items
+dask_work.DRAIN_S = 0.5
 if __name__ == "__main__":
     print("go", flush=True)
     try:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from dip_pipeline.config import RunConfig
+from dip_pipeline.cutting import ProblemSource, Window
 from dip_pipeline.engine import ExecutorKind
 from dip_pipeline.errors import ConfigError, FrameError, PriorError, SensorError
 from dip_pipeline.frame_noise import find_noise, noise_in_words
@@ -23,7 +24,6 @@ from dip_pipeline.restoration.problem import (
 )
 from dip_pipeline.sensor import NoiseModel, read_sensor
 from dip_pipeline.tiling import plan_tiles
-from dip_pipeline.work import ProblemSource, Window
 
 _WHOLE_FRAME_PX = 1024 * 1024  # up to this the frame prior is fitted on all of it
 _WINDOW_PX = 512  # above, on windows of this side

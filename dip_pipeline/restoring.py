@@ -31,6 +31,7 @@ from dip_pipeline.work import (
     TileTask,
     copy_tile,
     provide_prior,
+    restore_packet,
     restore_tile,
     tile_key,
 )
@@ -84,7 +85,8 @@ def restore_tiles(
         _provide_prior(prior, run, place, told)
     run.tell("tiles")
     tasks: Iterable[TileTask] = (TileTask(plan, tile) for tile in missing)
-    job = Job(restore_tile, copy_tile, run.path, place.rank)
+    packet = 1 if plan.prior_path is not None else place.pool.options.items_a_packet
+    job = Job(restore_tile, copy_tile, run.path, place.rank, together=restore_packet, packet=packet)
     for record in run_items(place.pool, job, tasks, key=_tile_name):
         done[int(str(record["tile"]))] = record
         told.progress.tile_done(record)

@@ -156,13 +156,14 @@ class Work(Generic[P, R]):
         try:
             given = self._given(future, task)
         except KilledWorker:
-            starts = [entry.notes.starts for entry in task.entries]
-            if task.attempt + 1 >= MAX_STARTS and not any(starts):
+            given = [Lost() for _ in task.entries]
+            if task.attempt + 1 >= MAX_STARTS and not any(e.notes.starts for e in task.entries):
                 raise RunError(f"{name}: the workers die before they begin it") from None
-            pairs = list(zip(task.entries, starts, strict=True))
-            again = [[entry] for entry, number in pairs if number < MAX_STARTS]
-            lost = [entry for entry, number in pairs if number >= MAX_STARTS]
-            return again, [result for entry in lost for result in self._lost(entry)]
+        return self._sorted_out(task, given)
+
+    def _sorted_out(
+        self, task: _Task[P], given: list[Done[R] | Lost]
+    ) -> tuple[list[list[_Item[P]]], list[R]]:
         results: list[R] = []
         left: list[list[_Item[P]]] = []
         for entry, result in zip(task.entries, given, strict=True):

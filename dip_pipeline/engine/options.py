@@ -11,6 +11,7 @@ from typing import Self
 
 from dip_pipeline.errors import ConfigError
 
+_GPU_PACKET = 16
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")  # auto: where the worker is
 
 
@@ -115,6 +116,8 @@ class WorkerOptions:
     devices : "cpu", or one or several of "cuda", "cuda:0", "cuda:1", ...
     shard : the part of the items that this process and its workers do; None for all
     scheduler : of the dask executor; None where its cluster is started by us
+    dashboard : whether Dask shows its dashboard, on loopback
+    packet : items that a GPU does at once, where that can be; None for what suits it
     """
 
     executor: ExecutorKind = ExecutorKind.INLINE
@@ -123,8 +126,12 @@ class WorkerOptions:
     devices: tuple[str, ...] = ("cpu",)
     shard: Shard | None = None
     scheduler: SchedulerPlace | None = None
+    packet: int | None = None
+    dashboard: bool = False
 
     def __post_init__(self) -> None:
+        if self.packet is not None and self.packet < 1:
+            raise ConfigError(f"--packet {self.packet}: need at least 1 tile")
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"--workers {self.workers}: need at least 1 process")
         if self.workers is not None and self.executor is not ExecutorKind.LOCAL:
@@ -151,6 +158,16 @@ class WorkerOptions:
         if self.devices[0] != "cpu":
             return len(self.devices)
         return max(1, usable_cores() // self.threads_per_fit)
+
+    @property
+    def items_a_packet(self) -> int:
+        """How many items are done at once: one on a CPU, which gains nothing from more.
+
+        What workers elsewhere have is not known here unless it was said.
+        """
+        if self.devices[0] == "cpu":
+            return 1
+        return self.packet or (1 if self.devices[0] == "auto" else _GPU_PACKET)
 
     @property
     def item_device(self) -> str:

@@ -223,3 +223,16 @@ def test_a_worker_that_is_killed_while_it_starts_costs_nothing():
     assert sorted(map_items(str, range(4), TWO)) == ["0", "1", "2", "3"]
     thread.join()
     assert killed
+
+
+@pytest.mark.usefixtures("no_processes_left")
+def test_a_dashboard_that_is_asked_for_is_on_loopback_or_missed_with_a_word(caplog):
+    options = WorkerOptions(ExecutorKind.LOCAL, workers=1, dashboard=True)
+
+    def run(_):
+        return None
+
+    for _ in map_items(run, [0], options):
+        assert listening(psutil.Process()) <= {"127.0.0.1", "::1"}
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert "bokeh is not installed" in said or "http://127.0.0.1:" in said

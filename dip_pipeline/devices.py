@@ -1,6 +1,6 @@
 """Devices that fail: memory that runs out, a GPU that no longer answers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -63,3 +63,11 @@ def fit_in_packets(problems: Sequence[Problem]) -> list[Prior | RestorationError
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return results
+
+
+def device_name(records: Sequence[Mapping[str, object]]) -> str:
+    """Name what the tiles were restored on."""
+    devices = {str(record["device"]) for record in records}
+    if torch.cuda.is_available() and any(device.startswith("cuda") for device in devices):
+        return torch.cuda.get_device_name()
+    return ", ".join(sorted(devices))

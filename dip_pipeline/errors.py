@@ -32,6 +32,10 @@ class OutputError(DipError):
     """An output that cannot or must not be written."""
 
 
+class DiskFullError(OutputError):
+    """An output for which there is no room."""
+
+
 class RunError(DipError):
     """A run directory that cannot be used, or a worker that failed for good."""
 

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from dip_pipeline.config import RunConfig
+from dip_pipeline.devices import device_name
 from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, reach, read_status
 from dip_pipeline.errors import ConfigError, FrameError, RunError
 from dip_pipeline.frame_noise import noise_in_words
@@ -27,6 +26,7 @@ from dip_pipeline.planning import (
     describe_frame,
     devices_of,
     fit_windows,
+    frame_room,
     problem_source,
     resolve_noise,
 )
@@ -36,9 +36,10 @@ from dip_pipeline.record import ALGORITHM_VERSION, RunFacts, describe_run, poole
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.problem import Scope
 from dip_pipeline.restoring import Place, blend_tiles, restore_tiles
+from dip_pipeline.room import check_disk, check_memory, disk_watched
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.tiling import plan_tiles
-from dip_pipeline.work import FramePlan, PriorTask, Record, prior_key
+from dip_pipeline.work import FramePlan, PriorTask, prior_key
 
 __all__ = ["FrameDescription", "Progress", "RunReport", "describe_frame", "restore_frame"]
 
@@ -114,12 +115,18 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     noise = resolve_noise(frame, config)
     told.note(f"{source}: noise {noise_in_words(noise)}")
     tiles = plan_tiles(frame.shape, config.tile_options())
+    room = frame_room(frame, tiles, config, processes=place.pool.options.slots)
+    check_memory(room, source, place.pool.options)
+    check_disk(room, target, scratch_of(target))
     about = {
         **_about(source, target, config, command_line),
         "tiles": len(tiles),
         "overwrite": overwrite,
     }
-    with RunDirectory.open(scratch_of(target), key, about=about, shard=place.shard) as run:
+    with (
+        disk_watched(room, scratch_of(target)),
+        RunDirectory.open(scratch_of(target), key, about=about, shard=place.shard) as run,
+    ):
         if run.restarted_because:
             changed = ", ".join(run.restarted_because)
             told.note(f"{run.path}: begun anew, for these changed: {changed}")
@@ -133,7 +140,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
             config=config,
             noise=noise,
             network=str((shared.prior if shared else prior.plan.source.options).network_kind),
-            device=_device_name(records),
+            device=device_name(records),
             tiles=records,
             command_line=command_line,
             prior=_prior_facts(prior.plan, run, shared),
@@ -288,11 +295,3 @@ def _prior_facts(plan: FramePlan, run: RunDirectory, shared: PriorFile | None) -
         "fitted_on_this_frame": crossed is not None,
         "from": None if shared is None else shared.facts(),
     }
-
-
-def _device_name(records: Sequence[Record]) -> str:
-    """Name what the tiles were restored on."""
-    devices = {str(record["device"]) for record in records}
-    if torch.cuda.is_available() and any(device.startswith("cuda") for device in devices):
-        return torch.cuda.get_device_name()
-    return ", ".join(sorted(devices))

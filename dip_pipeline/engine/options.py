@@ -1,5 +1,6 @@
 """How many processes work, with how many threads, on which devices."""
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Self
 from dip_pipeline.errors import ConfigError
 
 _GPU_PACKET = 16
+_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")  # auto: where the worker is
 
 
@@ -178,6 +180,17 @@ class WorkerOptions:
         if self.executor is not ExecutorKind.LOCAL or self.devices[0] == "cpu":
             return self.devices[0]
         return "cuda:0"
+
+
+def usable_memory_bytes() -> int | None:
+    """Memory of the machine, or what a container or batch job may use of it; None if unknown."""
+    found = []
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # not on every system
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for limit in _MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # "max", and where there is no such limit
+            found.append(int(Path(limit).read_text(encoding="ascii")))
+    return min((size for size in found if size > 0), default=None)
 
 
 def usable_cores() -> int:

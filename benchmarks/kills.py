@@ -134,7 +134,7 @@ def _undisturbed(frame: Path, executor: str, scope: str) -> tuple[dict[str, byte
         target = Path(folder) / "out.fits"
         started = time.monotonic()
         subprocess.run(_command(frame, target, executor, scope), check=True)
-        return _planes(target), time.monotonic() - started
+        return planes_of(target), time.monotonic() - started
 
 
 def _kill(
@@ -148,7 +148,7 @@ def _kill(
         said = Path(folder) / "said"
         with said.open("w") as stderr, subprocess.Popen(command, stderr=stderr) as child:
             time.sleep(after_s)
-            missed = child.poll() is not None or not _end(psutil.Process(child.pid), victim)
+            missed = child.poll() is not None or not end_one(psutil.Process(child.pid), victim)
             code = child.wait(timeout=_LONGEST_S)
         finished: dict[int, int] = {}
         if victim == "driver" and not missed:
@@ -162,7 +162,7 @@ def _kill(
             found_done=len(finished),
             fitted_twice=sum(fitted_by.get(tile) != pid for tile, pid in finished.items()),
             restarted=said.read_text().count("its process died before"),
-            same_planes=target.exists() and _planes(target) == planes,
+            same_planes=target.exists() and planes_of(target) == planes,
             exit_code=code,
             litter=tuple(sorted({p.name for p in Path(folder).iterdir()} - {"out.fits", "said"})),
             said=said.read_text()[-500:],
@@ -174,7 +174,7 @@ def _command(frame: Path, target: Path, executor: str, scope: str) -> list[str]:
     return [sys.executable, *words, *EXECUTORS[executor], *OPTIONS]
 
 
-def _end(driver: psutil.Process, victim: str) -> bool:
+def end_one(driver: psutil.Process, victim: str) -> bool:
     """Kill; False where there is nobody to kill yet, or any more."""
     with suppress(psutil.Error):
         processes = [driver] if victim == "driver" else list(_workers(driver))
@@ -210,7 +210,8 @@ def _fitted_by(target: Path) -> dict[int, int]:
     return {int(row["tile"]): int(row["pid"]) for row in table}
 
 
-def _planes(path: Path) -> dict[str, bytes]:
+def planes_of(path: Path) -> dict[str, bytes]:
+    """Bytes of what a product delivers."""
     with fits.open(path) as hdus:
         return {str(name): hdus[name].data.tobytes() for name in (0, "DIP_ERR", "DIP_FLAG")}
 

@@ -91,13 +91,14 @@ def main(kills: int, seed: int, minutes: float, *, save: bool) -> None:
         folder = Path(name)
         frame = _write_frame(folder / "in.fits")
         undisturbed = {case[:2]: _undisturbed(frame, *case[:2]) for case in CASES}
-        for case in itertools.islice(itertools.cycle(CASES), kills):
-            if time.monotonic() > deadline:
+        for case in itertools.cycle(CASES):
+            came = sum(not kill.missed for kill in done)
+            if came >= kills or time.monotonic() > deadline:
                 break
             planes, seconds = undisturbed[case[:2]]
             kill = _kill(frame, case, rng.uniform(0, seconds), planes)
             done.append(kill)
-            print(f"{len(done)}: {'good' if kill.good else 'BAD'} {kill}", flush=True)
+            print(f"{came + 1}: {'good' if kill.good else 'BAD'} {kill}", flush=True)
     summary = _summary(done, {"-".join(case): s for case, (_, s) in undisturbed.items()})
     print(json.dumps(summary, indent=1))
     if save:
@@ -107,16 +108,17 @@ def main(kills: int, seed: int, minutes: float, *, save: bool) -> None:
 
 
 def _summary(done: list[Kill], seconds: dict[str, float]) -> dict[str, object]:
+    came = [kill for kill in done if not kill.missed]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": describe_machine(),
         "versions": versions(),
         "undisturbed_s": {name: round(value, 2) for name, value in seconds.items()},
-        "kills": len(done),
-        "good": sum(kill.good for kill in done),
-        "came_after_the_end": sum(kill.missed for kill in done),
-        "of": dict(Counter(f"{k.executor} {k.victim}" for k in done)),
+        "kills": len(came),
+        "good": sum(kill.good for kill in came),
+        "came_after_the_end": len(done) - len(came),
+        "of": dict(Counter(f"{k.executor} {k.victim}" for k in came)),
         "tiles_found_done": sum(kill.found_done for kill in done),
         "finished_tiles_fitted_again": sum(kill.fitted_twice for kill in done),
         "items_begun_again_in_another_worker": sum(kill.restarted for kill in done),

@@ -17,6 +17,7 @@ from dip_pipeline.engine import (
     Pool,
     RunDirectory,
     Shard,
+    reach,
     run_items,
 )
 from dip_pipeline.errors import RunError
@@ -99,6 +100,7 @@ def blend_tiles(plan: FramePlan, tiles: Sequence[Tile], run: RunDirectory) -> Re
     A tile that is damaged by now is told of and made anew.
     """
     run.tell("blend")
+    reach("before blend")
     shape = plan.source.frame.shape
     planes = {
         name: PlaneFile.create(run.work_path / f"{name}.raw", shape, kind)

@@ -136,7 +136,7 @@ def _on_small_disk(
 
 def _on_read_only_disk(folder: Path, words: list[str]) -> dict[str, object]:
     disk = folder / "disk"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", disk], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=64m", "tmpfs", disk], check=True)
     try:
         ended = _dip("denoise", *words, "-o", str(disk / "out.fits"), check=False)
     finally:

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -55,12 +56,8 @@ def speedup(steps: int, tile: int, repeats: int) -> None:
         source = write_frame(Path(name) / "in.fits", shape)
         for turn in range(repeats):
             for workers in (1, 2):
-                config = _config(
-                    steps,
-                    tile,
-                    overlap,
-                    **{"workers.executor": "local", "workers.workers": workers},
-                )
+                place = {"workers.executor": "local", "workers.workers": workers}
+                config = _config(steps, tile, overlap, **place)
                 target = Path(name) / f"{workers}-{turn}.fits"
                 started = time.monotonic()
                 report = pipeline.restore_frame(str(source), target, config)
@@ -150,8 +147,7 @@ def packets(device: str, sizes: str, side: int, steps: int | None) -> None:
     alone = _seconds(lambda: [restore(problem) for problem in problems[:4]], device) / 4
     rates = {}
     for size in map(int, sizes.split(",")):
-        packet = problems[:size]
-        rates[size] = _seconds(lambda packet=packet: _restored(packet), device) / size
+        rates[size] = _seconds(partial(_restored, problems[:size]), device) / size
     best = alone / min(rates.values())
     facts = {
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from distributed import Client, Future
-from distributed.scheduler import KilledWorker, NoValidWorkerError
+from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
 from dip_pipeline.engine.executors import Job
 from dip_pipeline.engine.worker_process import MAX_STARTS, Done, Lost, Notes, attempt
@@ -185,7 +185,7 @@ class Work(Generic[P, R]):
             # Asked of its worker only where the disk does not have it.
             if future.status != "finished" or not keeps:
                 given = future.result()
-        except NoValidWorkerError as error:
+        except (NoValidWorkerError, NoWorkerError) as error:
             raise RunError(
                 f"{task.entries[0].name}: no worker process could be started any more "
                 "(out of memory?); use fewer --workers, or --executor inline"

@@ -15,8 +15,9 @@ import time
 import numpy as np
 import psutil
 import pytest
+from distributed.chaos import KillWorker
 
-from dip_pipeline.engine import ExecutorKind, WorkerOptions, map_items
+from dip_pipeline.engine import ExecutorKind, Job, WorkerOptions, map_items, open_pool, run_items
 from dip_pipeline.errors import RunError
 
 TWO = WorkerOptions(ExecutorKind.LOCAL, workers=2)
@@ -236,3 +237,20 @@ def test_a_dashboard_that_is_asked_for_is_on_loopback_or_missed_with_a_word(capl
         assert listening(psutil.Process()) <= {"127.0.0.1", "::1"}
     said = " ".join(record.getMessage() for record in caplog.records)
     assert "bokeh is not installed" in said or "http://127.0.0.1:" in said
+
+
+@pytest.mark.usefixtures("no_processes_left")
+def test_workers_that_dask_itself_kills_again_and_again_do_all_the_work_once(tmp_path):
+    def run(number):
+        time.sleep(0.05)
+        with (tmp_path / str(number)).open("a") as log:
+            log.write("x")
+        return number
+
+    with open_pool(TWO) as pool:
+        assert list(run_items(pool, Job(run), [99])) == [99]  # so that there are workers
+        pool._client.register_plugin(KillWorker(delay="0.4 s", mode="segfault"), name="killer")
+        assert sorted(run_items(pool, Job(run), range(12))) == list(range(12))
+    done = [len((tmp_path / str(number)).read_text()) for number in range(12)]
+    assert sum(done) <= 12 + 6  # those in flight when a worker ended
+    assert min(done) == 1

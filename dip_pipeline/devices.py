@@ -17,9 +17,12 @@ _ROOM: dict[str, int] = {}  # tiles of the largest packet that a device has room
 def device_watched(problem: Problem) -> Iterator[None]:
     """Tell the failures of a device from all others, while a problem is worked on.
 
-    Raises RunError where its memory does not hold a single fit, and BrokenProcessError where it
-    does not answer any more: after most CUDA errors nothing in the process can use it again.
+    Raises RunError where there is no such device, or its memory does not hold a single fit, and
+    BrokenProcessError where it does not answer any more: after most CUDA errors nothing in the
+    process can use it again.
     """
+    if problem.device.startswith("cuda") and not torch.cuda.is_available():
+        raise RunError(f"{problem.device}: no GPU where the work is done; use --device auto or cpu")
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:

@@ -1,5 +1,7 @@
 """Laws of tiles in packets: the records and planes of tiles alone, whatever the device does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,14 +9,17 @@ import torch
 from dip_pipeline import devices, work
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import ExecutorKind, WorkerOptions
+from dip_pipeline.engine.executors import InlinePool
 from dip_pipeline.errors import BrokenProcessError, RestorationError, RunError
 from dip_pipeline.frames import open_frame
+from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.planning import problem_source, resolve_noise
 from dip_pipeline.record import ALGORITHM_VERSION
 from dip_pipeline.restoration.problem import Outcome, Restored, StopReason
+from dip_pipeline.restoring import Place
 from dip_pipeline.tiling import plan_tiles
 from dip_pipeline.work import FramePlan, TileTask, restore_packet, restore_tile
-from tests.stand_in import QUICK, arithmetic
+from tests.stand_in import QUICK, arithmetic, planes
 from tests.test_pipeline import write
 
 CONFIG = RunConfig().with_overrides(**QUICK, **{"noise.gain_e_per_dn": 2, "noise.read_noise_e": 4})
@@ -124,6 +129,18 @@ def test_a_processor_always_answers():
     assert devices.answers("cpu")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is one here")
+@pytest.mark.parametrize("run", [restore_packet, lambda tasks: restore_tile(tasks[0])])
+def test_a_worker_without_the_gpu_that_was_asked_for_says_so(tasks, packets, run):
+    def on_gpu(task):
+        plan = task.plan
+        return replace(task, plan=replace(plan, source=replace(plan.source, device="cuda")))
+
+    with pytest.raises(RunError, match="no GPU where the work is done"):
+        run([on_gpu(task) for task in tasks("store")])
+    assert packets[0] == []
+
+
 def test_one_that_cannot_be_fitted_is_copied_and_the_others_are_restored(
     tasks, packets, monkeypatch
 ):
@@ -169,3 +186,14 @@ def test_one_that_diverges_in_a_packet_is_tried_with_other_seeds(tasks, packets,
 def test_a_processor_fits_one_at_a_time_and_a_gpu_a_packet(devices, packet, items):
     options = WorkerOptions(ExecutorKind.LOCAL, devices=devices, packet=packet)
     assert options.items_a_packet == items
+
+
+def test_a_frame_in_packets_is_the_frame_alone(tmp_path, packets):
+    science = np.random.default_rng(3).normal(100, 3, (96, 112)).astype(np.float32)
+    source = write(tmp_path / "in.fits", science)
+    pool = InlinePool(WorkerOptions(devices=("auto",), packet=4))
+    restore_frame(source, tmp_path / "packets.fits", CONFIG, place=Place(pool))
+    assert packets[0] == [4, 4]  # and one by itself
+    restore_frame(source, tmp_path / "alone.fits", CONFIG)
+    assert packets[0] == [4, 4]  # and one by itself
+    assert planes(tmp_path / "packets.fits") == planes(tmp_path / "alone.fits")

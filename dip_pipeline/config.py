@@ -139,6 +139,8 @@ class RunConfig(Section):
             self.threads_per_fit,
             tuple(devices),
             scheduler=place,
+            packet=workers.packet,
+            dashboard=workers.dashboard,
         )
 
     @classmethod

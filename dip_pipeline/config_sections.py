@@ -234,6 +234,18 @@ class WorkerSection(Section):
         "--insecure-cluster",
         "Connect without encryption to a scheduler on another machine.",
     )
+    packet: int | None = option(
+        None,
+        "--packet",
+        "Tiles that a GPU fits at once, with --scope tile; halved where its memory runs out. "
+        "By default 16; a CPU fits one.",
+        ge=1,
+    )
+    dashboard: bool = option(
+        False,  # noqa: FBT003  (the default)
+        "--dashboard",
+        "Show how the workers of --executor local do in a browser of this machine (needs bokeh).",
+    )
     device: str = option(
         "auto",
         "--device",

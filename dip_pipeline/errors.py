@@ -36,8 +36,16 @@ class OutputError(DipError):
     """An output that cannot or must not be written."""
 
 
+class DiskFullError(OutputError):
+    """An output for which there is no room."""
+
+
 class RunError(DipError):
     """A run directory that cannot be used, or a worker that failed for good."""
+
+
+class BrokenProcessError(RunError):
+    """A process that can compute no further, whatever it is given: another one must go on."""
 
 
 class PriorError(DipError):

@@ -8,6 +8,7 @@ from typing import Literal
 
 from dip_pipeline.account import describe_run, input_facts, key_of
 from dip_pipeline.config import RunConfig
+from dip_pipeline.devices import device_name
 from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, reach, read_status
 from dip_pipeline.errors import ConfigError, FrameError, RunError
 from dip_pipeline.frames import (
@@ -19,9 +20,10 @@ from dip_pipeline.frames import (
     split_selector,
 )
 from dip_pipeline.planes import (
+    Planes,
     blend_planes,
-    device_name,
     plan_planes,
+    planes_room,
     pooled_facts,
     prior_facts,
     prior_task,
@@ -33,6 +35,7 @@ from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.quantising import storage_step
 from dip_pipeline.record import RunFacts, pooled_risk, run_key
 from dip_pipeline.restoring import Place
+from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
 from dip_pipeline.work import PriorTask
 
 __all__ = ["FrameDescription", "Progress", "RunReport", "describe_frame", "restore_frame"]
@@ -100,13 +103,12 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     frame = frames[0]
     digest = file_digest(frame.path)
     shared = None if config.fit.prior is None else PriorFile.read(Path(config.fit.prior))
-    prior_digest = None if shared is None else shared.sha256
     beside = {path for item in frames for path in item.companions}
     key = run_key(
         config,
         digest,
         split_selector(source)[1],
-        prior_digest=prior_digest,
+        prior_digest=None if shared is None else shared.sha256,
         companions={path.name: file_digest(path) for path in sorted(beside)},
     )
     if not overwrite and _is_product_of(target, key):
@@ -115,12 +117,16 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     if shared is not None:
         shared.check(frame, config)
     planes = plan_planes(source, frames, config, Told(told, source))
+    room = _checked_room(planes, config, place, source=source, target=target)
     about = {
         **_about(source, target, config, command_line),
         "tiles": planes.tiles,
         "overwrite": overwrite,
     }
-    with RunDirectory.open(scratch_of(target), key, about=about, shard=place.shard) as run:
+    with (
+        disk_watched(room, scratch_of(target)),
+        RunDirectory.open(scratch_of(target), key, about=about, shard=place.shard) as run,
+    ):
         if run.restarted_because:
             changed = ", ".join(run.restarted_because)
             told.note(f"{run.path}: begun anew, for these changed: {changed}")
@@ -171,6 +177,16 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         seconds=time.monotonic() - started,
         notes=planes.notes,
     )
+
+
+def _checked_room(
+    planes: Planes, config: RunConfig, place: Place, *, source: str, target: Path
+) -> Room:
+    """Estimate what a run needs. Raises RunError or OutputError where it is not there."""
+    room = planes_room(planes, config, processes=place.pool.options.slots)
+    check_memory(room, source, place.pool.options)
+    check_disk(room, target, scratch_of(target))
+    return room
 
 
 def finish_run(

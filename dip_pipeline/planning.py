@@ -1,5 +1,6 @@
 """Before a frame is restored: its noise law, what it is fitted on, what it will cost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 
 from dip_pipeline.config import RunConfig
+from dip_pipeline.cutting import ProblemSource, Window
 from dip_pipeline.engine import ExecutorKind
 from dip_pipeline.errors import ConfigError, EmptyFrameError, FrameError, PriorError, SensorError
 from dip_pipeline.frame_noise import noise_in_words, sensor_of
@@ -23,14 +25,17 @@ from dip_pipeline.restoration.problem import (
     NetworkKind,
     Scope,
 )
+from dip_pipeline.room import Room, room_for
 from dip_pipeline.sensor import NoiseModel
-from dip_pipeline.tiling import plan_tiles
-from dip_pipeline.work import ProblemSource, Window
+from dip_pipeline.tiling import Tile, plan_tiles
 
 _WHOLE_FRAME_PX = 1024 * 1024  # up to this the frame prior is fitted on all of it
 _WINDOW_PX = 512  # above, on windows of this side
 _WINDOWS = 12
 _CALIBRATIONS = ("bias", "zero", "dark", "flat", "dflat", "domeflat", "skyflat", "dome")
+_PROCESS_BYTES = 350_000_000  # torch itself
+_HELD_BYTES = 40  # a pixel of all windows that a prior is fitted on
+_APPLIED_BYTES = 1900  # a pixel that networks are applied to: two views are computed at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class FrameDescription:
     tile_lines: str
     masked_share: float | None
     memory_bytes: int
+    disk_bytes: int
     seconds: float
     notes: tuple[str, ...] = ()
 
@@ -90,6 +96,7 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
     seconds = 0.0 if config.fit.prior else _fit_seconds(len(tiles), config.tiles.size_px, options)
     pixels = frame.shape[0] * frame.shape[1]
     planes = len(frames)
+    room = frame_room(frame, tiles, config)
     side = config.tiles.size_px
     return FrameDescription(
         source=source,
@@ -108,7 +115,8 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         tile_lines=f"{planes * len(tiles)} tiles of {tiles[0].shape[0]} x {tiles[0].shape[1]} px, "
         f"sharing {config.tiles.overlap_px} px",
         masked_share=_masked_share(frame),
-        memory_bytes=_memory_bytes(pixels, side, options),
+        memory_bytes=room.memory_bytes,
+        disk_bytes=planes * room.disk_bytes,
         seconds=planes * (seconds + _apply_seconds(max(pixels, len(tiles) * side**2), options)),
         notes=notes
         + _sort_notes(frame)
@@ -224,6 +232,23 @@ def fit_windows(shape: tuple[int, int], *, seed: int, frames: int = 1) -> list[W
     return windows
 
 
+def frame_room(
+    frame: Frame, tiles: Sequence[Tile], config: RunConfig, *, processes: int = 1
+) -> Room:
+    """Estimate what the restoration of a frame needs of memory and disk."""
+    pixels = frame.shape[0] * frame.shape[1]
+    tile_px = max(
+        (t.halo_rows.stop - t.halo_rows.start) * (t.halo_cols.stop - t.halo_cols.start)
+        for t in tiles
+    )
+    fitted_px = held_px = tile_px
+    if config.fit.scope == "frame":
+        held_px = min(pixels, _WINDOWS * _WINDOW_PX**2)
+        fitted_px = pixels if pixels <= _WHOLE_FRAME_PX else _WINDOW_PX**2
+    memory = _PROCESS_BYTES + _HELD_BYTES * held_px + _APPLIED_BYTES * max(fitted_px, tile_px)
+    return room_for(frame, tiles, memory_bytes=memory, processes=processes)
+
+
 def devices_of(config: RunConfig) -> tuple[str, ...]:
     """Devices in force. Raises ConfigError where a GPU is asked for and there is none."""
     asked = config.workers.device
@@ -235,14 +260,6 @@ def devices_of(config: RunConfig) -> tuple[str, ...]:
     if count == 0 or (":" in asked and int(asked.split(":")[1]) >= count):
         raise ConfigError(f"--device {asked}: this machine has {count} GPUs; use auto or cpu")
     return tuple(f"cuda:{i}" for i in range(count)) if asked in ("auto", "cuda") else (asked,)
-
-
-def _memory_bytes(pixels: int, side: int, options: FitOptions) -> int:
-    """Peak memory of the driver or a worker: torch itself, fit windows, one tile applied."""
-    window = min(pixels, _WHOLE_FRAME_PX if options.scope is Scope.FRAME else side**2)
-    applied = max(window, (side + 32) ** 2)
-    # Two views are computed at a time: 850 MB were measured for 512 x 512.
-    return int(350e6 + 40 * min(pixels, _WINDOWS * _WINDOW_PX**2) + 1900 * applied)
 
 
 def _fit_seconds(tiles: int, side: int, options: FitOptions) -> float:

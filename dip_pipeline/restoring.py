@@ -17,6 +17,7 @@ from dip_pipeline.engine import (
     Pool,
     RunDirectory,
     Shard,
+    reach,
     run_items,
 )
 from dip_pipeline.errors import RunError
@@ -31,6 +32,7 @@ from dip_pipeline.work import (
     TileTask,
     copy_tile,
     provide_prior,
+    restore_packet,
     restore_tile,
     tile_key,
 )
@@ -85,7 +87,8 @@ def restore_tiles(
         _provide_prior(prior, run, place, told)
     run.tell("tiles")
     tasks: Iterable[TileTask] = (TileTask(plan, tile) for tile in missing)
-    job = Job(restore_tile, copy_tile, run.path, place.rank)
+    packet = 1 if plan.prior_path is not None else place.pool.options.items_a_packet
+    job = Job(restore_tile, copy_tile, run.path, place.rank, together=restore_packet, packet=packet)
     for record in run_items(place.pool, job, tasks, key=_tile_name):
         done[int(str(record["tile"]))] = record
         told.progress.tile_done(record)
@@ -98,6 +101,7 @@ def blend_tiles(plan: FramePlan, tiles: Sequence[Tile], run: RunDirectory) -> Re
     A tile that is damaged by now is told of and made anew.
     """
     run.tell("blend")
+    reach("before blend")
     shape = plan.source.frame.shape
     planes = {
         name: PlaneFile.create(run.work_path / f"{name}-{plan.first_tile}.raw", shape, kind)

@@ -5,7 +5,6 @@ run directory, once a process.
 """
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -14,65 +13,21 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from dip_pipeline.cutting import ProblemSource, Window, problems_key
+from dip_pipeline.devices import device_watched, fit_in_packets
 from dip_pipeline.engine import TileStore, publish_sealed, read_published, tell_progress
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.frames import Frame
 from dip_pipeline.restoration import Prior, SharedPrior, fit_prior, restore, unchanged
-from dip_pipeline.restoration.problem import FitOptions, Outcome, Problem, Restored, StopReason
+from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
-from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.tiling import Tile
 
-Window = tuple[slice, slice]
 Record = Mapping[str, object]
 Planes = Mapping[str, np.ndarray]
 
 _MORE_SEEDS = 2  # tried for a tile whose own fit diverges
-_WORDS = {"source", "unit", "rung", "guesses", "notes"}  # of the numbers of a noise law
-
-
-@dataclass(frozen=True, slots=True)
-class ProblemSource:
-    """Cuts problems out of a frame."""
-
-    frame: Frame
-    noise: NoiseModel
-    options: FitOptions
-    saturation_dn: float | None
-    device: str
-    threads: int
-
-    def problem(self, window: Window, *, seed: int, inner: Window | None = None) -> Problem:
-        """Read one window of the frame as a problem to restore."""
-        pixels = self.frame.read(*window)
-        science = pixels.science
-        limit = np.inf if self.saturation_dn is None else self.saturation_dn
-        saturated = np.isfinite(science) & (science >= limit)
-        if pixels.saturated is not None:
-            saturated |= np.isfinite(science) & pixels.saturated
-        return Problem(
-            pixels=science,
-            error=pixels.error if self.noise.from_error_plane else None,
-            masked=pixels.masked & ~saturated,
-            saturated=saturated,
-            noise=self.noise,
-            options=self.options,
-            seed=seed,
-            origin=(window[0].start, window[1].start),
-            inner=inner or (slice(None), slice(None)),
-            device=_device_here(self.device),
-            threads=self.threads,
-        )
-
-
-def _device_here(device: str) -> str:
-    """Device of the process that runs; "auto" was left for it to decide."""
-    if device != "auto":
-        return device
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,40 +57,6 @@ class TileTask:
 
     plan: FramePlan
     tile: Tile
-
-
-def problems_key(problems: Sequence[Problem], shape: tuple[int, int], *more: object) -> str:
-    """Sha256, in hexadecimal digits, of all in some problems that decides what comes of them.
-
-    shape : of the frame they were cut from; more : what else decides, such as a prior's digest.
-    The device is not in it, nor where numbers of the noise law were found.
-    """
-    digest = hashlib.sha256()
-    for problem in problems:
-        facts = [asdict(problem.options), asdict(problem.noise), problem.seed, problem.threads]
-        text = json.dumps(
-            [_facts_only(facts), problem.origin, problem.pixels.shape, shape, more, problem.inner],
-            sort_keys=True,
-            default=_as_text,
-        )
-        digest.update(text.encode())
-        error = [] if problem.error is None else [problem.error]
-        for plane in (problem.pixels, problem.masked, problem.saturated, *error):
-            digest.update(plane.tobytes())
-    return digest.hexdigest()
-
-
-def _facts_only(value: object) -> object:
-    """Leave out words about where a number comes from."""
-    if isinstance(value, dict):
-        return {k: _facts_only(v) for k, v in value.items() if k not in _WORDS}
-    return [_facts_only(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, np.ndarray):
-        return hashlib.sha256(value.tobytes()).hexdigest()
-    return repr(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +96,8 @@ def fit_frame_prior(
     for number in range(_MORE_SEEDS + 1):
         seed = prior_seed(plan.seed) if number == 0 else tile_seed(prior_seed(plan.seed), number)
         problems = [source.problem(window, seed=seed) for window in windows]
-        prior = fit_prior(problems, source.frame.shape, seed=seed, on_step=on_step)
+        with device_watched(problems[0]):
+            prior = fit_prior(problems, source.frame.shape, seed=seed, on_step=on_step)
         if prior.report.stop_reason is not StopReason.DIVERGED:
             break
     return prior.to_bytes()
@@ -232,16 +154,53 @@ def restore_tile(task: TileTask) -> Record:
     if done is not None:  # by a process that died before it could say so
         return done
     problem = problem_of(task)
-    prior = None if task.plan.prior_path is None else _read_prior(task.plan.prior_path)
+    with device_watched(problem):
+        prior = None if task.plan.prior_path is None else _read_prior(task.plan.prior_path)
+        solved = _solved(problem, prior, own=prior is None)
+    return _publish(task, *solved, seconds=time.monotonic() - started)
+
+
+def restore_packet(tasks: Sequence[TileTask]) -> list[Record]:
+    """Restore some tiles, each with networks of its own that are fitted together.
+
+    Returns their records. Safe to run twice.
+    """
+    done: dict[int, Record | None] = {
+        task.tile.index: task.plan.store.record_of(task.tile.index) for task in tasks
+    }
+    missing = [task for task in tasks if done[task.tile.index] is None]
+    started = time.monotonic()
+    problems = [problem_of(task) for task in missing]
+    if problems:
+        with device_watched(problems[0]):
+            priors = fit_in_packets(problems)
+    seconds = (time.monotonic() - started) / max(1, len(missing))
+    for task, problem, prior in zip(missing, problems, priors if problems else [], strict=True):
+        started = time.monotonic() - seconds
+        with device_watched(problem):
+            solved = _solved(problem, prior, own=True)
+        done[task.tile.index] = _publish(task, *solved, seconds=time.monotonic() - started)
+    return [record for record in done.values() if record is not None]
+
+
+def _solved(
+    problem: Problem, prior: Prior | RestorationError | None, *, own: bool
+) -> tuple[Problem, Restored]:
+    """Restore a problem; one whose own fit diverges is tried with derived seeds.
+
+    prior : the frame's, or its own; an error where that could not be fitted
+    """
+    if isinstance(prior, RestorationError):
+        return problem, unchanged(problem, StopReason.NOT_FITTED)
     restored = _tried(problem, prior)
-    if restored.outcome.stop_reason is StopReason.DIVERGED and prior is None:
-        for number in range(1, _MORE_SEEDS + 1):
-            again = replace(problem, seed=tile_seed(problem.seed, number))
-            retried = _tried(again, None)
-            if not retried.outcome.failed:
-                problem, restored = again, retried
-                break
-    return _publish(task, problem, restored, seconds=time.monotonic() - started)
+    if restored.outcome.stop_reason is not StopReason.DIVERGED or not own:
+        return problem, restored
+    for number in range(1, _MORE_SEEDS + 1):
+        again = replace(problem, seed=tile_seed(problem.seed, number))
+        retried = _tried(again, None)
+        if not retried.outcome.failed:
+            return again, retried
+    return problem, restored
 
 
 def copy_tile(task: TileTask) -> Record:

@@ -46,6 +46,8 @@ OTHER_VALUES = {
     "workers.insecure_cluster": True,
     "workers.workers": 2,
     "workers.threads_per_fit": 3,
+    "workers.packet": 8,
+    "workers.dashboard": True,
     "workers.device": "cuda:1",
 }
 

@@ -39,7 +39,8 @@ def show(
     """Tell what is known of a frame; restores nothing.
 
     The planes found, the noise of the sensor and where each number came from, the tiles, and an
-    estimate of memory and time. Takes the options of `dip denoise`, and shows what they change.
+    estimate of memory, disk and time. Takes the options of `dip denoise`, and shows what they
+    change.
     """
     from dip_pipeline.planning import describe_frame
 
@@ -83,6 +84,7 @@ def describe(frame: "FrameDescription") -> str:
         *(f"    {line}" for line in frame.noise_lines),
         f"  tiles: {frame.tile_lines}",
         f"  memory: about {in_bytes(frame.memory_bytes)}",
+        f"  disk: about {in_bytes(frame.disk_bytes)} while it is made",
         f"  time: about {in_seconds(frame.seconds)} (a guess)",
         *(f"  note: {note}" for note in frame.notes),
     ]

@@ -7,7 +7,13 @@ from dip_pipeline.engine.durable import output_error, publish_sealed, read_publi
 from dip_pipeline.engine.durable import replace as replace_file
 from dip_pipeline.engine.executors import Job, Pool, map_items, open_pool, run_items
 from dip_pipeline.engine.faults import reach
-from dip_pipeline.engine.options import ExecutorKind, SchedulerPlace, Shard, WorkerOptions
+from dip_pipeline.engine.options import (
+    ExecutorKind,
+    SchedulerPlace,
+    Shard,
+    WorkerOptions,
+    usable_memory_bytes,
+)
 from dip_pipeline.engine.plane_file import PlaneFile
 from dip_pipeline.engine.run_directory import RunDirectory, tell_progress
 from dip_pipeline.engine.status import RunStatus, clean, read_status
@@ -35,4 +41,5 @@ __all__ = [
     "replace_file",
     "run_items",
     "tell_progress",
+    "usable_memory_bytes",
 ]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dip_pipeline.engine.faults import reach
-from dip_pipeline.errors import OutputError, RunError
+from dip_pipeline.errors import DiskFullError, OutputError, RunError
 
 TEMPORARY = "*.tmp"  # names of files being written; litter once their writer is dead
 
@@ -84,7 +84,7 @@ def output_error(error: OSError, path: Path, n_bytes: int | None = None) -> Outp
     """Say in one line why `path` (of n_bytes, where known) could not be written."""
     if error.errno in _NO_ROOM:
         needed = "more room" if n_bytes is None else f"room for {n_bytes} more bytes"
-        return OutputError(
+        return DiskFullError(
             f"{path}: disk full or quota reached, need {needed}; free some, then run the same "
             "command again: it goes on where it stopped"
         )

@@ -4,6 +4,7 @@
 # (dask and distributed declare types for a part of their functions)
 
 import contextlib
+import importlib.util
 import logging
 import os
 import signal
@@ -17,7 +18,10 @@ from distributed import Client, Nanny, Scheduler, SpecCluster
 from dip_pipeline.engine.options import WorkerOptions
 from dip_pipeline.errors import RunError
 
+logger = logging.getLogger(__name__)
+
 _LOOPBACK = "127.0.0.1"
+_STARTS = 3  # tried before it is believed that no process can be started
 _SILENT = logging.CRITICAL  # we report what happens to an item in our own words
 
 _DASK_SETTINGS = {
@@ -71,7 +75,7 @@ def _start_cluster(options: WorkerOptions, n_workers: int, folder: str) -> SpecC
         "options": {
             "protocol": "tcp://",
             "host": _LOOPBACK,
-            "dashboard": False,
+            "dashboard": options.dashboard,
             # Without it the port 8787 is asked for, which another run may have.
             "dashboard_address": f"{_LOOPBACK}:0",
         },
@@ -80,12 +84,26 @@ def _start_cluster(options: WorkerOptions, n_workers: int, folder: str) -> SpecC
         number: {"cls": Nanny, "options": _worker(options, number, folder)}
         for number in range(n_workers)
     }
-    try:
-        return SpecCluster(workers, scheduler, silence_logs=_SILENT)
-    except (RuntimeError, OSError) as error:
-        raise RunError(
-            f"worker processes cannot be started ({error}); use --executor inline"
-        ) from error
+    causes: list[Exception] = []
+    while len(causes) < _STARTS:
+        try:
+            cluster = SpecCluster(workers, scheduler, silence_logs=_SILENT)
+        except (RuntimeError, OSError) as error:  # such as of a process that was killed meanwhile
+            causes.append(error)
+        else:
+            if options.dashboard:
+                _tell_dashboard(cluster)
+            return cluster
+    raise RunError(
+        f"worker processes cannot be started ({causes[-1]}); use --executor inline"
+    ) from causes[-1]
+
+
+def _tell_dashboard(cluster: SpecCluster) -> None:
+    if importlib.util.find_spec("bokeh") is None:
+        logger.warning("--dashboard: bokeh is not installed: pip install bokeh; going on without")
+    else:
+        logger.warning("dashboard: %s", cluster.dashboard_link)
 
 
 def _worker(options: WorkerOptions, number: int, folder: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How many processes work, with how many threads, on which devices."""
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -11,6 +12,8 @@ from typing import Self
 
 from dip_pipeline.errors import ConfigError
 
+_GPU_PACKET = 16
+_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")  # auto: where the worker is
 
 
@@ -115,6 +118,8 @@ class WorkerOptions:
     devices : "cpu", or one or several of "cuda", "cuda:0", "cuda:1", ...
     shard : the part of the items that this process and its workers do; None for all
     scheduler : of the dask executor; None where its cluster is started by us
+    dashboard : whether Dask shows its dashboard, on loopback
+    packet : items that a GPU does at once, where that can be; None for what suits it
     """
 
     executor: ExecutorKind = ExecutorKind.INLINE
@@ -123,8 +128,12 @@ class WorkerOptions:
     devices: tuple[str, ...] = ("cpu",)
     shard: Shard | None = None
     scheduler: SchedulerPlace | None = None
+    packet: int | None = None
+    dashboard: bool = False
 
     def __post_init__(self) -> None:
+        if self.packet is not None and self.packet < 1:
+            raise ConfigError(f"--packet {self.packet}: need at least 1 tile")
         if self.workers is not None and self.workers < 1:
             raise ConfigError(f"--workers {self.workers}: need at least 1 process")
         if self.workers is not None and self.executor is not ExecutorKind.LOCAL:
@@ -153,6 +162,16 @@ class WorkerOptions:
         return max(1, usable_cores() // self.threads_per_fit)
 
     @property
+    def items_a_packet(self) -> int:
+        """How many items are done at once: one on a CPU, which gains nothing from more.
+
+        What workers elsewhere have is not known here unless it was said.
+        """
+        if self.devices[0] == "cpu":
+            return 1
+        return self.packet or (1 if self.devices[0] == "auto" else _GPU_PACKET)
+
+    @property
     def item_device(self) -> str:
         """The device under the name by which the function that runs an item finds it.
 
@@ -161,6 +180,17 @@ class WorkerOptions:
         if self.executor is not ExecutorKind.LOCAL or self.devices[0] == "cpu":
             return self.devices[0]
         return "cuda:0"
+
+
+def usable_memory_bytes() -> int | None:
+    """Memory of the machine, or what a container or batch job may use of it; None if unknown."""
+    found = []
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # not on every system
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for limit in _MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # "max", and where there is no such limit
+            found.append(int(Path(limit).read_text(encoding="ascii")))
+    return min((size for size in found if size > 0), default=None)
 
 
 def usable_cores() -> int:

@@ -6,19 +6,28 @@
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+import signal
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from distributed.protocol.pickle import dumps, loads
 
 from dip_pipeline.engine.durable import output_error
+from dip_pipeline.errors import BrokenProcessError
+
+if TYPE_CHECKING:
+    from dip_pipeline.engine.executors import Job
+
+logger = logging.getLogger(__name__)
 
 P = TypeVar("P")
 R = TypeVar("R")
 
 _STOP = "stop"
+_LONG_S = 0.5  # of several items that were thought to be short
 MAX_STARTS = 3  # an item that kills its process so many times is lost
 
 
@@ -59,12 +68,21 @@ class Notes:
                 return True
         return False
 
-    def finish(self, result: object) -> None:
-        """Leave the result, or where none are kept that there was one; whole, or not there."""
+    def finish(self, done: "Done[R]") -> "Done[R] | None":
+        """Leave the result, whole or not there, and return None; or return it.
+
+        Where results are not kept a note is left that there was one.
+        """
         aside = self.stem.with_name(f"{self.stem.name}.{os.getpid()}")
         with self._told_if_it_fails():
-            aside.write_bytes(dumps(result) if self.keeps_result else b"")
+            aside.write_bytes(dumps(done) if self.keeps_result else b"")
             aside.replace(self._result)
+        return None if self.keeps_result else done
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the item was never started, nor done."""
+        return not self._start(0).exists() and not self._result.exists()
 
     @property
     def starts(self) -> int:
@@ -107,17 +125,58 @@ class Notes:
         return self.stem.with_name(f"{self.stem.name}.start{number}")
 
 
+@dataclass(frozen=True, slots=True)
+class Done(Generic[R]):
+    """Result of an item, and the seconds that it took."""
+
+    result: R
+    seconds: float
+
+
 class Lost:
-    """What stands for the result of an item that was not begun: started too often, or stopped."""
+    """What stands for the result of an item that was not begun."""
 
 
-def attempt(run: Callable[[P], R], item: P, notes: Notes) -> R | Lost | None:
-    """Run an item, unless it was started too often; its result is left in the notes, or given."""
-    if not notes.begin():
-        return Lost()
-    result = run(item)
-    notes.finish(result)
-    return None if notes.keeps_result else result
+def attempt(job: "Job[P, R]", entries: Sequence[tuple[P, Notes]]) -> list[Done[R] | Lost | None]:
+    """Run some items, unless they were started too often; results are left in the notes, or given.
+
+    A packet is done together at its first start. Had it to be started again somebody in it may
+    have killed the process, so then each is on its own. Items that turn out not to be short are
+    left for other workers, as if they had not come.
+    """
+    began = time.monotonic()
+    results: list[Done[R] | Lost | None] = [Lost()] * len(entries)
+    places = list(range(len(entries)))
+    if job.together is not None:
+        fresh = [i for i in places if entries[i][1].fresh and entries[i][1].begin()]
+        if fresh:
+            started = time.monotonic()
+            with _ended_if_broken():
+                packet = job.run_packet([entries[i][0] for i in fresh])
+            seconds = (time.monotonic() - started) / len(fresh)
+            for i, result in zip(fresh, packet, strict=True):
+                results[i] = entries[i][1].finish(Done(result, seconds))
+        places = [i for i in places if i not in fresh]
+    for i in places:
+        item, notes = entries[i]
+        if i > 0 and time.monotonic() - began > _LONG_S:
+            break
+        if notes.begin():
+            started = time.monotonic()
+            with _ended_if_broken():
+                result = job.run(item)
+            results[i] = notes.finish(Done(result, time.monotonic() - started))
+    return results
+
+
+@contextlib.contextmanager
+def _ended_if_broken() -> Iterator[None]:
+    """End this process where it can compute no further; its nanny starts another one."""
+    try:
+        yield
+    except BrokenProcessError as error:
+        logger.warning("%s; this worker process ends itself", error)
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def dask_setup(worker: object) -> None:  # noqa: ARG001  the name and argument are dask's

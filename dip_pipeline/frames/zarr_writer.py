@@ -105,7 +105,10 @@ def _write_plane(
     array = create_array(group, name, (rows, cols), dtype, chunks=chunks)
     array.attrs.put(attributes)
     for band in bands((rows, cols), chunks[0]):
-        array[band, :] = np.asarray(plane[band, slice(0, cols)]).astype(dtype)
+        written = np.asarray(plane[band, slice(0, cols)]).astype(dtype)
+        array[band, :] = written
+        if np.asarray(array[band, :]).tobytes() != written.tobytes():
+            raise OutputError(f"{name}: reads back otherwise than written; check the disk")
     if array.nchunks_initialized != array.nchunks:
         raise OutputError(
             f"{name}: {array.nchunks_initialized} of {array.nchunks} chunks on disk; try again"

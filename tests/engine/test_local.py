@@ -9,13 +9,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import psutil
 import pytest
+from distributed.chaos import KillWorker
 
-from dip_pipeline.engine import ExecutorKind, WorkerOptions, map_items
+from dip_pipeline.engine import ExecutorKind, Job, WorkerOptions, map_items, open_pool, run_items
 from dip_pipeline.errors import RunError
 
 TWO = WorkerOptions(ExecutorKind.LOCAL, workers=2)
@@ -98,7 +100,7 @@ def test_a_killed_worker_costs_a_retry_of_its_item_and_of_no_other(tmp_path, cap
     assert starts.pop(3) == 2
     assert set(starts.values()) == {1}
     assert [(r.name, r.getMessage()) for r in caplog.records if r.name != "asyncio"] == [
-        ("dip_pipeline.engine.dask_pool", "tile 3: done at start 2; its process died before")
+        ("dip_pipeline.engine.dask_work", "tile 3: done at start 2; its process died before")
     ]
 
 
@@ -162,8 +164,8 @@ def test_every_worker_has_its_threads_and_one_gpu_of_those_this_process_may_see(
 
 INTERRUPTED = """
 import sys, time
-from dip_pipeline.engine import ExecutorKind, WorkerOptions, dask_pool, map_items
-dask_pool.DRAIN_S = 0.5
+from dip_pipeline.engine import ExecutorKind, WorkerOptions, dask_work, map_items
+dask_work.DRAIN_S = 0.5
 if __name__ == "__main__":
     print("go", flush=True)
     try:
@@ -202,3 +204,53 @@ def test_ctrl_c_ends_the_run_and_its_processes_soon_and_without_a_word(tmp_path,
     assert messages == ""
     _, alive = psutil.wait_procs(children, timeout=10)
     assert alive == []
+
+
+@pytest.mark.usefixtures("no_processes_left")
+def test_a_worker_that_is_killed_while_it_starts_costs_nothing():
+    killed = []
+
+    def kill_the_first():
+        deadline = time.monotonic() + 20
+        while not killed and time.monotonic() < deadline:
+            for child in worker_processes():
+                child.kill()
+                killed.append(child.pid)
+                break
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=kill_the_first)
+    thread.start()
+    assert sorted(map_items(str, range(4), TWO)) == ["0", "1", "2", "3"]
+    thread.join()
+    assert killed
+
+
+@pytest.mark.usefixtures("no_processes_left")
+def test_a_dashboard_that_is_asked_for_is_on_loopback_or_missed_with_a_word(caplog):
+    options = WorkerOptions(ExecutorKind.LOCAL, workers=1, dashboard=True)
+
+    def run(_):
+        return None
+
+    for _ in map_items(run, [0], options):
+        assert listening(psutil.Process()) <= {"127.0.0.1", "::1"}
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert "bokeh is not installed" in said or "http://127.0.0.1:" in said
+
+
+@pytest.mark.usefixtures("no_processes_left")
+def test_workers_that_dask_itself_kills_again_and_again_do_all_the_work_once(tmp_path):
+    def run(number):
+        time.sleep(0.05)
+        with (tmp_path / str(number)).open("a") as log:
+            log.write("x")
+        return number
+
+    with open_pool(TWO) as pool:
+        assert list(run_items(pool, Job(run), [99])) == [99]  # so that there are workers
+        pool._client.register_plugin(KillWorker(delay="0.4 s", mode="segfault"), name="killer")
+        assert sorted(run_items(pool, Job(run), range(12))) == list(range(12))
+    done = [len((tmp_path / str(number)).read_text()) for number in range(12)]
+    assert sum(done) <= 12 + 6  # those in flight when a worker ended
+    assert min(done) == 1

@@ -1,0 +1,130 @@
+"""Several problems fitted at once, each with networks of its own: for GPUs.
+
+What comes out equals a fit alone up to rounding, whoever the others are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dip_pipeline.errors import RestorationError
+from dip_pipeline.restoration import fit_image as alone
+from dip_pipeline.restoration.crops import CropSource
+from dip_pipeline.restoration.fitted import Fitted
+from dip_pipeline.restoration.prior import Prior, fit_prior, lay_out
+from dip_pipeline.restoration.problem import (
+    FitReport,
+    InputKind,
+    NetworkKind,
+    Problem,
+    StopReason,
+)
+from dip_pipeline.restoration.regions import CrossFit, Region, SkyScale
+from dip_pipeline.restoration.stacked import Half, fit_stack, seed_of
+from dip_pipeline.restoration.uncertainty import ErrorTable
+
+
+def can_be_stacked(problem: Problem) -> bool:
+    """Whether a problem's networks can be fitted in a stack.
+
+    The hourglass normalises by running means, which a stack does not keep.
+    """
+    options = problem.options
+    return options.input is InputKind.IMAGE and options.network_kind is NetworkKind.UNET
+
+
+def fit_priors(problems: Sequence[Problem]) -> list[Prior | RestorationError]:
+    """Fit to each problem a prior of its own; an error stands for one that cannot be fitted.
+
+    All have the same options and device. Raises torch.cuda.OutOfMemoryError where the device has no
+    room for so many.
+    """
+    results: dict[int, Prior | RestorationError] = {}
+    laid: dict[int, _Laid] = {}
+    for number, problem in enumerate(problems):
+        try:
+            if can_be_stacked(problem):
+                laid[number] = _Laid.of(problem)
+            else:
+                results[number] = fit_prior([problem], problem.pixels.shape, seed=problem.seed)
+        except RestorationError as error:
+            results[number] = error
+    fits = _fit_all([(one, half) for one in laid.values() for half in (0, 1)])
+    for place, (number, one) in enumerate(laid.items()):
+        results[number] = one.prior(fits[2 * place : 2 * place + 2])
+    return [results[number] for number in range(len(problems))]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Laid:
+    """One problem as tensors, and what its two networks are fitted on."""
+
+    problem: Problem
+    scale: SkyScale
+    region: Region
+    cross_fit: CrossFit
+    halves: tuple[Half, Half]
+
+    @classmethod
+    def of(cls, problem: Problem) -> "_Laid":
+        """Raise RestorationError where there is nothing to fit."""
+        scale, (region,) = lay_out([problem])
+        cross_fit = CrossFit.for_shape(problem.pixels.shape)
+        halves = (_half(problem, region, cross_fit, 0), _half(problem, region, cross_fit, 1))
+        return cls(problem, scale, region, cross_fit, halves)
+
+    def alone(self, number: int) -> Fitted:
+        """Fit one half by itself, from the beginning and with further tries."""
+        half = _half(self.problem, self.region, self.cross_fit, number)
+        return alone.fit_image_network(
+            half.fit_on, half.judge_on, self.problem.options, seed=half.seed
+        )
+
+    def prior(self, fits: Sequence[Fitted]) -> Prior:
+        """Put its two networks together, as `fit_prior` does."""
+        reasons = [fitted.stop_reason for fitted in fits]
+        diverged = StopReason.DIVERGED in reasons
+        options = self.problem.options
+        prior = Prior(
+            input=options.input,
+            network_kind=options.network_kind,
+            networks=tuple(fitted.network.eval() for fitted in fits),
+            scale=self.scale,
+            cross_fit=self.cross_fit,
+            seed=self.problem.seed,
+            report=FitReport(
+                steps=max(fitted.steps for fitted in fits),
+                stop_reason=StopReason.DIVERGED if diverged else reasons[0],
+                risks=tuple(fitted.risk for fitted in fits),
+            ),
+            errors=ErrorTable((0.0,), (1.0,)),
+        )
+        return prior.calibrated([self.region], options)
+
+
+def _half(problem: Problem, region: Region, cross_fit: CrossFit, number: int) -> Half:
+    """Find the crops of one half, as `fit_halves` does; RestorationError where there are none."""
+    share = cross_fit.share(number, region.origin, region.shape)
+    rng = np.random.default_rng(np.random.SeedSequence([problem.seed, number]))
+    fit_on = CropSource([region], [(share == 0).float()], rng)
+    judge_on = CropSource([region], [(share == 1).float()], rng)
+    if fit_on.empty:
+        raise RestorationError("no valid pixel in one half of the blocks: too few to fit on")
+    return Half(seed_of([problem.seed, number, 1]), fit_on, judge_on)
+
+
+def _fit_all(wanted: Sequence[tuple[_Laid, int]]) -> list[Fitted]:
+    """Fit all halves, those that fit together in one stack."""
+    fits: dict[int, Fitted] = {}
+    groups: dict[object, list[int]] = {}
+    for place, (laid, number) in enumerate(wanted):
+        groups.setdefault(laid.halves[number].likeness, []).append(place)
+    for places in groups.values():
+        halves = [wanted[place][0].halves[wanted[place][1]] for place in places]
+        stacked = fit_stack(halves, wanted[places[0]][0].problem.options)
+        fits.update(zip(places, stacked, strict=True))
+    for place, (laid, number) in enumerate(wanted):
+        if not fits[place].risk < alone._RISK_OF_A_GOOD_FIT:
+            fits[place] = laid.alone(number)
+    return [fits[place] for place in range(len(wanted))]

@@ -1,0 +1,116 @@
+"""Laws of room: what cannot fit is refused before a step is made, with the numbers."""
+
+import re
+import shutil
+from collections import namedtuple
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dip_pipeline import room, work
+from dip_pipeline.config import RunConfig
+from dip_pipeline.engine import ExecutorKind, WorkerOptions, faults, usable_memory_bytes
+from dip_pipeline.engine import options as engine_options
+from dip_pipeline.errors import DiskFullError, OutputError, RunError
+from dip_pipeline.pipeline import describe_frame, restore_frame, scratch_of
+from tests.stand_in import QUICK, arithmetic
+
+CONFIG = RunConfig().with_overrides(**QUICK)
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def frame(tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "restore", arithmetic)
+    path = tmp_path / "in.fits"
+    science = np.random.default_rng(3).normal(100, 3, (96, 112)).astype(np.float32)
+    fits.PrimaryHDU(science, fits.Header({"GAIN": 2.0, "RDNOISE": 4.0})).writeto(path)
+    return path
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Set how much is free on every disk."""
+
+    def settle(n_bytes):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(n_bytes, 0, n_bytes))
+
+    return settle
+
+
+def test_a_disk_too_small_is_refused_before_anything_is_made(frame, free, tmp_path):
+    free(100_000)
+    with pytest.raises(OutputError) as caught:
+        restore_frame(str(frame), tmp_path / "out.fits", CONFIG)
+    said = str(caught.value)
+    assert "\n" not in said
+    needed, tiles, blending, product, there = map(int, re.findall(r"\d{4,}", said))
+    assert needed == tiles + blending + product > there == 100_000
+    assert blending == 96 * 112 * 9
+    assert [path.name for path in tmp_path.iterdir()] == ["in.fits"]
+
+
+def test_what_a_run_takes_on_the_disk_is_what_was_said(frame, tmp_path, monkeypatch):
+    shown = describe_frame(str(frame), CONFIG)
+    taken = []
+    real = work.TileStore.load
+
+    def load(self, index):
+        scratch = scratch_of(tmp_path / "out.fits")
+        taken.append(room._size(scratch))
+        return real(self, index)
+
+    monkeypatch.setattr(work.TileStore, "load", load)
+    restore_frame(str(frame), tmp_path / "out.fits", CONFIG)
+    product = (tmp_path / "out.fits").stat().st_size
+    assert shown.disk_bytes - (5 << 20) < max(taken) + product < shown.disk_bytes
+
+
+def test_what_is_done_already_needs_no_room_again(frame, free, tmp_path, monkeypatch):
+    target = tmp_path / "out.fits"
+    needed = describe_frame(str(frame), CONFIG).disk_bytes
+    monkeypatch.setenv(faults.VARIABLE, "before save:1:full")
+    faults.forget()
+    with pytest.raises(OSError, match="No space"):
+        restore_frame(str(frame), target, CONFIG)
+    monkeypatch.delenv(faults.VARIABLE)
+    free(needed - 50_000)
+    assert restore_frame(str(frame), target, CONFIG).found_done == 9
+
+
+def test_a_disk_that_fills_up_all_the_same_says_what_the_run_still_needs(
+    frame, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(faults.VARIABLE, "before publish:5:full")
+    faults.forget()
+    with pytest.raises(DiskFullError, match=r"all of the run: \d{6,} more bytes") as caught:
+        restore_frame(str(frame), tmp_path / "out.fits", CONFIG)
+    assert "\n" not in str(caught.value)
+
+
+def test_memory_that_the_machine_does_not_have_is_refused(frame, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "usable_memory_bytes", lambda: 10**8)
+    with pytest.raises(
+        RunError, match=r"this machine has 100000000; use fewer --workers"
+    ) as caught:
+        restore_frame(str(frame), tmp_path / "out.fits", CONFIG)
+    assert "\n" not in str(caught.value)
+    assert not scratch_of(tmp_path / "out.fits").exists()
+
+
+def test_workers_elsewhere_have_memory_of_their_own(monkeypatch):
+    monkeypatch.setattr(room, "usable_memory_bytes", lambda: 1)
+    need = room.Room(10**9, 2, 1, 1, 1)
+    room.check_memory(need, "a.fits", WorkerOptions(ExecutorKind.DASK))
+    with pytest.raises(RunError, match="2 x 1000000000"):
+        room.check_memory(need, "a.fits", WorkerOptions(ExecutorKind.LOCAL, workers=2))
+
+
+@pytest.mark.parametrize(("limit", "least"), [("500000000\n", 500_000_000), ("max\n", None)])
+def test_a_limit_of_a_container_counts(tmp_path, monkeypatch, limit, least):
+    (tmp_path / "memory.max").write_text(limit)
+    monkeypatch.setattr(engine_options, "_MEMORY_LIMITS", ())
+    whole = usable_memory_bytes()
+    monkeypatch.setattr(engine_options, "_MEMORY_LIMITS", (tmp_path / "memory.max",))
+    assert usable_memory_bytes() == (least or whole)

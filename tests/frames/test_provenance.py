@@ -1,4 +1,3 @@
-
 """Provenance comes back from a product as it went in, from FITS and from Zarr alike."""
 
 import math

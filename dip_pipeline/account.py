@@ -1,5 +1,6 @@
 """The account of a run: one W3C PROV-JSON document, from which alone it can be done again."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -71,10 +72,13 @@ def _document(facts: RunFacts) -> Document:
     key = facts.key
     builder.entity("input", "Frame", {**facts.input, "sha256": key["input"], "plane": key["plane"]})
     builder.relate("used", run, "input", "science")
+    seen: Counter[str] = Counter()
     for role, where in facts.companions:
-        builder.entity(role, "Plane", {"sha256": key["input"], "plane": where})
-        builder.relate("used", run, role, role)
-        builder.relate("hadMember", "input", role)
+        seen[role] += 1  # every chip of a mosaic has its own
+        name = role if seen[role] == 1 else f"{role}-{seen[role]}"
+        builder.entity(name, "Plane", {"sha256": key["input"], "plane": where})
+        builder.relate("used", run, name, role)
+        builder.relate("hadMember", "input", name)
     beside = key.get("companions")
     files = dict(beside) if isinstance(beside, Mapping) else {}
     for number, (name, sha256) in enumerate(files.items(), start=1):
@@ -82,23 +86,15 @@ def _document(facts: RunFacts) -> Document:
         builder.relate("used", run, f"companion-{number}", "companion")
     builder.entity("prior", "Prior", facts.prior)
     builder.relate("used", run, "prior", "prior")
-    prior = facts.config.fit.prior
-    settled = facts.config.with_overrides(
-        **{
-            "workers.threads_per_fit": facts.config.threads_per_fit,
-            "fit.prior": None if prior is None else str(Path(prior).absolute()),
-        }
-    )
-    tables = settled.model_dump(mode="json", exclude_none=True)
-    digest = {"sha256": facts.config.digest()}
-    builder.entity("configuration", "Configuration", {**flatten(tables), **digest})
+    builder.entity("configuration", "Configuration", _settled(facts.config))
     builder.relate("used", run, "configuration", "configuration")
     builder.entity("noise", "NoiseLaw", _noise_facts(facts.noise))
     builder.relate("used", run, "noise", "noise")
     builder.entity("product", "RestoredFrame", _product_facts(facts))
     builder.relate("wasDerivedFrom", "product", "input")
     for number, (where, own) in enumerate(facts.planes, start=1):
-        plane = {"plane": where, **_plane_facts(own), "prior": own.prior}
+        first = min(int(str(tile["tile"])) for tile in own.tiles)
+        plane = {"plane": where, "first_tile": first, **_plane_facts(own), "prior": own.prior}
         builder.entity(f"plane-{number}", "RestoredPlane", {**plane, **_noise_facts(own.noise)})
         builder.relate("hadMember", "product", f"plane-{number}")
     ended = datetime.now(UTC)
@@ -122,6 +118,19 @@ def _document(facts: RunFacts) -> Document:
     if facts.earlier is not None:
         builder.bundle("earlier-" + "".join(names_of(facts.earlier, "Restoration")), facts.earlier)
     return builder.build()
+
+
+def _settled(config: RunConfig) -> dict[str, object]:
+    """Tell the configuration, with what this machine decided, and its digest."""
+    prior = config.fit.prior
+    settled = config.with_overrides(
+        **{
+            "workers.threads_per_fit": config.threads_per_fit,
+            "fit.prior": None if prior is None else str(Path(prior).absolute()),
+        }
+    )
+    tables = settled.model_dump(mode="json", exclude_none=True)
+    return {**flatten(tables), "sha256": config.digest()}
 
 
 def _noise_facts(noise: NoiseModel) -> dict[str, object]:

@@ -6,11 +6,13 @@ from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
 from dip_pipeline import work
+from dip_pipeline.account import restoration_of
 from dip_pipeline.batch import Job, restore_frames
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import Shard
 from dip_pipeline.errors import FrameError, OutputError, RunError
 from dip_pipeline.frames import open_frames, read_provenance
+from dip_pipeline.frames.prov_json import facts_of, names_of
 from dip_pipeline.pipeline import finish_run, restore_frame, scratch_of
 from tests.frames import layout_files as files
 from tests.stand_in import QUICK, arithmetic
@@ -120,8 +122,8 @@ def test_a_plane_with_nothing_to_restore_is_left_as_it_is_and_said_so(tmp_path):
         assert not np.isnan(hdus[0].data[[0, 2]]).any()
         assert np.isnan(hdus["DIP_ERR"].data[1]).all()
         assert (hdus["DIP_FLAG"].data[1] == 4).all()
-    document = read_provenance(target).document
-    assert document["left_as_they_are"][0][0] == "HDU 0, plane [1]"
+    product = facts_of(read_provenance(target).document, "product")
+    assert product["left_as_they_are"][0][0] == "HDU 0, plane [1]"
 
 
 def test_a_chip_with_nothing_to_restore_is_copied_byte_for_byte(tmp_path):
@@ -192,10 +194,13 @@ def test_the_record_tells_of_each_plane(tmp_path):
     source, target = files.hubble(tmp_path), tmp_path / "out.fits"
     restored(source, target)
     account = read_provenance(target)
-    assert [plane["plane"] for plane in account.document["planes"]] == [
-        "HDU 1 (SCI,1)", "HDU 4 (SCI,2)",
-    ]  # fmt: skip
-    assert [plane["first_tile"] for plane in account.document["planes"]] == [0, 1]
+    names = names_of(account.document, "RestoredPlane")
+    planes = [facts_of(account.document, name) for name in names]
+    assert [plane["plane"] for plane in planes] == ["HDU 1 (SCI,1)", "HDU 4 (SCI,2)"]
+    assert [plane["first_tile"] for plane in planes] == [0, 1]
+    # Noise and mask of each chip are planes of their own.
+    companions = [facts_of(account.document, name) for name in names_of(account.document, "Plane")]
+    assert len({plane["plane"] for plane in companions}) == 4
     assert [tile["tile"] for tile in account.tiles] == [0, 1]
     assert restored(source, target).status == "already done"
 
@@ -252,7 +257,8 @@ def test_what_was_filled_once_is_bad_ever_after(tmp_path, made, monkeypatch):
 def test_a_file_beside_the_input_is_part_of_the_key(tmp_path, made):
     source, target = files.side_files(tmp_path), tmp_path / "out.fits"
     restored(source, target)
-    key = read_provenance(target).document["key"]
+    document = read_provenance(target).document
+    key = facts_of(document, restoration_of(document))["key"]
     assert set(key["companions"]) == {"m31_rms.fits", "m31_mask.fits"}
     with fits.open(tmp_path / "m31_rms.fits", mode="update") as hdus:
         hdus[0].data *= 2

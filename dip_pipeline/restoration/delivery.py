@@ -129,7 +129,7 @@ def _finished(
     estimated: Tensor, observed: Tensor, region: Region, restraint: Restraint, options: FitOptions
 ) -> Tensor:
     sigma = region.noise.sigma(estimated)
-    mixed = restraint.apply(estimated, observed, sigma, region.trusted)
+    mixed = restraint.apply(estimated, observed, sigma, region.trusted, region.stars)
     return _closed(mixed, observed, region, options)
 
 
@@ -140,8 +140,9 @@ def choose_restraint(answers: Sequence[Answers], regions: Sequence[Region]) -> R
         sigma = region.noise.sigma(answer.plain)
         response = answer.probe * (answer.moved - answer.plain) / (PROBE_SIGMA * region.sigma)
         squares = ((answer.plain - region.observed) / sigma) ** 2
+        bright = (answer.plain + region.stars) / sigma
         judged = region.trusted > 0
-        for column, plane in zip(columns, (answer.plain / sigma, squares, response), strict=True):
+        for column, plane in zip(columns, (bright, squares, response), strict=True):
             column.append(plane[judged].cpu().numpy())
     brightness, squares_of, responses = (np.concatenate(column) for column in columns)
     return least_risk(brightness, squares_of, responses)

@@ -17,6 +17,7 @@ from dip_pipeline.restoration.smoothing import smooth
 _EDGES_SIGMA = (3.0, 10.0, 30.0, 100.0, 300.0)  # brightness above the sky, in local sigma
 _FEWEST_PIXELS = 20
 _SCALE_PX = 1.0  # over which a contradiction is looked for
+_LEAST_SHARE = 0.1  # of the weight of the pixels around
 _DOUBT, _DISBELIEF = 5.0, 8.0  # standard deviations of the smoothed residual
 
 
@@ -30,11 +31,21 @@ class Restraint:
     knots: tuple[float, ...] = (0.0,)
     shares: tuple[float, ...] = (1.0,)
 
-    def apply(self, estimate: Tensor, observed: Tensor, sigma: Tensor, trusted: Tensor) -> Tensor:
-        """Mix estimate and observation where the pixel is trusted; planes (1, 1, rows, cols)."""
+    def apply(
+        self,
+        estimate: Tensor,
+        observed: Tensor,
+        sigma: Tensor,
+        trusted: Tensor,
+        stars: Tensor | float = 0.0,
+    ) -> Tensor:
+        """Mix estimate and observation where the pixel is trusted; planes (1, 1, rows, cols).
+
+        stars : light that was taken off both, and counts as brightness
+        """
         if min(self.shares) == 1.0:
             return estimate
-        brightness = np.log1p((estimate / sigma).clamp(min=0).cpu().numpy())
+        brightness = np.log1p(((estimate + stars) / sigma).clamp(min=0).cpu().numpy())
         share = np.interp(brightness, np.log1p(self.knots), self.shares).astype(np.float32)
         mixed = observed + torch.from_numpy(share).to(observed.device) * (estimate - observed)
         return torch.where(trusted > 0, mixed, estimate)
@@ -53,7 +64,10 @@ def believable(
     over; pixels that are not trusted keep the estimate.
     """
     residual = trusted * (observed - estimate)
-    seen = smooth(residual / sigma, _SCALE_PX).abs() / _smoothed_scatter(noise)
+    # Next to a hole fewer pixels add up; the square of a Gaussian is one of half the variance.
+    share_there = smooth(trusted, _SCALE_PX / 2**0.5).clamp(min=_LEAST_SHARE)
+    scatter = _smoothed_scatter(noise) * torch.sqrt(share_there)
+    seen = smooth(residual / sigma, _SCALE_PX).abs() / scatter
     share = ((_DISBELIEF - seen) / (_DISBELIEF - _DOUBT)).clamp(0.0, 1.0)
     return estimate + (1 - share) * residual
 

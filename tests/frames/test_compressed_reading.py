@@ -36,7 +36,9 @@ def compressed_images(draw):
     shape = draw(st.tuples(st.integers(4, 24), st.integers(4, 24)))
     tile = draw(st.sampled_from([None, (1, shape[1]), (4, 4), (shape[0], 3), (5, shape[1])]))
     if kind == "HCOMPRESS_1":
-        tile = draw(st.sampled_from([None, shape, (4, 4)]))
+        # astropy refuses tiles of less than 4 pixels, at the far end, too.
+        whole = all(side % 4 == 0 for side in shape)
+        tile = draw(st.sampled_from([shape, (4, 4)] if whole else [shape]))
     seed = draw(st.integers(0, 2**16))
     rng = np.random.default_rng(seed)
     big = np.dtype(dtype).newbyteorder(draw(st.sampled_from("<>")))

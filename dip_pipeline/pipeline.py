@@ -113,7 +113,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     )
     if not overwrite and _is_product_of(target, key):
         return _already_done(source, target)
-    check_target(target, frame, overwrite=overwrite, planes=len(frames))
+    check_target(target, frame, overwrite=overwrite)
     if shared is not None:
         shared.check(frame, config)
     planes = plan_planes(source, frames, config, Told(told, source))

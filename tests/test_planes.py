@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import zarr
 from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
@@ -12,8 +13,10 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import Shard
 from dip_pipeline.errors import FrameError, OutputError, RunError
 from dip_pipeline.frames import open_frames, read_provenance
+from dip_pipeline.frames.converting import convert
 from dip_pipeline.frames.prov_json import facts_of, names_of
 from dip_pipeline.pipeline import finish_run, restore_frame, scratch_of
+from dip_pipeline.verifying import verify_product
 from tests.frames import layout_files as files
 from tests.stand_in import QUICK, arithmetic
 
@@ -266,10 +269,42 @@ def test_a_file_beside_the_input_is_part_of_the_key(tmp_path, made):
         restored(source, target)
 
 
-def test_several_planes_do_not_fit_into_one_zarr_group(tmp_path):
-    with pytest.raises(OutputError, match="a Zarr group holds one plane, the input has 2"):
-        restored(files.hubble(tmp_path), tmp_path / "out.zarr")
-    assert restored(f"{tmp_path / 'jabc_flt.fits'}[SCI,2]", tmp_path / "out.zarr").ok
+def wrong(product, against=None):
+    verdict = verify_product(product, None if against is None else str(against))
+    return [check.name for check in verdict.checks if check.passed is False]
+
+
+@pytest.mark.parametrize("make", [files.hubble, files.muse])
+def test_several_planes_in_a_zarr_group_are_those_of_the_fits_product(tmp_path, make):
+    source, group, back = make(tmp_path), tmp_path / "out.zarr", tmp_path / "back.fits"
+    restored(source, tmp_path / "out.fits")
+    assert restored(source, group).ok
+    assert [path.name for path in tmp_path.glob("*.partial*")] == []
+    convert(group, back)
+    with fits.open(tmp_path / "out.fits") as direct, fits.open(back) as through:
+        assert [(hdu.name, hdu.ver) for hdu in direct] == [(hdu.name, hdu.ver) for hdu in through]
+        for ours, theirs in zip(direct, through, strict=True):
+            if ours.name not in ("DIP_PROV", "DIP_TILE") and ours.data is not None:
+                assert ours.data.tobytes() == theirs.data.tobytes()
+    assert restored(source, group).status == "already done"
+
+
+@pytest.mark.parametrize("make", [files.hubble, files.muse])
+def test_a_flipped_pixel_of_any_plane_in_a_zarr_group_is_found(tmp_path, make):
+    source, group = make(tmp_path), tmp_path / "out.zarr"
+    restored(source, group)
+    assert wrong(group, source) == []
+    node = zarr.open(group, mode="r+")
+    images = [
+        array
+        for name, array in node.members(max_depth=None)
+        if isinstance(array, zarr.Array)
+        and len(array.shape) > 1
+        and "DIP_ERR" in str(array.attrs.get("fits_name", name))
+    ]
+    last = images[-1]
+    last[..., 0, 0] = 1234.5
+    assert "pixels" in wrong(group)
 
 
 def test_saturated_pixels_of_the_flags_are_left_alone(tmp_path, made):

@@ -1,6 +1,7 @@
 """A product against its input: the same sky, and nothing changed but what is declared."""
 
 import hashlib
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,7 +24,14 @@ from dip_pipeline.frames.fits_layout import HduSpan
 from dip_pipeline.frames.fits_pixels import PRODUCT_HDUS
 from dip_pipeline.frames.frame import Card, Frame, RawHdu, bands
 from dip_pipeline.frames.opening import file_digest, open_frame
-from dip_pipeline.frames.product import HduPlane, Restoration, image_cards_of, is_packed
+from dip_pipeline.frames.product import (
+    HduPlane,
+    Restoration,
+    image_cards_of,
+    is_packed,
+    restorations_of,
+    run_of,
+)
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.frames.provenance import KEYWORDS_NAME, Provenance
 from dip_pipeline.frames.selectors import split_selector
@@ -32,6 +40,7 @@ from dip_pipeline.frames.stale_cards import comment_on, moved_cards, rule_of
 from dip_pipeline.frames.verifying import Check, judged
 from dip_pipeline.frames.zarr_hdus import Numbers
 from dip_pipeline.frames.zarr_meta import META_NAME
+from dip_pipeline.frames.zarr_to_fits import zarr_to_fits
 
 _BAND_ROWS = 256
 _MOST_MAS = 1.0
@@ -51,6 +60,13 @@ def check_against(
     digest = file_digest(path)
     wrong = [] if digest == told else [f"{path} has sha256 {digest}, the account says {told}"]
     checks = [judged("input", wrong, f"{path} is the file that the account names")]
+    if product.is_dir() and not path.is_dir() and sum(len(item.planes) for item in found) > 1:
+        with tempfile.TemporaryDirectory(prefix="dip-verify-") as folder:
+            through = Path(folder) / "product.fits"
+            zarr_to_fits(product, through)
+            again = restorations_of(through, run_of(account))
+            with fits_file(path) as old, fits_file(through) as new:
+                return [*checks, *_check_hdus(old, new, account, again)]
     if product.is_dir() or path.is_dir():
         return [*checks, *_check_frames(product, source, account, found)]
     with fits_file(path) as old, fits_file(product) as new:

@@ -1,6 +1,6 @@
 """A product as a verifier sees it: restored images with error and flags, in either format."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.compressed_cards import image_cards_of_table
-from dip_pipeline.frames.fits_cards import keyword_of, parse_cards
+from dip_pipeline.frames.fits_cards import keyword_of, parse_cards, split_cards
 from dip_pipeline.frames.fits_file import READ_ERRORS, fits_file, log_warnings
 from dip_pipeline.frames.fits_layout import HduSpan, Layout
 from dip_pipeline.frames.frame import Card, PlaneArray
+from dip_pipeline.frames.prov_json import facts_of, names_of
+from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.frames.zarr_choice import array_of, arrays_of, open_node
-from dip_pipeline.frames.zarr_hdus import ZARR_ERRORS
+from dip_pipeline.frames.zarr_hdus import ZARR_ERRORS, ZarrArray, hdu_of, is_hdu
 from dip_pipeline.frames.zarr_reader import read_cards
 
 RUN_WORD = "DIPRUN"
+_PRODUCT_ARRAYS = ("science", "DIP_ERR", "DIP_FLAG")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +46,19 @@ class HduPlane:
 
 @dataclass(frozen=True, slots=True)
 class ZarrPlane:
-    """One array of a group, read band by band."""
+    """One plane of an array of a group, read band by band; leading : its place on further axes."""
 
     path: Path
     name: str
     shape: tuple[int, int]
+    leading: tuple[int, ...] = ()
 
     def __getitem__(self, region: tuple[slice, slice]) -> NDArray[np.generic]:
         """One band."""
         try:
             array = array_of(open_node(self.path), self.name)
-            leading: list[Any] = [0] * (len(array.shape) - 2)
-            return np.asarray(array[(*leading, *region)])
+            place: list[Any] = [*self.leading, *region]
+            return np.asarray(array[tuple(place)])
         except ZARR_ERRORS as error:
             raise FrameError(f"{self.path}: array {self.name} cannot be read: {error}") from error
 
@@ -82,13 +86,19 @@ def is_packed(layout: Layout) -> bool:
     return any(keyword_of(card) == "ZSIMPLE" for card in hdus[1].cards)
 
 
+def run_of(account: Provenance) -> str:
+    """Name of the run that made a product."""
+    run = names_of(account.document, "Restoration")[0]
+    return str(facts_of(account.document, run).get("run", ""))
+
+
 def restorations_of(path: Path, run_id: str) -> list[Restoration]:
     """Restored images of a product, those whose header names the run.
 
     Raises FrameError where science, error and flags do not belong together.
     """
     if path.is_dir():
-        return [_of_group(path)]
+        return _of_group(path, run_id)
     with fits_file(path) as opened:
         hdus = opened.layout.hdus
         science = [hdu for hdu in hdus if _run_of(hdu) == run_id and hdu.has_pixels]
@@ -129,24 +139,60 @@ def _planes(path: Path, hdu: HduSpan) -> Iterator[HduPlane]:
         yield HduPlane(path, hdu.index, (rows, cols), leading)
 
 
-def _of_group(path: Path) -> Restoration:
+def _of_group(path: Path, run_id: str) -> list[Restoration]:
     node = open_node(path)
     arrays = arrays_of(node)
-    names = ("science", "DIP_ERR", "DIP_FLAG")
-    missing = [name for name in names if name not in arrays]
+    missing = [name for name in _PRODUCT_ARRAYS if name not in arrays]
     if missing:
         raise FrameError(f"{path}: no array {', '.join(missing)}: not a whole product")
-    shapes = [tuple(arrays[name].shape)[-2:] for name in names]
-    if len(set(shapes)) > 1:
-        raise FrameError(f"{path}: science, DIP_ERR and DIP_FLAG differ in size: {shapes}")
-    rows, cols = shapes[0]
-    planes = [ZarrPlane(path, name, (rows, cols)) for name in names]
+    first = _of_arrays(path, arrays, _PRODUCT_ARRAYS, "array science", read_cards(node, path))
+    return [first, *_of_kept_hdus(path, arrays, run_id)]
+
+
+def _of_kept_hdus(path: Path, arrays: dict[str, ZarrArray], run_id: str) -> Iterator[Restoration]:
+    """Restored images among the HDUs that a group keeps: all chips of a mosaic but the first."""
+    kept = {name: item for name, item in arrays.items() if is_hdu(item) and len(item.shape) > 1}
+    order = sorted(kept, key=lambda name: hdu_of(path, name, kept[name]).order)
+    cards = {
+        name: parse_cards(split_cards(hdu_of(path, name, kept[name]).header)) for name in order
+    }
+    science = [
+        name for name in order if name not in _PRODUCT_ARRAYS and _run_in(cards[name]) == run_id
+    ]
+    errors, flags = (
+        [name for name in order if _name_in(cards[name]) == own and name != own]
+        for own in _PRODUCT_ARRAYS[1:]
+    )
+    if science and not len(science) == len(errors) == len(flags):
+        raise FrameError(
+            f"{path}: {len(science)} more restored images, {len(errors)} DIP_ERR and {len(flags)} "
+            "DIP_FLAG: they do not belong together"
+        )
+    for three in zip(science, errors, flags, strict=False):
+        yield _of_arrays(path, arrays, three, f"array {three[0]}", cards[three[0]])
+
+
+def _of_arrays(
+    path: Path,
+    arrays: dict[str, ZarrArray],
+    names: tuple[str, str, str],
+    where: str,
+    cards: tuple[Card, ...],
+) -> Restoration:
+    shapes = [tuple(arrays[name].shape) for name in names]
+    if len({shape[-2:] for shape in shapes}) > 1 or len({int(np.prod(s)) for s in shapes}) > 1:
+        raise FrameError(f"{path}: {', '.join(names)} differ in size: {shapes}")
+    rows, cols = shapes[0][-2:]
+    planes = [
+        [ZarrPlane(path, name, (rows, cols), at) for at in np.ndindex(shape[:-2])]
+        for name, shape in zip(names, shapes, strict=True)
+    ]
     dtypes = [str(arrays[name].dtype) for name in names]
     return Restoration(
-        "array science",
+        where,
         -1,
-        read_cards(node, path),
-        ((planes[0], planes[1], planes[2]),),
+        cards,
+        tuple((a, b, c) for a, b, c in zip(*planes, strict=True)),
         (dtypes[0], dtypes[1], dtypes[2]),
     )
 
@@ -159,3 +205,11 @@ def image_cards_of(hdu: HduSpan) -> list[bytes]:
 def _run_of(hdu: HduSpan) -> str:
     cards = [card for card in hdu.cards if keyword_of(card) == RUN_WORD]
     return str(parse_cards(cards)[0][1]) if cards else ""
+
+
+def _run_in(cards: Iterable[Card]) -> str:
+    return next((str(value) for keyword, value, _ in cards if keyword == RUN_WORD), "")
+
+
+def _name_in(cards: Iterable[Card]) -> str:
+    return next((str(value).strip() for keyword, value, _ in cards if keyword == "EXTNAME"), "")

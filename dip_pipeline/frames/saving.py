@@ -7,9 +7,10 @@ from typing import Literal
 
 from dip_pipeline.errors import OutputError
 from dip_pipeline.frames.compression import compressed
+from dip_pipeline.frames.fits_to_zarr import fits_to_zarr
 from dip_pipeline.frames.fits_writer import plan_fits
 from dip_pipeline.frames.frame import Frame, RestoredFrame, RestoredPlanes
-from dip_pipeline.frames.hdu_plans import write_fits
+from dip_pipeline.frames.hdu_plans import HduPlan, write_fits
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.frames.publishing import Destination, prepare, publishing, write_gzip
 from dip_pipeline.frames.zarr_writer import needed_bytes, write_zarr
@@ -65,16 +66,19 @@ def save_frames(
     """
     kind = output_kind(target)
     frame = restored[0].frame
-    destination = check_target(target, frame, overwrite=overwrite, planes=len(restored))
+    destination = check_target(target, frame, overwrite=overwrite)
     for item in restored:
         _check_shapes(target, item)
-    if kind == "zarr":
+    if kind == "zarr" and (len(restored) == 1 or frame.format == "zarr"):
         if restored[0].planes is None:
             raise OutputError(f"{target}: nothing was restored")
         with publishing(destination, needed_bytes(frame)) as part:
             write_zarr(part, frame, restored[0].planes, provenance)
         return
     plans = plan_fits(restored, provenance)
+    if kind == "zarr":
+        _save_by_way_of_fits(destination, plans)
+        return
     with publishing(destination, sum(plan.total_bytes for plan in plans)) as part:
         if kind == "gzip":
             write_gzip(part, partial(write_fits, plans=plans))
@@ -83,6 +87,18 @@ def save_frames(
                 write_fits(part, packed)
         else:
             write_fits(part, plans)
+
+
+def _save_by_way_of_fits(destination: Destination, plans: list[HduPlan]) -> None:
+    """Write a product of several planes as FITS, and that as a Zarr group, which loses nothing."""
+    size = sum(plan.total_bytes for plan in plans)
+    with publishing(destination, 3 * size) as part:
+        between = part.with_name(f"{part.name}.fits")
+        try:
+            write_fits(between, plans)
+            fits_to_zarr(between, part)
+        finally:
+            between.unlink(missing_ok=True)
 
 
 def _check_shapes(target: Path, item: RestoredFrame) -> None:
@@ -94,25 +110,17 @@ def _check_shapes(target: Path, item: RestoredFrame) -> None:
             raise OutputError(f"{target}: {name} has shape {shape}, the frame {item.frame.shape}")
 
 
-def check_target(
-    target: Path, frame: Frame, *, overwrite: bool = False, planes: int = 1
-) -> Destination:
+def check_target(target: Path, frame: Frame, *, overwrite: bool = False) -> Destination:
     """Refuse, before any work is done, a target that `save_frames` would refuse.
 
-    planes : how many are to be written. Raises OutputError for a suffix that names no format, a
-    Zarr group for several planes, the input itself, an existing file without `overwrite`, and a
-    folder that cannot be written to.
+    Raises OutputError for a suffix that names no format, the input itself, an existing file without
+    `overwrite`, and a folder that cannot be written to.
     """
     kind = output_kind(target)
     if kind is None:
         raise OutputError(
             f"{target}: the suffix names no format; use one of "
             f"{', '.join(FITS_SUFFIXES + ZARR_SUFFIXES)}, .fits.fz, .fits.gz"
-        )
-    if planes > 1 and kind == "zarr":
-        raise OutputError(
-            f"{target}: a Zarr group holds one plane, the input has {planes}; write a .fits file, "
-            "or select one plane with FILE[n]"
         )
     destination = prepare(target, frame.path, overwrite=overwrite)
     check_kind(destination, wants_folder=kind == "zarr")

@@ -13,7 +13,7 @@ from dip_pipeline.frames.fits_file import fits_file
 from dip_pipeline.frames.fits_layout import checksum_notes, lacks_checksums
 from dip_pipeline.frames.frame import PlaneArray, bands
 from dip_pipeline.frames.opening import read_account
-from dip_pipeline.frames.product import Restoration, restorations_of
+from dip_pipeline.frames.product import Restoration, restorations_of, run_of
 from dip_pipeline.frames.prov_json import facts_of, names_of, problems_of
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.frames.zarr_choice import arrays_of, open_node
@@ -41,11 +41,9 @@ def check_file(product: Path) -> tuple[list[Check], Provenance | None, list[Rest
         account = read_account(product)
     except FrameError as error:
         return [sums, Check("account", passed=False, detail=str(error))], None, []
-    run = names_of(account.document, "Restoration")[0]
-    run_id = str(facts_of(account.document, run).get("run", ""))
     checks = [sums]
     try:
-        found = restorations_of(product, run_id)
+        found = restorations_of(product, run_of(account))
         checks.append(_structure(found))
         checks.append(_values(found))
         checks.append(_pixels(found, account))

@@ -23,13 +23,12 @@ from dip_pipeline.planes import (
     Planes,
     blend_planes,
     plan_planes,
-    planes_room,
     pooled_facts,
     prior_facts,
     prior_task,
     restore_plane,
 )
-from dip_pipeline.planning import FrameDescription, describe_frame, devices_of
+from dip_pipeline.planning import FrameDescription, describe_frame, devices_of, run_room
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.quantising import storage_step
@@ -133,7 +132,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         results, facts = [], []
         for plane in planes.restored:
             prior = prior_task(plane, config, run, shared)
-            prior = replace(prior, seen=shared is not None and shared.has_seen(frame, digest))
+            prior = replace(prior, seen=shared is not None and shared.has_seen(plane.origin))
             teller = Told(told, planes.name_of(plane, source))
             results.append(restore_plane(plane, prior, run, place, teller))
             facts.append(
@@ -183,7 +182,8 @@ def _checked_room(
     planes: Planes, config: RunConfig, place: Place, *, source: str, target: Path
 ) -> Room:
     """Estimate what a run needs. Raises RunError or OutputError where it is not there."""
-    room = planes_room(planes, config, processes=place.pool.options.slots)
+    restored = [(plane.frame, plane.tiles) for plane in planes.restored]
+    room = run_room(restored, config, processes=place.pool.options.slots)
     check_memory(room, source, place.pool.options)
     check_disk(room, target, scratch_of(target))
     return room

@@ -14,14 +14,13 @@ from dip_pipeline.errors import EmptyFrameError
 from dip_pipeline.frame_noise import noise_in_words
 from dip_pipeline.frames import Frame, RestoredFrame
 from dip_pipeline.frames.digests import digest_planes
-from dip_pipeline.planning import fit_windows, frame_room, problem_source, settle_frame
+from dip_pipeline.planning import fit_windows, problem_source, settle_frame
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import Told
 from dip_pipeline.record import ALGORITHM_VERSION, RunFacts, run_cards
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.problem import Scope
 from dip_pipeline.restoring import Place, blend_tiles, restore_tiles
-from dip_pipeline.room import Room
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.tiling import Tile, plan_tiles
 from dip_pipeline.work import FramePlan, PriorTask, Record, prior_key
@@ -117,25 +116,6 @@ def plan_planes(source: str, frames: Sequence[Frame], config: RunConfig, told: T
     for note in found.notes:
         told.progress.note(f"{source}: {note}")
     return found
-
-
-def planes_room(planes: Planes, config: RunConfig, *, processes: int = 1) -> Room:
-    """Estimate what a run needs: the memory of its largest plane, the disk of all together."""
-    rooms = [
-        frame_room(plane.frame, plane.tiles, config, processes=processes)
-        for plane in planes.restored
-    ]
-    # Every room counts what the file itself takes; the product has it once.
-    largest = max(rooms, key=lambda room: room.product_bytes)
-    return replace(
-        largest,
-        memory_bytes=max(room.memory_bytes for room in rooms),
-        tiles_bytes=sum(room.tiles_bytes for room in rooms),
-        blending_bytes=sum(room.blending_bytes for room in rooms),
-        product_bytes=largest.product_bytes
-        + sum(room.blending_bytes for room in rooms)
-        - largest.blending_bytes,
-    )
 
 
 @dataclass(frozen=True, slots=True)

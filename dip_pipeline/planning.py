@@ -1,7 +1,7 @@
 """Before a frame is restored: its noise law, what it is fitted on, what it will cost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,13 +91,10 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
             ("correlation of the noise", correlation),
         )
     ]
-    tiles = plan_tiles(frame.shape, config.tile_options())
-    options = fit_options(config)
-    seconds = 0.0 if config.fit.prior else _fit_seconds(len(tiles), config.tiles.size_px, options)
-    pixels = frame.shape[0] * frame.shape[1]
-    planes = len(frames)
-    room = frame_room(frame, tiles, config)
-    side = config.tiles.size_px
+    planes = [(item, plan_tiles(item.shape, config.tile_options())) for item in frames]
+    tiles = planes[0][1]
+    count = sum(len(plane_tiles) for _, plane_tiles in planes)
+    room = run_room(planes, config)
     return FrameDescription(
         source=source,
         format=frame.format,
@@ -111,13 +108,13 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         ladder=rungs,
         noise=noise,
         noise_lines=tuple(lines),
-        tiles=planes * len(tiles),
-        tile_lines=f"{planes * len(tiles)} tiles of {tiles[0].shape[0]} x {tiles[0].shape[1]} px, "
+        tiles=count,
+        tile_lines=f"{count} tiles of {tiles[0].shape[0]} x {tiles[0].shape[1]} px, "
         f"sharing {config.tiles.overlap_px} px",
         masked_share=_masked_share(frame),
         memory_bytes=room.memory_bytes,
-        disk_bytes=planes * room.disk_bytes,
-        seconds=planes * (seconds + _apply_seconds(max(pixels, len(tiles) * side**2), options)),
+        disk_bytes=room.disk_bytes,
+        seconds=sum(_seconds(item.shape, len(of_item), config) for item, of_item in planes),
         notes=notes
         + _sort_notes(frame)
         + sensor.notes
@@ -232,10 +229,28 @@ def fit_windows(shape: tuple[int, int], *, seed: int, frames: int = 1) -> list[W
     return windows
 
 
-def frame_room(
-    frame: Frame, tiles: Sequence[Tile], config: RunConfig, *, processes: int = 1
+def run_room(
+    planes: Sequence[tuple[Frame, Sequence[Tile]]], config: RunConfig, *, processes: int = 1
 ) -> Room:
-    """Estimate what the restoration of a frame needs of memory and disk."""
+    """Estimate what a run needs: the memory of its largest plane, the disk of all together.
+
+    planes : every plane that is restored, with its tiles
+    """
+    rooms = [_plane_room(frame, tiles, config, processes) for frame, tiles in planes]
+    # Every room counts what the file itself takes; the product has it once.
+    largest = max(rooms, key=lambda room: room.product_bytes)
+    blending = sum(room.blending_bytes for room in rooms)
+    return replace(
+        largest,
+        memory_bytes=max(room.memory_bytes for room in rooms),
+        tiles_bytes=sum(room.tiles_bytes for room in rooms),
+        blending_bytes=blending,
+        product_bytes=largest.product_bytes + blending - largest.blending_bytes,
+    )
+
+
+def _plane_room(frame: Frame, tiles: Sequence[Tile], config: RunConfig, processes: int) -> Room:
+    """Estimate what the restoration of one plane needs of memory and disk."""
     pixels = frame.shape[0] * frame.shape[1]
     tile_px = max(
         (t.halo_rows.stop - t.halo_rows.start) * (t.halo_cols.stop - t.halo_cols.start)
@@ -260,6 +275,13 @@ def devices_of(config: RunConfig) -> tuple[str, ...]:
     if count == 0 or (":" in asked and int(asked.split(":")[1]) >= count):
         raise ConfigError(f"--device {asked}: this machine has {count} GPUs; use auto or cpu")
     return tuple(f"cuda:{i}" for i in range(count)) if asked in ("auto", "cuda") else (asked,)
+
+
+def _seconds(shape: tuple[int, int], tiles: int, config: RunConfig) -> float:
+    """Rough time of one plane."""
+    options, side = fit_options(config), config.tiles.size_px
+    fit = 0.0 if config.fit.prior else _fit_seconds(tiles, side, options)
+    return fit + _apply_seconds(max(shape[0] * shape[1], tiles * side**2), options)
 
 
 def _fit_seconds(tiles: int, side: int, options: FitOptions) -> float:

@@ -80,10 +80,10 @@ class PriorFile:
             )
         return cls(path, hashlib.sha256(data).hexdigest(), prior, frames, key)
 
-    def has_seen(self, frame: Frame, input_digest: str) -> bool:
-        """Whether it was fitted on this frame, as far as can be told."""
+    def has_seen(self, frame: Frame) -> bool:
+        """Whether it was fitted on this frame: known by its pixels, for a file may hold several."""
         centre = _centre_digest(frame)
-        return any(item.sha256 == input_digest or item.centre == centre for item in self.frames)
+        return any(item.centre == centre for item in self.frames)
 
     def check(self, frame: Frame, config: RunConfig) -> None:
         """Refuse a frame or options that it is not for; raises PriorError."""

@@ -15,7 +15,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, OutputError, PriorError
 from dip_pipeline.fitting import fit_frames
 from dip_pipeline.frames import file_digest, open_frame, read_provenance
-from dip_pipeline.frames.prov_json import facts_of
+from dip_pipeline.frames.prov_json import facts_of, names_of
 from dip_pipeline.pipeline import describe_frame, restore_frame
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
@@ -150,7 +150,7 @@ def test_a_frame_is_known_again_by_its_pixels_where_its_file_has_changed(night, 
     prior = PriorFile.read(night[1].target)
     assert file_digest(copy) != file_digest(Path(night[0][0]))
     for path, seen in ((copy, True), (Path(other[0]), False)):
-        assert prior.has_seen(open_frame(path), file_digest(path)) is seen
+        assert prior.has_seen(open_frame(path)) is seen
 
 
 def test_the_same_command_on_a_finished_product_is_already_done_and_another_prior_is_not(
@@ -334,3 +334,19 @@ def test_a_zarr_frame_is_fitted_and_restored_like_the_fits_it_came_from(
         fit_frames(sources, target, ONE_STEP)
         weights.append(PriorFile.read(target).prior.networks[0].state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_of_a_mosaic_only_the_chip_of_the_fit_has_been_seen(tmp_path):
+    """Chips of one file share its sha256; the networks have seen the first alone."""
+    source = tmp_path / "mosaic.fits"
+    chips = []
+    for seed in (1, 2):
+        with fits.open(write_stamp(tmp_path / f"{seed}.fits", seed)) as hdus:
+            chips.append(fits.ImageHDU(hdus["SCI"].data, hdus["SCI"].header, f"CCD{seed}"))
+    fits.HDUList([fits.PrimaryHDU(), *chips]).writeto(source)
+    prior, target = tmp_path / "first.prior", tmp_path / "out.fits"
+    fit_frames([str(source)], prior, ONE_STEP)
+    restore_frame(str(source), target, quick(prior, **{"fit.steps": 1}))
+    document = read_provenance(target).document
+    planes = [facts_of(document, name) for name in names_of(document, "RestoredPlane")]
+    assert [plane["prior"]["fitted_on_this_frame"] for plane in planes] == [True, False]

@@ -114,3 +114,22 @@ def test_a_limit_of_a_container_counts(tmp_path, monkeypatch, limit, least):
     whole = usable_memory_bytes()
     monkeypatch.setattr(engine_options, "_MEMORY_LIMITS", (tmp_path / "memory.max",))
     assert usable_memory_bytes() == (least or whole)
+
+
+def test_chips_of_unlike_sizes_are_counted_each_by_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "restore", arithmetic)
+    path, rng = tmp_path / "mef.fits", np.random.default_rng(3)
+    chips = [
+        fits.ImageHDU(rng.normal(100, 3, shape).astype(np.float32), name=f"CCD{number}")
+        for number, shape in enumerate(((48, 48), (96, 112), (48, 48)), start=1)
+    ]
+    primary = fits.PrimaryHDU(header=fits.Header({"GAIN": 2.0, "RDNOISE": 4.0}))
+    fits.HDUList([primary, *chips]).writeto(path)
+    shown = describe_frame(str(path), CONFIG)
+    report = restore_frame(str(path), tmp_path / "out.fits", CONFIG)
+    assert shown.tiles == report.tiles
+    alone = [describe_frame(f"{path}[{number}]", CONFIG) for number in (1, 2, 3)]
+    assert shown.memory_bytes == max(item.memory_bytes for item in alone)
+    assert shown.seconds == pytest.approx(sum(item.seconds for item in alone))
+    # The file itself is in the product once.
+    assert shown.disk_bytes == sum(item.disk_bytes for item in alone) - 2 * room._size(path)

@@ -135,4 +135,4 @@ WEIGHTS: dict[Interpolation, Callable[[Tensor], Tensor]] = {
     Interpolation.LINEAR: _linear_weights,
     Interpolation.CUBIC: _cubic_weights,
 }
-"""Weights along one axis, (taps, places), by kind: a function of the offset past the pixel below."""
+"""Weights along one axis, (taps, places), by kind: a function of the offset past a pixel."""

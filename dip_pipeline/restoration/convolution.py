@@ -44,7 +44,9 @@ class Convolution:
         By Fourier transform: from kernels of 5 x 5 on, ten times faster than sliding.
         """
         shape = (wide.shape[-2], wide.shape[-1])
-        whole = torch.fft.irfft2(torch.fft.rfft2(wide) * self._spectrum(wide, shape), s=shape)
+        whole: Tensor = torch.fft.irfft2(
+            torch.fft.rfft2(wide) * self._spectrum(wide, shape), s=shape
+        )
         return whole[..., 2 * self._margins[0] :, 2 * self._margins[1] :]
 
     def _slide_back(self, planes: Tensor) -> Tensor:
@@ -52,7 +54,11 @@ class Convolution:
         down, across = (2 * margin for margin in self._margins)
         wide = nnf.pad(planes, (across, 0, down, 0))
         shape = (wide.shape[-2], wide.shape[-1])
-        return torch.fft.irfft2(torch.fft.rfft2(wide) * self._spectrum(wide, shape).conj(), s=shape)
+        spectrum = torch.fft.rfft2(wide) * self._spectrum(wide, shape).conj()
+        grown: Tensor = torch.fft.irfft2(spectrum, s=shape)
+        return grown
 
     def _spectrum(self, planes: Tensor, shape: tuple[int, int]) -> Tensor:
-        return torch.fft.rfft2(self.kernel.to(planes.device, planes.dtype), s=shape)
+        kernel = self.kernel.to(planes.device, planes.dtype)
+        spectrum: Tensor = torch.fft.rfft2(kernel, s=shape)
+        return spectrum

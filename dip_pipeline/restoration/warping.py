@@ -75,7 +75,7 @@ class Warp:
         seen = flat.new_zeros((*flat.shape[:-1], self._index.shape[1]))
         for index, weight in zip(*self._on(scene), strict=True):
             seen = seen + weight * flat.index_select(-1, index)
-        return seen.unflatten(-1, self.observed)
+        return seen.reshape(*seen.shape[:-1], *self.observed)
 
     def adjoint(self, observation: Tensor) -> Tensor:
         """Apply the transpose: every observed pixel added to those it was read from."""
@@ -84,7 +84,7 @@ class Warp:
         scene = flat.new_zeros((*flat.shape[:-1], self.scene[0] * self.scene[1]))
         for index, weight in zip(*self._on(observation), strict=True):
             scene = scene.index_add(-1, index, weight * flat)
-        return scene.unflatten(-1, self.scene)
+        return scene.reshape(*scene.shape[:-1], *self.scene)
 
     def _on(self, planes: Tensor) -> tuple[Tensor, Tensor]:
         return self._index.to(planes.device), self._weight.to(planes.device, planes.dtype)

@@ -1,8 +1,18 @@
-"""Forward operators: how a scene becomes an observation, each with its adjoint."""
+"""Forward operators: how a scene becomes an observation, each with its adjoint.
 
+Planes are (batch, 1, rows, cols), of any floating type, on any device.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
 from typing import Protocol
 
 from torch import Tensor
+
+from dip_pipeline.errors import RestorationError
+from dip_pipeline.restoration.convolution import Convolution
+from dip_pipeline.restoration.decimation import Decimation
+from dip_pipeline.restoration.warping import Warp
 
 
 class Operator(Protocol):
@@ -39,8 +49,54 @@ class Masked:
 
     def forward(self, scene: Tensor) -> Tensor:
         """Observe the scene and blank the masked pixels."""
-        return self.weight * self.operator.forward(scene)
+        return self._weight_like(scene) * self.operator.forward(scene)
 
     def adjoint(self, observation: Tensor) -> Tensor:
         """Blank the masked pixels, then apply the operator's adjoint."""
-        return self.operator.adjoint(self.weight * observation)
+        return self.operator.adjoint(self._weight_like(observation) * observation)
+
+    def _weight_like(self, planes: Tensor) -> Tensor:
+        return self.weight.to(planes.device, planes.dtype)
+
+
+class Composed:
+    """Operators one after the other: the first sees the scene, the last makes the observation."""
+
+    def __init__(self, operators: Sequence[Operator]) -> None:
+        if not operators:
+            raise RestorationError("composed operator: needs at least one operator")
+        self.operators = tuple(operators)
+
+    def forward(self, scene: Tensor) -> Tensor:
+        """Apply each to what the one before it made."""
+        for operator in self.operators:
+            scene = operator.forward(scene)
+        return scene
+
+    def adjoint(self, observation: Tensor) -> Tensor:
+        """Apply the adjoints, last first."""
+        for operator in reversed(self.operators):
+            observation = operator.adjoint(observation)
+        return observation
+
+
+class OperatorKind(StrEnum):
+    """Sorts of operators."""
+
+    IDENTITY = "identity"
+    MASKED = "masked"
+    CONVOLUTION = "convolution"
+    DECIMATION = "decimation"
+    WARP = "warp"
+    COMPOSED = "composed"
+
+
+OPERATORS: dict[OperatorKind, type[Operator]] = {
+    OperatorKind.IDENTITY: Identity,
+    OperatorKind.MASKED: Masked,
+    OperatorKind.CONVOLUTION: Convolution,
+    OperatorKind.DECIMATION: Decimation,
+    OperatorKind.WARP: Warp,
+    OperatorKind.COMPOSED: Composed,
+}
+"""Every operator there is; each one's adjoint is tested."""

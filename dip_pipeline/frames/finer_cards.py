@@ -1,0 +1,152 @@
+"""What becomes of one header card where every pixel is cut into factor x factor finer ones.
+
+Pixel coordinates count from 1 at the middle of the first pixel, so that a place p of the input is
+at (p - 0.5) factor + 0.5 of the finer grid. Rules are by keyword, first match first; a card that
+none of them names stays.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dip_pipeline.sensor_cards import AMPLIFIER_RULES, READ_NOISE_RULES, SATURATION_RULES
+
+Scaling = Callable[[object, int, "re.Match[str]"], object]
+"""New value of a card from its value, the factor, and what matched; the same value: it stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinerRule:
+    """What becomes of the cards whose whole keyword the pattern matches.
+
+    per_pixel : only where pixels hold a flux, whose unit is one of a pixel
+    """
+
+    pattern: str
+    scaling: Scaling
+    what: str
+    per_pixel: bool = False
+
+
+def finer_place(place: float, factor: int) -> float:
+    """Pixel coordinate on the finer grid.
+
+    >>> finer_place(0.5, 2), finer_place(1.0, 2)
+    (0.5, 1.5)
+    """
+    return (place - 0.5) * factor + 0.5
+
+
+def _power(exponent: int) -> Scaling:
+    def scaled(value: object, factor: int, _: "re.Match[str]") -> object:
+        return _times(value, float(factor) ** exponent)
+
+    return scaled
+
+
+def _times(value: object, by: float) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    changed = value * by
+    whole = isinstance(value, int) and changed == int(changed)
+    return int(changed) if whole else changed
+
+
+def _place(value: object, factor: int, _: "re.Match[str]") -> object:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return finer_place(value, factor) if number else value  # type: ignore[arg-type]
+
+
+def _sip(value: object, factor: int, found: "re.Match[str]") -> object:
+    """f(u, v) = sum A_pq u^p v^q, all three in pixels: A' = A t^(1-p-q); Shupe et al. 2005."""
+    return _times(value, float(factor) ** (1 - int(found["p"]) - int(found["q"])))
+
+
+def _section(value: object, factor: int, _: "re.Match[str]") -> object:
+    """[a:b,c:d], ends included; a descending range stays one. What is no section stays."""
+    if not isinstance(value, str):
+        return value
+    number = r"\s*(\d+)\s*"
+    found = re.fullmatch(rf"\s*\[{number}:{number},{number}:{number}\]\s*", value)
+    if found is None:
+        return value
+    first, last, bottom, top = map(int, found.groups())
+    ranges = [_range(*pair, factor) for pair in ((first, last), (bottom, top))]
+    return f"[{','.join(ranges)}]"
+
+
+def _range(first: int, last: int, factor: int) -> str:
+    low, high = (min(first, last) - 1) * factor + 1, max(first, last) * factor
+    return f"{low}:{high}" if first <= last else f"{high}:{low}"
+
+
+def _level_keywords() -> str:
+    """Keywords of cards in the unit of the pixels, or in electrons of a pixel."""
+    noise = [rule.keyword for rule in READ_NOISE_RULES]
+    saturation = [rule.keyword for rule in SATURATION_RULES]
+    of_amplifiers = [
+        rule.read_noise.format(name)
+        for rule in AMPLIFIER_RULES
+        if rule.read_noise
+        for name in rule.names
+    ]
+    names = [*noise, *saturation, *of_amplifiers, "SATURAT[A-Z]", "ESATUR", "TSATUR"]
+    names += ["PEDESTAL", "SUBSKY", "SKYSUB", "AVSKY", "SKY(ADU|LEVEL|VAL|MED|MEAN|BRITE)", "SKY"]
+    names += ["BACKGR?(OU)?ND", "BKG(LEVEL|MEAN|MED)?"]
+    return "|".join(names)
+
+
+_WCS_LETTER = "[A-Z]?"
+
+FINER_RULES = (
+    FinerRule(r"Z?NAXIS[12]|IMAGE[WH]", _power(1), "sides of the image"),
+    FinerRule(rf"CRPIX[12]{_WCS_LETTER}", _place, "reference pixel"),
+    FinerRule(rf"CD\d+_[12]{_WCS_LETTER}", _power(-1), "world coordinates a pixel"),
+    FinerRule(rf"CDELT[12]{_WCS_LETTER}", _power(-1), "world coordinates a pixel"),
+    FinerRule(r"(A|B|AP|BP)_(?P<p>\d+)_(?P<q>\d+)", _sip, "SIP distortion"),
+    FinerRule(r"[AB]_DMAX", _power(1), "largest SIP distortion, pixels"),
+    FinerRule(r"LTV[12]", _place, "origin of the physical pixels"),
+    FinerRule(r"LTM[12]_[12]", _power(1), "pixels for one physical pixel"),
+    FinerRule(
+        r"(DATA|BIAS|TRIM|PRE|POST|OVER|OVRS|SCI|STAT|SKY|NORM|GOOD)SEC[A-Z0-9]?",
+        _section,
+        "section of the image",
+    ),
+    FinerRule(r"PIXAR_(SR|A2)|PIX_?AREA", _power(-2), "area of a pixel"),
+    FinerRule(
+        r"PIXSCALE?[12]?|SECPIX[12]?|PIXELSCL|D\d{3}SCAL|[XY]PIXSZ|[XY]PIXELSZ",
+        _power(-1),
+        "side of a pixel",
+    ),
+    FinerRule(_level_keywords(), _power(-2), "level or noise of a pixel", per_pixel=True),
+)
+"""Sections of the detector (CCDSEC, DETSEC, AMPSEC) count its own pixels, and stay."""
+
+LOOKUP_RULE = re.compile(
+    r"(C[PQ]DIS|C[PQ]ERR|D[PQ]|D2IM(DIS|ERR)?)\d+[A-Z]?(\..*)?|D2IMEXT|D2IMARR|AXISCORR|NPOLEXT"
+)
+"""Cards of distortions that stand in tables of other HDUs; Calabretta et al. 2004, draft."""
+
+_PATTERNS = [(re.compile(rule.pattern), rule) for rule in FINER_RULES]
+
+
+def finer_rule(keyword: str) -> FinerRule | None:
+    """Rule that a card of this keyword falls under; None for a card that stays."""
+    return next((rule for pattern, rule in _PATTERNS if pattern.fullmatch(keyword)), None)
+
+
+def finer_value(keyword: str, value: object, factor: int, *, per_pixel: bool) -> object:
+    """Value of a card on the finer grid; the same where it is true there, too.
+
+    per_pixel : whether pixels hold a flux that is shared among the finer ones
+
+    >>> finer_value("TRIMSEC", "[17:528,1:520]", 2, per_pixel=True)
+    '[33:1056,1:1040]'
+    """
+    for pattern, rule in _PATTERNS:
+        found = pattern.fullmatch(keyword)
+        if found is not None:
+            if rule.per_pixel and not per_pixel:
+                return value
+            return rule.scaling(value, factor, found)
+    return value

@@ -104,7 +104,7 @@ def _document(facts: RunFacts) -> Document:
     did = {
         "run": facts.run_id,
         "version": __version__,
-        "task": "denoise",
+        "task": str(facts.config.task.name),
         "key": dict(key),
         "command_line": list(facts.command_line),
         "device": facts.device,

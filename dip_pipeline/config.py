@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args, get_origin
 
 import tomli_w
 from pydantic import ValidationError
@@ -29,15 +29,23 @@ from dip_pipeline.engine import SchedulerPlace, WorkerOptions
 from dip_pipeline.engine.options import usable_cores
 from dip_pipeline.errors import ConfigError
 from dip_pipeline.sensor import SensorOverrides
+from dip_pipeline.task_section import TaskSection
 from dip_pipeline.tiling import TileOptions
 
 if TYPE_CHECKING:
     from dip_pipeline.frames import Reading
 
 
+_NAMES_OF_FILES: Any = {
+    "fit": {"prior", "any_optics"},
+    "task": {"psf", "mask", "guides", "exposures"},
+}
+
+
 class RunConfig(Section):
     """All that a user may decide about a run."""
 
+    task: TaskSection = TaskSection()
     reading: ReadingSection = ReadingSection()
     tiles: TileSection = TileSection()
     noise: NoiseSection = NoiseSection()
@@ -81,9 +89,9 @@ class RunConfig(Section):
         """Give what decides the pixels of the result, as JSON holds it: where it runs does not.
 
         The number of threads is in it, as it will be used, because it changes rounding. Of a
-        prior its content counts, not its name: that is in the key of a run.
+        prior and of other files their content counts, not their names: that is in the key of a run.
         """
-        document = self.model_dump(mode="json", exclude={"fit": {"prior", "any_optics"}})
+        document = self.model_dump(mode="json", exclude=_NAMES_OF_FILES)
         del document["workers"]
         return {**document, "threads_per_fit": self.threads_per_fit}
 
@@ -164,6 +172,7 @@ class OptionInfo:
     default: object
     kind: type  # bool, int, float or str
     choices: tuple[str, ...]  # empty where the value is free
+    several: bool = False  # whether it may be given more than once
 
 
 def _option_info(field: FieldInfo) -> OptionInfo:
@@ -174,12 +183,14 @@ def _option_info(field: FieldInfo) -> OptionInfo:
         choices = tuple(choice.value for choice in kind)
     elif all(isinstance(value, str) for value in get_args(kind)):
         choices = get_args(kind)
+    several = get_origin(kind) is tuple
     return OptionInfo(
         flag=str(extra["flag"]) if isinstance(extra, dict) else "",
         help=field.description or "",
         default=field.default.value if isinstance(field.default, StrEnum) else field.default,
         kind=next((k for k in (bool, int, float) if k in (kind, *get_args(kind))), str),
         choices=choices,
+        several=several,
     )
 
 

@@ -1,19 +1,13 @@
-"""`dip denoise`: restore frames, and tell how it went."""
+"""`dip denoise`: frames with less noise."""
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from dip_pipeline.cli.options import RunCommand, read_config, run_options
-from dip_pipeline.cli.output import in_seconds, say
-from dip_pipeline.cli.verbosity import NORMAL, verbosity
-
-if TYPE_CHECKING:
-    from dip_pipeline.batch import BatchReport
-    from dip_pipeline.pipeline import RunReport
-
+from dip_pipeline.cli.options import RunCommand
+from dip_pipeline.cli.task_command import run_task, task_arguments
+from dip_pipeline.task import Task
 
 _EXAMPLES = """\b
 Examples:
@@ -24,25 +18,7 @@ Examples:
 
 
 @click.command(cls=RunCommand, epilog=_EXAMPLES)
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--out",
-    metavar="OUT",
-    required=True,
-    help="Where the result goes: a file (.fits, .zarr) for one input, a folder for several, "
-    "where each is named INPUT_dip.  [no default]",
-)
-@click.option(
-    "--overwrite", is_flag=True, help="Replace outputs that exist already.  [default: no]"
-)
-@click.option(
-    "--shard",
-    metavar="I/N",
-    help="Restore every N-th tile alone, from the I-th, beside other processes on a shared disk; "
-    "`dip finish OUT` then writes the output.  [default: all tiles]",
-)
-@run_options
+@task_arguments
 def denoise(
     inputs: tuple[str, ...],
     out: str,
@@ -57,63 +33,12 @@ def denoise(
     INPUT is a FITS file, one HDU of it (FILE[SCI,1] or FILE[1]), or a Zarr group. What was
     interrupted goes on where it stopped when the same command is run again.
     """
-    from dip_pipeline.batch import restore_frames
-    from dip_pipeline.cli.naming import plan_jobs
-    from dip_pipeline.cli.progress import watching
-    from dip_pipeline.engine import Shard
-
-    config = read_config(config_file, values)
-    jobs = plan_jobs(inputs, out)
-    with watching(verbosity()) as progress:
-        report = restore_frames(
-            jobs,
-            config,
-            overwrite=overwrite,
-            progress=progress,
-            command_line=click.get_current_context().obj or (),
-            shard=None if shard is None else Shard.parse(shard),
-        )
-    text = describe(report)
-    if text and verbosity() >= NORMAL:
-        say(text)
-    return report.exit_code
-
-
-def describe(report: "BatchReport") -> str:
-    """Tell how each frame ended, and how many ended how; errors were told when they came."""
-    lines = [
-        frame_lines(frame.job.source, frame.report)
-        for frame in report.frames
-        if frame.report is not None
-    ]
-    if len(report.frames) > 1:
-        ends = [frame.status for frame in report.frames]
-        counts = [f"{ends.count(end)} {end}" for end in dict.fromkeys(ends)]
-        lines.append(f"{len(ends)} frames: {', '.join(counts)}")
-    return "\n".join(lines)
-
-
-def frame_lines(source: str, report: "RunReport") -> str:
-    """Tell how one frame ended."""
-    lines = [f"{source} -> {report.target}: {report.status}"]
-    if report.status != "already done":
-        found = f", {report.found_done} found done" if report.found_done else ""
-        lines[0] += f" in {in_seconds(report.seconds)}, {report.tiles} tiles{found}"
-        lines.append(f"  noise: {report.noise}")
-        lines.append(f"  change of total flux: {report.flux_change:+.6g} (unit of the frame)")
-    lines.append(f"  {_residual_noise(report)}")
-    if report.failed_tiles:
-        lines.append(
-            f"  {report.failed_tiles} of {report.tiles} tiles FAILED: copied from the input, flag 4"
-        )
-    lines += [f"  {note}" for note in report.notes]
-    return "\n".join(lines)
-
-
-def _residual_noise(report: "RunReport") -> str:
-    """Tell the estimated residual noise, with its error where there is one."""
-    if not math.isfinite(report.risk):
-        return "residual noise: could not be judged"
-    if not math.isfinite(report.risk_error):
-        return f"estimated residual noise: at most {report.risk:.3f} of the input's"
-    return f"estimated residual noise: {report.risk:.3f} +- {report.risk_error:.3f} of the input's"
+    return run_task(
+        Task.DENOISE,
+        inputs,
+        out,
+        overwrite=overwrite,
+        shard=shard,
+        config_file=config_file,
+        values=values,
+    )

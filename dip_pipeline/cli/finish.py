@@ -2,9 +2,9 @@
 
 import click
 
-from dip_pipeline.cli.denoise import frame_lines
 from dip_pipeline.cli.output import say
 from dip_pipeline.cli.status import scratch_folder
+from dip_pipeline.cli.task_command import frame_lines
 from dip_pipeline.cli.verbosity import NORMAL, verbosity, verbosity_options
 from dip_pipeline.errors import ExitCode
 

@@ -10,6 +10,7 @@ from dip_pipeline.cli.verbosity import verbosity_options
 from dip_pipeline.config import OPTIONS, OptionInfo, RunConfig
 
 _SECTIONS = {
+    "task": "The task",
     "reading": "What is read",
     "tiles": "Tiles",
     "noise": "Noise of the sensor",
@@ -38,6 +39,7 @@ class RunCommand(click.Command):
 
 # What decides nothing about the fit of a prior for many frames.
 _NOT_OF_A_FIT = (
+    "task.",
     "tiles.",
     "fit.input",
     "fit.scope",
@@ -53,8 +55,19 @@ _NOT_OF_A_FIT = (
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --config, every option of the configuration, -v and -q; `read_config` reads them."""
-    return _add(command, OPTIONS)
+    """Add --config, -v, -q and the options of any task; `read_config` reads them."""
+    return _add(command, [name for name in OPTIONS if not name.startswith("task.")])
+
+
+def task_options(*keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add options of the configuration's table of the task, by key."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed([f"task.{key}" for key in keys]):
+            command = _option(name, OPTIONS[name])(command)
+        return command
+
+    return add
 
 
 def fit_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,8 +76,8 @@ def fit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def override_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add every option of the configuration, -v and -q, but no --config."""
-    return _add(command, OPTIONS, with_file=False)
+    """Add every option of the configuration that has a flag, -v and -q, but no --config."""
+    return _add(command, [name for name in OPTIONS if OPTIONS[name].flag], with_file=False)
 
 
 def _add(
@@ -101,6 +114,15 @@ def _option(name: str, info: OptionInfo) -> Callable[[Any], Any]:
     if info.kind is bool:
         return click.option(
             info.flag, name.replace(".", "__"), is_flag=True, default=None, help=_help(info)
+        )
+    if info.several:
+        return click.option(
+            info.flag,
+            name.replace(".", "__"),
+            multiple=True,
+            metavar="FILE",
+            callback=lambda _context, _parameter, values: values or None,
+            help=_help(info),
         )
     kind = click.Choice(info.choices) if info.choices else {int: click.INT, float: click.FLOAT}
     return click.option(

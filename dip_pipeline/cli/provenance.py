@@ -106,8 +106,8 @@ def describe(file: Path, found: "Provenance") -> str:
 
 
 def _repeat(file: Path, out: Path, moved: str | None, *, overwrite: bool) -> int:
-    from dip_pipeline.cli.denoise import frame_lines
     from dip_pipeline.cli.progress import watching
+    from dip_pipeline.cli.task_command import frame_lines
     from dip_pipeline.repeating import repeat_run
 
     with watching(verbosity()) as progress:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dip_pipeline.cli.denoise import describe
 from dip_pipeline.cli.options import RunCommand, dotted, override_options
 from dip_pipeline.cli.output import say
+from dip_pipeline.cli.task_command import describe
 from dip_pipeline.cli.verbosity import NORMAL, verbosity
 from dip_pipeline.errors import ConfigError, ExitCode
 

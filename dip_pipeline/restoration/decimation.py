@@ -1,7 +1,6 @@
 """Decimation by a whole factor: what a detector of coarser pixels sees of a fine scene."""
 
 from collections.abc import Callable
-from enum import StrEnum
 
 import torch
 import torch.nn.functional as nnf
@@ -9,15 +8,9 @@ from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.borders import extend, fold, repeated
+from dip_pipeline.restoration.optics import DecimationKind
 
 _LANCZOS_LOBES = 2
-
-
-class DecimationKind(StrEnum):
-    """How fine pixels become a coarse one."""
-
-    AREA = "area"  # the integral over the coarse pixel: what a detector does
-    LANCZOS = "lanczos"  # low pass of the deep image prior's paper: lanczos2, phase 0.5
 
 
 class Decimation:

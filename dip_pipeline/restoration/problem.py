@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import RestorationError
+from dip_pipeline.restoration.optics import Exposure, Mask, Optics, Plane
 from dip_pipeline.sensor import NoiseKind, NoiseModel
-
-Plane = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from dip_pipeline.task import Task
 
 # Fewer pixels than this on a side leave no room for a network and its judge.
 SMALLEST_SIDE_PX = 16
@@ -93,6 +92,8 @@ class FitOptions:
     views : views of a region averaged when a network is applied: 1, 2 or 4 quarter turns, or 8,
         the turns of the region and of its mirror image
     flux_scale_px : standard deviation of the closure's Gaussian; 0 leaves closure out
+    task : what is asked for
+    keep_known : known pixels are given back as they are, holes alone are filled
     """
 
     input: InputKind = InputKind.IMAGE
@@ -102,6 +103,8 @@ class FitOptions:
     steps: int | None = None
     views: int | None = None
     flux_scale_px: float = 2.0
+    task: Task = Task.DENOISE
+    keep_known: bool = False
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -139,6 +142,9 @@ class Problem:
     saturated : (rows, cols), pixels to leave alone
     origin : (row, col) of the region's first pixel in the frame
     inner : rows and columns of the region that are wanted back; the rest is context
+    optics : between the scene that is asked for and the pixels; None: the scene is what they show
+    guides : (rows, cols) each, other images of the same sky on the same pixels, NaN where unknown
+    exposures : further exposures of the same scene
     """
 
     pixels: Plane
@@ -152,10 +158,14 @@ class Problem:
     error: Plane | None = None
     device: str = "cpu"
     threads: int = 1
+    optics: Optics | None = None
+    guides: tuple[Plane, ...] = ()
+    exposures: tuple[Exposure, ...] = ()
 
     def __post_init__(self) -> None:
         shapes = {self.pixels.shape, self.masked.shape, self.saturated.shape}
         shapes |= {self.error.shape} if self.error is not None else set()
+        shapes |= {guide.shape for guide in self.guides}
         if len(shapes) != 1:
             raise RestorationError(f"planes of unequal shapes {sorted(shapes)}: need one shape")
         if self.options.input is InputKind.IMAGE and self.noise.kind is NoiseKind.NONE:

@@ -1,0 +1,121 @@
+"""What the commands of all tasks share: they restore frames, and tell how it went."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dip_pipeline.cli.options import read_config, run_options
+from dip_pipeline.cli.output import in_seconds, say
+from dip_pipeline.cli.verbosity import NORMAL, verbosity
+from dip_pipeline.task import Task
+
+if TYPE_CHECKING:
+    from dip_pipeline.batch import BatchReport
+    from dip_pipeline.pipeline import RunReport
+
+
+def task_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add INPUT..., -o, --overwrite, --shard and the options of a run."""
+    parts: list[Callable[..., Any]] = [
+        click.argument("inputs", metavar="INPUT...", nargs=-1, required=True),
+        click.option(
+            "-o",
+            "--out",
+            metavar="OUT",
+            required=True,
+            help="Where the result goes: a file (.fits, .zarr) for one input, a folder for "
+            "several, where each is named INPUT_dip.  [no default]",
+        ),
+        click.option(
+            "--overwrite", is_flag=True, help="Replace outputs that exist already.  [default: no]"
+        ),
+        click.option(
+            "--shard",
+            metavar="I/N",
+            help="Restore every N-th tile alone, from the I-th, beside other processes on a shared "
+            "disk; `dip finish OUT` then writes the output.  [default: all tiles]",
+        ),
+        run_options,
+    ]
+    for part in reversed(parts):
+        command = part(command)
+    return command
+
+
+def run_task(  # noqa: PLR0913  (what `task_arguments` adds)
+    task: Task,
+    inputs: tuple[str, ...],
+    out: str,
+    *,
+    overwrite: bool,
+    shard: str | None,
+    config_file: Path | None,
+    values: dict[str, Any],
+) -> int:
+    """Restore every input, tell how it went; returns the exit code.
+
+    values : the options of the configuration, as `read_config` takes them
+    """
+    from dip_pipeline.batch import restore_frames
+    from dip_pipeline.cli.naming import plan_jobs
+    from dip_pipeline.cli.progress import watching
+    from dip_pipeline.engine import Shard
+
+    config = read_config(config_file, {**values, "task__name": task.value})
+    jobs = plan_jobs(inputs, out)
+    with watching(verbosity()) as progress:
+        report = restore_frames(
+            jobs,
+            config,
+            overwrite=overwrite,
+            progress=progress,
+            command_line=click.get_current_context().obj or (),
+            shard=None if shard is None else Shard.parse(shard),
+        )
+    text = describe(report)
+    if text and verbosity() >= NORMAL:
+        say(text)
+    return report.exit_code
+
+
+def describe(report: "BatchReport") -> str:
+    """Tell how each frame ended, and how many ended how; errors were told when they came."""
+    lines = [
+        frame_lines(frame.job.source, frame.report)
+        for frame in report.frames
+        if frame.report is not None
+    ]
+    if len(report.frames) > 1:
+        ends = [frame.status for frame in report.frames]
+        counts = [f"{ends.count(end)} {end}" for end in dict.fromkeys(ends)]
+        lines.append(f"{len(ends)} frames: {', '.join(counts)}")
+    return "\n".join(lines)
+
+
+def frame_lines(source: str, report: "RunReport") -> str:
+    """Tell how one frame ended."""
+    lines = [f"{source} -> {report.target}: {report.status}"]
+    if report.status != "already done":
+        found = f", {report.found_done} found done" if report.found_done else ""
+        lines[0] += f" in {in_seconds(report.seconds)}, {report.tiles} tiles{found}"
+        lines.append(f"  noise: {report.noise}")
+        lines.append(f"  change of total flux: {report.flux_change:+.6g} (unit of the frame)")
+    lines.append(f"  {_residual_noise(report)}")
+    if report.failed_tiles:
+        lines.append(
+            f"  {report.failed_tiles} of {report.tiles} tiles FAILED: copied from the input, flag 4"
+        )
+    lines += [f"  {note}" for note in report.notes]
+    return "\n".join(lines)
+
+
+def _residual_noise(report: "RunReport") -> str:
+    """Tell the estimated residual noise, with its error where there is one."""
+    if not math.isfinite(report.risk):
+        return "residual noise: could not be judged"
+    if not math.isfinite(report.risk_error):
+        return f"estimated residual noise: at most {report.risk:.3f} of the input's"
+    return f"estimated residual noise: {report.risk:.3f} +- {report.risk_error:.3f} of the input's"

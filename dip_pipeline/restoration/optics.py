@@ -1,0 +1,71 @@
+"""What lies between the scene and its observations: plain picklable values, no torch."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dip_pipeline.errors import RestorationError
+from dip_pipeline.sensor import NoiseModel
+
+Plane = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+_SUM_TOLERANCE = 0.01
+
+
+class DecimationKind(StrEnum):
+    """How fine pixels become a coarse one."""
+
+    AREA = "area"  # the integral over the coarse pixel: what a detector does
+    LANCZOS = "lanczos"  # low pass of the deep image prior's paper: lanczos2, phase 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Optics:
+    """What lies between the scene and the observation.
+
+    factor : pixels of the scene for one of the observation, along each axis; 1 for the same grid
+    psf : (rows, cols), odd sides, sum 1, on the scene's grid; what is to be undone. None: nothing
+    summed : a pixel holds the flux of its area (the scene's are smaller by factor^2), else a
+        brightness
+    """
+
+    factor: int = 1
+    psf: Plane | None = None
+    decimation: DecimationKind = DecimationKind.AREA
+    summed: bool = True
+
+    def __post_init__(self) -> None:
+        if self.factor < 1:
+            raise RestorationError(f"factor {self.factor}: need a whole number from 1")
+        if self.psf is None:
+            return
+        if self.psf.ndim != 2 or not all(side % 2 for side in self.psf.shape):
+            raise RestorationError(f"PSF of shape {self.psf.shape}: need two axes of odd length")
+        total = float(self.psf.sum())
+        if not abs(total - 1) < _SUM_TOLERANCE:
+            raise RestorationError(f"PSF sums to {total:g}: need 1; divide it by its sum")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exposure:
+    """One more exposure of the scene, on its own grid, cut to what a region of it needs.
+
+    pixels, masked, saturated, error : as those of a Problem
+    matrix, shift_px : pixel p = (row, col) of `pixels` lies at matrix @ p + shift_px, in pixels of
+        the observation of the problem it belongs to (its own first pixel being (0, 0))
+    flux_scale : its light for one unit of light in the problem's observation
+    optics : what lies between the scene, on its own pixels cut finer, and its pixels
+    """
+
+    pixels: Plane
+    masked: Mask
+    saturated: Mask
+    noise: NoiseModel
+    matrix: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 0.0), (0.0, 1.0))
+    shift_px: tuple[float, float] = (0.0, 0.0)
+    flux_scale: float = 1.0
+    error: Plane | None = None
+    optics: Optics | None = None

@@ -29,8 +29,10 @@ from dip_pipeline.record import (
     software_versions,
 )
 from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.task import Task
 
-_HISTORY = "Denoised by dip-pipeline {version} (deep image prior): see DIP_PROV."
+_HISTORY = "{deed} by dip-pipeline {version} (deep image prior): see DIP_PROV."
+_DEEDS = {Task.DENOISE: "Denoised", Task.INPAINT: "Inpainted"}
 _COMPANIONS = {
     "error": "error_plane",
     "variance": "error_plane",
@@ -59,7 +61,9 @@ def describe_run(facts: RunFacts) -> Provenance:
     """Put a run on record."""
     return Provenance(
         cards=run_cards(facts),
-        history=_HISTORY.format(version=__version__),
+        history=_HISTORY.format(
+            deed=_DEEDS.get(facts.config.task.name, "Restored"), version=__version__
+        ),
         document=_document(facts),
         tiles=[dict(tile) for tile in sorted(facts.tiles, key=lambda t: int(str(t["tile"])))],
     )

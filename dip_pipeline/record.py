@@ -127,7 +127,7 @@ def run_cards(facts: RunFacts) -> tuple[Card, ...]:
     risk_comment = "upper bound: " if risk.bound else "estimated "
     return (
         ("DIPVER", __version__, "dip-pipeline version"),
-        ("DIPTASK", "denoise", "restoration task"),
+        ("DIPTASK", str(config.task.name), "restoration task"),
         ("DIPNOISE", str(facts.noise.kind), "noise law"),
         ("DIPSIGMA", _value(facts.noise.sigma), "noise sigma given or estimated, BUNIT"),
         ("DIPGAIN", _value(sensor.gain_e_per_dn), "gain used, e/DN"),

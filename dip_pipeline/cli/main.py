@@ -19,6 +19,7 @@ from dip_pipeline.errors import ConfigError, DipError, ExitCode
 # those load the configuration: not before one of them is asked for.
 COMMANDS = {
     "denoise": "Restore the true sky from noisy frames.",
+    "inpaint": "Fill bad pixels, trails and holes.",
     "fit": "Fit one prior on one or more frames, to restore many with.",
     "run": "Run a workflow: which frames, what is done to them, and where, from one file.",
     "convert": "Convert FITS to Zarr and back, without loss.",

@@ -13,8 +13,10 @@ from dip_pipeline.frames.frame import (
     RestoredPlanes,
     around,
 )
+from dip_pipeline.frames.mask_file import check_holes, with_mask
 from dip_pipeline.frames.opening import (
     file_digest,
+    named_digest,
     open_frame,
     open_frames,
     read_account,
@@ -52,8 +54,10 @@ __all__ = [
     "SdssCalibration",
     "around",
     "camera_of",
+    "check_holes",
     "check_target",
     "file_digest",
+    "named_digest",
     "is_sdss",
     "open_frame",
     "open_frames",
@@ -66,4 +70,5 @@ __all__ = [
     "scale_noise",
     "split_selector",
     "wcs_words",
+    "with_mask",
 ]

@@ -1,0 +1,211 @@
+"""`dip inpaint` against what an astronomer fills holes with; figures against the noiseless truth.
+
+Peers fill the noisy frame, and our denoised one: its holes masked, its known pixels restored.
+Every error is |filled - truth| over the true noise of the pixel, over filled pixels alone.
+"""
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from enum import StrEnum
+from functools import partial
+
+import numpy as np
+from astropy.convolution import Gaussian2DKernel, interpolate_replace_nans
+from maskfill import maskfill
+from scipy import ndimage
+from skimage.restoration import inpaint_biharmonic
+
+from benchmarks.fields import SIMULATED, Field, FieldKind, Mask, Plane, draw_without_defects
+from benchmarks.machine import describe_machine
+from benchmarks.quality import RESULTS
+from benchmarks.ours import with_dip
+from benchmarks.restored import Restored, Settings
+from dip_pipeline.quality import coverage
+
+ISOLATED_SHARE = 0.02
+COLUMNS = 3
+TRAIL_PX, HOLE_PX = 8, 40
+KERNEL_SIGMAS_PX = (1.0, 2.0, 4.0, 8.0)
+_SOURCE_SIGMA = 3.0
+_DISTANCES_PX = (1, 2, 4, 8, 16, 64)
+
+Fill = Callable[[Plane, Mask], Plane]
+Row = dict[str, object]
+
+
+class Holes(StrEnum):
+    """What is missing."""
+
+    SMALL = "small"  # 2 % isolated pixels, and bad columns
+    LARGE = "large"  # a trail 8 px wide and a square of 40 px
+
+
+def draw_holed(kind: FieldKind, seed: int, holes: Holes, *, side_px: int) -> Field:
+    """Draw a field whose holes are the ones asked for, and no others; they read zero."""
+    field = draw_without_defects(kind, seed, side_px=side_px)
+    rng = np.random.default_rng([seed, 0x1A9])
+    masked = _DRAWN[holes](field.observed.shape, rng) & ~field.saturated
+    return replace(field, masked=masked, observed=np.where(masked, np.float32(0), field.observed))
+
+
+def rows(
+    seed: int,
+    *,
+    side_px: int = 256,
+    fields: Sequence[FieldKind] = SIMULATED,
+    settings: Settings | None = None,
+) -> Iterator[Row]:
+    """Measure ours and every peer on every field and sort of hole; one dict a method."""
+    settings = settings or Settings(threads=1)
+    for kind in fields:
+        for holes in Holes:
+            field = draw_holed(kind, seed, holes, side_px=side_px)
+            ours = with_dip(field, settings, {"task.name": "inpaint", "task.denoise_known": True})
+            about = {"field": str(kind), "seed": seed, "side_px": side_px, "holes": str(holes)}
+            yield {**about, "method": "ours", **_figures(field, ours)}
+            frames = {"noisy": field.observed, "denoised": ours.science}
+            for name, fill in PEERS.items():
+                for frame, pixels in frames.items():
+                    started = time.monotonic()
+                    filled = fill(pixels, field.masked)
+                    peer = Restored(filled.astype(np.float32), time.monotonic() - started)
+                    yield {**about, "method": name, "frame": frame, **_figures(field, peer)}
+
+
+def summary(measured: Sequence[Row]) -> list[Row]:
+    """Compare ours with the best peer on the noisy and on the denoised frame, field by field."""
+    told: list[Row] = []
+    for holes in Holes:
+        figure = "rms" if holes is Holes.SMALL else "median"
+        for key in dict.fromkeys((row["field"], row["seed"]) for row in measured):
+            these = [row for row in measured if (row["field"], row["seed"]) == key]
+            these = [row for row in these if row["holes"] == holes]
+            ours = next((float(str(r[figure])) for r in these if r["method"] == "ours"), np.nan)
+            line: Row = {"field": key[0], "seed": key[1], "holes": str(holes), figure: ours}
+            for frame in ("noisy", "denoised"):
+                peers = [
+                    (float(str(r[figure])), r["method"]) for r in these if r.get("frame") == frame
+                ]
+                best, name = min(peers, default=(np.nan, ""))
+                line |= {f"{frame}_best": name, frame: best, f"ratio_{frame}": ours / best}
+            told.append(line)
+    return told
+
+
+def _figures(field: Field, restored: Restored) -> Row:
+    """Errors over the filled pixels: of all, on sources and off, and by distance."""
+    truth = field.truth
+    error = (restored.science - truth.level) / truth.sigma
+    away_px = ndimage.distance_transform_edt(field.masked)
+    on = truth.signal > _SOURCE_SIGMA * truth.sigma
+    row: Row = {
+        "rms": _rms(error[field.masked]),
+        "median": _median(error[field.masked]),
+        "residual_on": _rms(error[field.masked & on]),
+        "residual_off": _rms(error[field.masked & ~on]),
+        "seconds": round(restored.seconds, 2),
+    }
+    if restored.error is not None:
+        for low, high in zip(_DISTANCES_PX, _DISTANCES_PX[1:], strict=False):
+            ring = field.masked & (away_px >= low) & (away_px < high)
+            if ring.any():
+                covered = coverage(restored.science, truth.level, restored.error, where=ring)
+                row[f"covered_{low}_{high}"] = round(covered.overall, 3)
+                row[f"median_{low}_{high}"] = _median(error[ring])
+        whole = coverage(restored.science, truth.level, restored.error, where=field.masked)
+        row["covered"] = round(whole.overall, 3)
+        row["unclaimed"] = float((~np.isfinite(restored.error[field.masked])).mean())
+    return row
+
+
+def _rms(error: Plane) -> float:
+    return float(np.sqrt(np.mean(error**2))) if error.size else float("nan")
+
+
+def _median(error: Plane) -> float:
+    return float(np.median(np.abs(error))) if error.size else float("nan")
+
+
+def _small_holes(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
+    masked: Mask = rng.random(shape) < ISOLATED_SHARE
+    masked[:, rng.choice(shape[1], COLUMNS, replace=False)] = True
+    return masked
+
+
+def _large_holes(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
+    """Put trail and hole where they do not touch: the trail in the upper half, rising slowly."""
+    rows, cols = np.indices(shape)
+    slope = rng.uniform(0.05, 0.25)
+    middle = shape[0] * rng.uniform(0.15, 0.25) + slope * cols
+    masked: Mask = np.abs(rows - middle) * np.cos(np.arctan(slope)) <= TRAIL_PX / 2
+    top = int(rng.integers(int(0.6 * shape[0]), shape[0] - HOLE_PX - 8))
+    left = int(rng.integers(8, shape[1] - HOLE_PX - 8))
+    masked[top : top + HOLE_PX, left : left + HOLE_PX] = True
+    return masked
+
+
+_DRAWN = {Holes.SMALL: _small_holes, Holes.LARGE: _large_holes}
+
+
+def _astropy(pixels: Plane, masked: Mask, *, sigma_px: float) -> Plane:
+    """Fill by normalised convolution, again and again until nothing is left to fill."""
+    filled = np.where(masked, np.nan, pixels).astype(np.float64)
+    kernel = Gaussian2DKernel(sigma_px)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of holes that are left, round after round
+        while np.isnan(filled).any():
+            filled = interpolate_replace_nans(filled, kernel, boundary="extend")
+    return filled
+
+
+def _biharmonic(pixels: Plane, masked: Mask) -> Plane:
+    low, high = float(pixels[~masked].min()), float(pixels[~masked].max())
+    scaled = (pixels.astype(np.float64) - low) / (high - low)  # it clips to the known range
+    filled: Plane = inpaint_biharmonic(np.where(masked, 0.0, scaled), masked)
+    return filled * (high - low) + low
+
+
+def _maskfill(pixels: Plane, masked: Mask, *, operator: str) -> Plane:
+    filled, _ = maskfill(pixels.astype(np.float64), masked.astype(np.int16), operator=operator)
+    return np.asarray(filled)
+
+
+PEERS: dict[str, Fill] = {
+    **{f"astropy-{sigma:g}": partial(_astropy, sigma_px=sigma) for sigma in KERNEL_SIGMAS_PX},
+    "biharmonic": _biharmonic,
+    "maskfill-median": partial(_maskfill, operator="median"),
+    "maskfill-mean": partial(_maskfill, operator="mean"),
+}
+
+
+def main() -> None:
+    """Measure the seeds asked for, print the summary, write all figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", default="1,3")
+    parser.add_argument("--fields", default=",".join(SIMULATED))
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--out", default=str(RESULTS / "tasks-inpaint.json"))
+    asked = parser.parse_args()
+    measured: list[Row] = []
+    for seed in asked.seeds.split(","):
+        kinds = [FieldKind(name) for name in asked.fields.split(",")]
+        settings = Settings(threads=1, steps=asked.steps)
+        for row in rows(int(seed), side_px=asked.side, fields=kinds, settings=settings):
+            print(json.dumps(row), flush=True)
+            measured.append(row)
+    told = summary(measured)
+    for line in told:
+        print(json.dumps(line))
+    document = {"machine": describe_machine(), "summary": told, "rows": measured}
+    if asked.out != "-":
+        with open(asked.out, "w", encoding="utf-8") as stream:  # noqa: PTH123  (one line)
+            json.dump(document, stream, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,17 +12,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from astropy.convolution import Gaussian2DKernel, interpolate_replace_nans
 from maskfill import maskfill
+from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.restoration import inpaint_biharmonic
 
 from benchmarks.fields import SIMULATED, Field, FieldKind, Mask, Plane, draw_without_defects
 from benchmarks.machine import describe_machine
-from benchmarks.quality import RESULTS
 from benchmarks.ours import with_dip
+from benchmarks.quality import RESULTS
 from benchmarks.restored import Restored, Settings
 from dip_pipeline.quality import coverage
 
@@ -33,7 +35,8 @@ KERNEL_SIGMAS_PX = (1.0, 2.0, 4.0, 8.0)
 _SOURCE_SIGMA = 3.0
 _DISTANCES_PX = (1, 2, 4, 8, 16, 64)
 
-Fill = Callable[[Plane, Mask], Plane]
+Values = NDArray[np.float64]
+Fill = Callable[[Plane, Mask], Values]
 Row = dict[str, object]
 
 
@@ -110,7 +113,7 @@ def _figures(field: Field, restored: Restored) -> Row:
         "seconds": round(restored.seconds, 2),
     }
     if restored.error is not None:
-        for low, high in zip(_DISTANCES_PX, _DISTANCES_PX[1:], strict=False):
+        for low, high in pairwise(_DISTANCES_PX):
             ring = field.masked & (away_px >= low) & (away_px < high)
             if ring.any():
                 covered = coverage(restored.science, truth.level, restored.error, where=ring)
@@ -122,11 +125,11 @@ def _figures(field: Field, restored: Restored) -> Row:
     return row
 
 
-def _rms(error: Plane) -> float:
+def _rms(error: Values) -> float:
     return float(np.sqrt(np.mean(error**2))) if error.size else float("nan")
 
 
-def _median(error: Plane) -> float:
+def _median(error: Values) -> float:
     return float(np.median(np.abs(error))) if error.size else float("nan")
 
 
@@ -151,9 +154,9 @@ def _large_holes(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
 _DRAWN = {Holes.SMALL: _small_holes, Holes.LARGE: _large_holes}
 
 
-def _astropy(pixels: Plane, masked: Mask, *, sigma_px: float) -> Plane:
+def _astropy(pixels: Plane, masked: Mask, *, sigma_px: float) -> Values:
     """Fill by normalised convolution, again and again until nothing is left to fill."""
-    filled = np.where(masked, np.nan, pixels).astype(np.float64)
+    filled: Values = np.where(masked, np.nan, pixels).astype(np.float64)
     kernel = Gaussian2DKernel(sigma_px)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of holes that are left, round after round
@@ -162,14 +165,14 @@ def _astropy(pixels: Plane, masked: Mask, *, sigma_px: float) -> Plane:
     return filled
 
 
-def _biharmonic(pixels: Plane, masked: Mask) -> Plane:
+def _biharmonic(pixels: Plane, masked: Mask) -> Values:
     low, high = float(pixels[~masked].min()), float(pixels[~masked].max())
     scaled = (pixels.astype(np.float64) - low) / (high - low)  # it clips to the known range
-    filled: Plane = inpaint_biharmonic(np.where(masked, 0.0, scaled), masked)
-    return filled * (high - low) + low
+    filled: Values = inpaint_biharmonic(np.where(masked, 0.0, scaled), masked)
+    return low + (high - low) * filled
 
 
-def _maskfill(pixels: Plane, masked: Mask, *, operator: str) -> Plane:
+def _maskfill(pixels: Plane, masked: Mask, *, operator: str) -> Values:
     filled, _ = maskfill(pixels.astype(np.float64), masked.astype(np.int16), operator=operator)
     return np.asarray(filled)
 

@@ -37,7 +37,8 @@ class MaskPlane:
     def bad(self, rows: slice, cols: slice) -> NDArray[np.bool_]:
         """Read one region."""
         if isinstance(self.inside, FitsPlane):
-            return self.inside.physical(rows, cols) != 0
+            shown: NDArray[np.bool_] = self.inside.physical(rows, cols) != 0
+            return shown
         name, leading = self.inside
         try:
             array = arrays_of(open_node(self.path))[name]

@@ -4,8 +4,9 @@ A hidden pixel is predicted as a hole is, by networks that were not fitted on it
 what was observed there. The observed noise is known, so what is left is the prediction's error.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from dip_pipeline.restoration.optics import Mask
 from dip_pipeline.restoration.uncertainty import ONE_SIGMA_SHARE
 
 _RINGS_PX = (0.0, 1.5, 2.5, 4.5, 8.5, 13.5, 20.5)  # lower edges of distances to known pixels
-_PLACEMENTS = 3  # of the holes of a region, each somewhere else and turned
+_PLACEMENTS = 4  # of the holes of a region, each somewhere else and turned
 _MOST_PIXELS = 600_000  # of regions that holes are hidden in
 _MOST_HOLES = 0.2  # share of holes above which single pixels are hidden instead
 _FEW_HIDDEN = 0.05
@@ -24,6 +25,7 @@ _FEWEST_PIXELS = 300  # that tell of a ring; with fewer it takes those of its ne
 _PIXELS_A_BIN = 400
 _MOST_BINS = 12
 _SMALLEST = 0.05  # in sigma
+_LAPLACE = 0.81  # ln(1 / 0.317) / sqrt(2): quantile over standard deviation
 _AROUND_PX = 1.5  # over which brightness is averaged
 # Sides of squares that are hidden where no hole is near: what is measured must be of some use.
 _SQUARES_PX = (1, 1, 1, 1, 1, 1, 3, 3, 3, 8, 8, 24)
@@ -72,6 +74,14 @@ class HoleErrors:
         )
         found: Values = (1 - share) * nearer + share * farther
         return found
+
+
+def read_hole_errors(record: Mapping[str, Any] | None) -> HoleErrors | None:
+    """Read what `dataclasses.asdict` and JSON made of hole errors."""
+    if record is None:
+        return None
+    columns = (tuple(tuple(ring) for ring in record[name]) for name in ("knots", "errors"))
+    return HoleErrors(tuple(record["distances_px"]), *columns)
 
 
 def distance_px(known: Mask) -> Values:
@@ -168,16 +178,18 @@ def _tabulate(found: Sequence[Hidden]) -> HoleErrors:
 def _by_brightness(brightness: Values, miss: Values) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Error by brightness: the quantile of what was missed, less the noise in quadrature.
 
-    Exact where errors are Gaussian. Estimates of bins scatter: they are made to rise by isotonic
-    regression (Barlow et al. 1972, Statistical Inference under Order Restrictions), which draws
+    Errors are taken to be peaked as Laplace's. Estimates of bins scatter: they are made to rise by
+    isotonic regression (Barlow et al. 1972, Statistical Inference under Order Restrictions), which draws
     nothing upwards as a running maximum would.
     """
     bins = int(np.clip(len(miss) // _PIXELS_A_BIN, 1, _MOST_BINS))
     order = np.argsort(brightness, kind="stable")
     groups = np.array_split(order, bins)
-    squares = [float(np.quantile(miss[group], ONE_SIGMA_SHARE)) ** 2 - 1 for group in groups]
+    squares = [float(np.quantile(miss[group], ONE_SIGMA_SHARE)) ** 2 for group in groups]
     counts = [float(len(group)) for group in groups]
-    rising = isotonic_regression(squares, weights=counts).x
-    errors = np.sqrt(np.maximum(rising, _SMALLEST**2))
+    rising = np.maximum(isotonic_regression(squares, weights=counts).x, 1 + _SMALLEST**2)
+    # What is left is nearly a variance where noise is larger than errors, and a quantile where
+    # it is not; of Laplace's distribution the one is 0.81 of the root of the other.
+    errors = np.sqrt(rising - 1) * (_LAPLACE + (1 - _LAPLACE) * (1 - 1 / rising))
     knots = [float(np.median(brightness[group])) for group in groups]
     return tuple(knots), tuple(float(error) for error in errors)

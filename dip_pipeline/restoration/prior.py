@@ -1,7 +1,7 @@
 """The prior of a frame (or of one tile): fitted networks, and what is known of their errors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +19,14 @@ from dip_pipeline.restoration.delivery import (
     restored_once,
 )
 from dip_pipeline.restoration.fit_code import fit_code_network
+from dip_pipeline.restoration.hole_errors import (
+    Hidden,
+    HoleErrors,
+    measure_hole_errors,
+    read_hole_errors,
+)
+from dip_pipeline.restoration.inpainting import filled_again, try_hidden, unknown_of
+from dip_pipeline.restoration.optics import Mask
 from dip_pipeline.restoration.prior_bytes import (
     pack,
     read_report,
@@ -41,6 +49,7 @@ from dip_pipeline.restoration.restraint import NO_RESTRAINT, Restraint
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.uncertainty import ErrorTable, calibrate
 from dip_pipeline.sensor import NoiseKind
+from dip_pipeline.task import Task
 
 _FORMAT = "dip-prior-2"
 _MOST_CALIBRATION_PIXELS = 1_000_000
@@ -55,6 +64,7 @@ class Prior:
         both are averaged
     errors : error of restored pixels by predictor; None where the noise is not known
     restraint : where the observation is kept instead of the networks' image
+    holes : error of filled pixels; None where it was not measured
     """
 
     input: InputKind
@@ -66,6 +76,7 @@ class Prior:
     report: FitReport
     errors: ErrorTable | None = None
     restraint: Restraint = NO_RESTRAINT
+    holes: HoleErrors | None = None
 
     def to_bytes(self) -> bytes:
         """Serialise: see `pack`."""
@@ -82,6 +93,7 @@ class Prior:
             if self.errors is None
             else [list(self.errors.knots), list(self.errors.errors)],
             "restraint": [list(self.restraint.knots), list(self.restraint.shares)],
+            "holes": None if self.holes is None else asdict(self.holes),
         }
         return pack(self.networks, record)
 
@@ -100,6 +112,7 @@ class Prior:
             report=read_report(record["report"]),
             errors=None if errors is None else ErrorTable(tuple(errors[0]), tuple(errors[1])),
             restraint=Restraint(*(tuple(column) for column in record["restraint"])),
+            holes=read_hole_errors(record.get("holes")),
         )
 
     def on(self, device: str) -> "Prior":
@@ -111,7 +124,10 @@ class Prior:
     def deliver(self, region: Region, options: FitOptions, *, seed: int) -> Delivery:
         """Restore a region and estimate, pixel by pixel, how wrong the result is."""
         if self.input is InputKind.IMAGE:
-            return finish(self._ask(region, options, seed=seed), region, self.restraint, options)
+            made = finish(self._ask(region, options, seed=seed), region, self.restraint, options)
+            if options.task is not Task.INPAINT:
+                return made
+            return replace(made, delivered=filled_again(made.delivered, region))
         return deliver_code(
             self.networks[0], region, options, seed=self.seed, judged=self.errors is not None
         )
@@ -144,6 +160,25 @@ class Prior:
             squares.append(delivery.squared_error[judged].cpu().numpy())
         table = calibrate(np.concatenate(predictors), np.concatenate(squares))
         return replace(self, errors=table)
+
+    def with_hole_errors(self, problems: Sequence[Problem]) -> "Prior":
+        """Measure how well holes are filled; only the image input predicts what it has not seen."""
+        options = problems[0].options
+        if self.input is not InputKind.IMAGE or self.errors is None:
+            return self
+
+        def restored(region: Region) -> Tensor:
+            once = restored_once(
+                self.networks, self._shares(region), region, self.restraint, options
+            )
+            return filled_again(once, region)
+
+        def try_again(number: int, hidden: Mask) -> Hidden:
+            return try_hidden(restored, problems[number], self.scale, hidden)
+
+        valid = [problem.valid for problem in problems]
+        holes = [unknown_of(problem) for problem in problems]
+        return replace(self, holes=measure_hole_errors(try_again, valid, holes, seed=self.seed))
 
     def _ask(self, region: Region, options: FitOptions, *, seed: int) -> Answers:
         return ask_networks(self.networks, self._shares(region), region, options, seed=seed)
@@ -220,4 +255,7 @@ def fit_prior(
         report=report,
         errors=ErrorTable((0.0,), (1.0,)) if known_noise else None,
     )
-    return prior.calibrated(regions, options) if known_noise else prior
+    if not known_noise:
+        return prior
+    prior = prior.calibrated(regions, options)
+    return prior.with_hole_errors(problems) if options.task is Task.INPAINT else prior

@@ -178,9 +178,9 @@ def _tabulate(found: Sequence[Hidden]) -> HoleErrors:
 def _by_brightness(brightness: Values, miss: Values) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Error by brightness: the quantile of what was missed, less the noise in quadrature.
 
-    Errors are taken to be peaked as Laplace's. Estimates of bins scatter: they are made to rise by
-    isotonic regression (Barlow et al. 1972, Statistical Inference under Order Restrictions), which draws
-    nothing upwards as a running maximum would.
+    Errors are taken to be peaked as Laplace's. Estimates of bins scatter: they are made to rise
+    by isotonic regression (Barlow et al. 1972, Statistical Inference under Order Restrictions),
+    which draws nothing upwards as a running maximum would.
     """
     bins = int(np.clip(len(miss) // _PIXELS_A_BIN, 1, _MOST_BINS))
     order = np.argsort(brightness, kind="stable")

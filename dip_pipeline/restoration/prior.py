@@ -162,9 +162,13 @@ class Prior:
         return replace(self, errors=table)
 
     def with_hole_errors(self, problems: Sequence[Problem]) -> "Prior":
-        """Measure how well holes are filled; only the image input predicts what it has not seen."""
+        """Measure how well holes of some regions are filled, where inpainting is asked for.
+
+        Only networks of the image input are asked for pixels that they have not seen.
+        """
         options = problems[0].options
-        if self.input is not InputKind.IMAGE or self.errors is None:
+        inpainted = options.task is Task.INPAINT and self.input is InputKind.IMAGE
+        if not inpainted or self.errors is None:
             return self
 
         def restored(region: Region) -> Tensor:
@@ -255,7 +259,4 @@ def fit_prior(
         report=report,
         errors=ErrorTable((0.0,), (1.0,)) if known_noise else None,
     )
-    if not known_noise:
-        return prior
-    prior = prior.calibrated(regions, options)
-    return prior.with_hole_errors(problems) if options.task is Task.INPAINT else prior
+    return prior.calibrated(regions, options).with_hole_errors(problems) if known_noise else prior

@@ -12,7 +12,6 @@ from dip_pipeline.restoration.prior_bytes import pack, read_report, report_recor
 from dip_pipeline.restoration.problem import FitReport, InputKind, NetworkKind, Problem
 from dip_pipeline.restoration.regions import CrossFit, Region
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
-from dip_pipeline.task import Task
 
 _FORMAT = "dip-shared-prior-1"
 
@@ -72,9 +71,8 @@ class SharedPrior:
             report=self.report,
         )
         first = problems[0]
-        prior = prior.on(first.device).calibrated(regions, first.options)
-        inpainted = first.options.task is Task.INPAINT
-        return prior.with_hole_errors(problems) if inpainted else prior
+        bound = prior.on(first.device).calibrated(regions, first.options)
+        return bound.with_hole_errors(problems)
 
 
 def fit_shared_prior(

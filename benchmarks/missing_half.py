@@ -28,7 +28,8 @@ def rows(seed: int, *, side_px: int = 96, steps: int = 700, threads: int = 1) ->
     """Fill half of a crop from the middle of barbara; decibels against the whole truth."""
     torch.set_num_threads(threads)
     with Pillow.open(extra_file(BARBARA)) as picture:
-        truth = centre(np.asarray(picture.convert("L"), np.float64) / 255, side_px)[None]
+        whole = np.asarray(picture.convert("L"), np.float64) / 255
+    truth = np.asarray(centre(whole, side_px), np.float64)[None]
     known = np.random.default_rng([seed, 0xBA]).random(truth.shape) >= SHARE
     about: Row = {"field": f"barbara, crop of {side_px} px", "seed": seed, "holes": "half"}
     started = time.monotonic()

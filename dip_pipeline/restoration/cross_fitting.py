@@ -42,9 +42,6 @@ class Fitting:
     turned: bool = True
 
 
-IMAGE_FITTING = Fitting(fit_image_network)
-
-
 def fit_halves(
     regions: Sequence[Region],
     cross_fits: Sequence[CrossFit],
@@ -52,14 +49,15 @@ def fit_halves(
     *,
     seed: int,
     on_step: StepHook,
-    fitting: Fitting = IMAGE_FITTING,
+    fitting: Fitting | None = None,
 ) -> tuple[tuple[nn.Module, ...], FitReport]:
     """Fit both networks; returns them and how it went.
 
-    cross_fits : for each region the blocks of its frame
+    cross_fits : for each region the blocks of its frame; fitting : that of images by default
     Raises RestorationError where one half of the blocks holds no valid pixel.
     """
     both = _BothHalves(on_step)
+    fitting = fitting or Fitting(fit_image_network)
 
     def fit_half(half: int) -> Fitted:
         shares = [

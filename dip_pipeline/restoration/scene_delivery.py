@@ -154,7 +154,7 @@ def stein_columns(
 def _corrected(
     seen: Tensor, observed: Tensor, region: Region, restraint: Restraint, options: FitOptions
 ) -> Tensor:
-    """What the observation should show, judged by itself: believed, restrained, closed in flux."""
+    """Correct what a scene shows by the observation: believe it, restrain it, close its flux."""
     root = region.noise.root
     wanted = believable(seen, observed, region.sigma, region.trusted, root)
     sigma = region.noise.sigma(wanted)

@@ -73,7 +73,7 @@ def scene_view(
     ratios += [(plane - plain) / height for plane in inside]
     ratios += [torch.asinh((plane - plain) / seen.sigma) for plane in inside]
     features = torch.cat([seen.features, *ratios], dim=1)
-    steps = [finer - coarser for finer, coarser in pairwise(copies.split(1, dim=1))]
+    steps = [finer - coarser for finer, coarser in pairwise(torch.split(copies, 1, dim=1))]
     first = derivatives(copies[:, leaning(optics) : leaning(optics) + 1])
     second = derivatives(fine[:, 1:2])
     details = torch.cat([*steps, optics.factor * first, optics.factor * second], dim=1)

@@ -204,8 +204,14 @@ def _turned(batch: Batch, quarter_turns: int, *, flip: bool) -> Batch:
     noise = batch.noise
     root = None if noise.root is None else turned(noise.root)
     law = PixelNoise(turned(noise.floor), noise.slope, noise.dark_level, root)
-    planes = (batch.observed, batch.sigma, batch.known, batch.weight)
-    return Batch(*(turned(plane) for plane in planes), batch.covariance, law)
+    return Batch(
+        observed=turned(batch.observed),
+        sigma=turned(batch.sigma),
+        known=turned(batch.known),
+        weight=turned(batch.weight),
+        covariance=batch.covariance,
+        noise=law,
+    )
 
 
 def _inside(like: Tensor, margin_px: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The way from a scene to its observation, in units of brightness, and first guesses of the way back.
+"""The way from a scene to its observation, in brightness, and first guesses of the way back.
 
 Where a PSF is to be undone, the scene is what an instrument of a narrower one would show: stars are
 Gaussians of TARGET_FWHM_PX pixels of the scene, wide enough to be sampled (Magain, Courbin and Sohy

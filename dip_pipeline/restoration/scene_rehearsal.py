@@ -1,9 +1,7 @@
 """Rehearsal of a scene: observe the restored one anew, restore it, and see how wrong that is.
 
 See `rehearsal`. How much larger the real errors are than the rehearsed ones is measured in the
-observation, which shows only part of a scene: of what no observation shows, nothing can be measured.
-The rehearsed scene is moved by a fraction of a coarse pixel first, so that its errors are not those
-of the very grid that it was restored on.
+observation, which shows only part of a scene: of the rest nothing can be measured.
 """
 
 from collections.abc import Sequence

@@ -137,11 +137,11 @@ def _in_unit(brightness: np.ndarray, problem: Problem) -> np.ndarray:
 def _interpolated(problem: Problem) -> np.ndarray:
     """Interpolate the pixels as they are; unknown ones are filled for their neighbours' sake."""
     finite = np.isfinite(problem.pixels)
-    planes = [
-        torch.from_numpy(np.where(finite, problem.pixels, 0).astype(np.float64))[None, None],
-        torch.from_numpy(finite.astype(np.float64))[None, None],
-    ]
-    return _numbers(refine(fill_unknown(*planes), (problem.optics or Optics()).factor))
+    pixels, known = (
+        torch.from_numpy(plane.astype(np.float64))[None, None]
+        for plane in (np.where(finite, problem.pixels, 0), finite)
+    )
+    return _numbers(refine(fill_unknown(pixels, known), (problem.optics or Optics()).factor))
 
 
 def _blocks(plane: np.ndarray, factor: int) -> np.ndarray:

@@ -62,13 +62,14 @@ class StarStamps:
         return sky
 
     def _height(self, rng: np.random.Generator) -> float:
-        ends = np.log([_FAINTEST_SIGMA, self.brightest_sigma])
-        return float(np.exp(rng.uniform(*ends)))
+        low, high = np.log(_FAINTEST_SIGMA), np.log(self.brightest_sigma)
+        return float(np.exp(rng.uniform(low, high)))
 
     def _add_clump(self, plane: Tensor, rng: np.random.Generator) -> None:
         """Add many stars close together: a cluster, or light that has an extent."""
         centre = rng.uniform(0, plane.shape)
-        axes = np.exp(rng.uniform(*np.log(_CLUMP_PX), 2)) * self.factor
+        low, high = np.log(_CLUMP_PX)
+        axes = np.exp(rng.uniform(low, high, 2)) * self.factor
         angle = rng.uniform(0, np.pi)
         rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         places = centre + rng.laplace(size=(_CLUMP_STARS, 2)) * axes @ rotation

@@ -1,4 +1,4 @@
-"""What scenes are restored with today: interpolation, and the deconvolution of Richardson and Lucy."""
+"""What scenes are restored with today: interpolation, and Richardson-Lucy deconvolution."""
 
 from collections.abc import Iterator
 

@@ -62,7 +62,7 @@ class ObservedScene:
         return on
 
     def problem(self, options: FitOptions, optics: Optics | None) -> Problem:
-        """What a method of ours is told."""
+        """Tell a method of ours what it may know."""
         nothing = np.zeros(self.observed.shape, bool)
         return Problem(
             pixels=self.observed.astype(np.float32),

@@ -2,8 +2,8 @@
 
 The truth is the scene as an instrument of a narrower PSF shows it: a Gaussian of FWHM 2 pixels,
 sampled at the pixels' middles, which is what `dip deconvolve` aims at (see `scene_optics`). The
-observation is the same sky through a Moffat PSF (FWHM 3.5 pixels), integrated over its pixels, under
-noise. Richardson-Lucy is given the kernel between the two, so it aims at the same truth; its
+observation is the same sky through a Moffat PSF (FWHM 3.5 pixels), integrated over its pixels,
+under noise. Richardson-Lucy is given the kernel between the two, so it aims at the same truth; its
 stop is chosen with the truth, with the sky taken off first or not. Nine stars at S/N 100, far from
 each other, show rings.
 """
@@ -38,16 +38,12 @@ _RINGS_PX = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 _STOPS = (5, 10, 15, 20, 30, 40, 60, 80, 110, 150, 200, 300)
 
 
-def rows(
-    seed: int, *, side_px: int = SIDE_PX, steps: int | None = None
-) -> list[dict[str, object]]:
+def rows(seed: int, *, side_px: int = SIDE_PX, steps: int | None = None) -> list[dict[str, object]]:
     """Restore all fields of a seed by all methods."""
     return [row for kind in KINDS for row in field_rows(kind, seed, side_px=side_px, steps=steps)]
 
 
-def field_rows(
-    kind: str, seed: int, *, side_px: int, steps: int | None
-) -> list[dict[str, object]]:
+def field_rows(kind: str, seed: int, *, side_px: int, steps: int | None) -> list[dict[str, object]]:
     """Restore one field by all methods."""
     scene = observe_blurred(kind, seed, side_px=side_px)
     started = time.monotonic()
@@ -137,7 +133,7 @@ def deepest_ring(scene: ObservedScene, result: Image) -> float:
 
 
 def _marked_stars(options: SceneOptions, detector: DetectorOptions) -> NDArray[np.void]:
-    """Stars at S/N 100 of their PSF fit over the sky, on a grid, each at its own place in a pixel."""
+    """Stars at S/N 100 of a PSF fit, on a grid, each at its own place in a pixel."""
     rng = np.random.default_rng([options.seed, 5])
     spacing = np.array(options.shape) / _RING_STARS
     stars = np.zeros(_RING_STARS**2, STAR)

@@ -1,7 +1,7 @@
 """Super-resolution x2 of simulated fields, against interpolation and Richardson-Lucy.
 
-The truth is the scene on pixels of half the size, seen through the same PSF (FWHM 1.8 pixels of the
-observation); the observation is the sum of it over 2 x 2 pixels, under noise. Richardson-Lucy undoes
+The truth is the scene on pixels of half the size, seen through the same PSF (FWHM 1.8 pixels of
+the observation); the observation is the sum of it over 2 x 2 pixels, under noise. Richardson-Lucy undoes
 what the coarse pixel blurs and the fine one does not, stopped at its best, and is interpolated by a
 spline (before or after, whichever is better).
 """
@@ -30,9 +30,7 @@ _STOPS = (1, 2, 3, 5, 8, 12, 20, 32)
 _EXCESS_VARIANCE = (1 - 1 / FACTOR**2) / 12
 
 
-def rows(
-    seed: int, *, side_px: int = SIDE_PX, steps: int | None = None
-) -> list[dict[str, object]]:
+def rows(seed: int, *, side_px: int = SIDE_PX, steps: int | None = None) -> list[dict[str, object]]:
     """Restore all fields of a seed by all methods, once and as deep as a mean of exposures."""
     found: list[dict[str, object]] = []
     for exposures in (1, DEEP_EXPOSURES):

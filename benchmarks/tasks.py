@@ -37,7 +37,7 @@ Row = Mapping[str, object]
 @click.option(
     "--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of JSON files."
 )
-def main(  # noqa: PLR0913  (one a option)
+def main(
     *, tasks: str, seeds: str, steps: int | None, side: int | None, quick: bool, out: Path
 ) -> None:
     """Compare the results of tasks with the truth."""

@@ -28,7 +28,7 @@ _FWHM_OF_SIGMA = 2 * np.sqrt(2 * np.log(2))
 TARGET_SIGMA_PX = TARGET_FWHM_PX / _FWHM_OF_SIGMA
 _RIDGE = 1e-4  # of the target's power, where it has next to none
 # Noise over signal, in power, of the Wiener filters that a scene is first guessed with.
-_WIENER = (0.01, 0.05, 0.2)
+_WIENER = (0.002, 0.01, 0.05, 0.2)
 _WIENER_REACH = 3  # a filter reaches so many times as far as the kernel that it undoes
 _MARGIN_SHARE = 0.98  # of a kernel's light: nearer to a border than that a pixel says little
 

@@ -23,7 +23,7 @@ Image = NDArray[np.float64]
 _PHASES = 8  # places of a star in a fine pixel, along each axis
 _REACH_PX = 12  # coarse pixels; fainter wings are left out
 _NODES = 5  # of Gauss and Legendre, over a pixel and axis
-_STARS_A_PIXEL = 1 / 600  # of the observation
+_STARS_A_PIXEL = (1 / 1500, 1 / 80)  # of the observation, sparse skies to crowded ones
 _FAINTEST_SIGMA = 1.0  # height of its brightest pixel
 _BRIGHTEST = 1.5  # in heights of the frame's own brightest pixel
 _SURE_HEIGHT_SIGMA = 40.0  # of a star whose shape is believed without others
@@ -56,9 +56,10 @@ class StarStamps:
         """Draw stars, alone and in clumps, onto an empty sky of the shape of a batch of scenes."""
         sky = torch.zeros_like(scene)
         rows, cols = scene.shape[-2:]
-        count = rows * cols / self.factor**2 * _STARS_A_PIXEL
+        low, high = np.log(_STARS_A_PIXEL)
         for plane in sky[:, 0]:
-            for _ in range(rng.poisson(count)):
+            density = np.exp(rng.uniform(low, high)) / self.factor**2
+            for _ in range(rng.poisson(rows * cols * density)):
                 self._add(plane, rng.uniform(0, (rows, cols)), self._height(rng))
             if rng.random() < _CLUMPED_SHARE:
                 self._add_clump(plane, rng)

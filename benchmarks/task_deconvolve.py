@@ -38,9 +38,15 @@ _RINGS_PX = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 _STOPS = (5, 10, 15, 20, 30, 40, 60, 80, 110, 150, 200, 300)
 
 
-def rows(seed: int, *, side_px: int = SIDE_PX, steps: int | None = None) -> list[dict[str, object]]:
-    """Restore all fields of a seed by all methods."""
-    return [row for kind in KINDS for row in field_rows(kind, seed, side_px=side_px, steps=steps)]
+def rows(
+    seed: int,
+    *,
+    fields: tuple[str, ...] = KINDS,
+    side_px: int = SIDE_PX,
+    steps: int | None = None,
+) -> list[dict[str, object]]:
+    """Restore fields of a seed by all methods."""
+    return [row for kind in fields for row in field_rows(kind, seed, side_px=side_px, steps=steps)]
 
 
 def field_rows(kind: str, seed: int, *, side_px: int, steps: int | None) -> list[dict[str, object]]:

@@ -1,9 +1,9 @@
 """Super-resolution x2 of simulated fields, against interpolation and Richardson-Lucy.
 
-The truth is the scene on pixels of half the size, seen through the same PSF (FWHM 1.8 pixels of
-the observation); the observation is the sum of it over 2 x 2 pixels, under noise. Richardson-Lucy undoes
-what the coarse pixel blurs and the fine one does not, stopped at its best, and is interpolated by a
-spline (before or after, whichever is better).
+The truth is the scene on pixels of half the size, seen through the same PSF, of FWHM 1.8 pixels of
+the observation; the observation is the sum of it over 2 x 2 pixels, under noise. Richardson-Lucy
+undoes what the coarse pixel blurs and the fine one does not, stopped at its best, and a spline
+interpolates, before or after, whichever is better.
 """
 
 import time
@@ -24,18 +24,28 @@ FACTOR = 2
 FWHM_PX = 1.8
 KINDS = ("crowded", "galaxies", "nebula")
 SIDE_PX = 192
-DEEP_EXPOSURES = 16
+DEEP = 16  # exposures
 _STOPS = (1, 2, 3, 5, 8, 12, 20, 32)
 # Variance of a pixel's width less that of half of it, in squares of the pixel: as three taps.
 _EXCESS_VARIANCE = (1 - 1 / FACTOR**2) / 12
 
 
-def rows(seed: int, *, side_px: int = SIDE_PX, steps: int | None = None) -> list[dict[str, object]]:
-    """Restore all fields of a seed by all methods, once and as deep as a mean of exposures."""
+FIELDS = (*KINDS, *(f"{kind}-deep" for kind in KINDS))
+
+
+def rows(
+    seed: int,
+    *,
+    fields: tuple[str, ...] = KINDS,
+    side_px: int = SIDE_PX,
+    steps: int | None = None,
+) -> list[dict[str, object]]:
+    """Restore fields of a seed by all methods; those named -deep are means of 16 exposures."""
     found: list[dict[str, object]] = []
-    for exposures in (1, DEEP_EXPOSURES):
-        for kind in KINDS:
-            found += field_rows(kind, seed, side_px=side_px, steps=steps, exposures=exposures)
+    for name in fields:
+        kind, _, deep = name.partition("-")
+        exposures = DEEP if deep else 1
+        found += field_rows(kind, seed, side_px=side_px, steps=steps, exposures=exposures)
     return found
 
 
@@ -48,7 +58,7 @@ def field_rows(
     ours = _restored(scene, steps)
     seconds = time.monotonic() - started
     results = [*_peers(scene, steps), ("dip super-resolve", ours)]
-    name = kind if exposures == 1 else f"{kind}, mean of {exposures}"
+    name = kind if exposures == 1 else f"{kind}-deep"
     return [
         {
             "field": name,

@@ -3,7 +3,8 @@
     python -m benchmarks.tasks --tasks super_resolve,deconvolve --seeds 1
 
 Settings were tuned on even seeds; odd ones are reported. Each task's rows go into
-benchmarks/results/tasks-NAME.json with the machine they were measured on.
+benchmarks/results/tasks-NAME.json, each run with its command, its commit and its machine. Rows of
+other fields and seeds stay there: what takes hours may be measured in parts.
 """
 
 import json
@@ -30,6 +31,9 @@ Row = Mapping[str, object]
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--tasks", default=",".join(TASKS), show_default=True, help="Separated by commas.")
+@click.option(
+    "--fields", help="Of those tasks that draw several, separated by commas.  [default: all]"
+)
 @click.option("--seeds", default="1", show_default=True, help="Of the fields.")
 @click.option("--steps", type=click.IntRange(1), help="Steps of a fit, over the effort's.")
 @click.option("--side", type=click.IntRange(64), help="Pixels of a field's side.")
@@ -38,12 +42,23 @@ Row = Mapping[str, object]
     "--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of JSON files."
 )
 def main(
-    *, tasks: str, seeds: str, steps: int | None, side: int | None, quick: bool, out: Path
+    *,
+    tasks: str,
+    fields: str | None,
+    seeds: str,
+    steps: int | None,
+    side: int | None,
+    quick: bool,
+    out: Path,
 ) -> None:
     """Compare the results of tasks with the truth."""
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     for task in _names(tasks):
-        asked = {"steps": 4 if quick else steps, "side_px": 64 if quick else side}
+        asked: dict[str, object] = {
+            "steps": 4 if quick else steps,
+            "side_px": 64 if quick else side,
+            "fields": None if fields is None else tuple(fields.split(",")),
+        }
         options = {name: value for name, value in asked.items() if value is not None}
         started = datetime.now(UTC)
         try:
@@ -54,11 +69,11 @@ def main(
         if not quick:
             out.mkdir(parents=True, exist_ok=True)
             path = out / f"tasks-{task}.json"
-            path.write_text(_document(found, started), encoding="utf-8")
+            path.write_text(_document(path, found, started), encoding="utf-8")
             console.print(str(path), soft_wrap=True)
 
 
-def measured(task: str, seeds: Sequence[int], options: Mapping[str, int]) -> list[Row]:
+def measured(task: str, seeds: Sequence[int], options: Mapping[str, object]) -> list[Row]:
     """Give the rows of a task for some seeds; of the options those that the task knows."""
     rows: Callable[..., list[Row]] = import_module(f"benchmarks.task_{task}").rows
     known = signature(rows).parameters
@@ -99,7 +114,12 @@ def _shown(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _document(rows: Sequence[Row], started: datetime) -> str:
+def _document(path: Path, rows: Sequence[Row], started: datetime) -> str:
+    """Put a run beside the earlier ones of a file, in place of rows that it measured again."""
+    runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
+    anew = {_what(row) for row in rows}
+    for run in runs:
+        run["rows"] = [row for row in run["rows"] if _what(row) not in anew]
     content = {
         "command": ["python", "-m", "benchmarks.tasks", *sys.argv[1:]],
         "started": started.isoformat(timespec="seconds"),
@@ -109,7 +129,12 @@ def _document(rows: Sequence[Row], started: datetime) -> str:
         "versions": versions(),
         "rows": list(rows),
     }
-    return json.dumps(content, indent=1) + "\n"
+    kept = [run for run in runs if run["rows"]]
+    return json.dumps({"runs": [*kept, content]}, indent=1) + "\n"
+
+
+def _what(row: Row) -> tuple[object, ...]:
+    return (row.get("field"), row.get("seed"), row.get("method"))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,9 @@ def lucy(
     padded = np.pad(light, _MARGIN_PX, mode="reflect") / _FULL_SCALE_DN
     inside = slice(_MARGIN_PX, -_MARGIN_PX)
     for count in stops:
-        found = richardson_lucy(padded, kernel, num_iter=count, clip=False, filter_epsilon=1e-12)
+        found: Image = richardson_lucy(  # type: ignore[no-untyped-call]
+            padded, kernel, num_iter=count, clip=False, filter_epsilon=1e-12
+        )
         yield count, found[inside, inside] * _FULL_SCALE_DN + sky_dn
 
 

@@ -55,7 +55,7 @@ def field_rows(kind: str, seed: int, *, side_px: int, steps: int | None) -> list
     started = time.monotonic()
     ours = _restored(scene, steps)
     seconds = time.monotonic() - started
-    results = [*_peers(scene, steps), ("dip deconvolve", ours)]
+    results = [*_peers(scene, steps), ("dip deconvolve", ours, 0)]
     return [
         {
             "field": kind,
@@ -65,9 +65,10 @@ def field_rows(kind: str, seed: int, *, side_px: int, steps: int | None) -> list
             **figures(scene, result),
             "deepest_ring_sigma": deepest_ring(scene, result),
             "lowest_sigma": float(((result - scene.truth) / scene.sigma).min()),
-            **({"seconds": seconds} if method.startswith("dip") else {}),
+            "iterations": iterations or None,
+            "seconds": seconds if method == "dip deconvolve" else None,
         }
-        for method, result in results
+        for method, result, iterations in results
     ]
 
 
@@ -115,7 +116,8 @@ def pixel_psf() -> NDArray[np.float32]:
     density = MoffatPsf(FWHM_PX).density(offsets[:, None], offsets[None, :])
     side = 2 * _PSF_REACH_PX + 1
     pixels = density.reshape(side, _FINE, side, _FINE).mean(axis=(1, 3))
-    return (pixels / pixels.sum()).astype(np.float32)
+    psf: NDArray[np.float32] = (pixels / pixels.sum()).astype(np.float32)
+    return psf
 
 
 def deepest_ring(scene: ObservedScene, result: Image) -> float:
@@ -170,7 +172,8 @@ def _restored(scene: ObservedScene, steps: int | None) -> Image:
     return restore_scene(problem, prior).science.astype(np.float64)
 
 
-def _peers(scene: ObservedScene, steps: int | None) -> Iterator[tuple[str, Image]]:
+def _peers(scene: ObservedScene, steps: int | None) -> Iterator[tuple[str, Image, int]]:
+    """Name, result and iterations of each."""
     frames = {
         "noisy": scene.observed,
         "dip denoise": scene.denoised(FitOptions(steps=steps)),
@@ -178,11 +181,11 @@ def _peers(scene: ObservedScene, steps: int | None) -> Iterator[tuple[str, Image
     kernel = np.maximum(remaining_kernel(pixel_psf()), 0)
     sky_dn = float(np.median(scene.observed))
     for name, frame in frames.items():
-        yield name, frame
+        yield name, frame, 0
         tried = [
             (str(count), result)
             for level_dn in (0.0, sky_dn)
             for count, result in lucy(frame, kernel / kernel.sum(), _STOPS, level_dn)
         ]
         count, result = best_of(tried, scene)
-        yield f"Richardson-Lucy of {name}, {count} iterations", result
+        yield f"Richardson-Lucy of {name}", result, int(count)

@@ -66,7 +66,7 @@ def field_rows(
             "side_px": side_px,
             "method": method,
             **figures(scene, result),
-            **({"seconds": seconds} if method.startswith("dip") else {}),
+            "seconds": seconds if method == "dip super-resolve" else None,
         }
         for method, result in results
     ]

@@ -41,7 +41,7 @@ Row = Mapping[str, object]
 @click.option(
     "--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of JSON files."
 )
-def main(
+def main(  # noqa: PLR0913  (one an option)
     *,
     tasks: str,
     fields: str | None,

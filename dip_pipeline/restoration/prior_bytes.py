@@ -92,13 +92,13 @@ def read_scale(record: Sequence[Any]) -> SkyScale:
 def restraint_record(restraint: Restraint) -> list[object]:
     """Give a restraint as JSON holds it."""
     lost = restraint.lost
-    return [restraint.knots, restraint.shares, lost.knots, lost.rates]
+    return [restraint.knots, restraint.shares, lost.knots, lost.rates, lost.kept]
 
 
 def read_restraint(record: Sequence[Any]) -> Restraint:
     """Undo `restraint_record`."""
-    knots, shares, lost_knots, rates = (tuple(column) for column in record)
-    return Restraint(knots, shares, LostLight(lost_knots, rates))
+    knots, shares, *lost = (tuple(column) for column in record)
+    return Restraint(knots, shares, LostLight(*lost))
 
 
 def _load_network(

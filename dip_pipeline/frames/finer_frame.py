@@ -30,11 +30,11 @@ from dip_pipeline.frames.frame import (
 )
 from dip_pipeline.frames.layouts.general import is_companion
 from dip_pipeline.frames.sky_agreement import sky_difference_mas
+from dip_pipeline.frames.zarr_reader import ZarrPixels
 
 MOST_MAS = 1.0  # that the sky of a finer image may lie apart from its input's
 GWCS_NAME = "ASDF"
 # Maps of the input's pixels beside those that a layout takes for noise or flags.
-_ROLES = ("error", "flags")  # arrays of a Zarr group
 _MAPS = ("AREA", "COVERAGE", "EXP", "EXPMAP", "SAMP", "TIME")
 
 
@@ -121,9 +121,10 @@ def finer_frame(frame: Frame, grid: FinerGrid) -> Frame:
     apart = sky_of_finer_mas(frame.cards, finer.cards, frame.shape, grid)
     if not apart < MOST_MAS:
         raise FrameError(
-            f"{frame.path}: {frame.label}: with factor {grid.factor} its header would put pixels "
-            f"{apart:.3g} mas away from where they are, over {MOST_MAS:g}: its world coordinates "
-            "have a form that is not known here; convert them to TAN, SIP or TPV"
+            f"{frame.path}{f' {frame.label}' if frame.label else ''}: with factor {grid.factor} its "
+            f"header would put pixels {apart:.3g} mas away from where they are, over {MOST_MAS:g}: "
+            "its world coordinates have a form that is not known here; convert them to TAN, SIP, "
+            "or TPV with a CD matrix"
         )
     return finer
 
@@ -158,15 +159,29 @@ def finer_notes(frame: Frame) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def coarse_of(source: PixelSource) -> PixelSource:
+    """Source of the input's own pixels."""
+    return source.coarse if isinstance(source, FinerPixels) else source
+
+
 def left_out_names(frame: Frame) -> tuple[str, ...]:
-    """Name the HDUs or arrays that a finer product leaves out; frame : as `finer_frame` gave it."""
-    source = frame.source
-    if not isinstance(source, FinerPixels):
+    """Name the HDUs and arrays that a finer product leaves out, for people."""
+    if not isinstance(frame.source, FinerPixels):
         return ()
-    named = [f"HDU {hdu.order} ({hdu.name})" for hdu in source.left_out()]
-    if not named and frame.format == "zarr":
-        named = [f"array {plane.name}" for plane in frame.planes if plane.role in _ROLES]
-    return tuple(named)
+    if isinstance(frame.source.coarse, ZarrPixels):
+        return tuple(f"array {name}" for name in arrays_left_out(frame))
+    return tuple(f"HDU {hdu.order} ({hdu.name})" for hdu in frame.source.left_out())
+
+
+def arrays_left_out(frame: Frame) -> tuple[str, ...]:
+    """Arrays of a Zarr group that a finer product leaves out."""
+    source = frame.source
+    if not (isinstance(source, FinerPixels) and isinstance(source.coarse, ZarrPixels)):
+        return ()
+    gone = {hdu.order for hdu in source.left_out()}
+    own = [name for name in (source.coarse.names.error, source.coarse.names.flags) if name]
+    kept = source.coarse.hdus_by_array()
+    return tuple(dict.fromkeys([*own, *(name for name, hdu in kept.items() if hdu.order in gone)]))
 
 
 def lies_on_pixels(

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
-from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.prior import Prior, fit_prior
 from dip_pipeline.restoration.problem import (
     Outcome,
@@ -80,7 +79,7 @@ def restore(problem: Problem, prior: Prior | None = None) -> Restored:
 
 
 def unchanged(problem: Problem, reason: StopReason) -> Restored:
-    """Give the input back, flagged, its error unknown; a finer scene's light spread evenly.
+    """Give the input back, flagged, its error unknown.
 
     A tile without a valid pixel (the corner of a mosaic) is no failure: there was nothing to do.
     """
@@ -88,12 +87,10 @@ def unchanged(problem: Problem, reason: StopReason) -> Restored:
     flag = PixelFlag.LOW_CONFIDENCE if empty else PixelFlag.TILE_FAILED
     flags = np.full(problem.pixels.shape, flag, dtype=np.uint8)
     flags[problem.saturated] |= np.uint8(PixelFlag.SATURATED)
-    optics = problem.optics or Optics()
-    science = optics.spread(cut_inner(problem, problem.pixels))
     return Restored(
-        science=science,
-        error=np.full_like(science, np.nan),
-        flags=optics.repeat(flags[problem.inner]),
+        science=cut_inner(problem, problem.pixels),
+        error=cut_inner(problem, np.full(problem.pixels.shape, np.nan, dtype=np.float32)),
+        flags=np.ascontiguousarray(flags[problem.inner]),
         outcome=Outcome(steps=0, stop_reason=reason, failed=not empty),
     )
 

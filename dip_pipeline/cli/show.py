@@ -18,7 +18,7 @@ from dip_pipeline.cli.verbosity import LogLines, start_logging, verbosity
 from dip_pipeline.errors import ConfigError, DipError, ExitCode
 
 if TYPE_CHECKING:
-    from dip_pipeline.planning import FrameDescription
+    from dip_pipeline.describing import FrameDescription
 
 
 _EXAMPLES = """\b
@@ -42,7 +42,7 @@ def show(
     estimate of memory, disk and time. Takes the options of `dip denoise`, and shows what they
     change.
     """
-    from dip_pipeline.planning import describe_frame
+    from dip_pipeline.describing import describe_frame
 
     config = read_config(config_file, values)
     code = ExitCode.OK

@@ -121,10 +121,10 @@ def finer_frame(frame: Frame, grid: FinerGrid) -> Frame:
     apart = sky_of_finer_mas(frame.cards, finer.cards, frame.shape, grid)
     if not apart < MOST_MAS:
         raise FrameError(
-            f"{frame.path}{f' {frame.label}' if frame.label else ''}: with factor {grid.factor} its "
-            f"header would put pixels {apart:.3g} mas away from where they are, over {MOST_MAS:g}: "
-            "its world coordinates have a form that is not known here; convert them to TAN, SIP, "
-            "or TPV with a CD matrix"
+            f"{frame.path}{f' {frame.label}' if frame.label else ''}: with factor {grid.factor} "
+            f"its header would put pixels {apart:.3g} mas away from where they are, over "
+            f"{MOST_MAS:g}: its world coordinates have a form that is not known here; convert "
+            "them to TAN, SIP, or TPV with a CD matrix"
         )
     return finer
 
@@ -170,7 +170,12 @@ def left_out_names(frame: Frame) -> tuple[str, ...]:
         return ()
     if isinstance(frame.source.coarse, ZarrPixels):
         return tuple(f"array {name}" for name in arrays_left_out(frame))
-    return tuple(f"HDU {hdu.order} ({hdu.name})" for hdu in frame.source.left_out())
+    return tuple(left_out_name(hdu.order, hdu.name) for hdu in frame.source.left_out())
+
+
+def left_out_name(order: int, name: str) -> str:
+    """Name an HDU that is left out, for people and for the record."""
+    return f"HDU {order} ({name})"
 
 
 def arrays_left_out(frame: Frame) -> tuple[str, ...]:

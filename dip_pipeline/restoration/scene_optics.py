@@ -91,7 +91,7 @@ def _laid_out(
     sharpeners: tuple[Convolution, ...] = ()
     margin_px = 1
     if kernel_bytes is not None and kernel_shape is not None:
-        kernel = np.frombuffer(kernel_bytes, np.float64).reshape(kernel_shape)
+        kernel = np.frombuffer(kernel_bytes, np.float64).reshape(kernel_shape).copy()
         steps.append(Convolution(kernel))
         sharpeners = tuple(Convolution(wiener_kernel(kernel, share)) for share in _WIENER)
         margin_px += -(-_radius_px(kernel) // factor)
@@ -154,4 +154,4 @@ def _radius_px(kernel: Kernel) -> int:
         rows, cols = (slice(max(0, at - radius), at + radius + 1) for at in middle)
         if light[rows, cols].sum() > _MARGIN_SHARE * light.sum():
             return radius
-    return max(middle)
+    return int(max(middle))

@@ -432,6 +432,25 @@ def test_a_psf_off_its_middle_is_told(source, tmp_path, caplog):
     assert "centred +0.00 rows and +2.00 columns from its middle" in caplog.text
 
 
+@pytest.mark.parametrize(("scale", "warned"), [(0.1836, False), (0.3671, True)])
+def test_a_psf_sampled_otherwise_than_the_result_is_told(tmp_path, caplog, scale, warned):
+    """The frame's pixels are 0.367 arcsec wide, and those of the result half of that."""
+    source = layered(tmp_path / "in.fits")
+    psf = write_psf(tmp_path / "psf.fits", box(), header=fits.Header({"PIXELSCL": scale}))
+    with caplog.at_level(logging.WARNING):
+        restore(source, tmp_path / "out.fits", **{"task.psf": psf})
+    assert ("it should be sampled as these are" in caplog.text) is warned
+
+
+def test_a_compressed_output_is_stored_as_finely_as_its_pixels_are_small(source, tmp_path):
+    steps = []
+    for name, factor in (("two", 2), ("four", 4)):
+        restore(source, tmp_path / f"{name}.fits.fz", factor=factor)
+        with fits.open(tmp_path / f"{name}.fits.fz") as hdus:
+            steps.append(hdus["SCI"].header["DIPQSTEP"])
+    assert steps[0] == pytest.approx(4 * steps[1])
+
+
 def test_tiles_see_farther_by_as_much_as_the_psf_reaches(source, tmp_path, monkeypatch):
     seen = []
 

@@ -16,8 +16,10 @@ from dip_pipeline.restoration.prior import first_pixels, lay_out
 from dip_pipeline.restoration.prior_bytes import (
     pack,
     read_report,
+    read_restraint,
     read_scale,
     report_record,
+    restraint_record,
     scale_record,
     unpack,
 )
@@ -85,7 +87,7 @@ class ScenePrior:
             "errors": None
             if self.errors is None
             else [list(self.errors.knots), list(self.errors.errors)],
-            "restraint": [list(self.restraint.knots), list(self.restraint.shares)],
+            "restraint": restraint_record(self.restraint),
         }
         return pack(self.networks, record)
 
@@ -103,7 +105,7 @@ class ScenePrior:
             report=read_report(record["report"]),
             factor=record["factor"],
             errors=None if errors is None else ErrorTable(tuple(errors[0]), tuple(errors[1])),
-            restraint=Restraint(*(tuple(column) for column in record["restraint"])),
+            restraint=read_restraint(record["restraint"]),
         )
 
     def on(self, device: str) -> "ScenePrior":

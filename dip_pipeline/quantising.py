@@ -13,17 +13,21 @@ from dip_pipeline.sensor import NoiseKind, NoiseModel
 _QUIET_SHARE = 10.0  # percent of the pixels may have a noise below the one that the step is of
 
 
-def storage_step(target: Path, frame: Frame, noise: NoiseModel, config: RunConfig) -> float | None:
+def storage_step(
+    target: Path, frame: Frame, noise: NoiseModel, config: RunConfig, *, share: float = 1.0
+) -> float | None:
     """Step of the stored pixels, unit of the frame; None where they are to be stored exactly.
+
+    share : what a pixel of the result has of the number in its pixel of the frame
 
     That is where the name does not ask for compression, where the configuration says so, where
     known pixels are to stay as they are, and where the noise of the input is not known.
     """
-    share = config.output.quantize_sigma
-    exact = share == 0 or fit_options(config).keep_known
+    steps = config.output.quantize_sigma
+    exact = steps == 0 or fit_options(config).keep_known
     if output_kind(target) != "tiles" or exact or noise.kind is NoiseKind.NONE:
         return None
-    step = share * _quiet_sigma(frame, noise)
+    step = steps * share * _quiet_sigma(frame, noise)
     return step if np.isfinite(step) and step > 0 else None
 
 

@@ -30,8 +30,10 @@ from dip_pipeline.restoration.optics import Mask
 from dip_pipeline.restoration.prior_bytes import (
     pack,
     read_report,
+    read_restraint,
     read_scale,
     report_record,
+    restraint_record,
     scale_record,
     unpack,
 )
@@ -51,7 +53,7 @@ from dip_pipeline.restoration.uncertainty import ErrorTable, calibrate
 from dip_pipeline.sensor import NoiseKind
 from dip_pipeline.task import Task
 
-_FORMAT = "dip-prior-2"
+_FORMAT = "dip-prior-3"
 _MOST_CALIBRATION_PIXELS = 1_000_000
 
 
@@ -92,7 +94,7 @@ class Prior:
             "errors": None
             if self.errors is None
             else [list(self.errors.knots), list(self.errors.errors)],
-            "restraint": [list(self.restraint.knots), list(self.restraint.shares)],
+            "restraint": restraint_record(self.restraint),
             "holes": None if self.holes is None else asdict(self.holes),
         }
         return pack(self.networks, record)
@@ -111,7 +113,7 @@ class Prior:
             seed=record["seed"],
             report=read_report(record["report"]),
             errors=None if errors is None else ErrorTable(tuple(errors[0]), tuple(errors[1])),
-            restraint=Restraint(*(tuple(column) for column in record["restraint"])),
+            restraint=read_restraint(record["restraint"]),
             holes=read_hole_errors(record.get("holes")),
         )
 
@@ -134,7 +136,7 @@ class Prior:
 
     def calibrated(self, regions: Sequence[Region], options: FitOptions) -> "Prior":
         """Apply the networks to their own regions: measure restraint and errors there."""
-        used = _first_pixels(regions, _MOST_CALIBRATION_PIXELS)
+        used = first_pixels(regions, _MOST_CALIBRATION_PIXELS)
         if self.input is InputKind.IMAGE:
             answers = [
                 self._ask(region, options, seed=self.seed + index)
@@ -196,7 +198,7 @@ class Prior:
         return [crossed.share(half, region.origin, region.shape) for half in halves]
 
 
-def _first_pixels(regions: Sequence[Region], most: int) -> list[Region]:
+def first_pixels(regions: Sequence[Region], most: int) -> list[Region]:
     """As many regions as hold about that many pixels; at least one."""
     used, pixels = [], 0
     for region in regions:

@@ -19,6 +19,8 @@ from dip_pipeline.restoration.fit_code import CODE_CHANNELS
 from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.problem import FitReport, InputKind, NetworkKind, StopReason
 from dip_pipeline.restoration.regions import SkyScale
+from dip_pipeline.restoration.restraint import Restraint
+from dip_pipeline.restoration.spectral import LostLight
 from dip_pipeline.restoration.star_shape import StarShape
 
 _DIGEST_BYTES = 32  # of SHA-256, at the end
@@ -27,7 +29,8 @@ _DIGEST_BYTES = 32  # of SHA-256, at the end
 def pack(networks: Sequence[nn.Module], record: Mapping[str, object]) -> bytes:
     """Serialise networks with what is to be known of them.
 
-    record : what JSON can hold; `format`, and the kinds `network` and `input`
+    record : what JSON can hold; `format`, and the kinds `network` and `input`; `channels` in and
+        out of the networks, where they are not those of the input
     """
     tensors = {
         f"{half}.{name}": value.contiguous().cpu()
@@ -57,8 +60,11 @@ def unpack(data: bytes, wanted_format: str) -> tuple[tuple[nn.Module, ...], dict
     if found_format != wanted_format:
         raise RestorationError(f"prior of format {found_format!r}: need {wanted_format}")
     kind, input_kind = NetworkKind(record["network"]), InputKind(record["input"])
+    image = input_kind is InputKind.IMAGE
+    usual = (FEATURE_CHANNELS, ANSWER_CHANNELS) if image else (CODE_CHANNELS, 1)
+    channels = record.get("channels", usual)
     networks = tuple(
-        _load_network(kind, input_kind, tensors, half) for half in range(record["networks"])
+        _load_network(kind, channels, tensors, half) for half in range(record["networks"])
     )
     return networks, record
 
@@ -87,12 +93,22 @@ def read_scale(record: Sequence[Any]) -> SkyScale:
     return SkyScale(level, sigma, tuple(tuple(row) for row in covariance), shape)
 
 
+def restraint_record(restraint: Restraint) -> list[object]:
+    """Give a restraint as JSON holds it."""
+    lost = restraint.lost
+    return [restraint.knots, restraint.shares, lost.knots, lost.rates, lost.kept]
+
+
+def read_restraint(record: Sequence[Any]) -> Restraint:
+    """Undo `restraint_record`."""
+    knots, shares, *lost = (tuple(column) for column in record)
+    return Restraint(knots, shares, LostLight(*lost))
+
+
 def _load_network(
-    kind: NetworkKind, input_kind: InputKind, tensors: Mapping[str, Tensor], half: int
+    kind: NetworkKind, channels: Sequence[int], tensors: Mapping[str, Tensor], half: int
 ) -> nn.Module:
-    image = input_kind is InputKind.IMAGE
-    channels = (FEATURE_CHANNELS, ANSWER_CHANNELS) if image else (CODE_CHANNELS, 1)
-    network = build_network(kind, *channels, seed=0)
+    network = build_network(kind, channels[0], channels[1], seed=0)
     prefix = f"{half}."
     state = {
         name.removeprefix(prefix): value

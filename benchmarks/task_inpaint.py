@@ -4,11 +4,9 @@ Peers fill the noisy frame, and our denoised one: its holes masked, its known pi
 Every error is |filled - truth| over the true noise of the pixel, over filled pixels alone.
 """
 
-import argparse
-import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -21,13 +19,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.restoration import inpaint_biharmonic
 
+from benchmarks import missing_half
 from benchmarks.fields import SIMULATED, Field, FieldKind, Mask, Plane, draw_without_defects
-from benchmarks.machine import describe_machine
 from benchmarks.ours import with_dip
-from benchmarks.quality import RESULTS
 from benchmarks.restored import Restored, Settings
 from dip_pipeline.quality import coverage
 
+NOISY, DENOISED = "the noisy frame", "our denoised frame"
 ISOLATED_SHARE = 0.02
 COLUMNS = 3
 TRAIL_PX, HOLE_PX = 8, 40
@@ -59,43 +57,49 @@ def rows(
     seed: int,
     *,
     side_px: int = 256,
-    fields: Sequence[FieldKind] = SIMULATED,
-    settings: Settings | None = None,
-) -> Iterator[Row]:
-    """Measure ours and every peer on every field and sort of hole; one dict a method."""
-    settings = settings or Settings(threads=1)
+    steps: int | None = None,
+    fields: Sequence[str] = tuple(SIMULATED),
+) -> list[Row]:
+    """Measure ours and every peer on every field and sort of hole; "barbara" is a field, too.
+
+    Our row tells its figure as a ratio to that of the best peer: rms of small holes, median of
+    large ones.
+    """
+    found: list[Row] = []
     for kind in fields:
+        if kind == "barbara":
+            found += missing_half.rows(seed)
+            continue
         for holes in Holes:
-            field = draw_holed(kind, seed, holes, side_px=side_px)
-            ours = with_dip(field, settings, {"task.name": "inpaint", "task.denoise_known": True})
-            about = {"field": str(kind), "seed": seed, "side_px": side_px, "holes": str(holes)}
-            yield {**about, "method": "ours", **_figures(field, ours)}
-            frames = {"noisy": field.observed, "denoised": ours.science}
-            for name, fill in PEERS.items():
-                for frame, pixels in frames.items():
-                    started = time.monotonic()
-                    filled = fill(pixels, field.masked)
-                    peer = Restored(filled.astype(np.float32), time.monotonic() - started)
-                    yield {**about, "method": name, "frame": frame, **_figures(field, peer)}
+            field = draw_holed(FieldKind(kind), seed, holes, side_px=side_px)
+            about: Row = {"field": f"{kind}, {holes} holes", "seed": seed, "side_px": side_px}
+            measured = _measured(field, Settings(threads=1, steps=steps))
+            measured[0] |= _ratios(measured, "rms" if holes is Holes.SMALL else "median")
+            found += [{**about, **row} for row in measured]
+    return found
 
 
-def summary(measured: Sequence[Row]) -> list[Row]:
-    """Compare ours with the best peer on the noisy and on the denoised frame, field by field."""
-    told: list[Row] = []
-    for holes in Holes:
-        figure = "rms" if holes is Holes.SMALL else "median"
-        for key in dict.fromkeys((row["field"], row["seed"]) for row in measured):
-            these = [row for row in measured if (row["field"], row["seed"]) == key]
-            these = [row for row in these if row["holes"] == holes]
-            ours = next((float(str(r[figure])) for r in these if r["method"] == "ours"), np.nan)
-            line: Row = {"field": key[0], "seed": key[1], "holes": str(holes), figure: ours}
-            for frame in ("noisy", "denoised"):
-                peers = [
-                    (float(str(r[figure])), r["method"]) for r in these if r.get("frame") == frame
-                ]
-                best, name = min(peers, default=(np.nan, ""))
-                line |= {f"{frame}_best": name, frame: best, f"ratio_{frame}": ours / best}
-            told.append(line)
+def _measured(field: Field, settings: Settings) -> list[Row]:
+    """Give our row first, then those of the peers on both frames."""
+    ours = with_dip(field, settings, {"task.name": "inpaint", "task.denoise_known": True})
+    found: list[Row] = [{"method": "ours", **_figures(field, ours)}]
+    for frame, pixels in ((NOISY, field.observed), (DENOISED, ours.science)):
+        for name, fill in PEERS.items():
+            started = time.monotonic()
+            filled = fill(pixels, field.masked).astype(np.float32)
+            peer = Restored(filled, time.monotonic() - started)
+            found.append({"method": f"{name}, {frame}", **_figures(field, peer)})
+    return found
+
+
+def _ratios(measured: Sequence[Row], figure: str) -> Row:
+    """Compare our figure with the least of the peers on each frame."""
+    told: Row = {}
+    for frame, name in ((NOISY, "noisy"), (DENOISED, "denoised")):
+        peers = [row for row in measured[1:] if str(row["method"]).endswith(frame)]
+        best = min(peers, key=lambda row: float(str(row[figure])))
+        told[f"best_{name}"] = best["method"]
+        told[f"to_best_{name}"] = float(str(measured[0][figure])) / float(str(best[figure]))
     return told
 
 
@@ -145,9 +149,10 @@ def _large_holes(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
     slope = rng.uniform(0.05, 0.25)
     middle = shape[0] * rng.uniform(0.15, 0.25) + slope * cols
     masked: Mask = np.abs(rows - middle) * np.cos(np.arctan(slope)) <= TRAIL_PX / 2
-    top = int(rng.integers(int(0.6 * shape[0]), shape[0] - HOLE_PX - 8))
-    left = int(rng.integers(8, shape[1] - HOLE_PX - 8))
-    masked[top : top + HOLE_PX, left : left + HOLE_PX] = True
+    side_px = min(HOLE_PX, shape[0] // 4)
+    top = int(rng.integers(int(0.6 * shape[0]), shape[0] - side_px - 8))
+    left = int(rng.integers(8, shape[1] - side_px - 8))
+    masked[top : top + side_px, left : left + side_px] = True
     return masked
 
 
@@ -183,32 +188,3 @@ PEERS: dict[str, Fill] = {
     "maskfill-median": partial(_maskfill, operator="median"),
     "maskfill-mean": partial(_maskfill, operator="mean"),
 }
-
-
-def main() -> None:
-    """Measure the seeds asked for, print the summary, write all figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", default="1,3")
-    parser.add_argument("--fields", default=",".join(SIMULATED))
-    parser.add_argument("--side", type=int, default=256)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--out", default=str(RESULTS / "tasks-inpaint.json"))
-    asked = parser.parse_args()
-    measured: list[Row] = []
-    for seed in asked.seeds.split(","):
-        kinds = [FieldKind(name) for name in asked.fields.split(",")]
-        settings = Settings(threads=1, steps=asked.steps)
-        for row in rows(int(seed), side_px=asked.side, fields=kinds, settings=settings):
-            print(json.dumps(row), flush=True)
-            measured.append(row)
-    told = summary(measured)
-    for line in told:
-        print(json.dumps(line))
-    document = {"machine": describe_machine(), "summary": told, "rows": measured}
-    if asked.out != "-":
-        with open(asked.out, "w", encoding="utf-8") as stream:  # noqa: PTH123  (one line)
-            json.dump(document, stream, indent=1)
-
-
-if __name__ == "__main__":
-    main()

@@ -20,7 +20,9 @@ from dip_pipeline.restoration.delivery import (
 )
 from dip_pipeline.restoration.fit_code import fit_code_network
 from dip_pipeline.restoration.prior_bytes import (
+    errors_record,
     pack,
+    read_errors,
     read_report,
     read_restraint,
     read_scale,
@@ -41,7 +43,7 @@ from dip_pipeline.restoration.regions import CrossFit, Region, SkyScale, measure
 from dip_pipeline.restoration.rehearsal import error_table
 from dip_pipeline.restoration.restraint import NO_RESTRAINT, Restraint
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
-from dip_pipeline.restoration.uncertainty import ErrorTable, calibrate
+from dip_pipeline.restoration.uncertainty import UNKNOWN_ERRORS, LitErrors, calibrate
 from dip_pipeline.sensor import NoiseKind
 
 _FORMAT = "dip-prior-3"
@@ -55,7 +57,7 @@ class Prior:
     networks : two (cross-fitted halves) for the image input, one for the code input
     cross_fit : which of the two restores which block; None where neither has seen the frame, and
         both are averaged
-    errors : error of restored pixels by predictor; None where the noise is not known
+    errors : of restored pixels, by predictor and brightness; None where the noise is not known
     restraint : where the observation is kept instead of the networks' image
     """
 
@@ -66,7 +68,7 @@ class Prior:
     cross_fit: CrossFit | None
     seed: int
     report: FitReport
-    errors: ErrorTable | None = None
+    errors: LitErrors | None = None
     restraint: Restraint = NO_RESTRAINT
 
     def to_bytes(self) -> bytes:
@@ -80,9 +82,7 @@ class Prior:
             "cross_fit": None if crossed is None else [crossed.block_px, crossed.guard_px],
             "seed": self.seed,
             "report": report_record(self.report),
-            "errors": None
-            if self.errors is None
-            else [list(self.errors.knots), list(self.errors.errors)],
+            "errors": errors_record(self.errors),
             "restraint": restraint_record(self.restraint),
         }
         return pack(self.networks, record)
@@ -91,7 +91,7 @@ class Prior:
     def from_bytes(cls, data: bytes) -> "Prior":
         """Read what `to_bytes` wrote. Raises RestorationError where it is something else."""
         networks, record = unpack(data, _FORMAT)
-        crossed, errors = record["cross_fit"], record["errors"]
+        crossed = record["cross_fit"]
         return cls(
             input=InputKind(record["input"]),
             network_kind=NetworkKind(record["network"]),
@@ -100,7 +100,7 @@ class Prior:
             cross_fit=None if crossed is None else CrossFit(*crossed),
             seed=record["seed"],
             report=read_report(record["report"]),
-            errors=None if errors is None else ErrorTable(tuple(errors[0]), tuple(errors[1])),
+            errors=read_errors(record["errors"]),
             restraint=read_restraint(record["restraint"]),
         )
 
@@ -144,8 +144,8 @@ class Prior:
             judged = region.trusted > 0
             predictors.append(delivery.predictor[judged].cpu().numpy())
             squares.append(delivery.squared_error[judged].cpu().numpy())
-        table = calibrate(np.concatenate(predictors), np.concatenate(squares))
-        return replace(self, errors=table)
+        by_predictor = calibrate(np.concatenate(predictors), np.concatenate(squares))
+        return replace(self, errors=LitErrors((), (by_predictor,)))
 
     def _ask(self, region: Region, options: FitOptions, *, seed: int) -> Answers:
         return ask_networks(self.networks, self._shares(region), region, options, seed=seed)
@@ -220,6 +220,6 @@ def fit_prior(
         cross_fit=cross_fit,
         seed=seed,
         report=report,
-        errors=ErrorTable((0.0,), (1.0,)) if known_noise else None,
+        errors=UNKNOWN_ERRORS if known_noise else None,
     )
     return prior.calibrated(regions, options) if known_noise else prior

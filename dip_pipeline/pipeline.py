@@ -114,7 +114,8 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         split_selector(source)[1],
         prior_digest=None if shared is None else shared.sha256,
         companions={path.name: file_digest(path) for path in sorted(beside)}
-        | named_digest("psf", None if asked is None else config.task.psf),
+        | named_digest("psf", None if asked is None else config.task.psf)
+        | named_digest("mask", config.task.mask),
     )
     if not overwrite and _is_product_of(target, key):
         return _already_done(source, target)
@@ -123,8 +124,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         shared.check(frame, config)
     planes = plan_planes(source, frames, config, Told(told, source), asked)
     room = _checked_room(planes, config, place, source=source, target=target)
-    about = {
-        **_about(source, target, config, command_line),
+    about = _about(source, target, config, command_line) | {
         "tiles": planes.tiles,
         "overwrite": overwrite,
     }

@@ -12,7 +12,15 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import RunDirectory
 from dip_pipeline.errors import EmptyFrameError
 from dip_pipeline.frame_noise import noise_in_words
-from dip_pipeline.frames import Frame, RestoredFrame, finer_frame, finer_notes, finer_plane
+from dip_pipeline.frames import (
+    Frame,
+    RestoredFrame,
+    check_holes,
+    finer_frame,
+    finer_notes,
+    finer_plane,
+    with_mask,
+)
 from dip_pipeline.frames.digests import digest_planes
 from dip_pipeline.planning import fit_windows, problem_source, settle_frame
 from dip_pipeline.prior_file import PriorFile
@@ -24,6 +32,7 @@ from dip_pipeline.restoration.problem import Scope
 from dip_pipeline.restoration.scene_prior import ScenePrior
 from dip_pipeline.restoring import Place, blend_tiles, restore_tiles
 from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.task import Task
 from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.tiling import Tile, plan_tiles
 from dip_pipeline.work import FramePlan, PriorTask, Record, prior_key
@@ -114,9 +123,12 @@ def plan_planes(
     left: list[tuple[Frame, str]] = []
     count = 0
     products: dict[str, Frame] = {}
-    for frame in frames:
+    mask = config.task.mask
+    for frame, seen in zip(frames, with_mask(frames, mask), strict=True):
         try:
-            settled, noise = settle_frame(frame, config)
+            if config.task.name is Task.INPAINT:
+                check_holes(seen, mask, may_be_none=config.reading.find_cosmics)
+            settled, noise = settle_frame(seen, config)
         except EmptyFrameError as error:
             if len(frames) == 1:
                 raise

@@ -100,7 +100,7 @@ class _Laid:
             ),
             errors=UNKNOWN_ERRORS,
         )
-        return prior.calibrated([self.region], options)
+        return prior.calibrated([self.region], options).with_hole_errors([self.problem])
 
 
 def _half(problem: Problem, region: Region, cross_fit: CrossFit, number: int) -> Half:

@@ -18,6 +18,7 @@ from dip_pipeline.frames import (
     check_holes,
     finer_frame,
     finer_notes,
+    finer_plane,
     with_mask,
 )
 from dip_pipeline.frames.digests import digest_planes
@@ -121,6 +122,7 @@ def plan_planes(
     planes: list[Plane] = []
     left: list[tuple[Frame, str]] = []
     count = 0
+    products: dict[str, Frame] = {}
     mask = config.task.mask
     for frame, seen in zip(frames, with_mask(frames, mask), strict=True):
         try:
@@ -131,14 +133,14 @@ def plan_planes(
             if len(frames) == 1:
                 raise
             reason = str(error).removeprefix(f"{frame.path}: ")
-            left.append((_as_product(frame, asked), reason))
+            left.append((_as_product(frame, asked, products), reason))
             continue
         optics = None if asked is None else asked.of_frame(frame)
         options = config.tile_options()
         tiles = plan_tiles(frame.shape, asked.tile_options(options) if asked else options)
         tiles = [replace(tile, index=count + tile.index) for tile in tiles]
         count += len(tiles)
-        product = _as_product(frame, asked)
+        product = _as_product(frame, asked, products)
         planes.append(Plane(frame, settled, noise, tuple(tiles), product, optics))
         name = source if len(frames) == 1 else f"{source}, {frame.label}"
         told.progress.note(f"{name}: noise {noise_in_words(noise)}")
@@ -147,17 +149,21 @@ def plan_planes(
             f"{frames[0].path}: none of its {len(frames)} planes can be restored; "
             f"{left[0][0].label}: {left[0][1]}"
         )
-    unlike = dict.fromkeys(note for plane in planes for note in finer_notes(plane.product))
+    unlike = dict.fromkeys(note for product in products.values() for note in finer_notes(product))
     found = Planes(tuple(planes), tuple(left), tuple(unlike))
     for note in found.notes:
         told.progress.note(f"{source}: {note}")
     return found
 
 
-def _as_product(frame: Frame, asked: AskedOptics | None) -> Frame:
-    """View a frame as the output holds it."""
-    finer = asked is not None and asked.factor > 1
-    return finer_frame(frame, asked.grid(frame)) if asked and finer else frame
+def _as_product(frame: Frame, asked: AskedOptics | None, known: dict[str, Frame]) -> Frame:
+    """View a frame as the output holds it; known : the first plane of each HDU, so viewed."""
+    if asked is None or asked.factor == 1:
+        return frame
+    if frame.where in known:
+        return finer_plane(known[frame.where], frame)
+    known[frame.where] = finer_frame(frame, asked.grid(frame))
+    return known[frame.where]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dip_pipeline.errors import ConfigError, FrameError
 from dip_pipeline.frames import FinerGrid, Frame, PixelFlux, camera_of, pixel_flux, read_psf
 from dip_pipeline.restoration.gaussian_psf import gaussian_psf
 from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.sensor import NoiseChoice
 from dip_pipeline.task import Task
 from dip_pipeline.tiling import TileOptions
 
@@ -26,9 +27,10 @@ _LARGEST_SHARE = 8  # a PSF may reach as far as the side of a tile over this
 
 def check_task(config: RunConfig) -> None:
     """Raise ConfigError for options that do not go with the task, before any file is looked at."""
-    task, fit = config.task, config.fit
+    task = config.task
     if task.name not in SCENE_TASKS:
         return
+    _check_fit(config)
     factor = task.factor_in_force
     if task.name is Task.SUPER_RESOLVE and factor not in FACTORS:
         raise ConfigError(
@@ -49,8 +51,15 @@ def check_task(config: RunConfig) -> None:
             "deconvolve: no PSF to undo; give its image with --psf FILE, or the width of a "
             "Gaussian with --fwhm PIXELS"
         )
+
+
+def _check_fit(config: RunConfig) -> None:
+    """Raise ConfigError for a fit that no scene can come from."""
+    task, fit = config.task, config.fit
     if fit.input != "image":
         raise ConfigError(f"--input {fit.input}: {task.name} needs --input image")
+    if config.noise.law is NoiseChoice.NONE:
+        raise ConfigError(f"--noise none: {task.name} needs a noise law; leave --noise out")
     if fit.prior is not None:
         raise ConfigError(
             f"--prior {fit.prior}: a prior of `dip fit` denoises, and cannot {task.name}; leave "

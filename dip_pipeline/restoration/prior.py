@@ -28,7 +28,9 @@ from dip_pipeline.restoration.hole_errors import (
 from dip_pipeline.restoration.inpainting import filled_again, try_hidden, unknown_of
 from dip_pipeline.restoration.optics import Mask
 from dip_pipeline.restoration.prior_bytes import (
+    errors_record,
     pack,
+    read_errors,
     read_report,
     read_restraint,
     read_scale,
@@ -49,7 +51,7 @@ from dip_pipeline.restoration.regions import CrossFit, Region, SkyScale, measure
 from dip_pipeline.restoration.rehearsal import error_table
 from dip_pipeline.restoration.restraint import NO_RESTRAINT, Restraint
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
-from dip_pipeline.restoration.uncertainty import ErrorTable, calibrate
+from dip_pipeline.restoration.uncertainty import UNKNOWN_ERRORS, LitErrors, calibrate
 from dip_pipeline.sensor import NoiseKind
 from dip_pipeline.task import Task
 
@@ -64,7 +66,7 @@ class Prior:
     networks : two (cross-fitted halves) for the image input, one for the code input
     cross_fit : which of the two restores which block; None where neither has seen the frame, and
         both are averaged
-    errors : error of restored pixels by predictor; None where the noise is not known
+    errors : of restored pixels, by predictor and brightness; None where the noise is not known
     restraint : where the observation is kept instead of the networks' image
     holes : error of filled pixels; None where it was not measured
     """
@@ -76,7 +78,7 @@ class Prior:
     cross_fit: CrossFit | None
     seed: int
     report: FitReport
-    errors: ErrorTable | None = None
+    errors: LitErrors | None = None
     restraint: Restraint = NO_RESTRAINT
     holes: HoleErrors | None = None
 
@@ -91,9 +93,7 @@ class Prior:
             "cross_fit": None if crossed is None else [crossed.block_px, crossed.guard_px],
             "seed": self.seed,
             "report": report_record(self.report),
-            "errors": None
-            if self.errors is None
-            else [list(self.errors.knots), list(self.errors.errors)],
+            "errors": errors_record(self.errors),
             "restraint": restraint_record(self.restraint),
             "holes": None if self.holes is None else asdict(self.holes),
         }
@@ -103,7 +103,7 @@ class Prior:
     def from_bytes(cls, data: bytes) -> "Prior":
         """Read what `to_bytes` wrote. Raises RestorationError where it is something else."""
         networks, record = unpack(data, _FORMAT)
-        crossed, errors = record["cross_fit"], record["errors"]
+        crossed = record["cross_fit"]
         return cls(
             input=InputKind(record["input"]),
             network_kind=NetworkKind(record["network"]),
@@ -112,7 +112,7 @@ class Prior:
             cross_fit=None if crossed is None else CrossFit(*crossed),
             seed=record["seed"],
             report=read_report(record["report"]),
-            errors=None if errors is None else ErrorTable(tuple(errors[0]), tuple(errors[1])),
+            errors=read_errors(record["errors"]),
             restraint=read_restraint(record["restraint"]),
             holes=read_hole_errors(record.get("holes")),
         )
@@ -160,8 +160,8 @@ class Prior:
             judged = region.trusted > 0
             predictors.append(delivery.predictor[judged].cpu().numpy())
             squares.append(delivery.squared_error[judged].cpu().numpy())
-        table = calibrate(np.concatenate(predictors), np.concatenate(squares))
-        return replace(self, errors=table)
+        by_predictor = calibrate(np.concatenate(predictors), np.concatenate(squares))
+        return replace(self, errors=LitErrors((), (by_predictor,)))
 
     def with_hole_errors(self, problems: Sequence[Problem]) -> "Prior":
         """Measure how well holes of some regions are filled, where inpainting is asked for.
@@ -259,6 +259,6 @@ def fit_prior(
         cross_fit=cross_fit,
         seed=seed,
         report=report,
-        errors=ErrorTable((0.0,), (1.0,)) if known_noise else None,
+        errors=UNKNOWN_ERRORS if known_noise else None,
     )
     return prior.calibrated(regions, options).with_hole_errors(problems) if known_noise else prior

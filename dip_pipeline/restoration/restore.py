@@ -24,7 +24,7 @@ from dip_pipeline.restoration.problem import (
     cut_inner,
 )
 from dip_pipeline.restoration.regions import Region, prepare
-from dip_pipeline.restoration.uncertainty import mean_risk
+from dip_pipeline.restoration.uncertainty import light_of, mean_risk
 from dip_pipeline.task import Task
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,9 @@ def restore(problem: Problem, prior: Prior | None = None) -> Restored:
     relative = (
         torch.full_like(delivery.predictor, float("nan"))
         if prior.errors is None
-        else prior.errors.look_up(delivery.predictor)
+        else prior.errors.look_up(
+            delivery.predictor, light_of(delivery.delivered, region.stars, delivery.sigma)
+        )
     )
     error = (relative * delivery.sigma)[0, 0].double().cpu().numpy() * region.scale.sigma
     if inpainted:

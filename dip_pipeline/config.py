@@ -221,7 +221,8 @@ def _in_one_line(error: ErrorDetails) -> str:
         return f"{name} = {error['input']!r}: need a table of options, [{name}]"
     words = error["msg"].removeprefix("Input should be ")
     need = _NEEDS.get(error["type"], words.replace("greater than", "a number greater than"))
-    return f"{name} ({OPTIONS[name].flag}) = {error['input']!r}: need {need}"
+    flag = f" ({OPTIONS[name].flag})" if OPTIONS[name].flag else ""
+    return f"{name}{flag} = {error['input']!r}: need {need}"
 
 
 def _suggestion(name: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from dip_pipeline.frames import Frame
+from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions, Problem
 from dip_pipeline.sensor import NoiseModel
 
@@ -19,7 +20,10 @@ _WORDS = {"source", "unit", "rung", "guesses", "notes"}  # of the numbers of a n
 
 @dataclass(frozen=True, slots=True)
 class ProblemSource:
-    """Cuts problems out of a frame."""
+    """Cuts problems out of a frame.
+
+    optics : between the scene that is asked for and the pixels; None: the scene is what they show
+    """
 
     frame: Frame
     noise: NoiseModel
@@ -27,6 +31,7 @@ class ProblemSource:
     saturation_dn: float | None
     device: str
     threads: int
+    optics: Optics | None = None
 
     def problem(self, window: Window, *, seed: int, inner: Window | None = None) -> Problem:
         """Read one window of the frame as a problem to restore."""
@@ -48,6 +53,7 @@ class ProblemSource:
             inner=inner or (slice(None), slice(None)),
             device=_device_here(self.device),
             threads=self.threads,
+            optics=self.optics,
         )
 
 
@@ -67,6 +73,7 @@ def problems_key(problems: Sequence[Problem], shape: tuple[int, int], *more: obj
     digest = hashlib.sha256()
     for problem in problems:
         facts = [asdict(problem.options), asdict(problem.noise), problem.seed, problem.threads]
+        facts += [] if problem.optics is None else [asdict(problem.optics)]
         text = json.dumps(
             [_facts_only(facts), problem.origin, problem.pixels.shape, shape, more, problem.inner],
             sort_keys=True,

@@ -13,16 +13,20 @@ from dip_pipeline.sensor import NoiseKind, NoiseModel
 _QUIET_SHARE = 10.0  # percent of the pixels may have a noise below the one that the step is of
 
 
-def storage_step(target: Path, frame: Frame, noise: NoiseModel, config: RunConfig) -> float | None:
+def storage_step(
+    target: Path, frame: Frame, noise: NoiseModel, config: RunConfig, *, share: float = 1.0
+) -> float | None:
     """Step of the stored pixels, unit of the frame; None where they are to be stored exactly.
+
+    share : what a pixel of the result has of the number in its pixel of the frame
 
     That is where the name does not ask for compression, where the configuration says so, and
     where the noise of the input is not known.
     """
-    share = config.output.quantize_sigma
-    if output_kind(target) != "tiles" or share == 0 or noise.kind is NoiseKind.NONE:
+    steps = config.output.quantize_sigma
+    if output_kind(target) != "tiles" or steps == 0 or noise.kind is NoiseKind.NONE:
         return None
-    step = share * _quiet_sigma(frame, noise)
+    step = steps * share * _quiet_sigma(frame, noise)
     return step if np.isfinite(step) and step > 0 else None
 
 

@@ -118,7 +118,7 @@ class Prior:
 
     def calibrated(self, regions: Sequence[Region], options: FitOptions) -> "Prior":
         """Apply the networks to their own regions: measure restraint and errors there."""
-        used = _first_pixels(regions, _MOST_CALIBRATION_PIXELS)
+        used = first_pixels(regions, _MOST_CALIBRATION_PIXELS)
         if self.input is InputKind.IMAGE:
             answers = [
                 self._ask(region, options, seed=self.seed + index)
@@ -157,7 +157,7 @@ class Prior:
         return [crossed.share(half, region.origin, region.shape) for half in halves]
 
 
-def _first_pixels(regions: Sequence[Region], most: int) -> list[Region]:
+def first_pixels(regions: Sequence[Region], most: int) -> list[Region]:
     """As many regions as hold about that many pixels; at least one."""
     used, pixels = [], 0
     for region in regions:

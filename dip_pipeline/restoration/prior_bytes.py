@@ -27,7 +27,8 @@ _DIGEST_BYTES = 32  # of SHA-256, at the end
 def pack(networks: Sequence[nn.Module], record: Mapping[str, object]) -> bytes:
     """Serialise networks with what is to be known of them.
 
-    record : what JSON can hold; `format`, and the kinds `network` and `input`
+    record : what JSON can hold; `format`, and the kinds `network` and `input`; `channels` in and
+        out of the networks, where they are not those of the input
     """
     tensors = {
         f"{half}.{name}": value.contiguous().cpu()
@@ -57,8 +58,11 @@ def unpack(data: bytes, wanted_format: str) -> tuple[tuple[nn.Module, ...], dict
     if found_format != wanted_format:
         raise RestorationError(f"prior of format {found_format!r}: need {wanted_format}")
     kind, input_kind = NetworkKind(record["network"]), InputKind(record["input"])
+    image = input_kind is InputKind.IMAGE
+    usual = (FEATURE_CHANNELS, ANSWER_CHANNELS) if image else (CODE_CHANNELS, 1)
+    channels = record.get("channels", usual)
     networks = tuple(
-        _load_network(kind, input_kind, tensors, half) for half in range(record["networks"])
+        _load_network(kind, channels, tensors, half) for half in range(record["networks"])
     )
     return networks, record
 
@@ -88,11 +92,9 @@ def read_scale(record: Sequence[Any]) -> SkyScale:
 
 
 def _load_network(
-    kind: NetworkKind, input_kind: InputKind, tensors: Mapping[str, Tensor], half: int
+    kind: NetworkKind, channels: Sequence[int], tensors: Mapping[str, Tensor], half: int
 ) -> nn.Module:
-    image = input_kind is InputKind.IMAGE
-    channels = (FEATURE_CHANNELS, ANSWER_CHANNELS) if image else (CODE_CHANNELS, 1)
-    network = build_network(kind, *channels, seed=0)
+    network = build_network(kind, channels[0], channels[1], seed=0)
     prefix = f"{half}."
     state = {
         name.removeprefix(prefix): value

@@ -36,6 +36,7 @@ _DEEDS = {
     Task.DENOISE: "Denoised",
     Task.SUPER_RESOLVE: "Super-resolved",
     Task.DECONVOLVE: "Deconvolved",
+    Task.COMBINE: "Combined with further exposures",
 }
 _COMPANIONS = {
     "error": "error_plane",
@@ -103,6 +104,9 @@ def _document(facts: RunFacts) -> Document:
     if facts.optics is not None:
         builder.entity("optics", "Optics", facts.optics)
         builder.relate("used", run, "optics", "optics")
+    for number, exposure in enumerate(facts.exposures, start=1):
+        builder.entity(f"exposure-{number}", "Exposure", exposure)
+        builder.relate("used", run, f"exposure-{number}", "exposure")
     builder.entity("product", "RestoredFrame", _product_facts(facts))
     builder.relate("wasDerivedFrom", "product", "input")
     for number, (where, own) in enumerate(facts.planes, start=1):

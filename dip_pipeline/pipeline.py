@@ -12,6 +12,7 @@ from dip_pipeline.describing import FrameDescription, describe_frame
 from dip_pipeline.devices import device_name
 from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, reach, read_status
 from dip_pipeline.errors import ConfigError, FrameError, RunError
+from dip_pipeline.exposures import Exposures, exposure_digests
 from dip_pipeline.frames import (
     check_target,
     file_digest,
@@ -114,14 +115,18 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         split_selector(source)[1],
         prior_digest=None if shared is None else shared.sha256,
         companions={path.name: file_digest(path) for path in sorted(beside)}
-        | named_digest("psf", None if asked is None else config.task.psf),
+        | named_digest("psf", None if asked is None else config.task.psf)
+        | exposure_digests(config),
     )
     if not overwrite and _is_product_of(target, key):
         return _already_done(source, target)
     check_target(target, frame, overwrite=overwrite)
+    others = Exposures.of(config, frames)
+    for other in () if others is None else others.first_planes:
+        check_target(target, other, overwrite=overwrite)
     if shared is not None:
         shared.check(frame, config)
-    planes = plan_planes(source, frames, config, Told(told, source), asked)
+    planes = plan_planes(source, frames, config, Told(told, source), asked, others)
     room = _checked_room(planes, config, place, source=source, target=target)
     about = {
         **_about(source, target, config, command_line),
@@ -157,6 +162,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
                     step=_step_of(plane, target, config),
                     optics=None if asked is None else asked.facts,
                     left_out=left_out_names(plane.product),
+                    exposures=[each.facts for each in plane.exposures],
                     **input_facts(source, plane.origin),
                 )
             )

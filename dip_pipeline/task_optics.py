@@ -17,12 +17,15 @@ from dip_pipeline.tiling import TileOptions
 
 SCENE_TASKS = (Task.SUPER_RESOLVE, Task.DECONVOLVE)
 FACTORS = (2, 3, 4)  # of super-resolution
+_FINEST = 4  # pixels for one along each axis that exposures are combined on
 _LARGEST_SHARE = 8  # a PSF may reach as far as the side of a tile over this
 
 
 def check_task(config: RunConfig) -> None:
     """Raise ConfigError for options that do not go with the task, before any file is looked at."""
     task, fit = config.task, config.fit
+    if task.name is Task.COMBINE:
+        _check_combine(config)
     if task.name not in SCENE_TASKS:
         return
     factor = task.factor_in_force
@@ -54,6 +57,20 @@ def check_task(config: RunConfig) -> None:
         )
 
 
+def _check_combine(config: RunConfig) -> None:
+    task, fit = config.task, config.fit
+    if not task.exposures:
+        raise ConfigError("combine: one input; give two exposures of the same sky or more")
+    if task.factor_in_force > _FINEST:
+        raise ConfigError(f"--factor {task.factor_in_force}: combine needs 1 to {_FINEST}")
+    if config.noise.law == "none":
+        raise ConfigError("--noise none: exposures are combined by their noise; leave it out")
+    if fit.prior is not None:
+        raise ConfigError(
+            f"--prior {fit.prior}: a prior of `dip fit` is of one exposure's noise; leave it out"
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class AskedOptics:
     """What is asked for, the same for all frames of a run.
@@ -76,9 +93,11 @@ class AskedOptics:
         """
         check_task(config)
         task = config.task
+        factor = task.factor_in_force
+        if task.name is Task.COMBINE:
+            return cls(factor)
         if task.name not in SCENE_TASKS:
             return None
-        factor = task.factor_in_force
         found = cls(factor)
         if task.psf is not None:
             file = read_psf(task.psf)

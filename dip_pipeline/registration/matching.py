@@ -93,9 +93,7 @@ def _pairs(
     return np.column_stack([own[good], nearest[good]]).astype(np.int64)
 
 
-def _fitted(
-    stars: Stars, reference: Stars, pairs: NDArray[np.int64], keep: Geometry
-) -> StarMatch:
+def _fitted(stars: Stars, reference: Stars, pairs: NDArray[np.int64], keep: Geometry) -> StarMatch:
     """Fit the geometry to pairs, leaving out those that do not agree with the rest."""
     for _ in range(5):
         places, aims = stars.places[pairs[:, 0]], reference.places[pairs[:, 1]]
@@ -127,7 +125,7 @@ def _geometry(
         if max(abs(cosine - 1), abs(sine)) > _SIGNIFICANT * doubt:
             return turned
         return fit_shift(places, aims, weights)
-    if keep.is_shift or abs(keep.scale - 1) < 0.002 and abs(keep.matrix[1][0]) < 0.002:
+    if keep.is_shift or (abs(keep.scale - 1) < 0.002 and abs(keep.matrix[1][0]) < 0.002):
         return fit_shift(places, aims, weights)
     known = Geometry(keep.matrix)
     shift = fit_shift(known.to_reference(places), aims, weights).shift_px

@@ -1,6 +1,6 @@
-"""Geometry, flux scale and sky of one exposure relative to another, and how they were found."""
+"""Geometry and flux scale of one exposure relative to another, and how they were found."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import sep
@@ -10,7 +10,14 @@ from dip_pipeline.errors import ExposureError
 from dip_pipeline.registration.correlating import shift_by_light
 from dip_pipeline.registration.geometry import Geometry
 from dip_pipeline.registration.matching import StarMatch, match_unknown, refine
-from dip_pipeline.registration.stars import Cleaned, Mask, Stars, clean, find_stars, robust_level
+from dip_pipeline.registration.stars import (
+    Cleaned,
+    Mask,
+    Stars,
+    clean,
+    find_stars,
+    measure_fwhm,
+)
 
 _SURE_PX = 0.1  # stars that fix the shift better than this are not outvoted by faint light
 _SCALE_TOLERANCE = 0.01
@@ -22,11 +29,18 @@ _SURE_FLUX = 0.05  # relative standard error of a flux scale that is used
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One exposure, prepared for registration."""
+    """One exposure, prepared for registration.
+
+    pixels : (rows, cols), as they were given; usable : of them, neither masked nor hot
+    fwhm_px : of its stars, the pixels' own blur taken off; NaN where it cannot be told
+    """
 
     name: str
+    pixels: NDArray[np.float32]
+    usable: Mask
     cleaned: Cleaned
     stars: Stars
+    fwhm_px: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +49,14 @@ class Registered:
 
     error_px : standard error of the shift; NaN where it is not known
     flux_scale : its light for one unit of light of the reference
-    sky, reference_sky : levels of both, their own units
+    fwhm_px : of the exposure's stars; NaN where it cannot be told
     how, how_flux : in words
     """
 
     geometry: Geometry
     error_px: float
     flux_scale: float
-    sky: float
-    reference_sky: float
+    fwhm_px: float
     how: str
     how_flux: str
 
@@ -53,7 +66,8 @@ def see(name: str, pixels: NDArray[np.float32], masked: Mask) -> Seen:
     if not (np.isfinite(pixels) & ~masked).any():
         raise ExposureError(f"{name}: every pixel is masked or not finite; leave it out")
     cleaned = clean(pixels, masked)
-    return Seen(name, cleaned, find_stars(cleaned))
+    stars = find_stars(cleaned)
+    return Seen(name, pixels, ~cleaned.unusable, cleaned, stars, measure_fwhm(cleaned, stars))
 
 
 def register(
@@ -82,8 +96,7 @@ def register(
         geometry=geometry,
         error_px=error_px,
         flux_scale=flux_scale,
-        sky=exposure.cleaned.sky,
-        reference_sky=reference.cleaned.sky,
+        fwhm_px=exposure.fwhm_px,
         how=how,
         how_flux=how_flux,
     )
@@ -200,11 +213,3 @@ def _fluxes(
         err=seen.cleaned.noise,
     )
     return fluxes, errors
-
-
-def with_sky(found: Registered, sky: float, reference_sky: float) -> Registered:
-    """Replace the levels of the skies."""
-    return replace(found, sky=sky, reference_sky=reference_sky)
-
-
-__all__ = ["Registered", "Seen", "check_overlap", "register", "robust_level", "see", "with_sky"]

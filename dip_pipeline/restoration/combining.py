@@ -16,13 +16,14 @@ from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.correlation import root_of
 from dip_pipeline.restoration.noise import law_for
 from dip_pipeline.restoration.optics import Exposure, Optics
-from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.prior import Prior, fit_prior
 from dip_pipeline.restoration.problem import Problem, Restored, StopReason
 from dip_pipeline.restoration.reconstructing import Observation, Reconstruction, reconstruct
 from dip_pipeline.restoration.rejecting import Light, reject
 from dip_pipeline.restoration.restore import restore, unchanged
 from dip_pipeline.restoration.sampling import sampling
 from dip_pipeline.restoration.smoothing import fill_unknown, smooth
+from dip_pipeline.restoration.stopping import StepHook, ignore_step
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 
 _LEAST_COVER = 0.4  # of the weight of one exposure; less is no observation
@@ -44,10 +45,25 @@ def restore_combined(problem: Problem, prior: Prior | None = None) -> Restored:
     outcome = restored.outcome
     fine = optics.factor**2
     change = outcome.flux_change * (1.0 if optics.summed else 1 / fine)
-    outcome = replace(
-        outcome, judged_pixels=outcome.judged_pixels // fine, flux_change=change
-    )
+    outcome = replace(outcome, judged_pixels=outcome.judged_pixels // fine, flux_change=change)
     return replace(restored, outcome=outcome)
+
+
+def fit_combined_prior(
+    problems: Sequence[Problem],
+    shape: tuple[int, int],
+    *,
+    seed: int,
+    on_step: StepHook = ignore_step,
+) -> Prior:
+    """Fit the networks of a frame to what some of its regions and their exposures give together.
+
+    shape : of the frame, in its own pixels; see `fit_prior`
+    """
+    torch.set_num_threads(problems[0].threads)
+    factor = (problems[0].optics or Optics()).factor
+    joined = [combined(problem) for problem in problems]
+    return fit_prior(joined, (shape[0] * factor, shape[1] * factor), seed=seed, on_step=on_step)
 
 
 def combined_unchanged(problem: Problem, reason: StopReason) -> Restored:
@@ -116,9 +132,7 @@ def _reconstructed(
         weight = used / _dark_variance(light, used)
         root = root_of(each.noise.correlation)
         observations.append(Observation(read, light.pixels, weight, sigma, root))
-    return reconstruct(
-        observations, (rows, cols), support_px=optics.support_px, seed=_NOISE_SEED
-    )
+    return reconstruct(observations, (rows, cols), support_px=optics.support_px, seed=_NOISE_SEED)
 
 
 def _as_exposure(problem: Problem) -> Exposure:
@@ -133,9 +147,7 @@ def _as_exposure(problem: Problem) -> Exposure:
 
 
 def _valid(exposure: Exposure) -> np.ndarray:
-    valid: np.ndarray = (
-        ~exposure.masked & ~exposure.saturated & np.isfinite(exposure.pixels)
-    )
+    valid: np.ndarray = ~exposure.masked & ~exposure.saturated & np.isfinite(exposure.pixels)
     return valid
 
 

@@ -133,11 +133,7 @@ def _warped(
     return Composed([warp, decimation]), whole
 
 
-
-
-def inverse_of(
-    matrix: Matrix, shift_px: tuple[float, float]
-) -> tuple[Matrix, tuple[float, float]]:
+def inverse_of(matrix: Matrix, shift_px: tuple[float, float]) -> tuple[Matrix, tuple[float, float]]:
     """Turn an affine map around: p = matrix @ q + shift as q = other @ p + other shift."""
     other = np.linalg.inv(np.asarray(matrix))
     (a, b), (c, d) = other.tolist()

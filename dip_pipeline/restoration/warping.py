@@ -137,8 +137,9 @@ def _quintic_weights(offset: Tensor) -> Tensor:
     nodes = range(-2, 4)
     return torch.stack(
         [
-            torch.stack([(offset - other) / (node - other) for other in nodes if other != node])
-            .prod(dim=0)
+            torch.stack(
+                [(offset - other) / (node - other) for other in nodes if other != node]
+            ).prod(dim=0)
             for node in nodes
         ]
     )

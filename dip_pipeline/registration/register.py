@@ -7,6 +7,7 @@ import sep
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import ExposureError
+from dip_pipeline.registration.aligning import align
 from dip_pipeline.registration.correlating import shift_by_light
 from dip_pipeline.registration.geometry import Geometry
 from dip_pipeline.registration.matching import StarMatch, match_unknown, refine
@@ -20,6 +21,7 @@ from dip_pipeline.registration.stars import (
 )
 
 _SURE_PX = 0.1  # stars that fix the shift better than this are not outvoted by faint light
+_SURE_STARS = 10  # of fewer, one cosmic ray taken for a star spoils the shift
 _SCALE_TOLERANCE = 0.01
 _LEAST_SHARED = 0.02  # of the exposure's pixels must lie on the reference
 _APERTURE_WIDTHS = 3.0
@@ -32,7 +34,6 @@ class Seen:
     """One exposure, prepared for registration.
 
     pixels : (rows, cols), as they were given; usable : of them, neither masked nor hot
-    fwhm_px : of its stars, the pixels' own blur taken off; NaN where it cannot be told
     """
 
     name: str
@@ -40,7 +41,6 @@ class Seen:
     usable: Mask
     cleaned: Cleaned
     stars: Stars
-    fwhm_px: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Registered:
 
     error_px : standard error of the shift; NaN where it is not known
     flux_scale : its light for one unit of light of the reference
-    fwhm_px : of the exposure's stars; NaN where it cannot be told
+    fwhm_px : of the stars that both have, in the sharper of the two; NaN where it cannot be told
     how, how_flux : in words
     """
 
@@ -66,8 +66,7 @@ def see(name: str, pixels: NDArray[np.float32], masked: Mask) -> Seen:
     if not (np.isfinite(pixels) & ~masked).any():
         raise ExposureError(f"{name}: every pixel is masked or not finite; leave it out")
     cleaned = clean(pixels, masked)
-    stars = find_stars(cleaned)
-    return Seen(name, pixels, ~cleaned.unusable, cleaned, stars, measure_fwhm(cleaned, stars))
+    return Seen(name, pixels, ~cleaned.unusable, cleaned, find_stars(cleaned))
 
 
 def register(
@@ -96,7 +95,7 @@ def register(
         geometry=geometry,
         error_px=error_px,
         flux_scale=flux_scale,
-        fwhm_px=exposure.fwhm_px,
+        fwhm_px=_fwhm_px(exposure, reference, match),
         how=how,
         how_flux=how_flux,
     )
@@ -120,40 +119,54 @@ def check_overlap(exposure: Seen, reference: Seen, geometry: Geometry) -> None:
 def _found(
     exposure: Seen, reference: Seen, known: Geometry | None
 ) -> tuple[Geometry, StarMatch | None, float, str]:
-    if known is not None:
-        match = refine(exposure.stars, reference.stars, known)
-        if match is None:
-            return known, None, float("nan"), "celestial coordinates"
-        moved = _apart(match.geometry, known, exposure)
-        if moved <= max(_SURE_PX, 4 * match.error_px) or match.error_px > _SURE_PX:
-            return known, match, match.error_px, "celestial coordinates, as stars confirm"
-        words = f"celestial coordinates, moved {moved:.2f} px by {len(match.own)} stars"
-        return match.geometry, match, match.error_px, words
+    """Find a first geometry, let stars refine it, and all light where it knows better."""
+    start, how = (known, "celestial coordinates") if known else _first(exposure, reference)
+    match = refine(exposure.stars, reference.stars, start)
+    geometry, error_px = (start, float("nan")) if match is None else _of(match)
+    width = max(exposure.stars.width_px, reference.stars.width_px)
+    aligned = align(exposure.cleaned, reference.cleaned, geometry, width)
+    by = f"{0 if match is None else len(match.own)} stars"
+    few = match is None or len(match.own) < _SURE_STARS
+    if aligned is not None and (few or aligned.error_px < error_px):
+        geometry, error_px, by = aligned.geometry, aligned.error_px, "all light"
+    moved = _apart(geometry, start, exposure)
+    if known is None:
+        return geometry, match, error_px, f"{how}; refined by {by}"
+    if not error_px <= _SURE_PX or moved <= max(_SURE_PX, 4 * error_px):
+        return known, match, error_px, how
+    return geometry, match, error_px, f"{how}, moved {moved:.2f} px by {by}"
+
+
+def _of(match: StarMatch) -> tuple[Geometry, float]:
+    return match.geometry, match.error_px
+
+
+def _first(exposure: Seen, reference: Seen) -> tuple[Geometry, str]:
+    """Find a geometry of which nothing is known: by stars, or what shift brings light together."""
     match = match_unknown(exposure.stars, reference.stars)
-    if match is not None and match.error_px <= _SURE_PX:
-        return match.geometry, match, match.error_px, f"{len(match.own)} stars"
-    return _by_light(exposure, reference, match)
-
-
-def _by_light(
-    exposure: Seen, reference: Seen, match: StarMatch | None
-) -> tuple[Geometry, StarMatch | None, float, str]:
-    """Stars too few or too faint: what shift brings all light together?"""
+    if match is not None:
+        return match.geometry, f"{len(match.own)} stars"
     width = max(exposure.stars.width_px, reference.stars.width_px)
     light = shift_by_light(reference.cleaned, exposure.cleaned, width)
-    if light.believable and (match is None or match.geometry.is_shift):
-        geometry = Geometry(shift_px=light.shift_px)
-        paired = refine(exposure.stars, reference.stars, geometry)
-        error = float("nan") if paired is None else paired.error_px
+    if light.believable:
         words = f"correlation of all light ({light.significance:.0f} sigma)"
-        return geometry, paired, error, words
-    if match is not None:
-        return match.geometry, match, match.error_px, f"{len(match.own)} faint stars"
+        return Geometry(shift_px=light.shift_px), words
     raise ExposureError(
         f"{exposure.name}: could not be registered to {reference.name}: no celestial coordinates "
         f"in both, {len(exposure.stars)} and {len(reference.stars)} stars that do not match, and "
         f"a correlation of {light.significance:.1f} sigma; leave it out, or give both a WCS"
     )
+
+
+def _fwhm_px(exposure: Seen, reference: Seen, match: StarMatch | None) -> float:
+    """Width of the stars of the sharper exposure; a cosmic ray is no star, for it is in one only."""
+    if match is None:
+        return float("nan")
+    widths = [
+        measure_fwhm(seen.cleaned, seen.stars, index)
+        for seen, index in ((exposure, match.own), (reference, match.reference))
+    ]
+    return float(np.min(widths))
 
 
 def _apart(first: Geometry, second: Geometry, exposure: Seen) -> float:

@@ -20,7 +20,7 @@ _HOT_SIGMA = 6.0
 _HOT_NEIGHBOUR = 0.2  # of a hot pixel's excess, at most, in the second brightest one around it
 _BACKGROUND_PX = 64
 _EDGE_PX = 3
-_SHARP_ERROR = 0.06  # of the width: stars whose place is known as well are bright
+_SHARP_ERROR = 0.1  # of the width: stars whose place is known as well are bright
 _LEAST_SHARP, _MOST_SHARP = 5, 60
 
 
@@ -106,14 +106,14 @@ def find_stars(cleaned: Cleaned) -> Stars:
     return Stars(places[order], errors[order] + 0.01 * width, fluxes[order], width)
 
 
-def measure_fwhm(cleaned: Cleaned, stars: Stars) -> float:
-    """Width of the sharpest of the brighter sources at half their height, pixels, NaN for few.
+def measure_fwhm(cleaned: Cleaned, stars: Stars, chosen: NDArray[np.int64]) -> float:
+    """Width of some of the stars at half their height, pixels; NaN where these are too few.
 
-    From the radius that holds half the light of a Gaussian, sigma sqrt(2 ln 2); the blur of a pixel,
-    variance 1 / 12, is taken off. Galaxies are wider than stars: the lower quartile counts.
+    From the radius that holds half the light of a Gaussian, sigma sqrt(2 ln 2); the blur of a
+    pixel, variance 1 / 12, is taken off. Galaxies are wider than stars: the lower quartile counts.
     """
-    bright = stars.errors_px < _SHARP_ERROR * stars.width_px
-    places = stars.places[bright][:_MOST_SHARP]
+    bright = chosen[stars.errors_px[chosen] < _SHARP_ERROR * stars.width_px]
+    places = stars.places[np.sort(bright)][:_MOST_SHARP]
     if len(places) < _LEAST_SHARP:
         return float("nan")
     radii, flags = sep.flux_radius(

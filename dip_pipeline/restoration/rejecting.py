@@ -18,6 +18,7 @@ from dip_pipeline.restoration.sampling import Matrix, inverse_of, sampling
 _FIRST = (1.2, 4.0)
 _BESIDE = (0.7, 3.0)
 _COVERED = 0.99
+_PASSES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,39 +54,47 @@ def reject(lights: Sequence[Light], shape: tuple[int, int]) -> list[Tensor]:
     """Which pixels of each exposure agree with what the others see there: 1, else 0.
 
     shape : (rows, cols) of the reference's window
-    The median of all exposures is read at every exposure's pixels; of two it is the smaller, for
-    cosmic rays and satellites only add light. Where fewer than two see a place nothing is told.
+    The median of all exposures is read at every exposure's pixels; of an even number it is the
+    smaller of the two in the middle, for cosmic rays and satellites only add light. A second pass
+    leaves out of the median what the first one rejected. Where fewer than two see a place nothing
+    is told.
     """
     if len(lights) < 2:
         return [torch.ones_like(light.valid) for light in lights]
-    laid = [_laid(light, shape) for light in lights]
-    planes = torch.cat([plane for plane, _ in laid], dim=1)
-    seen = torch.cat([known for _, known in laid], dim=1) > 0
-    middle = _middle(planes, seen)
-    count = seen.sum(dim=1, keepdim=True)
-    return [_agreeing(light, middle, count, shape) for light in lights]
+    agreeing = [torch.ones_like(light.valid) for light in lights]
+    for _ in range(_PASSES):
+        laid = [_laid(light, each, shape) for light, each in zip(lights, agreeing, strict=True)]
+        planes = torch.cat([plane for plane, _ in laid], dim=1)
+        seen = torch.cat([known for _, known in laid], dim=1) > 0
+        middle = _middle(planes, seen)
+        count = seen.sum(dim=1, keepdim=True)
+        agreeing = [
+            _agreeing(light, middle, count, before)
+            for light, before in zip(lights, agreeing, strict=True)
+        ]
+    return agreeing
 
 
-def _laid(light: Light, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def _laid(light: Light, agrees: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Lay an exposure on the reference's pixels; the second is 1 where it covers them."""
     matrix, shift_px = inverse_of(light.matrix, light.shift_px)
     read, inside = sampling(matrix, shift_px, scene=light.shape, observed=shape)
-    cover = read.forward(light.valid)
+    cover = read.forward(light.valid * agrees)
     known = ((cover - 1).abs() < 1 - _COVERED).float() * inside
     return read.forward(light.pixels), known
 
 
 def _middle(planes: Tensor, seen: Tensor) -> Tensor:
-    """Median over exposures of what is seen, the smaller of two; 0 where nothing is."""
+    """Lower median over exposures of what is seen; 0 where nothing is."""
     far = torch.where(seen, planes, torch.inf).sort(dim=1).values
     count = seen.sum(dim=1, keepdim=True)
     low = ((count - 1) // 2).clamp(min=0)
-    high = torch.where(count > 2, count // 2, low)
-    pair = torch.stack([far.gather(1, low), far.gather(1, high)])
-    return torch.where(count > 0, pair.mean(dim=0), 0.0)
+    return torch.where(count > 0, far.gather(1, low), 0.0)
 
 
-def _agreeing(light: Light, middle: Tensor, count: Tensor, shape: tuple[int, int]) -> Tensor:
+def _agreeing(light: Light, middle: Tensor, count: Tensor, before: Tensor) -> Tensor:
+    """Judge one exposure; where too few see a place, what was judged before stands."""
+    shape = (middle.shape[-2], middle.shape[-1])
     blot, inside = sampling(light.matrix, light.shift_px, scene=shape, observed=light.shape)
     expected = blot.forward(middle)
     told = ((blot.forward((count >= 2).float()) > _COVERED) * inside) > 0
@@ -95,7 +104,7 @@ def _agreeing(light: Light, middle: Tensor, count: Tensor, shape: tuple[int, int
     hit = told & (light.valid > 0) & (off > _FIRST[0] * step + _FIRST[1] * sigma)
     beside = nnf.max_pool2d(hit.float(), 3, stride=1, padding=1) > 0
     hit |= beside & told & (off > _BESIDE[0] * step + _BESIDE[1] * sigma)
-    return 1 - hit.float()
+    return torch.where(told, 1 - hit.float(), before)
 
 
 def _steepest(plane: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ def test_flux_scale_and_width_are_found_within_a_few_percent(reference):
     )
     found = register(_see(pixels), reference)
     assert found.flux_scale == pytest.approx(0.6, rel=0.03)
-    assert found.fwhm_px == pytest.approx(1.8, rel=0.2)
+    assert 1.7 < found.fwhm_px < 2.5  # of a Gaussian with the half-light radius of this Moffat
 
 
 @pytest.mark.parametrize("shift", [(2.3, -5.6), (0.0, 0.0)])

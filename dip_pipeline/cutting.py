@@ -143,7 +143,8 @@ def problems_key(problems: Sequence[Problem], shape: tuple[int, int], *more: obj
             default=_as_text,
         )
         digest.update(text.encode())
-        for each in (problem, *problem.exposures):
+        planes: tuple[Problem | Exposure, ...] = (problem, *problem.exposures)
+        for each in planes:
             error = [] if each.error is None else [each.error]
             for plane in (each.pixels, each.masked, each.saturated, *error):
                 digest.update(plane.tobytes())

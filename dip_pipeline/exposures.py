@@ -270,7 +270,7 @@ def _by_sky(frame: Frame, reference: Frame, window: Window) -> tuple[Geometry | 
 def _near(places: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Whether places lie on a frame, or at most half a side beside it."""
     sides = np.array(shape)
-    inside: NDArray[np.bool_] = ((places > -sides / 2) & (places < 1.5 * sides)).all(axis=1)
+    inside: NDArray[np.bool_] = np.all((places > -sides / 2) & (places < 1.5 * sides), axis=1)
     return inside
 
 

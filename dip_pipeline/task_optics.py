@@ -23,11 +23,15 @@ _LARGEST_SHARE = 8  # a PSF may reach as far as the side of a tile over this
 
 def check_task(config: RunConfig) -> None:
     """Raise ConfigError for options that do not go with the task, before any file is looked at."""
-    task, fit = config.task, config.fit
+    task = config.task
     if task.name is Task.COMBINE:
         _check_combine(config)
-    if task.name not in SCENE_TASKS:
-        return
+    if task.name in SCENE_TASKS:
+        _check_scene(config)
+
+
+def _check_scene(config: RunConfig) -> None:
+    task, fit = config.task, config.fit
     factor = task.factor_in_force
     if task.name is Task.SUPER_RESOLVE and factor not in FACTORS:
         raise ConfigError(

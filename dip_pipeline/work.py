@@ -7,7 +7,7 @@ run directory, once a process.
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -308,7 +308,7 @@ def _read_prior(plan: FramePlan) -> AnyPrior:
     path = cast(Path, plan.prior_path)
     stat = path.stat()
     kind = way_of(plan.source.options, plan.source.optics).prior
-    return _parsed_prior(path, stat.st_ino, stat.st_mtime_ns, kind)
+    return _parsed_prior(path, stat.st_ino, stat.st_mtime_ns, cast(Hashable, kind))
 
 
 def _prior_digest(path: Path) -> str:
@@ -322,5 +322,5 @@ def _digest(path: Path, inode: int, mtime_ns: int) -> str:  # noqa: ARG001  (cac
 
 
 @lru_cache(maxsize=2)
-def _parsed_prior(path: Path, inode: int, mtime_ns: int, kind: type[AnyPrior]) -> AnyPrior:  # noqa: ARG001  (cache key)
-    return kind.from_bytes(read_published(path))
+def _parsed_prior(path: Path, inode: int, mtime_ns: int, kind: Hashable) -> AnyPrior:  # noqa: ARG001  (cache key)
+    return cast(type[AnyPrior], kind).from_bytes(read_published(path))

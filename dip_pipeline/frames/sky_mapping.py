@@ -42,8 +42,7 @@ def _celestial(cards: Sequence[Card]) -> WCS | None:
         warnings.simplefilter("ignore")
         try:
             wcs = WCS(header)
-            if not wcs.has_celestial:
-                return None
-            return wcs.celestial if wcs.naxis != 2 else wcs
+            celestial = wcs.celestial if wcs.naxis != 2 else wcs
         except (ValueError, TypeError, LookupError, AttributeError, OSError, WcsError):
             return None
+    return celestial if celestial.has_celestial else None

@@ -76,7 +76,7 @@ def _beats_chance(stars: Stars, reference: Stars, match: StarMatch) -> bool:
     density = len(reference) / max(float(np.prod(high - low)), 1.0)
     expected = inside * min(1.0, density * np.pi * _REACH_PX[-1] ** 2)
     pairs = len(match.own)
-    return pairs >= expected + _MORE_THAN_CHANCE * np.sqrt(expected + 1)
+    return bool(pairs >= expected + _MORE_THAN_CHANCE * np.sqrt(expected + 1))
 
 
 def _pairs(

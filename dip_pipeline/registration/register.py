@@ -159,7 +159,7 @@ def _first(exposure: Seen, reference: Seen) -> tuple[Geometry, str]:
 
 
 def _fwhm_px(exposure: Seen, reference: Seen, match: StarMatch | None) -> float:
-    """Width of the stars of the sharper exposure; a cosmic ray is no star, for it is in one only."""
+    """Width of the stars of the sharper exposure; a cosmic ray is in one only, and no star."""
     if match is None:
         return float("nan")
     widths = [

@@ -17,7 +17,7 @@ from dip_pipeline.restoration.correlation import root_of
 from dip_pipeline.restoration.noise import law_for
 from dip_pipeline.restoration.optics import Exposure, Optics
 from dip_pipeline.restoration.prior import Prior, fit_prior
-from dip_pipeline.restoration.problem import Problem, Restored, StopReason
+from dip_pipeline.restoration.problem import FitOptions, Problem, Restored, StopReason
 from dip_pipeline.restoration.reconstructing import Observation, Reconstruction, reconstruct
 from dip_pipeline.restoration.rejecting import Light, reject
 from dip_pipeline.restoration.restore import restore, unchanged
@@ -100,6 +100,7 @@ def combined(problem: Problem) -> Problem:
         saturated=alone,
         error=np.where(masked, np.float32(np.inf), error).astype(np.float32),
         noise=_noise_of(problem.noise, made),
+        options=_options_on(problem, optics),
         origin=(problem.origin[0] * optics.factor, problem.origin[1] * optics.factor),
         inner=_inner(problem, optics),
         optics=None,
@@ -190,7 +191,7 @@ def _level_of(light: Light, used: Tensor) -> Tensor:
 
 
 def _dark_variance(light: Light, used: Tensor) -> float:
-    """Variance of its dark pixels: weights by it alone leave stars of every brightness one shape."""
+    """Variance of its dark pixels: by it alone, stars of every brightness keep one shape."""
     variance = light.variance(torch.zeros_like(light.pixels))
     return float(variance[used > 0].median().clamp(min=1e-30))
 
@@ -214,6 +215,12 @@ def _noise_of(own: NoiseModel, made: Reconstruction) -> NoiseModel:
         correlation=made.kernel,
         quantum=None,
     )
+
+
+def _options_on(problem: Problem, optics: Optics) -> FitOptions:
+    """Options of the scene: what is given in the frame's pixels is as wide on the sky there."""
+    wide = problem.options.flux_scale_px * optics.factor
+    return replace(problem.options, flux_scale_px=min(wide, 64.0))
 
 
 def _inner(problem: Problem, optics: Optics) -> tuple[slice, slice]:

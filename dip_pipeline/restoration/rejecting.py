@@ -17,7 +17,7 @@ from dip_pipeline.restoration.sampling import Matrix, inverse_of, sampling
 # The rule is that of Fruchter & Hook 2002, PASP 114, 144, section 5, with the numbers usual there.
 _FIRST = (1.2, 4.0)
 _BESIDE = (0.7, 3.0)
-_COVERED = 0.99
+_UNCOVERED = 0.1  # of the weight of what is read, at most, may lie where nothing is known
 _PASSES = 2
 
 
@@ -80,7 +80,7 @@ def _laid(light: Light, agrees: Tensor, shape: tuple[int, int]) -> tuple[Tensor,
     matrix, shift_px = inverse_of(light.matrix, light.shift_px)
     read, inside = sampling(matrix, shift_px, scene=light.shape, observed=shape)
     cover = read.forward(light.valid * agrees)
-    known = ((cover - 1).abs() < 1 - _COVERED).float() * inside
+    known = ((cover - 1).abs() < _UNCOVERED).float() * inside
     return read.forward(light.pixels), known
 
 
@@ -97,7 +97,7 @@ def _agreeing(light: Light, middle: Tensor, count: Tensor, before: Tensor) -> Te
     shape = (middle.shape[-2], middle.shape[-1])
     blot, inside = sampling(light.matrix, light.shift_px, scene=shape, observed=light.shape)
     expected = blot.forward(middle)
-    told = ((blot.forward((count >= 2).float()) > _COVERED) * inside) > 0
+    told = (blot.forward((count >= 2).float()) - 1).abs() * inside < _UNCOVERED * inside
     step = blot.forward(_steepest(middle)).clamp(min=0.0)
     sigma = light.variance(expected).clamp(min=0.0).sqrt()
     off = (light.pixels - expected).abs()

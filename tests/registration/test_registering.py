@@ -20,6 +20,7 @@ from dip_pipeline.simulate import (
 )
 
 _SHAPE = (192, 192)
+_HERE = Geometry()
 # Offsets of M13 frames 0002 and 0004 from 0001, (rows, cols), by hand: 60 stars picked on the three
 # frames laid over each other to the pixel; around them stamps of 21 x 21 pixels, hot pixels
 # replaced by their median of 5 x 5, averaged over the stars of each frame, and a Gaussian fitted to
@@ -38,7 +39,7 @@ def _stars(count=120, seed=1, brightest=3e4):
     return stars
 
 
-def _exposure(stars, geometry=Geometry(), *, seed, fwhm_px=1.8, flux_scale=1.0, sky_dn=200.0):
+def _exposure(stars, geometry=_HERE, *, seed, fwhm_px=1.8, flux_scale=1.0, sky_dn=200.0):
     """Expose the stars of a reference; pixels of the exposure lie where the geometry says."""
     moved = stars.copy()
     places = np.column_stack([stars["row"], stars["col"]])

@@ -1,5 +1,6 @@
 """What a task says of the way from the scene to the pixels: factor and PSF, checked."""
 
+import logging
 import math
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -9,15 +10,18 @@ from numpy.typing import NDArray
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, FrameError
-from dip_pipeline.frames import FinerGrid, Frame, PixelFlux, pixel_flux, read_psf
+from dip_pipeline.frames import FinerGrid, Frame, PixelFlux, camera_of, pixel_flux, read_psf
 from dip_pipeline.restoration.gaussian_psf import gaussian_psf
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.task import Task
 from dip_pipeline.tiling import TileOptions
 
+log = logging.getLogger(__name__)
+
 SCENE_TASKS = (Task.SUPER_RESOLVE, Task.DECONVOLVE)
 FACTORS = (2, 3, 4)  # of super-resolution
 _FINEST = 4  # pixels for one along each axis that exposures are combined on
+_SCALE_TOLERANCE = 0.02
 _LARGEST_SHARE = 8  # a PSF may reach as far as the side of a tile over this
 
 
@@ -82,11 +86,13 @@ class AskedOptics:
     factor : pixels of the scene for one of the frame, along each axis
     psf : (rows, cols), odd sides, sum 1, on the scene's pixels; None for none
     words : the PSF, for people and for the record
+    scale_arcsec : side of a pixel of the PSF by its own header; None: not told
     """
 
     factor: int = 1
     psf: NDArray[np.float32] | None = field(default=None, repr=False)
     words: str = "none"
+    scale_arcsec: float | None = None
 
     @classmethod
     def of(cls, config: RunConfig) -> Self | None:
@@ -106,7 +112,7 @@ class AskedOptics:
         if task.psf is not None:
             file = read_psf(task.psf)
             words = f"{file.path.name}, {file.where}"
-            found = cls(factor, file.kernel.astype(np.float32), words)
+            found = cls(factor, file.kernel.astype(np.float32), words, file.scale_arcsec)
         elif task.fwhm_px is not None:
             kernel = gaussian_psf(task.fwhm_px * factor)
             words = f"Gaussian, FWHM {task.fwhm_px:g} px of the input"
@@ -140,6 +146,18 @@ class AskedOptics:
         if self.reach_px > most_px:
             size = f"a frame of {frame.shape[0]} x {frame.shape[1]} px"
             raise FrameError(f"{frame.path}: {self._too_large(most_px, size)}")
+        scale = camera_of(frame.header).pixel_scale_arcsec
+        if scale is not None and self.scale_arcsec is not None:
+            wanted = scale / self.factor
+            if abs(self.scale_arcsec / wanted - 1) > _SCALE_TOLERANCE:
+                log.warning(
+                    "%s: pixels of the PSF (%s) are %.4g arcsec wide by its header, those of the "
+                    "result %.4g: it should be sampled as these are",
+                    frame.path,
+                    self.words,
+                    self.scale_arcsec,
+                    wanted,
+                )
         return Optics(self.factor, self.psf, summed=self.grid(frame).per_pixel)
 
     def grid(self, frame: Frame) -> FinerGrid:

@@ -3,6 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -211,7 +212,10 @@ def _check_frames(
     if old.shape != new.shape:
         raise FrameError(f"{product}: {new.shape} pixels, the input has {coarse.shape}")
     others = old.source.other_hdus()
-    wrong = _changed_companions(others, new.source.other_hdus()) + _changed_planes(old, new)
+    again = new.source.other_hdus()
+    if grid.factor > 1:  # what is left out moves the others forward
+        again = [replace(hdu, order=one.order) for one, hdu in zip(others, again, strict=False)]
+    wrong = _changed_companions(others, again) + _changed_planes(old, new)
     yield judged("other HDUs", wrong, f"{len(others)} of them, and error and flags of the input")
     ours = {*account.keywords, *old.source.product_keywords()}
     cards = [

@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.camera import camera_of
+from dip_pipeline.frames.fits_cards import parse_cards
 from dip_pipeline.frames.fits_file import file_state, fits_file
 from dip_pipeline.frames.fits_layout import HduSpan, Layout
-from dip_pipeline.frames.fits_planes import plane_of
+from dip_pipeline.frames.fits_planes import image_cards_of, plane_of
+from dip_pipeline.frames.frame import header_mapping
 from dip_pipeline.frames.selectors import parse_selector, split_selector
 
 log = logging.getLogger(__name__)
@@ -27,11 +30,13 @@ class PsfFile:
 
     kernel : (rows, cols), odd sides, sum 1, float64
     where : its HDU, for people
+    scale_arcsec : side of a pixel by its header (PIXELSCL, or world coordinates); None: not told
     """
 
     path: Path
     where: str
     kernel: NDArray[np.float64]
+    scale_arcsec: float | None = None
 
 
 def read_psf(source: str) -> PsfFile:
@@ -58,7 +63,7 @@ def read_psf(source: str) -> PsfFile:
         raise FrameError(f"{where}: a PSF of {rows} x {cols} px is too large; cut it")
     plane = plane_of(path, file_state(path), hdu)
     kernel = np.asarray(plane.physical(slice(0, rows), slice(0, cols)), dtype=np.float64)
-    return PsfFile(path, hdu.where, normalised(kernel, where))
+    return PsfFile(path, hdu.where, normalised(kernel, where), _scale_of(hdu))
 
 
 def normalised(kernel: NDArray[np.float64], where: str) -> NDArray[np.float64]:
@@ -74,6 +79,15 @@ def normalised(kernel: NDArray[np.float64], where: str) -> NDArray[np.float64]:
         )
     _tell_shift(kernel / total, where)
     return kernel / total
+
+
+def _scale_of(hdu: HduSpan) -> float | None:
+    """Side of a pixel in arcseconds; PIXELSCL is what STPSF and WebbPSF write."""
+    header = header_mapping(parse_cards(image_cards_of(hdu)))
+    told = header.get("PIXELSCL")
+    if isinstance(told, int | float) and math.isfinite(told) and told > 0:
+        return float(told)
+    return camera_of(header).pixel_scale_arcsec
 
 
 def _chosen(layout: Layout, selector: str | None, path: Path) -> HduSpan:

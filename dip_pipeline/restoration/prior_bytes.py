@@ -19,6 +19,8 @@ from dip_pipeline.restoration.fit_code import CODE_CHANNELS
 from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.problem import FitReport, InputKind, NetworkKind, StopReason
 from dip_pipeline.restoration.regions import SkyScale
+from dip_pipeline.restoration.restraint import Restraint
+from dip_pipeline.restoration.spectral import LostLight
 from dip_pipeline.restoration.star_shape import StarShape
 
 _DIGEST_BYTES = 32  # of SHA-256, at the end
@@ -89,6 +91,18 @@ def read_scale(record: Sequence[Any]) -> SkyScale:
     level, sigma, covariance, star = record
     shape = None if star is None else StarShape(*star)
     return SkyScale(level, sigma, tuple(tuple(row) for row in covariance), shape)
+
+
+def restraint_record(restraint: Restraint) -> list[object]:
+    """Give a restraint as JSON holds it."""
+    lost = restraint.lost
+    return [restraint.knots, restraint.shares, lost.knots, lost.rates, lost.kept]
+
+
+def read_restraint(record: Sequence[Any]) -> Restraint:
+    """Undo `restraint_record`."""
+    knots, shares, *lost = (tuple(column) for column in record)
+    return Restraint(knots, shares, LostLight(*lost))
 
 
 def _load_network(

@@ -99,6 +99,7 @@ def scene_estimate(answer: Tensor, seen: SceneView, optics: SceneOptics) -> Tens
     lean[:, leaning(optics)] = _LEANING
     weights = torch.softmax(fine[:, :count] + lean, dim=1)
     mixed = (weights * seen.copies).sum(dim=1, keepdim=True)
-    gains = _LARGEST_GAIN * torch.tanh(fine[:, count:-1] / _LARGEST_GAIN)
+    raw = fine[:, count:-1]
+    gains = raw / (1 + raw.abs() / _LARGEST_GAIN)
     sharpened = (gains * seen.details).sum(dim=1, keepdim=True)
     return mixed + sharpened + seen.sigma * fine[:, -1:]

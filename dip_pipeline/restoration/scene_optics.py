@@ -28,7 +28,7 @@ _FWHM_OF_SIGMA = 2 * np.sqrt(2 * np.log(2))
 TARGET_SIGMA_PX = TARGET_FWHM_PX / _FWHM_OF_SIGMA
 _RIDGE = 1e-4  # of the target's power, where it has next to none
 # Noise over signal, in power, of the Wiener filters that a scene is first guessed with.
-_WIENER = (0.01, 0.05, 0.2)
+_WIENER = (0.002, 0.01, 0.05, 0.2)
 _WIENER_REACH = 3  # a filter reaches so many times as far as the kernel that it undoes
 _MARGIN_SHARE = 0.98  # of a kernel's light: nearer to a border than that a pixel says little
 
@@ -91,7 +91,7 @@ def _laid_out(
     sharpeners: tuple[Convolution, ...] = ()
     margin_px = 1
     if kernel_bytes is not None and kernel_shape is not None:
-        kernel = np.frombuffer(kernel_bytes, np.float64).reshape(kernel_shape)
+        kernel = np.frombuffer(kernel_bytes, np.float64).reshape(kernel_shape).copy()
         steps.append(Convolution(kernel))
         sharpeners = tuple(Convolution(wiener_kernel(kernel, share)) for share in _WIENER)
         margin_px += -(-_radius_px(kernel) // factor)
@@ -154,4 +154,4 @@ def _radius_px(kernel: Kernel) -> int:
         rows, cols = (slice(max(0, at - radius), at + radius + 1) for at in middle)
         if light[rows, cols].sum() > _MARGIN_SHARE * light.sum():
             return radius
-    return max(middle)
+    return int(max(middle))

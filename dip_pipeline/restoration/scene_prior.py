@@ -16,8 +16,10 @@ from dip_pipeline.restoration.prior import first_pixels, lay_out
 from dip_pipeline.restoration.prior_bytes import (
     pack,
     read_report,
+    read_restraint,
     read_scale,
     report_record,
+    restraint_record,
     scale_record,
     unpack,
 )
@@ -40,7 +42,8 @@ from dip_pipeline.restoration.scene_features import channels_of
 from dip_pipeline.restoration.scene_fit import fit_scene_network
 from dip_pipeline.restoration.scene_optics import scene_optics
 from dip_pipeline.restoration.scene_rehearsal import scene_error_table
-from dip_pipeline.restoration.scene_stars import star_stamps
+from dip_pipeline.restoration.scene_stars import sharpest_shape, star_stamps
+from dip_pipeline.restoration.star_shape import FittedStar, fit_bright_stars
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.uncertainty import ErrorTable
 from dip_pipeline.sensor import NoiseKind
@@ -84,7 +87,7 @@ class ScenePrior:
             "errors": None
             if self.errors is None
             else [list(self.errors.knots), list(self.errors.errors)],
-            "restraint": [list(self.restraint.knots), list(self.restraint.shares)],
+            "restraint": restraint_record(self.restraint),
         }
         return pack(self.networks, record)
 
@@ -102,7 +105,7 @@ class ScenePrior:
             report=read_report(record["report"]),
             factor=record["factor"],
             errors=None if errors is None else ErrorTable(tuple(errors[0]), tuple(errors[1])),
-            restraint=Restraint(*(tuple(column) for column in record["restraint"])),
+            restraint=read_restraint(record["restraint"]),
         )
 
     def on(self, device: str) -> "ScenePrior":
@@ -174,7 +177,8 @@ def fit_scene_prior(
         )
     scale, regions = lay_out(problems)
     brightest = max(float((region.observed * region.trusted).max()) for region in regions)
-    stars = star_stamps(optics, scale.star, brightest)
+    shape_of_stars = scale.star or sharpest_shape([s for one in regions for s in _stars_of(one)])
+    stars = star_stamps(optics, shape_of_stars, brightest)
     cross_fit = CrossFit.for_shape(shape)
     fitting = Fitting(partial(fit_scene_network, held=(optics, stars)), turned=False)
     networks, report = fit_halves(
@@ -204,6 +208,14 @@ def _answered(
             for observed in (region.observed, stepped(region, probe))
         )
     return stein_columns(plain, moved, probe, region)
+
+
+def _stars_of(region: Region) -> list[FittedStar]:
+    observed, sigma, trusted = (
+        plane[0, 0].double().cpu().numpy()
+        for plane in (region.observed, region.sigma, region.trusted)
+    )
+    return fit_bright_stars(observed, sigma, trusted > 0)
 
 
 def _channels(network: nn.Module) -> list[int]:

@@ -4,6 +4,7 @@ Whatever a sky holds, every point of it is seen through one PSF: a star drawn wi
 that is known to the last pixel, and no image but the frame's own had to be asked.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,16 +16,18 @@ from torch import Tensor
 from dip_pipeline.restoration.crops import turn
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.scene_optics import TARGET_SIGMA_PX
-from dip_pipeline.restoration.star_shape import StarShape
+from dip_pipeline.restoration.star_shape import FittedStar, StarShape
 
 Image = NDArray[np.float64]
 
 _PHASES = 8  # places of a star in a fine pixel, along each axis
 _REACH_PX = 12  # coarse pixels; fainter wings are left out
 _NODES = 5  # of Gauss and Legendre, over a pixel and axis
-_STARS_A_PIXEL = 1 / 600  # of the observation
+_STARS_A_PIXEL = (1 / 1500, 1 / 80)  # of the observation, sparse skies to crowded ones
 _FAINTEST_SIGMA = 1.0  # height of its brightest pixel
 _BRIGHTEST = 1.5  # in heights of the frame's own brightest pixel
+_SURE_HEIGHT_SIGMA = 40.0  # of a star whose shape is believed without others
+_ALIKE = 1.15
 _CLUMPED_SHARE = 0.5
 _CLUMP_STARS = 40
 _CLUMP_PX = (0.5, 6.0)  # scatter of a clump's stars, in coarse pixels
@@ -53,9 +56,10 @@ class StarStamps:
         """Draw stars, alone and in clumps, onto an empty sky of the shape of a batch of scenes."""
         sky = torch.zeros_like(scene)
         rows, cols = scene.shape[-2:]
-        count = rows * cols / self.factor**2 * _STARS_A_PIXEL
+        low, high = np.log(_STARS_A_PIXEL)
         for plane in sky[:, 0]:
-            for _ in range(rng.poisson(count)):
+            density = np.exp(rng.uniform(low, high)) / self.factor**2
+            for _ in range(rng.poisson(rows * cols * density)):
                 self._add(plane, rng.uniform(0, (rows, cols)), self._height(rng))
             if rng.random() < _CLUMPED_SHARE:
                 self._add_clump(plane, rng)
@@ -90,6 +94,21 @@ class StarStamps:
             windows.append(slice(first, last))
             parts.append(slice(offset, offset + _PHASES * (last - first - 1) + 1, _PHASES))
         plane[windows[0], windows[1]] += height * self.table[parts[0], parts[1]]
+
+
+def sharpest_shape(fitted: Sequence[FittedStar]) -> StarShape | None:
+    """Find what stars look like where too few agree for `measure_shape`.
+
+    Nothing in a sky is sharper than its stars: the median of all that are about as narrow as the
+    narrowest. None where nothing is bright enough.
+    """
+    bright = [star.shape for star in fitted if star.height > _SURE_HEIGHT_SIGMA]
+    if not bright:
+        return None
+    narrowest = min(shape.fwhm_px for shape in bright)
+    alike = [shape for shape in bright if shape.fwhm_px < _ALIKE * narrowest]
+    terms = np.median([[one.a, one.b, one.d, one.beta] for one in alike], axis=0)
+    return StarShape(*(float(term) for term in terms))
 
 
 def star_stamps(

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from dip_pipeline.errors import FrameError
-from dip_pipeline.frames.finer_cards import finer_value
+from dip_pipeline.frames.finer_cards import FINER_RULES, finer_value
 from dip_pipeline.frames.finer_header import FinerGrid, finer_cards, finer_raw_cards
 from dip_pipeline.frames.fits_cards import parse_cards, split_cards
 from dip_pipeline.frames.pixel_flux import PixelFlux, pixel_flux
+from tests.frames.conftest import ROOT
 
 SHAPE = (60, 90)
 MAS = 3.6e6
@@ -245,3 +246,10 @@ def test_logarithms_are_refused_in_one_line(unit):
     with pytest.raises(FrameError, match="a logarithm") as caught:
         pixel_flux(unit)
     assert "\n" not in str(caught.value)
+
+
+def test_the_documents_tell_of_every_rule():
+    text = (ROOT / "docs" / "products.md").read_text(encoding="utf-8")
+    table = text.partition("## Finer products")[2].partition("\n## ")[0]
+    for rule in FINER_RULES:
+        assert rule.what in table

@@ -152,9 +152,15 @@ def _struck(
     return frame, hit
 
 
-def rows(seed: int, *, side_px: int = 96, steps: int | None = None) -> list[Row]:
-    """Measure every method on every simulated field of a seed."""
-    return [row for kind in SceneKind for row in _field_rows(str(kind), seed, side_px, steps)]
+def rows(
+    seed: int,
+    *,
+    side_px: int = 96,
+    steps: int | None = None,
+    fields: Sequence[str] = tuple(SceneKind),
+) -> list[Row]:
+    """Measure every method on simulated fields of a seed."""
+    return [row for kind in fields for row in _field_rows(str(kind), seed, side_px, steps)]
 
 
 def _field_rows(kind: str, seed: int, side_px: int, steps: int | None) -> list[Row]:
@@ -205,10 +211,9 @@ def _where_struck(drawn: Dithers) -> NDArray[np.bool_]:
     """Fine pixels within a pixel of where a cosmic ray hit any exposure."""
     struck = np.zeros(drawn.truth.shape, bool)
     for hit, shift in zip(drawn.hit, drawn.shifts_px, strict=True):
-        places = (np.argwhere(hit) + shift + 0.5) * FACTOR
-        inside = ((places >= 0) & (places < struck.shape[0])).all(axis=1)
-        rows_hit, cols_hit = places[inside].astype(int).T
-        struck[rows_hit, cols_hit] = True
+        places = np.floor((np.argwhere(hit) + shift + 0.5) * FACTOR)
+        for row, col in places.clip(0, np.array(struck.shape) - 1).astype(int).tolist():
+            struck[row, col] = True
     grown: NDArray[np.bool_] = maximum_filter(struck, 3)
     return grown
 

@@ -13,7 +13,7 @@ from dip_pipeline.engine import RunDirectory
 from dip_pipeline.errors import EmptyFrameError
 from dip_pipeline.exposures import Exposures, Registration
 from dip_pipeline.frame_noise import noise_in_words
-from dip_pipeline.frames import Frame, RestoredFrame, finer_frame, finer_notes
+from dip_pipeline.frames import Frame, RestoredFrame, finer_frame, finer_notes, finer_plane
 from dip_pipeline.frames.digests import digest_planes
 from dip_pipeline.planning import fit_windows, problem_source, settle_frame
 from dip_pipeline.prior_file import PriorFile
@@ -116,6 +116,7 @@ def plan_planes(
     planes: list[Plane] = []
     left: list[tuple[Frame, str]] = []
     count = 0
+    products: dict[str, Frame] = {}
     for frame in frames:
         try:
             settled, noise = settle_frame(frame, config)
@@ -123,14 +124,14 @@ def plan_planes(
             if len(frames) == 1:
                 raise
             reason = str(error).removeprefix(f"{frame.path}: ")
-            left.append((_as_product(frame, asked), reason))
+            left.append((_as_product(frame, asked, products), reason))
             continue
         optics = None if asked is None else asked.of_frame(frame)
         options = config.tile_options()
         tiles = plan_tiles(frame.shape, asked.tile_options(options) if asked else options)
         tiles = [replace(tile, index=count + tile.index) for tile in tiles]
         count += len(tiles)
-        product = _as_product(frame, asked)
+        product = _as_product(frame, asked, products)
         name = source if len(frames) == 1 else f"{source}, {frame.label}"
         found: Sequence[Registration] = ()
         if others is not None and optics is not None:
@@ -145,17 +146,21 @@ def plan_planes(
             f"{frames[0].path}: none of its {len(frames)} planes can be restored; "
             f"{left[0][0].label}: {left[0][1]}"
         )
-    unlike = dict.fromkeys(note for plane in planes for note in finer_notes(plane.product))
+    unlike = dict.fromkeys(note for product in products.values() for note in finer_notes(product))
     planned = Planes(tuple(planes), tuple(left), tuple(unlike))
     for note in planned.notes:
         told.progress.note(f"{source}: {note}")
     return planned
 
 
-def _as_product(frame: Frame, asked: AskedOptics | None) -> Frame:
-    """View a frame as the output holds it."""
-    finer = asked is not None and asked.factor > 1
-    return finer_frame(frame, asked.grid(frame)) if asked and finer else frame
+def _as_product(frame: Frame, asked: AskedOptics | None, known: dict[str, Frame]) -> Frame:
+    """View a frame as the output holds it; known : the first plane of each HDU, so viewed."""
+    if asked is None or asked.factor == 1:
+        return frame
+    if frame.where in known:
+        return finer_plane(known[frame.where], frame)
+    known[frame.where] = finer_frame(frame, asked.grid(frame))
+    return known[frame.where]
 
 
 @dataclass(frozen=True, slots=True)

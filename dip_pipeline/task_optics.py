@@ -13,6 +13,7 @@ from dip_pipeline.errors import ConfigError, FrameError
 from dip_pipeline.frames import FinerGrid, Frame, PixelFlux, camera_of, pixel_flux, read_psf
 from dip_pipeline.restoration.gaussian_psf import gaussian_psf
 from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.sensor import NoiseChoice
 from dip_pipeline.task import Task
 from dip_pipeline.tiling import TileOptions
 
@@ -31,11 +32,13 @@ def check_task(config: RunConfig) -> None:
     if task.name is Task.COMBINE:
         _check_combine(config)
     if task.name in SCENE_TASKS:
+        _check_fit(config)
         _check_scene(config)
 
 
 def _check_scene(config: RunConfig) -> None:
-    task, fit = config.task, config.fit
+    """Raise ConfigError for factors and PSFs that do not go with the task."""
+    task = config.task
     factor = task.factor_in_force
     if task.name is Task.SUPER_RESOLVE and factor not in FACTORS:
         raise ConfigError(
@@ -56,8 +59,15 @@ def _check_scene(config: RunConfig) -> None:
             "deconvolve: no PSF to undo; give its image with --psf FILE, or the width of a "
             "Gaussian with --fwhm PIXELS"
         )
+
+
+def _check_fit(config: RunConfig) -> None:
+    """Raise ConfigError for a fit that no scene can come from."""
+    task, fit = config.task, config.fit
     if fit.input != "image":
         raise ConfigError(f"--input {fit.input}: {task.name} needs --input image")
+    if config.noise.law is NoiseChoice.NONE:
+        raise ConfigError(f"--noise none: {task.name} needs a noise law; leave --noise out")
     if fit.prior is not None:
         raise ConfigError(
             f"--prior {fit.prior}: a prior of `dip fit` denoises, and cannot {task.name}; leave "

@@ -117,7 +117,7 @@ def test_another_pixel_scale_is_refused(tmp_path):
         _write(tmp_path / "a.fits", wcs=True),
         _write(tmp_path / "b.fits", 1, wcs=True, CD1_1=-2e-4, CD2_2=2e-4),
     ]
-    with pytest.raises(ExposureError, match="arcsec a pixel, .*one pixel scale are needed"):
+    with pytest.raises(ExposureError, match=r"arcsec a pixel, .*one pixel scale are needed"):
         _registered(paths)
 
 

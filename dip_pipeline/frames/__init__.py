@@ -1,7 +1,7 @@
 """Files and frames: FITS and Zarr in and out, headers, provenance."""
 
 from dip_pipeline.frames.camera import Camera, camera_of
-from dip_pipeline.frames.finer_frame import finer_frame, finer_notes, left_out_names
+from dip_pipeline.frames.finer_frame import finer_frame, finer_notes, finer_plane, left_out_names
 from dip_pipeline.frames.finer_header import FinerGrid
 from dip_pipeline.frames.fits_reader import scale_noise
 from dip_pipeline.frames.frame import (
@@ -64,6 +64,7 @@ __all__ = [
     "file_digest",
     "finer_frame",
     "finer_notes",
+    "finer_plane",
     "is_sdss",
     "left_out_names",
     "named_digest",

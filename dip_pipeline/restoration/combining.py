@@ -7,15 +7,17 @@ noise is known, plane and correlation, for the reconstruction is linear in the e
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.correlation import root_of
 from dip_pipeline.restoration.noise import law_for
-from dip_pipeline.restoration.optics import Exposure, Optics
+from dip_pipeline.restoration.optics import Exposure, Optics, Plane
 from dip_pipeline.restoration.prior import Prior, fit_prior
 from dip_pipeline.restoration.problem import FitOptions, Problem, Restored, StopReason
 from dip_pipeline.restoration.reconstructing import Observation, Reconstruction, reconstruct
@@ -91,8 +93,8 @@ def combined(problem: Problem) -> Problem:
     masked = (made.cover < _LEAST_COVER * base)[0, 0].numpy()
     pixels = (made.scene[0, 0].double().numpy() + level) * optics.share
     error = made.sigma[0, 0].double().numpy() * optics.share
-    alone = optics.repeat(problem.saturated) & masked
-    own = optics.spread(problem.pixels)
+    alone = _blocks(problem.saturated, optics) & masked
+    own = _shared(problem.pixels, optics)
     return replace(
         problem,
         pixels=np.where(alone, own, pixels).astype(np.float32),
@@ -224,7 +226,21 @@ def _options_on(problem: Problem, optics: Optics) -> FitOptions:
 
 
 def _inner(problem: Problem, optics: Optics) -> tuple[slice, slice]:
-    return optics.on_scene(problem.inner)
+    spans = [
+        part.indices(side) for part, side in zip(problem.inner, problem.pixels.shape, strict=True)
+    ]
+    rows, cols = (slice(first * optics.factor, last * optics.factor) for first, last, _ in spans)
+    return rows, cols
+
+
+def _blocks(plane: NDArray[Any], optics: Optics) -> NDArray[Any]:
+    """Give each pixel of the scene the number of the observation's pixel that it lies in."""
+    return plane.repeat(optics.factor, axis=0).repeat(optics.factor, axis=1)
+
+
+def _shared(plane: Plane, optics: Optics) -> Plane:
+    """Give each pixel of the scene what it has of the observation's, if the light is even."""
+    return _blocks(plane * np.float32(optics.share), optics)
 
 
 def _spread(problem: Problem) -> Problem:
@@ -232,10 +248,10 @@ def _spread(problem: Problem) -> Problem:
     optics = problem.optics or Optics()
     return replace(
         problem,
-        pixels=optics.spread(problem.pixels),
-        masked=optics.repeat(problem.masked),
-        saturated=optics.repeat(problem.saturated),
-        error=None if problem.error is None else optics.spread(problem.error),
+        pixels=_shared(problem.pixels, optics),
+        masked=_blocks(problem.masked, optics),
+        saturated=_blocks(problem.saturated, optics),
+        error=None if problem.error is None else _shared(problem.error, optics),
         origin=(problem.origin[0] * optics.factor, problem.origin[1] * optics.factor),
         inner=_inner(problem, optics),
         optics=None,

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,22 +55,6 @@ class Optics:
     def share(self) -> float:
         """What a pixel of the scene has of the number in its pixel, if the light is even."""
         return 1 / self.factor**2 if self.summed else 1.0
-
-    def spread(self, plane: Plane) -> Plane:
-        """Give each pixel of the scene what it has of the observation's, if the light is even."""
-        return self.repeat(plane * np.float32(self.share))
-
-    def repeat(self, plane: NDArray[Any]) -> NDArray[Any]:
-        """Give each pixel of the scene the number of the observation's pixel it lies in."""
-        return np.repeat(np.repeat(plane, self.factor, axis=0), self.factor, axis=1)
-
-    def on_scene(self, region: tuple[slice, slice]) -> tuple[slice, slice]:
-        """Give a region of the observation's pixels in pixels of the scene."""
-        rows, cols = (
-            slice(*(None if end is None else end * self.factor for end in (part.start, part.stop)))
-            for part in region
-        )
-        return rows, cols
 
 
 @dataclass(frozen=True, slots=True, eq=False)

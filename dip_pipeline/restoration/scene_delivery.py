@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
 import torch.nn.functional as nnf
 from torch import Generator, Tensor, nn
@@ -134,23 +133,6 @@ def observed_anew(region: Region, delivery: SceneDelivery, noise: Tensor) -> Reg
     return replace(region, observed=observed, sigma=region.noise.sigma(ring_mean(observed)))
 
 
-def stein_columns(
-    plain: Tensor, moved: Tensor, probe: Tensor, region: Region
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Brightness, squared residuals and own responses of the trusted pixels of an observation.
-
-    plain, moved : the scene as the observation would show it, from the pixels as they are and moved
-    """
-    sigma = region.noise.sigma(plain)
-    response = probe * (moved - plain) / (PROBE_SIGMA * region.sigma)
-    squares = ((plain - region.observed) / sigma) ** 2
-    judged = region.trusted > 0
-    bright, square, own = (
-        plane[judged].cpu().numpy() for plane in ((plain + region.stars) / sigma, squares, response)
-    )
-    return bright, square, own
-
-
 def _corrected(
     seen: Tensor, observed: Tensor, region: Region, restraint: Restraint, options: FitOptions
 ) -> Tensor:
@@ -158,7 +140,7 @@ def _corrected(
     root = region.noise.root
     wanted = believable(seen, observed, region.sigma, region.trusted, root)
     sigma = region.noise.sigma(wanted)
-    wanted = restraint.apply(wanted, observed, sigma, region.trusted, region.stars)
+    wanted = restraint.apply(wanted, observed, sigma, region.trusted, region.stars, root)
     return close_flux(wanted, observed, sigma, region.trusted, options.flux_scale_px)
 
 

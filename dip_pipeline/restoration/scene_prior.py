@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.correlation import draw_noise
 from dip_pipeline.restoration.cross_fitting import Fitting, fit_halves
+from dip_pipeline.restoration.delivery import Answers, choose_restraint
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.prior import first_pixels, lay_out
 from dip_pipeline.restoration.prior_bytes import (
@@ -31,11 +31,10 @@ from dip_pipeline.restoration.problem import (
     Problem,
 )
 from dip_pipeline.restoration.regions import CrossFit, Region, SkyScale
-from dip_pipeline.restoration.restraint import NO_RESTRAINT, Restraint, least_risk
+from dip_pipeline.restoration.restraint import NO_RESTRAINT, Restraint
 from dip_pipeline.restoration.scene_delivery import (
     SceneDelivery,
     SceneNetworks,
-    stein_columns,
     stepped,
 )
 from dip_pipeline.restoration.scene_features import channels_of
@@ -135,12 +134,11 @@ class ScenePrior:
         """Apply the networks to their own regions: measure restraint and errors there."""
         used = first_pixels(regions, _MOST_CALIBRATION_PIXELS)
         applied = [self._at(region, optics, options) for region in used]
-        columns = [
+        answers = [
             _answered(networks, region, self.seed + index)
             for index, (networks, region) in enumerate(zip(applied, used, strict=True))
         ]
-        bright, squares, own = (np.concatenate(each) for each in zip(*columns, strict=True))
-        restraint = least_risk(bright, squares, own)
+        restraint = choose_restraint(answers, used)
         table = scene_error_table(applied, used, restraint, seed=self.seed)
         return replace(self, errors=table, restraint=restraint)
 
@@ -196,10 +194,8 @@ def fit_scene_prior(
     return prior.calibrated(regions, optics, options)
 
 
-def _answered(
-    networks: SceneNetworks, region: Region, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ask the networks twice, and judge their scenes by the observation alone."""
+def _answered(networks: SceneNetworks, region: Region, seed: int) -> Answers:
+    """Ask the networks twice; their scenes as the observation would show them."""
     upright = scene_optics(networks.optics)
     probe = draw_noise(region.observed, Generator().manual_seed(seed), region.noise.root)
     with torch.no_grad():
@@ -207,7 +203,7 @@ def _answered(
             upright.observe(networks.asked(observed, region)[0])
             for observed in (region.observed, stepped(region, probe))
         )
-    return stein_columns(plain, moved, probe, region)
+    return Answers(plain, moved, torch.zeros_like(plain), probe)
 
 
 def _stars_of(region: Region) -> list[FittedStar]:

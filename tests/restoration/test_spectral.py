@@ -9,6 +9,7 @@ from dip_pipeline.restoration.spectral import (
     LostLight,
     Trial,
     _noise_spectrum,
+    _sum_of_waves,
     _waves,
     filtered,
     least_loss,
@@ -74,6 +75,14 @@ def test_a_part_is_filtered_as_in_the_whole():
     whole = filtered(*planes[:3], planes[3:], None)
     part = filtered(*parts[:3], tuple(parts[3:]), None)
     torch.testing.assert_close(part[..., 8:-8, 8:-8], whole[..., 48:112, 40:120], atol=1e-5, rtol=0)
+
+
+def test_the_sum_of_all_windows_is_the_image_times_their_number():
+    image = white(1, 1, 40, 48)
+    back = _sum_of_waves(torch.nn.functional.conv2d(image, _waves()))
+    torch.testing.assert_close(
+        back[..., 7:-7, 7:-7] / 64, image[..., 7:-7, 7:-7], atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.4])

@@ -45,7 +45,7 @@ def main() -> None:
     for axes, (title, image) in zip(figure.subplots(1, 3), panels.items(), strict=True):
         axes.set_facecolor("tab:red")
         stretched = np.arcsinh((image - sky) / (2 * sigma))
-        axes.imshow(stretched, origin="lower", cmap="gray", vmin=-1, vmax=4)
+        axes.imshow(stretched, cmap="gray", vmin=-1, vmax=4)
         axes.set_title(title, fontsize=8)
         axes.set_xticks([])
         axes.set_yticks([])

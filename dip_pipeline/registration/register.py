@@ -27,6 +27,7 @@ _LEAST_SHARED = 0.02  # of the exposure's pixels must lie on the reference
 _APERTURE_WIDTHS = 3.0
 _LEAST_FLUX_PAIRS = 5
 _SURE_FLUX = 0.05  # relative standard error of a flux scale that is used
+_SIGNIFICANT_FLUX = 3.0  # standard errors by which stars must differ from the cards
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +184,22 @@ def _flux_scale(
     match: StarMatch | None,
     exposure_times: tuple[float, float] | None,
 ) -> tuple[float, str]:
-    """Light of the exposure for one unit of the reference's, robustly from stars, else by cards."""
+    """Light of the exposure for one unit of the reference's, robustly from stars, else by cards.
+
+    Stars outrank the cards only where they tell the two apart: a few faint ones are off by some
+    percent, and an exposure is seldom.
+    """
+    by_cards, cards = 1.0, "taken as equal"
+    if exposure_times is not None and min(exposure_times) > 0:
+        by_cards, cards = exposure_times[0] / exposure_times[1], "exposure times"
     if match is not None and len(match.own) >= _LEAST_FLUX_PAIRS:
         scale, error = _star_ratio(exposure, reference, match)
+        words = f"{len(match.own)} stars (+- {100 * error:.1f} %)"
+        if error <= _SURE_FLUX and abs(scale / by_cards - 1) > _SIGNIFICANT_FLUX * error:
+            return scale, words
         if error <= _SURE_FLUX:
-            return scale, f"{len(match.own)} stars (+- {100 * error:.1f} %)"
-    if exposure_times is not None and min(exposure_times) > 0:
-        return exposure_times[0] / exposure_times[1], "exposure times"
-    return 1.0, "taken as equal: too few stars, and no exposure times in both headers"
+            return by_cards, f"{cards}, as {words} confirm"
+    return by_cards, f"{cards}: too few stars to tell"
 
 
 def _star_ratio(exposure: Seen, reference: Seen, match: StarMatch) -> tuple[float, float]:

@@ -144,3 +144,11 @@ def test_m13_frames_are_registered_as_by_hand():
         found = register(_see(fits.getdata(folder / name).astype(np.float32), name), reference)
         # Offsets of the scene: a star at p of the reference is at p + offset.
         np.testing.assert_allclose(found.geometry.shift_px, (-rows, -cols), atol=0.3)
+
+
+def test_stars_outrank_the_cards_only_where_they_tell_them_apart(reference):
+    exposure = _see(_exposure(_stars(), Geometry(shift_px=(3.3, 2.1)), seed=4))
+    assert register(exposure, reference, exposure_times=(60.0, 60.0)).flux_scale == 1
+    # Exposed for half as long, by the cards: the stars know better.
+    found = register(exposure, reference, exposure_times=(30.0, 60.0))
+    assert found.flux_scale == pytest.approx(1, rel=0.03)

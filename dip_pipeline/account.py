@@ -37,6 +37,7 @@ _DEEDS = {
     Task.INPAINT: "Inpainted",
     Task.SUPER_RESOLVE: "Super-resolved",
     Task.DECONVOLVE: "Deconvolved",
+    Task.COMBINE: "Combined with further exposures",
 }
 _COMPANIONS = {
     "error": "error_plane",
@@ -90,11 +91,7 @@ def _document(facts: RunFacts) -> Document:
         builder.entity(name, "Plane", {"sha256": key["input"], "plane": where})
         builder.relate("used", run, name, role)
         builder.relate("hadMember", "input", name)
-    beside = key.get("companions")
-    files = dict(beside) if isinstance(beside, Mapping) else {}
-    for number, (name, sha256) in enumerate(files.items(), start=1):
-        builder.entity(f"companion-{number}", "Frame", {"file": name, "sha256": sha256})
-        builder.relate("used", run, f"companion-{number}", "companion")
+    _add_files(builder, run, facts)
     builder.entity("prior", "Prior", facts.prior)
     builder.relate("used", run, "prior", "prior")
     builder.entity("configuration", "Configuration", _settled(facts.config))
@@ -132,6 +129,18 @@ def _document(facts: RunFacts) -> Document:
     if facts.earlier is not None:
         builder.bundle("earlier-" + "".join(names_of(facts.earlier, "Restoration")), facts.earlier)
     return builder.build()
+
+
+def _add_files(builder: ProvBuilder, run: str, facts: RunFacts) -> None:
+    """Say what was read with the input; of exposures where they lay, and how light compared."""
+    beside = facts.key.get("companions")
+    files = dict(beside) if isinstance(beside, Mapping) else {}
+    for number, (name, sha256) in enumerate(files.items(), start=1):
+        builder.entity(f"companion-{number}", "Frame", {"file": name, "sha256": sha256})
+        builder.relate("used", run, f"companion-{number}", "companion")
+    for number, exposure in enumerate(facts.exposures, start=1):
+        builder.entity(f"exposure-{number}", "Exposure", exposure)
+        builder.relate("used", run, f"exposure-{number}", "exposure")
 
 
 def _settled(config: RunConfig) -> dict[str, object]:

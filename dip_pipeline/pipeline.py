@@ -12,7 +12,9 @@ from dip_pipeline.describing import FrameDescription, describe_frame
 from dip_pipeline.devices import device_name
 from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, reach, read_status
 from dip_pipeline.errors import ConfigError, FrameError, RunError
+from dip_pipeline.exposures import Exposures, exposure_digests
 from dip_pipeline.frames import (
+    Frame,
     check_target,
     file_digest,
     left_out_names,
@@ -39,7 +41,7 @@ from dip_pipeline.quantising import storage_step
 from dip_pipeline.record import RunFacts, pooled_risk, run_key
 from dip_pipeline.restoring import Place
 from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
-from dip_pipeline.task_optics import AskedOptics
+from dip_pipeline.task_optics import SCENE_TASKS, AskedOptics
 from dip_pipeline.work import PriorTask
 
 __all__ = ["FrameDescription", "Progress", "RunReport", "describe_frame", "restore_frame"]
@@ -107,22 +109,20 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     frames = open_frames(source, config.frame_reading())
     frame = frames[0]
     shared = None if config.fit.prior is None else PriorFile.read(Path(config.fit.prior))
-    beside = {path for item in frames for path in item.companions}
     key = run_key(
         config,
         file_digest(frame.path),
         split_selector(source)[1],
         prior_digest=None if shared is None else shared.sha256,
-        companions={path.name: file_digest(path) for path in sorted(beside)}
-        | named_digest("psf", None if asked is None else config.task.psf)
-        | named_digest("mask", config.task.mask),
+        companions=_companions(frames, config),
     )
     if not overwrite and _is_product_of(target, key):
         return _already_done(source, target)
-    check_target(target, frame, overwrite=overwrite)
+    others = Exposures.of(config, frames)
+    _check_target(target, frame, others, overwrite=overwrite)
     if shared is not None:
         shared.check(frame, config)
-    planes = plan_planes(source, frames, config, Told(told, source), asked)
+    planes = plan_planes(source, frames, config, Told(told, source), asked, others)
     room = _checked_room(planes, config, place, source=source, target=target)
     about = _about(source, target, config, command_line) | {
         "tiles": planes.tiles,
@@ -157,6 +157,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
                     step=_step_of(plane, target, config),
                     optics=None if asked is None else asked.facts,
                     left_out=left_out_names(plane.product),
+                    exposures=[each.facts for each in plane.exposures],
                     **input_facts(source, plane.origin),
                 )
             )
@@ -183,6 +184,24 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         flux_change=sum(own.flux_change for own in facts),
         seconds=time.monotonic() - started,
         notes=planes.notes,
+    )
+
+
+def _check_target(target: Path, frame: Frame, others: Exposures | None, *, overwrite: bool) -> None:
+    """Refuse a target that must not be written, or is read; raises OutputError."""
+    for each in (frame, *(others.first_planes if others else ())):
+        check_target(target, each, overwrite=overwrite)
+
+
+def _companions(frames: Sequence[Frame], config: RunConfig) -> dict[str, str]:
+    """Sha256 of all that is read with the input, by name or role."""
+    beside = {path for frame in frames for path in frame.companions}
+    psf = config.task.psf if config.task.name in SCENE_TASKS else None
+    return (
+        {path.name: file_digest(path) for path in sorted(beside)}
+        | named_digest("psf", psf)
+        | named_digest("mask", config.task.mask)
+        | exposure_digests(config)
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from dip_pipeline.config import RunConfig
-from dip_pipeline.cutting import ProblemSource, Window
+from dip_pipeline.cutting import ExposureSource, ProblemSource, Window
 from dip_pipeline.engine import ExecutorKind
 from dip_pipeline.errors import ConfigError, EmptyFrameError, SensorError
 from dip_pipeline.frames import (
@@ -72,11 +72,16 @@ def fit_options(config: RunConfig) -> FitOptions:
 
 
 def problem_source(
-    frame: Frame, noise: NoiseModel, config: RunConfig, optics: Optics | None = None
+    frame: Frame,
+    noise: NoiseModel,
+    config: RunConfig,
+    optics: Optics | None = None,
+    exposures: tuple[ExposureSource, ...] = (),
 ) -> ProblemSource:
     """Put together all that problems of a frame have in common.
 
     optics : between the scene that is asked for and the pixels; None: the scene is what they show
+    exposures : further ones, to be combined with the frame
     Raises SensorError where the input needs a noise law, and there is none.
     """
     options = fit_options(config)
@@ -94,6 +99,7 @@ def problem_source(
         device=config.worker_options(devices_of(config)).item_device,
         threads=config.threads_per_fit,
         optics=optics,
+        exposures=exposures,
     )
 
 

@@ -39,6 +39,7 @@ from dip_pipeline.frames.saving import (
 from dip_pipeline.frames.sdss_calibration import SdssCalibration, is_sdss, read_sdss_calibration
 from dip_pipeline.frames.selectors import split_selector
 from dip_pipeline.frames.sky_coordinates import wcs_words
+from dip_pipeline.frames.sky_mapping import places_on
 
 __all__ = [
     "AS_THE_FILE_SAYS",
@@ -73,6 +74,7 @@ __all__ = [
     "open_frames",
     "output_kind",
     "pixel_flux",
+    "places_on",
     "read_account",
     "read_provenance",
     "read_psf",

@@ -11,6 +11,7 @@ from dip_pipeline.registration.stars import Cleaned, Image
 
 _LEAST_SMOOTHED_PX = 1.0  # both, so that neither pixels nor their noise decide
 _LIGHT_SIGMA = 4.0  # elsewhere there is noise alone, and its slopes tell nothing
+_BRIGHT_SIGMA = 15.0  # of the brightest tenth of the light, at least
 _ROUNDS = 12
 _CUT = 4.0  # of sigma: beyond, a pixel shows what only one of the two has
 _SHAPE_ERROR = 0.05  # of a step to the next pixel, by which the two may differ in sharpness
@@ -51,6 +52,8 @@ def align(
     light = own[tuple(places.T.astype(int))]
     noise = _noise(own), _noise(theirs)
     known &= light > _LIGHT_SIGMA * noise[0]
+    if not known.any() or np.quantile(light[known], 0.9) < _BRIGHT_SIGMA * noise[0]:
+        return None  # noise would choose the places, and move the shift
     moved = np.zeros(2)
     scale, error = 1.0, float("inf")
     for _ in range(_ROUNDS):

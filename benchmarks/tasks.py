@@ -52,7 +52,7 @@ def main(  # noqa: PLR0913  (one an option)
     out: Path,
 ) -> None:
     """Compare the results of tasks with the truth."""
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 220, highlight=False)
     for task in _names(tasks):
         asked: dict[str, object] = {
             "steps": 4 if quick else steps,

@@ -34,6 +34,7 @@ from dip_pipeline.task import Task
 _HISTORY = "{deed} by dip-pipeline {version} (deep image prior): see DIP_PROV."
 _DEEDS = {
     Task.DENOISE: "Denoised",
+    Task.INPAINT: "Inpainted",
     Task.SUPER_RESOLVE: "Super-resolved",
     Task.DECONVOLVE: "Deconvolved",
     Task.COMBINE: "Combined with further exposures",

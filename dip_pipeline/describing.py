@@ -15,6 +15,7 @@ from dip_pipeline.frames import (
     finer_notes,
     open_frames,
     wcs_words,
+    with_mask,
 )
 from dip_pipeline.ladder import Rung, climb
 from dip_pipeline.noise_kernel import NoiseKernel
@@ -55,7 +56,7 @@ class FrameDescription:
 
 def describe_frame(source: str, config: RunConfig) -> FrameDescription:
     """Say what a frame holds and what a run would do with it; restores nothing."""
-    frames = open_frames(source, config.frame_reading())
+    frames = with_mask(open_frames(source, config.frame_reading()), config.task.mask)
     frame = frames[0]
     sensor = sensor_of(frame, config)
     correlation: NoiseKernel | None = None

@@ -124,8 +124,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         shared.check(frame, config)
     planes = plan_planes(source, frames, config, Told(told, source), asked, others)
     room = _checked_room(planes, config, place, source=source, target=target)
-    about = {
-        **_about(source, target, config, command_line),
+    about = _about(source, target, config, command_line) | {
         "tiles": planes.tiles,
         "overwrite": overwrite,
     }
@@ -201,6 +200,7 @@ def _companions(frames: Sequence[Frame], config: RunConfig) -> dict[str, str]:
     return (
         {path.name: file_digest(path) for path in sorted(beside)}
         | named_digest("psf", psf)
+        | named_digest("mask", config.task.mask)
         | exposure_digests(config)
     )
 

@@ -13,7 +13,15 @@ from dip_pipeline.engine import RunDirectory
 from dip_pipeline.errors import EmptyFrameError
 from dip_pipeline.exposures import Exposures, Registration
 from dip_pipeline.frame_noise import noise_in_words
-from dip_pipeline.frames import Frame, RestoredFrame, finer_frame, finer_notes, finer_plane
+from dip_pipeline.frames import (
+    Frame,
+    RestoredFrame,
+    check_holes,
+    finer_frame,
+    finer_notes,
+    finer_plane,
+    with_mask,
+)
 from dip_pipeline.frames.digests import digest_planes
 from dip_pipeline.planning import fit_windows, problem_source, settle_frame
 from dip_pipeline.prior_file import PriorFile
@@ -23,6 +31,7 @@ from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import Scope
 from dip_pipeline.restoring import Place, blend_tiles, restore_tiles
 from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.task import Task
 from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.tiling import Tile, plan_tiles
 from dip_pipeline.work import FramePlan, PriorTask, Record, prior_key, way_of
@@ -117,9 +126,9 @@ def plan_planes(
     left: list[tuple[Frame, str]] = []
     count = 0
     products: dict[str, Frame] = {}
-    for frame in frames:
+    for frame, seen in zip(frames, with_mask(frames, config.task.mask), strict=True):
         try:
-            settled, noise = settle_frame(frame, config)
+            settled, noise = _settled(seen, config)
         except EmptyFrameError as error:
             if len(frames) == 1:
                 raise
@@ -133,14 +142,12 @@ def plan_planes(
         count += len(tiles)
         product = _as_product(frame, asked, products)
         name = source if len(frames) == 1 else f"{source}, {frame.label}"
-        found: Sequence[Registration] = ()
-        if others is not None and optics is not None:
-            optics, found = others.register(frames.index(frame), settled, noise, optics)
-            for each in found:
-                told.progress.note(f"{name}: {each.words}")
-        plane = Plane(frame, settled, noise, tuple(tiles), product, optics, tuple(found))
+        plane = Plane(frame, settled, noise, tuple(tiles), product, optics)
+        if others is not None:
+            plane = _registered(plane, frames.index(frame), others)
         planes.append(plane)
-        told.progress.note(f"{name}: noise {noise_in_words(noise)}")
+        for words in (*(each.words for each in plane.exposures), f"noise {noise_in_words(noise)}"):
+            told.progress.note(f"{name}: {words}")
     if not planes:
         raise EmptyFrameError(
             f"{frames[0].path}: none of its {len(frames)} planes can be restored; "
@@ -151,6 +158,21 @@ def plan_planes(
     for note in planned.notes:
         told.progress.note(f"{source}: {note}")
     return planned
+
+
+def _settled(frame: Frame, config: RunConfig) -> tuple[Frame, NoiseModel]:
+    """Find the noise of a frame that has what the task is about; see `plan_planes`."""
+    if config.task.name is Task.INPAINT:
+        check_holes(frame, config.task.mask, may_be_none=config.reading.find_cosmics)
+    return settle_frame(frame, config)
+
+
+def _registered(plane: Plane, number: int, others: Exposures) -> Plane:
+    """Find how the further exposures lie on a plane, which is the number-th of its file."""
+    if plane.optics is None:
+        return plane
+    optics, found = others.register(number, plane.frame, plane.noise, plane.optics)
+    return replace(plane, optics=optics, exposures=tuple(found))
 
 
 def _as_product(frame: Frame, asked: AskedOptics | None, known: dict[str, Frame]) -> Frame:

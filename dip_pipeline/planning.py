@@ -25,6 +25,7 @@ from dip_pipeline.restoration.problem import (
 )
 from dip_pipeline.room import Room, room_for
 from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.task import Task
 from dip_pipeline.tiling import Tile
 
 _WHOLE_FRAME_PX = 1024 * 1024  # up to this the frame prior is fitted on all of it
@@ -66,6 +67,7 @@ def fit_options(config: RunConfig) -> FitOptions:
         steps=fit.steps,
         flux_scale_px=fit.flux_scale_px,
         task=config.task.name,
+        keep_known=config.task.name is Task.INPAINT and not config.task.denoise_known,
     )
 
 

@@ -47,8 +47,7 @@ def _check_scene(config: RunConfig) -> None:
         )
     if task.name is Task.DECONVOLVE and factor != 1:
         raise ConfigError(
-            f"--factor {factor}: deconvolve keeps the pixels; for finer ones use super-resolve, "
-            "which takes the same PSF"
+            f"--factor {factor}: deconvolve keeps the pixels; for finer ones use super-resolve"
         )
     if task.psf is not None and task.fwhm_px is not None:
         raise ConfigError(

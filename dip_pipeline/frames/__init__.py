@@ -15,6 +15,7 @@ from dip_pipeline.frames.frame import (
     RestoredPlanes,
     around,
 )
+from dip_pipeline.frames.mask_file import check_holes, with_mask
 from dip_pipeline.frames.opening import (
     file_digest,
     named_digest,
@@ -60,6 +61,7 @@ __all__ = [
     "SdssCalibration",
     "around",
     "camera_of",
+    "check_holes",
     "check_target",
     "file_digest",
     "finer_frame",
@@ -82,4 +84,5 @@ __all__ = [
     "scale_noise",
     "split_selector",
     "wcs_words",
+    "with_mask",
 ]

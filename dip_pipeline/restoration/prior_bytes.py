@@ -22,6 +22,7 @@ from dip_pipeline.restoration.regions import SkyScale
 from dip_pipeline.restoration.restraint import Restraint
 from dip_pipeline.restoration.spectral import LostLight
 from dip_pipeline.restoration.star_shape import StarShape
+from dip_pipeline.restoration.uncertainty import ErrorTable, LitErrors
 
 _DIGEST_BYTES = 32  # of SHA-256, at the end
 
@@ -91,6 +92,21 @@ def read_scale(record: Sequence[Any]) -> SkyScale:
     level, sigma, covariance, star = record
     shape = None if star is None else StarShape(*star)
     return SkyScale(level, sigma, tuple(tuple(row) for row in covariance), shape)
+
+
+def errors_record(errors: LitErrors | None) -> list[object] | None:
+    """Give the errors of restored pixels as JSON holds them."""
+    if errors is None:
+        return None
+    return [errors.edges, [[table.knots, table.errors] for table in errors.tables]]
+
+
+def read_errors(record: Sequence[Any] | None) -> LitErrors | None:
+    """Undo `errors_record`."""
+    if record is None:
+        return None
+    edges, tables = record
+    return LitErrors(tuple(edges), tuple(ErrorTable(*map(tuple, table)) for table in tables))
 
 
 def restraint_record(restraint: Restraint) -> list[object]:

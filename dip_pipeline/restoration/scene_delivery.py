@@ -23,7 +23,6 @@ from dip_pipeline.restoration.smoothing import ring_mean
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
 
 _MARGIN_PX = 16  # mirrored around a region, so that frame borders are not the network's own
-_ROUNDS = 2  # of putting back what the observation shows and the scene does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +65,9 @@ class SceneNetworks:
         with torch.no_grad():
             scene, scatter = self.asked(observed, region)
             upright = scene_optics(self.optics)
-            for _ in range(_ROUNDS if upright.sharpeners else 1):
-                seen = upright.observe(scene)
-                wanted = _corrected(seen, observed, region, restraint, self.options)
-                scene = scene + upright.refine(wanted - seen)
+            seen = upright.observe(scene)
+            wanted = _corrected(seen, observed, region, restraint, self.options)
+            scene = scene + upright.refine(wanted - seen)
         return scene, scatter
 
     def asked(self, observed: Tensor, region: Region) -> tuple[Tensor, Tensor]:

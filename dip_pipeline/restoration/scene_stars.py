@@ -54,7 +54,7 @@ class StarStamps:
 
     def draw(self, scene: Tensor, rng: np.random.Generator) -> Tensor:
         """Draw stars, alone and in clumps, onto an empty sky of the shape of a batch of scenes."""
-        sky = torch.zeros_like(scene)
+        sky = torch.zeros(scene.shape)
         rows, cols = scene.shape[-2:]
         low, high = np.log(_STARS_A_PIXEL)
         for plane in sky[:, 0]:
@@ -63,7 +63,7 @@ class StarStamps:
                 self._add(plane, rng.uniform(0, (rows, cols)), self._height(rng))
             if rng.random() < _CLUMPED_SHARE:
                 self._add_clump(plane, rng)
-        return sky
+        return sky.to(scene.device, scene.dtype)
 
     def _height(self, rng: np.random.Generator) -> float:
         low, high = np.log(_FAINTEST_SIGMA), np.log(self.brightest_sigma)

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import map_coordinates
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions, InputKind, StopReason
+from dip_pipeline.restoration.scene_optics import TARGET_SIGMA_PX, scene_optics
 from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
 from dip_pipeline.restoration.scene_restore import restore_scene, scene_unchanged
 from dip_pipeline.simulate import (
@@ -190,3 +192,30 @@ def test_a_scene_needs_a_noise_law(asked, law):
     blind = replace(asked, noise=law.none, options=replace(OPTIONS, input=InputKind.CODE))
     with pytest.raises(RestorationError, match="noise law"):
         fit_scene_prior([blind], (SIDE, SIDE), seed=1)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_known_psf_is_undone_and_no_light_is_lost(problem, law, factor):
+    rng = np.random.default_rng(factor)
+    side = 48 * factor
+    axis = np.arange(side)
+    target = np.full((side, side), 200.0)
+    for row in range(8 * factor, side, 16 * factor):
+        for col in range(8 * factor, side, 16 * factor):
+            place = np.array([row, col]) + rng.uniform(-2, 2, 2)
+            profiles = (np.exp(-0.5 * ((axis - at) / TARGET_SIGMA_PX) ** 2) for at in place)
+            target += 3000 * np.multiply.outer(*profiles)
+    offsets = np.arange(-12, 13.0)
+    psf = MoffatPsf(3.5 * factor**0.5).density(offsets[:, None], offsets[None, :])
+    optics = Optics(factor, (psf / psf.sum()).astype(np.float32), summed=False)
+    scene = torch.from_numpy(target)[None, None]
+    level = scene_optics(optics).observe(scene)[0, 0].numpy()
+    observed = level + DetectorOptions().sigma_dn(level) * rng.standard_normal(level.shape)
+    options = replace(OPTIONS, steps=15, task=Task.DECONVOLVE)
+    sharp = restore_scene(problem(observed, law.sensor(), options=options, optics=optics)).science
+
+    def rms(image):
+        return np.sqrt(np.mean((image - target) ** 2))
+
+    assert rms(sharp) < 0.6 * rms(observed.repeat(factor, 0).repeat(factor, 1))
+    assert sharp.mean() == pytest.approx(observed.mean(), rel=0.005)

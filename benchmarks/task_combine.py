@@ -1,6 +1,7 @@
 """Combination of exposures, side by side with drizzle and a mean stack; registration of M13.
 
-    python -m benchmarks.task_combine --seeds 1 --steps 300
+    python -m benchmarks.tasks --tasks combine --seeds 1
+    python -m benchmarks.task_combine --decam d,e --m13
 
 Simulated: four dithered exposures, FWHM 1.8 px, cosmic rays in each, combined on pixels twice as
 fine. The peers are told the true dithers and which pixels cosmic rays hit; ours finds both. The
@@ -25,7 +26,7 @@ from drizzle.resample import Drizzle
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates, maximum_filter
 
-from benchmarks.fields import extra_data, extra_file
+from benchmarks.fields import extra_file
 from benchmarks.machine import commit, describe_machine, versions
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame, read_provenance
@@ -441,36 +442,27 @@ def _seen(name: str) -> Any:  # noqa: ANN401
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--seeds", default="1", show_default=True, help="Of the simulated fields; '' none.")
-@click.option("--side", "side_px", default=96, show_default=True, help="Of an exposure, pixels.")
-@click.option("--steps", type=int, help="Of every fit, ours and peers'.  [default: as users get]")
+@click.option("--steps", type=int, help="Of every fit.  [default: as users get]")
 @click.option("--decam", default="", help="Held-out frames, of a to e.  [default: none]")
 @click.option("--m13", is_flag=True, help="Register the M13 frames.")
-@click.option("--save/--no-save", default=True, help="Keep the figures.")
-def main(seeds: str, side_px: int, steps: int | None, decam: str, *, m13: bool, save: bool) -> None:
-    """Measure the combination of exposures beside its peers."""
+def main(steps: int | None, decam: str, *, m13: bool) -> None:
+    """Measure the combination of observed exposures; figures are added to the results."""
     torch.set_num_threads(1)
-    found: list[Row] = []
-    for seed in filter(None, seeds.split(",")):
-        found += rows(int(seed), side_px=side_px, steps=steps)
-    if extra_data() is not None:
-        found += decam_rows(tuple(filter(None, decam.split(","))), steps=steps)
-        found += m13_rows() if m13 else []
-    if save:
-        path = RESULTS / "tasks-combine.json"
-        kept = json.loads(path.read_text()) if path.exists() else {"runs": []}
-        kept["runs"].append(
-            {
-                "date": datetime.now(UTC).isoformat(timespec="seconds"),
-                "commit": commit(),
-                "machine": describe_machine(),
-                "versions": versions(),
-                "side_px": side_px,
-                "steps": steps,
-                "rows": found,
-            }
-        )
-        path.write_text(json.dumps(kept, indent=1) + "\n")
+    found = decam_rows(tuple(filter(None, decam.split(","))), steps=steps)
+    found += m13_rows() if m13 else []
+    path = RESULTS / "tasks-combine-observed.json"
+    kept = json.loads(path.read_text()) if path.exists() else {"runs": []}
+    kept["runs"].append(
+        {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": commit(),
+            "machine": describe_machine(),
+            "versions": versions(),
+            "steps": steps,
+            "rows": found,
+        }
+    )
+    path.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ _AFFINE_TOLERANCE_PX = 0.1
 _SCALE_TOLERANCE = 0.01
 _COUNTS = (UnitKind.COUNTS, UnitKind.ELECTRONS, UnitKind.UNKNOWN)
 _USUAL_FWHM_PX = 2.0  # of stars, where none can be measured
+_MOST_FWHM_PX = 2.5  # well sampled; knots of a nebula that pass for stars may be wider
 _NARROWER = 0.5  # than stars of the sharpest exposure the scene's Gaussian is taken
 _FWHM = 2.3548
 
@@ -119,7 +120,7 @@ class Exposures:
         seen = _see(reference, window, noise)
         found = [self._one(frames[index], reference, window, seen) for frames in self.frames]
         known = [each.found.fwhm_px for each in found if np.isfinite(each.found.fwhm_px)]
-        fwhm_px = min(known) if known else _USUAL_FWHM_PX
+        fwhm_px = min([*known, _MOST_FWHM_PX]) if known else _USUAL_FWHM_PX
         support_px = _NARROWER * fwhm_px / _FWHM * optics.factor
         return replace(optics, support_px=round(support_px, 4)), found
 

@@ -6,11 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates, spline_filter
 
+from dip_pipeline.registration.correlating import scene_alone
 from dip_pipeline.registration.geometry import Geometry
-from dip_pipeline.registration.stars import Cleaned, Image
+from dip_pipeline.registration.stars import Cleaned
+from dip_pipeline.sensor import estimate_sigma
 
 _LEAST_SMOOTHED_PX = 1.0  # both, so that neither pixels nor their noise decide
 _LIGHT_SIGMA = 4.0  # elsewhere there is noise alone, and its slopes tell nothing
+_BRIGHT_SIGMA = 10.0  # of the brightest tenth of the light, at least
 _ROUNDS = 12
 _CUT = 4.0  # of sigma: beyond, a pixel shows what only one of the two has
 _SHAPE_ERROR = 0.05  # of a step to the next pixel, by which the two may differ in sharpness
@@ -42,15 +45,19 @@ def align(
     light does not fix the shift, or moves it far from where it starts.
     """
     smoothed_px = max(width_px, _LEAST_SMOOTHED_PX)
-    own, theirs = (gaussian_filter(each.light, smoothed_px) for each in (exposure, reference))
+    own, theirs = (
+        gaussian_filter(scene_alone(each.light), smoothed_px) for each in (exposure, reference)
+    )
     places = _places(exposure)
     spoilt = [binary_dilation(each.unusable, iterations=2) for each in (exposure, reference)]
     known = ~_at(spoilt[0], places)
     spline = spline_filter(theirs, order=3)
     slopes = [spline_filter(slope, order=3) for slope in np.gradient(theirs)]
     light = own[tuple(places.T.astype(int))]
-    noise = _noise(own), _noise(theirs)
+    noise = _noise(exposure, smoothed_px), _noise(reference, smoothed_px)
     known &= light > _LIGHT_SIGMA * noise[0]
+    if not known.any() or np.quantile(light[known], 0.9) < _BRIGHT_SIGMA * noise[0]:
+        return None  # noise would choose the places, and move the shift
     moved = np.zeros(2)
     scale, error = 1.0, float("inf")
     for _ in range(_ROUNDS):
@@ -119,5 +126,7 @@ def _at(mask: NDArray[np.bool_], places: NDArray[np.float64]) -> NDArray[np.bool
     return found
 
 
-def _noise(plane: Image) -> float:
-    return 1.4826 * float(np.median(np.abs(plane - np.median(plane))))
+def _noise(image: Cleaned, smoothed_px: float) -> float:
+    """Scatter of the smoothed image from white noise, whatever the scene is."""
+    white = estimate_sigma(image.light.astype(np.float32))
+    return white / (2 * float(np.sqrt(np.pi)) * smoothed_px)

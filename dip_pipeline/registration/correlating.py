@@ -75,11 +75,17 @@ def shift_by_light(
     return LightShift((row, col), height / scatter, height / following)
 
 
-def _prepared(image: Cleaned) -> Image:
-    """Scene alone: neither sky nor rows and columns that stand out, bright light limited."""
-    plane = image.light - gaussian_filter(image.light, _LARGE_PX)
+def scene_alone(light: Image) -> Image:
+    """Light without what is wide or runs along rows and columns: the detector's, not the sky's."""
+    plane = light - gaussian_filter(light, _LARGE_PX)
     plane = plane - np.median(plane, axis=0)
-    plane = plane - np.median(plane, axis=1)[:, None]
+    alone: Image = plane - np.median(plane, axis=1)[:, None]
+    return alone
+
+
+def _prepared(image: Cleaned) -> Image:
+    """Scene alone, bright light limited, the frame's borders faded out."""
+    plane = scene_alone(image.light)
     limit = _CLIP_SIGMA * max(image.noise, 1e-30)
     window = np.multiply.outer(*(tukey(side, 0.2) for side in plane.shape))
     prepared: Image = np.clip(plane, -limit, 3 * limit) * window

@@ -130,6 +130,8 @@ def _found(
     few = match is None or len(match.own) < _SURE_STARS
     if aligned is not None and (few or aligned.error_px < error_px):
         geometry, error_px, by = aligned.geometry, aligned.error_px, "all light"
+    elif few:  # and faint: they know no better than what was begun with
+        return start, match, error_px, how
     moved = _apart(geometry, start, exposure)
     if known is None:
         return geometry, match, error_px, f"{how}; refined by {by}"

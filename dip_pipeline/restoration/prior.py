@@ -42,7 +42,7 @@ from dip_pipeline.restoration.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.uncertainty import ErrorTable, calibrate
 from dip_pipeline.sensor import NoiseKind
 
-_FORMAT = "dip-prior-2"
+_FORMAT = "dip-prior-3"
 _MOST_CALIBRATION_PIXELS = 1_000_000
 
 
@@ -74,6 +74,7 @@ class Prior:
             "format": _FORMAT,
             "input": self.input,
             "network": self.network_kind,
+            "guides": len(self.scale.guides),
             "scale": scale_record(self.scale),
             "cross_fit": None if crossed is None else [crossed.block_px, crossed.guard_px],
             "seed": self.seed,

@@ -27,9 +27,11 @@ from dip_pipeline.restoration.regions import PixelNoise, Region
 from dip_pipeline.restoration.restraint import Restraint, believable, borne_out, least_risk
 from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.restoration.smoothing import smooth
+from dip_pipeline.restoration.spectral import LostLight, Trial, least_loss
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
 
 _NO_LIGHT, _LIGHT = 0.15, 0.3  # contrast in sigma
+_MOST_TRIED_PIXELS = 250_000
 _MARGIN_PX = 16  # mirrored around a region, so that frame borders are not the network's own
 
 
@@ -147,23 +149,72 @@ def _finished(
     estimated: Tensor, observed: Tensor, region: Region, restraint: Restraint, options: FitOptions
 ) -> Tensor:
     sigma = region.noise.sigma(estimated)
-    mixed = restraint.apply(estimated, observed, sigma, region.trusted, region.stars)
+    mixed = restraint.apply(
+        estimated, observed, sigma, region.trusted, region.stars, region.noise.root
+    )
     return _closed(mixed, observed, region, options)
 
 
 def choose_restraint(answers: Sequence[Answers], regions: Sequence[Region]) -> Restraint:
     """Measure, over some regions, how far the networks' corrections are to be trusted."""
-    columns: list[list[np.ndarray]] = [[], [], []]
-    for answer, region in zip(answers, regions, strict=True):
-        sigma = region.noise.sigma(answer.plain)
-        response = answer.probe * (answer.moved - answer.plain) / (PROBE_SIGMA * region.sigma)
-        squares = ((answer.plain - region.observed) / sigma) ** 2
-        bright = (answer.plain + region.stars) / sigma
-        judged = region.trusted > 0
-        for column, plane in zip(columns, (bright, squares, response), strict=True):
-            column.append(plane[judged].cpu().numpy())
+    pairs = list(zip(answers, regions, strict=True))
+    with torch.no_grad():
+        lost = least_loss([_trial(*pair) for pair in _first_pixels(pairs)])
+        columns: list[list[np.ndarray]] = [[], [], []]
+        for answer, region in pairs:
+            plain, moved = _put_back(lost, answer, region)
+            squares, response = _stein_terms(plain, moved, answer, region)
+            bright = (answer.plain + region.stars) / region.noise.sigma(answer.plain)
+            judged = region.trusted > 0
+            for column, plane in zip(columns, (bright, squares, response), strict=True):
+                column.append(plane[judged].cpu().numpy())
     brightness, squares_of, responses = (np.concatenate(column) for column in columns)
-    return least_risk(brightness, squares_of, responses)
+    return replace(least_risk(brightness, squares_of, responses), lost=lost)
+
+
+def _first_pixels(pairs: Sequence[tuple[Answers, Region]]) -> Sequence[tuple[Answers, Region]]:
+    """As many pairs as hold about that many pixels; at least one."""
+    sizes = np.cumsum([answer.plain.numel() for answer, _ in pairs])
+    return pairs[: 1 + int((sizes < _MOST_TRIED_PIXELS).sum())]
+
+
+def _trial(answer: Answers, region: Region) -> Trial:
+    def risk(images: tuple[Tensor, Tensor]) -> Tensor:
+        squares, response = _stein_terms(*images, answer, region)
+        return squares + 2 * response
+
+    return Trial(
+        filtered_by=lambda lost: _put_back(lost, answer, region),
+        brightness=(answer.plain + region.stars) / region.noise.sigma(answer.plain),
+        judged=region.trusted,
+        risk_of=risk,
+    )
+
+
+def _put_back(lost: LostLight, answer: Answers, region: Region) -> tuple[Tensor, Tensor]:
+    """Image of the region, and of the region slightly moved, with the light put back."""
+    seen = ((answer.plain, region.observed), (answer.moved, _moved(region, answer.probe)))
+    plain, moved = (
+        lost.put_back(
+            estimated,
+            observed,
+            region.noise.sigma(estimated),
+            region.trusted,
+            stars=region.stars,
+            noise=region.noise.root,
+        )
+        for estimated, observed in seen
+    )
+    return plain, moved
+
+
+def _stein_terms(
+    plain: Tensor, moved: Tensor, answer: Answers, region: Region
+) -> tuple[Tensor, Tensor]:
+    """Squared residual in units of sigma, and the response to the probe."""
+    sigma = region.noise.sigma(answer.plain)
+    response = answer.probe * (moved - plain) / (PROBE_SIGMA * region.sigma)
+    return ((plain - region.observed) / sigma) ** 2, response
 
 
 def _moved(region: Region, probe: Tensor) -> Tensor:

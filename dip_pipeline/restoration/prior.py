@@ -22,8 +22,10 @@ from dip_pipeline.restoration.fit_code import fit_code_network
 from dip_pipeline.restoration.prior_bytes import (
     pack,
     read_report,
+    read_restraint,
     read_scale,
     report_record,
+    restraint_record,
     scale_record,
     unpack,
 )
@@ -42,7 +44,7 @@ from dip_pipeline.restoration.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.uncertainty import ErrorTable, calibrate
 from dip_pipeline.sensor import NoiseKind
 
-_FORMAT = "dip-prior-3"
+_FORMAT = "dip-prior-4"
 _MOST_CALIBRATION_PIXELS = 1_000_000
 
 
@@ -82,7 +84,7 @@ class Prior:
             "errors": None
             if self.errors is None
             else [list(self.errors.knots), list(self.errors.errors)],
-            "restraint": [list(self.restraint.knots), list(self.restraint.shares)],
+            "restraint": restraint_record(self.restraint),
         }
         return pack(self.networks, record)
 
@@ -100,7 +102,7 @@ class Prior:
             seed=record["seed"],
             report=read_report(record["report"]),
             errors=None if errors is None else ErrorTable(tuple(errors[0]), tuple(errors[1])),
-            restraint=Restraint(*(tuple(column) for column in record["restraint"])),
+            restraint=read_restraint(record["restraint"]),
         )
 
     def on(self, device: str) -> "Prior":

@@ -20,6 +20,8 @@ from dip_pipeline.restoration.guiding import GuideScale
 from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.problem import FitReport, InputKind, NetworkKind, StopReason
 from dip_pipeline.restoration.regions import SkyScale
+from dip_pipeline.restoration.restraint import Restraint
+from dip_pipeline.restoration.spectral import LostLight
 from dip_pipeline.restoration.star_shape import StarShape
 
 _DIGEST_BYTES = 32  # of SHA-256, at the end
@@ -92,6 +94,18 @@ def read_scale(record: Sequence[Any]) -> SkyScale:
     shape = None if star is None else StarShape(*star)
     rows = tuple(tuple(row) for row in covariance)
     return SkyScale(level, sigma, rows, shape, tuple(GuideScale(*guide) for guide in guides))
+
+
+def restraint_record(restraint: Restraint) -> list[object]:
+    """Give a restraint as JSON holds it."""
+    lost = restraint.lost
+    return [restraint.knots, restraint.shares, lost.knots, lost.rates]
+
+
+def read_restraint(record: Sequence[Any]) -> Restraint:
+    """Undo `restraint_record`."""
+    knots, shares, lost_knots, rates = (tuple(column) for column in record)
+    return Restraint(knots, shares, LostLight(lost_knots, rates))
 
 
 def _load_network(

@@ -1,9 +1,10 @@
 """Restraint: where the networks know less than the pixel itself, keep (part of) the pixel.
 
 A network smooths best where light is faint; in the cores of bright stars the observation is the
-better estimate. How much of each to take is measured, not assumed: in bins of brightness, the
-mixture of least estimated risk. And where the observation contradicts the networks outright (the
-halo of a star brighter than any they were fitted on), the observation is right.
+better estimate. Light that the networks lost is put back first. How much of each to take is then
+measured, not assumed: in bins of brightness, the mixture of least estimated risk. And where the
+observation contradicts the networks outright (the halo of a star brighter than any they were
+fitted on), the observation is right.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dip_pipeline.restoration.smoothing import smooth
+from dip_pipeline.restoration.spectral import NOTHING_LOST, LostLight
 
 _EDGES_SIGMA = (3.0, 10.0, 30.0, 100.0, 300.0)  # brightness above the sky, in local sigma
 _FEWEST_PIXELS = 20
@@ -27,10 +29,12 @@ class Restraint:
     """Share of the network's correction that is taken, by brightness.
 
     knots : brightness in sigma, rising; shares : 0 (keep the pixel) to 1 (take the network's)
+    lost : what is put back first
     """
 
     knots: tuple[float, ...] = (0.0,)
     shares: tuple[float, ...] = (1.0,)
+    lost: LostLight = NOTHING_LOST
 
     def apply(
         self,
@@ -39,11 +43,14 @@ class Restraint:
         sigma: Tensor,
         trusted: Tensor,
         stars: Tensor | float = 0.0,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Mix estimate and observation where the pixel is trusted; planes (1, 1, rows, cols).
 
         stars : light that was taken off both, and counts as brightness
+        noise : root of the noise's correlation; None for white noise
         """
+        estimate = self.lost.put_back(estimate, observed, sigma, trusted, stars=stars, noise=noise)
         if min(self.shares) == 1.0:
             return estimate
         brightness = np.log1p(((estimate + stars) / sigma).clamp(min=0).cpu().numpy())

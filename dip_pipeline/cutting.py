@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from dip_pipeline.frames import Frame
+from dip_pipeline.frames import Frame, Guide
 from dip_pipeline.restoration.problem import FitOptions, Problem
 from dip_pipeline.sensor import NoiseModel
 
@@ -19,7 +19,10 @@ _WORDS = {"source", "unit", "rung", "guesses", "notes"}  # of the numbers of a n
 
 @dataclass(frozen=True, slots=True)
 class ProblemSource:
-    """Cuts problems out of a frame."""
+    """Cuts problems out of a frame.
+
+    guides : other images of the same sky
+    """
 
     frame: Frame
     noise: NoiseModel
@@ -27,6 +30,7 @@ class ProblemSource:
     saturation_dn: float | None
     device: str
     threads: int
+    guides: tuple[Guide, ...] = ()
 
     def problem(self, window: Window, *, seed: int, inner: Window | None = None) -> Problem:
         """Read one window of the frame as a problem to restore."""
@@ -48,6 +52,7 @@ class ProblemSource:
             inner=inner or (slice(None), slice(None)),
             device=_device_here(self.device),
             threads=self.threads,
+            guides=tuple(guide.read(*window) for guide in self.guides),
         )
 
 
@@ -74,7 +79,7 @@ def problems_key(problems: Sequence[Problem], shape: tuple[int, int], *more: obj
         )
         digest.update(text.encode())
         error = [] if problem.error is None else [problem.error]
-        for plane in (problem.pixels, problem.masked, problem.saturated, *error):
+        for plane in (problem.pixels, problem.masked, problem.saturated, *error, *problem.guides):
             digest.update(plane.tobytes())
     return digest.hexdigest()
 

@@ -14,6 +14,7 @@ from dip_pipeline.errors import ConfigError, FrameError, RunError
 from dip_pipeline.frames import (
     check_target,
     file_digest,
+    guide_digests,
     open_frames,
     read_provenance,
     save_frames,
@@ -108,7 +109,8 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         digest,
         split_selector(source)[1],
         prior_digest=None if shared is None else shared.sha256,
-        companions={path.name: file_digest(path) for path in sorted(beside)},
+        companions={path.name: file_digest(path) for path in sorted(beside)}
+        | guide_digests(config.task.guides),
     )
     if not overwrite and _is_product_of(target, key):
         return _already_done(source, target)

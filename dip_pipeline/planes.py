@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import RunDirectory
-from dip_pipeline.errors import EmptyFrameError
+from dip_pipeline.errors import ConfigError, EmptyFrameError
 from dip_pipeline.frame_noise import noise_in_words
-from dip_pipeline.frames import Frame, RestoredFrame
+from dip_pipeline.frames import Frame, Guide, RestoredFrame, open_guides
 from dip_pipeline.frames.digests import digest_planes
 from dip_pipeline.planning import fit_windows, problem_source, settle_frame
 from dip_pipeline.prior_file import PriorFile
@@ -31,12 +31,14 @@ class Plane:
     """One plane to restore: as the file has it, and as it is fitted; its noise law, its tiles.
 
     frame : with the noise planes and the masks that the law and the options call for
+    guides : other images of the same sky
     """
 
     origin: Frame
     frame: Frame
     noise: NoiseModel
     tiles: tuple[Tile, ...]
+    guides: tuple[Guide, ...] = ()
 
     @property
     def first_tile(self) -> int:
@@ -69,7 +71,19 @@ class Planes:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user must hear."""
-        return tuple(f"{frame.label}: left as it is: {reason}" for frame, reason in self.left)
+        left = [f"{frame.label}: left as it is: {reason}" for frame, reason in self.left]
+        return (*left, *self._guide_notes())
+
+    def _guide_notes(self) -> list[str]:
+        guides = [guide for plane in self.restored for guide in plane.guides]
+        notes = [guide.note for guide in guides if guide.note is not None]
+        if guides:
+            notes += [
+                f"{plane.frame.label}: no guide reaches it"
+                for plane in self.restored
+                if not plane.guides
+            ]
+        return list(dict.fromkeys(notes))
 
     def name_of(self, plane: Plane, source: str) -> str:
         """Name a plane, for people: where there are several, by its place, too."""
@@ -93,7 +107,9 @@ def plan_planes(source: str, frames: Sequence[Frame], config: RunConfig, told: T
     planes: list[Plane] = []
     left: list[tuple[Frame, str]] = []
     count = 0
-    for frame in frames:
+    if config.task.guides and config.fit.input != "image":
+        raise ConfigError(f"--input {config.fit.input}: --guide needs --input image; leave one out")
+    for frame, guides in zip(frames, open_guides(config.task.guides, frames), strict=True):
         try:
             settled, noise = settle_frame(frame, config)
         except EmptyFrameError as error:
@@ -104,7 +120,7 @@ def plan_planes(source: str, frames: Sequence[Frame], config: RunConfig, told: T
         tiles = plan_tiles(frame.shape, config.tile_options())
         tiles = [replace(tile, index=count + tile.index) for tile in tiles]
         count += len(tiles)
-        planes.append(Plane(frame, settled, noise, tuple(tiles)))
+        planes.append(Plane(frame, settled, noise, tuple(tiles), guides))
         name = source if len(frames) == 1 else f"{source}, {frame.label}"
         told.progress.note(f"{name}: noise {noise_in_words(noise)}")
     if not planes:
@@ -215,7 +231,7 @@ def prior_task(
 ) -> PriorTask:
     """Plan the work on a plane, and its prior."""
     frame = plane.frame
-    source = problem_source(frame, plane.noise, config)
+    source = problem_source(frame, plane.noise, config, plane.guides)
     plan = FramePlan(source, config.fit.seed, run.tiles, None, ALGORITHM_VERSION, plane.first_tile)
     shared_path = None if shared is None else shared.path.absolute()
     windows = tuple(fit_windows(frame.shape, seed=plan.seed))

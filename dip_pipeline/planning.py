@@ -12,7 +12,7 @@ from dip_pipeline.cutting import ProblemSource, Window
 from dip_pipeline.engine import ExecutorKind
 from dip_pipeline.errors import ConfigError, EmptyFrameError, FrameError, PriorError, SensorError
 from dip_pipeline.frame_noise import noise_in_words, sensor_of
-from dip_pipeline.frames import Frame, PlaneInfo, open_frames, wcs_words
+from dip_pipeline.frames import Frame, Guide, PlaneInfo, open_frames, wcs_words
 from dip_pipeline.ladder import Rung, climb
 from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.preparing import settle_noise
@@ -181,9 +181,12 @@ def fit_options(config: RunConfig) -> FitOptions:
     )
 
 
-def problem_source(frame: Frame, noise: NoiseModel, config: RunConfig) -> ProblemSource:
+def problem_source(
+    frame: Frame, noise: NoiseModel, config: RunConfig, guides: tuple[Guide, ...] = ()
+) -> ProblemSource:
     """Put together all that problems of a frame have in common.
 
+    guides : other images of the same sky
     Raises SensorError where the input needs a noise law, and there is none.
     """
     options = fit_options(config)
@@ -200,6 +203,7 @@ def problem_source(frame: Frame, noise: NoiseModel, config: RunConfig) -> Proble
         saturation_dn=None if saturation is None else saturation.value,
         device=config.worker_options(devices_of(config)).item_device,
         threads=config.threads_per_fit,
+        guides=guides,
     )
 
 

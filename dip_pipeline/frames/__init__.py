@@ -13,6 +13,7 @@ from dip_pipeline.frames.frame import (
     RestoredPlanes,
     around,
 )
+from dip_pipeline.frames.guides import Guide, guide_digests, open_guides
 from dip_pipeline.frames.opening import (
     file_digest,
     open_frame,
@@ -41,6 +42,7 @@ __all__ = [
     "Camera",
     "Card",
     "Frame",
+    "Guide",
     "PixelSource",
     "Pixels",
     "PlaneInfo",
@@ -54,9 +56,11 @@ __all__ = [
     "camera_of",
     "check_target",
     "file_digest",
+    "guide_digests",
     "is_sdss",
     "open_frame",
     "open_frames",
+    "open_guides",
     "output_kind",
     "read_account",
     "read_provenance",

@@ -31,9 +31,7 @@ class Misleading:
     def __init__(self, planes: Sequence[Tensor], rng: np.random.Generator) -> None:
         self.planes = planes
         self.rng = rng
-        self._sources = [
-            _sources_of(planes, number) for number in range(planes[0].shape[1] // 2)
-        ]
+        self._sources = [_sources_of(planes, number) for number in range(planes[0].shape[1] // 2)]
 
     def of(self, crop: Tensor) -> Tensor:
         """Spoil one crop, (1, 2 * guides, rows, cols); returns a new one."""

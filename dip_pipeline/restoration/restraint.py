@@ -76,7 +76,7 @@ def believable(
     return estimate + (1 - share) * residual
 
 
-def borne_out(  # noqa: PLR0913  (two images, and what they are of)
+def borne_out(
     guided: Tensor,
     unguided: Tensor,
     observed: Tensor,

@@ -7,8 +7,9 @@ is known. What only the guide shows must not enter the image, so the light of th
 the frame alone: a guide says over which pixels to average, and how the average is to be shaped.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from dip_pipeline.restoration.smoothing import fill_unknown, smooth
 from dip_pipeline.sensor import estimate_sigma
 
 _SCALES_PX = (1.0, 2.0, 4.0)  # standard deviations of the smoothed copies of a guide
-_WINDOWS_PX = (1.5, 3.0)  # over which the frame is regressed on a guide
+# Windows over which the frame is regressed on a guide, and on how many copies of it.
+_WINDOWS_PX = ((1.5, 1), (3.0, 1), (2.0, 2))
 CHANNELS = 2 + len(_SCALES_PX) + len(_WINDOWS_PX)  # features a guide adds
 GAINS = len(_WINDOWS_PX)  # details a guide adds
 _REGULAR = 1.0  # variance added to a guide's in a regression: that of its noise
@@ -88,21 +90,24 @@ def guide_features(
         guide, shown = values[:, number : number + 1], known[:, number : number + 1]
         levels = [guide, *(smooth(guide, scale_px) for scale_px in _SCALES_PX)]
         features += [shown * torch.asinh(levels[-1] / 3), 1 - shown]
-        for fine, coarse in zip(levels[:-1], levels[1:], strict=True):
+        for fine, coarse in pairwise(levels):
             features.append(shown * torch.asinh(fine - coarse))
-        for window_px in _WINDOWS_PX:
-            detail = shown * _regressed(copies[0], guide, sigma, window_px)
+        for window_px, regressors in _WINDOWS_PX:
+            detail = shown * _regressed(copies[0], levels[:regressors], sigma, window_px)
             features.append(torch.asinh(detail / sigma))
             details.append(detail)
     return features, details
 
 
-def _regressed(observed: Tensor, guide: Tensor, sigma: Tensor, window_px: float) -> Tensor:
+def _regressed(
+    observed: Tensor, regressors: Sequence[Tensor], sigma: Tensor, window_px: float
+) -> Tensor:
     """Give the guided filter's image less the mean of the frame around each pixel.
 
-    Around each pixel the frame is a g + b of the guide g; a = cov(y, g) / (var(g) + eps), and a and
-    b are averaged over the windows that hold the pixel; He et al. 2013, IEEE Trans. Pattern Anal.
-    Mach. Intell. 35(6), 1397, equations 5 to 8, with Gaussian windows.
+    Around each pixel the frame is a g + c h + b of the guide g and its smoothed copy h, which
+    makes up for another point spread function; coefficients are averaged over the windows that hold
+    the pixel; He et al. 2013, IEEE Trans. Pattern Anal. Mach. Intell. 35(6), 1397, equations 5 to
+    8 and 19, with Gaussian windows.
     """
     weight = 1 / sigma**2
     total = smooth(weight, window_px)
@@ -110,10 +115,32 @@ def _regressed(observed: Tensor, guide: Tensor, sigma: Tensor, window_px: float)
     def mean(plane: Tensor) -> Tensor:
         return smooth(weight * plane, window_px) / total
 
-    light, level = mean(observed), mean(guide)
-    covariance = mean(observed * guide) - light * level
-    variance = (mean(guide**2) - level**2).clamp(min=0.0)
-    slope = covariance / (variance + _REGULAR)
-    offset = light - slope * level
-    image = smooth(slope, window_px) * guide + smooth(offset, window_px)
-    return image - smooth(observed, window_px)
+    light, levels = mean(observed), [mean(one) for one in regressors]
+    with_frame = [
+        mean(observed * one) - light * level for one, level in zip(regressors, levels, strict=True)
+    ]
+    slopes = _solved(regressors, levels, with_frame, mean)
+    offset = light - sum(slope * level for slope, level in zip(slopes, levels, strict=True))
+    image = smooth(offset, window_px) - smooth(observed, window_px)
+    for slope, one in zip(slopes, regressors, strict=True):
+        image = image + smooth(slope, window_px) * one
+    return image
+
+
+def _solved(
+    regressors: Sequence[Tensor],
+    levels: Sequence[Tensor],
+    with_frame: Sequence[Tensor],
+    mean: Callable[[Tensor], Tensor],
+) -> list[Tensor]:
+    """Solve the normal equations of one or two regressors at every pixel."""
+    first = mean(regressors[0] ** 2) - levels[0] ** 2 + _REGULAR
+    if len(regressors) == 1:
+        return [with_frame[0] / first]
+    second = mean(regressors[1] ** 2) - levels[1] ** 2 + _REGULAR
+    both = mean(regressors[0] * regressors[1]) - levels[0] * levels[1]
+    determinant = (first * second - both**2).clamp(min=_REGULAR**2)
+    return [
+        (second * with_frame[0] - both * with_frame[1]) / determinant,
+        (first * with_frame[1] - both * with_frame[0]) / determinant,
+    ]

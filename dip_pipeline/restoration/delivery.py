@@ -30,7 +30,7 @@ from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.restoration.spectral import LostLight, Trial, least_loss
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
 
-_NO_LIGHT, _LIGHT = 0.25, 0.5  # contrast in sigma
+_NO_LIGHT, _LIGHT = 0.4, 0.8  # contrast in sigma
 _MOST_TRIED_PIXELS = 250_000
 _MARGIN_PX = 16  # mirrored around a region, so that frame borders are not the network's own
 

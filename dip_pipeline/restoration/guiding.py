@@ -25,6 +25,7 @@ _WINDOWS_PX = ((1.5, 1), (3.0, 1), (2.0, 2))
 CHANNELS = 2 + len(_SCALES_PX) + len(_WINDOWS_PX)  # features a guide adds
 GAINS = len(_WINDOWS_PX)  # details a guide adds
 _REGULAR = 1.0  # variance added to a guide's in a regression: that of its noise
+_DOUBTED = 2.0  # chi-square, a regressor, that counts for nothing
 _LEAST_NOISE = 0.01  # of the scatter of its pixels: drawn pictures have none
 
 
@@ -105,8 +106,9 @@ def _regressed(
     """Give the guided filter's image less the mean of the frame around each pixel.
 
     Around each pixel the frame is a g + c h + b of the guide g and its smoothed copy h, which
-    makes up for another point spread function; coefficients are averaged over the windows that hold
-    the pixel; He et al. 2013, IEEE Trans. Pattern Anal. Mach. Intell. 35(6), 1397, equations 5 to
+    makes up for another point spread function. Where noise alone could do it a and c are shrunk, in
+    the positive part manner of James and Stein; then they are averaged over the windows that hold
+    the pixel. He et al. 2013, IEEE Trans. Pattern Anal. Mach. Intell. 35(6), 1397, equations 5 to
     8 and 19, with Gaussian windows.
     """
     weight = 1 / sigma**2
@@ -120,6 +122,13 @@ def _regressed(
         mean(observed * one) - light * level for one, level in zip(regressors, levels, strict=True)
     ]
     slopes = _solved(regressors, levels, with_frame, mean)
+    # Chi-square of what is explained, for as many degrees of freedom as there are regressors.
+    explained = torch.zeros_like(light)
+    for slope, one in zip(slopes, with_frame, strict=True):
+        explained = explained + slope * one
+    explained = explained * total * (2 * torch.pi * window_px**2)
+    belief = (1 - _DOUBTED * len(slopes) / explained.clamp(min=1e-6)).clamp(min=0.0)
+    slopes = [belief * slope for slope in slopes]
     offset = light - sum(slope * level for slope, level in zip(slopes, levels, strict=True))
     image = smooth(offset, window_px) - smooth(observed, window_px)
     for slope, one in zip(slopes, regressors, strict=True):

@@ -83,7 +83,8 @@ def _document(facts: RunFacts) -> Document:
     files = dict(beside) if isinstance(beside, Mapping) else {}
     for number, (name, sha256) in enumerate(files.items(), start=1):
         builder.entity(f"companion-{number}", "Frame", {"file": name, "sha256": sha256})
-        builder.relate("used", run, f"companion-{number}", "companion")
+        role = "guide" if name.startswith("guide-") else "companion"
+        builder.relate("used", run, f"companion-{number}", role)
     builder.entity("prior", "Prior", facts.prior)
     builder.relate("used", run, "prior", "prior")
     builder.entity("configuration", "Configuration", _settled(facts.config))

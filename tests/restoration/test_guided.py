@@ -143,7 +143,9 @@ def test_what_is_unknown_of_a_guide_adds_nothing(small):
     plane = asked.guides[0].copy()
     plane[:, :20] = np.nan
     region = laid(replace(asked, guides=(plane,)))
-    seen = view(region.observed, region.noise, region.known, region.covariance, guides=region.guides)
+    seen = view(
+        region.observed, region.noise, region.known, region.covariance, guides=region.guides
+    )
     assert (seen.guided[..., :20] == 0).all()
     assert (seen.guided[..., 20:] != 0).any()
     restored = restore(replace(asked, guides=(plane,)))

@@ -145,7 +145,7 @@ def _ratio(pair: Pair, results: dict[str, Image]) -> float:
 
 def _rms(wrong: Image, own_share: float, where: NDArray[np.bool_]) -> float:
     square = float(np.mean(wrong[where] ** 2)) - own_share**2
-    return round(max(square, 0.0) ** 0.5, 4)
+    return round(float(np.sqrt(max(square, 0.0))), 4)
 
 
 def _height(image: Image, one: Lone) -> float:

@@ -29,8 +29,15 @@ from dip_pipeline.record import (
     software_versions,
 )
 from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.task import Task
 
-_HISTORY = "Denoised by dip-pipeline {version} (deep image prior): see DIP_PROV."
+_HISTORY = "{deed} by dip-pipeline {version} (deep image prior): see DIP_PROV."
+_DEEDS = {
+    Task.DENOISE: "Denoised",
+    Task.INPAINT: "Inpainted",
+    Task.SUPER_RESOLVE: "Super-resolved",
+    Task.DECONVOLVE: "Deconvolved",
+}
 _COMPANIONS = {
     "error": "error_plane",
     "variance": "error_plane",
@@ -45,12 +52,14 @@ class Recipe:
 
     source : input file with its HDU, as it lay then; sha256 : of that file
     prior_sha256 : of the prior file that the configuration names; "" without one
+    beside : sha256 of further files that were read, by name or role
     versions : of all that may change a result
     """
 
     source: str
     sha256: str
     prior_sha256: str
+    beside: Mapping[str, str]
     config: RunConfig
     versions: dict[str, Any]
 
@@ -59,7 +68,9 @@ def describe_run(facts: RunFacts) -> Provenance:
     """Put a run on record."""
     return Provenance(
         cards=run_cards(facts),
-        history=_HISTORY.format(version=__version__),
+        history=_HISTORY.format(
+            deed=_DEEDS.get(facts.config.task.name, "Restored"), version=__version__
+        ),
         document=_document(facts),
         tiles=[dict(tile) for tile in sorted(facts.tiles, key=lambda t: int(str(t["tile"])))],
     )
@@ -83,14 +94,16 @@ def _document(facts: RunFacts) -> Document:
     files = dict(beside) if isinstance(beside, Mapping) else {}
     for number, (name, sha256) in enumerate(files.items(), start=1):
         builder.entity(f"companion-{number}", "Frame", {"file": name, "sha256": sha256})
-        role = "guide" if name.startswith("guide-") else "companion"
-        builder.relate("used", run, f"companion-{number}", role)
+        builder.relate("used", run, f"companion-{number}", _role_of(name))
     builder.entity("prior", "Prior", facts.prior)
     builder.relate("used", run, "prior", "prior")
     builder.entity("configuration", "Configuration", _settled(facts.config))
     builder.relate("used", run, "configuration", "configuration")
     builder.entity("noise", "NoiseLaw", _noise_facts(facts.noise))
     builder.relate("used", run, "noise", "noise")
+    if facts.optics is not None:
+        builder.entity("optics", "Optics", facts.optics)
+        builder.relate("used", run, "optics", "optics")
     builder.entity("product", "RestoredFrame", _product_facts(facts))
     builder.relate("wasDerivedFrom", "product", "input")
     for number, (where, own) in enumerate(facts.planes, start=1):
@@ -119,6 +132,11 @@ def _document(facts: RunFacts) -> Document:
     if facts.earlier is not None:
         builder.bundle("earlier-" + "".join(names_of(facts.earlier, "Restoration")), facts.earlier)
     return builder.build()
+
+
+def _role_of(name: str) -> str:
+    """Say what a file beside the input is there for."""
+    return "guide" if name.startswith("guide-") else "companion"
 
 
 def _settled(config: RunConfig) -> dict[str, object]:
@@ -168,6 +186,7 @@ def _product_facts(facts: RunFacts) -> dict[str, object]:
     return {
         **_plane_facts(facts),
         "left_as_they_are": [list(item) for item in facts.left] or None,
+        "left_out": list(facts.left_out) or None,
         "flags": {str(int(flag)): meaning for flag, meaning in FLAG_MEANINGS.items()},
         "note": "Pixels are inferred, correlated, and not independent measurements: "
         "photometric errors come from the input frame.",
@@ -244,6 +263,7 @@ def recipe_of(document: Document, product: Path) -> Recipe:
             source=source,
             sha256=str(given["sha256"]),
             prior_sha256=str(run["key"]["prior"]),
+            beside=dict(run["key"].get("companions", {})),
             config=config,
             versions=facts_of(document, "dip-pipeline"),
         )

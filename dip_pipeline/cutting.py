@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from dip_pipeline.frames import Frame, Guide
+from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions, Problem
 from dip_pipeline.sensor import NoiseModel
 
@@ -22,6 +23,7 @@ class ProblemSource:
     """Cuts problems out of a frame.
 
     guides : other images of the same sky
+    optics : between the scene that is asked for and the pixels; None: the scene is what they show
     """
 
     frame: Frame
@@ -31,6 +33,7 @@ class ProblemSource:
     device: str
     threads: int
     guides: tuple[Guide, ...] = ()
+    optics: Optics | None = None
 
     def problem(self, window: Window, *, seed: int, inner: Window | None = None) -> Problem:
         """Read one window of the frame as a problem to restore."""
@@ -53,6 +56,7 @@ class ProblemSource:
             device=_device_here(self.device),
             threads=self.threads,
             guides=tuple(guide.read(*window) for guide in self.guides),
+            optics=self.optics,
         )
 
 
@@ -72,6 +76,7 @@ def problems_key(problems: Sequence[Problem], shape: tuple[int, int], *more: obj
     digest = hashlib.sha256()
     for problem in problems:
         facts = [asdict(problem.options), asdict(problem.noise), problem.seed, problem.threads]
+        facts += [] if problem.optics is None else [asdict(problem.optics)]
         text = json.dumps(
             [_facts_only(facts), problem.origin, problem.pixels.shape, shape, more, problem.inner],
             sort_keys=True,

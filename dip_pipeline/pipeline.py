@@ -8,6 +8,7 @@ from typing import Literal
 
 from dip_pipeline.account import describe_run, input_facts, key_of
 from dip_pipeline.config import RunConfig
+from dip_pipeline.describing import FrameDescription, describe_frame
 from dip_pipeline.devices import device_name
 from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, reach, read_status
 from dip_pipeline.errors import ConfigError, FrameError, RunError
@@ -15,12 +16,15 @@ from dip_pipeline.frames import (
     check_target,
     file_digest,
     guide_digests,
+    left_out_names,
+    named_digest,
     open_frames,
     read_provenance,
     save_frames,
     split_selector,
 )
 from dip_pipeline.planes import (
+    Plane,
     Planes,
     blend_planes,
     plan_planes,
@@ -29,13 +33,14 @@ from dip_pipeline.planes import (
     prior_task,
     restore_plane,
 )
-from dip_pipeline.planning import FrameDescription, describe_frame, devices_of, run_room
+from dip_pipeline.planning import devices_of, run_room
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.quantising import storage_step
 from dip_pipeline.record import RunFacts, pooled_risk, run_key
 from dip_pipeline.restoring import Place
 from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
+from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.work import PriorTask
 
 __all__ = ["FrameDescription", "Progress", "RunReport", "describe_frame", "restore_frame"]
@@ -97,19 +102,21 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
             )
     started = time.monotonic()
     told = progress or SILENT
+    asked = AskedOptics.of(config)
     if place.pool.options.executor is ExecutorKind.DASK:  # workers may stand in another folder
         source, target = _absolute(source), target.absolute()
     frames = open_frames(source, config.frame_reading())
     frame = frames[0]
-    digest = file_digest(frame.path)
     shared = None if config.fit.prior is None else PriorFile.read(Path(config.fit.prior))
     beside = {path for item in frames for path in item.companions}
     key = run_key(
         config,
-        digest,
+        file_digest(frame.path),
         split_selector(source)[1],
         prior_digest=None if shared is None else shared.sha256,
         companions={path.name: file_digest(path) for path in sorted(beside)}
+        | named_digest("psf", None if asked is None else config.task.psf)
+        | named_digest("mask", config.task.mask)
         | guide_digests(config.task.guides),
     )
     if not overwrite and _is_product_of(target, key):
@@ -117,10 +124,9 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     check_target(target, frame, overwrite=overwrite)
     if shared is not None:
         shared.check(frame, config)
-    planes = plan_planes(source, frames, config, Told(told, source))
+    planes = plan_planes(source, frames, config, Told(told, source), asked)
     room = _checked_room(planes, config, place, source=source, target=target)
-    about = {
-        **_about(source, target, config, command_line),
+    about = _about(source, target, config, command_line) | {
         "tiles": planes.tiles,
         "overwrite": overwrite,
     }
@@ -150,7 +156,9 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
                     prior=prior_facts(prior.plan, run, shared),
                     seconds=time.monotonic() - started,
                     frame_pixels=plane.pixels,
-                    step=storage_step(target, plane.origin, plane.noise, config),
+                    step=_step_of(plane, target, config),
+                    optics=None if asked is None else asked.facts,
+                    left_out=left_out_names(plane.product),
                     **input_facts(source, plane.origin),
                 )
             )
@@ -180,12 +188,20 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     )
 
 
+def _step_of(plane: Plane, target: Path, config: RunConfig) -> float | None:
+    """Step that the pixels of a plane are stored in."""
+    share = 1.0 if plane.optics is None else plane.optics.share
+    return storage_step(target, plane.origin, plane.noise, config, share=share)
+
+
 def _checked_room(
     planes: Planes, config: RunConfig, place: Place, *, source: str, target: Path
 ) -> Room:
     """Estimate what a run needs. Raises RunError or OutputError where it is not there."""
     restored = [(plane.frame, plane.tiles) for plane in planes.restored]
-    room = run_room(restored, config, processes=place.pool.options.slots)
+    optics = planes.restored[0].optics
+    factor = 1 if optics is None else optics.factor
+    room = run_room(restored, config, processes=place.pool.options.slots, factor=factor)
     check_memory(room, source, place.pool.options)
     check_disk(room, target, scratch_of(target))
     return room

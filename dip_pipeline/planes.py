@@ -10,18 +10,32 @@ from dataclasses import asdict, dataclass, replace
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import RunDirectory
-from dip_pipeline.errors import ConfigError, EmptyFrameError
+from dip_pipeline.errors import EmptyFrameError
 from dip_pipeline.frame_noise import noise_in_words
-from dip_pipeline.frames import Frame, Guide, RestoredFrame, open_guides
+from dip_pipeline.frames import (
+    Frame,
+    Guide,
+    RestoredFrame,
+    check_holes,
+    finer_frame,
+    finer_notes,
+    finer_plane,
+    guide_notes,
+    with_mask,
+)
 from dip_pipeline.frames.digests import digest_planes
-from dip_pipeline.planning import fit_windows, problem_source, settle_frame
+from dip_pipeline.planning import fit_windows, guides_of, problem_source, settle_frame
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import Told
 from dip_pipeline.record import ALGORITHM_VERSION, RunFacts, run_cards
+from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.problem import Scope
+from dip_pipeline.restoration.scene_prior import ScenePrior
 from dip_pipeline.restoring import Place, blend_tiles, restore_tiles
 from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.task import Task
+from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.tiling import Tile, plan_tiles
 from dip_pipeline.work import FramePlan, PriorTask, Record, prior_key
 
@@ -32,12 +46,16 @@ class Plane:
 
     frame : with the noise planes and the masks that the law and the options call for
     guides : other images of the same sky
+    product : as the output holds it, of finer pixels where these were asked for
+    optics : between the scene that is asked for and the pixels; None: the scene is what they show
     """
 
     origin: Frame
     frame: Frame
     noise: NoiseModel
     tiles: tuple[Tile, ...]
+    product: Frame
+    optics: Optics | None = None
     guides: tuple[Guide, ...] = ()
 
     @property
@@ -53,10 +71,14 @@ class Plane:
 
 @dataclass(frozen=True, slots=True)
 class Planes:
-    """What is restored of a file, and what is left as it is, with the reason."""
+    """What is restored of a file, and what is left as it is, with the reason.
+
+    left : as the output holds it; unlike : what else of the input the output does not have
+    """
 
     restored: tuple[Plane, ...]
     left: tuple[tuple[Frame, str], ...]
+    unlike: tuple[str, ...] = ()
 
     @property
     def tiles(self) -> int:
@@ -72,18 +94,8 @@ class Planes:
     def notes(self) -> tuple[str, ...]:
         """What the user must hear."""
         left = [f"{frame.label}: left as it is: {reason}" for frame, reason in self.left]
-        return (*left, *self._guide_notes())
-
-    def _guide_notes(self) -> list[str]:
-        guides = [guide for plane in self.restored for guide in plane.guides]
-        notes = [guide.note for guide in guides if guide.note is not None]
-        if guides:
-            notes += [
-                f"{plane.frame.label}: no guide reaches it"
-                for plane in self.restored
-                if not plane.guides
-            ]
-        return list(dict.fromkeys(notes))
+        guides = guide_notes({plane.frame.label: plane.guides for plane in self.restored})
+        return (*left, *self.unlike, *guides)
 
     def name_of(self, plane: Plane, source: str) -> str:
         """Name a plane, for people: where there are several, by its place, too."""
@@ -98,29 +110,45 @@ class Planes:
         return words if count == 1 else f"of {count} planes, the first: {words}"
 
 
-def plan_planes(source: str, frames: Sequence[Frame], config: RunConfig, told: Told) -> Planes:
+def plan_planes(
+    source: str,
+    frames: Sequence[Frame],
+    config: RunConfig,
+    told: Told,
+    asked: AskedOptics | None = None,
+) -> Planes:
     """Find the noise of every plane and cut it into tiles.
 
+    asked : what the task says of the way from the scene to the pixels
     Of several planes, those without anything to restore are left as they are. Raises
-    EmptyFrameError where that is all of them, SensorError where a noise must be known and is not.
+    EmptyFrameError where that is all of them, SensorError where a noise must be known and is not,
+    FrameError where the output could not say where finer pixels lie.
     """
     planes: list[Plane] = []
     left: list[tuple[Frame, str]] = []
     count = 0
-    if config.task.guides and config.fit.input != "image":
-        raise ConfigError(f"--input {config.fit.input}: --guide needs --input image; leave one out")
-    for frame, guides in zip(frames, open_guides(config.task.guides, frames), strict=True):
+    products: dict[str, Frame] = {}
+    mask = config.task.mask
+    guides = guides_of(config, frames)
+    for frame, seen in zip(frames, with_mask(frames, mask), strict=True):
         try:
-            settled, noise = settle_frame(frame, config)
+            if config.task.name is Task.INPAINT:
+                check_holes(seen, mask, may_be_none=config.reading.find_cosmics)
+            settled, noise = settle_frame(seen, config)
         except EmptyFrameError as error:
             if len(frames) == 1:
                 raise
-            left.append((frame, str(error).removeprefix(f"{frame.path}: ")))
+            reason = str(error).removeprefix(f"{frame.path}: ")
+            left.append((_as_product(frame, asked, products), reason))
             continue
-        tiles = plan_tiles(frame.shape, config.tile_options())
+        optics = None if asked is None else asked.of_frame(frame)
+        options = config.tile_options()
+        tiles = plan_tiles(frame.shape, asked.tile_options(options) if asked else options)
         tiles = [replace(tile, index=count + tile.index) for tile in tiles]
         count += len(tiles)
-        planes.append(Plane(frame, settled, noise, tuple(tiles), guides))
+        product = _as_product(frame, asked, products)
+        plane = Plane(frame, settled, noise, tuple(tiles), product, optics, guides[frame.label])
+        planes.append(plane)
         name = source if len(frames) == 1 else f"{source}, {frame.label}"
         told.progress.note(f"{name}: noise {noise_in_words(noise)}")
     if not planes:
@@ -128,10 +156,21 @@ def plan_planes(source: str, frames: Sequence[Frame], config: RunConfig, told: T
             f"{frames[0].path}: none of its {len(frames)} planes can be restored; "
             f"{left[0][0].label}: {left[0][1]}"
         )
-    found = Planes(tuple(planes), tuple(left))
+    unlike = dict.fromkeys(note for product in products.values() for note in finer_notes(product))
+    found = Planes(tuple(planes), tuple(left), tuple(unlike))
     for note in found.notes:
         told.progress.note(f"{source}: {note}")
     return found
+
+
+def _as_product(frame: Frame, asked: AskedOptics | None, known: dict[str, Frame]) -> Frame:
+    """View a frame as the output holds it; known : the first plane of each HDU, so viewed."""
+    if asked is None or asked.factor == 1:
+        return frame
+    if frame.where in known:
+        return finer_plane(known[frame.where], frame)
+    known[frame.where] = finer_frame(frame, asked.grid(frame))
+    return known[frame.where]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +212,7 @@ def blend_planes(
         by_hdu.setdefault(result.plane.origin.where, []).append(own)
     cards = {where: run_cards(_pooled(several)) for where, several in by_hdu.items()}
     restored = [
-        RestoredFrame(result.plane.origin, made, cards[result.plane.origin.where])
+        RestoredFrame(result.plane.product, made, cards[result.plane.origin.where])
         for result, made in zip(results, blended, strict=True)
     ]
     return [*restored, *(RestoredFrame(frame, None, ()) for frame, _ in planes.left)], told
@@ -231,10 +270,11 @@ def prior_task(
 ) -> PriorTask:
     """Plan the work on a plane, and its prior."""
     frame = plane.frame
-    source = problem_source(frame, plane.noise, config, plane.guides)
+    source = problem_source(frame, plane.noise, config, plane.optics, plane.guides)
     plan = FramePlan(source, config.fit.seed, run.tiles, None, ALGORITHM_VERSION, plane.first_tile)
     shared_path = None if shared is None else shared.path.absolute()
-    windows = tuple(fit_windows(frame.shape, seed=plan.seed))
+    factor = 1 if plane.optics is None else plane.optics.factor
+    windows = tuple(fit_windows(frame.shape, seed=plan.seed, factor=factor))
     if source.options.scope is Scope.FRAME:
         key = prior_key(plan, windows, "" if shared is None else shared.sha256)
         plan = replace(plan, prior_path=run.keyed_path("prior", key))
@@ -246,7 +286,8 @@ def prior_facts(plan: FramePlan, run: RunDirectory, shared: PriorFile | None) ->
     content = None if plan.prior_path is None else run.find_file(plan.prior_path.name)
     if content is None:
         return {"scope": "tile"}
-    prior = Prior.from_bytes(content)
+    kind = Prior if plan.source.optics is None else ScenePrior
+    prior: Prior | ScenePrior = kind.from_bytes(content)
     crossed = prior.cross_fit
     return {
         "scope": "frame",

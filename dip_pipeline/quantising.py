@@ -6,23 +6,28 @@ import numpy as np
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import Frame, Pixels, output_kind
-from dip_pipeline.planning import fit_windows
+from dip_pipeline.planning import fit_options, fit_windows
 from dip_pipeline.restoration.noise import sigma_at
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 
 _QUIET_SHARE = 10.0  # percent of the pixels may have a noise below the one that the step is of
 
 
-def storage_step(target: Path, frame: Frame, noise: NoiseModel, config: RunConfig) -> float | None:
+def storage_step(
+    target: Path, frame: Frame, noise: NoiseModel, config: RunConfig, *, share: float = 1.0
+) -> float | None:
     """Step of the stored pixels, unit of the frame; None where they are to be stored exactly.
 
-    That is where the name does not ask for compression, where the configuration says so, and
-    where the noise of the input is not known.
+    share : what a pixel of the result has of the number in its pixel of the frame
+
+    That is where the name does not ask for compression, where the configuration says so, where
+    known pixels are to stay as they are, and where the noise of the input is not known.
     """
-    share = config.output.quantize_sigma
-    if output_kind(target) != "tiles" or share == 0 or noise.kind is NoiseKind.NONE:
+    steps = config.output.quantize_sigma
+    exact = steps == 0 or fit_options(config).keep_known
+    if output_kind(target) != "tiles" or exact or noise.kind is NoiseKind.NONE:
         return None
-    step = share * _quiet_sigma(frame, noise)
+    step = steps * share * _quiet_sigma(frame, noise)
     return step if np.isfinite(step) and step > 0 else None
 
 

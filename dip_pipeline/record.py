@@ -42,6 +42,8 @@ class RunFacts:
     earlier : provenance of an input that was restored before
     planes : of several planes of one file, where each is, and what happened to it
     left : planes left as they are, and why
+    optics : factor and PSF of a task that restores a scene of its own; left_out : what of the
+        input cannot stand beside finer pixels
     """
 
     run_id: str
@@ -63,6 +65,8 @@ class RunFacts:
     earlier: Document | None = None
     planes: Sequence[tuple[str, "RunFacts"]] = ()
     left: Sequence[tuple[str, str]] = ()
+    optics: Mapping[str, object] | None = None
+    left_out: Sequence[str] = ()
 
     @property
     def failed_tiles(self) -> int:
@@ -127,7 +131,8 @@ def run_cards(facts: RunFacts) -> tuple[Card, ...]:
     risk_comment = "upper bound: " if risk.bound else "estimated "
     return (
         ("DIPVER", __version__, "dip-pipeline version"),
-        ("DIPTASK", "denoise", "restoration task"),
+        ("DIPTASK", str(config.task.name), "restoration task"),
+        *_optics_cards(facts),
         ("DIPNOISE", str(facts.noise.kind), "noise law"),
         ("DIPSIGMA", _value(facts.noise.sigma), "noise sigma given or estimated, BUNIT"),
         ("DIPGAIN", _value(sensor.gain_e_per_dn), "gain used, e/DN"),
@@ -153,6 +158,16 @@ def run_cards(facts: RunFacts) -> tuple[Card, ...]:
         ("DIPPRIOR", str(facts.key["prior"]) or None, "sha256 of the prior file applied"),
         ("DIPIN", str(facts.key["input"]), "sha256 of the input file"),
         ("DIPCFG", config.digest(), "sha256 of the configuration"),
+    )
+
+
+def _optics_cards(facts: RunFacts) -> tuple[Card, ...]:
+    """Cards that tell of the way from the scene to the pixels."""
+    if facts.optics is None:
+        return ()
+    return (
+        ("DIPFACT", facts.optics["factor"], "pixels for one of the input, each axis"),
+        ("DIPPSF", facts.optics["psf"], "PSF that was undone"),
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dip_pipeline.account import Recipe, recipe_of
 from dip_pipeline.errors import FrameError, PriorError
-from dip_pipeline.frames import file_digest, read_account, split_selector
+from dip_pipeline.frames import file_digest, named_digest, read_account, split_selector
 from dip_pipeline.pipeline import RunReport, restore_frame
 from dip_pipeline.progress import SILENT, Progress
 from dip_pipeline.record import software_versions
@@ -29,6 +29,7 @@ def repeat_run(
     chosen = _moved(recipe.source, source)
     _check_digest(chosen, recipe, product)
     _check_prior(recipe, product)
+    _check_files(recipe, product)
     for note in version_notes(recipe):
         (progress or SILENT).note(f"{product}: {note}")
     return restore_frame(
@@ -79,3 +80,18 @@ def _check_prior(recipe: Recipe, product: Path) -> None:
             f"{product}: was made with the prior {path}, which is not there or not the same now; "
             "put the file with the sha256 of card DIPPRIOR there"
         )
+
+
+def _check_files(recipe: Recipe, product: Path) -> None:
+    """Compare files that the task names with those of the account; raises FrameError."""
+    task = recipe.config.task
+    guides = [(f"guide-{number}", name) for number, name in enumerate(task.guides, start=1)]
+    for role, name in (("psf", task.psf), ("mask", task.mask), *guides):
+        told = {key: value for key, value in recipe.beside.items() if key.partition("[")[0] == role}
+        if name is None or not told:
+            continue
+        if named_digest(role, name) != told:
+            raise FrameError(
+                f"{split_selector(name)[0]}: is not the file that {product} was made with as "
+                f"--{role}: its sha256 differs"
+            )

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -87,7 +86,8 @@ def restore_tiles(
         _provide_prior(prior, run, place, told)
     run.tell("tiles")
     tasks: Iterable[TileTask] = (TileTask(plan, tile) for tile in missing)
-    packet = 1 if plan.prior_path is not None else place.pool.options.items_a_packet
+    alone = plan.prior_path is not None or plan.source.optics is not None
+    packet = 1 if alone else place.pool.options.items_a_packet
     job = Job(restore_tile, copy_tile, run.path, place.rank, together=restore_packet, packet=packet)
     for record in run_items(place.pool, job, tasks, key=_tile_name):
         done[int(str(record["tile"]))] = record
@@ -98,19 +98,24 @@ def restore_tiles(
 def blend_tiles(plan: FramePlan, tiles: Sequence[Tile], run: RunDirectory) -> RestoredPlanes:
     """Blend the tiles, band by band, into files of the run directory.
 
+    The planes are of the scene's pixels: factor times the frame's, where its optics have one.
     A tile that is damaged by now is told of and made anew.
     """
     run.tell("blend")
     reach("before blend")
-    shape = plan.source.frame.shape
+    factor = 1 if plan.source.optics is None else plan.source.optics.factor
+    own = {tile.index: tile for tile in tiles}
+    tiles = [tile.finer(factor) for tile in tiles]
+    rows_in_all, cols_in_all = (side * factor for side in plan.source.frame.shape)
+    shape = (rows_in_all, cols_in_all)
     planes = {
         name: PlaneFile.create(run.work_path / f"{name}-{plan.first_tile}.raw", shape, kind)
         for name, kind in _PLANES.items()
     }
-    height = max(_LEAST_BAND_ROWS, tiles[0].shape[0])
+    height = max(_LEAST_BAND_ROWS, tiles[0].shape[0] // factor)  # bands of finer pixels are wide
     for first in range(0, shape[0], height):
         rows = slice(first, min(first + height, shape[0]))
-        band = blend((rows, slice(0, shape[1])), tiles, partial(_load, plan))
+        band = blend((rows, slice(0, shape[1])), tiles, lambda tile: _load(plan, own[tile.index]))
         for name, plane in planes.items():
             plane.write(rows, band[name])
     return RestoredPlanes(planes["science"], planes["error"], planes["flags"])

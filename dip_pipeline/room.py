@@ -45,10 +45,20 @@ class Room:
         return self.processes * self.memory_bytes + driver
 
 
-def room_for(frame: Frame, tiles: Sequence[Tile], *, memory_bytes: int, processes: int = 1) -> Room:
-    """Estimate what the restoration of a frame needs on the disk."""
-    pixels = frame.shape[0] * frame.shape[1]
-    tile_pixels = sum(tile.shape[0] * tile.shape[1] for tile in tiles)
+def room_for(
+    frame: Frame,
+    tiles: Sequence[Tile],
+    *,
+    memory_bytes: int,
+    processes: int = 1,
+    factor: int = 1,
+) -> Room:
+    """Estimate what the restoration of a frame needs on the disk.
+
+    factor : pixels of the result for one of the frame, along each axis
+    """
+    pixels = frame.shape[0] * frame.shape[1] * factor**2
+    tile_pixels = sum(tile.shape[0] * tile.shape[1] for tile in tiles) * factor**2
     return Room(
         memory_bytes=memory_bytes,
         processes=processes,

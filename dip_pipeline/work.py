@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from torch import Tensor
@@ -21,9 +22,12 @@ from dip_pipeline.engine import TileStore, publish_sealed, read_published, tell_
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration import Prior, SharedPrior, fit_prior, restore, unchanged
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
+from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
+from dip_pipeline.restoration.scene_restore import restore_scene, scene_unchanged
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
 from dip_pipeline.tiling import Tile
 
+AnyPrior = Prior | ScenePrior
 Record = Mapping[str, object]
 Planes = Mapping[str, np.ndarray]
 
@@ -97,7 +101,8 @@ def fit_frame_prior(
         seed = prior_seed(plan.seed) if number == 0 else tile_seed(prior_seed(plan.seed), number)
         problems = [source.problem(window, seed=seed) for window in windows]
         with device_watched(problems[0]):
-            prior = fit_prior(problems, source.frame.shape, seed=seed, on_step=on_step)
+            fit = fit_prior if source.optics is None else fit_scene_prior
+            prior: AnyPrior = fit(problems, source.frame.shape, seed=seed, on_step=on_step)
         if prior.report.stop_reason is not StopReason.DIVERGED:
             break
     return prior.to_bytes()
@@ -155,7 +160,7 @@ def restore_tile(task: TileTask) -> Record:
         return done
     problem = problem_of(task)
     with device_watched(problem):
-        prior = None if task.plan.prior_path is None else _read_prior(task.plan.prior_path)
+        prior = None if task.plan.prior_path is None else _read_prior(task.plan)
         solved = _solved(problem, prior, own=prior is None)
     return _publish(task, *solved, seconds=time.monotonic() - started)
 
@@ -184,14 +189,14 @@ def restore_packet(tasks: Sequence[TileTask]) -> list[Record]:
 
 
 def _solved(
-    problem: Problem, prior: Prior | RestorationError | None, *, own: bool
+    problem: Problem, prior: AnyPrior | RestorationError | None, *, own: bool
 ) -> tuple[Problem, Restored]:
     """Restore a problem; one whose own fit diverges is tried with derived seeds.
 
     prior : the frame's, or its own; an error where that could not be fitted
     """
     if isinstance(prior, RestorationError):
-        return problem, unchanged(problem, StopReason.NOT_FITTED)
+        return problem, _unchanged(problem, StopReason.NOT_FITTED)
     restored = _tried(problem, prior)
     if restored.outcome.stop_reason is not StopReason.DIVERGED or not own:
         return problem, restored
@@ -206,7 +211,7 @@ def _solved(
 def copy_tile(task: TileTask) -> Record:
     """Publish a tile unchanged and flagged: its workers died over it."""
     problem = problem_of(task)
-    return _publish(task, problem, unchanged(problem, StopReason.WORKER_LOST), seconds=0.0)
+    return _publish(task, problem, _unchanged(problem, StopReason.WORKER_LOST), seconds=0.0)
 
 
 def problem_of(task: TileTask) -> Problem:
@@ -227,11 +232,18 @@ def _key_of(task: TileTask, problem: Problem) -> str:
     return problems_key([problem], plan.source.frame.shape, plan.algorithm, *shared)
 
 
-def _tried(problem: Problem, prior: Prior | None) -> Restored:
+def _tried(problem: Problem, prior: AnyPrior | None) -> Restored:
     try:
-        return restore(problem, prior)
+        if problem.optics is None:
+            return restore(problem, cast(Prior | None, prior))
+        return restore_scene(problem, cast(ScenePrior | None, prior))
     except RestorationError:
-        return unchanged(problem, StopReason.NOT_FITTED)
+        return _unchanged(problem, StopReason.NOT_FITTED)
+
+
+def _unchanged(problem: Problem, reason: StopReason) -> Restored:
+    give_back = unchanged if problem.optics is None else scene_unchanged
+    return give_back(problem, reason)
 
 
 def _publish(task: TileTask, problem: Problem, restored: Restored, *, seconds: float) -> Record:
@@ -267,9 +279,10 @@ def tile_record(
     }
 
 
-def _read_prior(path: Path) -> Prior:
+def _read_prior(plan: FramePlan) -> AnyPrior:
+    path = cast(Path, plan.prior_path)
     stat = path.stat()
-    return _parsed_prior(path, stat.st_ino, stat.st_mtime_ns)
+    return _parsed_prior(path, stat.st_ino, stat.st_mtime_ns, plan.source.optics is not None)
 
 
 def _prior_digest(path: Path) -> str:
@@ -283,5 +296,5 @@ def _digest(path: Path, inode: int, mtime_ns: int) -> str:  # noqa: ARG001  (cac
 
 
 @lru_cache(maxsize=2)
-def _parsed_prior(path: Path, inode: int, mtime_ns: int) -> Prior:  # noqa: ARG001  (cache key)
-    return Prior.from_bytes(read_published(path))
+def _parsed_prior(path: Path, inode: int, mtime_ns: int, scene: bool) -> AnyPrior:  # noqa: ARG001, FBT001  (cache key)
+    return (ScenePrior if scene else Prior).from_bytes(read_published(path))

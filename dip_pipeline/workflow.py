@@ -20,6 +20,7 @@ from dip_pipeline.errors import ConfigError, DipError, ExitCode, OutputError
 from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, open_frame, split_selector
 from dip_pipeline.nights import Group, Taken, group_by_night
 from dip_pipeline.summary import Summary
+from dip_pipeline.task_optics import SCENE_TASKS, check_task
 
 if TYPE_CHECKING:
     from dip_pipeline.pipeline import Progress
@@ -89,7 +90,6 @@ class ClusterSection(Section):
 class WorkflowTables(Section):
     """The tables of a workflow that are not those of a configuration."""
 
-    task: Literal["denoise"] = "denoise"
     frames: FramesSection = FramesSection()
     prior: PriorSection = PriorSection()
     schedule: ScheduleSection = ScheduleSection()
@@ -113,6 +113,8 @@ class Workflow:
             raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
         except ValueError as error:
             raise ConfigError(f"{path}: not a TOML file ({error})") from error
+        if isinstance(document.get("task"), str):  # short for its table
+            document["task"] = {"name": document["task"]}
         names = set(WorkflowTables.model_fields)
         own = {name: value for name, value in document.items() if name in names}
         rest = {name: value for name, value in document.items() if name not in names}
@@ -143,6 +145,20 @@ class Workflow:
         return list(dict.fromkeys(found for name in wanted for found in _found(name)))
 
 
+def _check(workflow: Workflow) -> None:
+    """Raise ConfigError for a task whose options, or whose prior, do not go with it."""
+    task, shared = workflow.config.task.name, workflow.tables.prior.shared
+    try:
+        check_task(workflow.config)
+    except ConfigError as error:
+        raise ConfigError(f"{workflow.path}: {error}") from error
+    if task in SCENE_TASKS and shared != "none":
+        raise ConfigError(
+            f"{workflow.path}: prior.shared = {shared!r}: a prior of several frames denoises, and "
+            f'cannot {task}; take "none"'
+        )
+
+
 def run_workflow(
     workflow: Workflow,
     jobs: Sequence[Job],
@@ -155,6 +171,7 @@ def run_workflow(
 
     Raises ConfigError for what no frame could be done with; what stops one frame is in the report.
     """
+    _check(workflow)
     summary = Summary(out / SUMMARY, workflow.path, jobs, command_line)
     tables = workflow.tables
     try:

@@ -14,6 +14,15 @@ from dip_pipeline.sensor import NoiseChoice, SensorOverrides
 from dip_pipeline.tiling import TileOptions
 
 OTHER_VALUES = {
+    "task.name": "super-resolve",
+    "task.factor": 3,
+    "task.psf": "psf.fits",
+    "task.fwhm_px": 1.8,
+    "task.mask": "mask.fits[1]",
+    "task.denoise_known": True,
+    "task.guides": ("deep.fits", "red.fits"),
+    "task.exposures": ("b.fits",),
+    "task.each": True,
     "reading.science": "SCI,2",
     "reading.error": "variance:STAT",
     "reading.flags": "none",
@@ -114,7 +123,9 @@ def test_what_changes_pixels_changes_the_digest_and_where_it_runs_does_not(name)
     other = base.with_overrides(**{name: value})
     assert other != base
     only_where = {n for n in OTHER_VALUES if n.startswith("workers.")} - {"workers.threads_per_fit"}
-    by_content = {"fit.prior", "fit.any_optics"}  # of a prior the content is in the key of a run
+    # Of files the content is in the key of a run.
+    by_content = {"fit.prior", "fit.any_optics"}
+    by_content |= {f"task.{name}" for name in ("psf", "mask", "guides", "exposures")}
     assert (other.digest() == base.digest()) == (name in only_where | by_content)
 
 
@@ -133,6 +144,13 @@ def test_the_number_of_threads_in_the_key_is_the_number_that_is_used():
     assert said.digest() == default.digest()
 
 
+def test_a_factor_that_is_left_to_the_task_is_the_one_that_it_has():
+    left = RunConfig().with_overrides(**{"task.name": "super-resolve"})
+    said = left.with_overrides(**{"task.factor": 2})
+    assert said.digest() == left.digest()
+    assert said.with_overrides(**{"task.factor": 3}).digest() != left.digest()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -142,7 +160,7 @@ def test_the_number_of_threads_in_the_key_is_the_number_that_is_used():
         ("seed = 1", "unknown key seed; did you mean fit.seed?"),
         ("[noise]\ngain = 1", "unknown key noise.gain; did you mean noise.gain_e_per_dn?"),
         ("[noise]\nfrobnicate = 1", "unknown key noise.frobnicate; known are noise.correlation,"),
-        ("zzz = 1", "unknown key zzz; known are fit, noise, output, reading, tiles, workers"),
+        ("zzz = 1", "unknown key zzz; known are fit, noise, output, reading, task, tiles,"),
         ("tiles = 3", "tiles = 3: need a table of options, [tiles]"),
         ("[tiles]\nsize_px = '128'", "tiles.size_px (--tile) = '128': need a whole number"),
         ("[tiles]\nsize_px = true", "tiles.size_px (--tile) = True: need a whole number"),
@@ -218,11 +236,14 @@ def test_what_is_said_of_the_sensor_reaches_it():
 
 
 def test_every_option_has_a_flag_of_its_own_and_help_that_gives_the_unit():
-    flags = [info.flag for info in OPTIONS.values()]
+    flags = [info.flag for info in OPTIONS.values() if info.flag]
     assert len(set(flags)) == len(flags)
+    # A task is a command, and exposures are its inputs.
+    without = {name for name, info in OPTIONS.items() if not info.flag}
+    assert without == {"task.name", "task.exposures"}
     units = {"_px": "pixels", "_e": "electrons", "_dn": "DN", "_e_per_dn": "electrons per DN"}
     for name, info in OPTIONS.items():
-        assert info.flag.startswith("--")
+        assert name in without or info.flag.startswith("--")
         assert len(info.help) > 10
         for ending, unit in units.items():
             assert not name.endswith(ending) or unit in info.help

@@ -8,10 +8,11 @@ import pytest
 from astropy.io import fits
 
 from dip_pipeline.config import RunConfig
+from dip_pipeline.describing import describe_frame
 from dip_pipeline.errors import FrameError, SensorError
 from dip_pipeline.frame_noise import noise_in_words
 from dip_pipeline.frames import open_frame
-from dip_pipeline.planning import describe_frame, resolve_noise
+from dip_pipeline.planning import resolve_noise
 from dip_pipeline.sensor import NoiseKind
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, draw_scene, observe
 

@@ -19,6 +19,9 @@ from dip_pipeline.errors import ConfigError, DipError, ExitCode
 # those load the configuration: not before one of them is asked for.
 COMMANDS = {
     "denoise": "Restore the true sky from noisy frames.",
+    "inpaint": "Fill bad pixels, trails and holes.",
+    "super-resolve": "Restore the sky on pixels 2, 3 or 4 times finer.",
+    "deconvolve": "Undo the blur of a known PSF, on the same pixels.",
     "fit": "Fit one prior on one or more frames, to restore many with.",
     "run": "Run a workflow: which frames, what is done to them, and where, from one file.",
     "convert": "Convert FITS to Zarr and back, without loss.",
@@ -40,8 +43,9 @@ class _LazyGroup(click.Group):
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"dip_pipeline.cli.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
+        name = cmd_name.replace("-", "_")
+        module = importlib.import_module(f"dip_pipeline.cli.{name}")
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:

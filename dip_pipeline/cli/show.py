@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dip_pipeline.cli.options import RunCommand, read_config, run_options
+from dip_pipeline.cli.options import RunCommand, read_config, run_options, task_options
 from dip_pipeline.cli.output import (
     complain,
     complain_as_is,
@@ -16,21 +16,31 @@ from dip_pipeline.cli.output import (
 )
 from dip_pipeline.cli.verbosity import LogLines, start_logging, verbosity
 from dip_pipeline.errors import ConfigError, DipError, ExitCode
+from dip_pipeline.task import Task
 
 if TYPE_CHECKING:
-    from dip_pipeline.planning import FrameDescription
+    from dip_pipeline.describing import FrameDescription
 
 
 _EXAMPLES = """\b
 Examples:
   dip show m13.fits
   dip show m13.fits --gain 1.9 --tile 128
+  dip show m13.fits --task super-resolve --factor 3 --fwhm 2.1
 """
 
 
 @click.command(cls=RunCommand, epilog=_EXAMPLES)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.option(
+    "--task",
+    "task__name",
+    type=click.Choice([task.value for task in Task]),
+    help="What a run would do.  [default: what the configuration or --factor, --psf say, or "
+    "denoise]",
+)
 @run_options
+@task_options("factor", "psf", "fwhm_px", "mask")
 def show(
     inputs: tuple[str, ...],
     config_file: Path | None,
@@ -39,12 +49,11 @@ def show(
     """Tell what is known of a frame; restores nothing.
 
     The planes found, the noise of the sensor and where each number came from, the tiles, and an
-    estimate of memory, disk and time. Takes the options of `dip denoise`, and shows what they
-    change.
+    estimate of memory, disk and time. Takes the options of a run, and shows what they change.
     """
-    from dip_pipeline.planning import describe_frame
+    from dip_pipeline.describing import describe_frame
 
-    config = read_config(config_file, values)
+    config = read_config(config_file, {**values, "task__name": _task(values)})
     code = ExitCode.OK
     start_logging(LogLines(complain_as_is), verbosity())
     for source in inputs:
@@ -82,6 +91,7 @@ def describe(frame: "FrameDescription") -> str:
             for number, rung in enumerate(frame.ladder, start=1)
         ),
         *(f"    {line}" for line in frame.noise_lines),
+        *([f"  result: {frame.result}"] if frame.result else []),
         f"  tiles: {frame.tile_lines}",
         f"  memory: about {in_bytes(frame.memory_bytes)}",
         f"  disk: about {in_bytes(frame.disk_bytes)} while it is made",
@@ -89,6 +99,17 @@ def describe(frame: "FrameDescription") -> str:
         *(f"  note: {note}" for note in frame.notes),
     ]
     return "\n".join(lines)
+
+
+def _task(values: dict[str, Any]) -> str | None:
+    """Task that is asked about: what is given, or what its options are of."""
+    if values["task__name"] is None and values["task__factor"] is not None:
+        return Task.SUPER_RESOLVE.value
+    blurred = values["task__psf"] is not None or values["task__fwhm_px"] is not None
+    if values["task__name"] is None and blurred:
+        return Task.DECONVOLVE.value
+    given: str | None = values["task__name"]
+    return given
 
 
 def _science(places: tuple[str, ...]) -> str:

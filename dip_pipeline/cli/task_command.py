@@ -63,8 +63,10 @@ def run_task(  # noqa: PLR0913  (what `task_arguments` adds)
     from dip_pipeline.cli.naming import plan_jobs
     from dip_pipeline.cli.progress import watching
     from dip_pipeline.engine import Shard
+    from dip_pipeline.task_optics import check_task
 
     config = read_config(config_file, {**values, "task__name": task.value})
+    check_task(config)
     jobs = plan_jobs(inputs, out)
     with watching(verbosity()) as progress:
         report = restore_frames(

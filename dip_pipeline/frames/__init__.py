@@ -1,6 +1,8 @@
 """Files and frames: FITS and Zarr in and out, headers, provenance."""
 
 from dip_pipeline.frames.camera import Camera, camera_of
+from dip_pipeline.frames.finer_frame import finer_frame, finer_notes, finer_plane, left_out_names
+from dip_pipeline.frames.finer_header import FinerGrid
 from dip_pipeline.frames.fits_reader import scale_noise
 from dip_pipeline.frames.frame import (
     Card,
@@ -13,15 +15,19 @@ from dip_pipeline.frames.frame import (
     RestoredPlanes,
     around,
 )
-from dip_pipeline.frames.guides import Guide, guide_digests, open_guides
+from dip_pipeline.frames.guides import Guide, guide_digests, guide_notes, open_guides
+from dip_pipeline.frames.mask_file import check_holes, with_mask
 from dip_pipeline.frames.opening import (
     file_digest,
+    named_digest,
     open_frame,
     open_frames,
     read_account,
     read_provenance,
 )
+from dip_pipeline.frames.pixel_flux import PixelFlux, pixel_flux
 from dip_pipeline.frames.provenance import Provenance
+from dip_pipeline.frames.psf_file import read_psf
 from dip_pipeline.frames.reading import AS_THE_FILE_SAYS, Reading
 from dip_pipeline.frames.saving import (
     FITS_SUFFIXES,
@@ -41,8 +47,10 @@ __all__ = [
     "ZARR_SUFFIXES",
     "Camera",
     "Card",
+    "FinerGrid",
     "Frame",
     "Guide",
+    "PixelFlux",
     "PixelSource",
     "Pixels",
     "PlaneInfo",
@@ -54,20 +62,30 @@ __all__ = [
     "SdssCalibration",
     "around",
     "camera_of",
+    "check_holes",
     "check_target",
     "file_digest",
+    "finer_frame",
+    "finer_notes",
+    "finer_plane",
     "guide_digests",
+    "guide_notes",
     "is_sdss",
+    "left_out_names",
+    "named_digest",
     "open_frame",
     "open_frames",
     "open_guides",
     "output_kind",
+    "pixel_flux",
     "read_account",
     "read_provenance",
+    "read_psf",
     "read_sdss_calibration",
     "save_frame",
     "save_frames",
     "scale_noise",
     "split_selector",
     "wcs_words",
+    "with_mask",
 ]

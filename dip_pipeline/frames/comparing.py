@@ -3,12 +3,23 @@
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from dip_pipeline.errors import FrameError
-from dip_pipeline.flags import PixelFlag
+from dip_pipeline.frames.finer_frame import (
+    finer_frame,
+    sky_of_finer_mas,
+)
+from dip_pipeline.frames.finer_header import FinerGrid
+from dip_pipeline.frames.finer_product import (
+    expected_cards,
+    grid_of,
+    grid_of_hdu,
+    hdus_to_find,
+)
 from dip_pipeline.frames.fits_cards import (
     CHECKSUM_WORDS,
     format_card,
@@ -23,9 +34,9 @@ from dip_pipeline.frames.fits_file import OpenFits, fits_file
 from dip_pipeline.frames.fits_layout import HduSpan
 from dip_pipeline.frames.fits_pixels import PRODUCT_HDUS
 from dip_pipeline.frames.frame import Card, Frame, RawHdu, bands
+from dip_pipeline.frames.kept_pixels import changed_pixels, changed_pixels_of_frame
 from dip_pipeline.frames.opening import file_digest, open_frame
 from dip_pipeline.frames.product import (
-    HduPlane,
     Restoration,
     image_cards_of,
     is_packed,
@@ -38,14 +49,12 @@ from dip_pipeline.frames.selectors import split_selector
 from dip_pipeline.frames.sky_agreement import sky_difference_mas
 from dip_pipeline.frames.stale_cards import comment_on, moved_cards, rule_of
 from dip_pipeline.frames.verifying import Check, judged
-from dip_pipeline.frames.zarr_hdus import Numbers
 from dip_pipeline.frames.zarr_meta import META_NAME
 from dip_pipeline.frames.zarr_to_fits import zarr_to_fits
 
 _BAND_ROWS = 256
 _MOST_MAS = 1.0
 _MOST_TOLD = 5
-_ROUNDING_ULP = 4  # tiles that share a pixel are averaged
 
 
 def check_against(
@@ -77,22 +86,23 @@ def _check_hdus(
     old: OpenFits, new: OpenFits, account: Provenance, found: Sequence[Restoration]
 ) -> Iterator[Check]:
     """Compare HDU by HDU: restored ones by their cards, sky and kept pixels, others by all."""
-    before = [hdu for hdu in old.layout.hdus if hdu.name not in PRODUCT_HDUS]
+    before, wrong = hdus_to_find(old, account, found)
     after = [hdu for hdu in new.layout.hdus if hdu.name not in (*PRODUCT_HDUS, META_NAME)]
     if is_packed(new.layout) and not is_packed(old.layout):
         after = after[1:]  # the empty primary before a compressed image
     restored = {item.index: item for item in found}
-    wrong, cards, sky, kept, others = [], [], [], [], 0
+    cards, sky, kept, others = [], [], [], 0
     if len(before) != len(after):
         wrong.append(f"{len(before)} HDUs in the input, {len(after)} in the product")
     step = _step_of(account)
     for one, other in zip(before, after, strict=False):
         if other.index in restored:
-            both = image_cards_of(one), image_cards_of(other)
+            grid = grid_of_hdu(account, old, one)
+            both = expected_cards(old, one, grid), image_cards_of(other)
             own = _own_keywords(old)
             cards += [f"{other.where}: {text}" for text in _changed_cards(both, own, account)]
-            sky += _sky((old, one), (new, other))
-            kept += _kept_pixels(old, one, restored[other.index], step)
+            sky += _sky((old, one), (new, other), grid)
+            kept += changed_pixels(old, one, restored[other.index], step=step, grid=grid)
         else:
             others += 1
             wrong += _changed_hdu((old, one), (new, other))
@@ -176,50 +186,36 @@ def _own_keywords(opened: OpenFits) -> frozenset[str]:
     return frozenset(str(parse_cards(cards[:1])[0][1]).split()) if cards else frozenset()
 
 
-def _sky(old: tuple[OpenFits, HduSpan], new: tuple[OpenFits, HduSpan]) -> list[str]:
-    apart = sky_difference_mas(
-        (old[0].hdus[old[1].index].header, old[0].hdus),
-        (new[0].hdus[new[1].index].header, new[0].hdus),
-        old[1].plane_shape,
-    )
+def _sky(
+    old: tuple[OpenFits, HduSpan], new: tuple[OpenFits, HduSpan], grid: FinerGrid
+) -> list[str]:
+    shape = old[1].plane_shape
+    if grid.factor > 1:
+        cards = [parse_cards(image_cards_of(hdu)) for _, hdu in (old, new)]
+        apart = sky_of_finer_mas(cards[0], cards[1], (shape[-2], shape[-1]), grid)
+    else:
+        apart = sky_difference_mas(
+            (old[0].hdus[old[1].index].header, old[0].hdus),
+            (new[0].hdus[new[1].index].header, new[0].hdus),
+            shape,
+        )
     return [] if apart < _MOST_MAS else [f"{new[1].where}: {apart:.3g} mas from the input's"]
-
-
-def _kept_pixels(old: OpenFits, hdu: HduSpan, item: Restoration, step: float) -> list[str]:
-    """Say where pixels that the flags call the input's own are not."""
-    shape = hdu.shape[-2], hdu.shape[-1]
-    header = old.hdus[hdu.index].header
-    scale, zero = float(header.get("BSCALE", 1)), float(header.get("BZERO", 0))
-    for number, (science, _, flags) in enumerate(item.planes):
-        leading = tuple(int(i) for i in np.unravel_index(number, hdu.shape[:-2] or (1,)))
-        plane = HduPlane(old.path, hdu.index, shape, leading if hdu.shape[:-2] else ())
-        for rows in bands(shape, _BAND_ROWS):
-            region = (rows, slice(0, shape[1]))
-            observed = np.asarray(plane[region]).astype(np.float64) * scale + zero
-            if _changed(np.asarray(science[region]), observed, np.asarray(flags[region]), step):
-                return [f"{item.where}: saturated pixels changed near row {rows.start}"]
-    return []
-
-
-def _changed(science: Numbers, observed: Numbers, flags: Numbers, step: float) -> bool:
-    """Whether pixels that were to be left alone, and not filled, differ by more than storing."""
-    bits = flags.astype(np.uint8) & np.uint8(PixelFlag.SATURATED | PixelFlag.FILLED)
-    alone = bits == PixelFlag.SATURATED
-    given = observed[alone].astype(np.float64)
-    change = np.abs(science[alone].astype(np.float64) - given)
-    rounding = _ROUNDING_ULP * np.spacing(np.abs(given).astype(np.float32))
-    return bool(np.any(change > step / 2 * (1 + 1e-5) + rounding))
 
 
 def _check_frames(
     product: Path, source: str, account: Provenance, found: Sequence[Restoration]
 ) -> Iterator[Check]:
     """Compare where one of the two is a Zarr store: as frames, with all that comes along."""
-    old, new = open_frame(source), open_frame(product)
+    coarse, new = open_frame(source), open_frame(product)
+    grid = grid_of(account, coarse.unit)
+    old = coarse if grid.factor == 1 else finer_frame(coarse, grid)
     if old.shape != new.shape:
-        raise FrameError(f"{product}: {new.shape} pixels, the input has {old.shape}")
+        raise FrameError(f"{product}: {new.shape} pixels, the input has {coarse.shape}")
     others = old.source.other_hdus()
-    wrong = _changed_companions(others, new.source.other_hdus()) + _changed_planes(old, new)
+    again = new.source.other_hdus()
+    if grid.factor > 1:  # what is left out moves the others forward
+        again = [replace(hdu, order=one.order) for one, hdu in zip(others, again, strict=False)]
+    wrong = _changed_companions(others, again) + _changed_planes(old, new)
     yield judged("other HDUs", wrong, f"{len(others)} of them, and error and flags of the input")
     ours = {*account.keywords, *old.source.product_keywords()}
     cards = [
@@ -234,10 +230,11 @@ def _check_frames(
         _differences(lists[0], lists[1], account),
         "no card changed that is not declared",
     )
-    apart = sky_difference_mas((old.cards, None), (new.cards, None), old.shape)
+    apart = sky_of_finer_mas(coarse.cards, new.cards, coarse.shape, grid)
     sky = [] if apart < _MOST_MAS else [f"{apart:.3g} mas from the input's"]
     yield judged("sky coordinates", sky, f"within {_MOST_MAS:g} mas of the input's")
-    kept = _kept_of_frames(old, found, _step_of(account))
+    step = _step_of(account)
+    kept = changed_pixels_of_frame(coarse, found[0], step=step, grid=grid) if found else []
     yield judged("kept pixels", kept, "saturated ones are the input's own")
 
 
@@ -280,13 +277,3 @@ def _changed_planes(old: Frame, new: Frame) -> list[str]:
 def _step_of(account: Provenance) -> float:
     """Step in which science is stored; 0: exactly."""
     return float(facts_of(account.document, "product").get("quantisation_step") or 0)
-
-
-def _kept_of_frames(old: Frame, found: Sequence[Restoration], step: float) -> list[str]:
-    for science, _, flags in found[0].planes[:1] if found else ():
-        for rows in bands(old.shape, _BAND_ROWS):
-            region = (rows, slice(0, old.shape[1]))
-            observed = old.read(*region).science
-            if _changed(np.asarray(science[region]), observed, np.asarray(flags[region]), step):
-                return [f"saturated pixels changed near row {rows.start}"]
-    return []

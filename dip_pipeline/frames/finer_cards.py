@@ -20,12 +20,14 @@ class FinerRule:
     """What becomes of the cards whose whole keyword the pattern matches.
 
     per_pixel : only where pixels hold a flux, whose unit is one of a pixel
+    inherited : true of an extension, too, where it stands in the primary header alone
     """
 
     pattern: str
     scaling: Scaling
     what: str
     per_pixel: bool = False
+    inherited: bool = False
 
 
 def finer_place(place: float, factor: int) -> float:
@@ -103,29 +105,39 @@ FINER_RULES = (
     FinerRule(rf"CRPIX[12]{_WCS_LETTER}", _place, "reference pixel"),
     FinerRule(rf"CD\d+_[12]{_WCS_LETTER}", _power(-1), "world coordinates a pixel"),
     FinerRule(rf"CDELT[12]{_WCS_LETTER}", _power(-1), "world coordinates a pixel"),
+    # CDELTi stands before PCi_j: what axes 1 and 2 take from the others is not to shrink with it,
+    # and what the others take from them is.
+    FinerRule(rf"PC[12]_([3-9]|\d\d){_WCS_LETTER}", _power(1), "share of a further axis"),
+    FinerRule(rf"PC([3-9]|\d\d)_[12]{_WCS_LETTER}", _power(-1), "share in a further axis"),
     FinerRule(r"(A|B|AP|BP)_(?P<p>\d+)_(?P<q>\d+)", _sip, "SIP distortion"),
     FinerRule(r"[AB]_DMAX", _power(1), "largest SIP distortion, pixels"),
     FinerRule(r"LTV[12]", _place, "origin of the physical pixels"),
+    FinerRule(r"CNPIX[12]", _power(1), "corner on the plate of a sky survey, pixels"),
     FinerRule(r"LTM[12]_[12]", _power(1), "pixels for one physical pixel"),
     FinerRule(
         r"(DATA|BIAS|TRIM|PRE|POST|OVER|OVRS|SCI|STAT|SKY|NORM|GOOD)SEC[A-Z0-9]?",
         _section,
         "section of the image",
     ),
-    FinerRule(r"PIXAR_(SR|A2)|PIX_?AREA", _power(-2), "area of a pixel"),
+    FinerRule(r"PIXAR_(SR|A2)|PIX_?AREA", _power(-2), "area of a pixel", inherited=True),
     FinerRule(
         r"PIXSCALE?[12]?|SECPIX[12]?|PIXELSCL|D\d{3}SCAL|[XY]PIXSZ|[XY]PIXELSZ",
         _power(-1),
         "side of a pixel",
+        inherited=True,
     ),
-    FinerRule(_level_keywords(), _power(-2), "level or noise of a pixel", per_pixel=True),
+    FinerRule(
+        _level_keywords(), _power(-2), "level or noise of a pixel", per_pixel=True, inherited=True
+    ),
 )
 """Sections of the detector (CCDSEC, DETSEC, AMPSEC) count its own pixels, and stay."""
 
 LOOKUP_RULE = re.compile(
-    r"(C[PQ]DIS|C[PQ]ERR|D[PQ]|D2IM(DIS|ERR)?)\d+[A-Z]?(\..*)?|D2IMEXT|D2IMARR|AXISCORR|NPOLEXT"
+    r"(C[PQ](DIS|ERR)|D2IM(DIS|ERR))\d+[A-Z]?|D2IMEXT|D2IMARR|AXISCORR|NPOLEXT"
 )
 """Cards of distortions that stand in tables of other HDUs; Calabretta et al. 2004, draft."""
+
+_RECORD_RULE = re.compile(r"(D[PQ]|D2IM)\d+[A-Z]?(\..*)?")  # its value is a record, FIELD: number
 
 _PATTERNS = [(re.compile(rule.pattern), rule) for rule in FINER_RULES]
 
@@ -133,6 +145,13 @@ _PATTERNS = [(re.compile(rule.pattern), rule) for rule in FINER_RULES]
 def finer_rule(keyword: str) -> FinerRule | None:
     """Rule that a card of this keyword falls under; None for a card that stays."""
     return next((rule for pattern, rule in _PATTERNS if pattern.fullmatch(keyword)), None)
+
+
+def is_lookup(keyword: str, value: object) -> bool:
+    """Whether a card belongs to a distortion that stands in a table of another HDU."""
+    if LOOKUP_RULE.fullmatch(keyword):
+        return True
+    return _RECORD_RULE.fullmatch(keyword) is not None and isinstance(value, str) and ":" in value
 
 
 def finer_value(keyword: str, value: object, factor: int, *, per_pixel: bool) -> object:
@@ -143,10 +162,8 @@ def finer_value(keyword: str, value: object, factor: int, *, per_pixel: bool) ->
     >>> finer_value("TRIMSEC", "[17:528,1:520]", 2, per_pixel=True)
     '[33:1056,1:1040]'
     """
-    for pattern, rule in _PATTERNS:
-        found = pattern.fullmatch(keyword)
-        if found is not None:
-            if rule.per_pixel and not per_pixel:
-                return value
-            return rule.scaling(value, factor, found)
-    return value
+    rule = finer_rule(keyword)
+    if rule is None or (rule.per_pixel and not per_pixel):
+        return value
+    found = re.fullmatch(rule.pattern, keyword)
+    return value if found is None else rule.scaling(value, factor, found)

@@ -1,7 +1,7 @@
 """Guides: other images of the same sky, read window by window on the pixels of a frame."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -75,6 +75,14 @@ def open_guides(sources: Sequence[str], frames: Sequence[Frame]) -> list[tuple[G
         for own, guide in zip(found, guides, strict=True):
             own += [] if guide is None else [guide]
     return [tuple(own) for own in found]
+
+
+def guide_notes(guides: Mapping[str, Sequence[Guide]]) -> list[str]:
+    """Say what the user must hear of the guides of some planes, by the planes' names."""
+    notes = [guide.note for several in guides.values() for guide in several if guide.note]
+    if any(guides.values()):
+        notes += [f"{name}: no guide reaches it" for name, own in guides.items() if not own]
+    return list(dict.fromkeys(notes))
 
 
 def guide_digests(sources: Sequence[str]) -> dict[str, str]:

@@ -74,6 +74,16 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def named_digest(role: str, source: str | None) -> dict[str, str]:
+    """Sha256 of a file that an option names, FILE or FILE[EXT], by role and EXT; {} for none."""
+    if source is None:
+        return {}
+    path, inside = split_selector(source)
+    if not path.exists():
+        raise FrameError(f"{path}: no such file; it was given as --{role}")
+    return {role if inside is None else f"{role}[{inside}]": file_digest(path)}
+
+
 def _feed(digest: "hashlib._Hash", path: Path) -> None:
     with path.open("rb") as stream:
         while block := stream.read(COPY_BYTES):

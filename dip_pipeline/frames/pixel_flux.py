@@ -21,11 +21,13 @@ _BRIGHTNESS_WORDS = re.compile(
     r"beam|rayleighs?|r|pc|kpc|k|mk|kelvins?|k?m/s|percent|%)(?![a-z])"
 )
 _ANGLE_TYPES = ("angle", "solid angle", "temperature", "speed", "velocity")
-_MAGNITUDES = re.compile(r"(?<![a-z])m?mag(nitude)?s?(?![a-z])|(?<![a-z])d(ex|b)(?![a-z])")
+_MAGNITUDES = re.compile(
+    r"(?<![a-z])(ab|st|m_?(ab|st)|m|bol)?mag(nitude)?s?(?![a-z])|(?<![a-z])d(ex|b)(?![a-z])"
+)
 
 
 def pixel_flux(unit: str) -> PixelFlux:
-    """Sort a unit as written in BUNIT; raises FrameError for a logarithm of a flux.
+    """Sort a unit as written in BUNIT; raises FrameError for a logarithm of light.
 
     No unit counts as data numbers of a pixel.
 
@@ -34,12 +36,12 @@ def pixel_flux(unit: str) -> PixelFlux:
     """
     text = " ".join(unit.strip().split())
     lower = text.lower()
-    brightness = _is_brightness(text) or _BRIGHTNESS_WORDS.search(lower) is not None
-    if _MAGNITUDES.search(lower) and not brightness:
+    if _MAGNITUDES.search(lower):
         raise FrameError(
-            f"BUNIT {text!r}: a logarithm cannot be shared among finer pixels; convert the image "
-            "to a linear flux"
+            f"BUNIT {text!r}: a logarithm has no mean over pixels that is the light's; convert the "
+            "image to a linear flux"
         )
+    brightness = _is_brightness(text) or _BRIGHTNESS_WORDS.search(lower) is not None
     return PixelFlux.BRIGHTNESS if brightness else PixelFlux.PER_PIXEL
 
 

@@ -16,12 +16,17 @@ Header = tuple[Any, fits.HDUList | None]
 """A header, or cards, and the file that distortion tables are in."""
 
 
-def sky_difference_mas(first: Header, second: Header, shape: tuple[int, ...]) -> float:
+def sky_difference_mas(
+    first: Header, second: Header, shape: tuple[int, ...], *, factor: int = 1
+) -> float:
     """Largest distance on the sky, in milliarcseconds, over a grid of pixels.
 
+    shape : of the first; factor : pixels of the second for one of the first, along each axis
     0 where neither header can be used; infinite where one can and the other cannot.
     """
-    lists = [_coordinates(*header, shape) for header in (first, second)]
+    lists = [
+        _coordinates(*header, shape, finer) for header, finer in ((first, 1), (second, factor))
+    ]
     if lists[0] is None or lists[1] is None:
         return 0.0 if lists[0] is None and lists[1] is None else float("inf")
     (lon1, lat1), (lon2, lat2) = np.radians(lists[0]), np.radians(lists[1])
@@ -39,6 +44,7 @@ def _coordinates(
     header: Any,  # noqa: ANN401  (of astropy, or cards)
     hdus: fits.HDUList | None,
     shape: tuple[int, ...],
+    factor: int,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Longitude and latitude, degrees, of a grid of pixels; None without celestial axes."""
     with warnings.catch_warnings():
@@ -50,7 +56,8 @@ def _coordinates(
             cols, rows = np.meshgrid(
                 np.linspace(0, shape[-1] - 1, _GRID), np.linspace(0, shape[-2] - 1, _GRID)
             )
-            longitude, latitude = wcs.all_pix2world(cols.ravel(), rows.ravel(), 0)
+            places = [(axis.ravel() + 0.5) * factor - 0.5 for axis in (cols, rows)]
+            longitude, latitude = wcs.all_pix2world(*places, 0)
         except (ValueError, TypeError, LookupError, AttributeError, OSError, WcsError):
             return None
     return longitude, latitude

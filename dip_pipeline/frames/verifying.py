@@ -152,6 +152,7 @@ def _account(account: Provenance, found: list[Restoration]) -> Check:
         "DIPIN": facts_of(account.document, "input").get("sha256"),
         "DIPCFG": facts_of(account.document, "configuration").get("sha256"),
         "DIPVER": run.get("version"),
+        "DIPFACT": facts_of(account.document, "optics").get("factor"),
     }
     for item in found:
         cards = {keyword: value for keyword, value, _ in item.cards}

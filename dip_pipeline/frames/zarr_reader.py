@@ -103,15 +103,20 @@ class ZarrPixels:
 
     def other_hdus(self) -> list[RawHdu]:
         """HDUs that came along from a FITS input, byte for byte, without an earlier product's."""
-        found = [
-            hdu_of(self.path, name, array)
+        return sorted(self.hdus_by_array().values(), key=lambda hdu: hdu.order)
+
+    def hdus_by_array(self) -> dict[str, RawHdu]:
+        """HDUs that came along from a FITS input, by the array that keeps them."""
+        found = {
+            name: hdu_of(self.path, name, array)
             for name, array in arrays_of(open_node(self.path)).items()
             if is_hdu(array) and name != self.names.science
-        ]
-        return sorted(
-            (h for h in found if h.role not in ("science", REST) and h.name not in PRODUCT_HDUS),
-            key=lambda hdu: hdu.order,
-        )
+        }
+        return {
+            name: hdu
+            for name, hdu in found.items()
+            if hdu.role not in ("science", REST) and hdu.name not in PRODUCT_HDUS
+        }
 
     def product_keywords(self) -> frozenset[str]:
         """Keywords of cards that an earlier restoration wrote."""

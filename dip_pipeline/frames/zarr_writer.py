@@ -1,7 +1,7 @@
 """Restored planes to a Zarr group, chunk row by chunk row; all else of the input comes along."""
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import zarr
 
 from dip_pipeline.errors import OutputError
 from dip_pipeline.flags import FLAG_MEANINGS
+from dip_pipeline.frames.finer_frame import arrays_left_out, coarse_of
 from dip_pipeline.frames.fits_cards import is_structural
 from dip_pipeline.frames.frame import Card, Frame, PlaneArray, RawHdu, RestoredPlanes, bands
 from dip_pipeline.frames.provenance import (
@@ -49,15 +50,17 @@ def write_zarr(part: Path, frame: Frame, planes: RestoredPlanes, provenance: Pro
     attributes: dict[str, Any] = {"unit": frame.unit}
     science_attributes: dict[str, Any] = {}
     chunks: tuple[int, ...] = tuple(min(CHUNK_PX, axis) for axis in frame.shape)
-    if isinstance(frame.source, ZarrPixels):
+    behind = coarse_of(frame.source)
+    if isinstance(behind, ZarrPixels):
         source = open_node(frame.path)
-        name = frame.source.names.science
+        name = behind.names.science
         science = array_of(source, name)
         attributes = attributes_of(source) if name else {}
         science_attributes = _true_attributes(attributes_of(science))
         own = tuple(science.shards or science.chunks)[-2:]
         chunks = own if own[0] * frame.shape[1] * 4 <= MAX_BAND_BYTES else chunks
-        _copy_members(frame, part, group, name)
+        _copy_members(frame, part, group, {name, *arrays_left_out(frame)})
+        science_attributes |= _place_attributes(frame, science_attributes)
     else:
         science_attributes = _take_fits_along(group, frame)
     attributes["cards"] = cards_to_json(_cards(frame, provenance))
@@ -115,24 +118,40 @@ def _write_plane(
         )
 
 
-def _copy_members(frame: Frame, part: Path, group: zarr.Group, science: str) -> None:
+def _place_attributes(frame: Frame, attributes: dict[str, Any]) -> dict[str, Any]:
+    """Shape that a FITS file of the group would have, where it came from one."""
+    behind = frame.source.science_header()
+    return {FITS_SHAPE: list(behind[1])} if behind and FITS_SHAPE in attributes else {}
+
+
+def _copy_members(frame: Frame, part: Path, group: zarr.Group, replaced: set[str]) -> None:
     """Copy every other array and group of the input: as files, or anew where it is of format 2."""
     source = open_node(frame.path)
     if isinstance(source, zarr.Array):
         return
     if source.metadata.zarr_format == 2:
         for name, member in source.members(max_depth=None):
-            if name not in (*_REPLACED, science):
+            if name not in (*_REPLACED, *replaced):
                 copy_node(member, group, name)
         return
     for item in sorted(frame.path.iterdir()):
-        if item.name in (*_REPLACED, "zarr.json", science):
+        if item.name in (*_REPLACED, "zarr.json", *replaced):
             continue
         if item.is_dir():
-            litter = shutil.ignore_patterns("*.partial")  # of writers that were killed
-            shutil.copytree(item, part / item.name, ignore=litter)
+            shutil.copytree(item, part / item.name, ignore=_litter(frame.path, replaced))
         else:
             shutil.copy2(item, part / item.name)
+
+
+def _litter(root: Path, replaced: set[str]) -> Callable[[str, list[str]], set[str]]:
+    """Say what is not copied: parts of writers that were killed, and arrays that are left out."""
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        inside = Path(folder).relative_to(root)
+        left = {name for name in names if (inside / name).as_posix() in replaced}
+        return left | {name for name in names if name.endswith(".partial")}
+
+    return ignored
 
 
 def copy_node(member: Any, group: zarr.Group, name: str) -> None:  # noqa: ANN401  (array or group)

@@ -42,13 +42,20 @@ class CropSource:
     """Draws crops of regions, of one frame or of many, from one random generator.
 
     zones : one plane a region, 1 where the network may be fitted
+    turned : whether each crop is flipped and turned at random
     """
 
     def __init__(
-        self, regions: Sequence[Region], zones: Sequence[Tensor], rng: np.random.Generator
+        self,
+        regions: Sequence[Region],
+        zones: Sequence[Tensor],
+        rng: np.random.Generator,
+        *,
+        turned: bool = True,
     ) -> None:
         self.regions = regions
         self.rng = rng
+        self._turned = turned
         shortest = min(min(region.shape) for region in regions)
         self.crop_px = min(CROP_PX, shortest // 4 * 4)
         self._weights = [
@@ -106,6 +113,8 @@ class CropSource:
             weight = weight * (1 + (_HIDDEN_WEIGHT - 1) * (1 - shown))
             known = known * shown
         turns, flip = int(self.rng.integers(4)), bool(self.rng.integers(2))
+        if not self._turned:
+            turns, flip = 0, False
         noise = region.noise  # each frame has its own law
         planes = (region.observed[window], region.sigma[window], known, weight, noise.floor[window])
         law = (torch.as_tensor(term).to(known) for term in (noise.slope, noise.dark_level))

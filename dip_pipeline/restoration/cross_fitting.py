@@ -1,8 +1,10 @@
 """Fit two networks to the same frames, each on the blocks that the other one restores."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from threading import Event, Lock
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor, nn
@@ -17,6 +19,29 @@ from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.restoration.stopping import StepHook
 
 
+class NetworkFit(Protocol):
+    """Fits one network on some crops, judged on others."""
+
+    def __call__(
+        self,
+        fit_on: CropSource,
+        judge_on: CropSource,
+        options: FitOptions,
+        *,
+        seed: int,
+        on_step: StepHook,
+    ) -> Fitted:
+        """Fit it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """How a half is fitted; turned : whether its crops are turned, each for itself."""
+
+    fit: NetworkFit
+    turned: bool = True
+
+
 def fit_halves(
     regions: Sequence[Region],
     cross_fits: Sequence[CrossFit],
@@ -24,13 +49,15 @@ def fit_halves(
     *,
     seed: int,
     on_step: StepHook,
+    fitting: Fitting | None = None,
 ) -> tuple[tuple[nn.Module, ...], FitReport]:
     """Fit both networks; returns them and how it went.
 
-    cross_fits : for each region the blocks of its frame
+    cross_fits : for each region the blocks of its frame; fitting : that of images by default
     Raises RestorationError where one half of the blocks holds no valid pixel.
     """
     both = _BothHalves(on_step)
+    fitting = fitting or Fitting(fit_image_network)
 
     def fit_half(half: int) -> Fitted:
         shares = [
@@ -38,12 +65,16 @@ def fit_halves(
             for cross_fit, region in zip(cross_fits, regions, strict=True)
         ]
         rng = np.random.default_rng(np.random.SeedSequence([seed, half]))
-        fit_on = CropSource(regions, [(share == 0).float() for share in shares], rng)
-        judge_on = CropSource(regions, [(share == 1).float() for share in shares], rng)
+        fit_on, judge_on = (
+            CropSource(
+                regions, [(share == used).float() for share in shares], rng, turned=fitting.turned
+            )
+            for used in (0, 1)
+        )
         if fit_on.empty:
             raise RestorationError("no valid pixel in one half of the blocks: too few to fit on")
         fit_seed = int(np.random.SeedSequence([seed, half, 1]).generate_state(1)[0])
-        return fit_image_network(
+        return fitting.fit(
             fit_on, judge_on, options, seed=fit_seed, on_step=partial(both.step, half)
         )
 

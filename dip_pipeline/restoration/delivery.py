@@ -183,9 +183,11 @@ def _trial(answer: Answers, region: Region) -> Trial:
         squares, response = _stein_terms(*images, answer, region)
         return squares + 2 * response
 
+    sigma = region.noise.sigma(answer.plain)
     return Trial(
         filtered_by=lambda lost: _put_back(lost, answer, region),
-        brightness=(answer.plain + region.stars) / region.noise.sigma(answer.plain),
+        sigma=sigma,
+        brightness=(answer.plain + region.stars) / sigma,
         judged=region.trusted,
         risk_of=risk,
     )

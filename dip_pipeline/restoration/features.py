@@ -112,7 +112,7 @@ def estimate(answer: Tensor, seen: View) -> Tensor:
     mixed = (weights * seen.copies).sum(dim=1, keepdim=True)
     steps = seen.copies[:, :-1] - seen.copies[:, 1:]
     added = [] if seen.guided is None else [seen.guided]
-    details = torch.cat([steps, _derivatives(seen.copies[:, 1:2]), *added], dim=1)
+    details = torch.cat([steps, derivatives(seen.copies[:, 1:2]), *added], dim=1)
     sharpened = (_bounded(answer[:, _COPIES:-1]) * details).sum(dim=1, keepdim=True)
     return mixed + sharpened + seen.sigma * answer[:, -1:]
 
@@ -122,7 +122,7 @@ def _bounded(gains: Tensor) -> Tensor:
     return _LARGEST_GAIN * torch.tanh(gains / _LARGEST_GAIN)
 
 
-def _derivatives(planes: Tensor) -> Tensor:
+def derivatives(planes: Tensor) -> Tensor:
     """Take the derivatives of (batch, 1, rows, cols) planes by central differences, as channels."""
     kernels = _DERIVATIVES.to(planes.device, planes.dtype)
     return nnf.conv2d(nnf.pad(planes, (1, 1, 1, 1), mode="replicate"), kernels)

@@ -84,7 +84,7 @@ def _fit_once(
     network = build_network(kind, *channels, seed=seed).to(fit_on.device)
     generator = Generator().manual_seed(seed)
     steps = options.step_limit
-    optimisers, schedules = _one_cycle(network, steps, slowing)
+    optimisers, schedules = one_cycle(network, steps, slowing)
     jury = _Jury(judge_on, generator)
     rule = JudgedRisk(patience=_LOOKS, tolerance=_TOLERANCE)
     looks = {steps - round(i * steps / 2 / _LOOKS) for i in range(_LOOKS)}
@@ -127,7 +127,7 @@ def _ending(rule: StoppingRule, step: int) -> StopReason:
     return StopReason.STEP_LIMIT if rule.best_step == step else StopReason.JUDGED_RISK
 
 
-def _one_cycle(
+def one_cycle(
     network: nn.Module, steps: int, slowing: float
 ) -> tuple[list[torch.optim.Optimizer], list[OneCycleLR]]:
     """Muon for the kernels of all layers but the last, Adam for the rest; one cycle each."""
@@ -170,7 +170,7 @@ def _pair_loss(network: nn.Module, batch: Batch, generator: Generator) -> Tensor
     guides = None if batch.guides is None else batch.guides.repeat(2, 1, 1, 1)
     seen = view(first, batch.noise.repeated(2), known, covariance, guides=guides)
     target = observed - noise / _SPLIT_STRENGTH
-    residual = (estimate(_quick_answer(network, seen), seen) - target) / sigma
+    residual = (estimate(quick_answer(network, seen.features), seen) - target) / sigma
     each = nnf.huber_loss(
         residual, torch.zeros_like(residual), delta=_HUBER_SIGMA, reduction="none"
     )
@@ -178,11 +178,11 @@ def _pair_loss(network: nn.Module, batch: Batch, generator: Generator) -> Tensor
     return (each * weight).sum() / weight.sum().clamp(min=1.0)
 
 
-def _quick_answer(network: nn.Module, seen: View) -> Tensor:
+def quick_answer(network: nn.Module, features: Tensor) -> Tensor:
     """Answer in bfloat16 where the processor computes in it: half the time, the same fit."""
-    device = seen.features.device
+    device = features.device
     with torch.autocast(device.type, torch.bfloat16, enabled=_has_bfloat16(device)):
-        answer: Tensor = network(seen.features)
+        answer: Tensor = network(features)
     return answer.float()
 
 

@@ -48,6 +48,11 @@ class Optics:
         if not abs(total - 1) < _SUM_TOLERANCE:
             raise RestorationError(f"PSF sums to {total:g}: need 1; divide it by its sum")
 
+    @property
+    def share(self) -> float:
+        """What a pixel of the scene has of the number in its pixel, if the light is even."""
+        return 1 / self.factor**2 if self.summed else 1.0
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Exposure:

@@ -23,6 +23,7 @@ from dip_pipeline.restoration.regions import SkyScale
 from dip_pipeline.restoration.restraint import Restraint
 from dip_pipeline.restoration.spectral import LostLight
 from dip_pipeline.restoration.star_shape import StarShape
+from dip_pipeline.restoration.uncertainty import ErrorTable, LitErrors
 
 _DIGEST_BYTES = 32  # of SHA-256, at the end
 
@@ -30,7 +31,8 @@ _DIGEST_BYTES = 32  # of SHA-256, at the end
 def pack(networks: Sequence[nn.Module], record: Mapping[str, object]) -> bytes:
     """Serialise networks with what is to be known of them.
 
-    record : what JSON can hold; `format`, the kinds `network` and `input`, the number of `guides`
+    record : what JSON can hold; `format`, the kinds `network` and `input`, the number of `guides`;
+        `channels` in and out of the networks, where they are not those of the input
     """
     tensors = {
         f"{half}.{name}": value.contiguous().cpu()
@@ -60,10 +62,11 @@ def unpack(data: bytes, wanted_format: str) -> tuple[tuple[nn.Module, ...], dict
     if found_format != wanted_format:
         raise RestorationError(f"prior of format {found_format!r}: need {wanted_format}")
     kind, input_kind = NetworkKind(record["network"]), InputKind(record["input"])
-    channels = (CODE_CHANNELS, 1)
+    usual = (CODE_CHANNELS, 1)
     if input_kind is InputKind.IMAGE:
         guides = record.get("guides", 0)
-        channels = feature_channels(guides), answer_channels(guides)
+        usual = feature_channels(guides), answer_channels(guides)
+    channels = record.get("channels", usual)
     networks = tuple(
         _load_network(kind, channels, tensors, half) for half in range(record["networks"])
     )
@@ -96,22 +99,37 @@ def read_scale(record: Sequence[Any]) -> SkyScale:
     return SkyScale(level, sigma, rows, shape, tuple(GuideScale(*guide) for guide in guides))
 
 
+def errors_record(errors: LitErrors | None) -> list[object] | None:
+    """Give the errors of restored pixels as JSON holds them."""
+    if errors is None:
+        return None
+    return [errors.edges, [[table.knots, table.errors] for table in errors.tables]]
+
+
+def read_errors(record: Sequence[Any] | None) -> LitErrors | None:
+    """Undo `errors_record`."""
+    if record is None:
+        return None
+    edges, tables = record
+    return LitErrors(tuple(edges), tuple(ErrorTable(*map(tuple, table)) for table in tables))
+
+
 def restraint_record(restraint: Restraint) -> list[object]:
     """Give a restraint as JSON holds it."""
     lost = restraint.lost
-    return [restraint.knots, restraint.shares, lost.knots, lost.rates]
+    return [restraint.knots, restraint.shares, lost.knots, lost.rates, lost.kept]
 
 
 def read_restraint(record: Sequence[Any]) -> Restraint:
     """Undo `restraint_record`."""
-    knots, shares, lost_knots, rates = (tuple(column) for column in record)
-    return Restraint(knots, shares, LostLight(lost_knots, rates))
+    knots, shares, *lost = (tuple(column) for column in record)
+    return Restraint(knots, shares, LostLight(*lost))
 
 
 def _load_network(
-    kind: NetworkKind, channels: tuple[int, int], tensors: Mapping[str, Tensor], half: int
+    kind: NetworkKind, channels: Sequence[int], tensors: Mapping[str, Tensor], half: int
 ) -> nn.Module:
-    network = build_network(kind, *channels, seed=0)
+    network = build_network(kind, channels[0], channels[1], seed=0)
     prefix = f"{half}."
     state = {
         name.removeprefix(prefix): value

@@ -189,6 +189,8 @@ class Outcome:
     chi_square : mean of ((observed - delivered) / sigma)^2 over the same pixels
     judged_pixels : how many pixels these are
     flux_change : sum of (delivered - observed) over them, in the frame's unit
+    All are over the observation's pixels; of a finer scene `delivered` is what it gives these:
+    the sum of its pixels in each where they share a flux, else their mean.
     """
 
     steps: int
@@ -206,6 +208,7 @@ class Restored:
     """A restored region, cut to the inner part of its problem.
 
     science, error : (rows, cols), the frame's unit; flags : (rows, cols), uint8 of PixelFlag
+    All of factor times the size, where the problem's optics have a factor.
     """
 
     science: Plane

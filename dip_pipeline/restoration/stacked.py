@@ -231,7 +231,7 @@ def _losses(stack: _Stack, batches: Sequence[Batch], generators: Sequence[Genera
     seen = view(recorrupted, batch.noise.repeated(2), known, covariance, guides=guides)
     target = observed - noise / alone._SPLIT_STRENGTH
 
-    residual = (estimate(alone._quick_answer(stack, seen), seen) - target) / sigma
+    residual = (estimate(alone.quick_answer(stack, seen.features), seen) - target) / sigma
     each = nnf.huber_loss(
         residual, torch.zeros_like(residual), delta=alone._HUBER_SIGMA, reduction="none"
     )

@@ -52,6 +52,14 @@ class Tile:
         """Where the tile lies inside its halo region."""
         return _inside(self.rows, self.halo_rows), _inside(self.cols, self.halo_cols)
 
+    def finer(self, factor: int) -> "Tile":
+        """Give the same tile where every pixel is cut into factor x factor finer ones."""
+        rows, cols, halo_rows, halo_cols = (
+            slice(part.start * factor, part.stop * factor)
+            for part in (self.rows, self.cols, self.halo_rows, self.halo_cols)
+        )
+        return Tile(self.index, rows, cols, halo_rows, halo_cols)
+
 
 def plan_tiles(shape: tuple[int, int], options: TileOptions) -> list[Tile]:
     """Cover a frame of (rows, cols) with tiles, row by row.

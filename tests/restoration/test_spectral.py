@@ -9,6 +9,7 @@ from dip_pipeline.restoration.spectral import (
     LostLight,
     Trial,
     _noise_spectrum,
+    _sum_of_waves,
     _waves,
     filtered,
     least_loss,
@@ -48,6 +49,16 @@ def test_lost_light_comes_back_and_little_noise_with_it(share):
     assert error < 0.6  # the observation's is 1
 
 
+def test_what_a_network_drew_without_light_is_taken_off():
+    """Where nothing is kept but what the gains pass, ripples of the network's own go."""
+    truth, noise, one = stars(96, 60.0), white(1, 1, 96, 96), torch.ones(1, 1, 96, 96)
+    rippled = truth + 0.5 * white(1, 1, 96, 96, seed=5)
+    wiener = LostLight((0.0,), (0.7,), (0.0,)).put_back(rippled, truth + noise, one, one)
+    kept = LostLight((0.0,), (0.7,), (1.0,)).put_back(rippled, truth + noise, one, one)
+    errors = [float(((image - truth) ** 2).mean()) for image in (wiener, kept, rippled)]
+    assert errors[0] < 0.8 * min(errors[1:])
+
+
 def test_pixels_that_are_not_trusted_give_nothing():
     truth, one = stars(32, 50.0), torch.ones(1, 1, 32, 32)
     trusted = one.clone()
@@ -59,10 +70,19 @@ def test_pixels_that_are_not_trusted_give_nothing():
 def test_a_part_is_filtered_as_in_the_whole():
     truth, noise = stars(160, 40.0), white(1, 1, 160, 160)
     one = torch.ones_like(truth)
-    planes = (0.8 * truth, 0.2 * truth + noise, one, 0.2 * one)
-    whole = filtered(*planes, None)
-    part = filtered(*(plane[..., 40:120, 32:128] for plane in planes), None)
+    planes = (0.8 * truth, 0.2 * truth + noise, one, 0.2 * one, 0.5 * one)
+    parts = [plane[..., 40:120, 32:128] for plane in planes]
+    whole = filtered(*planes[:3], planes[3:], None)
+    part = filtered(*parts[:3], tuple(parts[3:]), None)
     torch.testing.assert_close(part[..., 8:-8, 8:-8], whole[..., 48:112, 40:120], atol=1e-5, rtol=0)
+
+
+def test_the_sum_of_all_windows_is_the_image_times_their_number():
+    image = white(1, 1, 40, 48)
+    back = _sum_of_waves(torch.nn.functional.conv2d(image, _waves()))
+    torch.testing.assert_close(
+        back[..., 7:-7, 7:-7] / 64, image[..., 7:-7, 7:-7], atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.4])
@@ -93,7 +113,7 @@ def trial(share, side=96):
         plain, moved = images
         return (plain - truth - noise) ** 2 + 2 * probe * (moved - plain) / step
 
-    return Trial(filtered_by, estimate, one, risk_of)
+    return Trial(filtered_by, one, estimate, one, risk_of)
 
 
 def test_the_rate_follows_what_the_networks_lose():

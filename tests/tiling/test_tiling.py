@@ -236,3 +236,22 @@ def test_a_plane_of_the_wrong_shape_is_refused():
     tiles = plan_tiles((8, 8), TileOptions(8, 0))
     with pytest.raises(ValueError, match=r"tile 0: science is \(1, 8\)"):
         blend(whole((8, 8)), tiles, lambda _: {"science": np.ones((1, 8), np.float32)})
+
+
+@law
+@given(SHAPES, tile_options(), st.integers(1, 4))
+def test_tiles_of_finer_pixels_blend_to_the_finer_frame(shape, options, factor):
+    """The plan is made on the frame's own pixels; tiles of a factor more cover the finer frame."""
+    frame = np.arange(shape[0] * shape[1], dtype=np.float32).reshape(shape)
+    finer_frame = frame.repeat(factor, axis=0).repeat(factor, axis=1)
+    tiles = plan_tiles(shape, options)
+    finer = [tile.finer(factor) for tile in tiles]
+    for tile, fine in zip(tiles, finer, strict=True):
+        assert fine.index == tile.index
+        assert fine.shape == (tile.shape[0] * factor, tile.shape[1] * factor)
+        halo = finer_frame[fine.halo_rows, fine.halo_cols]
+        np.testing.assert_array_equal(halo[fine.inner], finer_frame[fine.rows, fine.cols])
+    blended = blend(
+        whole(finer_frame.shape), finer, lambda tile: {"science": finer_frame[tile.rows, tile.cols]}
+    )
+    np.testing.assert_allclose(blended["science"], finer_frame, rtol=1e-6)

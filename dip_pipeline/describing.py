@@ -1,0 +1,198 @@
+"""What is known of a frame before anything is restored, and what a run would do with it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import FrameError, PriorError, SensorError
+from dip_pipeline.frame_noise import noise_in_words, sensor_of
+from dip_pipeline.frames import (
+    Frame,
+    PlaneInfo,
+    finer_frame,
+    finer_notes,
+    open_frames,
+    wcs_words,
+    with_mask,
+)
+from dip_pipeline.ladder import Rung, climb
+from dip_pipeline.noise_kernel import NoiseKernel
+from dip_pipeline.planning import fit_options, fit_windows, run_room, settle_frame
+from dip_pipeline.prior_file import PriorFile
+from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope
+from dip_pipeline.task_optics import AskedOptics
+from dip_pipeline.tiling import plan_tiles
+
+_CALIBRATIONS = ("bias", "zero", "dark", "flat", "dflat", "domeflat", "skyflat", "dome")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameDescription:
+    """What is known of a frame before anything is restored."""
+
+    source: str
+    format: str
+    layout: str
+    science: tuple[str, ...]
+    shape: tuple[int, int]
+    unit: str
+    planes: tuple[PlaneInfo, ...]
+    wcs: str
+    mask: str
+    ladder: tuple[Rung, ...]
+    noise: str
+    noise_lines: tuple[str, ...]
+    tiles: int
+    tile_lines: str
+    masked_share: float | None
+    memory_bytes: int
+    disk_bytes: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+    result: str = ""
+
+
+def describe_frame(source: str, config: RunConfig) -> FrameDescription:
+    """Say what a frame holds and what a run would do with it; restores nothing."""
+    frames = with_mask(open_frames(source, config.frame_reading()), config.task.mask)
+    frame = frames[0]
+    sensor = sensor_of(frame, config)
+    correlation: NoiseKernel | None = None
+    notes: tuple[str, ...] = ()
+    try:
+        frame, found = settle_frame(frame, config)
+        rungs = climb(frame, config, sensor, found)
+        # What was estimated stands in the place of what the header does not say.
+        noise, sensor, correlation = noise_in_words(found), found.sensor, found.correlation
+    except (SensorError, FrameError) as error:
+        noise, notes = "not to be had", (str(error),)
+        rungs = climb(frame, config, sensor, None)
+    lines = [
+        f"{name}: {'not known' if number is None else number}"
+        for name, number in (
+            ("gain", sensor.gain_e_per_dn),
+            ("read noise", sensor.read_noise_e),
+            ("pedestal", sensor.pedestal_dn),
+            ("saturation", sensor.saturation_dn),
+            ("subtracted sky", sensor.subtracted_sky_dn),
+            ("exposures combined", sensor.n_combined),
+            ("error plane", "yes" if frame.has_error_plane else None),
+            ("correlation of the noise", correlation),
+        )
+    ]
+    asked = AskedOptics.of(config)
+    factor = 1 if asked is None else asked.factor
+    options = config.tile_options()
+    options = asked.tile_options(options) if asked else options
+    planes = [(item, plan_tiles(item.shape, options)) for item in frames]
+    tiles = planes[0][1]
+    count = sum(len(plane_tiles) for _, plane_tiles in planes)
+    room = run_room(planes, config, factor=factor)
+    return FrameDescription(
+        source=source,
+        format=frame.format,
+        layout=frame.layout,
+        science=tuple(item.label for item in frames),
+        shape=frame.shape,
+        unit=frame.unit,
+        planes=frame.planes,
+        wcs=wcs_words(frame.header),
+        mask=frame.flag_words,
+        ladder=rungs,
+        noise=noise,
+        noise_lines=tuple(lines),
+        tiles=count,
+        tile_lines=f"{count} tiles of {tiles[0].shape[0]} x {tiles[0].shape[1]} px, "
+        f"sharing {config.tiles.overlap_px} px",
+        masked_share=_masked_share(frame),
+        memory_bytes=room.memory_bytes,
+        disk_bytes=room.disk_bytes,
+        seconds=sum(_seconds(item.shape, len(of_item), config, asked) for item, of_item in planes),
+        result=_result_words(frame, asked),
+        notes=notes
+        + _sort_notes(frame)
+        + sensor.notes
+        + sensor.guesses
+        + _prior_notes(frame, config),
+    )
+
+
+def _result_words(frame: Frame, asked: AskedOptics | None) -> str:
+    """Say what a task that restores a scene would give; "" for one of the frame's own pixels.
+
+    Raises FrameError where it could not be done.
+    """
+    if asked is None:
+        return ""
+    asked.of_frame(frame)
+    grid = asked.grid(frame)
+    sides = [side * asked.factor for side in frame.shape]
+    words = f"{sides[0]} rows x {sides[1]} columns, PSF: {asked.words}"
+    if asked.factor == 1:
+        return words
+    shared = "share the flux" if grid.per_pixel else "have the brightness"
+    notes = finer_notes(finer_frame(frame, grid))
+    return "; ".join([f"{words}; finer pixels {shared} of the one they are cut from", *notes])
+
+
+def _sort_notes(frame: Frame) -> tuple[str, ...]:
+    """Say where the header calls the frame a calibration frame, and not one of the sky."""
+    sorts = {str(frame.header.get(name) or "").strip().lower() for name in ("IMAGETYP", "OBSTYPE")}
+    found = sorted(sort for sort in sorts if sort.split(" ")[0] in _CALIBRATIONS)
+    return tuple(f"the header calls it {sort}: a calibration frame, not the sky" for sort in found)
+
+
+def _masked_share(frame: Frame) -> float:
+    """Share of bad pixels, of the frame or of the windows that a fit looks at."""
+    windows = fit_windows(frame.shape, seed=0)
+    return float(np.mean([frame.read(*window).masked.mean() for window in windows]))
+
+
+def _prior_notes(frame: Frame, config: RunConfig) -> tuple[str, ...]:
+    """Say whether the prior that was asked for can be applied."""
+    if config.fit.prior is None:
+        return ()
+    try:
+        prior = PriorFile.read(Path(config.fit.prior))
+        prior.check(frame, config)
+    except PriorError as error:
+        return (str(error),)
+    names = ", ".join(item.name for item in prior.frames)
+    return (f"no fit: {prior.path} is applied, fitted to {names}",)
+
+
+def _seconds(
+    shape: tuple[int, int], tiles: int, config: RunConfig, asked: AskedOptics | None
+) -> float:
+    """Rough time of one plane."""
+    options, side = fit_options(config), config.tiles.size_px
+    if asked is not None:
+        return _scene_seconds(shape, tiles, config, asked.factor)
+    fit = 0.0 if config.fit.prior else _fit_seconds(tiles, side, options)
+    return fit + _apply_seconds(max(shape[0] * shape[1], tiles * side**2), options)
+
+
+def _scene_seconds(shape: tuple[int, int], tiles: int, config: RunConfig, factor: int) -> float:
+    """Rough time of a scene's fits, calibration and tiles on two CPU cores, as measured there."""
+    options, pixels = fit_options(config), shape[0] * shape[1]
+    fits = tiles if options.scope is Scope.TILE else 1
+    seen = config.tiles.size_px**2 if options.scope is Scope.TILE else pixels
+    fit = 2 * options.step_limit * (0.08 + 0.025 * factor**2)
+    calibration = 60e-6 * factor**2 * min(seen, 300_000)
+    applied = 9e-6 * factor**2 * max(pixels, tiles * config.tiles.size_px**2)
+    return fits * (fit + calibration) + applied
+
+
+def _fit_seconds(tiles: int, side: int, options: FitOptions) -> float:
+    """Rough time of the fits on two CPU cores, from figures measured there; GPUs are faster."""
+    a_step = 0.024 if options.input is InputKind.IMAGE else 2.5e-6 * min(side**2, 256**2)
+    networks = 2 if options.input is InputKind.IMAGE else 1
+    fits = tiles if options.scope is Scope.TILE else 1
+    return fits * networks * options.step_limit * a_step
+
+
+def _apply_seconds(pixels: int, options: FitOptions) -> float:
+    """Rough time on two CPU cores to apply the networks to so many pixels, overlaps counted."""
+    return 6e-6 * options.view_count * pixels

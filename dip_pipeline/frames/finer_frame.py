@@ -1,0 +1,240 @@
+"""A frame as a product of finer pixels holds it: the same file, its header on the finer grid.
+
+What lies on the input's own pixels (its noise plane, its flags, weights) cannot stand beside the
+finer image as if it belonged to it, and is left out; so is a description of the sky that no rule
+for cards reaches (a gwcs in an ASDF extension).
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.finer_header import (
+    FinerGrid,
+    finer_cards,
+    finer_raw_cards,
+    lookup_keywords,
+)
+from dip_pipeline.frames.fits_cards import parse_cards, split_cards
+from dip_pipeline.frames.fits_pixels import FitsPixels
+from dip_pipeline.frames.frame import (
+    Card,
+    Floats,
+    Frame,
+    Pixels,
+    PixelSource,
+    RawHdu,
+    header_mapping,
+)
+from dip_pipeline.frames.layouts.general import is_companion
+from dip_pipeline.frames.sky_agreement import sky_difference_mas
+from dip_pipeline.frames.zarr_reader import ZarrPixels
+
+MOST_MAS = 1.0  # that the sky of a finer image may lie apart from its input's
+GWCS_NAME = "ASDF"
+# Maps of the input's pixels beside those that a layout takes for noise or flags.
+_MAPS = ("AREA", "COVERAGE", "EXP", "EXPMAP", "SAMP", "TIME")
+
+
+@dataclass(frozen=True, slots=True)
+class FinerPixels:
+    """Pixels of a coarse source, each cut into factor x factor equal ones; shape : of the coarse.
+
+    Its error and its flags are left out: they are of the coarse pixels.
+    """
+
+    coarse: PixelSource
+    grid: FinerGrid
+    shape: tuple[int, int]
+
+    def read(self, rows: slice, cols: slice) -> Pixels:
+        """Read one region; its bounds count finer pixels."""
+        factor = self.grid.factor
+        bounds = [slice(part.start // factor, -(-part.stop // factor)) for part in (rows, cols)]
+        coarse = self.coarse.read(bounds[0], bounds[1]).science * np.float32(self.grid.share)
+        first_row, first_col = (bound.start * factor for bound in bounds)
+        science = _repeat(coarse, factor)[
+            rows.start - first_row : rows.stop - first_row,
+            cols.start - first_col : cols.stop - first_col,
+        ]
+        return Pixels(science, None, np.isnan(science))
+
+    def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:  # noqa: ARG002
+        """Give none: flags of the input are of its own pixels."""
+        return None
+
+    def science_header(self) -> tuple[int, tuple[int, ...], list[bytes]] | None:
+        """Place, finer shape and finer cards of the science HDU; None: no FITS behind it."""
+        behind = self.coarse.science_header()
+        if behind is None:
+            return None
+        order, shape, raw = behind
+        finer = (*shape[:-2], *(side * self.grid.factor for side in shape[-2:]))
+        return order, finer, finer_raw_cards(raw, self.grid, _primary_of(self.coarse, order))
+
+    def other_hdus(self) -> list[RawHdu]:
+        """Every other HDU but those that are left out."""
+        gone = {hdu.order for hdu in self.left_out()}
+        return [hdu for hdu in self.coarse.other_hdus() if hdu.order not in gone]
+
+    def left_out(self) -> list[RawHdu]:
+        """HDUs that lie on the input's pixels, or say where these are on the sky."""
+        versions = _science_versions(self.coarse)
+        return [
+            hdu
+            for hdu in self.coarse.other_hdus()
+            if hdu.role not in ("other", "science")
+            or lies_on_pixels(hdu.name, hdu.header, self.shape, versions)
+        ]
+
+    def product_keywords(self) -> frozenset[str]:
+        """Keywords of cards that an earlier restoration wrote into the science header."""
+        return self.coarse.product_keywords()
+
+
+def finer_frame(frame: Frame, grid: FinerGrid) -> Frame:
+    """View a frame as its finer product holds it; reads no pixels.
+
+    Raises FrameError where its header would put the finer pixels elsewhere on the sky.
+    """
+    rows, cols = frame.shape
+    source = FinerPixels(frame.source, grid, frame.shape)
+    behind = frame.source.science_header()
+    order = 0 if behind is None else behind[0]
+    primary = _primary_of(frame.source, order)
+    cards = finer_cards(frame.cards, grid, primary)
+    finer = replace(
+        frame,
+        shape=(rows * grid.factor, cols * grid.factor),
+        cards=cards,
+        header=header_mapping(cards, primary),
+        source=source,
+        has_error_plane=False,
+        has_mask=False,
+        noise_words="",
+        flag_words="",
+        relative_noise=False,
+        grow_px=0,
+    )
+    apart = sky_of_finer_mas(frame.cards, finer.cards, frame.shape, grid)
+    if not apart < MOST_MAS:
+        raise FrameError(
+            f"{frame.path}{f' {frame.label}' if frame.label else ''}: with factor {grid.factor} "
+            f"its header would put pixels {apart:.3g} mas away from where they are, over "
+            f"{MOST_MAS:g}: its world coordinates have a form that is not known here; convert "
+            "them to TAN, SIP, or TPV with a CD matrix"
+        )
+    return finer
+
+
+def finer_plane(first: Frame, frame: Frame) -> Frame:
+    """View another plane of an HDU whose first plane is viewed so already."""
+    if not isinstance(first.source, FinerPixels):
+        return frame
+    source = replace(first.source, coarse=frame.source)
+    return replace(first, source=source, plane_index=frame.plane_index)
+
+
+def sky_of_finer_mas(
+    coarse: tuple[Card, ...], finer: tuple[Card, ...], shape: tuple[int, int], grid: FinerGrid
+) -> float:
+    """How far apart coarse and finer cards put the same places, lookup distortions left out."""
+    lookups = set(lookup_keywords(coarse))
+    plain = tuple(card for card in coarse if card[0] not in lookups)
+    return sky_difference_mas((plain, None), (finer, None), shape, factor=grid.factor)
+
+
+def finer_notes(frame: Frame) -> tuple[str, ...]:
+    """Say what a finer product does not have of its input; frame : as `finer_frame` gave it."""
+    source = frame.source
+    if not isinstance(source, FinerPixels):
+        return ()
+    notes = []
+    gone = left_out_names(frame)
+    if gone:
+        notes.append(f"left out, for they lie on the input's pixels: {', '.join(gone)}")
+    behind = source.coarse.science_header()
+    lookups = lookup_keywords(frame.cards if behind is None else parse_cards(behind[2]))
+    if lookups:
+        notes.append(
+            f"distortions in lookup tables are left out of its world coordinates "
+            f"({', '.join(lookups[:4])}{', ...' if len(lookups) > 4 else ''})"
+        )
+    if any(hdu.name == GWCS_NAME for hdu in source.left_out()):
+        notes.append("its gwcs (extension ASDF) is left out: the cards of the header hold")
+    return tuple(notes)
+
+
+def coarse_of(source: PixelSource) -> PixelSource:
+    """Source of the input's own pixels."""
+    return source.coarse if isinstance(source, FinerPixels) else source
+
+
+def left_out_names(frame: Frame) -> tuple[str, ...]:
+    """Name the HDUs and arrays that a finer product leaves out, for people."""
+    if not isinstance(frame.source, FinerPixels):
+        return ()
+    if isinstance(frame.source.coarse, ZarrPixels):
+        return tuple(f"array {name}" for name in arrays_left_out(frame))
+    return tuple(left_out_name(hdu.order, hdu.name) for hdu in frame.source.left_out())
+
+
+def left_out_name(order: int, name: str) -> str:
+    """Name an HDU that is left out, for people and for the record."""
+    return f"HDU {order} ({name})"
+
+
+def arrays_left_out(frame: Frame) -> tuple[str, ...]:
+    """Arrays of a Zarr group that a finer product leaves out."""
+    source = frame.source
+    if not (isinstance(source, FinerPixels) and isinstance(source.coarse, ZarrPixels)):
+        return ()
+    gone = {hdu.order for hdu in source.left_out()}
+    own = [name for name in (source.coarse.names.error, source.coarse.names.flags) if name]
+    kept = source.coarse.hdus_by_array()
+    return tuple(dict.fromkeys([*own, *(name for name, hdu in kept.items() if hdu.order in gone)]))
+
+
+def lies_on_pixels(
+    name: str, header: bytes, shape: tuple[int, int], versions: frozenset[int]
+) -> bool:
+    """Whether an HDU, by its name and form, is a map of the pixels of a science HDU.
+
+    shape, versions : of the science, its EXTVER
+    """
+    if name == GWCS_NAME:
+        return True
+    if not (is_companion(name) or name in _MAPS):
+        return False
+    values = header_mapping(parse_cards(split_cards(header)))
+    sides = tuple(values.get(f"ZNAXIS{axis}", values.get(f"NAXIS{axis}")) for axis in (2, 1))
+    return sides == shape and values.get("EXTVER", 1) in versions
+
+
+def _science_versions(source: PixelSource) -> frozenset[int]:
+    """EXTVER of the science HDUs that are restored together."""
+    behind = source.science_header()
+    raw = [] if behind is None else [parse_cards(behind[2])]
+    if isinstance(source, FitsPixels):
+        places = {order for order, role in source.roles if role == "science"}
+        raw += [
+            parse_cards(split_cards(hdu.header))
+            for hdu in source.other_hdus()
+            if hdu.order in places
+        ]
+    versions = (header_mapping(cards).get("EXTVER", 1) for cards in raw)
+    return frozenset(version for version in versions if isinstance(version, int))
+
+
+def _primary_of(source: PixelSource, order: int) -> tuple[Card, ...]:
+    """Cards of the primary header, where the science is not there itself."""
+    if order == 0:
+        return ()
+    primary = next((hdu.header for hdu in source.other_hdus() if hdu.order == 0), b"")
+    return parse_cards(split_cards(primary))
+
+
+def _repeat(plane: Floats, factor: int) -> Floats:
+    return np.repeat(np.repeat(plane, factor, axis=0), factor, axis=1)

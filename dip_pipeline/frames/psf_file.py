@@ -1,0 +1,125 @@
+"""The image of a point source: FILE or FILE[EXT], checked and made ready to convolve with."""
+
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.camera import camera_of
+from dip_pipeline.frames.fits_cards import parse_cards
+from dip_pipeline.frames.fits_file import file_state, fits_file
+from dip_pipeline.frames.fits_layout import HduSpan, Layout
+from dip_pipeline.frames.fits_planes import image_cards_of, plane_of
+from dip_pipeline.frames.frame import header_mapping
+from dip_pipeline.frames.selectors import parse_selector, split_selector
+
+log = logging.getLogger(__name__)
+
+SUM_TOLERANCE = 0.01
+_MOST_SIDE_PX = 4097
+_CENTRE_TOLERANCE_PX = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PsfFile:
+    """A PSF as it was read.
+
+    kernel : (rows, cols), odd sides, sum 1, float64
+    where : its HDU, for people
+    scale_arcsec : side of a pixel by its header (PIXELSCL, or world coordinates); None: not told
+    """
+
+    path: Path
+    where: str
+    kernel: NDArray[np.float64]
+    scale_arcsec: float | None = None
+
+
+def read_psf(source: str) -> PsfFile:
+    """Read a point spread function; raises FrameError for one that cannot be used.
+
+    That is one without two axes, with an even side, with numbers that are not finite, or whose sum
+    is not 1 within 1 %: a part of its light may be missing, or its sky still in it.
+    """
+    path, selector = split_selector(source)
+    if not path.is_file():
+        raise FrameError(f"{path}: no such file; --psf needs a FITS image")
+    with fits_file(path) as opened:
+        hdu = _chosen(opened.layout, selector, path)
+    where = f"{path}, {hdu.where}"
+    rows, cols = hdu.plane_shape if len(hdu.plane_shape) == 2 else (0, 0)
+    if not rows:
+        raise FrameError(f"{where}: {len(hdu.plane_shape)} axes; a PSF needs two")
+    if not (rows % 2 and cols % 2):
+        raise FrameError(
+            f"{where}: a PSF of {rows} x {cols} px; odd sides are needed, so that a pixel is its "
+            "middle: resample it, or cut it about the pixel that the source is on"
+        )
+    if max(rows, cols) > _MOST_SIDE_PX:
+        raise FrameError(f"{where}: a PSF of {rows} x {cols} px is too large; cut it")
+    plane = plane_of(path, file_state(path), hdu)
+    kernel = np.asarray(plane.physical(slice(0, rows), slice(0, cols)), dtype=np.float64)
+    return PsfFile(path, hdu.where, normalised(kernel, where), _scale_of(hdu))
+
+
+def normalised(kernel: NDArray[np.float64], where: str) -> NDArray[np.float64]:
+    """Divide a kernel by its sum, which must be 1 nearly; raises FrameError where it cannot be."""
+    odd = int((~np.isfinite(kernel)).sum())
+    if odd:
+        raise FrameError(f"{where}: {odd} pixels of the PSF are not finite; fill them")
+    total = float(kernel.sum())
+    if not abs(total - 1) <= SUM_TOLERANCE:
+        raise FrameError(
+            f"{where}: the PSF sums to {total:.6g}; 1 is needed, within {SUM_TOLERANCE:.0%}: take "
+            "its sky away and divide it by its sum"
+        )
+    _tell_shift(kernel / total, where)
+    return kernel / total
+
+
+def _scale_of(hdu: HduSpan) -> float | None:
+    """Side of a pixel in arcseconds; PIXELSCL is what STPSF and WebbPSF write."""
+    header = header_mapping(parse_cards(image_cards_of(hdu)))
+    told = header.get("PIXELSCL")
+    if isinstance(told, int | float) and math.isfinite(told) and told > 0:
+        return float(told)
+    return camera_of(header).pixel_scale_arcsec
+
+
+def _chosen(layout: Layout, selector: str | None, path: Path) -> HduSpan:
+    """Take the HDU that was named, else the first image."""
+    images = [hdu for hdu in layout.hdus if hdu.has_pixels]
+    if selector is not None:
+        asked = parse_selector(selector)
+        images = [
+            hdu
+            for hdu in images
+            if hdu.index == asked.index
+            or (
+                asked.name is not None
+                and hdu.name == asked.name
+                and asked.version in (None, hdu.version)
+            )
+        ]
+    if not images:
+        raise FrameError(f"{path}: no image{f' [{selector}]' if selector else ''} for a PSF")
+    return images[0]
+
+
+def _tell_shift(kernel: NDArray[np.float64], where: str) -> None:
+    """Warn of a PSF whose light is not on its middle pixel: it moves the scene."""
+    away = [
+        float((kernel.sum(axis=1 - axis) * (np.arange(side) - side // 2)).sum())
+        for axis, side in enumerate(kernel.shape)
+    ]
+    if math.hypot(*away) > _CENTRE_TOLERANCE_PX:
+        log.warning(
+            "%s: the light of the PSF is centred %+.2f rows and %+.2f columns from its middle "
+            "pixel: the scene will be moved by as much the other way",
+            where,
+            *away,
+        )

@@ -1,0 +1,165 @@
+"""Apply fitted networks to a region: the scene, and what it says of its own error."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+import torch.nn.functional as nnf
+from torch import Generator, Tensor, nn
+
+from dip_pipeline.restoration.correlation import draw_noise
+from dip_pipeline.restoration.crops import turn
+from dip_pipeline.restoration.filling import WIDE
+from dip_pipeline.restoration.flux import close_flux
+from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.problem import FitOptions
+from dip_pipeline.restoration.regions import PixelNoise, Region
+from dip_pipeline.restoration.restraint import Restraint, believable
+from dip_pipeline.restoration.scene_features import scene_estimate, scene_view
+from dip_pipeline.restoration.scene_optics import SceneOptics, scene_optics
+from dip_pipeline.restoration.side_by_side import side_by_side
+from dip_pipeline.restoration.smoothing import ring_mean
+from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
+
+_MARGIN_PX = 16  # mirrored around a region, so that frame borders are not the network's own
+_ROUNDS = 2  # of putting back what the observation shows and the scene does not
+
+
+@dataclass(frozen=True, slots=True)
+class SceneDelivery:
+    """What the networks make of a region; planes (1, 1, rows, cols), sky-sigma units.
+
+    scene : brightness on the fine grid; seen : it as the observation would show it
+    sigma : the observation's noise at that level; fine_sigma : what a fine pixel alone would have
+    squared_error : unbiased, noisy estimate of ((seen - noiseless observation) / sigma)^2
+    predictor : on the fine grid, what the error plane is looked up by
+    probe, response : a draw of the noise, and what a small step along it does to `seen`, in sigma
+    """
+
+    scene: Tensor
+    seen: Tensor
+    sigma: Tensor
+    fine_sigma: Tensor
+    squared_error: Tensor
+    predictor: Tensor
+    probe: Tensor
+    response: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SceneNetworks:
+    """Networks of one optics, ready to be applied.
+
+    shares : weight of each in the result, planes of the region
+    """
+
+    networks: Sequence[nn.Module]
+    shares: Sequence[Tensor]
+    optics: Optics
+    options: FitOptions
+
+    def restored(
+        self, observed: Tensor, region: Region, restraint: Restraint
+    ) -> tuple[Tensor, Tensor]:
+        """Restore a scene; and its scatter between views, both on the fine grid."""
+        with torch.no_grad():
+            scene, scatter = self.asked(observed, region)
+            upright = scene_optics(self.optics)
+            for _ in range(_ROUNDS if upright.sharpeners else 1):
+                seen = upright.observe(scene)
+                wanted = _corrected(seen, observed, region, restraint, self.options)
+                scene = scene + upright.refine(wanted - seen)
+        return scene, scatter
+
+    def asked(self, observed: Tensor, region: Region) -> tuple[Tensor, Tensor]:
+        """Blend what the networks say of an observation; and the scatter."""
+        factor = self.optics.factor
+        total, scatter = None, None
+        for network, share in zip(self.networks, self.shares, strict=True):
+            if not bool((share > 0).any()):
+                continue
+            mean, spread = self._averaged(network, observed, region)
+            used = nnf.interpolate(share.to(observed.device), scale_factor=factor, mode="bilinear")
+            total = used * mean if total is None else total + used * mean
+            scatter = used * spread if scatter is None else scatter + used * spread
+        assert total is not None
+        assert scatter is not None
+        return total, scatter
+
+    def deliver(self, region: Region, restraint: Restraint, *, seed: int) -> SceneDelivery:
+        """Restore a region and estimate, pixel by pixel, how wrong the result is."""
+        upright = scene_optics(self.optics)
+        with torch.no_grad():
+            scene, scatter = self.restored(region.observed, region, restraint)
+            probe = draw_noise(region.observed, Generator().manual_seed(seed), region.noise.root)
+            moved, _ = self.restored(stepped(region, probe), region, restraint)
+            seen = upright.observe(scene)
+            sigma = region.noise.sigma(seen)
+            fine_sigma = upright.factor * upright.repeat(sigma)
+            fine_response = (moved - scene) / (PROBE_SIGMA * upright.repeat(region.sigma))
+            predictor = spread_predictor(fine_response / upright.factor, scatter / fine_sigma)
+            response = (upright.observe(moved) - seen) / (PROBE_SIGMA * region.sigma)
+            squares = stein_map(seen, region.observed, sigma, probe * response)
+        return SceneDelivery(scene, seen, sigma, fine_sigma, squares, predictor, probe, response)
+
+    def _averaged(
+        self, network: nn.Module, observed: Tensor, region: Region
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of one network's scenes over views."""
+
+        def estimated(number: int) -> Tensor:
+            quarter, flip = number % 4, number >= 4
+            optics = scene_optics(self.optics, quarter, flip=flip)
+            planes = (observed, region.noise.floor, region.known)
+            seen = [turn(plane, quarter, flip=flip).contiguous() for plane in planes]
+            with torch.no_grad():  # a thread starts without it
+                answer = turn(_bordered(network, region, optics, *seen), -quarter)
+            return answer.flip(-1) if flip else answer
+
+        views = range(self.options.view_count)
+        stack = torch.stack(side_by_side([partial(estimated, number) for number in views]))
+        return stack.mean(dim=0), stack.std(dim=0, correction=0)
+
+
+def stepped(region: Region, probe: Tensor) -> Tensor:
+    """Move an observation by a small step along a draw of its noise."""
+    return region.observed + PROBE_SIGMA * region.sigma * probe * region.known
+
+
+def observed_anew(region: Region, delivery: SceneDelivery, noise: Tensor) -> Region:
+    """Give the region as it would look if its scene were the delivered one, under other noise."""
+    observed = delivery.seen + delivery.sigma * noise
+    return replace(region, observed=observed, sigma=region.noise.sigma(ring_mean(observed)))
+
+
+def _corrected(
+    seen: Tensor, observed: Tensor, region: Region, restraint: Restraint, options: FitOptions
+) -> Tensor:
+    """Correct what a scene shows by the observation: believe it, restrain it, close its flux."""
+    root = region.noise.root
+    wanted = believable(seen, observed, region.sigma, region.trusted, root)
+    sigma = region.noise.sigma(wanted)
+    wanted = restraint.apply(wanted, observed, sigma, region.trusted, region.stars, root)
+    return close_flux(wanted, observed, sigma, region.trusted, options.flux_scale_px)
+
+
+def _bordered(
+    network: nn.Module,
+    region: Region,
+    optics: SceneOptics,
+    observed: Tensor,
+    floor: Tensor,
+    known: Tensor,
+) -> Tensor:
+    """Apply the network with mirrored borders, sides rounded up to the network's multiple."""
+    rows, cols = observed.shape[-2:]
+    step = int(getattr(network, "multiple", 16))
+    margin = (_MARGIN_PX, _MARGIN_PX - cols % -step, _MARGIN_PX, _MARGIN_PX - rows % -step)
+    mode = "reflect" if min(rows, cols) > _MARGIN_PX + step else "replicate"
+    wide = [nnf.pad(plane, margin, mode=mode) for plane in (observed, floor, known)]
+    noise = PixelNoise(wide[1], region.noise.slope, region.noise.dark_level)
+    seen = scene_view(wide[0], noise, wide[2], region.covariance, optics, reach=WIDE)
+    out = scene_estimate(network(seen.features), seen, optics)
+    first, factor = _MARGIN_PX * optics.factor, optics.factor
+    return out[..., first : first + rows * factor, first : first + cols * factor]

@@ -1,0 +1,161 @@
+"""Restore the scene of one problem: fit if there is no prior, apply, judge, flag."""
+
+import logging
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from dip_pipeline.errors import RestorationError
+from dip_pipeline.flags import PixelFlag
+from dip_pipeline.restoration.interpolation import refine
+from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
+from dip_pipeline.restoration.regions import Region, prepare
+from dip_pipeline.restoration.scene_delivery import SceneDelivery
+from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
+from dip_pipeline.restoration.smoothing import fill_unknown
+from dip_pipeline.restoration.uncertainty import mean_risk
+
+log = logging.getLogger(__name__)
+
+_SURE_REACH_PX = 4.0  # filled pixels farther than this from any known one are low confidence
+_REACH_PX = 16.0  # beyond this there is nothing to fill from: the pixel stays unknown
+
+
+def restore_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored:
+    """Restore the scene of a problem with the frame's prior, or with one fitted to it alone.
+
+    Planes come back with the inner rows and columns times the factor, in the frame's unit: with
+    `summed` optics the pixels of a scene share the flux of the coarse one. A fit that fails gives
+    the input back, interpolated and flagged TILE_FAILED; the outcome says why.
+    """
+    torch.set_num_threads(problem.threads)
+    optics = problem.optics or Optics()
+    if not problem.valid.any():
+        return scene_unchanged(problem, StopReason.NO_DATA)
+    if prior is None:
+        try:
+            prior = fit_scene_prior([problem], problem.pixels.shape, seed=problem.seed)
+        except RestorationError as cause:
+            log.warning("tile at %s: %s", problem.origin, cause)
+            return scene_unchanged(problem, StopReason.NOT_FITTED)
+    if prior.report.stop_reason is StopReason.DIVERGED:
+        return scene_unchanged(problem, StopReason.DIVERGED)
+    prior = prior.on(problem.device)
+    region = prepare(problem, prior.scale)
+    delivery = prior.deliver(region, optics, problem.options, seed=problem.seed)
+    if not bool(torch.isfinite(delivery.scene).all()):
+        return scene_unchanged(problem, StopReason.DIVERGED)
+    shown = delivery.scene + refine(region.stars, optics.factor)
+    science = _numbers(shown) * region.scale.sigma + region.scale.level
+    relative = torch.ones_like(delivery.predictor)
+    if prior.errors is not None:
+        relative = prior.errors.look_up(delivery.predictor)
+    error = _numbers(relative * delivery.fine_sigma) * region.scale.sigma
+    return _cut(problem, science, error, _outcome(problem, prior, region, delivery))
+
+
+def scene_unchanged(problem: Problem, reason: StopReason) -> Restored:
+    """Give the input back on the scene's grid, flux kept, flagged, its error unknown.
+
+    A tile without a valid pixel (the corner of a mosaic) is no failure: there was nothing to do.
+    """
+    empty = reason is StopReason.NO_DATA
+    factor = (problem.optics or Optics()).factor
+    flags = np.full(problem.pixels.shape, PixelFlag.LOW_CONFIDENCE, dtype=np.uint8)
+    if not empty:
+        flags[:] = PixelFlag.TILE_FAILED
+    flags[problem.saturated] |= np.uint8(PixelFlag.SATURATED)
+    science = np.where(_blocks(np.isfinite(problem.pixels), factor), _interpolated(problem), np.nan)
+    window = _fine(problem.inner, problem.pixels.shape, factor)
+    outcome = Outcome(steps=0, stop_reason=reason, failed=not empty)
+    return Restored(
+        science=_in_unit(science, problem)[window],
+        error=np.full_like(science, np.nan, dtype=np.float32)[window],
+        flags=np.ascontiguousarray(_blocks(flags, factor)[window]),
+        outcome=outcome,
+    )
+
+
+def _outcome(
+    problem: Problem, prior: ScenePrior, region: Region, delivery: SceneDelivery
+) -> Outcome:
+    """Judge the scene by the observation: all that it can be judged by."""
+    inner = torch.zeros_like(region.trusted)
+    inner[(..., *problem.inner)] = region.trusted[(..., *problem.inner)]
+    risk, risk_error, count = mean_risk(delivery.squared_error, inner)
+    residual = (region.observed - delivery.seen) / delivery.sigma
+    change = (delivery.seen - region.observed) * region.scale.sigma
+    return Outcome(
+        steps=prior.report.steps,
+        stop_reason=prior.report.stop_reason,
+        risk=risk,
+        risk_error=risk_error * problem.noise.correlation.widening,
+        chi_square=float((residual[inner > 0] ** 2).mean()) if count else float("nan"),
+        judged_pixels=count,
+        flux_change=float(change[inner > 0].double().sum()),
+    )
+
+
+def _cut(problem: Problem, science: np.ndarray, error: np.ndarray, outcome: Outcome) -> Restored:
+    """Leave saturated pixels alone, give up far from any known one, say so, and cut.
+
+    science, error : brightness on the scene's grid
+    """
+    factor = (problem.optics or Optics()).factor
+    known = ~problem.masked & np.isfinite(problem.pixels)
+    flags = np.zeros(known.shape, dtype=np.uint8)
+    distance = distance_transform_edt(~known)
+    flags[~known & (distance <= _REACH_PX)] |= np.uint8(PixelFlag.FILLED)
+    flags[distance > _SURE_REACH_PX] |= np.uint8(PixelFlag.LOW_CONFIDENCE)
+    alone = problem.saturated & np.isfinite(problem.pixels)
+    flags[alone] = PixelFlag.SATURATED
+    if alone.any():
+        science = np.where(_blocks(alone, factor), _blocks(problem.pixels, factor), science)
+    science = np.where(_blocks(distance > _REACH_PX, factor), np.nan, science)
+    # Nothing is claimed of a clipped value, nor of a filled one: no data say how wrong it is.
+    error = np.where(_blocks(problem.valid, factor), error, np.nan)
+    window = _fine(problem.inner, known.shape, factor)
+    return Restored(
+        science=_in_unit(science, problem)[window],
+        error=_in_unit(error, problem)[window],
+        flags=np.ascontiguousarray(_blocks(flags, factor)[window]),
+        outcome=outcome,
+    )
+
+
+def _in_unit(brightness: np.ndarray, problem: Problem) -> np.ndarray:
+    """Brightness, in which a fine pixel counts as much as a coarse one, in the frame's unit."""
+    optics = problem.optics or Optics()
+    share = optics.factor**2 if optics.summed else 1
+    values: np.ndarray = np.ascontiguousarray(brightness / share, dtype=np.float32)
+    return values
+
+
+def _interpolated(problem: Problem) -> np.ndarray:
+    """Interpolate the pixels as they are; unknown ones are filled for their neighbours' sake."""
+    finite = np.isfinite(problem.pixels)
+    pixels, known = (
+        torch.from_numpy(plane.astype(np.float64))[None, None]
+        for plane in (np.where(finite, problem.pixels, 0), finite)
+    )
+    return _numbers(refine(fill_unknown(pixels, known), (problem.optics or Optics()).factor))
+
+
+def _blocks(plane: np.ndarray, factor: int) -> np.ndarray:
+    """Give each fine pixel the value of the coarse one that it lies in."""
+    return plane.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _fine(inner: tuple[slice, slice], shape: tuple[int, int], factor: int) -> tuple[slice, slice]:
+    """Rows and columns of the scene that lie in those of the observation."""
+    spans = [part.indices(length) for part, length in zip(inner, shape, strict=True)]
+    rows, cols = (slice(first * factor, last * factor) for first, last, _ in spans)
+    return rows, cols
+
+
+def _numbers(planes: Tensor) -> np.ndarray:
+    values: np.ndarray = planes[0, 0].double().cpu().numpy()
+    return values

@@ -1,0 +1,164 @@
+"""What a task says of the way from the scene to the pixels: factor and PSF, checked."""
+
+import logging
+import math
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import ConfigError, FrameError
+from dip_pipeline.frames import FinerGrid, Frame, PixelFlux, camera_of, pixel_flux, read_psf
+from dip_pipeline.restoration.gaussian_psf import gaussian_psf
+from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.sensor import NoiseChoice
+from dip_pipeline.task import Task
+from dip_pipeline.tiling import TileOptions
+
+log = logging.getLogger(__name__)
+
+SCENE_TASKS = (Task.SUPER_RESOLVE, Task.DECONVOLVE)
+FACTORS = (2, 3, 4)  # of super-resolution
+_SCALE_TOLERANCE = 0.02
+_LARGEST_SHARE = 8  # a PSF may reach as far as the side of a tile over this
+
+
+def check_task(config: RunConfig) -> None:
+    """Raise ConfigError for options that do not go with the task, before any file is looked at."""
+    task = config.task
+    if task.name not in SCENE_TASKS:
+        return
+    _check_fit(config)
+    factor = task.factor_in_force
+    if task.name is Task.SUPER_RESOLVE and factor not in FACTORS:
+        raise ConfigError(
+            f"--factor {factor}: super-resolve needs 2, 3 or 4 pixels for one along each axis"
+            + ("; dip deconvolve sharpens on the same pixels" if factor == 1 else "")
+        )
+    if task.name is Task.DECONVOLVE and factor != 1:
+        raise ConfigError(
+            f"--factor {factor}: deconvolve keeps the pixels; for finer ones use super-resolve, "
+            "which takes the same PSF"
+        )
+    if task.psf is not None and task.fwhm_px is not None:
+        raise ConfigError(
+            f"--psf {task.psf} and --fwhm {task.fwhm_px:g}: two PSFs; give one of them"
+        )
+    if task.name is Task.DECONVOLVE and task.psf is None and task.fwhm_px is None:
+        raise ConfigError(
+            "deconvolve: no PSF to undo; give its image with --psf FILE, or the width of a "
+            "Gaussian with --fwhm PIXELS"
+        )
+
+
+def _check_fit(config: RunConfig) -> None:
+    """Raise ConfigError for a fit that no scene can come from."""
+    task, fit = config.task, config.fit
+    if fit.input != "image":
+        raise ConfigError(f"--input {fit.input}: {task.name} needs --input image")
+    if config.noise.law is NoiseChoice.NONE:
+        raise ConfigError(f"--noise none: {task.name} needs a noise law; leave --noise out")
+    if fit.prior is not None:
+        raise ConfigError(
+            f"--prior {fit.prior}: a prior of `dip fit` denoises, and cannot {task.name}; leave "
+            "it out"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AskedOptics:
+    """What is asked for, the same for all frames of a run.
+
+    factor : pixels of the scene for one of the frame, along each axis
+    psf : (rows, cols), odd sides, sum 1, on the scene's pixels; None for none
+    words : the PSF, for people and for the record
+    scale_arcsec : side of a pixel of the PSF by its own header; None: not told
+    """
+
+    factor: int = 1
+    psf: NDArray[np.float32] | None = field(default=None, repr=False)
+    words: str = "none"
+    scale_arcsec: float | None = None
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Self | None:
+        """Read what the configuration asks for; None where the task has no scene of its own.
+
+        Raises ConfigError for options that do not go together or a PSF too wide for the tiles,
+        FrameError for a PSF file that cannot be used.
+        """
+        check_task(config)
+        task = config.task
+        if task.name not in SCENE_TASKS:
+            return None
+        factor = task.factor_in_force
+        found = cls(factor)
+        if task.psf is not None:
+            file = read_psf(task.psf)
+            words = f"{file.path.name}, {file.where}"
+            found = cls(factor, file.kernel.astype(np.float32), words, file.scale_arcsec)
+        elif task.fwhm_px is not None:
+            kernel = gaussian_psf(task.fwhm_px * factor)
+            words = f"Gaussian, FWHM {task.fwhm_px:g} px of the input"
+            found = cls(factor, kernel.astype(np.float32), words)
+        most_px = config.tiles.size_px // _LARGEST_SHARE
+        if found.reach_px > most_px:
+            raise ConfigError(found._too_large(most_px, f"--tile {config.tiles.size_px}"))
+        return found
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Tell it for the record."""
+        return {"factor": self.factor, "psf": self.words}
+
+    @property
+    def reach_px(self) -> int:
+        """How far the PSF reaches from its middle, in pixels of the frame."""
+        longest = 1 if self.psf is None else int(max(self.psf.shape))
+        return math.ceil((longest // 2) / self.factor)
+
+    def tile_options(self, options: TileOptions) -> TileOptions:
+        """Let a tile see as much more of its surroundings as the PSF brings in."""
+        return replace(options, halo_px=options.halo_px + self.reach_px)
+
+    def of_frame(self, frame: Frame) -> Optics:
+        """Put together what lies between the scene of a frame and its pixels.
+
+        Raises FrameError for pixels that hold a logarithm, and for a PSF larger than the frame.
+        """
+        most_px = min(frame.shape) // 2
+        if self.reach_px > most_px:
+            size = f"a frame of {frame.shape[0]} x {frame.shape[1]} px"
+            raise FrameError(f"{frame.path}: {self._too_large(most_px, size)}")
+        scale = camera_of(frame.header).pixel_scale_arcsec
+        if scale is not None and self.scale_arcsec is not None:
+            wanted = scale / self.factor
+            if abs(self.scale_arcsec / wanted - 1) > _SCALE_TOLERANCE:
+                log.warning(
+                    "%s: pixels of the PSF (%s) are %.4g arcsec wide by its header, those of the "
+                    "result %.4g: it should be sampled as these are",
+                    frame.path,
+                    self.words,
+                    self.scale_arcsec,
+                    wanted,
+                )
+        return Optics(self.factor, self.psf, summed=self.grid(frame).per_pixel)
+
+    def grid(self, frame: Frame) -> FinerGrid:
+        """Say how the frame's pixels are cut, and whether finer ones share what is in them."""
+        try:
+            flux = pixel_flux(frame.unit)
+        except FrameError as error:
+            raise FrameError(f"{frame.path}: {error}") from error
+        return FinerGrid(self.factor, per_pixel=flux is PixelFlux.PER_PIXEL)
+
+    def _too_large(self, most_px: int, what: str) -> str:
+        side = 2 * most_px * self.factor + 1
+        rows, cols = (0, 0) if self.psf is None else self.psf.shape
+        return (
+            f"PSF ({self.words}) of {rows} x {cols} px of the result is too large for {what}: at "
+            f"most {side} x {side}, {most_px} px of the frame to each side; cut its faint wings "
+            "and divide it by its sum, or take larger tiles"
+        )

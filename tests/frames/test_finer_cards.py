@@ -1,0 +1,255 @@
+"""Laws of finer grids: the same places on the sky, the same light, whatever form a header has."""
+
+import warnings
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.finer_cards import FINER_RULES, finer_value
+from dip_pipeline.frames.finer_header import FinerGrid, finer_cards, finer_raw_cards
+from dip_pipeline.frames.fits_cards import parse_cards, split_cards
+from dip_pipeline.frames.pixel_flux import PixelFlux, pixel_flux
+from tests.frames.conftest import ROOT
+
+SHAPE = (60, 90)
+MAS = 3.6e6
+FACTORS = st.integers(2, 4)
+
+
+def finer_header(header, factor, *, per_pixel=True):
+    """The header on the finer grid, through raw cards, as a file would hold it."""
+    raw = split_cards(header.tostring(padding=False).encode())
+    made = finer_raw_cards(raw, FinerGrid(factor, per_pixel))
+    return fits.Header.fromstring(b"".join(made).decode(), sep="")
+
+
+def apart_mas(header, finer, factor, key=" "):
+    """Largest distance of pixels and of their borders, both grids through astropy."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd headers, alike in both
+        old, new = (WCS(head, key=key).celestial for head in (header, finer))
+    cols, rows = (axis.ravel() for axis in np.meshgrid(*(np.linspace(-0.5, side - 0.5, 7)
+                                                         for side in SHAPE[::-1])))  # fmt: skip
+    sky = old.pixel_to_world(cols, rows)
+    again = new.pixel_to_world((cols + 0.5) * factor - 0.5, (rows + 0.5) * factor - 0.5)
+    return float(sky.separation(again).max().deg) * MAS
+
+
+@st.composite
+def linear_parts(draw):
+    """CD, PC with CDELT, CDELT with CROTA2, or PC alone: rotated, flipped, unequal sides."""
+    angle = draw(st.floats(-180, 180))
+    step = draw(st.floats(1e-5, 3e-4))
+    ratio = draw(st.floats(0.5, 2.0))
+    flip = draw(st.sampled_from([1.0, -1.0]))
+    turn = np.radians(angle)
+    pc = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    steps = np.array([flip * step, step * ratio])
+    form = draw(st.sampled_from(["CD", "PC", "CROTA2", "PC alone"]))
+    names = [f"{i}_{j}" for i in (1, 2) for j in (1, 2)]
+    if form == "CROTA2":
+        return {"CDELT1": steps[0], "CDELT2": steps[1], "CROTA2": angle}
+    if form == "PC":
+        cards = dict(zip((f"PC{n}" for n in names), pc.ravel().tolist(), strict=True))
+        return cards | {"CDELT1": steps[0], "CDELT2": steps[1]}
+    matrix = (steps[:, None] * pc).ravel().tolist()
+    return dict(zip((f"{form[:2]}{n}" for n in names), matrix, strict=True))
+
+
+@st.composite
+def distortions(draw):
+    """SIP of some order, TPV, or none: (ending of CTYPE, cards)."""
+    kind = draw(st.sampled_from(["", "SIP", "TPV"]))
+    small = st.floats(-1, 1)
+    if kind == "SIP":
+        order = draw(st.integers(2, 5))
+        cards = {"A_ORDER": order, "B_ORDER": order, "A_DMAX": 1.5}
+        for p in range(order + 1):
+            for q in range(order + 1 - p):
+                if p + q >= 2:
+                    size = 2.0 / max(SHAPE) ** (p + q)
+                    cards[f"A_{p}_{q}"] = draw(small) * size
+                    cards[f"B_{p}_{q}"] = draw(small) * size
+        return "TAN-SIP", cards
+    if kind == "TPV":
+        cards = {"PV1_1": 1.0, "PV2_1": 1.0}
+        for axis in (1, 2):
+            for term in (0, 2, 4, 5, 6, 7, 10):
+                cards[f"PV{axis}_{term}"] = draw(small) * 1e-3
+        return "TPV", cards
+    return draw(st.sampled_from(["TAN", "SIN", "ZEA", "CAR"])), {}
+
+
+@st.composite
+def headers(draw):
+    projection, cards = draw(distortions())
+    sky = draw(st.sampled_from([("RA--", "DEC-"), ("GLON", "GLAT")]))
+    header = fits.Header()
+    order = draw(st.permutations([0, 1])) if projection in ("TAN", "SIN", "ZEA") else [0, 1]
+    values = (draw(st.floats(0, 360)), draw(st.floats(-85, 85)))
+    if projection == "CAR":
+        values = (values[0], 0.0)
+    for axis, world in enumerate(order, start=1):
+        header[f"CTYPE{axis}"] = f"{sky[world]}-{projection}"
+        header[f"CRVAL{axis}"] = values[world]
+        if "A_ORDER" in cards or draw(st.integers(0, 5)):  # at times left to its default
+            header[f"CRPIX{axis}"] = draw(st.floats(-50, 120))
+    linear = draw(linear_parts())
+    # wcslib takes the polynomial of TPV before CDELT: nobody writes it with CROTA2.
+    assume(not (projection == "TPV" and "CROTA2" in linear))
+    header.update(linear)
+    header.update(cards)
+    return header
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(headers(), FACTORS)
+def test_finer_pixels_lie_where_they_lay_on_the_sky(header, factor):
+    assert apart_mas(header, finer_header(header, factor), factor) < 1e-2
+
+
+@settings(deadline=None, max_examples=25)
+@given(headers(), FACTORS, st.sampled_from("ABZ"))
+def test_alternate_coordinates_follow_too(header, factor, letter):
+    for card in list(header.cards):
+        if not card.keyword.startswith(("A_", "B_")):
+            header[f"{card.keyword}{letter}"] = card.value
+    assume("SIP" not in header["CTYPE1"])  # which knows the primary coordinates alone
+    finer = finer_header(header, factor)
+    assert apart_mas(header, finer, factor, key=letter) < 1e-2
+
+
+def test_a_form_is_never_mixed_with_another():
+    """Cards of a CD matrix stay one, those of PC and CDELT stay these."""
+    cd = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CD1_1": 1e-4, "CD2_2": 1e-4})
+    assert not any(k.startswith(("PC", "CDELT")) for k in finer_header(cd, 2))
+    pc = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "PC1_1": 1e-4, "PC2_2": 1e-4})
+    assert not any(k.startswith("CD1_") for k in finer_header(pc, 2))
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_a_cube_whose_axes_are_mixed_keeps_its_third_axis(factor):
+    """A slit: the wavelength runs along both the slit and the planes."""
+    header = fits.Header()
+    for axis, (kind, value, step) in enumerate(
+        [("RA---TAN", 40.0, -1e-4), ("DEC--TAN", 10.0, 1e-4), ("WAVE", 5e-7, 1e-10)], start=1
+    ):
+        header[f"CTYPE{axis}"], header[f"CRVAL{axis}"] = kind, value
+        header[f"CRPIX{axis}"], header[f"CDELT{axis}"] = 3.0 * axis, step
+    header["PC1_3"], header["PC3_1"], header["PC3_2"] = 0.3, 0.2, -0.1
+    old, new = WCS(header), WCS(finer_header(header, factor))
+    places = np.array([[0.0, 0, 0], [7, 3, 5], [-0.5, 20, 11]])
+    finer = places.copy()
+    finer[:, :2] = (finer[:, :2] + 0.5) * factor - 0.5
+    np.testing.assert_allclose(
+        new.wcs_pix2world(finer, 0), old.wcs_pix2world(places, 0), rtol=1e-13
+    )
+
+
+def test_cards_in_pixels_and_levels_follow_and_all_else_stays_byte_for_byte():
+    header = fits.Header()
+    header["SATURATE"] = (65535, "DN")
+    header["RDNOISE"] = 5.0
+    header["GAIN"] = 1.5
+    header["LTV1"], header["LTM1_1"] = -99.5, 1.0
+    header["DATASEC"] = "[33:1056,1:1040]"
+    header["CCDSEC"] = "[33:1056,1:1040]"
+    header["PIXAR_SR"] = 4e-14
+    header["HIERARCH ESO DET OUT1 RON"] = 3.2
+    header["LONGTEXT"] = "and so on " * 12
+    header["ODD"] = (1.5e-7, "an exponent")
+    header["HISTORY"] = "SATURATE was 3"
+    finer = finer_header(header, 2)
+    assert finer["SATURATE"] == 65535 / 4
+    assert finer.comments["SATURATE"] == "DN"
+    assert finer["RDNOISE"] == 1.25
+    assert finer["HIERARCH ESO DET OUT1 RON"] == 0.8
+    assert (finer["LTV1"], finer["LTM1_1"], finer["LTM2_2"]) == (-199.5, 2.0, 2.0)
+    assert finer["DATASEC"] == "[65:2112,1:2080]"
+    assert finer["PIXAR_SR"] == pytest.approx(1e-14)
+    stays = ("GAIN", "CCDSEC", "LONGTEXT", "ODD", "HISTORY")
+    for keyword in stays:
+        assert str(finer.cards[keyword]) == str(header.cards[keyword])
+    bright = finer_header(header, 2, per_pixel=False)
+    assert (bright["SATURATE"], bright["RDNOISE"]) == (65535, 5.0)
+
+
+def test_the_physical_pixel_of_a_place_stays():
+    """Physical = (image - LTV) / LTM, the convention of IRAF."""
+    ltv, ltm, place, factor = -31.5, 0.5, 17.25, 3
+    new_ltv = finer_value("LTV1", ltv, factor, per_pixel=True)
+    new_ltm = finer_value("LTM1_1", ltm, factor, per_pixel=True)
+    new_place = (place - 0.5) * factor + 0.5
+    assert (new_place - new_ltv) / new_ltm == pytest.approx((place - ltv) / ltm)
+
+
+def test_what_stands_in_the_primary_alone_is_said_anew_unless_it_is_not_inherited():
+    primary = (("SATURATE", 4000, "DN"), ("PIXSCAL1", 0.26, "arcsec"), ("CRPIX1", 3.0, ""),
+               ("GAIN", 2.0, ""))  # fmt: skip
+    grid = FinerGrid(2, per_pixel=True)
+    own = (("RDNOISE", 4.0, ""),)
+    assert finer_cards(own, grid, primary) == (
+        ("RDNOISE", 1.0, ""),
+        ("SATURATE", 1000, "DN"),
+        ("PIXSCAL1", 0.13, "arcsec"),
+    )
+    alone = (*own, ("INHERIT", False, ""))
+    assert [card[0] for card in finer_cards(alone, grid, primary)] == ["RDNOISE", "INHERIT"]
+
+
+def test_lookup_distortions_are_dropped_and_nothing_that_only_sounds_like_them():
+    header = fits.Header.fromstring(
+        "\n".join(
+            [
+                "CPDIS1  = 'Lookup  '",
+                "DP1     = 'EXTVER: 1'",
+                "DP1     = 'NAXES: 2'",
+                "D2IMDIS1= 'Lookup  '",
+                "D2IM1   = 'EXTVER: 1'",
+                "D2IMERR1= 0.04",
+                "DQ1     =                    4",
+                "DP_NAME = 'x'",
+            ]
+        ),
+        sep="\n",
+    )
+    kept = finer_cards(
+        parse_cards(split_cards(header.tostring(padding=False).encode())), FinerGrid(2, True)
+    )
+    assert [card[0] for card in kept] == ["DQ1", "DP_NAME"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "flux"),
+    [
+        ("adu", "PER_PIXEL"), ("DN/s", "PER_PIXEL"), ("electron", "PER_PIXEL"), ("", "PER_PIXEL"),
+        ("ELECTRONS/S", "PER_PIXEL"), ("nanomaggy", "PER_PIXEL"), ("Jy", "PER_PIXEL"),
+        ("Jy/pixel", "PER_PIXEL"), ("10**(-20)*erg/s/cm**2/Angstrom", "PER_PIXEL"),
+        ("counts", "PER_PIXEL"), ("e-/s", "PER_PIXEL"), ("MJy/sr", "BRIGHTNESS"),
+        ("Jy/beam", "BRIGHTNESS"), ("JY/BEAM", "BRIGHTNESS"), ("K", "BRIGHTNESS"),
+        ("K km/s", "BRIGHTNESS"), ("erg/s/cm2/arcsec2", "BRIGHTNESS"),
+        ("W m-2 sr-1", "BRIGHTNESS"), ("Rayleigh", "BRIGHTNESS"), ("Msun/pc2", "BRIGHTNESS"),
+        ("mJy/arcsec^2", "BRIGHTNESS"), ("km/s", "BRIGHTNESS"), ("deg", "BRIGHTNESS"),
+    ],
+)  # fmt: skip
+def test_units_say_whether_finer_pixels_share_the_number(unit, flux):
+    assert pixel_flux(unit) is PixelFlux[flux]
+
+
+@pytest.mark.parametrize("unit", ["mag", "mag/arcsec2", "mmag", "ABmag", "dex", "mag(AB)"])
+def test_logarithms_are_refused_in_one_line(unit):
+    with pytest.raises(FrameError, match="a logarithm") as caught:
+        pixel_flux(unit)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_documents_tell_of_every_rule():
+    text = (ROOT / "docs" / "products.md").read_text(encoding="utf-8")
+    table = text.partition("## Finer products")[2].partition("\n## ")[0]
+    for rule in FINER_RULES:
+        assert rule.what in table

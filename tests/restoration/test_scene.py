@@ -1,0 +1,221 @@
+"""Scenes finer or sharper than their observation: what a fit of a few steps must already do."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import map_coordinates
+
+from dip_pipeline.errors import RestorationError
+from dip_pipeline.flags import PixelFlag
+from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.problem import FitOptions, InputKind, StopReason
+from dip_pipeline.restoration.scene_optics import TARGET_SIGMA_PX, scene_optics
+from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
+from dip_pipeline.restoration.scene_restore import restore_scene, scene_unchanged
+from dip_pipeline.simulate import (
+    STAR,
+    DetectorOptions,
+    MoffatPsf,
+    Scene,
+    SceneOptions,
+    draw_scene,
+)
+from dip_pipeline.task import Task
+
+SIDE = 64
+OPTIONS = FitOptions(steps=30, views=4, task=Task.SUPER_RESOLVE)
+
+
+@pytest.fixture(scope="module")
+def field():
+    """Observed pixels, the scene on half the pixel, the noise of each: a sky of stars."""
+    options = SceneOptions(
+        "crowded", shape=(SIDE, SIDE), seed=8, psf=MoffatPsf(1.8), saturated_star=False
+    )
+    rng = np.random.default_rng(2)
+    places = [
+        (16 * i + 8 + rng.uniform(-3, 3), 16 * j + 8 + rng.uniform(-3, 3), 12000.0)
+        for i in range(4)
+        for j in range(4)
+    ]
+    faint = draw_scene(options).stars
+    scene = Scene(
+        options,
+        np.concatenate([faint[faint["flux_dn"] < 800], np.array(places, STAR)]),
+        draw_scene(options).galaxies,
+    )
+    fine = scene.render(2)
+    level = fine.reshape(SIDE, 2, SIDE, 2).sum(axis=(1, 3))
+    sigma = DetectorOptions().sigma_dn(level)
+    observed = level + sigma * rng.standard_normal(level.shape)
+    return observed.astype(np.float32), fine, sigma
+
+
+@pytest.fixture(scope="module")
+def asked(field, problem, law):
+    return problem(field[0], law.sensor(), options=OPTIONS, optics=Optics(2))
+
+
+@pytest.fixture(scope="module")
+def prior(asked) -> ScenePrior:
+    return fit_scene_prior([asked], (SIDE, SIDE), seed=3)
+
+
+@pytest.fixture(scope="module")
+def restored(asked, prior):
+    return restore_scene(asked, prior)
+
+
+def spline(pixels):
+    places = (np.arange(2 * SIDE) + 0.5) / 2 - 0.5
+    grid = np.meshgrid(places, places, indexing="ij")
+    return map_coordinates(pixels.astype(np.float64), grid, order=3, mode="nearest") / 4
+
+
+def fine_sigma(sigma):
+    return sigma.repeat(2, 0).repeat(2, 1) / 2
+
+
+def test_a_few_steps_beat_the_spline_of_the_noisy_frame_on_sources(field, restored):
+    observed, fine, sigma = field
+    on = fine - fine.min() > 3 * fine_sigma(sigma)
+
+    def residual(image):
+        return np.sqrt(np.mean(((image - fine) / fine_sigma(sigma))[on] ** 2))
+
+    assert residual(restored.science) < 0.75 * residual(spline(observed))
+
+
+def test_the_scene_looks_like_the_observation_within_its_noise(field, asked, restored):
+    observed, _, sigma = field
+    seen = restored.science.reshape(SIDE, 2, SIDE, 2).sum(axis=(1, 3), dtype=np.float64)
+    chi_square = np.mean(((seen - observed) / sigma) ** 2)
+    assert chi_square == pytest.approx(1, abs=0.35)
+    assert restored.outcome.chi_square == pytest.approx(chi_square, rel=0.05)
+    assert seen.sum() == pytest.approx(observed.sum(dtype=np.float64), rel=2e-3)
+
+
+def test_the_error_plane_covers_about_two_thirds(field, restored):
+    covered = np.abs(restored.science - field[1]) < restored.error
+    assert 0.5 < covered.mean() < 0.9
+
+
+def test_the_risk_is_of_what_the_observation_shows_and_the_record_says_so(field, prior, restored):
+    _, fine, sigma = field
+    seen = restored.science.reshape(SIDE, 2, SIDE, 2).sum(axis=(1, 3))
+    truth = fine.reshape(SIDE, 2, SIDE, 2).sum(axis=(1, 3))
+    true_risk = np.mean(((seen - truth) / sigma) ** 2)
+    assert abs(restored.outcome.risk - true_risk) < 4 * restored.outcome.risk_error + 0.05
+    assert any("risk" in note for note in prior.report.notes)
+
+
+def test_a_prior_survives_its_bytes(asked, prior, restored):
+    again = ScenePrior.from_bytes(prior.to_bytes())
+    assert again.report == prior.report
+    assert again.errors == prior.errors
+    np.testing.assert_array_equal(restore_scene(asked, again).science, restored.science)
+
+
+def test_a_damaged_prior_is_refused(prior):
+    data = bytearray(prior.to_bytes())
+    data[len(data) // 2] ^= 1
+    with pytest.raises(RestorationError, match="damaged"):
+        ScenePrior.from_bytes(bytes(data))
+
+
+def test_the_same_seed_gives_the_same_pixels(asked):
+    part = (slice(0, 32), slice(0, 32))
+    quick = replace(
+        asked,
+        pixels=asked.pixels[part],
+        masked=asked.masked[part],
+        saturated=asked.saturated[part],
+        options=replace(OPTIONS, steps=2, views=1),
+    )
+    first, second = (restore_scene(quick) for _ in range(2))
+    assert first.outcome.stop_reason is StopReason.STEP_LIMIT
+    np.testing.assert_array_equal(first.science, second.science)
+    np.testing.assert_array_equal(first.error, second.error)
+
+
+def test_a_tile_agrees_with_the_whole_well_within_the_noise(field, asked, prior, restored):
+    halo = (slice(8, 56), slice(0, 56))
+    cut = replace(
+        asked,
+        pixels=asked.pixels[halo],
+        masked=asked.masked[halo],
+        saturated=asked.saturated[halo],
+        origin=(8, 0),
+        inner=(slice(16, 32), slice(16, 40)),
+    )
+    tile = restore_scene(cut, prior)
+    assert tile.science.shape == tile.error.shape == tile.flags.shape == (32, 48)
+    fine = (slice(48, 80), slice(32, 80))
+    difference = (tile.science - restored.science[fine]) / fine_sigma(field[2])[fine]
+    assert np.sqrt(np.mean(difference**2)) < 0.05
+
+
+def test_masked_and_saturated_pixels_are_told_of_in_every_fine_one(asked, prior):
+    masked, saturated = asked.masked.copy(), asked.saturated.copy()
+    masked[20:22, 30], saturated[40, 41] = True, True
+    result = restore_scene(replace(asked, masked=masked, saturated=saturated), prior)
+    assert (result.flags[40:44, 60:62] == PixelFlag.FILLED).all()
+    assert (result.flags[80:82, 82:84] == PixelFlag.SATURATED).all()
+    np.testing.assert_allclose(result.science[80:82, 82:84], asked.pixels[40, 41] / 4, rtol=1e-6)
+    assert np.isnan(result.error[40:44, 60:62]).all()
+    assert np.isfinite(result.science).all()
+
+
+@pytest.mark.parametrize("summed", [True, False])
+def test_what_cannot_be_restored_comes_back_with_its_flux(asked, summed):
+    optics = Optics(3, summed=summed)
+    result = scene_unchanged(replace(asked, optics=optics), StopReason.DIVERGED)
+    means = result.science.reshape(SIDE, 3, SIDE, 3).mean(axis=(1, 3), dtype=np.float64)
+    np.testing.assert_allclose(means * (9 if summed else 1), asked.pixels, rtol=1e-5)
+    assert (result.flags == PixelFlag.TILE_FAILED).all()
+    assert result.outcome.failed
+
+
+def test_brightness_keeps_its_numbers(asked, prior, restored):
+    bright = restore_scene(replace(asked, optics=Optics(2, summed=False)), prior)
+    np.testing.assert_allclose(bright.science / 4, restored.science, rtol=1e-6)
+
+
+def test_a_prior_of_other_optics_is_refused(asked, prior):
+    with pytest.raises(RestorationError, match="factor 2"):
+        restore_scene(replace(asked, optics=Optics(3)), prior)
+
+
+def test_a_scene_needs_a_noise_law(asked, law):
+    blind = replace(asked, noise=law.none, options=replace(OPTIONS, input=InputKind.CODE))
+    with pytest.raises(RestorationError, match="noise law"):
+        fit_scene_prior([blind], (SIDE, SIDE), seed=1)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_known_psf_is_undone_and_no_light_is_lost(problem, law, factor):
+    rng = np.random.default_rng(factor)
+    side = 48 * factor
+    axis = np.arange(side)
+    target = np.full((side, side), 200.0)
+    for row in range(8 * factor, side, 16 * factor):
+        for col in range(8 * factor, side, 16 * factor):
+            place = np.array([row, col]) + rng.uniform(-2, 2, 2)
+            profiles = (np.exp(-0.5 * ((axis - at) / TARGET_SIGMA_PX) ** 2) for at in place)
+            target += 3000 * np.multiply.outer(*profiles)
+    offsets = np.arange(-12, 13.0)
+    psf = MoffatPsf(3.5 * factor**0.5).density(offsets[:, None], offsets[None, :])
+    optics = Optics(factor, (psf / psf.sum()).astype(np.float32), summed=False)
+    scene = torch.from_numpy(target)[None, None]
+    level = scene_optics(optics).observe(scene)[0, 0].numpy()
+    observed = level + DetectorOptions().sigma_dn(level) * rng.standard_normal(level.shape)
+    options = replace(OPTIONS, steps=15, task=Task.DECONVOLVE)
+    sharp = restore_scene(problem(observed, law.sensor(), options=options, optics=optics)).science
+
+    def rms(image):
+        return np.sqrt(np.mean((image - target) ** 2))
+
+    assert rms(sharp) < 0.6 * rms(observed.repeat(factor, 0).repeat(factor, 1))
+    assert sharp.mean() == pytest.approx(observed.mean(), rel=0.005)

@@ -52,12 +52,13 @@ def rows(
     fields: Sequence[str] = FIELDS,
     side_px: int = 256,
     steps: int | None = 300,
+    picture: Path | None = None,
 ) -> list[Row]:
-    """Measure every field of a seed; one dict a method."""
+    """Measure every field of a seed; one dict a method. picture : of the flash pair, to draw."""
     found: list[Row] = []
     for field in fields:
         if field == "flash":
-            found += flash_rows(seed, side_px=side_px, steps=steps)
+            found += flash_rows(seed, side_px=side_px, steps=steps, picture=picture)
         else:
             found += _pair_rows(_DRAWN[field](seed, side_px), steps)
     return found
@@ -169,10 +170,12 @@ def main() -> None:
     parser.add_argument("--fields", default=",".join(FIELDS))
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--out", type=Path, default=RESULTS / "tasks-guided.json")
+    parser.add_argument("--picture", type=Path, help="of the flash pair, .png")
     asked = parser.parse_args()
     found = []
     for seed in asked.seeds.split(","):
-        for row in rows(int(seed), fields=asked.fields.split(","), steps=asked.steps):
+        fields, picture = asked.fields.split(","), asked.picture
+        for row in rows(int(seed), fields=fields, steps=asked.steps, picture=picture):
             print(row, flush=True)
             found.append(row)
     text = {"machine": describe_machine(), "versions": versions(), "commit": commit()}

@@ -25,7 +25,7 @@ _WINDOWS_PX = ((1.5, 1), (3.0, 1), (2.0, 2))
 CHANNELS = 2 + len(_SCALES_PX) + len(_WINDOWS_PX)  # features a guide adds
 GAINS = len(_WINDOWS_PX)  # details a guide adds
 _REGULAR = 1.0  # variance added to a guide's in a regression: that of its noise
-_DOUBTED = 2.0  # chi-square, a regressor, that counts for nothing
+_DOUBTED = 4.0  # chi-square, a regressor, that counts for nothing
 _LEAST_NOISE = 0.01  # of the scatter of its pixels: drawn pictures have none
 
 

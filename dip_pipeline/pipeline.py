@@ -17,6 +17,7 @@ from dip_pipeline.frames import (
     Frame,
     check_target,
     file_digest,
+    guide_digests,
     left_out_names,
     named_digest,
     open_frames,
@@ -201,6 +202,7 @@ def _companions(frames: Sequence[Frame], config: RunConfig) -> dict[str, str]:
         {path.name: file_digest(path) for path in sorted(beside)}
         | named_digest("psf", psf)
         | named_digest("mask", config.task.mask)
+        | guide_digests(config.task.guides)
         | exposure_digests(config)
     )
 

@@ -79,6 +79,7 @@ def _ours(flash: Image, dark: Image, seed: int, steps: int | None) -> dict[str, 
     options: dict[str, object] = {
         "fit.steps": steps,
         "fit.seed": seed,
+        "fit.flux_scale_px": 0.0,  # nobody measures fluxes in a picture
         "workers.threads_per_fit": 1,
         "workers.device": "cpu",
     }

@@ -122,6 +122,7 @@ def joint_bilateral(
 
 def draw_side_by_side(images: Sequence[Image], path: Path) -> None:
     """Draw images beside each other, each from its darkest to its brightest percent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     panels: list[Image] = []
     for image in images:
         low, high = np.percentile(image, (1, 99))

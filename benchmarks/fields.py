@@ -88,6 +88,14 @@ def draw(kind: FieldKind, seed: int, *, side_px: int = 512) -> Field:
     return _DRAWN[kind](kind, seed, side_px)
 
 
+def draw_without_defects(kind: FieldKind, seed: int, *, side_px: int = 512) -> Field:
+    """Draw a simulated field without bad column, cosmic ray, trail or saturated star."""
+    options = SceneOptions(
+        SceneKind(kind.value), shape=(side_px, side_px), seed=seed, saturated_star=False
+    )
+    return _observed(kind, draw_scene(options), DetectorOptions(defects=False))
+
+
 def extra_data() -> Path | None:
     """Folder of observed images, named by DIP_EXTRA_DATA; None where it names none."""
     folder = os.environ.get(EXTRA_DATA)

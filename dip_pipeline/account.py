@@ -34,8 +34,10 @@ from dip_pipeline.task import Task
 _HISTORY = "{deed} by dip-pipeline {version} (deep image prior): see DIP_PROV."
 _DEEDS = {
     Task.DENOISE: "Denoised",
+    Task.INPAINT: "Inpainted",
     Task.SUPER_RESOLVE: "Super-resolved",
     Task.DECONVOLVE: "Deconvolved",
+    Task.COMBINE: "Combined with further exposures",
 }
 _COMPANIONS = {
     "error": "error_plane",
@@ -89,11 +91,7 @@ def _document(facts: RunFacts) -> Document:
         builder.entity(name, "Plane", {"sha256": key["input"], "plane": where})
         builder.relate("used", run, name, role)
         builder.relate("hadMember", "input", name)
-    beside = key.get("companions")
-    files = dict(beside) if isinstance(beside, Mapping) else {}
-    for number, (name, sha256) in enumerate(files.items(), start=1):
-        builder.entity(f"companion-{number}", "Frame", {"file": name, "sha256": sha256})
-        builder.relate("used", run, f"companion-{number}", "companion")
+    _add_files(builder, run, facts)
     builder.entity("prior", "Prior", facts.prior)
     builder.relate("used", run, "prior", "prior")
     builder.entity("configuration", "Configuration", _settled(facts.config))
@@ -131,6 +129,23 @@ def _document(facts: RunFacts) -> Document:
     if facts.earlier is not None:
         builder.bundle("earlier-" + "".join(names_of(facts.earlier, "Restoration")), facts.earlier)
     return builder.build()
+
+
+def _add_files(builder: ProvBuilder, run: str, facts: RunFacts) -> None:
+    """Say what was read with the input; of exposures where they lay, and how light compared."""
+    beside = facts.key.get("companions")
+    files = dict(beside) if isinstance(beside, Mapping) else {}
+    for number, (name, sha256) in enumerate(files.items(), start=1):
+        builder.entity(f"companion-{number}", "Frame", {"file": name, "sha256": sha256})
+        builder.relate("used", run, f"companion-{number}", _role_of(name))
+    for number, exposure in enumerate(facts.exposures, start=1):
+        builder.entity(f"exposure-{number}", "Exposure", exposure)
+        builder.relate("used", run, f"exposure-{number}", "exposure")
+
+
+def _role_of(name: str) -> str:
+    """Say what a file beside the input is there for."""
+    return "guide" if name.startswith("guide-") else "companion"
 
 
 def _settled(config: RunConfig) -> dict[str, object]:

@@ -88,11 +88,13 @@ class RunConfig(Section):
     def pixel_key(self) -> dict[str, Any]:
         """Give what decides the pixels of the result, as JSON holds it: where it runs does not.
 
-        The number of threads is in it, as it will be used, because it changes rounding. Of a
-        prior and of other files their content counts, not their names: that is in the key of a run.
+        The number of threads is in it, as it will be used, because it changes rounding; so is the
+        factor of finer pixels. Of a prior and of other files their content counts, not their names:
+        that is in the key of a run.
         """
         document = self.model_dump(mode="json", exclude=_NAMES_OF_FILES)
         del document["workers"]
+        document["task"]["factor"] = self.task.factor_in_force
         return {**document, "threads_per_fit": self.threads_per_fit}
 
     def digest(self) -> str:

@@ -7,22 +7,72 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from dip_pipeline.frames import Frame
-from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.frames import Frame, Guide, Pixels
+from dip_pipeline.registration import Geometry
+from dip_pipeline.restoration.optics import Exposure, Optics
 from dip_pipeline.restoration.problem import FitOptions, Problem
 from dip_pipeline.sensor import NoiseModel
 
 Window = tuple[slice, slice]
 
+_BESIDE_PX = 8  # of an exposure around what a window of the reference shows of it
+_LEAST_PX = 8  # a side; of an exposure less is not worth reading
+
 _WORDS = {"source", "unit", "rung", "guesses", "notes"}  # of the numbers of a noise law
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureSource:
+    """Cuts a further exposure to what a window of the reference shows of it; see `Exposure`."""
+
+    frame: Frame
+    noise: NoiseModel
+    saturation_dn: float | None
+    geometry: Geometry
+    flux_scale: float
+    level_offset: float
+
+    def exposure(self, window: Window) -> Exposure | None:
+        """Read its part of a window of the reference; None where it has hardly any."""
+        corners = np.array([(r, c) for r in _ends(window[0]) for c in _ends(window[1])], float)
+        places = self.geometry.to_exposure(corners)
+        spans = []
+        for low, high, side in zip(
+            places.min(axis=0), places.max(axis=0), self.frame.shape, strict=True
+        ):
+            first = max(0, int(np.floor(low)) - _BESIDE_PX)
+            last = min(side, int(np.ceil(high)) + _BESIDE_PX + 1)
+            if last - first < _LEAST_PX:
+                return None
+            spans.append(slice(first, last))
+        rows, cols = spans
+        pixels = self.frame.read(rows, cols)
+        saturated = _saturated(pixels, self.saturation_dn)
+        matrix = np.asarray(self.geometry.matrix)
+        shift = matrix @ np.array([rows.start, cols.start]) + np.asarray(self.geometry.shift_px)
+        row, col = (shift - np.array([window[0].start, window[1].start])).tolist()
+        return Exposure(
+            pixels=pixels.science,
+            error=pixels.error if self.noise.from_error_plane else None,
+            masked=pixels.masked & ~saturated,
+            saturated=saturated,
+            noise=self.noise,
+            matrix=self.geometry.matrix,
+            shift_px=(row, col),
+            flux_scale=self.flux_scale,
+            level_offset=self.level_offset,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemSource:
     """Cuts problems out of a frame.
 
+    guides : other images of the same sky
     optics : between the scene that is asked for and the pixels; None: the scene is what they show
+    exposures : further ones, to be combined with the frame
     """
 
     frame: Frame
@@ -31,16 +81,16 @@ class ProblemSource:
     saturation_dn: float | None
     device: str
     threads: int
+    guides: tuple[Guide, ...] = ()
     optics: Optics | None = None
+    exposures: tuple[ExposureSource, ...] = ()
 
     def problem(self, window: Window, *, seed: int, inner: Window | None = None) -> Problem:
         """Read one window of the frame as a problem to restore."""
         pixels = self.frame.read(*window)
         science = pixels.science
-        limit = np.inf if self.saturation_dn is None else self.saturation_dn
-        saturated = np.isfinite(science) & (science >= limit)
-        if pixels.saturated is not None:
-            saturated |= np.isfinite(science) & pixels.saturated
+        saturated = _saturated(pixels, self.saturation_dn)
+        exposures = (each.exposure(window) for each in self.exposures)
         return Problem(
             pixels=science,
             error=pixels.error if self.noise.from_error_plane else None,
@@ -53,8 +103,23 @@ class ProblemSource:
             inner=inner or (slice(None), slice(None)),
             device=_device_here(self.device),
             threads=self.threads,
+            guides=tuple(guide.read(*window) for guide in self.guides),
             optics=self.optics,
+            exposures=tuple(each for each in exposures if each is not None),
         )
+
+
+def _ends(span: slice) -> tuple[int, int]:
+    return span.start, span.stop - 1
+
+
+def _saturated(pixels: Pixels, saturation_dn: float | None) -> NDArray[np.bool_]:
+    science = pixels.science
+    limit = np.inf if saturation_dn is None else saturation_dn
+    saturated: NDArray[np.bool_] = np.isfinite(science) & (science >= limit)
+    if pixels.saturated is not None:
+        saturated |= np.isfinite(science) & pixels.saturated
+    return saturated
 
 
 def _device_here(device: str) -> str:
@@ -74,16 +139,29 @@ def problems_key(problems: Sequence[Problem], shape: tuple[int, int], *more: obj
     for problem in problems:
         facts = [asdict(problem.options), asdict(problem.noise), problem.seed, problem.threads]
         facts += [] if problem.optics is None else [asdict(problem.optics)]
+        facts += [_facts_of(each) for each in problem.exposures]
         text = json.dumps(
             [_facts_only(facts), problem.origin, problem.pixels.shape, shape, more, problem.inner],
             sort_keys=True,
             default=_as_text,
         )
         digest.update(text.encode())
-        error = [] if problem.error is None else [problem.error]
-        for plane in (problem.pixels, problem.masked, problem.saturated, *error):
+        planes: tuple[Problem | Exposure, ...] = (problem, *problem.exposures)
+        for each in planes:
+            error = [] if each.error is None else [each.error]
+            for plane in (each.pixels, each.masked, each.saturated, *error):
+                digest.update(plane.tobytes())
+        for plane in problem.guides:
             digest.update(plane.tobytes())
     return digest.hexdigest()
+
+
+def _facts_of(exposure: Exposure) -> dict[str, object]:
+    return {
+        "noise": asdict(exposure.noise),
+        "place": [exposure.pixels.shape, exposure.matrix, exposure.shift_px],
+        "light": [exposure.flux_scale, exposure.level_offset],
+    }
 
 
 def _facts_only(value: object) -> object:

@@ -15,6 +15,7 @@ from dip_pipeline.frames import (
     finer_notes,
     open_frames,
     wcs_words,
+    with_mask,
 )
 from dip_pipeline.ladder import Rung, climb
 from dip_pipeline.noise_kernel import NoiseKernel
@@ -55,7 +56,7 @@ class FrameDescription:
 
 def describe_frame(source: str, config: RunConfig) -> FrameDescription:
     """Say what a frame holds and what a run would do with it; restores nothing."""
-    frames = open_frames(source, config.frame_reading())
+    frames = with_mask(open_frames(source, config.frame_reading()), config.task.mask)
     frame = frames[0]
     sensor = sensor_of(frame, config)
     correlation: NoiseKernel | None = None
@@ -108,7 +109,7 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         masked_share=_masked_share(frame),
         memory_bytes=room.memory_bytes,
         disk_bytes=room.disk_bytes,
-        seconds=sum(_seconds(item.shape, len(of_item), config) for item, of_item in planes),
+        seconds=sum(_seconds(item.shape, len(of_item), config, asked) for item, of_item in planes),
         result=_result_words(frame, asked),
         notes=notes
         + _sort_notes(frame)
@@ -162,11 +163,26 @@ def _prior_notes(frame: Frame, config: RunConfig) -> tuple[str, ...]:
     return (f"no fit: {prior.path} is applied, fitted to {names}",)
 
 
-def _seconds(shape: tuple[int, int], tiles: int, config: RunConfig) -> float:
+def _seconds(
+    shape: tuple[int, int], tiles: int, config: RunConfig, asked: AskedOptics | None
+) -> float:
     """Rough time of one plane."""
     options, side = fit_options(config), config.tiles.size_px
+    if asked is not None:
+        return _scene_seconds(shape, tiles, config, asked.factor)
     fit = 0.0 if config.fit.prior else _fit_seconds(tiles, side, options)
     return fit + _apply_seconds(max(shape[0] * shape[1], tiles * side**2), options)
+
+
+def _scene_seconds(shape: tuple[int, int], tiles: int, config: RunConfig, factor: int) -> float:
+    """Rough time of a scene's fits, calibration and tiles on two CPU cores, as measured there."""
+    options, pixels = fit_options(config), shape[0] * shape[1]
+    fits = tiles if options.scope is Scope.TILE else 1
+    seen = config.tiles.size_px**2 if options.scope is Scope.TILE else pixels
+    fit = 2 * options.step_limit * (0.08 + 0.025 * factor**2)
+    calibration = 60e-6 * factor**2 * min(seen, 300_000)
+    applied = 9e-6 * factor**2 * max(pixels, tiles * config.tiles.size_px**2)
+    return fits * (fit + calibration) + applied
 
 
 def _fit_seconds(tiles: int, side: int, options: FitOptions) -> float:

@@ -54,3 +54,7 @@ class PriorError(DipError):
 
 class RestorationError(DipError):
     """A fit that cannot be started with what it was given."""
+
+
+class ExposureError(DipError):
+    """Exposures that cannot be combined: of another sky, filter, scale or unit."""

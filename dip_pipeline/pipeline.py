@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from dip_pipeline.account import describe_run, input_facts, key_of
 from dip_pipeline.config import RunConfig
@@ -12,9 +11,12 @@ from dip_pipeline.describing import FrameDescription, describe_frame
 from dip_pipeline.devices import device_name
 from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, reach, read_status
 from dip_pipeline.errors import ConfigError, FrameError, RunError
+from dip_pipeline.exposures import Exposures, exposure_digests
 from dip_pipeline.frames import (
+    Frame,
     check_target,
     file_digest,
+    guide_digests,
     left_out_names,
     named_digest,
     open_frames,
@@ -39,37 +41,11 @@ from dip_pipeline.quantising import storage_step
 from dip_pipeline.record import RunFacts, pooled_risk, run_key
 from dip_pipeline.restoring import Place
 from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
-from dip_pipeline.task_optics import AskedOptics
+from dip_pipeline.run_report import RunReport, already_done
+from dip_pipeline.task_optics import SCENE_TASKS, AskedOptics
 from dip_pipeline.work import PriorTask
 
 __all__ = ["FrameDescription", "Progress", "RunReport", "describe_frame", "restore_frame"]
-
-
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """How the restoration of one frame went.
-
-    risk : estimated rms of (delivered - truth) / sigma, with its standard error
-    flux_change : sum of (delivered - observed) over unmasked pixels, the frame's unit
-    """
-
-    source: str
-    target: Path
-    status: Literal["restored", "already done", "part done"]
-    tiles: int
-    found_done: int
-    failed_tiles: int
-    risk: float
-    risk_error: float
-    noise: str
-    flux_change: float
-    seconds: float
-    notes: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether every tile was restored."""
-        return self.failed_tiles == 0
 
 
 def restore_frame(  # noqa: PLR0913  (all but three have defaults)
@@ -107,24 +83,22 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     frames = open_frames(source, config.frame_reading())
     frame = frames[0]
     shared = None if config.fit.prior is None else PriorFile.read(Path(config.fit.prior))
-    beside = {path for item in frames for path in item.companions}
     key = run_key(
         config,
         file_digest(frame.path),
         split_selector(source)[1],
         prior_digest=None if shared is None else shared.sha256,
-        companions={path.name: file_digest(path) for path in sorted(beside)}
-        | named_digest("psf", None if asked is None else config.task.psf),
+        companions=_companions(frames, config),
     )
     if not overwrite and _is_product_of(target, key):
-        return _already_done(source, target)
-    check_target(target, frame, overwrite=overwrite)
+        return already_done(source, target)
+    others = Exposures.of(config, frames)
+    _check_target(target, frame, others, overwrite=overwrite)
     if shared is not None:
         shared.check(frame, config)
-    planes = plan_planes(source, frames, config, Told(told, source), asked)
+    planes = plan_planes(source, frames, config, Told(told, source), asked, others)
     room = _checked_room(planes, config, place, source=source, target=target)
-    about = {
-        **_about(source, target, config, command_line),
+    about = _about(source, target, config, command_line) | {
         "tiles": planes.tiles,
         "overwrite": overwrite,
     }
@@ -157,6 +131,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
                     step=_step_of(plane, target, config),
                     optics=None if asked is None else asked.facts,
                     left_out=left_out_names(plane.product),
+                    exposures=[each.facts for each in plane.exposures],
                     **input_facts(source, plane.origin),
                 )
             )
@@ -183,6 +158,25 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         flux_change=sum(own.flux_change for own in facts),
         seconds=time.monotonic() - started,
         notes=planes.notes,
+    )
+
+
+def _check_target(target: Path, frame: Frame, others: Exposures | None, *, overwrite: bool) -> None:
+    """Refuse a target that must not be written, or is read; raises OutputError."""
+    for each in (frame, *(others.first_planes if others else ())):
+        check_target(target, each, overwrite=overwrite)
+
+
+def _companions(frames: Sequence[Frame], config: RunConfig) -> dict[str, str]:
+    """Sha256 of all that is read with the input, by name or role."""
+    beside = {path for frame in frames for path in frame.companions}
+    psf = config.task.psf if config.task.name in SCENE_TASKS else None
+    return (
+        {path.name: file_digest(path) for path in sorted(beside)}
+        | named_digest("psf", psf)
+        | named_digest("mask", config.task.mask)
+        | guide_digests(config.task.guides)
+        | exposure_digests(config)
     )
 
 
@@ -277,24 +271,3 @@ def _is_product_of(target: Path, key: Mapping[str, object]) -> bool:
     except FrameError:
         return False
     return found is not None and key_of(found.document) == key
-
-
-def _already_done(source: str, target: Path) -> RunReport:
-    """Report on a finished product from its own record."""
-    found = read_provenance(target)
-    tiles = [] if found is None else found.tiles
-    cards = {} if found is None else {card[0]: card[1] for card in found.cards}
-    risk, error = (cards.get(name) for name in ("DIPRISK", "DIPRISKE"))
-    return RunReport(
-        source=source,
-        target=target,
-        status="already done",
-        tiles=len(tiles),
-        found_done=len(tiles),
-        failed_tiles=sum(bool(tile["failed"]) for tile in tiles),
-        risk=risk if isinstance(risk, float) else float("nan"),
-        risk_error=error if isinstance(error, float) else float("nan"),
-        noise=str(cards.get("DIPNOISE", "")),
-        flux_change=0.0,
-        seconds=0.0,
-    )

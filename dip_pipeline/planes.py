@@ -11,22 +11,32 @@ from dataclasses import asdict, dataclass, replace
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import RunDirectory
 from dip_pipeline.errors import EmptyFrameError
+from dip_pipeline.exposures import Exposures, Registration
 from dip_pipeline.frame_noise import noise_in_words
-from dip_pipeline.frames import Frame, RestoredFrame, finer_frame, finer_notes
+from dip_pipeline.frames import (
+    Frame,
+    Guide,
+    RestoredFrame,
+    check_holes,
+    finer_frame,
+    finer_notes,
+    finer_plane,
+    guide_notes,
+    with_mask,
+)
 from dip_pipeline.frames.digests import digest_planes
-from dip_pipeline.planning import fit_windows, problem_source, settle_frame
+from dip_pipeline.planning import fit_windows, guides_of, problem_source, settle_frame
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import Told
 from dip_pipeline.record import ALGORITHM_VERSION, RunFacts, run_cards
 from dip_pipeline.restoration.optics import Optics
-from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.problem import Scope
-from dip_pipeline.restoration.scene_prior import ScenePrior
 from dip_pipeline.restoring import Place, blend_tiles, restore_tiles
 from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.task import Task
 from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.tiling import Tile, plan_tiles
-from dip_pipeline.work import FramePlan, PriorTask, Record, prior_key
+from dip_pipeline.work import FramePlan, PriorTask, Record, prior_key, way_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +44,10 @@ class Plane:
     """One plane to restore: as the file has it, and as it is fitted; its noise law, its tiles.
 
     frame : with the noise planes and the masks that the law and the options call for
+    guides : other images of the same sky
     product : as the output holds it, of finer pixels where these were asked for
     optics : between the scene that is asked for and the pixels; None: the scene is what they show
+    exposures : further ones of the same sky, registered to it
     """
 
     origin: Frame
@@ -44,6 +56,8 @@ class Plane:
     tiles: tuple[Tile, ...]
     product: Frame
     optics: Optics | None = None
+    exposures: tuple[Registration, ...] = ()
+    guides: tuple[Guide, ...] = ()
 
     @property
     def first_tile(self) -> int:
@@ -80,8 +94,9 @@ class Planes:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user must hear."""
-        left = (f"{frame.label}: left as it is: {reason}" for frame, reason in self.left)
-        return (*left, *self.unlike)
+        left = [f"{frame.label}: left as it is: {reason}" for frame, reason in self.left]
+        guides = guide_notes({plane.frame.label: plane.guides for plane in self.restored})
+        return (*left, *self.unlike, *guides)
 
     def name_of(self, plane: Plane, source: str) -> str:
         """Name a plane, for people: where there are several, by its place, too."""
@@ -102,10 +117,12 @@ def plan_planes(
     config: RunConfig,
     told: Told,
     asked: AskedOptics | None = None,
+    others: Exposures | None = None,
 ) -> Planes:
     """Find the noise of every plane and cut it into tiles.
 
     asked : what the task says of the way from the scene to the pixels
+    others : further exposures, to be combined with these
     Of several planes, those without anything to restore are left as they are. Raises
     EmptyFrameError where that is all of them, SensorError where a noise must be known and is not,
     FrameError where the output could not say where finer pixels lie.
@@ -113,40 +130,67 @@ def plan_planes(
     planes: list[Plane] = []
     left: list[tuple[Frame, str]] = []
     count = 0
-    for frame in frames:
+    products: dict[str, Frame] = {}
+    guides = guides_of(config, frames)
+    for frame, seen in zip(frames, with_mask(frames, config.task.mask), strict=True):
         try:
-            settled, noise = settle_frame(frame, config)
+            settled, noise = _settled(seen, config)
         except EmptyFrameError as error:
             if len(frames) == 1:
                 raise
             reason = str(error).removeprefix(f"{frame.path}: ")
-            left.append((_as_product(frame, asked), reason))
+            left.append((_as_product(frame, asked, products), reason))
             continue
         optics = None if asked is None else asked.of_frame(frame)
         options = config.tile_options()
         tiles = plan_tiles(frame.shape, asked.tile_options(options) if asked else options)
         tiles = [replace(tile, index=count + tile.index) for tile in tiles]
         count += len(tiles)
-        product = _as_product(frame, asked)
-        planes.append(Plane(frame, settled, noise, tuple(tiles), product, optics))
+        product = _as_product(frame, asked, products)
         name = source if len(frames) == 1 else f"{source}, {frame.label}"
-        told.progress.note(f"{name}: noise {noise_in_words(noise)}")
+        plane = Plane(
+            frame, settled, noise, tuple(tiles), product, optics, guides=guides[frame.label]
+        )
+        if others is not None:
+            plane = _registered(plane, frames.index(frame), others)
+        planes.append(plane)
+        for words in (*(each.words for each in plane.exposures), f"noise {noise_in_words(noise)}"):
+            told.progress.note(f"{name}: {words}")
     if not planes:
         raise EmptyFrameError(
             f"{frames[0].path}: none of its {len(frames)} planes can be restored; "
             f"{left[0][0].label}: {left[0][1]}"
         )
-    unlike = dict.fromkeys(note for plane in planes for note in finer_notes(plane.product))
-    found = Planes(tuple(planes), tuple(left), tuple(unlike))
-    for note in found.notes:
+    unlike = dict.fromkeys(note for product in products.values() for note in finer_notes(product))
+    planned = Planes(tuple(planes), tuple(left), tuple(unlike))
+    for note in planned.notes:
         told.progress.note(f"{source}: {note}")
-    return found
+    return planned
 
 
-def _as_product(frame: Frame, asked: AskedOptics | None) -> Frame:
-    """View a frame as the output holds it."""
-    finer = asked is not None and asked.factor > 1
-    return finer_frame(frame, asked.grid(frame)) if asked and finer else frame
+def _settled(frame: Frame, config: RunConfig) -> tuple[Frame, NoiseModel]:
+    """Find the noise of a frame that has what the task is about; see `plan_planes`."""
+    if config.task.name is Task.INPAINT:
+        check_holes(frame, config.task.mask, may_be_none=config.reading.find_cosmics)
+    return settle_frame(frame, config)
+
+
+def _registered(plane: Plane, number: int, others: Exposures) -> Plane:
+    """Find how the further exposures lie on a plane, which is the number-th of its file."""
+    if plane.optics is None:
+        return plane
+    optics, found = others.register(number, plane.frame, plane.noise, plane.optics)
+    return replace(plane, optics=optics, exposures=tuple(found))
+
+
+def _as_product(frame: Frame, asked: AskedOptics | None, known: dict[str, Frame]) -> Frame:
+    """View a frame as the output holds it; known : the first plane of each HDU, so viewed."""
+    if asked is None or asked.factor == 1:
+        return frame
+    if frame.where in known:
+        return finer_plane(known[frame.where], frame)
+    known[frame.where] = finer_frame(frame, asked.grid(frame))
+    return known[frame.where]
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +290,8 @@ def prior_task(
 ) -> PriorTask:
     """Plan the work on a plane, and its prior."""
     frame = plane.frame
-    source = problem_source(frame, plane.noise, config, plane.optics)
+    cutting = tuple(each.source for each in plane.exposures)
+    source = problem_source(frame, plane.noise, config, plane.optics, cutting, plane.guides)
     plan = FramePlan(source, config.fit.seed, run.tiles, None, ALGORITHM_VERSION, plane.first_tile)
     shared_path = None if shared is None else shared.path.absolute()
     factor = 1 if plane.optics is None else plane.optics.factor
@@ -262,8 +307,7 @@ def prior_facts(plan: FramePlan, run: RunDirectory, shared: PriorFile | None) ->
     content = None if plan.prior_path is None else run.find_file(plan.prior_path.name)
     if content is None:
         return {"scope": "tile"}
-    kind = Prior if plan.source.optics is None else ScenePrior
-    prior: Prior | ScenePrior = kind.from_bytes(content)
+    prior = way_of(plan.source.options, plan.source.optics).prior.from_bytes(content)
     crossed = prior.cross_fit
     return {
         "scope": "frame",

@@ -6,7 +6,7 @@ import numpy as np
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import Frame, Pixels, output_kind
-from dip_pipeline.planning import fit_windows
+from dip_pipeline.planning import fit_options, fit_windows
 from dip_pipeline.restoration.noise import sigma_at
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 
@@ -20,11 +20,12 @@ def storage_step(
 
     share : what a pixel of the result has of the number in its pixel of the frame
 
-    That is where the name does not ask for compression, where the configuration says so, and
-    where the noise of the input is not known.
+    That is where the name does not ask for compression, where the configuration says so, where
+    known pixels are to stay as they are, and where the noise of the input is not known.
     """
     steps = config.output.quantize_sigma
-    if output_kind(target) != "tiles" or steps == 0 or noise.kind is NoiseKind.NONE:
+    exact = steps == 0 or fit_options(config).keep_known
+    if output_kind(target) != "tiles" or exact or noise.kind is NoiseKind.NONE:
         return None
     step = steps * share * _quiet_sigma(frame, noise)
     return step if np.isfinite(step) and step > 0 else None

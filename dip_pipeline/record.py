@@ -44,6 +44,7 @@ class RunFacts:
     left : planes left as they are, and why
     optics : factor and PSF of a task that restores a scene of its own; left_out : what of the
         input cannot stand beside finer pixels
+    exposures : what was combined with the input, and how it compares
     """
 
     run_id: str
@@ -67,6 +68,7 @@ class RunFacts:
     left: Sequence[tuple[str, str]] = ()
     optics: Mapping[str, object] | None = None
     left_out: Sequence[str] = ()
+    exposures: Sequence[Mapping[str, object]] = ()
 
     @property
     def failed_tiles(self) -> int:
@@ -133,6 +135,7 @@ def run_cards(facts: RunFacts) -> tuple[Card, ...]:
         ("DIPVER", __version__, "dip-pipeline version"),
         ("DIPTASK", str(config.task.name), "restoration task"),
         *_optics_cards(facts),
+        *_exposure_cards(facts),
         ("DIPNOISE", str(facts.noise.kind), "noise law"),
         ("DIPSIGMA", _value(facts.noise.sigma), "noise sigma given or estimated, BUNIT"),
         ("DIPGAIN", _value(sensor.gain_e_per_dn), "gain used, e/DN"),
@@ -169,6 +172,13 @@ def _optics_cards(facts: RunFacts) -> tuple[Card, ...]:
         ("DIPFACT", facts.optics["factor"], "pixels for one of the input, each axis"),
         ("DIPPSF", facts.optics["psf"], "PSF that was undone"),
     )
+
+
+def _exposure_cards(facts: RunFacts) -> tuple[Card, ...]:
+    """Say how many exposures are in a product."""
+    if not facts.exposures:
+        return ()
+    return (("DIPNEXP", 1 + len(facts.exposures), "exposures combined, the input among them"),)
 
 
 def software_versions() -> dict[str, object]:

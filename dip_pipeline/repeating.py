@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dip_pipeline.account import Recipe, recipe_of
 from dip_pipeline.errors import FrameError, PriorError
+from dip_pipeline.exposures import exposure_role
 from dip_pipeline.frames import file_digest, named_digest, read_account, split_selector
 from dip_pipeline.pipeline import RunReport, restore_frame
 from dip_pipeline.progress import SILENT, Progress
@@ -85,7 +86,9 @@ def _check_prior(recipe: Recipe, product: Path) -> None:
 def _check_files(recipe: Recipe, product: Path) -> None:
     """Compare files that the task names with those of the account; raises FrameError."""
     task = recipe.config.task
-    for role, name in (("psf", task.psf), ("mask", task.mask)):
+    named = [(exposure_role(n), name) for n, name in enumerate(task.exposures, start=1)]
+    named += [(f"guide-{n}", name) for n, name in enumerate(task.guides, start=1)]
+    for role, name in (("psf", task.psf), ("mask", task.mask), *named):
         told = {key: value for key, value in recipe.beside.items() if key.partition("[")[0] == role}
         if name is None or not told:
             continue

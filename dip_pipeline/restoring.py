@@ -112,7 +112,7 @@ def blend_tiles(plan: FramePlan, tiles: Sequence[Tile], run: RunDirectory) -> Re
         name: PlaneFile.create(run.work_path / f"{name}-{plan.first_tile}.raw", shape, kind)
         for name, kind in _PLANES.items()
     }
-    height = max(_LEAST_BAND_ROWS, tiles[0].shape[0])
+    height = max(_LEAST_BAND_ROWS, tiles[0].shape[0] // factor)  # bands of finer pixels are wide
     for first in range(0, shape[0], height):
         rows = slice(first, min(first + height, shape[0]))
         band = blend((rows, slice(0, shape[1])), tiles, lambda tile: _load(plan, own[tile.index]))

@@ -13,6 +13,7 @@ from dip_pipeline.errors import ConfigError, FrameError
 from dip_pipeline.frames import FinerGrid, Frame, PixelFlux, camera_of, pixel_flux, read_psf
 from dip_pipeline.restoration.gaussian_psf import gaussian_psf
 from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.sensor import NoiseChoice
 from dip_pipeline.task import Task
 from dip_pipeline.tiling import TileOptions
 
@@ -20,15 +21,24 @@ log = logging.getLogger(__name__)
 
 SCENE_TASKS = (Task.SUPER_RESOLVE, Task.DECONVOLVE)
 FACTORS = (2, 3, 4)  # of super-resolution
+_FINEST = 4  # pixels for one along each axis that exposures are combined on
 _SCALE_TOLERANCE = 0.02
 _LARGEST_SHARE = 8  # a PSF may reach as far as the side of a tile over this
 
 
 def check_task(config: RunConfig) -> None:
     """Raise ConfigError for options that do not go with the task, before any file is looked at."""
-    task, fit = config.task, config.fit
-    if task.name not in SCENE_TASKS:
-        return
+    task = config.task
+    if task.name is Task.COMBINE:
+        _check_combine(config)
+    if task.name in SCENE_TASKS:
+        _check_fit(config)
+        _check_scene(config)
+
+
+def _check_scene(config: RunConfig) -> None:
+    """Raise ConfigError for factors and PSFs that do not go with the task."""
+    task = config.task
     factor = task.factor_in_force
     if task.name is Task.SUPER_RESOLVE and factor not in FACTORS:
         raise ConfigError(
@@ -37,8 +47,7 @@ def check_task(config: RunConfig) -> None:
         )
     if task.name is Task.DECONVOLVE and factor != 1:
         raise ConfigError(
-            f"--factor {factor}: deconvolve keeps the pixels; for finer ones use super-resolve, "
-            "which takes the same PSF"
+            f"--factor {factor}: deconvolve keeps the pixels; for finer ones use super-resolve"
         )
     if task.psf is not None and task.fwhm_px is not None:
         raise ConfigError(
@@ -49,12 +58,33 @@ def check_task(config: RunConfig) -> None:
             "deconvolve: no PSF to undo; give its image with --psf FILE, or the width of a "
             "Gaussian with --fwhm PIXELS"
         )
+
+
+def _check_fit(config: RunConfig) -> None:
+    """Raise ConfigError for a fit that no scene can come from."""
+    task, fit = config.task, config.fit
     if fit.input != "image":
         raise ConfigError(f"--input {fit.input}: {task.name} needs --input image")
+    if config.noise.law is NoiseChoice.NONE:
+        raise ConfigError(f"--noise none: {task.name} needs a noise law; leave --noise out")
     if fit.prior is not None:
         raise ConfigError(
             f"--prior {fit.prior}: a prior of `dip fit` denoises, and cannot {task.name}; leave "
             "it out"
+        )
+
+
+def _check_combine(config: RunConfig) -> None:
+    task, fit = config.task, config.fit
+    if not task.exposures:
+        raise ConfigError("combine: one input; give two exposures of the same sky or more")
+    if task.factor_in_force > _FINEST:
+        raise ConfigError(f"--factor {task.factor_in_force}: combine needs 1 to {_FINEST}")
+    if config.noise.law == "none":
+        raise ConfigError("--noise none: exposures are combined by their noise; leave it out")
+    if fit.prior is not None:
+        raise ConfigError(
+            f"--prior {fit.prior}: a prior of `dip fit` is of one exposure's noise; leave it out"
         )
 
 
@@ -82,9 +112,11 @@ class AskedOptics:
         """
         check_task(config)
         task = config.task
+        factor = task.factor_in_force
+        if task.name is Task.COMBINE:
+            return cls(factor)
         if task.name not in SCENE_TASKS:
             return None
-        factor = task.factor_in_force
         found = cls(factor)
         if task.psf is not None:
             file = read_psf(task.psf)

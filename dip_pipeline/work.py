@@ -7,11 +7,11 @@ run directory, once a process.
 import hashlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from torch import Tensor
@@ -21,10 +21,17 @@ from dip_pipeline.devices import device_watched, fit_in_packets
 from dip_pipeline.engine import TileStore, publish_sealed, read_published, tell_progress
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration import Prior, SharedPrior, fit_prior, restore, unchanged
-from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
+from dip_pipeline.restoration.combining import (
+    combined_unchanged,
+    fit_combined_prior,
+    restore_combined,
+)
+from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.problem import FitOptions, Outcome, Problem, Restored, StopReason
 from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
 from dip_pipeline.restoration.scene_restore import restore_scene, scene_unchanged
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
+from dip_pipeline.task import Task
 from dip_pipeline.tiling import Tile
 
 AnyPrior = Prior | ScenePrior
@@ -32,6 +39,27 @@ Record = Mapping[str, object]
 Planes = Mapping[str, np.ndarray]
 
 _MORE_SEEDS = 2  # tried for a tile whose own fit diverges
+
+
+class Way(NamedTuple):
+    """How problems of one sort are fitted, restored, given back as they are; their prior."""
+
+    fit: Callable[..., AnyPrior]
+    restore: Callable[[Problem, Any], Restored]
+    unchanged: Callable[[Problem, StopReason], Restored]
+    prior: type[AnyPrior]
+
+
+_DENOISE = Way(fit_prior, restore, unchanged, Prior)
+_SCENE = Way(fit_scene_prior, restore_scene, scene_unchanged, ScenePrior)
+_COMBINE = Way(fit_combined_prior, restore_combined, combined_unchanged, Prior)
+
+
+def way_of(options: FitOptions, optics: Optics | None) -> Way:
+    """Choose the way of problems with these options and optics."""
+    if options.task is Task.COMBINE:
+        return _COMBINE
+    return _DENOISE if optics is None else _SCENE
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +129,8 @@ def fit_frame_prior(
         seed = prior_seed(plan.seed) if number == 0 else tile_seed(prior_seed(plan.seed), number)
         problems = [source.problem(window, seed=seed) for window in windows]
         with device_watched(problems[0]):
-            fit = fit_prior if source.optics is None else fit_scene_prior
-            prior: AnyPrior = fit(problems, source.frame.shape, seed=seed, on_step=on_step)
+            fit = way_of(source.options, source.optics).fit
+            prior = fit(problems, source.frame.shape, seed=seed, on_step=on_step)
         if prior.report.stop_reason is not StopReason.DIVERGED:
             break
     return prior.to_bytes()
@@ -234,16 +262,13 @@ def _key_of(task: TileTask, problem: Problem) -> str:
 
 def _tried(problem: Problem, prior: AnyPrior | None) -> Restored:
     try:
-        if problem.optics is None:
-            return restore(problem, cast(Prior | None, prior))
-        return restore_scene(problem, cast(ScenePrior | None, prior))
+        return way_of(problem.options, problem.optics).restore(problem, prior)
     except RestorationError:
         return _unchanged(problem, StopReason.NOT_FITTED)
 
 
 def _unchanged(problem: Problem, reason: StopReason) -> Restored:
-    give_back = unchanged if problem.optics is None else scene_unchanged
-    return give_back(problem, reason)
+    return way_of(problem.options, problem.optics).unchanged(problem, reason)
 
 
 def _publish(task: TileTask, problem: Problem, restored: Restored, *, seconds: float) -> Record:
@@ -282,7 +307,8 @@ def tile_record(
 def _read_prior(plan: FramePlan) -> AnyPrior:
     path = cast(Path, plan.prior_path)
     stat = path.stat()
-    return _parsed_prior(path, stat.st_ino, stat.st_mtime_ns, plan.source.optics is not None)
+    kind = way_of(plan.source.options, plan.source.optics).prior
+    return _parsed_prior(path, stat.st_ino, stat.st_mtime_ns, cast(Hashable, kind))
 
 
 def _prior_digest(path: Path) -> str:
@@ -296,5 +322,5 @@ def _digest(path: Path, inode: int, mtime_ns: int) -> str:  # noqa: ARG001  (cac
 
 
 @lru_cache(maxsize=2)
-def _parsed_prior(path: Path, inode: int, mtime_ns: int, scene: bool) -> AnyPrior:  # noqa: ARG001, FBT001  (cache key)
-    return (ScenePrior if scene else Prior).from_bytes(read_published(path))
+def _parsed_prior(path: Path, inode: int, mtime_ns: int, kind: Hashable) -> AnyPrior:  # noqa: ARG001  (cache key)
+    return cast(type[AnyPrior], kind).from_bytes(read_published(path))

@@ -27,6 +27,11 @@ def arithmetic(problem, prior=None):
     )
 
 
+def repeated(plane, factor):
+    """Each pixel as factor x factor finer ones."""
+    return plane.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
 def planes(path):
     """Bytes of what a product delivers."""
     with fits.open(path) as hdus:
@@ -38,10 +43,11 @@ def spread_evenly(problem, prior=None):
     pixels = np.where(np.isfinite(problem.pixels), problem.pixels, np.float32(0))
     flags = np.where(problem.masked, np.uint8(1), np.uint8(0))
     flags = np.where(problem.saturated, np.uint8(8), flags)
-    science = problem.optics.spread(cut_inner(problem, pixels))
+    factor, share = problem.optics.factor, np.float32(problem.optics.share)
+    science = repeated(cut_inner(problem, pixels) * share, factor)
     return Restored(
         science=science,
         error=np.ones_like(science),
-        flags=problem.optics.repeat(cut_inner(problem, flags)),
+        flags=repeated(cut_inner(problem, flags), factor),
         outcome=Outcome(steps=1, stop_reason=StopReason.STEP_LIMIT, risk=0.01, risk_error=0.001),
     )

@@ -144,6 +144,13 @@ def test_the_number_of_threads_in_the_key_is_the_number_that_is_used():
     assert said.digest() == default.digest()
 
 
+def test_a_factor_that_is_left_to_the_task_is_the_one_that_it_has():
+    left = RunConfig().with_overrides(**{"task.name": "super-resolve"})
+    said = left.with_overrides(**{"task.factor": 2})
+    assert said.digest() == left.digest()
+    assert said.with_overrides(**{"task.factor": 3}).digest() != left.digest()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

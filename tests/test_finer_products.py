@@ -1,6 +1,5 @@
 """Laws of finer products: sky, light and levels follow; what lies on coarse pixels stays out."""
 
-import logging
 import shutil
 import warnings
 
@@ -13,15 +12,12 @@ from astropy.wcs import WCS
 
 from dip_pipeline import work
 from dip_pipeline.config import RunConfig
-from dip_pipeline.engine import Shard, open_pool
-from dip_pipeline.errors import ConfigError, FrameError
+from dip_pipeline.errors import FrameError
 from dip_pipeline.frames import open_frame, read_account
 from dip_pipeline.frames.converting import convert
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.frames.prov_json import facts_of, problems_of
-from dip_pipeline.pipeline import finish_run, restore_frame, scratch_of
-from dip_pipeline.repeating import repeat_run
-from dip_pipeline.restoring import Place
+from dip_pipeline.pipeline import restore_frame, scratch_of
 from dip_pipeline.verifying import verify_product
 from tests.stand_in import QUICK, spread_evenly
 
@@ -294,178 +290,6 @@ def test_magnitudes_are_refused(tmp_path):
     path = layered(tmp_path / "in.fits", unit="mag/arcsec2")
     with pytest.raises(FrameError, match=r"in\.fits: BUNIT 'mag/arcsec2': a logarithm"):
         restore(path, tmp_path / "out.fits")
-
-
-def test_shards_and_a_finish_give_the_product_of_one_run(source, tmp_path):
-    restore(source, tmp_path / "whole.fits", factor=3)
-    target = tmp_path / "out.fits"
-    asked = config(factor=3)
-    with open_pool(asked.worker_options()) as pool:
-        for number in (1, 2):
-            place = Place(pool, shard=Shard.parse(f"{number}/2"))
-            assert restore_frame(str(source), target, asked, place=place).status == "part done"
-    finish_run(scratch_of(target))
-    with fits.open(target) as one, fits.open(tmp_path / "whole.fits") as other:
-        for name in ("SCI", "DIP_ERR", "DIP_FLAG"):
-            assert one[name].data.tobytes() == other[name].data.tobytes()
-
-
-def test_a_finished_product_is_done_and_another_factor_another_product(source, tmp_path):
-    target = tmp_path / "out.fits"
-    restore(source, target)
-    assert restore(source, target).status == "already done"
-    with pytest.raises(Exception, match="exists already"):
-        restore(source, target, factor=3)
-
-
-def test_a_tile_that_fails_is_copied_and_counted(source, tmp_path, monkeypatch):
-    from dip_pipeline.errors import RestorationError
-
-    def fail(problem, prior=None):
-        if [part.start for part in problem.inner] == [0, 0]:
-            raise RestorationError("no")
-        return spread_evenly(problem, prior)
-
-    monkeypatch.setattr(work, "restore_scene", fail)
-    target = tmp_path / "out.fits"
-    assert restore(source, target).failed_tiles == 1
-    with fits.open(target) as hdus:
-        assert (hdus["DIP_FLAG"].data[:40, :40] & 4).all()
-        assert not (hdus["DIP_FLAG"].data[100:, :] & 4).any()
-        mean = hdus["SCI"].data[:40, :40].mean()
-        assert mean == pytest.approx(500 / 4, rel=0.02)
-    assert verify_product(target, str(source)).ok
-
-
-def write_psf(path, kernel, **more):
-    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(kernel, **more)]).writeto(path, overwrite=True)
-    return str(path)
-
-
-def box(rows=5, cols=5):
-    return np.full((rows, cols), 1 / (rows * cols), "f4")
-
-
-def test_the_content_of_a_psf_counts_and_not_its_name(source, tmp_path):
-    target = tmp_path / "out.fits"
-    psf = write_psf(tmp_path / "psf.fits", box())
-    restore(source, target, **{"task.psf": psf})
-    moved = write_psf(tmp_path / "moved.fits", box())
-    assert restore(source, target, **{"task.psf": moved}).status == "already done"
-    with pytest.raises(Exception, match="exists already"):
-        restore(source, target, **{"task.psf": write_psf(tmp_path / "moved.fits", box(3, 3))})
-    close_files()
-    key = facts_of(read_account(target).document, "input")
-    assert key["sha256"]
-
-
-def test_a_run_with_a_psf_is_repeated_and_refused_once_the_psf_is_another(source, tmp_path):
-    target, again = tmp_path / "out.fits", tmp_path / "again.fits"
-    psf = write_psf(tmp_path / "psf.fits", box(), name="DET")
-    restore(source, target, **{"task.psf": f"{psf}[DET]"})
-    repeat_run(target, again)
-    with fits.open(target) as one, fits.open(again) as other:
-        assert one["SCI"].data.tobytes() == other["SCI"].data.tobytes()
-        assert one["SCI"].header["DIPPSF"] == "psf.fits, HDU 1 (DET,1)"
-    write_psf(tmp_path / "psf.fits", box(3, 3), name="DET")
-    with pytest.raises(FrameError, match=r"is not the file that .* was made with as --psf"):
-        repeat_run(target, tmp_path / "third.fits")
-
-
-def test_deconvolution_keeps_the_pixels_and_all_that_lies_on_them(source, tmp_path):
-    target = tmp_path / "out.fits"
-    asked = RunConfig().with_overrides(
-        **QUICK, **{"task.name": "deconvolve", "task.fwhm_px": 2.0, "noise.sigma": 3.0}
-    )
-    restore_frame(str(source), target, asked)
-    with fits.open(source) as old, fits.open(target) as new:
-        assert [hdu.name for hdu in new][: len(old)] == [hdu.name for hdu in old]
-        assert new["SCI"].data.shape == SHAPE
-        assert new["SCI"].header["SATURATE"] == 50000
-        assert new["SCI"].header["DIPPSF"] == "Gaussian, FWHM 2 px of the input"
-        assert "Deconvolved by dip-pipeline" in str(new["SCI"].header["HISTORY"])
-    assert verify_product(target, str(source)).ok
-
-
-@pytest.mark.parametrize(
-    ("kernel", "said"),
-    [
-        (box() * 2, "the PSF sums to 2; 1 is needed, within 1%"),
-        (box(4, 5) * 1, "a PSF of 4 x 5 px; odd sides are needed"),
-        (np.full((5, 5), np.nan, "f4"), "25 pixels of the PSF are not finite"),
-        (np.zeros((3, 3), "f4"), "the PSF sums to 0"),
-        (np.full((2, 3, 3), 1 / 18, "f4"), "3 axes; a PSF needs two"),
-    ],
-)
-def test_a_psf_that_cannot_be_used_is_refused_in_one_line(source, tmp_path, kernel, said):
-    psf = write_psf(tmp_path / "psf.fits", kernel)
-    with pytest.raises(FrameError) as caught:
-        restore(source, tmp_path / "out.fits", **{"task.psf": psf})
-    assert said in str(caught.value)
-    assert "psf.fits, HDU 1" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_psf_that_is_not_there_or_too_large_is_refused_in_one_line(source, tmp_path):
-    target = tmp_path / "out.fits"
-    with pytest.raises(FrameError, match=r"no\.fits: no such file; --psf needs"):
-        restore(source, target, **{"task.psf": str(tmp_path / "no.fits")})
-    psf = write_psf(tmp_path / "psf.fits", box(101, 101))
-    with pytest.raises(FrameError, match=r"psf\.fits: no image \[9\] for a PSF"):
-        restore(source, target, **{"task.psf": f"{psf}[9]"})
-    with pytest.raises(ConfigError, match="101 x 101 px of the result is too large for --tile 48"):
-        restore(source, target, **{"task.psf": psf})
-    with pytest.raises(ConfigError, match="is too large for --tile 48: at most 25 x 25"):
-        restore(source, target, **{"task.fwhm_px": 20.0})
-    small = tmp_path / "small.fits"
-    fits.ImageHDU(np.random.default_rng(1).normal(9, 1, (32, 40)).astype("f4")).writeto(small)
-    with pytest.raises(FrameError, match="too large for a frame of 32 x 40 px"):
-        restore(small, target, **{"task.psf": psf, "tiles.size_px": 256})
-
-
-def test_a_psf_off_its_middle_is_told(source, tmp_path, caplog):
-    kernel = np.zeros((7, 7), "f4")
-    kernel[3, 5] = 1
-    psf = write_psf(tmp_path / "psf.fits", kernel)
-    with caplog.at_level(logging.WARNING):
-        restore(source, tmp_path / "out.fits", **{"task.psf": psf})
-    assert "centred +0.00 rows and +2.00 columns from its middle" in caplog.text
-
-
-@pytest.mark.parametrize(("scale", "warned"), [(0.1836, False), (0.3671, True)])
-def test_a_psf_sampled_otherwise_than_the_result_is_told(tmp_path, caplog, scale, warned):
-    """The frame's pixels are 0.367 arcsec wide, and those of the result half of that."""
-    source = layered(tmp_path / "in.fits")
-    psf = write_psf(tmp_path / "psf.fits", box(), header=fits.Header({"PIXELSCL": scale}))
-    with caplog.at_level(logging.WARNING):
-        restore(source, tmp_path / "out.fits", **{"task.psf": psf})
-    assert ("it should be sampled as these are" in caplog.text) is warned
-
-
-def test_a_compressed_output_is_stored_as_finely_as_its_pixels_are_small(source, tmp_path):
-    steps = []
-    for name, factor in (("two", 2), ("four", 4)):
-        restore(source, tmp_path / f"{name}.fits.fz", factor=factor)
-        with fits.open(tmp_path / f"{name}.fits.fz") as hdus:
-            steps.append(hdus["SCI"].header["DIPQSTEP"])
-    assert steps[0] == pytest.approx(4 * steps[1])
-
-
-def test_tiles_see_farther_by_as_much_as_the_psf_reaches(source, tmp_path, monkeypatch):
-    seen = []
-
-    def watch(problem, prior=None):
-        seen.append(problem)
-        return spread_evenly(problem, prior)
-
-    monkeypatch.setattr(work, "restore_scene", watch)
-    psf = write_psf(tmp_path / "psf.fits", box(13, 5))
-    restore(source, tmp_path / "out.fits", **{"task.psf": psf})
-    first = seen[0]
-    assert first.optics.factor == 2
-    assert first.optics.psf.shape == (13, 5)
-    assert first.pixels.shape == (64, 48 + 16 + 3)
-    assert first.inner[1] == slice(0, 48)
 
 
 def test_the_input_is_not_touched(source, tmp_path):

@@ -19,8 +19,10 @@ from dip_pipeline.errors import ConfigError, DipError, ExitCode
 # those load the configuration: not before one of them is asked for.
 COMMANDS = {
     "denoise": "Restore the true sky from noisy frames.",
+    "inpaint": "Fill bad pixels, trails and holes.",
     "super-resolve": "Restore the sky on pixels 2, 3 or 4 times finer.",
     "deconvolve": "Undo the blur of a known PSF, on the same pixels.",
+    "combine": "Combine several exposures of one sky, and restore it.",
     "fit": "Fit one prior on one or more frames, to restore many with.",
     "run": "Run a workflow: which frames, what is done to them, and where, from one file.",
     "convert": "Convert FITS to Zarr and back, without loss.",

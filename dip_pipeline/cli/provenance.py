@@ -26,6 +26,7 @@ _PARTS = (
     ("mask", "mask"),
     ("prior", "prior"),
     ("noise", "noise"),
+    ("optics", "optics"),
     ("configuration", "configuration"),
     ("product", "product"),
     ("dip-pipeline", "software"),

@@ -40,7 +40,7 @@ Examples:
     "denoise]",
 )
 @run_options
-@task_options("factor", "psf", "fwhm_px")
+@task_options("factor", "psf", "fwhm_px", "mask")
 def show(
     inputs: tuple[str, ...],
     config_file: Path | None,

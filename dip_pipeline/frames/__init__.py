@@ -1,7 +1,7 @@
 """Files and frames: FITS and Zarr in and out, headers, provenance."""
 
 from dip_pipeline.frames.camera import Camera, camera_of
-from dip_pipeline.frames.finer_frame import finer_frame, finer_notes, left_out_names
+from dip_pipeline.frames.finer_frame import finer_frame, finer_notes, finer_plane, left_out_names
 from dip_pipeline.frames.finer_header import FinerGrid
 from dip_pipeline.frames.fits_reader import scale_noise
 from dip_pipeline.frames.frame import (
@@ -15,6 +15,8 @@ from dip_pipeline.frames.frame import (
     RestoredPlanes,
     around,
 )
+from dip_pipeline.frames.guides import Guide, guide_digests, guide_notes, open_guides
+from dip_pipeline.frames.mask_file import check_holes, with_mask
 from dip_pipeline.frames.opening import (
     file_digest,
     named_digest,
@@ -38,6 +40,7 @@ from dip_pipeline.frames.saving import (
 from dip_pipeline.frames.sdss_calibration import SdssCalibration, is_sdss, read_sdss_calibration
 from dip_pipeline.frames.selectors import split_selector
 from dip_pipeline.frames.sky_coordinates import wcs_words
+from dip_pipeline.frames.sky_mapping import places_on
 
 __all__ = [
     "AS_THE_FILE_SAYS",
@@ -47,6 +50,7 @@ __all__ = [
     "Card",
     "FinerGrid",
     "Frame",
+    "Guide",
     "PixelFlux",
     "PixelSource",
     "Pixels",
@@ -59,17 +63,23 @@ __all__ = [
     "SdssCalibration",
     "around",
     "camera_of",
+    "check_holes",
     "check_target",
     "file_digest",
     "finer_frame",
     "finer_notes",
+    "finer_plane",
+    "guide_digests",
+    "guide_notes",
     "is_sdss",
     "left_out_names",
     "named_digest",
     "open_frame",
     "open_frames",
+    "open_guides",
     "output_kind",
     "pixel_flux",
+    "places_on",
     "read_account",
     "read_provenance",
     "read_psf",
@@ -79,4 +89,5 @@ __all__ = [
     "scale_noise",
     "split_selector",
     "wcs_words",
+    "with_mask",
 ]

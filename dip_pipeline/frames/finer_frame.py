@@ -129,6 +129,14 @@ def finer_frame(frame: Frame, grid: FinerGrid) -> Frame:
     return finer
 
 
+def finer_plane(first: Frame, frame: Frame) -> Frame:
+    """View another plane of an HDU whose first plane is viewed so already."""
+    if not isinstance(first.source, FinerPixels):
+        return frame
+    source = replace(first.source, coarse=frame.source)
+    return replace(first, source=source, plane_index=frame.plane_index)
+
+
 def sky_of_finer_mas(
     coarse: tuple[Card, ...], finer: tuple[Card, ...], shape: tuple[int, int], grid: FinerGrid
 ) -> float:

@@ -50,7 +50,17 @@ def measure_covariance(observed: Tensor, known: Tensor) -> Tensor:
     From the power spectrum of the known pixels, less the variance of their noise; averaged over
     turns and flips, so that a turned crop is filled as the frame is.
     """
-    seen = (_compressed(observed) * known)[0, 0].double()
+    count = known.sum().clamp(min=1).double()
+    noise = float((noise_variance(observed) * known).sum() / count)
+    return autocovariance(compressed(observed), known, noise)
+
+
+def autocovariance(values: Tensor, known: Tensor, noise: float) -> Tensor:
+    """Autocovariance by lag of a plane around zero, (1, 33, 33), its noise taken off.
+
+    values, known : (1, 1, rows, cols); noise : mean variance of the noise of the known pixels
+    """
+    seen = (values * known)[0, 0].double()
     sizes = [length + COVARIANCE_LAGS for length in seen.shape]
     count = known.sum().clamp(min=1).double()
     products = torch.fft.irfft2(torch.fft.rfft2(seen, sizes).abs() ** 2, sizes) / count
@@ -58,7 +68,6 @@ def measure_covariance(observed: Tensor, known: Tensor) -> Tensor:
     table = products[lags[:, None] % sizes[0], lags[None, :] % sizes[1]]
     turned = [torch.rot90(table, turns) for turns in range(4)]
     table = torch.stack([*turned, *(one.T for one in turned)]).mean(dim=0)
-    noise = float((_noise_variance(observed) * known).sum() / count)
     middle = COVARIANCE_LAGS
     signal = table[middle, middle] - _NOISE_SHARE * noise
     table[middle, middle] = torch.maximum(signal, _SMOOTHEST * table[middle, middle + 1])
@@ -80,25 +89,49 @@ def fill(planes: Tensor, known: Tensor, covariance: Tensor, reach: Reach = NEAR)
     """
     if bool((known > 0).all()):
         return planes
-    light = torch.where(known > 0, _compressed(planes), 0.0)
-    asinh = fill_unknown(light, known)
+    light = torch.where(known > 0, compressed(planes), 0.0)
+    noise = torch.where(known > 0, noise_variance(planes), 0.0)
+    asinh = krige(Seen(light, known, noise), fill_unknown(light, known), covariance, reach)
+    return torch.where(known > 0, planes, expanded(asinh))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What unknown pixels are predicted from; planes (batch, 1, rows, cols).
+
+    values : around zero, 0 where known is 0; variance : of their noise
+    """
+
+    values: Tensor
+    known: Tensor
+    variance: Tensor
+
+
+def krige(seen: Seen, otherwise: Tensor, covariance: Tensor, reach: Reach) -> Tensor:
+    """Predict unknown pixels as `fill` does; beyond reach, and where known, `otherwise` stays."""
     margin = (reach.px,) * 4
-    noise = torch.where(known > 0, _noise_variance(planes), 0.0)
-    seen, shown, doubt = (nnf.pad(plane, margin) for plane in (light, known, noise))
-    table = covariance.expand(len(planes), -1, -1).contiguous()
-    near = nnf.max_pool2d(known, 2 * reach.px + 1, stride=1, padding=reach.px)
-    for part in torch.split(torch.nonzero((near * (1 - known))[:, 0] > 0), _CHUNK):
-        predicted, reached = _predict((seen, shown, doubt), part, table, reach)
+    wide = tuple(nnf.pad(plane, margin) for plane in (seen.values, seen.known, seen.variance))
+    table = covariance.expand(len(otherwise), -1, -1).contiguous()
+    filled = otherwise.clone()
+    near = nnf.max_pool2d(seen.known, 2 * reach.px + 1, stride=1, padding=reach.px)
+    for part in torch.split(torch.nonzero((near * (1 - seen.known))[:, 0] > 0), _CHUNK):
+        predicted, reached = _predict((wide[0], wide[1], wide[2]), part, table, reach)
         index = (part[:, 0], torch.zeros_like(part[:, 0]), part[:, 1], part[:, 2])
-        asinh[index] = torch.where(reached, predicted, asinh[index])
-    return torch.where(known > 0, planes, torch.sinh(asinh) * _ASINH_SIGMA)
+        filled[index] = torch.where(reached, predicted, filled[index])
+    return filled
 
 
-def _compressed(planes: Tensor) -> Tensor:
+def compressed(planes: Tensor) -> Tensor:
+    """Asinh of the light: what is predicted in."""
     return torch.asinh(planes / _ASINH_SIGMA)
 
 
-def _noise_variance(planes: Tensor) -> Tensor:
+def expanded(asinh: Tensor) -> Tensor:
+    """Undo `compressed`."""
+    return torch.sinh(asinh) * _ASINH_SIGMA
+
+
+def noise_variance(planes: Tensor) -> Tensor:
     """Variance of the noise in asinh of the light, taking one sky sigma everywhere."""
     return 1 / (_ASINH_SIGMA**2 + planes**2)
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,8 @@ class Optics:
 
     factor : pixels of the scene for one of the observation, along each axis; 1 for the same grid
     psf : (rows, cols), odd sides, sum 1, on the scene's grid; what is to be undone. None: nothing
+    support_px : standard deviation, pixels of the scene, of a Gaussian that the scene is at least
+        as smooth as: the telescope made it so; 0: not known
     summed : a pixel holds the flux of its area (the scene's are smaller by factor^2), else a
         brightness
     """
@@ -37,6 +38,7 @@ class Optics:
     psf: Plane | None = None
     decimation: DecimationKind = DecimationKind.AREA
     summed: bool = True
+    support_px: float = 0.0
 
     def __post_init__(self) -> None:
         if self.factor < 1:
@@ -54,22 +56,6 @@ class Optics:
         """What a pixel of the scene has of the number in its pixel, if the light is even."""
         return 1 / self.factor**2 if self.summed else 1.0
 
-    def spread(self, plane: Plane) -> Plane:
-        """Give each pixel of the scene what it has of the observation's, if the light is even."""
-        return self.repeat(plane * np.float32(self.share))
-
-    def repeat(self, plane: NDArray[Any]) -> NDArray[Any]:
-        """Give each pixel of the scene the number of the observation's pixel it lies in."""
-        return np.repeat(np.repeat(plane, self.factor, axis=0), self.factor, axis=1)
-
-    def on_scene(self, region: tuple[slice, slice]) -> tuple[slice, slice]:
-        """Give a region of the observation's pixels in pixels of the scene."""
-        rows, cols = (
-            slice(*(None if end is None else end * self.factor for end in (part.start, part.stop)))
-            for part in region
-        )
-        return rows, cols
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Exposure:
@@ -78,7 +64,8 @@ class Exposure:
     pixels, masked, saturated, error : as those of a Problem
     matrix, shift_px : pixel p = (row, col) of `pixels` lies at matrix @ p + shift_px, in pixels of
         the observation of the problem it belongs to (its own first pixel being (0, 0))
-    flux_scale : its light for one unit of light in the problem's observation
+    flux_scale, level_offset : light x of the problem's observation is flux_scale x + level_offset
+        here: transparency, exposure time, and another sky
     optics : what lies between the scene, on its own pixels cut finer, and its pixels
     """
 
@@ -89,5 +76,6 @@ class Exposure:
     matrix: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 0.0), (0.0, 1.0))
     shift_px: tuple[float, float] = (0.0, 0.0)
     flux_scale: float = 1.0
+    level_offset: float = 0.0
     error: Plane | None = None
     optics: Optics | None = None

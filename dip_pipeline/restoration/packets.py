@@ -22,7 +22,7 @@ from dip_pipeline.restoration.problem import (
 )
 from dip_pipeline.restoration.regions import CrossFit, Region, SkyScale
 from dip_pipeline.restoration.stacked import Half, fit_stack, seed_of
-from dip_pipeline.restoration.uncertainty import ErrorTable
+from dip_pipeline.restoration.uncertainty import UNKNOWN_ERRORS
 
 
 def can_be_stacked(problem: Problem) -> bool:
@@ -98,9 +98,9 @@ class _Laid:
                 stop_reason=StopReason.DIVERGED if diverged else reasons[0],
                 risks=tuple(fitted.risk for fitted in fits),
             ),
-            errors=ErrorTable((0.0,), (1.0,)),
+            errors=UNKNOWN_ERRORS,
         )
-        return prior.calibrated([self.region], options)
+        return prior.calibrated([self.region], options).with_hole_errors([self.problem])
 
 
 def _half(problem: Problem, region: Region, cross_fit: CrossFit, number: int) -> Half:

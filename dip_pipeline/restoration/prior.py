@@ -1,7 +1,7 @@
 """The prior of a frame (or of one tile): fitted networks, and what is known of their errors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -19,8 +19,18 @@ from dip_pipeline.restoration.delivery import (
     restored_once,
 )
 from dip_pipeline.restoration.fit_code import fit_code_network
+from dip_pipeline.restoration.hole_errors import (
+    Hidden,
+    HoleErrors,
+    measure_hole_errors,
+    read_hole_errors,
+)
+from dip_pipeline.restoration.inpainting import filled_again, try_hidden, unknown_of
+from dip_pipeline.restoration.optics import Mask
 from dip_pipeline.restoration.prior_bytes import (
+    errors_record,
     pack,
+    read_errors,
     read_report,
     read_restraint,
     read_scale,
@@ -41,10 +51,11 @@ from dip_pipeline.restoration.regions import CrossFit, Region, SkyScale, measure
 from dip_pipeline.restoration.rehearsal import error_table
 from dip_pipeline.restoration.restraint import NO_RESTRAINT, Restraint
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
-from dip_pipeline.restoration.uncertainty import ErrorTable, calibrate
+from dip_pipeline.restoration.uncertainty import UNKNOWN_ERRORS, LitErrors, calibrate
 from dip_pipeline.sensor import NoiseKind
+from dip_pipeline.task import Task
 
-_FORMAT = "dip-prior-3"
+_FORMAT = "dip-prior-4"
 _MOST_CALIBRATION_PIXELS = 1_000_000
 
 
@@ -55,8 +66,9 @@ class Prior:
     networks : two (cross-fitted halves) for the image input, one for the code input
     cross_fit : which of the two restores which block; None where neither has seen the frame, and
         both are averaged
-    errors : error of restored pixels by predictor; None where the noise is not known
+    errors : of restored pixels, by predictor and brightness; None where the noise is not known
     restraint : where the observation is kept instead of the networks' image
+    holes : error of filled pixels; None where it was not measured
     """
 
     input: InputKind
@@ -66,8 +78,9 @@ class Prior:
     cross_fit: CrossFit | None
     seed: int
     report: FitReport
-    errors: ErrorTable | None = None
+    errors: LitErrors | None = None
     restraint: Restraint = NO_RESTRAINT
+    holes: HoleErrors | None = None
 
     def to_bytes(self) -> bytes:
         """Serialise: see `pack`."""
@@ -76,14 +89,14 @@ class Prior:
             "format": _FORMAT,
             "input": self.input,
             "network": self.network_kind,
+            "guides": len(self.scale.guides),
             "scale": scale_record(self.scale),
             "cross_fit": None if crossed is None else [crossed.block_px, crossed.guard_px],
             "seed": self.seed,
             "report": report_record(self.report),
-            "errors": None
-            if self.errors is None
-            else [list(self.errors.knots), list(self.errors.errors)],
+            "errors": errors_record(self.errors),
             "restraint": restraint_record(self.restraint),
+            "holes": None if self.holes is None else asdict(self.holes),
         }
         return pack(self.networks, record)
 
@@ -91,7 +104,7 @@ class Prior:
     def from_bytes(cls, data: bytes) -> "Prior":
         """Read what `to_bytes` wrote. Raises RestorationError where it is something else."""
         networks, record = unpack(data, _FORMAT)
-        crossed, errors = record["cross_fit"], record["errors"]
+        crossed = record["cross_fit"]
         return cls(
             input=InputKind(record["input"]),
             network_kind=NetworkKind(record["network"]),
@@ -100,8 +113,9 @@ class Prior:
             cross_fit=None if crossed is None else CrossFit(*crossed),
             seed=record["seed"],
             report=read_report(record["report"]),
-            errors=None if errors is None else ErrorTable(tuple(errors[0]), tuple(errors[1])),
+            errors=read_errors(record["errors"]),
             restraint=read_restraint(record["restraint"]),
+            holes=read_hole_errors(record.get("holes")),
         )
 
     def on(self, device: str) -> "Prior":
@@ -113,7 +127,10 @@ class Prior:
     def deliver(self, region: Region, options: FitOptions, *, seed: int) -> Delivery:
         """Restore a region and estimate, pixel by pixel, how wrong the result is."""
         if self.input is InputKind.IMAGE:
-            return finish(self._ask(region, options, seed=seed), region, self.restraint, options)
+            made = finish(self._ask(region, options, seed=seed), region, self.restraint, options)
+            if options.task is not Task.INPAINT:
+                return made
+            return replace(made, delivered=filled_again(made.delivered, region))
         return deliver_code(
             self.networks[0], region, options, seed=self.seed, judged=self.errors is not None
         )
@@ -144,8 +161,31 @@ class Prior:
             judged = region.trusted > 0
             predictors.append(delivery.predictor[judged].cpu().numpy())
             squares.append(delivery.squared_error[judged].cpu().numpy())
-        table = calibrate(np.concatenate(predictors), np.concatenate(squares))
-        return replace(self, errors=table)
+        by_predictor = calibrate(np.concatenate(predictors), np.concatenate(squares))
+        return replace(self, errors=LitErrors((), (by_predictor,)))
+
+    def with_hole_errors(self, problems: Sequence[Problem]) -> "Prior":
+        """Measure how well holes of some regions are filled, where inpainting is asked for.
+
+        Only networks of the image input are asked for pixels that they have not seen.
+        """
+        options = problems[0].options
+        inpainted = options.task is Task.INPAINT and self.input is InputKind.IMAGE
+        if not inpainted or self.errors is None:
+            return self
+
+        def restored(region: Region) -> Tensor:
+            once = restored_once(
+                self.networks, self._shares(region), region, self.restraint, options
+            )
+            return filled_again(once, region)
+
+        def try_again(number: int, hidden: Mask) -> Hidden:
+            return try_hidden(restored, problems[number], self.scale, hidden)
+
+        valid = [problem.valid for problem in problems]
+        holes = [unknown_of(problem) for problem in problems]
+        return replace(self, holes=measure_hole_errors(try_again, valid, holes, seed=self.seed))
 
     def _ask(self, region: Region, options: FitOptions, *, seed: int) -> Answers:
         return ask_networks(self.networks, self._shares(region), region, options, seed=seed)
@@ -220,6 +260,6 @@ def fit_prior(
         cross_fit=cross_fit,
         seed=seed,
         report=report,
-        errors=ErrorTable((0.0,), (1.0,)) if known_noise else None,
+        errors=UNKNOWN_ERRORS if known_noise else None,
     )
-    return prior.calibrated(regions, options) if known_noise else prior
+    return prior.calibrated(regions, options).with_hole_errors(problems) if known_noise else prior

@@ -116,6 +116,10 @@ class PublishedRecipe:
     fallback_db: float = 5.0
 
 
+# Of an image half of whose pixels are missing, in the published notebook: jitter 0.03.
+PUBLISHED_FILLING = PublishedRecipe(steps=11_000, learning_rate=1e-3, jitter=0.03)
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """Scores of one look at a fit: of its last output, and of the running average.
@@ -167,10 +171,10 @@ def fit_published(
     judge: Judge | None = None,
     look_every: int = 50,
 ) -> PublishedFit:
-    """Denoise an image by the published recipe.
+    """Denoise an image by the published recipe, and fill what is missing of it.
 
     noisy : (channels, rows, cols), noise around a picture between 0 and 1; clipped to that
-        range, as published
+        range, as published; NaN where it is missing, and not compared there
     judge : scores an output, more is better: for a benchmark that knows the truth
     Raises RestorationError where the sides do not suit the network.
     """
@@ -178,7 +182,9 @@ def fit_published(
     _check_sides(noisy.shape)
     jitter_seed = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
     generator = Generator(device).manual_seed(jitter_seed)
-    target = torch.from_numpy(np.clip(noisy, 0, 1).astype(np.float32))[None].to(device)
+    seen = np.clip(np.nan_to_num(noisy), 0, 1).astype(np.float32)
+    target = torch.from_numpy(seen)[None].to(device)
+    known = torch.from_numpy(np.isfinite(noisy).astype(np.float32))[None].to(device)
     network, code = _start(target, recipe, seed)
     optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
     guard = _Guard(network, recipe.fallback_db)
@@ -190,7 +196,7 @@ def fit_published(
         out = network(code + recipe.jitter * jitter)
         drawn = out.detach()
         average = drawn if step == 1 else average.lerp(drawn, 1 - recipe.averaging)
-        loss = nnf.mse_loss(out, target)
+        loss = nnf.mse_loss(known * out, target)
         loss.backward()  # type: ignore[no-untyped-call]
         guard.check(float(loss.detach()))
         optimiser.step()

@@ -18,9 +18,10 @@ from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.smoothing import ring_mean, smooth
 from dip_pipeline.restoration.uncertainty import (
     MEASURED_SCALE_PX,
-    ErrorTable,
     Evidence,
-    tabulate,
+    LitErrors,
+    light_of,
+    tabulate_by_light,
 )
 
 _DRAWS = 2
@@ -33,22 +34,25 @@ def error_table(
     deliveries: Sequence[Delivery],
     *,
     seed: int,
-) -> ErrorTable:
-    """Measure the error of restored pixels by predictor, from some regions of a frame.
+) -> LitErrors:
+    """Measure the error of restored pixels by predictor and brightness, on some regions of a frame.
 
     deliver : restores a region, observation and all
     """
     evidence: list[Evidence] = []
+    lights: list[np.ndarray] = []
     pixels = 0
     for number, (region, delivery) in enumerate(zip(regions, deliveries, strict=True)):
         if pixels < _MOST_PIXELS:
             evidence.append(_of_region(deliver, region, delivery, seed=seed + number))
+            light = light_of(delivery.delivered, region.stars, delivery.sigma)
+            lights.append(light[region.trusted > 0].cpu().numpy())
         pixels += region.observed.numel()
     columns = (
         np.concatenate([getattr(one, name) for one in evidence], axis=-1)
         for name in ("predictor", "rehearsed", "rehearsed_smooth", "measured_smooth")
     )
-    return tabulate(Evidence(*columns))
+    return tabulate_by_light(Evidence(*columns), np.concatenate(lights))
 
 
 @dataclass(frozen=True, slots=True)

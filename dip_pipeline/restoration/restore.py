@@ -9,6 +9,12 @@ from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
+from dip_pipeline.restoration.inpainting import (
+    filled_simply,
+    give_back,
+    kept_outcome,
+    without_data,
+)
 from dip_pipeline.restoration.prior import Prior, fit_prior
 from dip_pipeline.restoration.problem import (
     Outcome,
@@ -18,7 +24,8 @@ from dip_pipeline.restoration.problem import (
     cut_inner,
 )
 from dip_pipeline.restoration.regions import Region, prepare
-from dip_pipeline.restoration.uncertainty import mean_risk
+from dip_pipeline.restoration.uncertainty import light_of, mean_risk
+from dip_pipeline.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +39,10 @@ def restore(problem: Problem, prior: Prior | None = None) -> Restored:
     A fit that fails gives the input back, flagged TILE_FAILED; the outcome says why.
     """
     torch.set_num_threads(problem.threads)
+    inpainted = problem.options.task is Task.INPAINT
     if not problem.valid.any():
+        if inpainted and prior is not None:
+            return without_data(problem, prior.scale, prior.holes)
         return unchanged(problem, StopReason.NO_DATA)
     if prior is None:
         try:
@@ -51,10 +61,16 @@ def restore(problem: Problem, prior: Prior | None = None) -> Restored:
     relative = (
         torch.full_like(delivery.predictor, float("nan"))
         if prior.errors is None
-        else prior.errors.look_up(delivery.predictor)
+        else prior.errors.look_up(
+            delivery.predictor, light_of(delivery.delivered, region.stars, delivery.sigma)
+        )
     )
     error = (relative * delivery.sigma)[0, 0].double().cpu().numpy() * region.scale.sigma
-    science, flags = _flagged(problem, science)
+    if inpainted:
+        planes = give_back(problem, region, delivery, (science, error), prior.holes)
+    else:
+        science, flags = _flagged(problem, science)
+        planes = science, _error_plane(problem, error), flags
     inner = torch.zeros_like(region.trusted)
     inner[(..., *problem.inner)] = region.trusted[(..., *problem.inner)]
     risk, risk_error, count = mean_risk(delivery.squared_error, inner)
@@ -71,10 +87,10 @@ def restore(problem: Problem, prior: Prior | None = None) -> Restored:
         flux_change=float(change[inner > 0].double().sum()),
     )
     return Restored(
-        science=cut_inner(problem, science),
-        error=cut_inner(problem, _error_plane(problem, error)),
-        flags=np.ascontiguousarray(flags[problem.inner]),
-        outcome=outcome,
+        science=cut_inner(problem, planes[0]),
+        error=cut_inner(problem, planes[1]),
+        flags=np.ascontiguousarray(planes[2][problem.inner]),
+        outcome=kept_outcome(outcome) if problem.options.keep_known else outcome,
     )
 
 
@@ -87,12 +103,13 @@ def unchanged(problem: Problem, reason: StopReason) -> Restored:
     flag = PixelFlag.LOW_CONFIDENCE if empty else PixelFlag.TILE_FAILED
     flags = np.full(problem.pixels.shape, flag, dtype=np.uint8)
     flags[problem.saturated] |= np.uint8(PixelFlag.SATURATED)
-    return Restored(
+    restored = Restored(
         science=cut_inner(problem, problem.pixels),
         error=cut_inner(problem, np.full(problem.pixels.shape, np.nan, dtype=np.float32)),
         flags=np.ascontiguousarray(flags[problem.inner]),
         outcome=Outcome(steps=0, stop_reason=reason, failed=not empty),
     )
+    return filled_simply(problem, restored) if problem.options.task is Task.INPAINT else restored
 
 
 def _in_frame_unit(delivered: Tensor, region: Region) -> np.ndarray:

@@ -71,7 +71,8 @@ class SharedPrior:
             report=self.report,
         )
         first = problems[0]
-        return prior.on(first.device).calibrated(regions, first.options)
+        bound = prior.on(first.device).calibrated(regions, first.options)
+        return bound.with_hole_errors(problems)
 
 
 def fit_shared_prior(

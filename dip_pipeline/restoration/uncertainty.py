@@ -20,6 +20,10 @@ _SHORTFALLS = (0.5, 9.0)  # least and largest ratio of squared errors that is be
 ONE_SIGMA_SHARE = 0.683
 MEASURED_SCALE_PX = 1.0
 _SMALLEST_ERROR = 0.02  # in sigma; a bin's estimate scatters and may fall below zero
+_LIGHT_EDGES_SIGMA = (0.2, 0.8, 3.0)  # of restored brightness; each range has its own table
+_EDGE_FROM, _EDGE_TO = 0.8, 1.25  # of an edge: there two tables are mixed
+_LIGHT_SCALE_PX = 1.0
+_FEWEST_PIXELS_OF_LIGHT = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,40 @@ class ErrorTable:
         """Interpolate; beyond the ends the end value holds."""
         values = np.interp(predictor.cpu().numpy(), self.knots, self.errors)
         return torch.from_numpy(values.astype(np.float32)).to(predictor.device)
+
+
+@dataclass(frozen=True, slots=True)
+class LitErrors:
+    """Error of a restored pixel, in sigma, by predictor and by restored brightness.
+
+    edges : brightness in sigma, rising, between the ranges; tables : one for each range
+
+    What a restoration loses is in proportion to the light there; of the rehearsals' truth, which is
+    itself restored, it is lost already. Dark sky and sources therefore fall short by different
+    factors, at the same predictor.
+    """
+
+    edges: tuple[float, ...]
+    tables: tuple[ErrorTable, ...]
+
+    def look_up(self, predictor: Tensor, light: Tensor) -> Tensor:
+        """Interpolate in the tables, and over a quarter of its light around an edge between them.
+
+        light : see `light_of`
+        """
+        found = self.tables[0].look_up(predictor)
+        for edge, table in zip(self.edges, self.tables[1:], strict=True):
+            share = ((light / edge - _EDGE_FROM) / (_EDGE_TO - _EDGE_FROM)).clamp(0.0, 1.0)
+            found = found + share * (table.look_up(predictor) - found)
+        return found
+
+
+UNKNOWN_ERRORS = LitErrors((), (ErrorTable((0.0,), (1.0,)),))
+
+
+def light_of(delivered: Tensor, stars: Tensor, sigma: Tensor) -> Tensor:
+    """Restored brightness around each pixel, in sigma; all planes (1, 1, rows, cols)."""
+    return smooth((delivered + stars) / sigma, _LIGHT_SCALE_PX)
 
 
 def stein_map(delivered: Tensor, observed: Tensor, sigma: Tensor, own_response: Tensor) -> Tensor:
@@ -111,6 +149,32 @@ class Evidence:
     rehearsed: np.ndarray
     rehearsed_smooth: np.ndarray
     measured_smooth: np.ndarray
+
+    def of(self, members: np.ndarray) -> "Evidence":
+        """Give what is known of some of the pixels alone."""
+        return Evidence(
+            self.predictor[members],
+            self.rehearsed[:, members],
+            self.rehearsed_smooth[members],
+            self.measured_smooth[members],
+        )
+
+
+def tabulate_by_light(evidence: Evidence, light: np.ndarray) -> LitErrors:
+    """Do as `tabulate` in each range of brightness that has enough pixels.
+
+    light : (pixels,), see `light_of`; a range of too few goes with the one beside it
+    """
+    ranges = np.digitize(light, _LIGHT_EDGES_SIGMA)
+    groups, edges = [np.flatnonzero(ranges == 0)], []
+    for index, edge in enumerate(_LIGHT_EDGES_SIGMA, start=1):
+        members = np.flatnonzero(ranges == index)
+        if min(len(members), len(groups[-1])) < _FEWEST_PIXELS_OF_LIGHT:
+            groups[-1] = np.concatenate([groups[-1], members])
+        else:
+            groups.append(members)
+            edges.append(edge)
+    return LitErrors(tuple(edges), tuple(tabulate(evidence.of(members)) for members in groups))
 
 
 def tabulate(evidence: Evidence) -> ErrorTable:

@@ -17,6 +17,7 @@ class Interpolation(StrEnum):
 
     LINEAR = "linear"  # 2 x 2 pixels
     CUBIC = "cubic"  # 4 x 4 pixels: less smoothing, slightly negative weights
+    QUINTIC = "quintic"  # 6 x 6 pixels: for what is sampled well, near to exact
 
 
 class Warp:
@@ -131,8 +132,22 @@ def _outer(distance: Tensor) -> Tensor:
     return -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
 
 
+def _quintic_weights(offset: Tensor) -> Tensor:
+    """Weights of the six pixels around: Lagrange's polynomial of degree 5 through them."""
+    nodes = range(-2, 4)
+    return torch.stack(
+        [
+            torch.stack(
+                [(offset - other) / (node - other) for other in nodes if other != node]
+            ).prod(dim=0)
+            for node in nodes
+        ]
+    )
+
+
 WEIGHTS: dict[Interpolation, Callable[[Tensor], Tensor]] = {
     Interpolation.LINEAR: _linear_weights,
     Interpolation.CUBIC: _cubic_weights,
+    Interpolation.QUINTIC: _quintic_weights,
 }
 """Weights along one axis, (taps, places), by kind: a function of the offset past a pixel."""

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-if any(find_spec(name) is None for name in ("bm3d", "skimage", "pywt")):
+if any(find_spec(name) is None for name in ("bm3d", "maskfill", "skimage", "pywt")):
     collect_ignore_glob = ["test_*.py"]
 
 

@@ -20,6 +20,7 @@ from dip_pipeline.restoration.uncertainty import (
     mean_risk,
     stein_map,
     tabulate,
+    tabulate_by_light,
 )
 
 
@@ -206,6 +207,32 @@ def test_what_rehearsals_miss_is_measured(lost):
     table = tabulate(evidence(lost=lost))
     asked = torch.tensor([0.3, 0.6, 0.9])
     np.testing.assert_allclose(table.look_up(asked), lost * asked, rtol=0.1)
+
+
+def test_sources_fall_short_of_the_rehearsal_by_a_factor_of_their_own():
+    dark, lit = evidence(lost=1.0), evidence(lost=2.0, pixels=40_000)
+    both = Evidence(
+        *(
+            np.concatenate([getattr(one, name) for one in (dark, lit)], axis=-1)
+            for name in ("predictor", "rehearsed", "rehearsed_smooth", "measured_smooth")
+        )
+    )
+    light = np.concatenate([np.zeros(200_000), np.full(40_000, 5.0)])
+    errors = tabulate_by_light(both, light)
+    asked = torch.tensor([0.3, 0.6, 0.9])
+    for level, lost in ((-1.0, 1.0), (0.0, 1.0), (5.0, 2.0), (50.0, 2.0)):
+        found = errors.look_up(asked, torch.full((3,), level))
+        np.testing.assert_allclose(found, lost * asked, rtol=0.13)
+    assert errors.edges == (3.0,)
+    between = errors.look_up(asked, torch.full((3,), 3.0))
+    assert bool((between > 1.1 * asked).all() & (between < 1.9 * asked).all())
+
+
+def test_too_few_lit_pixels_share_the_table_of_the_dark():
+    errors = tabulate_by_light(evidence(lost=1.5), np.where(np.arange(200_000) < 900, 9.0, 0.0))
+    assert len(errors.tables) == 1
+    few = tabulate_by_light(evidence(lost=1.5, pixels=100), np.linspace(0, 9, 100))
+    assert len(few.tables) == 1
 
 
 def test_where_nothing_can_be_measured_the_rehearsal_counts():

@@ -1,0 +1,336 @@
+"""Further exposures of a frame's sky: opened, checked, registered, ready to be cut with it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+
+from dip_pipeline.config import RunConfig
+from dip_pipeline.cutting import ExposureSource, Window
+from dip_pipeline.errors import ExposureError
+from dip_pipeline.frames import (
+    Camera,
+    Frame,
+    camera_of,
+    file_digest,
+    named_digest,
+    open_frames,
+    places_on,
+)
+from dip_pipeline.planning import settle_frame
+from dip_pipeline.registration import (
+    Geometry,
+    Registered,
+    Seen,
+    fit_affine,
+    register,
+    robust_level,
+    see,
+)
+from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.task import Task
+from dip_pipeline.units import UnitKind, unit_kind
+
+log = logging.getLogger(__name__)
+
+_MOST_PX = 3072  # a side of what is looked at to register an exposure
+_GRID = 9  # places a side at which coordinates are compared
+_AFFINE_TOLERANCE_PX = 0.1
+_SCALE_TOLERANCE = 0.01
+_COUNTS = (UnitKind.COUNTS, UnitKind.ELECTRONS, UnitKind.UNKNOWN)
+_USUAL_FWHM_PX = 2.0  # of stars, where none can be measured
+_MOST_FWHM_PX = 2.5  # well sampled; knots of a nebula that pass for stars may be wider
+_NARROWER = 0.5  # than stars of the sharpest exposure the scene's Gaussian is taken
+_FWHM = 2.3548
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One further exposure: how to cut it, and how it compares with the reference."""
+
+    source: ExposureSource
+    found: Registered
+    facts: dict[str, object]
+
+    @property
+    def words(self) -> str:
+        """Tell it in one line."""
+        found = self.found
+        row, col = found.geometry.shift_px
+        return (
+            f"{self.source.frame.path.name}: at {row:+.2f} rows, {col:+.2f} columns ({found.how}); "
+            f"light {self.source.flux_scale:.4g} ({found.how_flux})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Exposures:
+    """The further exposures of a run, each with the planes of its file."""
+
+    frames: tuple[tuple[Frame, ...], ...]
+    config: RunConfig
+
+    @classmethod
+    def of(cls, config: RunConfig, frames: Sequence[Frame]) -> Self | None:
+        """Open what the configuration names; None where nothing is to be combined.
+
+        Raises ExposureError for a file given twice, and for one of another number of planes.
+        """
+        if config.task.name is not Task.COMBINE:
+            return None
+        opened = []
+        seen = {_identity(frames[0]): str(frames[0].path)}
+        for name in config.task.exposures:
+            found = open_frames(name, config.frame_reading())
+            identity = _identity(found[0])
+            if identity in seen:
+                raise ExposureError(
+                    f"{name}: the same exposure as {seen[identity]}; leave one of them out, its "
+                    "noise would count twice"
+                )
+            seen[identity] = str(found[0].path)
+            if len(found) != len(frames):
+                raise ExposureError(
+                    f"{name}: {len(found)} science planes, {frames[0].path} has {len(frames)}; "
+                    "exposures with the same planes are needed, or one plane of each, FILE[EXT]"
+                )
+            opened.append(found)
+        return cls(tuple(opened), config)
+
+    @property
+    def first_planes(self) -> list[Frame]:
+        """One frame of each file."""
+        return [frames[0] for frames in self.frames]
+
+    def register(
+        self, index: int, reference: Frame, noise: NoiseModel, optics: Optics
+    ) -> tuple[Optics, list[Registration]]:
+        """Register the exposures of one plane of the reference, and say how sharp they are.
+
+        index : of the plane in its file
+        reference : settled, with its noise
+        Raises ExposureError for exposures that do not belong together.
+        """
+        window = _middle(reference.shape)
+        seen = _see(reference, window, noise)
+        found = [self._one(frames[index], reference, window, seen) for frames in self.frames]
+        known = [each.found.fwhm_px for each in found if np.isfinite(each.found.fwhm_px)]
+        fwhm_px = min([*known, _MOST_FWHM_PX]) if known else _USUAL_FWHM_PX
+        support_px = _NARROWER * fwhm_px / _FWHM * optics.factor
+        return replace(optics, support_px=round(support_px, 4)), found
+
+    def _one(self, frame: Frame, reference: Frame, window: Window, seen: Seen) -> Registration:
+        _check_alike(frame, reference, any_optics=self.config.fit.any_optics)
+        settled, noise = settle_frame(frame, self.config)
+        known, own_window = _by_sky(settled, reference, window)
+        own = _see(settled, own_window, noise)
+        origins = _origin(own_window), _origin(window)
+        found = register(
+            own,
+            seen,
+            known=None if known is None else _in_windows(known, *origins),
+            exposure_times=_exposure_times(frame, reference),
+            any_scale=self.config.fit.any_optics,
+        )
+        offset = _level_offset(own, seen, found)
+        geometry = _in_frames(found.geometry, *origins)
+        saturation = noise.sensor.saturation_dn
+        source = ExposureSource(
+            frame=settled,
+            noise=noise,
+            saturation_dn=None if saturation is None else saturation.value,
+            geometry=geometry,
+            flux_scale=found.flux_scale,
+            level_offset=offset,
+        )
+        facts: dict[str, object] = {
+            "file": frame.path.name,
+            "plane": frame.label,
+            "sha256": file_digest(frame.path),
+            "matrix": [list(row) for row in geometry.matrix],
+            "shift_px": list(geometry.shift_px),
+            "shift_error_px": found.error_px if np.isfinite(found.error_px) else None,
+            "registered_by": found.how,
+            "flux_scale": found.flux_scale,
+            "flux_scale_by": found.how_flux,
+            "level_offset": offset,
+        }
+        return Registration(source, replace(found, geometry=geometry), facts)
+
+
+def _identity(frame: Frame) -> tuple[str, str]:
+    """Tell an exposure by its file's content, whatever its name, and its place in there."""
+    return file_digest(frame.path), frame.label
+
+
+def exposure_role(number: int) -> str:
+    """Name the role of a further exposure, counted from 1, in the key of a run."""
+    return f"exposure-{number}"
+
+
+def exposure_digests(config: RunConfig) -> dict[str, str]:
+    """Sha256 of the further exposures, by role."""
+    digests: dict[str, str] = {}
+    if config.task.name is Task.COMBINE:
+        for number, name in enumerate(config.task.exposures, start=1):
+            digests |= named_digest(exposure_role(number), name)
+    return digests
+
+
+def _check_alike(frame: Frame, reference: Frame, *, any_optics: bool) -> None:
+    """Raise ExposureError for another unit, filter or pixel scale."""
+    if frame.unit.strip().casefold() != reference.unit.strip().casefold():
+        raise ExposureError(
+            f"{frame.path}: in {frame.unit or 'no unit'}, {reference.path} in "
+            f"{reference.unit or 'no unit'}; exposures of one unit are needed"
+        )
+    if any_optics:
+        return
+    own, other = camera_of(frame.header), camera_of(reference.header)
+    if own.filter and other.filter and own.filter.casefold() != other.filter.casefold():
+        raise ExposureError(
+            f"{frame.path}: filter {own.filter}, {reference.path}: {other.filter}; exposures of "
+            "one filter are needed (--any-optics takes others)"
+        )
+    _check_scales(frame, reference, own, other)
+
+
+def _check_scales(frame: Frame, reference: Frame, own: Camera, other: Camera) -> None:
+    scales = own.pixel_scale_arcsec, other.pixel_scale_arcsec
+    if scales[0] is None or scales[1] is None:
+        return
+    if abs(scales[0] / scales[1] - 1) > _SCALE_TOLERANCE:
+        raise ExposureError(
+            f"{frame.path}: {scales[0]:.4g} arcsec a pixel, {reference.path}: {scales[1]:.4g}; "
+            "exposures of one pixel scale are needed (--any-optics takes others)"
+        )
+
+
+def _middle(shape: tuple[int, int]) -> Window:
+    """Middle of a frame, of a size that can be looked at."""
+    spans = []
+    for side in shape:
+        length = min(side, _MOST_PX)
+        first = (side - length) // 2
+        spans.append(slice(first, first + length))
+    return spans[0], spans[1]
+
+
+def _see(frame: Frame, window: Window, noise: NoiseModel) -> Seen:
+    pixels = frame.read(*window)
+    masked = pixels.masked.copy()
+    saturation = noise.sensor.saturation_dn
+    if saturation is not None:
+        masked |= pixels.science >= saturation.value
+    if pixels.saturated is not None:
+        masked |= pixels.saturated
+    return see(str(frame.path), pixels.science, masked)
+
+
+def _by_sky(frame: Frame, reference: Frame, window: Window) -> tuple[Geometry | None, Window]:
+    """Geometry by celestial coordinates, and what of the exposure lies in a reference's window."""
+    rows, cols = (np.linspace(0, side - 1, _GRID) for side in frame.shape)
+    grid = np.stack(np.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(-1, 2)
+    mapped = places_on(grid, frame, reference)
+    if mapped is None:
+        return None, _middle(frame.shape)
+    good = np.isfinite(mapped).all(axis=1)
+    near = good & _near(mapped, reference.shape)
+    if near.sum() < _GRID:
+        raise ExposureError(
+            f"{frame.path}: does not overlap with {reference.path}, by the celestial coordinates "
+            "of both; give exposures of the same sky"
+        )
+    geometry = fit_affine(grid[near], mapped[near])
+    apart = np.hypot(*(geometry.to_reference(grid[near]) - mapped[near]).T)
+    if float(apart.max()) > _AFFINE_TOLERANCE_PX:
+        raise ExposureError(
+            f"{frame.path}: by its celestial coordinates it is bent against {reference.path} by "
+            f"{float(apart.max()):.2f} px, more than {_AFFINE_TOLERANCE_PX:g}; resample it onto "
+            "that frame's pixels first"
+        )
+    corners = np.array([(r, c) for r in _ends(window[0]) for c in _ends(window[1])], float)
+    places = geometry.to_exposure(corners)
+    spans = []
+    for low, high, side in zip(places.min(axis=0), places.max(axis=0), frame.shape, strict=True):
+        first, last = max(0, int(low)), min(side, int(high) + 1)
+        if last - first < _GRID:
+            raise ExposureError(
+                f"{frame.path}: does not overlap with the middle of {reference.path}; give "
+                "exposures of the same sky"
+            )
+        spans.append(slice(first, last))
+    return geometry, (spans[0], spans[1])
+
+
+def _near(places: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Whether places lie on a frame, or at most half a side beside it."""
+    sides = np.array(shape)
+    inside: NDArray[np.bool_] = np.all((places > -sides / 2) & (places < 1.5 * sides), axis=1)
+    return inside
+
+
+def _ends(span: slice) -> tuple[int, int]:
+    return span.start, span.stop - 1
+
+
+def _origin(window: Window) -> NDArray[np.float64]:
+    return np.array([window[0].start, window[1].start], dtype=float)
+
+
+def _in_windows(
+    geometry: Geometry, own: NDArray[np.float64], reference: NDArray[np.float64]
+) -> Geometry:
+    """Geometry between frames as one between windows that begin at these pixels."""
+    shift = np.asarray(geometry.shift_px) + np.asarray(geometry.matrix) @ own - reference
+    return Geometry(geometry.matrix, (float(shift[0]), float(shift[1])))
+
+
+def _in_frames(
+    geometry: Geometry, own: NDArray[np.float64], reference: NDArray[np.float64]
+) -> Geometry:
+    """Geometry between windows as one between their frames."""
+    shift = np.asarray(geometry.shift_px) - np.asarray(geometry.matrix) @ own + reference
+    return Geometry(geometry.matrix, (float(shift[0]), float(shift[1])))
+
+
+def _exposure_times(frame: Frame, reference: Frame) -> tuple[float, float] | None:
+    """Exposure times of both, where their pixels count what arrived in them."""
+    if unit_kind(frame.unit) not in _COUNTS:
+        return None
+    times = [_seconds(each) for each in (frame, reference)]
+    return None if times[0] is None or times[1] is None else (times[0], times[1])
+
+
+def _seconds(frame: Frame) -> float | None:
+    for keyword in ("EXPTIME", "EXPOSURE", "TEXPTIME"):
+        value = frame.header.get(keyword)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+            return float(value)
+    return None
+
+
+def _level_offset(own: Seen, reference: Seen, found: Registered) -> float:
+    """Level of the exposure where the reference has none: median of what differs, place by place.
+
+    Not the difference of two skies: a nebula lies elsewhere in each exposure.
+    """
+    rows, cols = own.pixels.shape
+    step = max(1, int(np.sqrt(rows * cols / 250_000)))
+    row, col = np.mgrid[0:rows:step, 0:cols:step]
+    places = np.column_stack([row.ravel(), col.ravel()]).astype(float)
+    there = found.geometry.to_reference(places)
+    light = map_coordinates(
+        np.where(reference.usable, reference.pixels, np.nan).astype(np.float64),
+        there.T,
+        order=1,
+        cval=np.nan,
+    )
+    here = np.where(own.usable, own.pixels, np.nan)[row.ravel(), col.ravel()]
+    level, _ = robust_level((here - found.flux_scale * light).astype(np.float32))
+    return level

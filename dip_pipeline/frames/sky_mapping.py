@@ -1,0 +1,48 @@
+"""Where pixels of one frame lie on another, by what both headers say of the sky."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS, WcsError
+from numpy.typing import NDArray
+
+from dip_pipeline.frames.frame import Card, Frame
+
+Places = NDArray[np.float64]
+
+
+def places_on(places: Places, frame: Frame, other: Frame) -> Places | None:
+    """Take (n, 2) rows and columns of a frame to those of another one, through the sky.
+
+    None where one of the two has no celestial coordinates, or none of the places has any there.
+    NaN where a place alone has none. Lookup tables of distortions are not read.
+    """
+    wcs, other_wcs = _celestial(frame.cards), _celestial(other.cards)
+    if wcs is None or other_wcs is None:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of old keywords
+        try:
+            sky = wcs.all_pix2world(places[:, 1], places[:, 0], 0)
+            cols, rows = other_wcs.all_world2pix(*sky, 0, quiet=True)
+        except (ValueError, WcsError):
+            return None
+    mapped = np.column_stack([rows, cols])
+    return mapped if np.isfinite(mapped).any() else None
+
+
+def _celestial(cards: Sequence[Card]) -> WCS | None:
+    header = fits.Header()
+    for keyword, value, comment in cards:
+        if keyword and len(keyword) <= 8 and keyword not in ("COMMENT", "HISTORY", "END"):
+            header.append((keyword, value, comment), end=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            wcs = WCS(header)
+            celestial = wcs.celestial if wcs.naxis != 2 else wcs
+        except (ValueError, TypeError, LookupError, AttributeError, OSError, WcsError):
+            return None
+    return celestial if celestial.has_celestial else None

@@ -1,0 +1,132 @@
+"""The last fraction of a pixel between two exposures: least squares on all their light."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates, spline_filter
+
+from dip_pipeline.registration.correlating import scene_alone
+from dip_pipeline.registration.geometry import Geometry
+from dip_pipeline.registration.stars import Cleaned
+from dip_pipeline.sensor import estimate_sigma
+
+_LEAST_SMOOTHED_PX = 1.0  # both, so that neither pixels nor their noise decide
+_LIGHT_SIGMA = 4.0  # elsewhere there is noise alone, and its slopes tell nothing
+_BRIGHT_SIGMA = 10.0  # of the brightest tenth of the light, at least
+_ROUNDS = 12
+_CUT = 4.0  # of sigma: beyond, a pixel shows what only one of the two has
+_SHAPE_ERROR = 0.05  # of a step to the next pixel, by which the two may differ in sharpness
+_FARTHEST_PX = 1.5
+_STILL_PX = 1e-4
+_BORDER_PX = 6
+_LEAST_PLACES = 60
+_MOST_PLACES = 1_500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """A geometry whose shift was fitted to all light.
+
+    error_px : standard error along the less certain axis
+    """
+
+    geometry: Geometry
+    error_px: float
+
+
+def align(
+    exposure: Cleaned, reference: Cleaned, start: Geometry, width_px: float
+) -> Aligned | None:
+    """Fit shift and flux scale so that the reference shows what the exposure shows, robustly.
+
+    width_px : standard deviation of the stars
+    Gauss-Newton with Tukey's weights; Lucas & Kanade 1981, Proc. 7th IJCAI, 674. None where the
+    light does not fix the shift, or moves it far from where it starts.
+    """
+    smoothed_px = max(width_px, _LEAST_SMOOTHED_PX)
+    own, theirs = (
+        gaussian_filter(scene_alone(each.light), smoothed_px) for each in (exposure, reference)
+    )
+    places = _places(exposure)
+    spoilt = [binary_dilation(each.unusable, iterations=2) for each in (exposure, reference)]
+    known = ~_at(spoilt[0], places)
+    spline = spline_filter(theirs, order=3)
+    slopes = [spline_filter(slope, order=3) for slope in np.gradient(theirs)]
+    light = own[tuple(places.T.astype(int))]
+    noise = _noise(exposure, smoothed_px), _noise(reference, smoothed_px)
+    known &= light > _LIGHT_SIGMA * noise[0]
+    if not known.any() or np.quantile(light[known], 0.9) < _BRIGHT_SIGMA * noise[0]:
+        return None  # noise would choose the places, and move the shift
+    moved = np.zeros(2)
+    scale, error = 1.0, float("inf")
+    for _ in range(_ROUNDS):
+        there = start.to_reference(places) + moved
+        inside = known & _inside(there, theirs.shape)
+        inside[inside] = ~_at(spoilt[1], there[inside])
+        if inside.sum() < _LEAST_PLACES:
+            return None
+        value, *slope = (
+            map_coordinates(plane, there[inside].T, order=3, prefilter=False)
+            for plane in (spline, *slopes)
+        )
+        step, scale, error = _step(light[inside], value, np.stack(slope), scale, noise)
+        moved = moved + step
+        if not np.isfinite(moved).all() or float(np.hypot(*moved)) > _FARTHEST_PX:
+            return None
+        if float(np.hypot(*step)) < _STILL_PX:
+            break
+    row, col = (np.asarray(start.shift_px) + moved).tolist()
+    # Smoothed noise is alike over some pixels; the slopes of a star change sign as fast.
+    error *= 1.5 * smoothed_px
+    return Aligned(Geometry(start.matrix, (row, col)), error)
+
+
+def _step(
+    light: NDArray[np.float64],
+    value: NDArray[np.float64],
+    slope: NDArray[np.float64],
+    scale: float,
+    noise: tuple[float, float],
+) -> tuple[NDArray[np.float64], float, float]:
+    """One step: change of the shift, flux scale, the shift's standard error for white noise."""
+    residual = light - scale * value
+    steep = np.hypot(*slope)
+    variance = noise[0] ** 2 + (scale * noise[1]) ** 2
+    sigma = np.sqrt(variance + (_SHAPE_ERROR * scale * steep) ** 2)
+    ratio = residual / (_CUT * sigma)
+    weight = np.where(np.abs(ratio) < 1, (1 - ratio**2) ** 2, 0.0) / sigma**2
+    design = np.stack([scale * slope[0], scale * slope[1], value, np.ones_like(value)])
+    normal = (design * weight) @ design.T
+    solution = np.linalg.lstsq(normal, (design * weight) @ residual, rcond=None)[0]
+    inverse = np.linalg.pinv(normal)
+    error = float(np.sqrt(max(inverse[0, 0], inverse[1, 1])))
+    return solution[:2], scale + float(solution[2]), error
+
+
+def _places(exposure: Cleaned) -> NDArray[np.float64]:
+    rows, cols = exposure.light.shape
+    if min(rows, cols) <= 2 * _BORDER_PX:
+        return np.zeros((0, 2))
+    step = max(1, int(np.ceil(np.sqrt(rows * cols / _MOST_PLACES))))
+    grid = np.mgrid[_BORDER_PX : rows - _BORDER_PX : step, _BORDER_PX : cols - _BORDER_PX : step]
+    return grid.reshape(2, -1).T.astype(np.float64)
+
+
+def _inside(places: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    inside: NDArray[np.bool_] = np.all(
+        (places >= _BORDER_PX) & (places <= np.array(shape) - 1 - _BORDER_PX), axis=1
+    )
+    return inside
+
+
+def _at(mask: NDArray[np.bool_], places: NDArray[np.float64]) -> NDArray[np.bool_]:
+    rows, cols = np.rint(places.T).astype(int)
+    found: NDArray[np.bool_] = mask[rows, cols]
+    return found
+
+
+def _noise(image: Cleaned, smoothed_px: float) -> float:
+    """Scatter of the smoothed image from white noise, whatever the scene is."""
+    white = estimate_sigma(image.light.astype(np.float32))
+    return white / (2 * float(np.sqrt(np.pi)) * smoothed_px)

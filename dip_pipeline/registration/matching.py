@@ -1,0 +1,132 @@
+"""Stars of two exposures matched, and the geometry that they give."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from dip_pipeline.registration.geometry import Geometry, Places, fit_shift, fit_similarity
+from dip_pipeline.registration.stars import Stars
+
+_CONTROL_STARS = 40
+_REACH_PX = (4.0, 2.5, 2.5, 2.0)  # how far a partner may lie, round by round; at least 3 errors
+_LEAST_PAIRS = 3
+_PAIRS_FOR_A_TURN = 6
+_SIGNIFICANT = 3.5  # standard errors by which a turn or a stretch must differ from none
+_CLIP = 4.0
+_MORE_THAN_CHANCE = 3.0  # standard deviations above the pairs that chance would give
+
+
+@dataclass(frozen=True, slots=True)
+class StarMatch:
+    """Geometry from matched stars.
+
+    own, reference : index of each pair's star in its list
+    error_px : standard error of the shift along an axis, in the middle of the stars
+    """
+
+    geometry: Geometry
+    own: NDArray[np.int64]
+    reference: NDArray[np.int64]
+    error_px: float
+
+
+def match_unknown(stars: Stars, reference: Stars) -> StarMatch | None:
+    """Match stars of which nothing is known: triangles of the brightest find the geometry.
+
+    astroalign, Beroiz et al. 2020, Astronomy and Computing 32, 100384. None where too few agree.
+    """
+    import astroalign
+
+    if min(len(stars), len(reference)) < _LEAST_PAIRS:
+        return None
+    try:
+        found, _ = astroalign.find_transform(
+            stars.places[:, ::-1], reference.places[:, ::-1], max_control_points=_CONTROL_STARS
+        )
+    except (astroalign.MaxIterError, ValueError, TypeError, np.linalg.LinAlgError):
+        return None
+    (a, b, col), (c, d, row), _ = np.asarray(found.params).tolist()
+    return refine(stars, reference, Geometry(((d, c), (b, a)), (row, col)))
+
+
+def refine(stars: Stars, reference: Stars, start: Geometry) -> StarMatch | None:
+    """Match each star with the nearest where a geometry puts it, and fit that anew.
+
+    A turn or a stretch is taken where the stars tell it apart from none; else a shift is fitted.
+    None where no more pairs agree than by chance.
+    """
+    geometry = start
+    match: StarMatch | None = None
+    for reach_px in _REACH_PX:
+        pairs = _pairs(stars, reference, geometry, reach_px)
+        if len(pairs) < _LEAST_PAIRS:
+            return None
+        match = _fitted(stars, reference, pairs, keep=start)
+        geometry = match.geometry
+    return match if match is not None and _beats_chance(stars, reference, match) else None
+
+
+def _beats_chance(stars: Stars, reference: Stars, match: StarMatch) -> bool:
+    """Whether more stars found a partner than would where two fields have nothing in common."""
+    mapped = match.geometry.to_reference(stars.places)
+    low, high = reference.places.min(axis=0), reference.places.max(axis=0)
+    inside = int(((mapped >= low) & (mapped <= high)).all(axis=1).sum())
+    density = len(reference) / max(float(np.prod(high - low)), 1.0)
+    expected = inside * min(1.0, density * np.pi * _REACH_PX[-1] ** 2)
+    pairs = len(match.own)
+    return bool(pairs >= expected + _MORE_THAN_CHANCE * np.sqrt(expected + 1))
+
+
+def _pairs(
+    stars: Stars, reference: Stars, geometry: Geometry, reach_px: float
+) -> NDArray[np.int64]:
+    """Pairs (own, reference) that are each other's nearest, within reach."""
+    mapped = geometry.to_reference(stars.places)
+    there, back = KDTree(reference.places), KDTree(mapped)
+    distance, nearest = there.query(mapped)
+    _, returned = back.query(reference.places)
+    own = np.arange(len(mapped))
+    reach = np.maximum(reach_px, 3 * np.hypot(stars.errors_px, reference.errors_px[nearest]))
+    good = (returned[nearest] == own) & (distance <= reach)
+    return np.column_stack([own[good], nearest[good]]).astype(np.int64)
+
+
+def _fitted(stars: Stars, reference: Stars, pairs: NDArray[np.int64], keep: Geometry) -> StarMatch:
+    """Fit the geometry to pairs, leaving out those that do not agree with the rest."""
+    for _ in range(5):
+        places, aims = stars.places[pairs[:, 0]], reference.places[pairs[:, 1]]
+        errors = np.hypot(stars.errors_px[pairs[:, 0]], reference.errors_px[pairs[:, 1]])
+        weights = 1 / errors**2
+        geometry = _geometry(places, aims, weights, keep)
+        apart = (geometry.to_reference(places) - aims) / errors[:, None]
+        widening = max(1.0, 1.4826 * float(np.median(np.abs(apart))))
+        good = (np.abs(apart) <= _CLIP * widening).all(axis=1)
+        if good.all() or good.sum() < _LEAST_PAIRS:
+            break
+        pairs = pairs[good]
+    error = widening / float(np.sqrt(weights.sum()))
+    return StarMatch(geometry, pairs[:, 0], pairs[:, 1], error)
+
+
+def _geometry(
+    places: Places, aims: Places, weights: NDArray[np.float64], keep: Geometry
+) -> Geometry:
+    """Fit a similarity where the stars tell it from a shift, else a shift after what is known."""
+    if len(places) >= _PAIRS_FOR_A_TURN:
+        turned = fit_similarity(places, aims, weights)
+        middle = np.average(places, axis=0, weights=weights)
+        spread = float(np.sum(weights[:, None] * (places - middle) ** 2))
+        apart = turned.to_reference(places) - aims
+        widening = max(1.0, float(np.sqrt(np.mean(weights[:, None] * apart**2))))
+        doubt = widening / np.sqrt(max(spread, 1e-12))
+        (cosine, _), (sine, _) = turned.matrix
+        if max(abs(cosine - 1), abs(sine)) > _SIGNIFICANT * doubt:
+            return turned
+        return fit_shift(places, aims, weights)
+    if keep.is_shift or (abs(keep.scale - 1) < 0.002 and abs(keep.matrix[1][0]) < 0.002):
+        return fit_shift(places, aims, weights)
+    known = Geometry(keep.matrix)
+    shift = fit_shift(known.to_reference(places), aims, weights).shift_px
+    return Geometry(keep.matrix, shift)

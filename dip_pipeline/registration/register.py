@@ -1,0 +1,239 @@
+"""Geometry and flux scale of one exposure relative to another, and how they were found."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import sep
+from numpy.typing import NDArray
+
+from dip_pipeline.errors import ExposureError
+from dip_pipeline.registration.aligning import align
+from dip_pipeline.registration.correlating import shift_by_light
+from dip_pipeline.registration.geometry import Geometry
+from dip_pipeline.registration.matching import StarMatch, match_unknown, refine
+from dip_pipeline.registration.stars import (
+    Cleaned,
+    Mask,
+    Stars,
+    clean,
+    find_stars,
+    measure_fwhm,
+)
+
+_SURE_PX = 0.1  # stars that fix the shift better than this are not outvoted by faint light
+_SURE_STARS = 10  # of fewer, one cosmic ray taken for a star spoils the shift
+_SCALE_TOLERANCE = 0.01
+_LEAST_SHARED = 0.02  # of the exposure's pixels must lie on the reference
+_APERTURE_WIDTHS = 3.0
+_LEAST_FLUX_PAIRS = 5
+_SURE_FLUX = 0.05  # relative standard error of a flux scale that is used
+_SIGNIFICANT_FLUX = 3.0  # standard errors by which stars must differ from the cards
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One exposure, prepared for registration.
+
+    pixels : (rows, cols), as they were given; usable : of them, neither masked nor hot
+    """
+
+    name: str
+    pixels: NDArray[np.float32]
+    usable: Mask
+    cleaned: Cleaned
+    stars: Stars
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """How an exposure compares with the reference.
+
+    error_px : standard error of the shift; NaN where it is not known
+    flux_scale : its light for one unit of light of the reference
+    fwhm_px : of the stars that both have, in the sharper of the two; NaN where it cannot be told
+    how, how_flux : in words
+    """
+
+    geometry: Geometry
+    error_px: float
+    flux_scale: float
+    fwhm_px: float
+    how: str
+    how_flux: str
+
+
+def see(name: str, pixels: NDArray[np.float32], masked: Mask) -> Seen:
+    """Find sky and stars of an exposure; ExposureError where nothing can be used."""
+    if not (np.isfinite(pixels) & ~masked).any():
+        raise ExposureError(f"{name}: every pixel is masked or not finite; leave it out")
+    cleaned = clean(pixels, masked)
+    return Seen(name, pixels, ~cleaned.unusable, cleaned, find_stars(cleaned))
+
+
+def register(
+    exposure: Seen,
+    reference: Seen,
+    *,
+    known: Geometry | None = None,
+    exposure_times: tuple[float, float] | None = None,
+    any_scale: bool = False,
+) -> Registered:
+    """Register an exposure: by what its coordinates say, by stars, or by all its light.
+
+    known : what the coordinates of both say; stars correct it where there are enough
+    exposure_times : of the exposure and the reference, where their units count
+    Raises ExposureError where nothing can be found, or the two do not overlap or differ in scale.
+    """
+    geometry, match, error_px, how = _found(exposure, reference, known)
+    if abs(geometry.scale - 1) > _SCALE_TOLERANCE and not any_scale:
+        raise ExposureError(
+            f"{exposure.name}: its pixels are {geometry.scale:.3f} times as large as those of "
+            f"{reference.name}; exposures of one scale are needed (--any-optics takes others)"
+        )
+    check_overlap(exposure, reference, geometry)
+    flux_scale, how_flux = _flux_scale(exposure, reference, match, exposure_times)
+    return Registered(
+        geometry=geometry,
+        error_px=error_px,
+        flux_scale=flux_scale,
+        fwhm_px=_fwhm_px(exposure, reference, match),
+        how=how,
+        how_flux=how_flux,
+    )
+
+
+def check_overlap(exposure: Seen, reference: Seen, geometry: Geometry) -> None:
+    """Raise ExposureError for an exposure of another part of the sky."""
+    shape = exposure.cleaned.light.shape
+    rows, cols = (np.linspace(0, side - 1, 33) for side in shape)
+    grid = np.stack(np.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(-1, 2)
+    mapped = geometry.to_reference(grid)
+    size = np.array(reference.cleaned.light.shape)
+    shared = float(((mapped >= -0.5) & (mapped <= size - 0.5)).all(axis=1).mean())
+    if shared < _LEAST_SHARED:
+        raise ExposureError(
+            f"{exposure.name}: does not overlap with {reference.name} (of its pixels "
+            f"{100 * shared:.0f} % lie on it); give exposures of the same sky"
+        )
+
+
+def _found(
+    exposure: Seen, reference: Seen, known: Geometry | None
+) -> tuple[Geometry, StarMatch | None, float, str]:
+    """Find a first geometry, let stars refine it, and all light where it knows better."""
+    start, how = (known, "celestial coordinates") if known else _first(exposure, reference)
+    match = refine(exposure.stars, reference.stars, start)
+    geometry, error_px = (start, float("nan")) if match is None else _of(match)
+    width = max(exposure.stars.width_px, reference.stars.width_px)
+    aligned = align(exposure.cleaned, reference.cleaned, geometry, width)
+    by = f"{0 if match is None else len(match.own)} stars"
+    few = match is None or len(match.own) < _SURE_STARS
+    if aligned is not None and (few or aligned.error_px < error_px):
+        geometry, error_px, by = aligned.geometry, aligned.error_px, "all light"
+    elif few:  # and faint: they know no better than what was begun with
+        return start, match, error_px, how
+    moved = _apart(geometry, start, exposure)
+    if known is None:
+        return geometry, match, error_px, f"{how}; refined by {by}"
+    if not error_px <= _SURE_PX or moved <= max(_SURE_PX, 4 * error_px):
+        return known, match, error_px, how
+    return geometry, match, error_px, f"{how}, moved {moved:.2f} px by {by}"
+
+
+def _of(match: StarMatch) -> tuple[Geometry, float]:
+    return match.geometry, match.error_px
+
+
+def _first(exposure: Seen, reference: Seen) -> tuple[Geometry, str]:
+    """Find a geometry of which nothing is known: by stars, or what shift brings light together."""
+    match = match_unknown(exposure.stars, reference.stars)
+    if match is not None:
+        return match.geometry, f"{len(match.own)} stars"
+    width = max(exposure.stars.width_px, reference.stars.width_px)
+    light = shift_by_light(reference.cleaned, exposure.cleaned, width)
+    if light.believable:
+        words = f"correlation of all light ({light.significance:.0f} sigma)"
+        return Geometry(shift_px=light.shift_px), words
+    raise ExposureError(
+        f"{exposure.name}: could not be registered to {reference.name}: no celestial coordinates "
+        f"in both, {len(exposure.stars)} and {len(reference.stars)} stars that do not match, and "
+        f"a correlation of {light.significance:.1f} sigma; leave it out, or give both a WCS"
+    )
+
+
+def _fwhm_px(exposure: Seen, reference: Seen, match: StarMatch | None) -> float:
+    """Width of the stars of the sharper exposure; a cosmic ray is in one only, and no star."""
+    if match is None:
+        return float("nan")
+    widths = [
+        measure_fwhm(seen.cleaned, seen.stars, index)
+        for seen, index in ((exposure, match.own), (reference, match.reference))
+    ]
+    return float(np.min(widths))
+
+
+def _apart(first: Geometry, second: Geometry, exposure: Seen) -> float:
+    """Largest distance between two geometries over an exposure, pixels."""
+    rows, cols = exposure.cleaned.light.shape
+    corners = np.array([[0, 0], [0, cols - 1], [rows - 1, 0], [rows - 1, cols - 1]], dtype=float)
+    apart = first.to_reference(corners) - second.to_reference(corners)
+    return float(np.hypot(*apart.T).max())
+
+
+def _flux_scale(
+    exposure: Seen,
+    reference: Seen,
+    match: StarMatch | None,
+    exposure_times: tuple[float, float] | None,
+) -> tuple[float, str]:
+    """Light of the exposure for one unit of the reference's, robustly from stars, else by cards.
+
+    Stars outrank the cards only where they tell the two apart: a few faint ones are off by some
+    percent, and an exposure is seldom.
+    """
+    by_cards, cards = 1.0, "taken as equal"
+    if exposure_times is not None and min(exposure_times) > 0:
+        by_cards, cards = exposure_times[0] / exposure_times[1], "exposure times"
+    if match is not None and len(match.own) >= _LEAST_FLUX_PAIRS:
+        scale, error = _star_ratio(exposure, reference, match)
+        words = f"{len(match.own)} stars (+- {100 * error:.1f} %)"
+        if error <= _SURE_FLUX and abs(scale / by_cards - 1) > _SIGNIFICANT_FLUX * error:
+            return scale, words
+        if error <= _SURE_FLUX:
+            return by_cards, f"{cards}, as {words} confirm"
+    return by_cards, f"{cards}: too few stars to tell"
+
+
+def _star_ratio(exposure: Seen, reference: Seen, match: StarMatch) -> tuple[float, float]:
+    """Weighted median of the ratio of fluxes, and its relative error."""
+    radius = _APERTURE_WIDTHS * max(exposure.stars.width_px, reference.stars.width_px)
+    (own, doubt), (other, other_doubt) = (
+        _fluxes(seen, seen.stars.places[index], radius)
+        for seen, index in ((exposure, match.own), (reference, match.reference))
+    )
+    good = (own > 3 * doubt) & (other > 3 * other_doubt)
+    if good.sum() < _LEAST_FLUX_PAIRS:
+        return 1.0, float("inf")
+    ratios = np.log(own[good] / other[good])
+    errors = np.hypot(doubt[good] / own[good], other_doubt[good] / other[good])
+    # No star weighs more than its PSF and flat field allow.
+    weights = 1 / (errors**2 + 0.02**2)
+    order = np.argsort(ratios)
+    place = np.searchsorted(np.cumsum(weights[order]), weights.sum() / 2)
+    middle = float(ratios[order][place])
+    scatter = 1.4826 * float(np.median(np.abs(ratios - middle)))
+    error = 1.25 * max(scatter / np.sqrt(len(ratios)), float(1 / np.sqrt(weights.sum())))
+    return float(np.exp(middle)), error
+
+
+def _fluxes(
+    seen: Seen, places: NDArray[np.float64], radius: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    fluxes, errors, _ = sep.sum_circle(
+        np.ascontiguousarray(seen.cleaned.light),
+        places[:, 1],
+        places[:, 0],
+        radius,
+        err=seen.cleaned.noise,
+    )
+    return fluxes, errors

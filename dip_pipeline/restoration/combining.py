@@ -1,0 +1,263 @@
+"""Several exposures of one scene become one observation of it, to be denoised as any other.
+
+Each exposure is brought to the light of the first; what one alone shows is rejected; a scene is
+reconstructed from all of them on the first one's pixels, cut finer where that is asked for. Its
+noise is known, plane and correlation, for the reconstruction is linear in the exposures.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dip_pipeline.errors import RestorationError
+from dip_pipeline.restoration.correlation import root_of
+from dip_pipeline.restoration.noise import law_for
+from dip_pipeline.restoration.optics import Exposure, Optics, Plane
+from dip_pipeline.restoration.prior import Prior, fit_prior
+from dip_pipeline.restoration.problem import FitOptions, Problem, Restored, StopReason
+from dip_pipeline.restoration.reconstructing import Observation, Reconstruction, reconstruct
+from dip_pipeline.restoration.rejecting import Light, reject
+from dip_pipeline.restoration.restore import restore, unchanged
+from dip_pipeline.restoration.sampling import sampling
+from dip_pipeline.restoration.smoothing import fill_unknown, smooth
+from dip_pipeline.restoration.stopping import StepHook, ignore_step
+from dip_pipeline.sensor import NoiseKind, NoiseModel
+
+_LEAST_COVER = 0.4  # of the weight of one exposure; less is no observation
+_NOISE_SEED = 0xC0B1
+_LEVEL_SCALE_PX = 1.0  # over which the level is smoothed that a pixel's noise is taken from
+
+
+def restore_combined(problem: Problem, prior: Prior | None = None) -> Restored:
+    """Restore the scene of a problem and its further exposures; see `restore`.
+
+    Planes come back with the inner rows and columns times the factor, in the frame's unit.
+    """
+    torch.set_num_threads(problem.threads)
+    optics = problem.optics or Optics()
+    joined = combined(problem)
+    if not joined.valid.any():
+        return unchanged(joined, StopReason.NO_DATA)
+    restored = restore(joined, prior)
+    outcome = restored.outcome
+    fine = optics.factor**2
+    change = outcome.flux_change * (1.0 if optics.summed else 1 / fine)
+    outcome = replace(outcome, judged_pixels=outcome.judged_pixels // fine, flux_change=change)
+    return replace(restored, outcome=outcome)
+
+
+def fit_combined_prior(
+    problems: Sequence[Problem],
+    shape: tuple[int, int],
+    *,
+    seed: int,
+    on_step: StepHook = ignore_step,
+) -> Prior:
+    """Fit the networks of a frame to what some of its regions and their exposures give together.
+
+    shape : of the frame, in its own pixels; see `fit_prior`
+    """
+    torch.set_num_threads(problems[0].threads)
+    factor = (problems[0].optics or Optics()).factor
+    joined = [combined(problem) for problem in problems]
+    return fit_prior(joined, (shape[0] * factor, shape[1] * factor), seed=seed, on_step=on_step)
+
+
+def combined_unchanged(problem: Problem, reason: StopReason) -> Restored:
+    """Give the first exposure back on the scene's pixels, flagged, its error unknown."""
+    return unchanged(_spread(problem), reason)
+
+
+def combined(problem: Problem) -> Problem:
+    """Join a problem and its further exposures into one observation of the scene.
+
+    The result has the scene's pixels in the frame's unit, an error plane, the correlation of its
+    noise, and no exposures. Raises RestorationError without a noise law.
+    """
+    optics = problem.optics or Optics()
+    exposures = [_as_exposure(problem), *problem.exposures]
+    if any(each.noise.kind is NoiseKind.NONE for each in exposures):
+        raise RestorationError("exposures are combined by their noise; give a noise law")
+    if not any(_valid(each).any() for each in exposures):
+        return _spread(problem)
+    level = _sky_of(problem, exposures)
+    lights = [_light(each, level) for each in exposures]
+    agreeing = reject(lights, problem.pixels.shape)
+    made = _reconstructed(problem, exposures, lights, agreeing)
+    base = float(_dark_weight(lights, exposures)) / optics.factor**2
+    masked = (made.cover < _LEAST_COVER * base)[0, 0].numpy()
+    pixels = (made.scene[0, 0].double().numpy() + level) * optics.share
+    error = made.sigma[0, 0].double().numpy() * optics.share
+    alone = _blocks(problem.saturated, optics) & masked
+    own = _shared(problem.pixels, optics)
+    return replace(
+        problem,
+        pixels=np.where(alone, own, pixels).astype(np.float32),
+        masked=masked & ~alone,
+        saturated=alone,
+        error=np.where(masked, np.float32(np.inf), error).astype(np.float32),
+        noise=_noise_of(problem.noise, made),
+        options=_options_on(problem, optics),
+        origin=(problem.origin[0] * optics.factor, problem.origin[1] * optics.factor),
+        inner=_inner(problem, optics),
+        optics=None,
+        exposures=(),
+    )
+
+
+def _reconstructed(
+    problem: Problem,
+    exposures: Sequence[Exposure],
+    lights: Sequence[Light],
+    agreeing: Sequence[Tensor],
+) -> Reconstruction:
+    optics = problem.optics or Optics()
+    rows, cols = (side * optics.factor for side in problem.pixels.shape)
+    observations = []
+    for each, light, agrees in zip(exposures, lights, agreeing, strict=True):
+        read, inside = sampling(
+            light.matrix,
+            light.shift_px,
+            scene=(rows, cols),
+            observed=light.shape,
+            factor=optics.factor,
+        )
+        used = light.valid * agrees * inside
+        if not bool((used > 0).any()):
+            continue
+        sigma = light.variance(_level_of(light, used)).clamp(min=0.0).sqrt()
+        sigma = torch.where(used > 0, torch.nan_to_num(sigma, posinf=0.0), 0.0)
+        weight = used / _dark_variance(light, used)
+        root = root_of(each.noise.correlation)
+        observations.append(Observation(read, light.pixels, weight, sigma, root))
+    return reconstruct(observations, (rows, cols), support_px=optics.support_px, seed=_NOISE_SEED)
+
+
+def _as_exposure(problem: Problem) -> Exposure:
+    """Take the problem's own pixels as the first exposure."""
+    return Exposure(
+        pixels=problem.pixels,
+        masked=problem.masked,
+        saturated=problem.saturated,
+        noise=problem.noise,
+        error=problem.error,
+    )
+
+
+def _valid(exposure: Exposure) -> np.ndarray:
+    valid: np.ndarray = ~exposure.masked & ~exposure.saturated & np.isfinite(exposure.pixels)
+    return valid
+
+
+def _sky_of(problem: Problem, exposures: Sequence[Exposure]) -> float:
+    """Typical level of the window, in the unit of the first: solved for is what differs from it."""
+    if problem.valid.any():
+        return float(np.median(problem.pixels[problem.valid]))
+    levels = [
+        float(np.median(each.pixels[_valid(each)] - each.level_offset)) / each.flux_scale
+        for each in exposures
+        if _valid(each).any()
+    ]
+    return float(np.median(levels))
+
+
+def _light(exposure: Exposure, level: float) -> Light:
+    valid = _plane(_valid(exposure)).float()
+    own_level = exposure.flux_scale * level + exposure.level_offset
+    known = np.where(_valid(exposure), exposure.pixels, own_level).astype(np.float64)
+    error = None
+    if exposure.error is not None:
+        # An error plane is known where it is finite and positive; noise is drawn nowhere else.
+        usable = np.isfinite(exposure.error) & (exposure.error > 0)
+        fallback = float(np.median(exposure.error[usable])) if usable.any() else 1.0
+        error = _plane(np.where(usable, exposure.error, fallback).astype(np.float64))
+    return Light(
+        pixels=_plane((known - own_level) / exposure.flux_scale).float(),
+        valid=valid,
+        law=law_for(exposure.noise, error),
+        flux_scale=exposure.flux_scale,
+        level=own_level,
+        matrix=exposure.matrix,
+        shift_px=exposure.shift_px,
+    )
+
+
+def _level_of(light: Light, used: Tensor) -> Tensor:
+    """Light of each pixel, smoothed, so that its own noise is hardly in it."""
+    return smooth(fill_unknown(light.pixels, used), _LEVEL_SCALE_PX)
+
+
+def _dark_variance(light: Light, used: Tensor) -> float:
+    """Variance of its dark pixels: by it alone, stars of every brightness keep one shape."""
+    variance = light.variance(torch.zeros_like(light.pixels))
+    return float(variance[used > 0].median().clamp(min=1e-30))
+
+
+def _dark_weight(lights: Sequence[Light], exposures: Sequence[Exposure]) -> float:
+    """Weight of a pixel of the noisiest exposure that has any to use."""
+    found = [
+        1 / _dark_variance(light, light.valid)
+        for light, each in zip(lights, exposures, strict=True)
+        if _valid(each).any()
+    ]
+    return min(found)
+
+
+def _noise_of(own: NoiseModel, made: Reconstruction) -> NoiseModel:
+    return replace(
+        own,
+        kind=NoiseKind.GAUSSIAN,
+        sigma=None,
+        from_error_plane=True,
+        correlation=made.kernel,
+        quantum=None,
+    )
+
+
+def _options_on(problem: Problem, optics: Optics) -> FitOptions:
+    """Options of the scene: what is given in the frame's pixels is as wide on the sky there."""
+    wide = problem.options.flux_scale_px * optics.factor
+    return replace(problem.options, flux_scale_px=min(wide, 64.0))
+
+
+def _inner(problem: Problem, optics: Optics) -> tuple[slice, slice]:
+    spans = [
+        part.indices(side) for part, side in zip(problem.inner, problem.pixels.shape, strict=True)
+    ]
+    rows, cols = (slice(first * optics.factor, last * optics.factor) for first, last, _ in spans)
+    return rows, cols
+
+
+def _blocks(plane: NDArray[Any], optics: Optics) -> NDArray[Any]:
+    """Give each pixel of the scene the number of the observation's pixel that it lies in."""
+    return plane.repeat(optics.factor, axis=0).repeat(optics.factor, axis=1)
+
+
+def _shared(plane: Plane, optics: Optics) -> Plane:
+    """Give each pixel of the scene what it has of the observation's, if the light is even."""
+    return _blocks(plane * np.float32(optics.share), optics)
+
+
+def _spread(problem: Problem) -> Problem:
+    """Lay the first exposure alone on the scene's pixels."""
+    optics = problem.optics or Optics()
+    return replace(
+        problem,
+        pixels=_shared(problem.pixels, optics),
+        masked=_blocks(problem.masked, optics),
+        saturated=_blocks(problem.saturated, optics),
+        error=None if problem.error is None else _shared(problem.error, optics),
+        origin=(problem.origin[0] * optics.factor, problem.origin[1] * optics.factor),
+        inner=_inner(problem, optics),
+        optics=None,
+        exposures=(),
+    )
+
+
+def _plane(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values))[None, None]

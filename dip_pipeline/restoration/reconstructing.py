@@ -1,0 +1,186 @@
+"""One scene from several exposures by linear least squares, and the noise it then has.
+
+The scene x is one that a telescope shows: x = G u, with G a Gaussian narrower than the PSF. With W
+the inverse variances of the dark sky, u minimises
+
+    sum_k |A_k G u - y_k|^2_W + lambda |u|^2
+
+A_k reads exposure k from the scene. Frequencies that G removes cannot hold noise, and those the
+pixels blur come back to their strength. The solver's steps are fixed beforehand, so that x depends
+on the exposures linearly: draws of their noise, sent the same way, have the noise of x.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from dip_pipeline.noise_kernel import NoiseKernel
+from dip_pipeline.restoration.correlation import draw_noise
+from dip_pipeline.restoration.operators import Operator
+from dip_pipeline.restoration.smoothing import smooth
+
+_TIKHONOV = 3e-4  # lambda, of the largest weight
+_STEPS = 28
+_LEAST_EIGENVALUE = 0.015  # what is smaller comes back in part
+_LARGEST_EIGENVALUE = 1.1
+_DRAWS = 4
+_NOISE_SCALE_PX = 8.0  # over which the strength of the noise is averaged
+_NOISE_REACH_PX = 8
+_WIDER = 1.5  # than the narrow Gaussian the wide one is
+_SHARE_SCALE_PX = 2.0  # over which the energy of a difference is taken
+_ALIKE_PX = 3.0  # pixels whose noise is alike, about
+_LEAST_SUPPORT_PX = 0.3  # a narrower Gaussian is none
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One exposure as the solver takes it; planes (1, 1, rows, cols).
+
+    weight : inverse variance of its dark sky, 0 where a pixel is not to be used
+    sigma : noise of its pixels; root : of their correlation, see `draw_noise`
+    """
+
+    read: Operator
+    pixels: Tensor
+    weight: Tensor
+    sigma: Tensor
+    root: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """The scene and its noise; planes (1, 1, rows, cols).
+
+    cover : weight of all exposures in each pixel, over that of one pixel of the first
+    """
+
+    scene: Tensor
+    sigma: Tensor
+    cover: Tensor
+    kernel: NoiseKernel
+
+
+class LeastSquares:
+    """Solver for some exposures; see the module."""
+
+    def __init__(
+        self, observations: Sequence[Observation], shape: tuple[int, int], support_px: float
+    ) -> None:
+        self.observations = observations
+        self.support_px = support_px
+        like = observations[0].pixels
+        one = torch.ones((1, 1, *shape), dtype=like.dtype, device=like.device)
+        self.weight = sum(
+            (each.read.adjoint(each.weight) for each in observations), torch.zeros_like(one)
+        ).clamp(min=0.0)
+        self.largest = float(self.weight.max())
+
+    def solve(self, planes: Sequence[Tensor]) -> Tensor:
+        """Solve for (batch, 1, rows, cols) planes, one a exposure, by Chebyshev's iteration.
+
+        Saad 2003, Iterative Methods for Sparse Linear Systems, algorithm 12.1.
+        """
+        middle = (_LARGEST_EIGENVALUE + _LEAST_EIGENVALUE) / 2
+        half = (_LARGEST_EIGENVALUE - _LEAST_EIGENVALUE) / 2
+        ratio = half / middle
+        residual = self._smoothed(self._back(planes))
+        solution = torch.zeros_like(residual)
+        change = residual / middle
+        rho = ratio
+        for _ in range(_STEPS):
+            solution = solution + change
+            residual = residual - self._normal(change)
+            following = 1 / (2 / ratio - rho)
+            change = following * rho * change + 2 * following / half * residual
+            rho = following
+        return self._smoothed(solution)
+
+    def _normal(self, u: Tensor) -> Tensor:
+        scene = self._smoothed(u)
+        seen = [each.read.forward(scene) for each in self.observations]
+        return self._smoothed(self._back(seen)) + _TIKHONOV * u
+
+    def _back(self, planes: Sequence[Tensor]) -> Tensor:
+        parts = [
+            each.read.adjoint(each.weight * plane)
+            for each, plane in zip(self.observations, planes, strict=True)
+        ]
+        return torch.stack(parts).sum(dim=0) / self.largest
+
+    def _smoothed(self, planes: Tensor) -> Tensor:
+        return smooth(planes, self.support_px) if self.support_px >= _LEAST_SUPPORT_PX else planes
+
+
+def reconstruct(
+    observations: Sequence[Observation],
+    shape: tuple[int, int],
+    *,
+    support_px: float,
+    seed: int,
+) -> Reconstruction:
+    """Reconstruct a scene of that shape, and measure its noise by draws.
+
+    support_px : standard deviation of G, pixels of the scene
+    A scene is solved for twice: through a wide G, which leaves little noise, and through a narrow
+    one, which keeps the cores of stars. Where the two differ by more than the noise of their
+    difference the narrow one counts, by the share of what is no noise in the difference.
+    """
+    generator = Generator().manual_seed(seed)
+    planes = []
+    for each in observations:
+        like = each.pixels.expand(_DRAWS, *each.pixels.shape[1:])
+        noise = each.sigma * draw_noise(like, generator, each.root)
+        planes.append(torch.cat([each.pixels, noise]))
+    narrow, wide = (LeastSquares(observations, shape, support_px * by) for by in (1.0, _WIDER))
+    sharp, soft = narrow.solve(planes), wide.solve(planes)
+    shaped = _expected_variance(observations, narrow.weight)
+    terms = [
+        shaped * smooth((one * other)[1:].mean(dim=0, keepdim=True) / shaped, _NOISE_SCALE_PX)
+        for one, other in ((soft, soft), (soft, sharp - soft), (sharp - soft, sharp - soft))
+    ]
+    share = _share_of_signal((sharp - soft)[:1], terms[2])
+    variance = terms[0] + 2 * share * terms[1] + share**2 * terms[2]
+    sigma = variance.clamp(min=1e-12 * shaped).sqrt()
+    mixed = soft + share * (sharp - soft)
+    kernel = _kernel_of(mixed[1:] / sigma, narrow.weight > 0)
+    return Reconstruction(mixed[:1], sigma, narrow.weight, kernel)
+
+
+def _expected_variance(observations: Sequence[Observation], weight: Tensor) -> Tensor:
+    """Variance of the weighted mean in each pixel: its shape, up to a factor, is the scene's."""
+    spread = sum(
+        (each.read.adjoint(each.weight**2 * each.sigma**2) for each in observations),
+        torch.zeros_like(weight),
+    ).clamp(min=0.0)
+    covered = weight > 0
+    expected = torch.where(covered, spread / weight.clamp(min=1e-30) ** 2, 0.0)
+    typical = float(expected[covered].median()) if bool(covered.any()) else 1.0
+    return torch.where(covered & (expected > 0), expected, max(typical, 1e-30))
+
+
+def _share_of_signal(difference: Tensor, variance: Tensor) -> Tensor:
+    """Share of a difference that is no noise: Wiener's, by its energy around each pixel."""
+    variance = variance.clamp(min=1e-30)
+    energy = smooth(difference**2 / variance, _SHARE_SCALE_PX)
+    independent = 4 * torch.pi * _SHARE_SCALE_PX**2 / _ALIKE_PX
+    noise = 1 + 2 * (2 / independent) ** 0.5
+    share: Tensor = ((energy - noise) / energy.clamp(min=1e-30)).clamp(0.0, 1.0)
+    return share
+
+
+def _kernel_of(noise: Tensor, covered: Tensor) -> NoiseKernel:
+    """Correlation of draws of unit variance by lag, as a kernel."""
+    known = covered.double()
+    rows, cols = noise.shape[-2:]
+    size = (rows + _NOISE_REACH_PX, cols + _NOISE_REACH_PX)
+    total = torch.fft.rfft2(noise.double() * known, size).abs().square().sum(dim=0)
+    pairs = torch.fft.rfft2(known, size).abs().square().sum(dim=0) * len(noise)
+    lags = torch.arange(-_NOISE_REACH_PX, _NOISE_REACH_PX + 1)
+    covariance, count = (
+        torch.fft.irfft2(power, size)[0][lags][:, lags] for power in (total, pairs)
+    )
+    table = covariance / count.clamp(min=1.0)
+    table = table / table[_NOISE_REACH_PX, _NOISE_REACH_PX]
+    return NoiseKernel.from_correlation(table.numpy(), "measured on draws through the combination")

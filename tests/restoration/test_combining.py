@@ -1,0 +1,206 @@
+"""Exposures are combined into one observation of their scene, and its noise is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from dip_pipeline.errors import RestorationError
+from dip_pipeline.flags import PixelFlag
+from dip_pipeline.restoration.combining import (
+    combined,
+    combined_unchanged,
+    fit_combined_prior,
+    restore_combined,
+)
+from dip_pipeline.restoration.problem import StopReason
+from dip_pipeline.restoration.sampling import inverse_of, sampling
+from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
+from tests.restoration.exposed import SHIFTS, SKY, Sky, draw_sky, exposed, with_exposure
+
+_UNIT = ((1.0, 0.0), (0.0, 1.0))
+_TURN = ((0.9998, -0.02), (0.02, 0.9998))
+
+
+def _inside(plane, edge=6):
+    return plane[edge:-edge, edge:-edge]
+
+
+@pytest.mark.parametrize("matrix", [_UNIT, _TURN])
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_sampling_has_its_adjoint(matrix, factor):
+    scene, observed = (20 * factor, 24 * factor), (18, 23)
+    read, inside = sampling(matrix, (1.3, -2.6), scene=scene, observed=observed, factor=factor)
+    draw = torch.Generator().manual_seed(factor)
+    x = torch.randn(2, 1, *scene, generator=draw, dtype=torch.float64)
+    y = torch.randn(2, 1, *observed, generator=draw, dtype=torch.float64)
+    assert inside.shape[-2:] == observed
+    torch.testing.assert_close((read.forward(x) * y).sum(), (x * read.adjoint(y)).sum())
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_a_shift_is_a_warp_that_does_not_turn(factor):
+    scene, observed = (24 * factor, 26 * factor), (20, 20)
+    x = torch.randn(1, 1, *scene, dtype=torch.float64)
+    nearly = ((1.0, 2e-7), (0.0, 1.0))  # too much for a shift, too little to be seen
+    seen = [
+        sampling(matrix, (1.37, 2.81), scene=scene, observed=observed, factor=factor)[0].forward(x)
+        for matrix in (_UNIT, nearly)
+    ]
+    within = (..., slice(2, -2), slice(2, -2))  # past the scene one has nothing, one its edge
+    torch.testing.assert_close(seen[0][within], seen[1][within], atol=1e-4, rtol=0)
+
+
+def test_an_inverse_leads_back():
+    matrix, shift = inverse_of(_TURN, (3.0, -4.0))
+    there = np.asarray(_TURN) @ [5.0, 7.0] + [3.0, -4.0]
+    np.testing.assert_allclose(np.asarray(matrix) @ there + shift, [5, 7])
+
+
+@pytest.mark.parametrize(("factor", "share"), [(1, 0.04), (2, 0.02)])
+def test_exposures_without_noise_give_the_scene(factor, share):
+    problem, truth = exposed(factor=factor, noise=False)
+    made = combined(problem)
+    peak = truth.max() - truth.min()
+    assert made.pixels.shape == truth.shape
+    assert np.abs(_inside(made.pixels - truth)).max() < share * peak
+    # Interpolating the first exposure alone does worse by far.
+    alone = np.repeat(np.repeat(problem.pixels / factor**2, factor, 0), factor, 1)
+    if factor == 2:
+        worse = np.std(_inside(alone - truth))
+        assert np.std(_inside(made.pixels - truth)) < 0.1 * worse
+
+
+def test_light_is_kept():
+    star = Sky(np.array([[23.3, 26.9, 5000.0]]))
+    problem, _ = exposed(noise=False, sky=star)
+    made = combined(problem)
+    assert (made.pixels - SKY / 4)[36:60, 42:66].sum() == pytest.approx(5000, rel=1e-3)
+
+
+def test_the_error_plane_and_the_correlation_are_those_of_the_noise():
+    errors, kernels = [], []
+    for seed in range(6):
+        problem, truth = exposed(seed=seed, sky=draw_sky((48, 52), brightest=1e3))
+        made = combined(problem)
+        errors.append(_inside((made.pixels - truth) / made.error))
+        kernels.append(made.noise.correlation.neighbours)
+    errors = np.array(errors)
+    assert np.std(errors) == pytest.approx(1, abs=0.08)
+    rows, cols = (
+        np.mean(errors[:, :, :-1] * errors[:, :, 1:]),
+        np.mean(errors[:, :-1] * errors[:, 1:]),
+    )
+    np.testing.assert_allclose(np.mean(kernels, axis=0), (cols, rows), atol=0.08)
+
+
+def test_four_exposures_have_half_the_noise_of_one():
+    problem, _ = exposed(factor=1)
+    one = np.sqrt(SKY / 2 + 9)
+    assert np.median(combined(problem).error) < 0.55 * one
+
+
+def test_cosmic_rays_and_satellites_are_gone():
+    clean, truth = exposed(sky=draw_sky((48, 52), brightest=1e3))
+    struck = clean
+    rng = np.random.default_rng(7)
+    for number in range(len(SHIFTS)):
+        source = (clean, *clean.exposures)[number]
+        pixels = source.pixels.copy()
+        for row, col in rng.integers(4, 44, (8, 2)):
+            pixels[row, col : col + 3] += 10 ** rng.uniform(2.5, 4)
+        if number == 2:
+            pixels[20:22] += 400  # a satellite's trail
+        struck = with_exposure(struck, number, pixels=pixels)
+    made, without = combined(struck), combined(clean)
+    changed = _inside((made.pixels - without.pixels) / without.error)
+    assert np.abs(changed).max() < 6
+    assert np.std(_inside((made.pixels - truth) / made.error)) < 1.15
+
+
+def test_stars_are_not_taken_for_cosmic_rays():
+    clean, truth = exposed(noise=False)
+    made = combined(clean)
+    brightest = np.unravel_index(np.argmax(_inside(truth)), _inside(truth).shape)
+    assert _inside(made.pixels)[brightest] == pytest.approx(_inside(truth)[brightest], rel=0.02)
+
+
+def test_another_transparency_and_sky_do_not_show():
+    scales = [(1.0, SKY), (0.7, 350.0), (1.3, 120.0), (0.9, 260.0)]
+    problem, truth = exposed(noise=False, scales=scales)
+    peak = truth.max() - truth.min()
+    assert np.abs(_inside(combined(problem).pixels - truth)).max() < 0.02 * peak
+
+
+def test_noisier_exposures_count_less():
+    problem, _ = exposed()
+    quiet_error = np.median(combined(problem).error)
+    spoilt = problem
+    rng = np.random.default_rng(1)
+    for number in (2, 3):
+        pixels = problem.exposures[number - 1].pixels
+        noise = 300 * rng.standard_normal(pixels.shape)
+        sigma = Sourced(300.0, "DN", "given")
+        noisy = with_exposure(spoilt, number, pixels=(pixels + noise).astype(np.float32))
+        spoilt = with_exposure(
+            noisy, number, noise=NoiseModel(NoiseKind.GAUSSIAN, "given", sigma=sigma)
+        )
+    made = combined(spoilt)
+    assert np.median(made.error) < 2.5 * quiet_error
+
+
+def test_what_no_exposure_sees_is_masked_and_of_low_confidence():
+    problem, _ = exposed((40, 44), steps=8, sky=draw_sky((40, 44), brightest=1e3))
+    hole = np.zeros((40, 44), bool)
+    hole[20:36, 18:34] = True
+    for number in range(len(SHIFTS)):
+        problem = with_exposure(problem, number, masked=hole)
+    made = combined(problem)
+    assert made.masked[48:66, 44:62].all()
+    assert not made.masked[:34].any()
+    prior = fit_combined_prior([problem], problem.pixels.shape, seed=1)
+    restored = restore_combined(problem, prior)
+    assert (restored.flags[54:60, 50:56] & PixelFlag.LOW_CONFIDENCE).all()
+    assert not (restored.flags[:34] & PixelFlag.LOW_CONFIDENCE).any()
+    # The rest of it is as a tile should be: on the scene's pixels, judged by the frame's, and the
+    # same again.
+    assert restored.science.shape == (80, 88)
+    seen = 40 * 44 - hole.sum()
+    assert restored.outcome.judged_pixels == pytest.approx(seen, rel=0.2)
+    again = restore_combined(problem, prior)
+    np.testing.assert_array_equal(restored.science, again.science)
+
+
+def test_what_one_exposure_misses_the_others_show():
+    problem, truth = exposed(noise=False)
+    hole = np.zeros(problem.pixels.shape, bool)
+    hole[20:26, 20:26] = True
+    made = combined(with_exposure(problem, 0, masked=hole))
+    assert not made.masked.any()
+    peak = truth.max() - truth.min()
+    assert np.abs((made.pixels - truth)[40:52, 40:52]).max() < 0.03 * peak
+
+
+def test_pixels_saturated_in_all_exposures_are_left_alone():
+    problem, _ = exposed()
+    core = np.zeros(problem.pixels.shape, bool)
+    core[20:28, 20:28] = True
+    for number in range(len(SHIFTS)):
+        problem = with_exposure(problem, number, saturated=core)
+    made = combined(problem)
+    assert made.saturated[44:50, 44:50].all()
+    np.testing.assert_allclose(made.pixels[46, 46], problem.pixels[23, 23] / 4)
+
+
+def test_a_tile_is_given_back_on_the_scenes_pixels():
+    problem, _ = exposed()
+    back = combined_unchanged(problem, StopReason.WORKER_LOST)
+    assert back.science.shape == (96, 104)
+    assert back.science.sum() == pytest.approx(problem.pixels.sum(), rel=1e-5)
+    assert (back.flags & PixelFlag.TILE_FAILED).all()
+
+
+def test_exposures_without_a_noise_law_are_refused():
+    problem, _ = exposed()
+    unknown = NoiseModel(NoiseKind.NONE, "asked for")
+    with pytest.raises(RestorationError, match="give a noise law"):
+        combined(with_exposure(problem, 1, noise=unknown))

@@ -1,0 +1,195 @@
+"""Exposures of one sky are checked, registered, combined, and told of in the product."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import ConfigError, ExposureError, OutputError
+from dip_pipeline.exposures import Exposures
+from dip_pipeline.frames import open_frame, open_frames, read_account
+from dip_pipeline.frames.prov_json import facts_of
+from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.planning import settle_frame
+from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.task_optics import check_task
+from tests.restoration.exposed import SHIFTS, SKY, draw_sky, noisy
+
+_SHAPE = (64, 72)
+_SKY = draw_sky(_SHAPE, count=40, brightest=3e4)
+_WCS = {
+    "CTYPE1": "RA---TAN",
+    "CTYPE2": "DEC--TAN",
+    "CRVAL1": 150.0,
+    "CRVAL2": 2.0,
+    "CRPIX1": 36.5,
+    "CRPIX2": 32.5,
+    "CD1_1": -1e-4,
+    "CD1_2": 0.0,
+    "CD2_1": 0.0,
+    "CD2_2": 1e-4,
+}
+
+
+def _write(path, number=0, *, wcs=False, told_shift=None, seed=0, **cards):
+    shift = SHIFTS[number]
+    header = fits.Header(
+        {"BUNIT": "adu", "GAIN": 2.0, "RDNOISE": 6.0, "FILTER": "r", "EXPTIME": 60.0}
+    )
+    if wcs:
+        row, col = told_shift or shift
+        header.update(_WCS | {"CRPIX1": _WCS["CRPIX1"] - col, "CRPIX2": _WCS["CRPIX2"] - row})
+    header.update(cards)
+    level = _SKY.seen(_SHAPE, shift) + SKY
+    fits.PrimaryHDU(noisy(level, np.random.default_rng([seed, number])), header).writeto(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exposures")
+    return [_write(folder / f"{number}.fits", number) for number in range(4)]
+
+
+def _config(paths, **options):
+    values = {
+        "task.name": "combine",
+        "task.exposures": tuple(paths[1:]),
+        "fit.steps": 2,
+        "workers.threads_per_fit": 1,
+        **options,
+    }
+    return RunConfig().with_overrides(**values)
+
+
+def _registered(paths, factor=1, **options):
+    config = _config(paths, **options)
+    frames = open_frames(paths[0])
+    others = Exposures.of(config, frames)
+    return others.register(0, *settle_frame(frames[0], config), Optics(factor))
+
+
+def test_exposures_without_coordinates_are_registered_by_their_stars(four):
+    optics, found = _registered(four, factor=2)
+    shifts = [each.source.geometry.shift_px for each in found]
+    np.testing.assert_allclose(shifts, SHIFTS[1:], atol=0.05)
+    assert [each.source.flux_scale for each in found] == pytest.approx([1, 1, 1], abs=0.05)
+    assert [each.source.level_offset for each in found] == pytest.approx([0, 0, 0], abs=12)
+    # Narrower than the stars, 0.9 px of the exposures, 1.8 of the scene.
+    assert 0.5 < optics.support_px < 1.5
+
+
+def test_coordinates_are_believed_where_stars_confirm_them(tmp_path):
+    paths = [_write(tmp_path / f"{n}.fits", n, wcs=True) for n in (0, 3)]
+    _, (found,) = _registered(paths)
+    np.testing.assert_allclose(found.source.geometry.shift_px, SHIFTS[3], atol=0.01)
+    assert "celestial coordinates" in found.words
+
+
+def test_coordinates_that_are_off_are_corrected(tmp_path):
+    paths = [
+        _write(tmp_path / "0.fits", 0, wcs=True),
+        _write(tmp_path / "3.fits", 3, wcs=True, told_shift=(0.9, -1.6)),
+    ]
+    _, (found,) = _registered(paths)
+    np.testing.assert_allclose(found.source.geometry.shift_px, SHIFTS[3], atol=0.06)
+    assert "moved" in found.words
+
+
+@pytest.mark.parametrize(
+    ("cards", "words"),
+    [
+        ({"BUNIT": "electron"}, "in electron, .*: in adu|exposures of one unit are needed"),
+        ({"FILTER": "g"}, "filter g, .*: r; exposures of one filter are needed"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(tmp_path, cards, words):
+    paths = [_write(tmp_path / "a.fits"), _write(tmp_path / "b.fits", 1, **cards)]
+    with pytest.raises(ExposureError, match=words):
+        _registered(paths)
+
+
+def test_another_pixel_scale_is_refused(tmp_path):
+    paths = [
+        _write(tmp_path / "a.fits", wcs=True),
+        _write(tmp_path / "b.fits", 1, wcs=True, CD1_1=-2e-4, CD2_2=2e-4),
+    ]
+    with pytest.raises(ExposureError, match=r"arcsec a pixel, .*one pixel scale are needed"):
+        _registered(paths)
+
+
+def test_another_sky_is_refused(tmp_path):
+    paths = [
+        _write(tmp_path / "a.fits", wcs=True),
+        _write(tmp_path / "b.fits", 1, wcs=True, CRVAL2=3.0),
+    ]
+    with pytest.raises(ExposureError, match=r"b\.fits: does not overlap with .*a\.fits"):
+        _registered(paths)
+
+
+def test_an_exposure_counts_once(tmp_path):
+    first = _write(tmp_path / "a.fits")
+    (tmp_path / "b.fits").write_bytes(Path(first).read_bytes())
+    with pytest.raises(ExposureError, match=r"b\.fits: the same exposure as .*a\.fits"):
+        _registered([first, str(tmp_path / "b.fits")])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"task.exposures": ()}, "one input; give two"),
+        ({"task.factor": 5}, "--factor 5: combine needs 1 to 4"),
+        ({"noise.law": "none"}, "--noise none: exposures are combined by their noise"),
+        ({"fit.prior": "x.dipprior"}, "--prior x.dipprior: a prior"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(four, options, words):
+    with pytest.raises(ConfigError, match=words):
+        check_task(_config(four, **options))
+
+
+@pytest.fixture(scope="module")
+def product(four, tmp_path_factory):
+    target = tmp_path_factory.mktemp("product") / "deep.fits"
+    assert restore_frame(four[0], target, _config(four, **{"task.factor": 2})).status == "restored"
+    return target
+
+
+def test_a_product_tells_what_was_combined(four, product):
+    target = product
+    config = _config(four, **{"task.factor": 2})
+    frame = open_frame(target)
+    assert frame.shape == (128, 144)
+    assert frame.header["EXPTIME"] == 60.0  # of the first: nothing is claimed that is not so
+    assert (frame.header["DIPTASK"], frame.header["DIPNEXP"]) == ("combine", 4)
+    account = read_account(target).document
+    for number, path in enumerate(four[1:], start=1):
+        told = facts_of(account, f"exposure-{number}")
+        assert told["file"] == Path(path).name
+        np.testing.assert_allclose(told["shift_px"], SHIFTS[number], atol=0.05)
+    assert restore_frame(four[0], target, config).status == "already done"
+
+
+def test_another_exposure_is_another_product(four, product, tmp_path):
+    others = [*four[:3], _write(tmp_path / "3.fits", 3, seed=9)]
+    with pytest.raises(OutputError, match="exists"):
+        restore_frame(four[0], product, _config(others, **{"task.factor": 2}))
+
+
+def test_an_exposure_is_never_written_over(four, tmp_path):
+    with pytest.raises(OutputError, match="input"):
+        restore_frame(four[0], Path(four[2]), _config(four), overwrite=True)
+
+
+@pytest.mark.slow
+def test_decam_exposures_are_registered_by_their_coordinates():
+    folder = Path(os.environ.get("DIP_EXTRA_DATA", "/nowhere")) / "multi_exposure"
+    if not folder.exists():
+        pytest.skip("needs the extra data")
+    paths = [str(folder / f"DEC-OBS04{name}.mini.fits") for name in "abc"]
+    _, found = _registered(paths)
+    for each in found:
+        np.testing.assert_allclose(each.source.geometry.shift_px, (0, 0), atol=0.1)

@@ -137,10 +137,15 @@ def _add_files(builder: ProvBuilder, run: str, facts: RunFacts) -> None:
     files = dict(beside) if isinstance(beside, Mapping) else {}
     for number, (name, sha256) in enumerate(files.items(), start=1):
         builder.entity(f"companion-{number}", "Frame", {"file": name, "sha256": sha256})
-        builder.relate("used", run, f"companion-{number}", "companion")
+        builder.relate("used", run, f"companion-{number}", _role_of(name))
     for number, exposure in enumerate(facts.exposures, start=1):
         builder.entity(f"exposure-{number}", "Exposure", exposure)
         builder.relate("used", run, f"exposure-{number}", "exposure")
+
+
+def _role_of(name: str) -> str:
+    """Say what a file beside the input is there for."""
+    return "guide" if name.startswith("guide-") else "companion"
 
 
 def _settled(config: RunConfig) -> dict[str, object]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dip_pipeline.frames import Frame, Pixels
+from dip_pipeline.frames import Frame, Guide, Pixels
 from dip_pipeline.registration import Geometry
 from dip_pipeline.restoration.optics import Exposure, Optics
 from dip_pipeline.restoration.problem import FitOptions, Problem
@@ -70,6 +70,7 @@ class ExposureSource:
 class ProblemSource:
     """Cuts problems out of a frame.
 
+    guides : other images of the same sky
     optics : between the scene that is asked for and the pixels; None: the scene is what they show
     exposures : further ones, to be combined with the frame
     """
@@ -80,6 +81,7 @@ class ProblemSource:
     saturation_dn: float | None
     device: str
     threads: int
+    guides: tuple[Guide, ...] = ()
     optics: Optics | None = None
     exposures: tuple[ExposureSource, ...] = ()
 
@@ -101,6 +103,7 @@ class ProblemSource:
             inner=inner or (slice(None), slice(None)),
             device=_device_here(self.device),
             threads=self.threads,
+            guides=tuple(guide.read(*window) for guide in self.guides),
             optics=self.optics,
             exposures=tuple(each for each in exposures if each is not None),
         )
@@ -148,6 +151,8 @@ def problems_key(problems: Sequence[Problem], shape: tuple[int, int], *more: obj
             error = [] if each.error is None else [each.error]
             for plane in (each.pixels, each.masked, each.saturated, *error):
                 digest.update(plane.tobytes())
+        for plane in problem.guides:
+            digest.update(plane.tobytes())
     return digest.hexdigest()
 
 

@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from dip_pipeline.account import describe_run, input_facts, key_of
 from dip_pipeline.config import RunConfig
@@ -17,6 +16,7 @@ from dip_pipeline.frames import (
     Frame,
     check_target,
     file_digest,
+    guide_digests,
     left_out_names,
     named_digest,
     open_frames,
@@ -41,37 +41,11 @@ from dip_pipeline.quantising import storage_step
 from dip_pipeline.record import RunFacts, pooled_risk, run_key
 from dip_pipeline.restoring import Place
 from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
+from dip_pipeline.run_report import RunReport, already_done
 from dip_pipeline.task_optics import SCENE_TASKS, AskedOptics
 from dip_pipeline.work import PriorTask
 
 __all__ = ["FrameDescription", "Progress", "RunReport", "describe_frame", "restore_frame"]
-
-
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """How the restoration of one frame went.
-
-    risk : estimated rms of (delivered - truth) / sigma, with its standard error
-    flux_change : sum of (delivered - observed) over unmasked pixels, the frame's unit
-    """
-
-    source: str
-    target: Path
-    status: Literal["restored", "already done", "part done"]
-    tiles: int
-    found_done: int
-    failed_tiles: int
-    risk: float
-    risk_error: float
-    noise: str
-    flux_change: float
-    seconds: float
-    notes: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether every tile was restored."""
-        return self.failed_tiles == 0
 
 
 def restore_frame(  # noqa: PLR0913  (all but three have defaults)
@@ -117,7 +91,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         companions=_companions(frames, config),
     )
     if not overwrite and _is_product_of(target, key):
-        return _already_done(source, target)
+        return already_done(source, target)
     others = Exposures.of(config, frames)
     _check_target(target, frame, others, overwrite=overwrite)
     if shared is not None:
@@ -201,6 +175,7 @@ def _companions(frames: Sequence[Frame], config: RunConfig) -> dict[str, str]:
         {path.name: file_digest(path) for path in sorted(beside)}
         | named_digest("psf", psf)
         | named_digest("mask", config.task.mask)
+        | guide_digests(config.task.guides)
         | exposure_digests(config)
     )
 
@@ -297,24 +272,3 @@ def _is_product_of(target: Path, key: Mapping[str, object]) -> bool:
     except FrameError:
         return False
     return found is not None and key_of(found.document) == key
-
-
-def _already_done(source: str, target: Path) -> RunReport:
-    """Report on a finished product from its own record."""
-    found = read_provenance(target)
-    tiles = [] if found is None else found.tiles
-    cards = {} if found is None else {card[0]: card[1] for card in found.cards}
-    risk, error = (cards.get(name) for name in ("DIPRISK", "DIPRISKE"))
-    return RunReport(
-        source=source,
-        target=target,
-        status="already done",
-        tiles=len(tiles),
-        found_done=len(tiles),
-        failed_tiles=sum(bool(tile["failed"]) for tile in tiles),
-        risk=risk if isinstance(risk, float) else float("nan"),
-        risk_error=error if isinstance(error, float) else float("nan"),
-        noise=str(cards.get("DIPNOISE", "")),
-        flux_change=0.0,
-        seconds=0.0,
-    )

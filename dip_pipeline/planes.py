@@ -15,15 +15,17 @@ from dip_pipeline.exposures import Exposures, Registration
 from dip_pipeline.frame_noise import noise_in_words
 from dip_pipeline.frames import (
     Frame,
+    Guide,
     RestoredFrame,
     check_holes,
     finer_frame,
     finer_notes,
     finer_plane,
+    guide_notes,
     with_mask,
 )
 from dip_pipeline.frames.digests import digest_planes
-from dip_pipeline.planning import fit_windows, problem_source, settle_frame
+from dip_pipeline.planning import fit_windows, guides_of, problem_source, settle_frame
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import Told
 from dip_pipeline.record import ALGORITHM_VERSION, RunFacts, run_cards
@@ -42,6 +44,7 @@ class Plane:
     """One plane to restore: as the file has it, and as it is fitted; its noise law, its tiles.
 
     frame : with the noise planes and the masks that the law and the options call for
+    guides : other images of the same sky
     product : as the output holds it, of finer pixels where these were asked for
     optics : between the scene that is asked for and the pixels; None: the scene is what they show
     exposures : further ones of the same sky, registered to it
@@ -54,6 +57,7 @@ class Plane:
     product: Frame
     optics: Optics | None = None
     exposures: tuple[Registration, ...] = ()
+    guides: tuple[Guide, ...] = ()
 
     @property
     def first_tile(self) -> int:
@@ -90,8 +94,9 @@ class Planes:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user must hear."""
-        left = (f"{frame.label}: left as it is: {reason}" for frame, reason in self.left)
-        return (*left, *self.unlike)
+        left = [f"{frame.label}: left as it is: {reason}" for frame, reason in self.left]
+        guides = guide_notes({plane.frame.label: plane.guides for plane in self.restored})
+        return (*left, *self.unlike, *guides)
 
     def name_of(self, plane: Plane, source: str) -> str:
         """Name a plane, for people: where there are several, by its place, too."""
@@ -126,6 +131,7 @@ def plan_planes(
     left: list[tuple[Frame, str]] = []
     count = 0
     products: dict[str, Frame] = {}
+    guides = guides_of(config, frames)
     for frame, seen in zip(frames, with_mask(frames, config.task.mask), strict=True):
         try:
             settled, noise = _settled(seen, config)
@@ -142,7 +148,9 @@ def plan_planes(
         count += len(tiles)
         product = _as_product(frame, asked, products)
         name = source if len(frames) == 1 else f"{source}, {frame.label}"
-        plane = Plane(frame, settled, noise, tuple(tiles), product, optics)
+        plane = Plane(
+            frame, settled, noise, tuple(tiles), product, optics, guides=guides[frame.label]
+        )
         if others is not None:
             plane = _registered(plane, frames.index(frame), others)
         planes.append(plane)
@@ -283,7 +291,7 @@ def prior_task(
     """Plan the work on a plane, and its prior."""
     frame = plane.frame
     cutting = tuple(each.source for each in plane.exposures)
-    source = problem_source(frame, plane.noise, config, plane.optics, cutting)
+    source = problem_source(frame, plane.noise, config, plane.optics, cutting, plane.guides)
     plan = FramePlan(source, config.fit.seed, run.tiles, None, ALGORITHM_VERSION, plane.first_tile)
     shared_path = None if shared is None else shared.path.absolute()
     factor = 1 if plane.optics is None else plane.optics.factor

@@ -10,9 +10,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.cutting import ExposureSource, ProblemSource, Window
 from dip_pipeline.engine import ExecutorKind
 from dip_pipeline.errors import ConfigError, EmptyFrameError, SensorError
-from dip_pipeline.frames import (
-    Frame,
-)
+from dip_pipeline.frames import Frame, Guide, open_guides
 from dip_pipeline.preparing import settle_noise
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import (
@@ -71,17 +69,32 @@ def fit_options(config: RunConfig) -> FitOptions:
     )
 
 
+def guides_of(config: RunConfig, frames: Sequence[Frame]) -> dict[str, tuple[Guide, ...]]:
+    """Open the guides of each plane of a file, by its label; an error where they are of no use."""
+    guides = config.task.guides
+    if guides and config.fit.input != "image":
+        raise ConfigError(f"--input {config.fit.input}: --guide needs --input image; leave one out")
+    if guides and config.task.name is not Task.DENOISE:
+        raise ConfigError(
+            f"guides for the task {config.task.name}: only denoise takes them; leave them out"
+        )
+    found = open_guides(guides, frames)
+    return {frame.label: own for frame, own in zip(frames, found, strict=True)}
+
+
 def problem_source(
     frame: Frame,
     noise: NoiseModel,
     config: RunConfig,
     optics: Optics | None = None,
     exposures: tuple[ExposureSource, ...] = (),
+    guides: tuple[Guide, ...] = (),
 ) -> ProblemSource:
     """Put together all that problems of a frame have in common.
 
     optics : between the scene that is asked for and the pixels; None: the scene is what they show
     exposures : further ones, to be combined with the frame
+    guides : other images of the same sky
     Raises SensorError where the input needs a noise law, and there is none.
     """
     options = fit_options(config)
@@ -98,6 +111,7 @@ def problem_source(
         saturation_dn=None if saturation is None else saturation.value,
         device=config.worker_options(devices_of(config)).item_device,
         threads=config.threads_per_fit,
+        guides=guides,
         optics=optics,
         exposures=exposures,
     )

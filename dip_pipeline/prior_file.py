@@ -93,6 +93,11 @@ class PriorFile:
                 f"{self.path}: fitted with --network {kind}, not {config.fit.network}; leave "
                 "--network out, or fit another prior with `dip fit`"
             )
+        if config.task.guides:
+            raise PriorError(
+                f"{self.path}: fitted without guides, and cannot use one; leave --prior or --guide "
+                "out"
+            )
         cameras = [item.camera for item in self.frames]
         names = str(frame.path), str(self.path)
         check_optics(names, camera_of(frame.header), cameras, any_optics=config.fit.any_optics)

@@ -87,6 +87,7 @@ def _check_files(recipe: Recipe, product: Path) -> None:
     """Compare files that the task names with those of the account; raises FrameError."""
     task = recipe.config.task
     named = [(exposure_role(n), name) for n, name in enumerate(task.exposures, start=1)]
+    named += [(f"guide-{n}", name) for n, name in enumerate(task.guides, start=1)]
     for role, name in (("psf", task.psf), ("mask", task.mask), *named):
         told = {key: value for key, value in recipe.beside.items() if key.partition("[")[0] == role}
         if name is None or not told:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from dip_pipeline.cli.options import RunCommand
+from dip_pipeline.cli.options import RunCommand, task_options
 from dip_pipeline.cli.task_command import run_task, task_arguments
 from dip_pipeline.task import Task
 
@@ -13,12 +13,14 @@ _EXAMPLES = """\b
 Examples:
   dip denoise m13.fits -o m13_dip.fits
   dip denoise night/*.fits -o restored/ --config night.toml
+  dip denoise halpha.fits -o halpha_dip.fits --guide r_band.fits
   dip denoise mosaic.fits -o mosaic_dip.fits --shard 3/16
 """
 
 
 @click.command(cls=RunCommand, epilog=_EXAMPLES)
 @task_arguments
+@task_options("guides")
 def denoise(
     inputs: tuple[str, ...],
     out: str,

@@ -15,6 +15,7 @@ from dip_pipeline.frames.frame import (
     RestoredPlanes,
     around,
 )
+from dip_pipeline.frames.guides import Guide, guide_digests, guide_notes, open_guides
 from dip_pipeline.frames.mask_file import check_holes, with_mask
 from dip_pipeline.frames.opening import (
     file_digest,
@@ -49,6 +50,7 @@ __all__ = [
     "Card",
     "FinerGrid",
     "Frame",
+    "Guide",
     "PixelFlux",
     "PixelSource",
     "Pixels",
@@ -67,11 +69,14 @@ __all__ = [
     "finer_frame",
     "finer_notes",
     "finer_plane",
+    "guide_digests",
+    "guide_notes",
     "is_sdss",
     "left_out_names",
     "named_digest",
     "open_frame",
     "open_frames",
+    "open_guides",
     "output_kind",
     "pixel_flux",
     "places_on",

@@ -50,7 +50,7 @@ def _coordinates(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of old keywords; both headers have them alike
         try:
-            wcs = WCS(_as_header(header), hdus).celestial
+            wcs = WCS(as_header(header), hdus).celestial
             if not wcs.has_celestial:
                 return None
             cols, rows = np.meshgrid(
@@ -63,7 +63,8 @@ def _coordinates(
     return longitude, latitude
 
 
-def _as_header(header: fits.Header | Sequence[Card]) -> fits.Header:
+def as_header(header: fits.Header | Sequence[Card]) -> fits.Header:
+    """Make a header of cards; those that FITS has no place for are left out."""
     if isinstance(header, fits.Header):
         return header
     made = fits.Header()

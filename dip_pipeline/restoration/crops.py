@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dip_pipeline.restoration.correlation import same_sided
+from dip_pipeline.restoration.misleading import Misleading
 from dip_pipeline.restoration.regions import PixelNoise, Region
 from dip_pipeline.restoration.smoothing import smooth
 
@@ -25,6 +26,7 @@ class Batch:
 
     known : what the network may see; weight : share of each pixel in the data term
     covariance : of each crop's frame, (batch, lags, lags)
+    guides : (batch, 2 * guides, crop, crop), see `guiding`; None without guides
     """
 
     observed: Tensor
@@ -33,6 +35,7 @@ class Batch:
     weight: Tensor
     covariance: Tensor
     noise: PixelNoise
+    guides: Tensor | None = None
 
 
 class CropSource:
@@ -67,6 +70,8 @@ class CropSource:
         self._signal_places = _positions(signal)
         self._holes = _positions([1 - region.known for region in regions])
         self._roots = same_sided([region.noise.root for region in regions])
+        planes = [region.guides for region in regions if region.guides is not None]
+        self._misleading = Misleading(planes, rng) if planes else None
 
     @property
     def device(self) -> torch.device:
@@ -78,15 +83,27 @@ class CropSource:
         """Whether there is nowhere to fit."""
         return len(self._places) == 0
 
-    def draw(self, count: int) -> Batch:
-        """Draw a batch of crops."""
-        crops = [self._one() for _ in range(count)]
+    @property
+    def guides(self) -> int:
+        """How many guides the crops have."""
+        planes = self.regions[0].guides
+        return 0 if planes is None else planes.shape[1] // 2
+
+    def draw(self, count: int, *, misled: bool = False) -> Batch:
+        """Draw a batch of crops, each flipped and turned at random.
+
+        misled : the guides of some show what is not there, or nothing
+        """
+        crops = [self._one(misled=misled) for _ in range(count)]
+        guides = [crop.pop(0) for crop in crops] if self.guides else None
         covariance, observed, sigma, known, weight, *noise = (
             torch.cat(list(planes)) for planes in zip(*crops, strict=True)
         )
-        return Batch(observed, sigma, known, weight, covariance, PixelNoise(*noise))
+        law = PixelNoise(*noise)
+        together = None if guides is None else torch.cat(guides)
+        return Batch(observed, sigma, known, weight, covariance, law, together)
 
-    def _one(self) -> list[Tensor]:
+    def _one(self, *, misled: bool) -> list[Tensor]:
         wants_signal = self.rng.random() < _SIGNAL_SHARE and len(self._signal_places) > 0
         index, window = self._window(self._signal_places if wants_signal else self._places)
         region = self.regions[index]
@@ -103,7 +120,13 @@ class CropSource:
         law = (torch.as_tensor(term).to(known) for term in (noise.slope, noise.dark_level))
         turned = (turn(plane, turns, flip=flip) for plane in planes)
         roots = [] if self._roots is None else [turn(self._roots[index], turns, flip=flip)]
-        return [region.covariance, *turned, *(term.view(1, 1, 1, 1) for term in law), *roots]
+        guides: list[Tensor] = []
+        if region.guides is not None and self._misleading is not None:
+            shown = region.guides[window]
+            shown = self._misleading.of(shown) if misled else shown
+            guides = [turn(shown, turns, flip=flip)]
+        law_of = (term.view(1, 1, 1, 1) for term in law)
+        return [*guides, region.covariance, *turned, *law_of, *roots]
 
     def _window(self, places: np.ndarray) -> tuple[int, tuple[EllipsisType, slice, slice]]:
         """Choose a crop that contains a random one of the places, anywhere within it."""

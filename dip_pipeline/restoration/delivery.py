@@ -21,14 +21,16 @@ from dip_pipeline.restoration.fit_code import (
     picture,
 )
 from dip_pipeline.restoration.flux import close_flux
+from dip_pipeline.restoration.guiding import without_guides
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.regions import PixelNoise, Region
-from dip_pipeline.restoration.restraint import Restraint, believable, least_risk
+from dip_pipeline.restoration.restraint import Restraint, believable, borne_out, least_risk
 from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.restoration.spectral import LostLight, Trial, least_loss
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
 
+_NO_LIGHT, _LIGHT = 0.4, 0.8  # contrast in sigma
 _MOST_TRIED_PIXELS = 250_000
 _MARGIN_PX = 16  # mirrored around a region, so that frame borders are not the network's own
 
@@ -117,14 +119,30 @@ def _blended(
     options: FitOptions,
 ) -> tuple[Tensor, Tensor]:
     """Blend what the networks make of an observation, where it can be believed; and the scatter."""
+    total, scatter = _shared(networks, shares, observed, region, options)
+    root = region.noise.root
+    if region.guides is not None:
+        alone = replace(region, guides=without_guides(region.guides))
+        unguided, _ = _shared(networks, shares, observed, alone, options)
+        total = borne_out(total, unguided, observed, region.sigma, region.trusted, root)
+    return believable(total, observed, region.sigma, region.trusted, root), scatter
+
+
+def _shared(
+    networks: Sequence[nn.Module],
+    shares: Sequence[Tensor],
+    observed: Tensor,
+    region: Region,
+    options: FitOptions,
+) -> tuple[Tensor, Tensor]:
+    """Blend the networks' means over views by their shares, and their scatters."""
     total, scatter = torch.zeros_like(observed), torch.zeros_like(observed)
     for network, share in zip(networks, shares, strict=True):
         if bool((share > 0).any()):
             mean, spread = _averaged(network, observed, region, options.view_count)
             used = share.to(observed.device)
             total, scatter = total + used * mean, scatter + used * spread
-    root = region.noise.root
-    return believable(total, observed, region.sigma, region.trusted, root), scatter
+    return total, scatter
 
 
 def _finished(
@@ -227,7 +245,20 @@ def deliver_code(
 
 def _closed(estimated: Tensor, observed: Tensor, region: Region, options: FitOptions) -> Tensor:
     sigma = region.noise.sigma(estimated)
-    return close_flux(estimated, observed, sigma, region.trusted, options.flux_scale_px)
+    closed = close_flux(estimated, observed, sigma, region.trusted, options.flux_scale_px)
+    if region.guides is None:
+        return closed
+    return estimated + _share_of_light(estimated / sigma) * (closed - estimated)
+
+
+def _share_of_light(image: Tensor) -> Tensor:
+    """1 on and around what stands out, 0 where there is nothing whose flux could be put back.
+
+    image : (1, 1, rows, cols) in sigma. Only a guided image is so calm that this can be told.
+    """
+    contrast = (smooth(image, 1.0) - smooth(image, 4.0)).abs()
+    share = ((contrast - _NO_LIGHT) / (_LIGHT - _NO_LIGHT)).clamp(0.0, 1.0)
+    return nnf.max_pool2d(share, 7, stride=1, padding=3)
 
 
 def _averaged(
@@ -237,26 +268,29 @@ def _averaged(
 
     def estimated(number: int) -> Tensor:
         quarter, flip = number % 4, number >= 4
-        planes = (observed, region.noise.floor, region.known)
+        guides = [] if region.guides is None else [region.guides]
+        planes = (observed, region.noise.floor, region.known, *guides)
         seen = [turn(plane, quarter, flip=flip) for plane in planes]
         with torch.no_grad():  # a thread starts without it
-            answer = turn(_bordered(network, region, *seen), -quarter)
+            answer = turn(_bordered(network, region, seen), -quarter)
         return answer.flip(-1) if flip else answer
 
     stack = torch.stack(side_by_side([partial(estimated, number) for number in range(views)]))
     return stack.mean(dim=0), stack.std(dim=0, correction=0)
 
 
-def _bordered(
-    network: nn.Module, region: Region, observed: Tensor, floor: Tensor, known: Tensor
-) -> Tensor:
-    """Apply the network with mirrored borders, sides rounded up to the network's multiple."""
-    rows, cols = observed.shape[-2:]
+def _bordered(network: nn.Module, region: Region, planes: Sequence[Tensor]) -> Tensor:
+    """Apply the network with mirrored borders, sides rounded up to the network's multiple.
+
+    planes : turned alike: observed, floor of the noise, known, and guides where there are some
+    """
+    rows, cols = planes[0].shape[-2:]
     step = int(getattr(network, "multiple", 16))
     margin = (_MARGIN_PX, _MARGIN_PX - cols % -step, _MARGIN_PX, _MARGIN_PX - rows % -step)
     mode = "reflect" if min(rows, cols) > _MARGIN_PX + step else "replicate"
-    wide = [nnf.pad(plane, margin, mode=mode) for plane in (observed, floor, known)]
+    wide = [nnf.pad(plane, margin, mode=mode) for plane in planes]
     noise = PixelNoise(wide[1], region.noise.slope, region.noise.dark_level)
-    seen = view(wide[0], noise, wide[2], region.covariance, WIDE)
+    guides = wide[3] if len(wide) > 3 else None
+    seen = view(wide[0], noise, wide[2], region.covariance, WIDE, guides)
     out = estimate(network(seen.features), seen)
     return out[..., _MARGIN_PX : _MARGIN_PX + rows, _MARGIN_PX : _MARGIN_PX + cols]

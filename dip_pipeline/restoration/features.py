@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from dip_pipeline.restoration import guiding
 from dip_pipeline.restoration.filling import NEAR, Reach, fill
 from dip_pipeline.restoration.regions import PixelNoise
 from dip_pipeline.restoration.smoothing import smooth
 
 # Standard deviations, in pixels, of the smoothed copies the network mixes.
 _SCALES_PX = (1.0, 2.0, 4.0)
-FEATURE_CHANNELS = 2 + len(_SCALES_PX) + 2
+FEATURE_CHANNELS = 2 + len(_SCALES_PX) + 2  # without guides
 _COPIES = 1 + len(_SCALES_PX)
 # First and second derivatives: by columns, by rows, their difference, mixed.
 _DERIVATIVES = torch.tensor(
@@ -28,24 +29,36 @@ _DERIVATIVES = torch.tensor(
     ]
 )[:, None]
 _DETAILS = (_COPIES - 1) + len(_DERIVATIVES)
-ANSWER_CHANNELS = _COPIES + _DETAILS + 1  # weights, gains, residual
+ANSWER_CHANNELS = _COPIES + _DETAILS + 1  # weights, gains, residual; without guides
 # A network that answers zero leans towards the image as it is.
 _LARGEST_GAIN = 4.0
 _LEANING = (1.0, 0.0, 0.0, 0.0)
+
+
+def feature_channels(guides: int) -> int:
+    """How many channels a network sees, with so many guides."""
+    return FEATURE_CHANNELS + guides * guiding.CHANNELS
+
+
+def answer_channels(guides: int) -> int:
+    """How many channels it answers; those of guides stand before the residual."""
+    return ANSWER_CHANNELS + guides * guiding.GAINS
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """One batch as a network sees it.
 
-    features : (batch, FEATURE_CHANNELS, rows, cols)
+    features : (batch, feature_channels, rows, cols)
     copies : (batch, 1 + scales, rows, cols), the image and its smoothed copies
     sigma : (batch, 1, rows, cols)
+    guided : (batch, details, rows, cols), what guides add; None without guides
     """
 
     features: Tensor
     copies: Tensor
     sigma: Tensor
+    guided: Tensor | None = None
 
 
 def view(
@@ -54,6 +67,7 @@ def view(
     known: Tensor,
     covariance: Tensor,
     reach: Reach = NEAR,
+    guides: Tensor | None = None,
 ) -> View:
     """Fill what is unknown, smooth, and lay out the features.
 
@@ -62,6 +76,8 @@ def view(
 
     asinh of the level alone hides the noise under bright light, so the differences between
     neighbouring scales, in units of the local noise, are features of their own.
+
+    guides : (batch, 2 * guides, rows, cols), see `guiding`
     """
     filled = fill(observed, known, covariance, reach)
     sigma = noise.sigma(smooth(filled, 1.0))
@@ -74,8 +90,12 @@ def view(
         torch.log(sigma),
         1 - known,
     ]
+    guided = None
+    if guides is not None:
+        more, added = guiding.guide_features(guides, copies, sigma)
+        features, guided = [*features, *more], torch.cat(added, dim=1)
     stacked = torch.cat(features, dim=1).contiguous(memory_format=torch.channels_last)
-    return View(stacked, torch.cat(copies, dim=1), sigma)
+    return View(stacked, torch.cat(copies, dim=1), sigma, guided)
 
 
 def estimate(answer: Tensor, seen: View) -> Tensor:
@@ -85,12 +105,14 @@ def estimate(answer: Tensor, seen: View) -> Tensor:
     start, and bright cores may keep their own pixels), adds the differences between neighbouring
     copies, and derivatives of the finest smoothed one, with gains (so that what is learned on faint
     stars holds for bright ones, wherever in the pixel they lie), and a residual in units of sigma.
+    What guides add has gains of its own.
     """
     logits = answer[:, :_COPIES] + torch.tensor(_LEANING, device=answer.device).view(1, -1, 1, 1)
     weights = torch.softmax(logits, dim=1)
     mixed = (weights * seen.copies).sum(dim=1, keepdim=True)
     steps = seen.copies[:, :-1] - seen.copies[:, 1:]
-    details = torch.cat([steps, derivatives(seen.copies[:, 1:2])], dim=1)
+    added = [] if seen.guided is None else [seen.guided]
+    details = torch.cat([steps, derivatives(seen.copies[:, 1:2]), *added], dim=1)
     sharpened = (_bounded(answer[:, _COPIES:-1]) * details).sum(dim=1, keepdim=True)
     return mixed + sharpened + seen.sigma * answer[:, -1:]
 

@@ -12,10 +12,10 @@ from torch.optim.lr_scheduler import OneCycleLR
 from dip_pipeline.restoration.correlation import draw_noise
 from dip_pipeline.restoration.crops import Batch, CropSource
 from dip_pipeline.restoration.features import (
-    ANSWER_CHANNELS,
-    FEATURE_CHANNELS,
     View,
+    answer_channels,
     estimate,
+    feature_channels,
     view,
 )
 from dip_pipeline.restoration.fitted import Fitted
@@ -80,7 +80,8 @@ def _fit_once(
     on_step: StepHook,
 ) -> Fitted:
     kind = options.network_kind
-    network = build_network(kind, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=seed).to(fit_on.device)
+    channels = feature_channels(fit_on.guides), answer_channels(fit_on.guides)
+    network = build_network(kind, *channels, seed=seed).to(fit_on.device)
     generator = Generator().manual_seed(seed)
     steps = options.step_limit
     optimisers, schedules = one_cycle(network, steps, slowing)
@@ -91,7 +92,7 @@ def _fit_once(
     reason = None
     step = 0
     for step in range(1, steps + 1):
-        loss = _pair_loss(network, fit_on.draw(_PAIRS), generator)
+        loss = _pair_loss(network, fit_on.draw(_PAIRS, misled=True), generator)
         network.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_NORM)
@@ -165,7 +166,9 @@ def _pair_loss(network: nn.Module, batch: Batch, generator: Generator) -> Tensor
     ]
     observed, sigma, known, weight = twice
     covariance = batch.covariance.repeat(2, 1, 1)
-    seen = view(observed + _SPLIT_STRENGTH * noise, batch.noise.repeated(2), known, covariance)
+    first = observed + _SPLIT_STRENGTH * noise
+    guides = None if batch.guides is None else batch.guides.repeat(2, 1, 1, 1)
+    seen = view(first, batch.noise.repeated(2), known, covariance, guides=guides)
     target = observed - noise / _SPLIT_STRENGTH
     residual = (estimate(quick_answer(network, seen.features), seen) - target) / sigma
     each = nnf.huber_loss(
@@ -213,7 +216,7 @@ class _Jury:
             self.probe = draw_noise(batch.sigma, generator, batch.noise.root)
             # What a network sees does not depend on the network: laid out once for all looks.
             self.plain, self.moved = (
-                view(observed, batch.noise, batch.known, batch.covariance)
+                view(observed, batch.noise, batch.known, batch.covariance, guides=batch.guides)
                 for observed in (batch.observed, batch.observed + _PROBE * batch.sigma * self.probe)
             )
 

@@ -55,7 +55,7 @@ from dip_pipeline.restoration.uncertainty import UNKNOWN_ERRORS, LitErrors, cali
 from dip_pipeline.sensor import NoiseKind
 from dip_pipeline.task import Task
 
-_FORMAT = "dip-prior-3"
+_FORMAT = "dip-prior-4"
 _MOST_CALIBRATION_PIXELS = 1_000_000
 
 
@@ -89,6 +89,7 @@ class Prior:
             "format": _FORMAT,
             "input": self.input,
             "network": self.network_kind,
+            "guides": len(self.scale.guides),
             "scale": scale_record(self.scale),
             "cross_fit": None if crossed is None else [crossed.block_px, crossed.guard_px],
             "seed": self.seed,

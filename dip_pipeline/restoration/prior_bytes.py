@@ -14,8 +14,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
+from dip_pipeline.restoration.features import answer_channels, feature_channels
 from dip_pipeline.restoration.fit_code import CODE_CHANNELS
+from dip_pipeline.restoration.guiding import GuideScale
 from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.problem import FitReport, InputKind, NetworkKind, StopReason
 from dip_pipeline.restoration.regions import SkyScale
@@ -30,8 +31,8 @@ _DIGEST_BYTES = 32  # of SHA-256, at the end
 def pack(networks: Sequence[nn.Module], record: Mapping[str, object]) -> bytes:
     """Serialise networks with what is to be known of them.
 
-    record : what JSON can hold; `format`, and the kinds `network` and `input`; `channels` in and
-        out of the networks, where they are not those of the input
+    record : what JSON can hold; `format`, the kinds `network` and `input`, the number of `guides`;
+        `channels` in and out of the networks, where they are not those of the input
     """
     tensors = {
         f"{half}.{name}": value.contiguous().cpu()
@@ -61,8 +62,10 @@ def unpack(data: bytes, wanted_format: str) -> tuple[tuple[nn.Module, ...], dict
     if found_format != wanted_format:
         raise RestorationError(f"prior of format {found_format!r}: need {wanted_format}")
     kind, input_kind = NetworkKind(record["network"]), InputKind(record["input"])
-    image = input_kind is InputKind.IMAGE
-    usual = (FEATURE_CHANNELS, ANSWER_CHANNELS) if image else (CODE_CHANNELS, 1)
+    usual = (CODE_CHANNELS, 1)
+    if input_kind is InputKind.IMAGE:
+        guides = record.get("guides", 0)
+        usual = feature_channels(guides), answer_channels(guides)
     channels = record.get("channels", usual)
     networks = tuple(
         _load_network(kind, channels, tensors, half) for half in range(record["networks"])
@@ -84,14 +87,16 @@ def read_report(record: Sequence[Any]) -> FitReport:
 def scale_record(scale: SkyScale) -> list[object]:
     """Give the scale of a sky as JSON holds it."""
     star = None if scale.star is None else list(astuple(scale.star))
-    return [scale.level, scale.sigma, scale.covariance, star]
+    guides = [list(astuple(guide)) for guide in scale.guides]
+    return [scale.level, scale.sigma, scale.covariance, star, guides]
 
 
 def read_scale(record: Sequence[Any]) -> SkyScale:
     """Undo `scale_record`."""
-    level, sigma, covariance, star = record
+    level, sigma, covariance, star, guides = record
     shape = None if star is None else StarShape(*star)
-    return SkyScale(level, sigma, tuple(tuple(row) for row in covariance), shape)
+    rows = tuple(tuple(row) for row in covariance)
+    return SkyScale(level, sigma, rows, shape, tuple(GuideScale(*guide) for guide in guides))
 
 
 def errors_record(errors: LitErrors | None) -> list[object] | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.correlation import root_of
 from dip_pipeline.restoration.filling import WIDE, fill, measure_covariance
+from dip_pipeline.restoration.guiding import GuideScale, lay_out_guides, measure_guides
 from dip_pipeline.restoration.hidden_stars import find_hidden_stars
 from dip_pipeline.restoration.noise import NoiseLaw, law_for
 from dip_pipeline.restoration.problem import Problem
@@ -33,12 +34,14 @@ class SkyScale:
 
     covariance : of pixels by lag, (33, 33), of asinh of the light; holes are filled by it
     star : shape of the frame's stars; None where they do not agree on one
+    guides : level and noise of each guide
     """
 
     level: float
     sigma: float
     covariance: tuple[tuple[float, ...], ...]
     star: StarShape | None = None
+    guides: tuple[GuideScale, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,7 @@ class Region:
     covariance : autocovariance that holes are filled by, (1, lags, lags)
     known : 1 where the pixel holds information
     trusted : 1 where it may enter a data term (known and not saturated)
+    guides : (1, 2 * guides, rows, cols), see `guiding`; None without guides
     """
 
     observed: Tensor
@@ -134,6 +138,7 @@ class Region:
     stars: Tensor
     origin: tuple[int, int]
     scale: SkyScale
+    guides: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -178,11 +183,21 @@ def measure_sky(problems: Sequence[Problem]) -> SkyScale:
             light, doubt = _light_and_doubt(problem, level, sigma)
             fitted += fit_bright_stars(light, doubt, problem.valid)
     star = measure_shape(fitted)
-    return SkyScale(level, sigma, tuple(tuple(row) for row in table.tolist()), star)
+    rows = tuple(tuple(row) for row in table.tolist())
+    return SkyScale(level, sigma, rows, star, measure_guides(problems))
 
 
 def prepare(problem: Problem, scale: SkyScale) -> Region:
-    """Turn a problem into tensors on its device, in sky-sigma units, unknown pixels filled."""
+    """Turn a problem into tensors on its device, in sky-sigma units, unknown pixels filled.
+
+    Raises RestorationError where it has not as many guides as the scale.
+    """
+    if len(problem.guides) != len(scale.guides):
+        raise RestorationError(
+            f"{len(problem.guides)} guides for a prior fitted with {len(scale.guides)}: give as "
+            "many, in the same order"
+        )
+    guides = lay_out_guides(problem, scale.guides)
     known = ~problem.masked & np.isfinite(problem.pixels)
     stars = _hidden_stars(problem, scale)
     # A clipped value less its star is nothing at all.
@@ -213,6 +228,7 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
         stars=_plane(stars).float().to(device),
         origin=problem.origin,
         scale=scale,
+        guides=None if guides is None else guides.to(device),
     )
 
 

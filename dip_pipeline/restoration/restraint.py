@@ -21,6 +21,7 @@ _FEWEST_PIXELS = 20
 _SCALE_PX = 1.0  # over which a contradiction is looked for
 _LEAST_SHARE = 0.1  # of the weight of the pixels around
 _DOUBT, _DISBELIEF = 5.0, 8.0  # standard deviations of the smoothed residual
+_GUIDE_DOUBT, _GUIDE_DISBELIEF = 3.0, 5.0  # the same, of an image that a guide had a part in
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,37 @@ def believable(
     over; pixels that are not trusted keep the estimate.
     """
     residual = trusted * (observed - estimate)
+    share = _belief(residual / sigma, trusted, noise, (_DOUBT, _DISBELIEF))
+    return estimate + (1 - share) * residual
+
+
+def borne_out(
+    guided: Tensor,
+    unguided: Tensor,
+    observed: Tensor,
+    sigma: Tensor,
+    trusted: Tensor,
+    noise: Tensor | None,
+) -> Tensor:
+    """Go back to the unguided image where the frame contradicts the guided one; as `believable`.
+
+    From 3 to 5 standard deviations of the smoothed residual: what is only in a guide ends there.
+    """
+    residual = trusted * (observed - guided)
+    share = _belief(residual / sigma, trusted, noise, (_GUIDE_DOUBT, _GUIDE_DISBELIEF))
+    return unguided + share * (guided - unguided)
+
+
+def _belief(
+    residual: Tensor, trusted: Tensor, noise: Tensor | None, limits: tuple[float, float]
+) -> Tensor:
+    """1 where the smoothed residual, in sigma, may be noise, 0 where it cannot be."""
+    doubt, disbelief = limits
     # Next to a hole fewer pixels add up; the square of a Gaussian is one of half the variance.
     share_there = smooth(trusted, _SCALE_PX / 2**0.5).clamp(min=_LEAST_SHARE)
     scatter = _smoothed_scatter(noise) * torch.sqrt(share_there)
-    seen = smooth(residual / sigma, _SCALE_PX).abs() / scatter
-    share = ((_DISBELIEF - seen) / (_DISBELIEF - _DOUBT)).clamp(0.0, 1.0)
-    return estimate + (1 - share) * residual
+    seen = smooth(residual, _SCALE_PX).abs() / scatter
+    return ((disbelief - seen) / (disbelief - doubt)).clamp(0.0, 1.0)
 
 
 def _smoothed_scatter(noise: Tensor | None) -> float:

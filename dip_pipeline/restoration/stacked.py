@@ -19,7 +19,12 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from dip_pipeline.restoration import fit_image as alone
 from dip_pipeline.restoration.crops import Batch, CropSource
-from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS, estimate, view
+from dip_pipeline.restoration.features import (
+    answer_channels,
+    estimate,
+    feature_channels,
+    view,
+)
 from dip_pipeline.restoration.fitted import Fitted
 from dip_pipeline.restoration.muon import Muon, orthogonalised
 from dip_pipeline.restoration.networks import build_network
@@ -41,7 +46,7 @@ class Half:
     def likeness(self) -> tuple[object, ...]:
         """Equal for those whose crops fit into one batch."""
         root = self.fit_on.regions[0].noise.root
-        return self.fit_on.crop_px, None if root is None else root.shape
+        return self.fit_on.crop_px, None if root is None else root.shape, self.fit_on.guides
 
 
 def seed_of(entropy: list[int]) -> int:
@@ -92,10 +97,9 @@ def fit_stack(halves: Sequence[Half], options: FitOptions) -> list[Fitted]:
     steps = options.step_limit
     seeds = [seed_of([half.seed, 0]) for half in halves]
     generators = [Generator().manual_seed(seed) for seed in seeds]
-    networks = [
-        build_network(options.network_kind, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=seed)
-        for seed in seeds
-    ]
+    guides = halves[0].fit_on.guides
+    channels = feature_channels(guides), answer_channels(guides)
+    networks = [build_network(options.network_kind, *channels, seed=seed) for seed in seeds]
     stack = _Stack([network.to(halves[0].fit_on.device) for network in networks])
     members = [
         _Member(alone._Jury(half.judge_on, generator))
@@ -104,7 +108,7 @@ def fit_stack(halves: Sequence[Half], options: FitOptions) -> list[Fitted]:
     optimisers, schedules = stack.one_cycle(steps)
     looks = {steps - round(i * steps / 2 / alone._LOOKS) for i in range(alone._LOOKS)}
     for step in range(1, steps + 1):
-        batches = [half.fit_on.draw(alone._PAIRS) for half in halves]
+        batches = [half.fit_on.draw(alone._PAIRS, misled=True) for half in halves]
         losses = _losses(stack, batches, generators)
         stack.forget_gradients()
         losses.sum().backward()  # type: ignore[no-untyped-call]
@@ -223,7 +227,8 @@ def _losses(stack: _Stack, batches: Sequence[Batch], generators: Sequence[Genera
     )
     covariance = batch.covariance.repeat(2, 1, 1)
     recorrupted = observed + alone._SPLIT_STRENGTH * noise
-    seen = view(recorrupted, batch.noise.repeated(2), known, covariance)
+    guides = None if batch.guides is None else batch.guides.repeat(2, 1, 1, 1)
+    seen = view(recorrupted, batch.noise.repeated(2), known, covariance, guides=guides)
     target = observed - noise / alone._SPLIT_STRENGTH
 
     residual = (estimate(alone.quick_answer(stack, seen.features), seen) - target) / sigma
@@ -252,7 +257,7 @@ def _side_by_side(planes: Tensor) -> Tensor:
 def _joined(batches: Sequence[Batch]) -> Batch:
     """Lay batches end to end; their numbers of a noise law are a tensor each."""
 
-    def cat(planes: Iterable[Tensor | float]) -> Tensor:
+    def cat(planes: Iterable[Tensor | float | None]) -> Tensor:
         return torch.cat([plane for plane in planes if isinstance(plane, Tensor)])
 
     roots = [batch.noise.root for batch in batches]
@@ -269,4 +274,5 @@ def _joined(batches: Sequence[Batch]) -> Batch:
         weight=cat(batch.weight for batch in batches),
         covariance=cat(batch.covariance for batch in batches),
         noise=noise,
+        guides=None if batches[0].guides is None else cat(batch.guides for batch in batches),
     )

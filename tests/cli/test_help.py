@@ -75,7 +75,7 @@ def test_the_help_of_every_option_gives_its_default(command):
 def test_the_default_in_the_help_is_the_one_in_force():
     for parameter in denoise.params:
         info = OPTIONS.get((parameter.name or "").replace("__", "."))
-        if info is not None and info.default is not None:
+        if info is not None and info.default not in (None, ()):
             default = "no" if info.default is False else info.default
             assert f"[default: {default}]" in (parameter.help or "")
 

@@ -1,0 +1,55 @@
+"""What there is to say of the restoration of one frame, now or when it was done."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dip_pipeline.frames import read_provenance
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """How the restoration of one frame went.
+
+    risk : estimated rms of (delivered - truth) / sigma, with its standard error
+    flux_change : sum of (delivered - observed) over unmasked pixels, the frame's unit
+    """
+
+    source: str
+    target: Path
+    status: Literal["restored", "already done", "part done"]
+    tiles: int
+    found_done: int
+    failed_tiles: int
+    risk: float
+    risk_error: float
+    noise: str
+    flux_change: float
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every tile was restored."""
+        return self.failed_tiles == 0
+
+
+def already_done(source: str, target: Path) -> RunReport:
+    """Report on a finished product from its own record."""
+    found = read_provenance(target)
+    tiles = [] if found is None else found.tiles
+    cards = {} if found is None else {card[0]: card[1] for card in found.cards}
+    risk, error = (cards.get(name) for name in ("DIPRISK", "DIPRISKE"))
+    return RunReport(
+        source=source,
+        target=target,
+        status="already done",
+        tiles=len(tiles),
+        found_done=len(tiles),
+        failed_tiles=sum(bool(tile["failed"]) for tile in tiles),
+        risk=risk if isinstance(risk, float) else float("nan"),
+        risk_error=error if isinstance(error, float) else float("nan"),
+        noise=str(cards.get("DIPNOISE", "")),
+        flux_change=0.0,
+        seconds=0.0,
+    )

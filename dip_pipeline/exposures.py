@@ -43,9 +43,9 @@ _GRID = 9  # places a side at which coordinates are compared
 _AFFINE_TOLERANCE_PX = 0.1
 _SCALE_TOLERANCE = 0.01
 _COUNTS = (UnitKind.COUNTS, UnitKind.ELECTRONS, UnitKind.UNKNOWN)
-_USUAL_FWHM_PX = 2.0  # of stars, where none can be measured
+_USUAL_FWHM_PX = 2.3  # of stars, where none can be measured
 _MOST_FWHM_PX = 2.5  # well sampled; knots of a nebula that pass for stars may be wider
-_NARROWER = 0.5  # than stars of the sharpest exposure the scene's Gaussian is taken
+_NARROWER = 0.55  # than stars of the sharpest exposure the scene's Gaussian is taken
 _FWHM = 2.3548
 
 

@@ -183,6 +183,7 @@ def _companions(frames: Sequence[Frame], config: RunConfig) -> dict[str, str]:
 def _step_of(plane: Plane, target: Path, config: RunConfig) -> float | None:
     """Step that the pixels of a plane are stored in."""
     share = 1.0 if plane.optics is None else plane.optics.share
+    share /= (1 + len(plane.exposures)) ** 0.5  # exposures combined have less noise
     return storage_step(target, plane.origin, plane.noise, config, share=share)
 
 

@@ -14,11 +14,11 @@ from dip_pipeline.sensor import estimate_sigma
 _LEAST_SMOOTHED_PX = 1.0  # both, so that neither pixels nor their noise decide
 _LIGHT_SIGMA = 4.0  # elsewhere there is noise alone, and its slopes tell nothing
 _BRIGHT_SIGMA = 10.0  # of the brightest tenth of the light, at least
-_ROUNDS = 12
+_ROUNDS = 30
 _CUT = 4.0  # of sigma: beyond, a pixel shows what only one of the two has
 _SHAPE_ERROR = 0.05  # of a step to the next pixel, by which the two may differ in sharpness
 _FARTHEST_PX = 1.5
-_STILL_PX = 1e-4
+_STILL_PX = 1e-6
 _BORDER_PX = 6
 _LEAST_PLACES = 60
 _MOST_PLACES = 1_500_000

@@ -26,6 +26,16 @@ class Geometry:
         """Pixels of the reference along a side of one of the exposure's."""
         return float(np.sqrt(abs(np.linalg.det(np.asarray(self.matrix)))))
 
+    def rounded(self) -> "Geometry":
+        """Leave out digits that mean nothing: 1e-4 px, and as much over a thousand pixels.
+
+        Triangles of stars are tried in an order that chance decides; what comes of it may differ
+        in the last digits, and must not decide pixels.
+        """
+        (a, b), (c, d) = (tuple(round(value, 7) for value in row) for row in self.matrix)
+        row, col = (round(value, 4) for value in self.shift_px)
+        return Geometry(((a, b), (c, d)), (row, col))
+
     def to_reference(self, places: Places) -> Places:
         """Places of the exposure as places of the reference."""
         mapped: Places = places @ np.asarray(self.matrix).T + np.asarray(self.shift_px)

@@ -85,6 +85,7 @@ def register(
     Raises ExposureError where nothing can be found, or the two do not overlap or differ in scale.
     """
     geometry, match, error_px, how = _found(exposure, reference, known)
+    geometry = geometry.rounded()
     if abs(geometry.scale - 1) > _SCALE_TOLERANCE and not any_scale:
         raise ExposureError(
             f"{exposure.name}: its pixels are {geometry.scale:.3f} times as large as those of "

@@ -28,9 +28,6 @@ _LARGEST_EIGENVALUE = 1.1
 _DRAWS = 4
 _NOISE_SCALE_PX = 8.0  # over which the strength of the noise is averaged
 _NOISE_REACH_PX = 8
-_WIDER = 1.5  # than the narrow Gaussian the wide one is
-_SHARE_SCALE_PX = 2.0  # over which the energy of a difference is taken
-_ALIKE_PX = 3.0  # pixels whose noise is alike, about
 _LEAST_SUPPORT_PX = 0.3  # a narrower Gaussian is none
 
 
@@ -123,9 +120,6 @@ def reconstruct(
     """Reconstruct a scene of that shape, and measure its noise by draws.
 
     support_px : standard deviation of G, pixels of the scene
-    A scene is solved for twice: through a wide G, which leaves little noise, and through a narrow
-    one, which keeps the cores of stars. Where the two differ by more than the noise of their
-    difference the narrow one counts, by the share of what is no noise in the difference.
     """
     generator = Generator().manual_seed(seed)
     planes = []
@@ -133,19 +127,14 @@ def reconstruct(
         like = each.pixels.expand(_DRAWS, *each.pixels.shape[1:])
         noise = each.sigma * draw_noise(like, generator, each.root)
         planes.append(torch.cat([each.pixels, noise]))
-    narrow, wide = (LeastSquares(observations, shape, support_px * by) for by in (1.0, _WIDER))
-    sharp, soft = narrow.solve(planes), wide.solve(planes)
-    shaped = _expected_variance(observations, narrow.weight)
-    terms = [
-        shaped * smooth((one * other)[1:].mean(dim=0, keepdim=True) / shaped, _NOISE_SCALE_PX)
-        for one, other in ((soft, soft), (soft, sharp - soft), (sharp - soft, sharp - soft))
-    ]
-    share = _share_of_signal((sharp - soft)[:1], terms[2])
-    variance = terms[0] + 2 * share * terms[1] + share**2 * terms[2]
-    sigma = variance.clamp(min=1e-12 * shaped).sqrt()
-    mixed = soft + share * (sharp - soft)
-    kernel = _kernel_of(mixed[1:] / sigma, narrow.weight > 0)
-    return Reconstruction(mixed[:1], sigma, narrow.weight, kernel)
+    solver = LeastSquares(observations, shape, support_px)
+    solved = solver.solve(planes)
+    shaped = _expected_variance(observations, solver.weight)
+    energy = (solved[1:] ** 2).mean(dim=0, keepdim=True)
+    strength = smooth(energy / shaped, _NOISE_SCALE_PX).clamp(min=1e-12)
+    sigma = (shaped * strength).sqrt()
+    kernel = _kernel_of(solved[1:] / sigma, solver.weight > 0)
+    return Reconstruction(solved[:1], sigma, solver.weight, kernel)
 
 
 def _expected_variance(observations: Sequence[Observation], weight: Tensor) -> Tensor:
@@ -158,16 +147,6 @@ def _expected_variance(observations: Sequence[Observation], weight: Tensor) -> T
     expected = torch.where(covered, spread / weight.clamp(min=1e-30) ** 2, 0.0)
     typical = float(expected[covered].median()) if bool(covered.any()) else 1.0
     return torch.where(covered & (expected > 0), expected, max(typical, 1e-30))
-
-
-def _share_of_signal(difference: Tensor, variance: Tensor) -> Tensor:
-    """Share of a difference that is no noise: Wiener's, by its energy around each pixel."""
-    variance = variance.clamp(min=1e-30)
-    energy = smooth(difference**2 / variance, _SHARE_SCALE_PX)
-    independent = 4 * torch.pi * _SHARE_SCALE_PX**2 / _ALIKE_PX
-    noise = 1 + 2 * (2 / independent) ** 0.5
-    share: Tensor = ((energy - noise) / energy.clamp(min=1e-30)).clamp(0.0, 1.0)
-    return share
 
 
 def _kernel_of(noise: Tensor, covered: Tensor) -> NoiseKernel:

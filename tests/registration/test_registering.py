@@ -152,3 +152,9 @@ def test_stars_outrank_the_cards_only_where_they_tell_them_apart(reference):
     # Exposed for half as long, by the cards: the stars know better.
     found = register(exposure, reference, exposure_times=(30.0, 60.0))
     assert found.flux_scale == pytest.approx(1, rel=0.03)
+
+
+def test_the_same_exposures_are_registered_alike(reference):
+    pixels = _exposure(_stars(), Geometry(shift_px=(-7.31, 4.87)), seed=11)
+    found = {register(_see(pixels), reference).geometry for _ in range(4)}
+    assert len(found) == 1

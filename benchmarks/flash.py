@@ -79,6 +79,7 @@ def _ours(flash: Image, dark: Image, seed: int, steps: int | None) -> dict[str, 
     options: dict[str, object] = {
         "fit.steps": steps,
         "fit.seed": seed,
+        "fit.flux_scale_px": 0.0,  # nobody measures fluxes in a picture
         "workers.threads_per_fit": 1,
         "workers.device": "cpu",
     }
@@ -121,6 +122,7 @@ def joint_bilateral(
 
 def draw_side_by_side(images: Sequence[Image], path: Path) -> None:
     """Draw images beside each other, each from its darkest to its brightest percent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     panels: list[Image] = []
     for image in images:
         low, high = np.percentile(image, (1, 99))

@@ -50,16 +50,13 @@ class Way(NamedTuple):
     prior: type[AnyPrior]
 
 
-_DENOISE = Way(fit_prior, restore, unchanged, Prior)
-_SCENE = Way(fit_scene_prior, restore_scene, scene_unchanged, ScenePrior)
-_COMBINE = Way(fit_combined_prior, restore_combined, combined_unchanged, Prior)
-
-
 def way_of(options: FitOptions, optics: Optics | None) -> Way:
     """Choose the way of problems with these options and optics."""
     if options.task is Task.COMBINE:
-        return _COMBINE
-    return _DENOISE if optics is None else _SCENE
+        return Way(fit_combined_prior, restore_combined, combined_unchanged, Prior)
+    if optics is None:
+        return Way(fit_prior, restore, unchanged, Prior)
+    return Way(fit_scene_prior, restore_scene, scene_unchanged, ScenePrior)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ TARGET_SIGMA_PX = TARGET_FWHM_PX / _FWHM_OF_SIGMA
 _RIDGE = 1e-4  # of the target's power, where it has next to none
 # Noise over signal, in power, of the Wiener filters that a scene is first guessed with.
 _WIENER = (0.002, 0.01, 0.05, 0.2)
-_WIENER_REACH = 3  # a filter reaches so many times as far as the kernel that it undoes
+_WIENER_REACH = 2  # a filter reaches so many times as far as nearly all of its kernel's light
 _MARGIN_SHARE = 0.98  # of a kernel's light: nearer to a border than that a pixel says little
 
 
@@ -122,11 +122,11 @@ def remaining_kernel(psf: NDArray[np.floating]) -> Kernel:
 
 def wiener_kernel(kernel: Kernel, noise_share: float) -> Kernel:
     """Kernel of Wiener's filter, conj(S) / (|S|^2 + n), of gain 1 for what does not vary."""
-    reach = tuple(_WIENER_REACH * (side // 2) + 2 for side in kernel.shape)
-    sizes = (4 * reach[0] + 1, 4 * reach[1] + 1)
+    sizes = (6 * kernel.shape[0] + 1, 6 * kernel.shape[1] + 1)
     light = _spectrum(kernel, sizes)
     gain = np.conj(light) / (np.abs(light) ** 2 + noise_share) * (1 + noise_share)
-    cut = _cut(np.fft.irfft2(gain, sizes), (reach[0], reach[1]))
+    reach = _WIENER_REACH * _radius_px(kernel) + 2
+    cut = _cut(np.fft.irfft2(gain, sizes), (reach, reach))
     normalised: Kernel = cut / cut.sum()
     return normalised
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.cutting import ExposureSource, Window
 from dip_pipeline.errors import ExposureError
+from dip_pipeline.exposure_places import by_sky, in_frames, in_windows, middle_of, origin_of
 from dip_pipeline.frames import (
     Camera,
     Frame,
@@ -19,14 +19,11 @@ from dip_pipeline.frames import (
     file_digest,
     named_digest,
     open_frames,
-    places_on,
 )
 from dip_pipeline.planning import settle_frame
 from dip_pipeline.registration import (
-    Geometry,
     Registered,
     Seen,
-    fit_affine,
     register,
     robust_level,
     see,
@@ -38,9 +35,6 @@ from dip_pipeline.units import UnitKind, unit_kind
 
 log = logging.getLogger(__name__)
 
-_MOST_PX = 3072  # a side of what is looked at to register an exposure
-_GRID = 9  # places a side at which coordinates are compared
-_AFFINE_TOLERANCE_PX = 0.1
 _SCALE_TOLERANCE = 0.01
 _COUNTS = (UnitKind.COUNTS, UnitKind.ELECTRONS, UnitKind.UNKNOWN)
 _USUAL_FWHM_PX = 2.3  # of stars, where none can be measured
@@ -116,7 +110,7 @@ class Exposures:
         reference : settled, with its noise
         Raises ExposureError for exposures that do not belong together.
         """
-        window = _middle(reference.shape)
+        window = middle_of(reference.shape)
         seen = _see(reference, window, noise)
         found = [self._one(frames[index], reference, window, seen) for frames in self.frames]
         known = [each.found.fwhm_px for each in found if np.isfinite(each.found.fwhm_px)]
@@ -127,18 +121,18 @@ class Exposures:
     def _one(self, frame: Frame, reference: Frame, window: Window, seen: Seen) -> Registration:
         _check_alike(frame, reference, any_optics=self.config.fit.any_optics)
         settled, noise = settle_frame(frame, self.config)
-        known, own_window = _by_sky(settled, reference, window)
+        known, own_window = by_sky(settled, reference, window)
         own = _see(settled, own_window, noise)
-        origins = _origin(own_window), _origin(window)
+        origins = origin_of(own_window), origin_of(window)
         found = register(
             own,
             seen,
-            known=None if known is None else _in_windows(known, *origins),
+            known=None if known is None else in_windows(known, *origins),
             exposure_times=_exposure_times(frame, reference),
             any_scale=self.config.fit.any_optics,
         )
         offset = _level_offset(own, seen, found)
-        geometry = _in_frames(found.geometry, *origins)
+        geometry = in_frames(found.geometry, *origins)
         saturation = noise.sensor.saturation_dn
         source = ExposureSource(
             frame=settled,
@@ -211,16 +205,6 @@ def _check_scales(frame: Frame, reference: Frame, own: Camera, other: Camera) ->
         )
 
 
-def _middle(shape: tuple[int, int]) -> Window:
-    """Middle of a frame, of a size that can be looked at."""
-    spans = []
-    for side in shape:
-        length = min(side, _MOST_PX)
-        first = (side - length) // 2
-        spans.append(slice(first, first + length))
-    return spans[0], spans[1]
-
-
 def _see(frame: Frame, window: Window, noise: NoiseModel) -> Seen:
     pixels = frame.read(*window)
     masked = pixels.masked.copy()
@@ -230,73 +214,6 @@ def _see(frame: Frame, window: Window, noise: NoiseModel) -> Seen:
     if pixels.saturated is not None:
         masked |= pixels.saturated
     return see(str(frame.path), pixels.science, masked)
-
-
-def _by_sky(frame: Frame, reference: Frame, window: Window) -> tuple[Geometry | None, Window]:
-    """Geometry by celestial coordinates, and what of the exposure lies in a reference's window."""
-    rows, cols = (np.linspace(0, side - 1, _GRID) for side in frame.shape)
-    grid = np.stack(np.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(-1, 2)
-    mapped = places_on(grid, frame, reference)
-    if mapped is None:
-        return None, _middle(frame.shape)
-    good = np.isfinite(mapped).all(axis=1)
-    near = good & _near(mapped, reference.shape)
-    if near.sum() < _GRID:
-        raise ExposureError(
-            f"{frame.path}: does not overlap with {reference.path}, by the celestial coordinates "
-            "of both; give exposures of the same sky"
-        )
-    geometry = fit_affine(grid[near], mapped[near])
-    apart = np.hypot(*(geometry.to_reference(grid[near]) - mapped[near]).T)
-    if float(apart.max()) > _AFFINE_TOLERANCE_PX:
-        raise ExposureError(
-            f"{frame.path}: by its celestial coordinates it is bent against {reference.path} by "
-            f"{float(apart.max()):.2f} px, more than {_AFFINE_TOLERANCE_PX:g}; resample it onto "
-            "that frame's pixels first"
-        )
-    corners = np.array([(r, c) for r in _ends(window[0]) for c in _ends(window[1])], float)
-    places = geometry.to_exposure(corners)
-    spans = []
-    for low, high, side in zip(places.min(axis=0), places.max(axis=0), frame.shape, strict=True):
-        first, last = max(0, int(low)), min(side, int(high) + 1)
-        if last - first < _GRID:
-            raise ExposureError(
-                f"{frame.path}: does not overlap with the middle of {reference.path}; give "
-                "exposures of the same sky"
-            )
-        spans.append(slice(first, last))
-    return geometry, (spans[0], spans[1])
-
-
-def _near(places: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Whether places lie on a frame, or at most half a side beside it."""
-    sides = np.array(shape)
-    inside: NDArray[np.bool_] = np.all((places > -sides / 2) & (places < 1.5 * sides), axis=1)
-    return inside
-
-
-def _ends(span: slice) -> tuple[int, int]:
-    return span.start, span.stop - 1
-
-
-def _origin(window: Window) -> NDArray[np.float64]:
-    return np.array([window[0].start, window[1].start], dtype=float)
-
-
-def _in_windows(
-    geometry: Geometry, own: NDArray[np.float64], reference: NDArray[np.float64]
-) -> Geometry:
-    """Geometry between frames as one between windows that begin at these pixels."""
-    shift = np.asarray(geometry.shift_px) + np.asarray(geometry.matrix) @ own - reference
-    return Geometry(geometry.matrix, (float(shift[0]), float(shift[1])))
-
-
-def _in_frames(
-    geometry: Geometry, own: NDArray[np.float64], reference: NDArray[np.float64]
-) -> Geometry:
-    """Geometry between windows as one between their frames."""
-    shift = np.asarray(geometry.shift_px) - np.asarray(geometry.matrix) @ own + reference
-    return Geometry(geometry.matrix, (float(shift[0]), float(shift[1])))
 
 
 def _exposure_times(frame: Frame, reference: Frame) -> tuple[float, float] | None:

@@ -127,6 +127,9 @@ def _at(mask: NDArray[np.bool_], places: NDArray[np.float64]) -> NDArray[np.bool
 
 
 def _noise(image: Cleaned, smoothed_px: float) -> float:
-    """Scatter of the smoothed image from white noise, whatever the scene is."""
+    """Scatter of the smoothed image by noise: white, or what correlated noise has at its scale."""
     white = estimate_sigma(image.light.astype(np.float32))
-    return white / (2 * float(np.sqrt(np.pi)) * smoothed_px)
+    white /= 2 * float(np.sqrt(np.pi)) * smoothed_px
+    fine, coarse = (gaussian_filter(image.light, by * smoothed_px) for by in (1, 2))
+    band = fine - coarse
+    return max(white, 1.4826 * float(np.median(np.abs(band - np.median(band)))))

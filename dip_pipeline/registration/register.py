@@ -121,24 +121,27 @@ def check_overlap(exposure: Seen, reference: Seen, geometry: Geometry) -> None:
 def _found(
     exposure: Seen, reference: Seen, known: Geometry | None
 ) -> tuple[Geometry, StarMatch | None, float, str]:
-    """Find a first geometry, let stars refine it, and all light where it knows better."""
+    """Find a first geometry, let stars refine it, and all light where it knows better.
+
+    From celestial coordinates stars alone lead away, and only many of them.
+    """
     start, how = (known, "celestial coordinates") if known else _first(exposure, reference)
     match = refine(exposure.stars, reference.stars, start)
     geometry, error_px = (start, float("nan")) if match is None else _of(match)
-    width = max(exposure.stars.width_px, reference.stars.width_px)
-    aligned = align(exposure.cleaned, reference.cleaned, geometry, width)
     by = f"{0 if match is None else len(match.own)} stars"
     few = match is None or len(match.own) < _SURE_STARS
+    if known is not None:
+        moved = _apart(geometry, known, exposure)
+        if few or error_px > _SURE_PX or moved <= max(_SURE_PX, 4 * error_px):
+            return known, match, error_px, how
+        return geometry, match, error_px, f"{how}, moved {moved:.2f} px by {by}"
+    width = max(exposure.stars.width_px, reference.stars.width_px)
+    aligned = align(exposure.cleaned, reference.cleaned, geometry, width)
     if aligned is not None and (few or aligned.error_px < error_px):
-        geometry, error_px, by = aligned.geometry, aligned.error_px, "all light"
-    elif few:  # and faint: they know no better than what was begun with
+        return aligned.geometry, match, aligned.error_px, f"{how}; refined by all light"
+    if few:  # and faint: they know no better than what was begun with
         return start, match, error_px, how
-    moved = _apart(geometry, start, exposure)
-    if known is None:
-        return geometry, match, error_px, f"{how}; refined by {by}"
-    if not error_px <= _SURE_PX or moved <= max(_SURE_PX, 4 * error_px):
-        return known, match, error_px, how
-    return geometry, match, error_px, f"{how}, moved {moved:.2f} px by {by}"
+    return geometry, match, error_px, f"{how}; refined by {by}"
 
 
 def _of(match: StarMatch) -> tuple[Geometry, float]:

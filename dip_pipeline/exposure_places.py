@@ -1,0 +1,91 @@
+"""Where an exposure lies on its reference, by the celestial coordinates of both."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dip_pipeline.cutting import Window
+from dip_pipeline.errors import ExposureError
+from dip_pipeline.frames import Frame, places_on
+from dip_pipeline.registration import Geometry, fit_affine
+
+_MOST_PX = 3072  # a side of what is looked at to register an exposure
+_GRID = 9  # places a side at which coordinates are compared
+_AFFINE_TOLERANCE_PX = 0.1
+
+
+def middle_of(shape: tuple[int, int]) -> Window:
+    """Middle of a frame, of a size that can be looked at."""
+    spans = []
+    for side in shape:
+        length = min(side, _MOST_PX)
+        first = (side - length) // 2
+        spans.append(slice(first, first + length))
+    return spans[0], spans[1]
+
+
+def by_sky(frame: Frame, reference: Frame, window: Window) -> tuple[Geometry | None, Window]:
+    """Geometry by celestial coordinates, and what of the exposure lies in a reference's window."""
+    rows, cols = (np.linspace(0, side - 1, _GRID) for side in frame.shape)
+    grid = np.stack(np.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(-1, 2)
+    mapped = places_on(grid, frame, reference)
+    if mapped is None:
+        return None, middle_of(frame.shape)
+    good = np.isfinite(mapped).all(axis=1)
+    near = good & _near(mapped, reference.shape)
+    if near.sum() < _GRID:
+        raise ExposureError(
+            f"{frame.path}: does not overlap with {reference.path}, by the celestial coordinates "
+            "of both; give exposures of the same sky"
+        )
+    geometry = fit_affine(grid[near], mapped[near])
+    apart = np.hypot(*(geometry.to_reference(grid[near]) - mapped[near]).T)
+    if float(apart.max()) > _AFFINE_TOLERANCE_PX:
+        raise ExposureError(
+            f"{frame.path}: by its celestial coordinates it is bent against {reference.path} by "
+            f"{float(apart.max()):.2f} px, more than {_AFFINE_TOLERANCE_PX:g}; resample it onto "
+            "that frame's pixels first"
+        )
+    corners = np.array([(r, c) for r in _ends(window[0]) for c in _ends(window[1])], float)
+    places = geometry.to_exposure(corners)
+    spans = []
+    for low, high, side in zip(places.min(axis=0), places.max(axis=0), frame.shape, strict=True):
+        first, last = max(0, int(low)), min(side, int(high) + 1)
+        if last - first < _GRID:
+            raise ExposureError(
+                f"{frame.path}: does not overlap with the middle of {reference.path}; give "
+                "exposures of the same sky"
+            )
+        spans.append(slice(first, last))
+    return geometry, (spans[0], spans[1])
+
+
+def _near(places: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Whether places lie on a frame, or at most half a side beside it."""
+    sides = np.array(shape)
+    inside: NDArray[np.bool_] = np.all((places > -sides / 2) & (places < 1.5 * sides), axis=1)
+    return inside
+
+
+def _ends(span: slice) -> tuple[int, int]:
+    return span.start, span.stop - 1
+
+
+def origin_of(window: Window) -> NDArray[np.float64]:
+    """First pixel of a window, as a place."""
+    return np.array([window[0].start, window[1].start], dtype=float)
+
+
+def in_windows(
+    geometry: Geometry, own: NDArray[np.float64], reference: NDArray[np.float64]
+) -> Geometry:
+    """Geometry between frames as one between windows that begin at these pixels."""
+    shift = np.asarray(geometry.shift_px) + np.asarray(geometry.matrix) @ own - reference
+    return Geometry(geometry.matrix, (float(shift[0]), float(shift[1])))
+
+
+def in_frames(
+    geometry: Geometry, own: NDArray[np.float64], reference: NDArray[np.float64]
+) -> Geometry:
+    """Geometry between windows as one between their frames."""
+    shift = np.asarray(geometry.shift_px) - np.asarray(geometry.matrix) @ own + reference
+    return Geometry(geometry.matrix, (float(shift[0]), float(shift[1])))

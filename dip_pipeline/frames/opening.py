@@ -80,7 +80,8 @@ def named_digest(role: str, source: str | None) -> dict[str, str]:
         return {}
     path, inside = split_selector(source)
     if not path.exists():
-        raise FrameError(f"{path}: no such file; it was given as --{role}")
+        given = f"--{role}" if role.isalpha() else role  # exposures have numbers, and no option
+        raise FrameError(f"{path}: no such file; it was given as {given}")
     return {role if inside is None else f"{role}[{inside}]": file_digest(path)}
 
 

@@ -5,16 +5,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dip_pipeline.frames import Frame, Pixels, PixelSource, RawHdu, around
+from dip_pipeline.frames import Frame, Pixels, PixelsOver, around
 from dip_pipeline.sensor import Sensor
 from dip_pipeline.smooth_level import LEVEL_PX, level_without
 
 
 @dataclass(frozen=True, slots=True)
-class AmplifierPixels:
+class AmplifierPixels(PixelsOver):
     """Pixels of another source, with an error plane made of the sensor's numbers."""
 
-    inner: PixelSource
     shape: tuple[int, int]
     sensor: Sensor
 
@@ -43,22 +42,6 @@ class AmplifierPixels:
             zero[part] = pedestal if amp.pedestal is None else amp.pedestal.value
         light = np.maximum(level - zero + sky, 0.0)
         return np.sqrt((light / gain + (noise / gain) ** 2) / count).astype(np.float32)
-
-    def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:
-        """Read the flags of the file."""
-        return self.inner.read_flags(rows, cols)
-
-    def science_header(self) -> tuple[int, tuple[int, ...], list[bytes]] | None:
-        """Header of the file's science."""
-        return self.inner.science_header()
-
-    def other_hdus(self) -> list[RawHdu]:
-        """Return every other HDU of the file."""
-        return self.inner.other_hdus()
-
-    def product_keywords(self) -> frozenset[str]:
-        """Keywords of cards that an earlier restoration wrote."""
-        return self.inner.product_keywords()
 
 
 def with_amplifiers(frame: Frame, sensor: Sensor) -> Frame:

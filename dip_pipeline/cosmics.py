@@ -11,7 +11,7 @@ import astroscrappy
 import numpy as np
 from numpy.typing import NDArray
 
-from dip_pipeline.frames import Frame, Pixels, PixelSource, RawHdu, around
+from dip_pipeline.frames import Frame, Pixels, PixelsOver, around
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 
 Mask = NDArray[np.bool_]
@@ -25,10 +25,9 @@ _found: OrderedDict[tuple[str, int, int], Mask] = OrderedDict()
 
 
 @dataclass(frozen=True, slots=True)
-class CosmicPixels:
+class CosmicPixels(PixelsOver):
     """Pixels of another source, cosmic rays masked."""
 
-    inner: PixelSource
     shape: tuple[int, int]
     noise: NoiseModel
 
@@ -67,22 +66,6 @@ class CosmicPixels:
         while len(_found) > _MOST_BLOCKS:
             _found.popitem(last=False)
         return mask
-
-    def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:
-        """Read the flags of the file."""
-        return self.inner.read_flags(rows, cols)
-
-    def science_header(self) -> tuple[int, tuple[int, ...], list[bytes]] | None:
-        """Header of the file's science."""
-        return self.inner.science_header()
-
-    def other_hdus(self) -> list[RawHdu]:
-        """Return every other HDU of the file."""
-        return self.inner.other_hdus()
-
-    def product_keywords(self) -> frozenset[str]:
-        """Keywords of cards that an earlier restoration wrote."""
-        return self.inner.product_keywords()
 
 
 def without_cosmics(frame: Frame, noise: NoiseModel) -> Frame:

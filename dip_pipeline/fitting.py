@@ -25,6 +25,7 @@ from dip_pipeline.prior_file import (
 from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.restoration import SharedPrior, fit_shared_prior
 from dip_pipeline.restoration.problem import Problem, StopReason
+from dip_pipeline.task import Task
 from dip_pipeline.work import prior_seed
 
 
@@ -62,6 +63,11 @@ def fit_frames(
         raise ConfigError(
             f"--input {config.fit.input}, --scope {config.fit.scope}: a prior for other frames "
             "needs --input image, --scope frame; change the configuration"
+        )
+    if config.task.name is not Task.DENOISE or config.task.guides:
+        raise ConfigError(
+            f"a prior for other frames denoises; it is not for {config.task.name} or guides: "
+            "leave the table [task] out"
         )
     frames = [open_frame(source, config.frame_reading()) for source in sources]
     fitted = [FittedFrame.of(source, frame) for source, frame in zip(sources, frames, strict=True)]

@@ -11,14 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames import (
     Frame,
     Pixels,
-    PixelSource,
-    RawHdu,
+    PixelsOver,
     SdssCalibration,
     around,
     read_sdss_calibration,
@@ -50,10 +48,9 @@ _DARK_SINCE = (1500, {(2, "i"): 6.25, (4, "i"): 7.5625, (4, "z"): 12.6025, (5, "
 
 
 @dataclass(frozen=True, slots=True)
-class SdssPixels:
+class SdssPixels(PixelsOver):
     """Pixels of an SDSS frame, with the error plane that its calibration gives."""
 
-    inner: PixelSource
     path: Path
     shape: tuple[int, int]
     gain: float
@@ -69,22 +66,6 @@ class SdssPixels:
         dn = np.maximum(nanomaggies / scale + known.sky_of(rows, cols), 0.0)
         sigma = scale * np.sqrt(dn / self.gain + self.dark_variance)
         return replace(pixels.cut(inner), error=sigma.astype(np.float32))
-
-    def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:
-        """Read the flags of the file."""
-        return self.inner.read_flags(rows, cols)
-
-    def science_header(self) -> tuple[int, tuple[int, ...], list[bytes]] | None:
-        """Header of the file's science."""
-        return self.inner.science_header()
-
-    def other_hdus(self) -> list[RawHdu]:
-        """Return every other HDU of the file."""
-        return self.inner.other_hdus()
-
-    def product_keywords(self) -> frozenset[str]:
-        """Keywords of cards that an earlier restoration wrote."""
-        return self.inner.product_keywords()
 
 
 def with_sdss_noise(frame: Frame) -> Frame:

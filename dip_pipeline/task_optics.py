@@ -78,8 +78,6 @@ def _check_combine(config: RunConfig) -> None:
     task, fit = config.task, config.fit
     if not task.exposures:
         raise ConfigError("combine: one input; give two exposures of the same sky or more")
-    if task.each:
-        raise ConfigError("each = true: exposures are combined into one frame; leave it out")
     if task.factor_in_force > _FINEST:
         raise ConfigError(f"--factor {task.factor_in_force}: combine needs 1 to {_FINEST}")
     if config.noise.law == "none":

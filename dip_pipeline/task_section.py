@@ -56,11 +56,6 @@ class TaskSection(Section):
         "several times. By default none.",
     )
     exposures: tuple[str, ...] = option((), "", "Further exposures, to be combined with the first.")
-    each: bool = option(
-        False,  # noqa: FBT003  (the default)
-        "--each",
-        "Restore every exposure at its own time, the others being its guides.",
-    )
 
     @field_validator("psf", "mask")
     @classmethod

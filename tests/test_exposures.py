@@ -141,7 +141,6 @@ def test_an_exposure_counts_once(tmp_path):
     ("options", "words"),
     [
         ({"task.exposures": ()}, "one input; give two"),
-        ({"task.each": True}, "each = true: exposures are combined into one"),
         ({"task.factor": 5}, "--factor 5: combine needs 1 to 4"),
         ({"noise.law": "none"}, "--noise none: exposures are combined by their noise"),
         ({"fit.prior": "x.dipprior"}, "--prior x.dipprior: a prior"),

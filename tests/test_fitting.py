@@ -285,6 +285,17 @@ def test_what_cannot_be_fitted_for_other_frames_is_refused(night, tmp_path, chan
         fit_frames(night[0], tmp_path / "n.prior", quick(**changes))
 
 
+@pytest.mark.parametrize(
+    "changes", [{"task.name": "super-resolve"}, {"task.name": "inpaint"}, {"task.guides": ("g",)}]
+)
+def test_a_prior_of_another_task_is_refused_and_not_quietly_one_that_denoises(
+    night, tmp_path, changes
+):
+    with pytest.raises(ConfigError, match=r"denoises; .*leave the table \[task\] out"):
+        fit_frames(night[0], tmp_path / "n.prior", quick(**changes))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_interrupted_restoration_with_a_prior_goes_on_where_it_stopped(
     night, other, product, tmp_path, monkeypatch
 ):

@@ -26,6 +26,7 @@ from dip_pipeline.frames.opening import (
     read_provenance,
 )
 from dip_pipeline.frames.pixel_flux import PixelFlux, pixel_flux
+from dip_pipeline.frames.pixels_over import PixelsOver
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.frames.psf_file import read_psf
 from dip_pipeline.frames.reading import AS_THE_FILE_SAYS, Reading
@@ -54,6 +55,7 @@ __all__ = [
     "PixelFlux",
     "PixelSource",
     "Pixels",
+    "PixelsOver",
     "PlaneInfo",
     "Provenance",
     "RawHdu",

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from dip_pipeline.errors import EmptyFrameError, FrameError
 from dip_pipeline.frames.fits_file import file_state, fits_file
 from dip_pipeline.frames.fits_planes import FitsPlane, plane_of
-from dip_pipeline.frames.frame import Frame, Pixels, PixelSource, RawHdu, bands
+from dip_pipeline.frames.frame import Frame, Pixels, bands
+from dip_pipeline.frames.pixels_over import PixelsOver
 from dip_pipeline.frames.selectors import Selector, parse_selector, split_selector
 from dip_pipeline.frames.zarr_choice import arrays_of, attributes_of, open_node
 from dip_pipeline.frames.zarr_hdus import ZARR_ERRORS, physical
@@ -51,13 +52,12 @@ class MaskPlane:
 
 
 @dataclass(frozen=True, slots=True)
-class MaskedPixels:
+class MaskedPixels(PixelsOver):
     """Pixels of another source less those that a mask hides.
 
     What is hidden reads NaN, so that it is no saturated pixel either: it was asked for.
     """
 
-    inner: PixelSource
     mask: MaskPlane
 
     def read(self, rows: slice, cols: slice) -> Pixels:
@@ -66,22 +66,6 @@ class MaskedPixels:
         bad = self.mask.bad(rows, cols)
         science = np.where(bad, np.float32(np.nan), pixels.science)
         return replace(pixels, science=science, masked=pixels.masked | bad)
-
-    def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:
-        """Read the flags of the file."""
-        return self.inner.read_flags(rows, cols)
-
-    def science_header(self) -> tuple[int, tuple[int, ...], list[bytes]] | None:
-        """Header of the file's science."""
-        return self.inner.science_header()
-
-    def other_hdus(self) -> list[RawHdu]:
-        """Return every other HDU of the file."""
-        return self.inner.other_hdus()
-
-    def product_keywords(self) -> frozenset[str]:
-        """Keywords of cards that an earlier restoration wrote."""
-        return self.inner.product_keywords()
 
 
 def with_mask(frames: Sequence[Frame], text: str | None) -> tuple[Frame, ...]:

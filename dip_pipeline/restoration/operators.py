@@ -37,28 +37,6 @@ class Identity:
         return observation
 
 
-class Masked:
-    """An operator whose observation is known only where weight is not 0.
-
-    weight : (rows, cols) or broadcastable, 1 where a pixel is known, 0 where it is masked.
-    """
-
-    def __init__(self, operator: Operator, weight: Tensor) -> None:
-        self.operator = operator
-        self.weight = weight
-
-    def forward(self, scene: Tensor) -> Tensor:
-        """Observe the scene and blank the masked pixels."""
-        return self._weight_like(scene) * self.operator.forward(scene)
-
-    def adjoint(self, observation: Tensor) -> Tensor:
-        """Blank the masked pixels, then apply the operator's adjoint."""
-        return self.operator.adjoint(self._weight_like(observation) * observation)
-
-    def _weight_like(self, planes: Tensor) -> Tensor:
-        return self.weight.to(planes.device, planes.dtype)
-
-
 class Composed:
     """Operators one after the other: the first sees the scene, the last makes the observation."""
 
@@ -84,7 +62,6 @@ class OperatorKind(StrEnum):
     """Sorts of operators."""
 
     IDENTITY = "identity"
-    MASKED = "masked"
     CONVOLUTION = "convolution"
     DECIMATION = "decimation"
     WARP = "warp"
@@ -93,7 +70,6 @@ class OperatorKind(StrEnum):
 
 OPERATORS: dict[OperatorKind, type[Operator]] = {
     OperatorKind.IDENTITY: Identity,
-    OperatorKind.MASKED: Masked,
     OperatorKind.CONVOLUTION: Convolution,
     OperatorKind.DECIMATION: Decimation,
     OperatorKind.WARP: Warp,

@@ -106,13 +106,6 @@ class VarianceValley:
         return self._best_step
 
 
-class RunningVariance(Protocol):
-    """Measures how much the outputs of a fit change from one to the next."""
-
-    def update(self, output: Tensor) -> float:
-        """Take one output more; infinite while there are too few."""
-
-
 class WindowedVariance:
     """Variance of each pixel over the last outputs, its mean over pixels.
 

@@ -14,7 +14,6 @@ from dip_pipeline.restoration.operators import (
     Composed,
     Convolution,
     Identity,
-    Masked,
     OperatorKind,
     Warp,
 )
@@ -26,10 +25,6 @@ SCENE = (24, 36)
 def draw(seed, *shape):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def weight(shape):
-    return (torch.rand(shape, generator=torch.Generator().manual_seed(3)) > 0.3).double()
 
 
 def psf(rows, cols, seed=4):
@@ -45,7 +40,6 @@ def warp(interpolation, angle=0.2, shift=(1.3, -2.7), observed=(20, 31)):
 def cases():
     kinds, per_pixel = list(DecimationKind), (False, True)
     yield "identity", Identity()
-    yield "masked", Masked(Identity(), weight(SCENE))
     for rows, cols in ((1, 1), (5, 7), (9, 3), (27, 25), (51, 77)):
         yield f"convolution {rows}x{cols}", Convolution(psf(rows, cols))
     for kind in kinds:
@@ -60,7 +54,6 @@ def cases():
     coarse = Decimation(DecimationKind.AREA, 2, summed=True)
     seen = Composed([warp(Interpolation.CUBIC, observed=SCENE), Convolution(psf(5, 5)), coarse])
     yield "composed", seen
-    yield "masked after composed", Masked(seen, weight((12, 18)))
 
 
 CASES = dict(cases())
@@ -125,14 +118,6 @@ def test_the_adjoint_holds_where_the_kernel_is_wider_than_the_scene(rows, cols, 
     x, y = draw(seed, 1, 1, rows, cols), draw(seed + 1, 1, 1, rows, cols)
     left, right = (operator.forward(x) * y).sum(), (x * operator.adjoint(y)).sum()
     torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-10)
-
-
-def test_masked_pixels_are_not_observed():
-    masked = CASES["masked"]
-    hidden = masked.weight == 0
-    x = draw(1, 1, 1, *SCENE)
-    assert (masked.forward(x)[..., hidden] == 0).all()
-    torch.testing.assert_close(masked.forward(x)[..., ~hidden], x[..., ~hidden], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (31, 29)])

@@ -1,0 +1,125 @@
+"""Dithered exposures of a simulated scene, with the truth on finer pixels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from dip_pipeline.simulate import (
+    DetectorOptions,
+    MoffatPsf,
+    SceneOptions,
+    draw_scene,
+    expose,
+)
+
+FACTOR = 2  # pixels of the truth for one of an exposure
+_OVERSAMPLE = 8  # dithers are whole steps of it, so that the truth needs no interpolation
+_MARGIN_PX = 4
+_SKY_DN = 200.0
+_FWHM_PX = 1.8
+
+Plane = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dithers:
+    """Exposures of one scene and its truth; a star at p of exposure k is at p + shifts_px[k].
+
+    truth : (rows, cols) times FACTOR, DN a fine pixel; sigma : of one exposure, DN a coarse one
+    hit : pixels with a cosmic ray, by exposure
+    """
+
+    kind: str
+    seed: int
+    frames: tuple[NDArray[np.float32], ...]
+    shifts_px: tuple[tuple[float, float], ...]
+    hit: tuple[NDArray[np.bool_], ...]
+    truth: Plane
+    sigma: tuple[Plane, ...]
+    detector: DetectorOptions
+
+    @property
+    def sky(self) -> float:
+        """Level without a source, DN a coarse pixel."""
+        return _SKY_DN + self.detector.pedestal_dn
+
+
+def draw_dithers(kind: str, seed: int, side_px: int, count: int = 4) -> Dithers:
+    """Draw exposures at random dithers of up to a pixel each way; the first is not moved."""
+    side = side_px + 2 * _MARGIN_PX
+    options = SceneOptions(
+        kind, shape=(side, side), seed=seed, saturated_star=False, psf=MoffatPsf(_FWHM_PX)
+    )
+    fine = draw_scene(options).signal(_OVERSAMPLE)
+    rng = np.random.default_rng([seed, 0xD17])
+    steps = rng.integers(-_OVERSAMPLE, _OVERSAMPLE + 1, (count, 2))
+    steps[0] = 0
+    detector = DetectorOptions(defects=False)
+    levels = [
+        _summed(fine, step, side_px, _OVERSAMPLE) + _SKY_DN + detector.pedestal_dn for step in steps
+    ]
+    frames, hits = [], []
+    for number, level in enumerate(levels):
+        own = np.random.default_rng([seed, number, 0xC05])
+        observed, _ = expose(level, detector, own, fwhm_px=_FWHM_PX)
+        struck, hit = _struck(observed.astype(np.float32), own)
+        frames.append(struck)
+        hits.append(hit)
+    truth = _summed(fine, steps[0], side_px, _OVERSAMPLE // FACTOR)
+    return Dithers(
+        kind=kind,
+        seed=seed,
+        frames=tuple(frames),
+        shifts_px=tuple((float(r) / _OVERSAMPLE, float(c) / _OVERSAMPLE) for r, c in steps),
+        hit=tuple(hits),
+        truth=truth + (_SKY_DN + detector.pedestal_dn) / FACTOR**2,
+        sigma=tuple(detector.sigma_dn(level) for level in levels),
+        detector=detector,
+    )
+
+
+def _summed(fine: Plane, step: NDArray[np.int64], side_px: int, pixels: int) -> Plane:
+    first = _MARGIN_PX * _OVERSAMPLE + step
+    length = side_px * _OVERSAMPLE
+    cut = fine[first[0] : first[0] + length, first[1] : first[1] + length]
+    count = length // pixels
+    summed: Plane = cut.reshape(count, pixels, count, pixels).sum(axis=(1, 3))
+    return summed
+
+
+def _struck(
+    frame: NDArray[np.float32], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Add cosmic rays: tracks of 1 to 6 pixels of 100 to 3000 DN, one in 400 pixels."""
+    hit = np.zeros(frame.shape, bool)
+    for _ in range(frame.size // 400):
+        row, col = rng.uniform(2, np.array(frame.shape) - 2)
+        angle, light = rng.uniform(0, np.pi), 10 ** rng.uniform(2, 3.5)
+        for step in range(int(rng.integers(1, 7))):
+            place = int(row + step * np.sin(angle)), int(col + step * np.cos(angle))
+            if all(0 <= at < side for at, side in zip(place, frame.shape, strict=True)):
+                frame[place] += 0 if hit[place] else light
+                hit[place] = True
+    return frame, hit
+
+
+def write_exposure(drawn: Dithers, number: int, folder: Path) -> Path:
+    """Write one exposure as a telescope's file; returns its path."""
+    detector = drawn.detector
+    header = fits.Header(
+        {
+            "BUNIT": "adu",
+            "GAIN": detector.gain_e_per_dn,
+            "RDNOISE": detector.read_noise_e,
+            "PEDESTAL": detector.pedestal_dn,
+            "SATURATE": detector.saturation_dn,
+            "EXPTIME": 120.0,
+            "FILTER": "r",
+        }
+    )
+    path = folder / f"exposure_{number}.fits"
+    fits.PrimaryHDU(drawn.frames[number], header).writeto(path)
+    return path

@@ -1,0 +1,146 @@
+"""Exposures of real telescopes: five of DECam, one held out; registration of M13.
+
+    python -m benchmarks.observed_exposures --decam d,e --m13
+
+The held-out frame is predicted by the other four combined. The M13 frames carry a strong fixed
+pattern, on which a registration must not lock.
+"""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from benchmarks.fields import extra_file
+from benchmarks.machine import commit, describe_machine, versions
+from dip_pipeline.config import RunConfig
+from dip_pipeline.frames import open_frame
+from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.registration import register, see
+
+RESULTS = Path(__file__).resolve().parent / "results"
+_DECAM = tuple(f"multi_exposure/DEC-OBS04{name}.mini.fits" for name in "abcde")
+# Offsets of the scene by hand, and how: see tests/registration/test_registering.py.
+_M13 = {
+    "multi_exposure/M13_blue_0002.fits.gz": (1.06, -11.61),
+    "multi_exposure/M13_blue_0004.fits.gz": (3.39, -34.61),
+}
+_M13_REFERENCE = "multi_exposure/M13_blue_0001.fits"
+
+Plane = NDArray[np.float64]
+Row = dict[str, Any]
+
+
+def decam_rows(held_out: Sequence[str], *, steps: int | None = None) -> list[Row]:
+    """Predict each held-out frame by the other four combined, by their mean, by one restored."""
+    found = []
+    for name in held_out:
+        chosen = next(path for path in _DECAM if f"04{name}." in path)
+        others = [path for path in _DECAM if path != chosen]
+        aim = _science(extra_file(chosen))
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "combined.fits"
+            options: dict[str, object] = {"fit.steps": steps, "workers.threads_per_fit": 1}
+            task = {
+                "task.name": "combine",
+                "task.exposures": tuple(str(extra_file(path)) for path in others[1:]),
+            }
+            first = str(extra_file(others[0]))
+            restore_frame(first, target, RunConfig().with_overrides(**options, **task))
+            single = Path(folder) / "single.fits"
+            restore_frame(first, single, RunConfig().with_overrides(**options))
+            results = {
+                "combine four, ours": _science(target),
+                "mean of four": np.mean([_science(extra_file(p)) for p in others], axis=0),
+                "one frame, our denoise": _science(single),
+            }
+        for method, result in results.items():
+            row = {"field": "decam", "held_out": name, "method": method}
+            row |= _predicted(result, aim)
+            click.echo(json.dumps(row))
+            found.append(row)
+    return found
+
+
+def _science(path: Path) -> Plane:
+    return open_frame(path).read(slice(None), slice(None)).science.astype(np.float64)
+
+
+def _predicted(result: Plane, aim: Plane) -> Row:
+    """Mean squared error on a frame, after its flux scale and sky by a robust regression."""
+    good = np.isfinite(result) & np.isfinite(aim)
+    x, y = result[good], aim[good]
+    scale, level = 1.0, 0.0
+    for _ in range(20):
+        residual = y - scale * x - level
+        sigma = 1.4826 * np.median(np.abs(residual - np.median(residual)))
+        weight = 1 / np.maximum(1, np.abs(residual) / (3 * sigma))
+        design = np.stack([x, np.ones_like(x)])
+        scale, level = np.linalg.solve((design * weight) @ design.T, (design * weight) @ y)
+    residual = y - scale * x - level
+    return {
+        "mean_squared_error": round(float(np.mean(residual**2)), 4),
+        "median_absolute_error": round(float(np.median(np.abs(residual))), 4),
+        "flux_scale": round(float(scale), 4),
+    }
+
+
+def m13_rows() -> list[Row]:
+    """Register the M13 frames; offsets are those of the scene, as by hand."""
+    reference = _seen(_M13_REFERENCE)
+    found = []
+    for name, by_hand in _M13.items():
+        result = register(_seen(name), reference)
+        offset = [-value for value in result.geometry.shift_px]
+        row = {
+            "field": "m13",
+            "file": name,
+            "offset_px": [round(value, 3) for value in offset],
+            "by_hand_px": list(by_hand),
+            "apart_px": round(float(np.abs(np.subtract(offset, by_hand)).max()), 3),
+            "how": result.how,
+        }
+        click.echo(json.dumps(row))
+        found.append(row)
+    return found
+
+
+def _seen(name: str) -> Any:  # noqa: ANN401
+    pixels = fits.getdata(extra_file(name)).astype(np.float32)
+    return see(name, pixels, np.zeros(pixels.shape, bool))
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--steps", type=int, help="Of every fit.  [default: as users get]")
+@click.option("--decam", default="", help="Held-out frames, of a to e.  [default: none]")
+@click.option("--m13", is_flag=True, help="Register the M13 frames.")
+def main(steps: int | None, decam: str, *, m13: bool) -> None:
+    """Measure the combination of observed exposures; figures are added to the results."""
+    torch.set_num_threads(1)
+    found = decam_rows(tuple(filter(None, decam.split(","))), steps=steps)
+    found += m13_rows() if m13 else []
+    path = RESULTS / "tasks-combine-observed.json"
+    kept = json.loads(path.read_text()) if path.exists() else {"runs": []}
+    kept["runs"].append(
+        {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": commit(),
+            "machine": describe_machine(),
+            "versions": versions(),
+            "steps": steps,
+            "rows": found,
+        }
+    )
+    path.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

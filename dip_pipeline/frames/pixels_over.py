@@ -1,0 +1,31 @@
+"""Sources of pixels laid over another one: they change what is read, and forward the rest."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dip_pipeline.frames.frame import PixelSource, RawHdu
+
+
+@dataclass(frozen=True, slots=True)
+class PixelsOver:
+    """Base of a source that has another one's file: a subclass says how it reads."""
+
+    inner: PixelSource
+
+    def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:
+        """Read the flags of the file."""
+        return self.inner.read_flags(rows, cols)
+
+    def science_header(self) -> tuple[int, tuple[int, ...], list[bytes]] | None:
+        """Header of the file's science."""
+        return self.inner.science_header()
+
+    def other_hdus(self) -> list[RawHdu]:
+        """Return every other HDU of the file."""
+        return self.inner.other_hdus()
+
+    def product_keywords(self) -> frozenset[str]:
+        """Keywords of cards that an earlier restoration wrote."""
+        return self.inner.product_keywords()

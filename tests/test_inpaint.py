@@ -6,7 +6,7 @@ from astropy.io import fits
 
 from dip_pipeline import work
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import EmptyFrameError, FrameError
+from dip_pipeline.errors import EmptyFrameError, FrameError, OutputError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import read_provenance
 from dip_pipeline.pipeline import restore_frame
@@ -76,9 +76,11 @@ def test_another_mask_under_the_same_name_is_another_run(tmp_path, made):
     again = config(**{"task.mask": str(moved)})
     assert restore_frame(str(source), target, again).status == "already done"
     trail(tmp_path, first=30)
-    assert restore_frame(str(source), target, asked, overwrite=True).status == "restored"
     named = config(**{"task.mask": f"{mask}[0]"})
-    assert restore_frame(str(source), target, named, overwrite=True).status == "restored"
+    for other in (asked, named):  # not "already done": what lies there is of another run
+        with pytest.raises(OutputError, match="exists"):
+            restore_frame(str(source), target, other)
+        assert restore_frame(str(source), target, other, overwrite=True).status == "restored"
 
 
 @pytest.mark.parametrize("ending", ["hides everything", "hides nothing", "missing"])

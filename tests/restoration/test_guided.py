@@ -8,7 +8,7 @@ import torch
 
 from dip_pipeline.cutting import problems_key
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration import Prior, fit_prior, restore
+from dip_pipeline.restoration import Prior, delivery, fit_prior, restore
 from dip_pipeline.restoration.crops import CropSource
 from dip_pipeline.restoration.features import FEATURE_CHANNELS, answer_channels, estimate, view
 from dip_pipeline.restoration.guiding import GuideScale, lay_out_guides, measure_guides
@@ -226,3 +226,23 @@ def test_planes_of_guides_come_values_first(small):
     laid_out = lay_out_guides(asked, measure_guides([asked]))
     assert laid_out.shape == (1, 4, 40, 44)
     assert (laid_out[:, 2:] == 1).all()
+
+
+def test_what_a_network_draws_of_the_guide_alone_goes_where_the_frame_contradicts_it(
+    problem, law, monkeypatch
+):
+    """Whatever a network has learned: here one that copies the guide's source into dark sky."""
+    noise = np.random.default_rng(5).normal(0, SIGMA, (128, 128))
+    ghost = sources([(64.0, 64.0, 50.0)])
+    asked = replace(problem(noise, law.gaussian(SIGMA)), guides=(ghost.astype(np.float32),))
+    region = prepare(asked, measure_sky([asked]))
+    drawn = torch.from_numpy(ghost / SIGMA).float()[None, None]
+
+    def copying(_networks, _shares, observed, seen, _options):
+        known = bool((seen.guides == region.guides).all())
+        return drawn if known else torch.zeros_like(observed), torch.zeros_like(observed)
+
+    monkeypatch.setattr(delivery, "_shared", copying)
+    total, _ = delivery._blended((), (), region.observed, region, asked.options)
+    assert float(drawn.max()) > 5
+    assert float(total.abs().max()) < 1

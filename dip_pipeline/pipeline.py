@@ -41,7 +41,7 @@ from dip_pipeline.quantising import storage_step
 from dip_pipeline.record import RunFacts, pooled_risk, run_key
 from dip_pipeline.restoring import Place
 from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
-from dip_pipeline.run_report import RunReport, already_done
+from dip_pipeline.run_report import RunReport, already_done, with_failures_heard
 from dip_pipeline.task_optics import SCENE_TASKS, AskedOptics
 from dip_pipeline.work import PriorTask
 
@@ -145,19 +145,21 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
             run.remove()
     total = pooled_facts(facts, planes)
     risk = pooled_risk(total.tiles, total.frame_pixels)
-    return RunReport(
-        source=source,
-        target=target,
-        status="restored" if place.shard is None else "part done",
-        tiles=planes.tiles,
-        found_done=sum(result.found_done for result in results),
-        failed_tiles=total.failed_tiles,
-        risk=risk.rms,
-        risk_error=risk.error,
-        noise=planes.noise,
-        flux_change=sum(own.flux_change for own in facts),
-        seconds=time.monotonic() - started,
-        notes=planes.notes,
+    return with_failures_heard(
+        RunReport(
+            source=source,
+            target=target,
+            status="restored" if place.shard is None else "part done",
+            tiles=planes.tiles,
+            found_done=sum(result.found_done for result in results),
+            failed_tiles=total.failed_tiles,
+            risk=risk.rms,
+            risk_error=risk.error,
+            noise=planes.noise,
+            flux_change=sum(own.flux_change for own in facts),
+            seconds=time.monotonic() - started,
+            notes=planes.notes,
+        )
     )
 
 

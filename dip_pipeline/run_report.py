@@ -1,10 +1,14 @@
 """What there is to say of the restoration of one frame, now or when it was done."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import read_provenance
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,16 @@ class RunReport:
     def ok(self) -> bool:
         """Whether every tile was restored."""
         return self.failed_tiles == 0
+
+
+def with_failures_heard(report: RunReport) -> RunReport:
+    """Log tiles that failed, as an error: an exit code of 1 is never silent; returns the report."""
+    if report.failed_tiles:
+        log.error(
+            "%s: %d of %d tiles failed: copied from the input, flag %d",
+            *(report.source, report.failed_tiles, report.tiles, PixelFlag.TILE_FAILED),
+        )
+    return report
 
 
 def already_done(source: str, target: Path) -> RunReport:

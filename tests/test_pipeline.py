@@ -235,7 +235,9 @@ def test_changed_options_begin_a_left_over_run_anew(sky, tmp_path, monkeypatch):
     assert report.found_done == 0
 
 
-def test_a_tile_that_diverges_is_copied_flagged_and_counted(sky, tmp_path, monkeypatch):
+def test_a_tile_that_diverges_is_copied_flagged_counted_and_told_of(
+    sky, tmp_path, monkeypatch, caplog
+):
     real = work.restore
 
     def sometimes(problem, prior):
@@ -251,6 +253,8 @@ def test_a_tile_that_diverges_is_copied_flagged_and_counted(sky, tmp_path, monke
     report = restore_frame(str(sky[0]), target, quick())
     assert report.failed_tiles == 1
     assert not report.ok
+    heard = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert heard == [f"{sky[0]}: 1 of {report.tiles} tiles failed: copied from the input, flag 4"]
     with fits.open(sky[0]) as old, fits.open(target) as new:
         assert new["SCI"].header["DIPNFAIL"] == 1
         corner = np.s_[:40, :40]  # the part that no other tile shares

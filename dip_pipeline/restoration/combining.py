@@ -18,7 +18,8 @@ from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.correlation import root_of
 from dip_pipeline.restoration.noise import law_for
 from dip_pipeline.restoration.optics import Exposure, Optics, Plane
-from dip_pipeline.restoration.prior import Prior, fit_prior
+from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, Problem, Restored, StopReason
 from dip_pipeline.restoration.reconstructing import Observation, Reconstruction, reconstruct
 from dip_pipeline.restoration.rejecting import Light, reject

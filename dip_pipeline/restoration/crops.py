@@ -26,7 +26,7 @@ class Batch:
 
     known : what the network may see; weight : share of each pixel in the data term
     covariance : of each crop's frame, (batch, lags, lags)
-    guides : (batch, 2 * guides, crop, crop), see `guiding`; None without guides
+    guides : (batch, 2 * guides, crop, crop), see `guide_planes`; None without guides
     """
 
     observed: Tensor

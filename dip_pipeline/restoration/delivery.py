@@ -21,10 +21,9 @@ from dip_pipeline.restoration.fit_code import (
     picture,
 )
 from dip_pipeline.restoration.flux import close_flux
-from dip_pipeline.restoration.guiding import without_guides
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.regions import PixelNoise, Region
-from dip_pipeline.restoration.restraint import Restraint, believable, borne_out, least_risk
+from dip_pipeline.restoration.restraint import Restraint, believable, least_risk
 from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.restoration.spectral import LostLight, Trial, least_loss
@@ -81,7 +80,7 @@ def ask_networks(
         plain, scatter = _blended(networks, shares, region.observed, region, options)
         generator = Generator().manual_seed(seed)
         probe = draw_noise(region.observed, generator, region.noise.root)
-        moved, _ = _blended(networks, shares, _moved(region, probe), region, options)
+        moved, _ = _blended(networks, shares, moved_by(region, probe), region, options)
     return Answers(plain, moved, scatter, probe)
 
 
@@ -91,21 +90,33 @@ def restored_once(
     region: Region,
     restraint: Restraint,
     options: FitOptions,
-) -> Tensor:
-    """Restore a region as `ask_networks` and `finish` do, without an estimate of the error."""
+) -> tuple[Tensor, Tensor]:
+    """Restore a region as `ask_networks` and `finished` do, without an estimate of the error.
+
+    Returns what the networks say, and the finished image.
+    """
     with torch.no_grad():
         plain, _ = _blended(networks, shares, region.observed, region, options)
-        return _finished(plain, region.observed, region, restraint, options)
+        return plain, _finished_image(plain, region.observed, region, restraint, options)
 
 
-def finish(answers: Answers, region: Region, restraint: Restraint, options: FitOptions) -> Delivery:
-    """Mix in the observation where it knows more, close the flux, estimate the error."""
+def finished(
+    answers: Answers, region: Region, restraint: Restraint, options: FitOptions
+) -> Answers:
+    """Mix in the observation where it knows more, and close the flux, in both images."""
     with torch.no_grad():
-        delivered = _finished(answers.plain, region.observed, region, restraint, options)
-        shifted = _moved(region, answers.probe)
-        moved = _finished(answers.moved, shifted, region, restraint, options)
+        plain = _finished_image(answers.plain, region.observed, region, restraint, options)
+        shifted = moved_by(region, answers.probe)
+        moved = _finished_image(answers.moved, shifted, region, restraint, options)
+    return replace(answers, plain=plain, moved=moved)
+
+
+def judged(answers: Answers, region: Region) -> Delivery:
+    """Estimate the error of a finished image from what the moved observation changed in it."""
+    with torch.no_grad():
+        delivered = answers.plain
         sigma = region.noise.sigma(delivered)
-        response = (moved - delivered) / (PROBE_SIGMA * region.sigma)
+        response = (answers.moved - delivered) / (PROBE_SIGMA * region.sigma)
         squares = stein_map(delivered, region.observed, sigma, answers.probe * response)
         predictor = spread_predictor(response, answers.scatter / sigma)
     return Delivery(delivered, sigma, squares, predictor, answers.probe, response)
@@ -118,34 +129,23 @@ def _blended(
     region: Region,
     options: FitOptions,
 ) -> tuple[Tensor, Tensor]:
-    """Blend what the networks make of an observation, where it can be believed; and the scatter."""
-    total, scatter = _shared(networks, shares, observed, region, options)
-    root = region.noise.root
-    if region.guides is not None:
-        alone = replace(region, guides=without_guides(region.guides))
-        unguided, _ = _shared(networks, shares, observed, alone, options)
-        total = borne_out(total, unguided, observed, region.sigma, region.trusted, root)
-    return believable(total, observed, region.sigma, region.trusted, root), scatter
+    """Blend the networks' means over views by their shares, where believable; and the scatters.
 
-
-def _shared(
-    networks: Sequence[nn.Module],
-    shares: Sequence[Tensor],
-    observed: Tensor,
-    region: Region,
-    options: FitOptions,
-) -> tuple[Tensor, Tensor]:
-    """Blend the networks' means over views by their shares, and their scatters."""
+    A guided image is judged against the unguided one instead, see `believing`.
+    """
     total, scatter = torch.zeros_like(observed), torch.zeros_like(observed)
     for network, share in zip(networks, shares, strict=True):
         if bool((share > 0).any()):
             mean, spread = _averaged(network, observed, region, options.view_count)
             used = share.to(observed.device)
             total, scatter = total + used * mean, scatter + used * spread
-    return total, scatter
+    if region.guides is not None:
+        return total, scatter
+    root = region.noise.root
+    return believable(total, observed, region.sigma, region.trusted, root), scatter
 
 
-def _finished(
+def _finished_image(
     estimated: Tensor, observed: Tensor, region: Region, restraint: Restraint, options: FitOptions
 ) -> Tensor:
     sigma = region.noise.sigma(estimated)
@@ -195,7 +195,7 @@ def _trial(answer: Answers, region: Region) -> Trial:
 
 def _put_back(lost: LostLight, answer: Answers, region: Region) -> tuple[Tensor, Tensor]:
     """Image of the region, and of the region slightly moved, with the light put back."""
-    seen = ((answer.plain, region.observed), (answer.moved, _moved(region, answer.probe)))
+    seen = ((answer.plain, region.observed), (answer.moved, moved_by(region, answer.probe)))
     plain, moved = (
         lost.put_back(
             estimated,
@@ -219,7 +219,8 @@ def _stein_terms(
     return ((plain - region.observed) / sigma) ** 2, response
 
 
-def _moved(region: Region, probe: Tensor) -> Tensor:
+def moved_by(region: Region, probe: Tensor) -> Tensor:
+    """Observation of a region, moved a little along a draw of its noise."""
     return region.observed + PROBE_SIGMA * region.sigma * probe * region.known
 
 

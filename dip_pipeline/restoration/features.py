@@ -77,7 +77,7 @@ def view(
     asinh of the level alone hides the noise under bright light, so the differences between
     neighbouring scales, in units of the local noise, are features of their own.
 
-    guides : (batch, 2 * guides, rows, cols), see `guiding`
+    guides : (batch, 2 * guides, rows, cols), see `guide_planes`
     """
     filled = fill(observed, known, covariance, reach)
     sigma = noise.sigma(smooth(filled, 1.0))

@@ -1,23 +1,18 @@
-"""Guides: other images of the same sky, on the frame's pixels, with less noise than the frame.
+"""What guides say to a network: features, and details that they add to the image.
 
 Flash and no-flash of Petschnigg et al. 2004 (ACM Trans. Graph. 23, 664); on the sky a broad band
-for a narrow one, a stack for one exposure. A guide is laid out as planes (batch, 2 * guides, rows,
-cols): first the values of all guides above their sky, in units of their own noise, then where each
-is known. What only the guide shows must not enter the image, so the light of the image comes from
-the frame alone: a guide says over which pixels to average, and how the average is to be shaped.
+for a narrow one, a stack for one exposure. What only the guide shows must not enter the image, so
+the light of the image comes from the frame alone: a guide says over which pixels to average, and
+how the average is to be shaped. Guides come as `guide_planes` lays them out.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from dip_pipeline.restoration.problem import Problem
-from dip_pipeline.restoration.smoothing import fill_unknown, smooth
-from dip_pipeline.sensor import estimate_sigma
+from dip_pipeline.restoration.smoothing import smooth
 
 _SCALES_PX = (1.0, 2.0, 4.0)  # standard deviations of the smoothed copies of a guide
 # Windows over which the frame is regressed on a guide, and on how many copies of it.
@@ -26,54 +21,6 @@ CHANNELS = 2 + len(_SCALES_PX) + len(_WINDOWS_PX)  # features a guide adds
 GAINS = len(_WINDOWS_PX)  # details a guide adds
 _REGULAR = 1.0  # variance added to a guide's in a regression: that of its noise
 _DOUBTED = 4.0  # chi-square, a regressor, that counts for nothing
-_LEAST_NOISE = 0.01  # of the scatter of its pixels: drawn pictures have none
-
-
-@dataclass(frozen=True, slots=True)
-class GuideScale:
-    """Level of a guide's sky and its noise, in the guide's unit."""
-
-    level: float
-    sigma: float
-
-
-def measure_guides(problems: Sequence[Problem]) -> tuple[GuideScale, ...]:
-    """Level and noise of each guide over some regions of a frame; robust."""
-    return tuple(
-        _measured([problem.guides[number] for problem in problems])
-        for number in range(len(problems[0].guides))
-    )
-
-
-def _measured(planes: Sequence[np.ndarray]) -> GuideScale:
-    values = np.concatenate([plane[np.isfinite(plane)] for plane in planes]).astype(np.float64)
-    if values.size == 0:
-        return GuideScale(0.0, 1.0)
-    level = float(np.median(values))
-    scatter = 1.4826 * float(np.median(np.abs(values - level)))
-    noises = np.array([estimate_sigma(plane) for plane in planes])
-    noise = float(np.median(noises[np.isfinite(noises)])) if np.isfinite(noises).any() else 0.0
-    sigma = max(noise, _LEAST_NOISE * scatter) or float(np.std(values)) or 1.0
-    return GuideScale(level, sigma)
-
-
-def lay_out_guides(problem: Problem, scales: Sequence[GuideScale]) -> Tensor | None:
-    """Planes of a problem's guides, (1, 2 * guides, rows, cols); None without guides."""
-    if not scales:
-        return None
-    values, known = [], []
-    for plane, scale in zip(problem.guides, scales, strict=True):
-        seen = np.isfinite(plane)
-        light = np.where(seen, (plane - scale.level) / scale.sigma, 0.0).astype(np.float32)
-        shown = torch.from_numpy(seen.astype(np.float32))[None, None]
-        values.append(fill_unknown(torch.from_numpy(light)[None, None], shown))
-        known.append(shown)
-    return torch.cat([*values, *known], dim=1)
-
-
-def without_guides(guides: Tensor) -> Tensor:
-    """Lay out the same guides as if nothing were known of them."""
-    return torch.zeros_like(guides)
 
 
 def guide_features(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dip_pipeline.restoration.guiding import without_guides
+from dip_pipeline.restoration.guide_planes import without_guides
 from dip_pipeline.restoration.smoothing import smooth
 
 _BLIND_SHARE = 0.15  # of the crops have no guide; of several guides each may be missing, too

@@ -4,7 +4,7 @@ What comes out equals a fit alone up to rounding, whoever the others are.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration import fit_image as alone
 from dip_pipeline.restoration.crops import CropSource
 from dip_pipeline.restoration.fitted import Fitted
-from dip_pipeline.restoration.prior import Prior, fit_prior, lay_out
+from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.prior_fit import fit_prior, lay_out
 from dip_pipeline.restoration.problem import (
     FitReport,
     InputKind,
@@ -50,9 +51,11 @@ def fit_priors(problems: Sequence[Problem]) -> list[Prior | RestorationError]:
                 results[number] = fit_prior([problem], problem.pixels.shape, seed=problem.seed)
         except RestorationError as error:
             results[number] = error
-    fits = _fit_all([(one, half) for one in laid.values() for half in (0, 1)])
-    for place, (number, one) in enumerate(laid.items()):
-        results[number] = one.prior(fits[2 * place : 2 * place + 2])
+    wanted = [one for guided in laid.values() for one in guided.both]
+    fits = _fit_all([(one, half) for one in wanted for half in (0, 1)])
+    priors = iter([one.prior(fits[2 * n : 2 * n + 2]) for n, one in enumerate(wanted)])
+    for number, one in laid.items():
+        results[number] = one.calibrated([next(priors) for _ in one.both])
     return [results[number] for number in range(len(problems))]
 
 
@@ -65,6 +68,7 @@ class _Laid:
     region: Region
     cross_fit: CrossFit
     halves: tuple[Half, Half]
+    unguided: "_Laid | None" = None
 
     @classmethod
     def of(cls, problem: Problem) -> "_Laid":
@@ -72,7 +76,13 @@ class _Laid:
         scale, (region,) = lay_out([problem])
         cross_fit = CrossFit.for_shape(problem.pixels.shape)
         halves = (_half(problem, region, cross_fit, 0), _half(problem, region, cross_fit, 1))
-        return cls(problem, scale, region, cross_fit, halves)
+        unguided = cls.of(replace(problem, guides=())) if problem.guides else None
+        return cls(problem, scale, region, cross_fit, halves, unguided)
+
+    @property
+    def both(self) -> list["_Laid"]:
+        """The problem, and the same without guides where it has some."""
+        return [self] if self.unguided is None else [self, self.unguided]
 
     def alone(self, number: int) -> Fitted:
         """Fit one half by itself, from the beginning and with further tries."""
@@ -82,11 +92,11 @@ class _Laid:
         )
 
     def prior(self, fits: Sequence[Fitted]) -> Prior:
-        """Put its two networks together, as `fit_prior` does."""
+        """Put its two networks together."""
         reasons = [fitted.stop_reason for fitted in fits]
         diverged = StopReason.DIVERGED in reasons
         options = self.problem.options
-        prior = Prior(
+        return Prior(
             input=options.input,
             network_kind=options.network_kind,
             networks=tuple(fitted.network.eval() for fitted in fits),
@@ -100,7 +110,12 @@ class _Laid:
             ),
             errors=UNKNOWN_ERRORS,
         )
-        return prior.calibrated([self.region], options).with_hole_errors([self.problem])
+
+    def calibrated(self, priors: Sequence[Prior]) -> Prior:
+        """Finish its prior, the unguided one of `both` beside it, as `fit_prior` does."""
+        prior = priors[0] if self.unguided is None else priors[0].beside(priors[1])
+        measured = prior.calibrated([self.region], self.problem.options)
+        return measured.with_hole_errors([self.problem])
 
 
 def _half(problem: Problem, region: Region, cross_fit: CrossFit, number: int) -> Half:

@@ -2,23 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration.cross_fitting import fit_halves
+from dip_pipeline.restoration.believing import belief, guided_where_believed
 from dip_pipeline.restoration.delivery import (
     Answers,
     Delivery,
     ask_networks,
     choose_restraint,
     deliver_code,
-    finish,
+    finished,
+    judged,
     restored_once,
 )
-from dip_pipeline.restoration.fit_code import fit_code_network
 from dip_pipeline.restoration.hole_errors import (
     Hidden,
     HoleErrors,
@@ -28,7 +29,9 @@ from dip_pipeline.restoration.hole_errors import (
 from dip_pipeline.restoration.inpainting import filled_again, try_hidden, unknown_of
 from dip_pipeline.restoration.optics import Mask
 from dip_pipeline.restoration.prior_bytes import (
+    as_text,
     errors_record,
+    from_text,
     pack,
     read_errors,
     read_report,
@@ -40,23 +43,28 @@ from dip_pipeline.restoration.prior_bytes import (
     unpack,
 )
 from dip_pipeline.restoration.problem import (
-    SMALLEST_SIDE_PX,
     FitOptions,
     FitReport,
     InputKind,
     NetworkKind,
     Problem,
+    StopReason,
 )
-from dip_pipeline.restoration.regions import CrossFit, Region, SkyScale, measure_sky, prepare
+from dip_pipeline.restoration.regions import CrossFit, Region, SkyScale
 from dip_pipeline.restoration.rehearsal import error_table
 from dip_pipeline.restoration.restraint import NO_RESTRAINT, Restraint
-from dip_pipeline.restoration.stopping import StepHook, ignore_step
-from dip_pipeline.restoration.uncertainty import UNKNOWN_ERRORS, LitErrors, calibrate
-from dip_pipeline.sensor import NoiseKind
+from dip_pipeline.restoration.uncertainty import LitErrors, calibrate
 from dip_pipeline.task import Task
 
 _FORMAT = "dip-prior-4"
 _MOST_CALIBRATION_PIXELS = 1_000_000
+
+
+class _Asked(NamedTuple):
+    """What networks say of a region, with its guides and without; None where it has none."""
+
+    said: Answers
+    alone: Answers | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,7 @@ class Prior:
     errors : of restored pixels, by predictor and brightness; None where the noise is not known
     restraint : where the observation is kept instead of the networks' image
     holes : error of filled pixels; None where it was not measured
+    unguided : of the same frame without its guides; None where it has none
     """
 
     input: InputKind
@@ -81,6 +90,7 @@ class Prior:
     errors: LitErrors | None = None
     restraint: Restraint = NO_RESTRAINT
     holes: HoleErrors | None = None
+    unguided: "Prior | None" = None
 
     def to_bytes(self) -> bytes:
         """Serialise: see `pack`."""
@@ -97,6 +107,7 @@ class Prior:
             "errors": errors_record(self.errors),
             "restraint": restraint_record(self.restraint),
             "holes": None if self.holes is None else asdict(self.holes),
+            "unguided": None if self.unguided is None else as_text(self.unguided.to_bytes()),
         }
         return pack(self.networks, record)
 
@@ -104,7 +115,7 @@ class Prior:
     def from_bytes(cls, data: bytes) -> "Prior":
         """Read what `to_bytes` wrote. Raises RestorationError where it is something else."""
         networks, record = unpack(data, _FORMAT)
-        crossed = record["cross_fit"]
+        crossed, unguided = record["cross_fit"], record.get("unguided")
         return cls(
             input=InputKind(record["input"]),
             network_kind=NetworkKind(record["network"]),
@@ -116,18 +127,28 @@ class Prior:
             errors=read_errors(record["errors"]),
             restraint=read_restraint(record["restraint"]),
             holes=read_hole_errors(record.get("holes")),
+            unguided=None if unguided is None else cls.from_bytes(from_text(unguided)),
         )
 
     def on(self, device: str) -> "Prior":
         """Move the networks to a device; returns self."""
         for network in self.networks:
             network.to(device)
+        if self.unguided is not None:
+            self.unguided.on(device)
         return self
+
+    def beside(self, unguided: "Prior") -> "Prior":
+        """Put a prior of the same frame without its guides beside this one."""
+        mine, other = self.report, unguided.report
+        diverged = other.stop_reason is StopReason.DIVERGED
+        report = replace(mine, stop_reason=other.stop_reason if diverged else mine.stop_reason)
+        return replace(self, unguided=unguided, report=report)
 
     def deliver(self, region: Region, options: FitOptions, *, seed: int) -> Delivery:
         """Restore a region and estimate, pixel by pixel, how wrong the result is."""
         if self.input is InputKind.IMAGE:
-            made = finish(self._ask(region, options, seed=seed), region, self.restraint, options)
+            made = self._made(self._ask(region, options, seed=seed), region, options)
             if options.task is not Task.INPAINT:
                 return made
             return replace(made, delivered=filled_again(made.delivered, region))
@@ -139,22 +160,17 @@ class Prior:
         """Apply the networks to their own regions: measure restraint and errors there."""
         used = first_pixels(regions, _MOST_CALIBRATION_PIXELS)
         if self.input is InputKind.IMAGE:
-            answers = [
+            asked = [
                 self._ask(region, options, seed=self.seed + index)
                 for index, region in enumerate(used)
             ]
-            restraint = choose_restraint(answers, used)
+            tried = self._restrained(asked, used)
             deliveries = [
-                finish(answer, region, restraint, options)
-                for answer, region in zip(answers, used, strict=True)
+                tried._made(answers, region, options)
+                for answers, region in zip(asked, used, strict=True)
             ]
-
-            def deliver(region: Region) -> Tensor:
-                shares = self._shares(region)
-                return restored_once(self.networks, shares, region, restraint, options)
-
-            table = error_table(deliver, used, deliveries, seed=self.seed)
-            return replace(self, errors=table, restraint=restraint)
+            deliver = partial(tried._once, options=options)
+            return replace(tried, errors=error_table(deliver, used, deliveries, seed=self.seed))
         deliveries = [self.deliver(region, options, seed=self.seed) for region in used]
         predictors, squares = [], []
         for delivery, region in zip(deliveries, used, strict=True):
@@ -175,10 +191,7 @@ class Prior:
             return self
 
         def restored(region: Region) -> Tensor:
-            once = restored_once(
-                self.networks, self._shares(region), region, self.restraint, options
-            )
-            return filled_again(once, region)
+            return filled_again(self._once(region, options), region)
 
         def try_again(number: int, hidden: Mask) -> Hidden:
             return try_hidden(restored, problems[number], self.scale, hidden)
@@ -187,8 +200,50 @@ class Prior:
         holes = [unknown_of(problem) for problem in problems]
         return replace(self, holes=measure_hole_errors(try_again, valid, holes, seed=self.seed))
 
-    def _ask(self, region: Region, options: FitOptions, *, seed: int) -> Answers:
-        return ask_networks(self.networks, self._shares(region), region, options, seed=seed)
+    def _restrained(self, asked: Sequence[_Asked], regions: Sequence[Region]) -> "Prior":
+        """Measure how far the networks are to be trusted, from what they said of some regions."""
+        if self.unguided is None:
+            return replace(self, restraint=choose_restraint([one.said for one in asked], regions))
+        alone = [one.alone for one in asked if one.alone is not None]
+        bare = [replace(region, guides=None) for region in regions]
+        unguided = replace(self.unguided, restraint=choose_restraint(alone, bare))
+        # What is not believed of a guided image is not its restraint's business.
+        believed = [
+            guided_where_believed((one.said, one.said), (other, other), region)
+            for one, other, region in zip(asked, alone, regions, strict=True)
+        ]
+        restraint = choose_restraint(believed, regions)
+        return replace(self, restraint=restraint, unguided=unguided)
+
+    def _made(self, asked: _Asked, region: Region, options: FitOptions) -> Delivery:
+        """Finish what the networks said of a region; of a guided one both images."""
+        made = finished(asked.said, region, self.restraint, options)
+        if self.unguided is not None and asked.alone is not None:
+            bare = replace(region, guides=None)
+            unguided = finished(asked.alone, bare, self.unguided.restraint, options)
+            pairs = (asked.said, made), (asked.alone, unguided)
+            made = guided_where_believed(*pairs, region)
+        return judged(made, region)
+
+    def _once(self, region: Region, options: FitOptions) -> Tensor:
+        """Restore a region without an estimate of the error."""
+        said, made = self._said_and_made(region, options)
+        if self.unguided is None:
+            return made
+        alone, unguided = self.unguided._said_and_made(replace(region, guides=None), options)
+        return unguided + belief(said, alone, region.observed, region) * (made - unguided)
+
+    def _said_and_made(self, region: Region, options: FitOptions) -> tuple[Tensor, Tensor]:
+        shares = self._shares(region)
+        return restored_once(self.networks, shares, region, self.restraint, options)
+
+    def _ask(self, region: Region, options: FitOptions, *, seed: int) -> _Asked:
+        said = ask_networks(self.networks, self._shares(region), region, options, seed=seed)
+        if self.unguided is None:
+            return _Asked(said, None)
+        return _Asked(
+            said, self.unguided._ask(replace(region, guides=None), options, seed=seed).said
+        )
 
     def _shares(self, region: Region) -> list[Tensor]:
         halves = range(len(self.networks))
@@ -208,58 +263,3 @@ def first_pixels(regions: Sequence[Region], most: int) -> list[Region]:
         if pixels >= most:
             break
     return used
-
-
-def lay_out(problems: Sequence[Problem]) -> tuple[SkyScale, list[Region]]:
-    """Turn regions of one frame into tensors, on the scale of its own sky.
-
-    Raises RestorationError where they are too small or hold nothing to fit.
-    """
-    torch.set_num_threads(problems[0].threads)
-    shortest = min(min(problem.pixels.shape) for problem in problems)
-    if shortest < SMALLEST_SIDE_PX:
-        raise RestorationError(
-            f"{shortest} px on the shorter side: need at least {SMALLEST_SIDE_PX} px for a fit"
-        )
-    scale = measure_sky(problems)
-    return scale, [prepare(problem, scale) for problem in problems]
-
-
-def fit_prior(
-    problems: Sequence[Problem],
-    shape: tuple[int, int],
-    *,
-    seed: int,
-    on_step: StepHook = ignore_step,
-) -> Prior:
-    """Fit the networks of a frame on some of its regions (all of it, where it is small).
-
-    problems : the regions, of one frame, with the same options; shape : the frame's.
-    Raises RestorationError where the regions are too small or hold nothing to fit.
-    """
-    scale, regions = lay_out(problems)
-    cross_fit = CrossFit.for_shape(shape)
-    first = problems[0]
-    options = first.options
-    known_noise = first.noise.kind is not NoiseKind.NONE
-    if options.input is InputKind.IMAGE:
-        networks, report = fit_halves(
-            regions, [cross_fit] * len(regions), options, seed=seed, on_step=on_step
-        )
-    else:
-        fitted = fit_code_network(
-            regions, options, seed=seed, device=first.device, judged=known_noise, on_step=on_step
-        )
-        networks = (fitted.network,)
-        report = FitReport(fitted.steps, fitted.stop_reason, (fitted.risk,))
-    prior = Prior(
-        input=options.input,
-        network_kind=options.network_kind,
-        networks=networks,
-        scale=scale,
-        cross_fit=cross_fit,
-        seed=seed,
-        report=report,
-        errors=UNKNOWN_ERRORS if known_noise else None,
-    )
-    return prior.calibrated(regions, options).with_hole_errors(problems) if known_noise else prior

@@ -3,6 +3,7 @@
 Nothing in them is executed when they are read.
 """
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.features import answer_channels, feature_channels
 from dip_pipeline.restoration.fit_code import CODE_CHANNELS
-from dip_pipeline.restoration.guiding import GuideScale
+from dip_pipeline.restoration.guide_planes import GuideScale
 from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.problem import FitReport, InputKind, NetworkKind, StopReason
 from dip_pipeline.restoration.regions import SkyScale
@@ -124,6 +125,16 @@ def read_restraint(record: Sequence[Any]) -> Restraint:
     """Undo `restraint_record`."""
     knots, shares, *lost = (tuple(column) for column in record)
     return Restraint(knots, shares, LostLight(*lost))
+
+
+def as_text(data: bytes) -> str:
+    """Give bytes as JSON holds them."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def from_text(text: str) -> bytes:
+    """Undo `as_text`."""
+    return base64.b64decode(text)
 
 
 def _load_network(

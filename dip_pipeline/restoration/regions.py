@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.correlation import root_of
 from dip_pipeline.restoration.filling import WIDE, fill, measure_covariance
-from dip_pipeline.restoration.guiding import GuideScale, lay_out_guides, measure_guides
+from dip_pipeline.restoration.guide_planes import GuideScale, lay_out_guides, measure_guides
 from dip_pipeline.restoration.hidden_stars import find_hidden_stars
 from dip_pipeline.restoration.noise import NoiseLaw, law_for
 from dip_pipeline.restoration.problem import Problem
@@ -126,7 +127,7 @@ class Region:
     covariance : autocovariance that holes are filled by, (1, lags, lags)
     known : 1 where the pixel holds information
     trusted : 1 where it may enter a data term (known and not saturated)
-    guides : (1, 2 * guides, rows, cols), see `guiding`; None without guides
+    guides : (1, 2 * guides, rows, cols), see `guide_planes`; None without guides
     """
 
     observed: Tensor
@@ -177,14 +178,13 @@ def measure_sky(problems: Sequence[Problem]) -> SkyScale:
         )
     tables = [_covariance(problem, level, sigma) for problem in problems if problem.valid.any()]
     table = torch.stack(tables).mean(dim=0)
+    seen = partial(_light_and_doubt, level=level, sigma=sigma)
     fitted: list[FittedStar] = []
-    for problem in problems:
-        if problem.valid.any():
-            light, doubt = _light_and_doubt(problem, level, sigma)
-            fitted += fit_bright_stars(light, doubt, problem.valid)
+    for problem in (one for one in problems if one.valid.any()):
+        fitted += fit_bright_stars(*seen(problem), problem.valid)
     star = measure_shape(fitted)
     rows = tuple(tuple(row) for row in table.tolist())
-    return SkyScale(level, sigma, rows, star, measure_guides(problems))
+    return SkyScale(level, sigma, rows, star, measure_guides(problems, seen))
 
 
 def prepare(problem: Problem, scale: SkyScale) -> Region:
@@ -197,7 +197,8 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
             f"{len(problem.guides)} guides for a prior fitted with {len(scale.guides)}: give as "
             "many, in the same order"
         )
-    guides = lay_out_guides(problem, scale.guides)
+    seen = partial(_light_and_doubt, level=scale.level, sigma=scale.sigma)
+    guides = lay_out_guides(problem, scale.guides, seen)
     known = ~problem.masked & np.isfinite(problem.pixels)
     stars = _hidden_stars(problem, scale)
     # A clipped value less its star is nothing at all.

@@ -15,7 +15,8 @@ from dip_pipeline.restoration.inpainting import (
     kept_outcome,
     without_data,
 )
-from dip_pipeline.restoration.prior import Prior, fit_prior
+from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import (
     Outcome,
     Problem,

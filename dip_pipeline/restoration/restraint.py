@@ -77,20 +77,14 @@ def believable(
 
 
 def borne_out(
-    guided: Tensor,
-    unguided: Tensor,
-    observed: Tensor,
-    sigma: Tensor,
-    trusted: Tensor,
-    noise: Tensor | None,
+    guided: Tensor, observed: Tensor, sigma: Tensor, trusted: Tensor, noise: Tensor | None
 ) -> Tensor:
-    """Go back to the unguided image where the frame contradicts the guided one; as `believable`.
+    """1 where the frame may bear out a guided image, 0 where it contradicts it; as `believable`.
 
     From 3 to 5 standard deviations of the smoothed residual: what is only in a guide ends there.
     """
     residual = trusted * (observed - guided)
-    share = _belief(residual / sigma, trusted, noise, (_GUIDE_DOUBT, _GUIDE_DISBELIEF))
-    return unguided + share * (guided - unguided)
+    return _belief(residual / sigma, trusted, noise, (_GUIDE_DOUBT, _GUIDE_DISBELIEF))
 
 
 def _belief(

@@ -12,7 +12,7 @@ from dip_pipeline.restoration.correlation import draw_noise
 from dip_pipeline.restoration.cross_fitting import Fitting, fit_halves
 from dip_pipeline.restoration.delivery import Answers, choose_restraint
 from dip_pipeline.restoration.optics import Optics
-from dip_pipeline.restoration.prior import first_pixels, lay_out
+from dip_pipeline.restoration.prior import first_pixels
 from dip_pipeline.restoration.prior_bytes import (
     pack,
     read_report,
@@ -23,6 +23,7 @@ from dip_pipeline.restoration.prior_bytes import (
     scale_record,
     unpack,
 )
+from dip_pipeline.restoration.prior_fit import lay_out
 from dip_pipeline.restoration.problem import (
     FitOptions,
     FitReport,

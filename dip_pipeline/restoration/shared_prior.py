@@ -7,8 +7,9 @@ from typing import Any
 from torch import nn
 
 from dip_pipeline.restoration.cross_fitting import fit_halves
-from dip_pipeline.restoration.prior import Prior, lay_out
+from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.prior_bytes import pack, read_report, report_record, unpack
+from dip_pipeline.restoration.prior_fit import lay_out
 from dip_pipeline.restoration.problem import FitReport, InputKind, NetworkKind, Problem
 from dip_pipeline.restoration.regions import CrossFit, Region
 from dip_pipeline.restoration.stopping import StepHook, ignore_step

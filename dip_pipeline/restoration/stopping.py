@@ -21,6 +21,18 @@ def ignore_step(step: int, steps: int, loss: Tensor) -> None:
     """Take no note of a step."""
 
 
+def halved(on_step: StepHook) -> tuple[StepHook, StepHook]:
+    """Tell of two fits, one after the other, as of one that is twice as long."""
+
+    def first(step: int, steps: int, loss: Tensor) -> None:
+        on_step(step, 2 * steps, loss)
+
+    def second(step: int, steps: int, loss: Tensor) -> None:
+        on_step(steps + step, 2 * steps, loss)
+
+    return first, second
+
+
 class StoppingRule(Protocol):
     """Looks at a measure of the fit now and then; remembers which look was best.
 

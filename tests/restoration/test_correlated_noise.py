@@ -10,7 +10,7 @@ from torch import nn
 from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration.correlation import draw_noise, root_of, same_sided
 from dip_pipeline.restoration.crops import CropSource
-from dip_pipeline.restoration.delivery import ask_networks, finish
+from dip_pipeline.restoration.delivery import ask_networks, finished, judged
 from dip_pipeline.restoration.features import ANSWER_CHANNELS
 from dip_pipeline.restoration.fit_code import SPLIT_STRENGTH, judged_split
 from dip_pipeline.restoration.fit_image import _Jury
@@ -125,7 +125,7 @@ def estimated_and_true(field, kernel, flux_scale_px):
     options = FitOptions(steps=1, flux_scale_px=flux_scale_px)
     ones = [torch.ones_like(region.sigma)]
     answers = ask_networks([Smoother()], ones, region, options, seed=3)
-    delivery = finish(answers, region, NO_RESTRAINT, options)
+    delivery = judged(finished(answers, region, NO_RESTRAINT, options), region)
     # In bright light the noise of a pixel depends on the pixel: there the estimate is rough.
     faint = (truth < 5).float()
     risk, error, _ = mean_risk(delivery.squared_error, faint)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dip_pipeline.restoration import restore
-from dip_pipeline.restoration.delivery import ask_networks, finish
+from dip_pipeline.restoration.delivery import ask_networks, finished, judged
 from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS, view
 from dip_pipeline.restoration.fit_code import code_for, judged_split
 from dip_pipeline.restoration.networks import build_network
@@ -32,7 +32,8 @@ def deliver(network, region, options, seed=0):
     """The restraint is not trivial: half the observation comes back in bright light."""
     ones = [torch.ones_like(region.sigma)]
     answers = ask_networks([network], ones, region, options, seed=seed)
-    return finish(answers, region, Restraint((0.0, 3.0), (1.0, 0.5)), options)
+    restraint = Restraint((0.0, 3.0), (1.0, 0.5))
+    return judged(finished(answers, region, restraint, options), region)
 
 
 def test_the_estimated_risk_of_a_linear_filter_is_unbiased():

@@ -1,0 +1,118 @@
+"""Guides: other images of the same sky, on the frame's pixels, with less noise than the frame.
+
+A guide is laid out as planes (batch, 2 * guides, rows, cols): first the values of all guides above
+their sky, in units of their own noise, then where each is known. Sources that the frame misses are
+taken off it, and their places filled from around: the guide shows nothing there, as the frame does.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from dip_pipeline.restoration.lone_sources import (
+    Image,
+    Peaks,
+    find_peaks,
+    usual_ratio,
+    without_lone,
+)
+from dip_pipeline.restoration.optics import Plane
+from dip_pipeline.restoration.problem import Problem
+from dip_pipeline.restoration.smoothing import fill_unknown
+from dip_pipeline.sensor import estimate_sigma
+
+_LEAST_NOISE = 0.01  # of the scatter of its pixels: drawn pictures have none
+_SOURCE_PX = 1.5
+
+# Light of a problem's frame above the sky, and its sigma, (rows, cols), sky-sigma units.
+Seen = Callable[[Problem], tuple[Image, Image]]
+
+
+@dataclass(frozen=True, slots=True)
+class GuideScale:
+    """Level of a guide's sky and its noise, in the guide's unit.
+
+    ratio : what the light of its sources usually is in the frame, in sigma of the sky for one of
+        the guide's; 0 where it is not known
+    """
+
+    level: float
+    sigma: float
+    ratio: float = 0.0
+
+
+def measure_guides(problems: Sequence[Problem], seen: Seen) -> tuple[GuideScale, ...]:
+    """Level, noise and ratio of each guide over some regions of a frame; robust."""
+    return tuple(
+        _measured(problems, [problem.guides[number] for problem in problems], seen)
+        for number in range(len(problems[0].guides))
+    )
+
+
+def lay_out_guides(problem: Problem, scales: Sequence[GuideScale], seen: Seen) -> Tensor | None:
+    """Planes of a problem's guides, (1, 2 * guides, rows, cols); None without guides."""
+    if not scales:
+        return None
+    values, known = [], []
+    for plane, scale in zip(problem.guides, scales, strict=True):
+        light = _light(plane, scale)
+        shown = _plane(np.isfinite(light))
+        if scale.ratio > 0:
+            light = without_lone(light, _peaks(light, problem, seen), scale.ratio)
+        told = _plane(np.isfinite(light))
+        values.append(shown * fill_unknown(_plane(np.where(np.isfinite(light), light, 0.0)), told))
+        known.append(shown)
+    return torch.cat([*values, *known], dim=1)
+
+
+def without_guides(guides: Tensor) -> Tensor:
+    """Lay out the same guides as if nothing were known of them."""
+    return torch.zeros_like(guides)
+
+
+def _measured(problems: Sequence[Problem], planes: Sequence[Plane], seen: Seen) -> GuideScale:
+    values = np.concatenate([plane[np.isfinite(plane)] for plane in planes]).astype(np.float64)
+    if values.size == 0:
+        return GuideScale(0.0, 1.0)
+    level = float(np.median(values))
+    scatter = 1.4826 * float(np.median(np.abs(values - level)))
+    noises = np.array([estimate_sigma(plane) for plane in planes])
+    noise = float(np.median(noises[np.isfinite(noises)])) if np.isfinite(noises).any() else 0.0
+    sigma = max(noise, _LEAST_NOISE * scatter) or float(np.std(values)) or 1.0
+    scale = GuideScale(level, sigma)
+    peaks = [
+        _peaks(_light(plane, scale), problem, seen)
+        for plane, problem in zip(planes, problems, strict=True)
+    ]
+    ratios, errors = (
+        np.concatenate([getattr(one, name) for one in peaks]) for name in ("ratios", "errors")
+    )
+    return GuideScale(level, sigma, usual_ratio(ratios, errors))
+
+
+def _peaks(light: Image, problem: Problem, seen: Seen) -> Peaks:
+    frame, doubt = seen(problem)
+    # A mean over a source averages noise less well where neighbours share it.
+    widened = problem.noise.correlation.passed(_taps()) ** 0.5
+    return find_peaks(light, frame, widened * doubt, problem.valid)
+
+
+def _light(plane: Plane, scale: GuideScale) -> Image:
+    light: Image = (plane.astype(np.float64) - scale.level) / scale.sigma
+    return np.where(np.isfinite(light), light, np.nan)
+
+
+def _taps() -> Image:
+    """Give the profile of a source, as far as the correlation of noise is concerned."""
+    impulse = np.zeros((13, 13))
+    impulse[6, 6] = 1.0
+    taps: Image = ndimage.gaussian_filter(impulse, _SOURCE_PX)
+    return taps
+
+
+def _plane(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))[None, None]

@@ -43,7 +43,8 @@ class Lone:
 class Pair:
     """A frame and its guide; planes are (rows, cols).
 
-    truth : noiseless, but for `own_share` of the frame's noise that an observed one holds
+    truth : noiseless, but for `own_share` of the frame's noise that an observed one holds; what
+        the frame has beyond it is noise `own_times` as large
     only_frame : stars that the guide does not show; they are in the truth
     """
 
@@ -56,12 +57,27 @@ class Pair:
     guide_sigma: float
     header: fits.Header
     own_share: float = 0.0
+    own_times: float = TIMES
     only_frame: tuple[Lone, ...] = ()
 
     @property
     def on_sources(self) -> NDArray[np.bool_]:
         """Where there is light of one sigma and more, in an average over a few pixels."""
         return self.light > 1.0
+
+    def squared_errors(self, result: Image) -> Image:
+        """Unbiased squared errors of a result, over the frame's noise.
+
+        An observed truth is y0 = t + n0, the frame y0 + n with n of k times the noise. Whatever a
+        result holds of the frame's noise it holds of n0, too, so that its difference from y0 is too
+        small: E[(x - t)^2] = E[(x - y0)^2] - E[n0^2] + 2 E[(x - y0) n0 + n0^2], and the last term
+        is 2 E[x n] / k^2.
+        """
+        wrong = (result - self.truth) / self.sigma
+        if not self.own_share:
+            return wrong**2
+        added = (self.observed - self.truth) / self.sigma
+        return wrong**2 - self.own_share**2 + 2 * wrong * added / self.own_times**2
 
     @property
     def light(self) -> Image:

@@ -3,7 +3,7 @@
 Fields: a simulated narrow band guided by a broad one ten times deeper, with a nebula and stars that
 the guide does not show; SDSS g under four times its noise, guided by r; the flash / no-flash pair
 of the paper against the joint bilateral filter. The residual is the rms of (result - truth) over
-the frame's noise, that of an observed truth taken off in quadrature. Then the whole is done once
+the frame's noise; what an observed truth has of it is allowed for. Then the whole is done once
 more with sources in the guide that the frame does not have: what they leave is the difference, in
 sigma of a pixel of the frame: the largest of any pixel within 6 px (where on empty sky the two
 fits differ, too), and the height of the profile of a star fitted at the place.
@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from numpy.typing import NDArray
 
 from benchmarks.flash import flash_rows
 from benchmarks.guided_fields import (
@@ -103,14 +102,15 @@ def restored(pair: Pair, guide: Image | None, *, steps: int | None) -> Image:
 
 def figures(pair: Pair, result: Image) -> Row:
     """Residuals, and how much of the light of stars that the guide does not show is there."""
-    wrong = (result - pair.truth) / pair.sigma
+    squares = pair.squared_errors(result)
     on = pair.on_sources
     row: Row = {
-        "residual": _rms(wrong, pair.own_share, np.ones_like(on)),
-        "residual_on_sources": _rms(wrong, pair.own_share, on),
-        "residual_off_sources": _rms(wrong, pair.own_share, ~on),
+        "residual": _root_mean(squares),
+        "residual_on_sources": _root_mean(squares[on]),
+        "residual_off_sources": _root_mean(squares[~on]),
     }
     if pair.only_frame:
+        wrong = (result - pair.truth) / pair.sigma
         kept = [
             1 + _height(wrong, one) / _height(drawn(wrong.shape, [one], 1.0), one)
             for one in pair.only_frame
@@ -136,17 +136,14 @@ def left_by(pair: Pair, lone: Sequence[Lone], difference: Image) -> Row:
 
 
 def _ratio(pair: Pair, results: dict[str, Image]) -> float:
-    everywhere = np.ones_like(pair.on_sources)
     guided, unguided = (
-        _rms((results[name] - pair.truth) / pair.sigma, pair.own_share, everywhere)
-        for name in ("guided", "unguided")
+        _root_mean(pair.squared_errors(results[name])) for name in ("guided", "unguided")
     )
     return round(guided / unguided, 4)
 
 
-def _rms(wrong: Image, own_share: float, where: NDArray[np.bool_]) -> float:
-    square = float(np.mean(wrong[where] ** 2)) - own_share**2
-    return round(float(np.sqrt(max(square, 0.0))), 4)
+def _root_mean(squares: Image) -> float:
+    return round(float(np.sqrt(max(float(np.mean(squares)), 0.0))), 4)
 
 
 def _height(image: Image, one: Lone) -> float:

@@ -17,10 +17,13 @@ from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.restraint import borne_out
 from dip_pipeline.restoration.smoothing import smooth
 
-# Light, in sigma, smoothed as below: from where a guide counts less, and where for nothing.
-_BRIGHT, _BRIGHTER = 8.0, 12.0  # at the pixel itself
-_NEAR, _NEARER = 24.0, 36.0  # within three pixels: the rims of what is brighter still
-_LIGHT_PX = 1.0
+# Light in sigma, smoothed: from where a guide counts less, and where for nothing.
+_PEAKED, _MORE_PEAKED = (
+    2.0,
+    6.0,
+)  # above its surroundings: cores of stars, not the discs of galaxies
+_NEAR, _NEARER = 24.0, 36.0  # within three pixels: the rims of what is bright
+_LIGHT_PX, _AROUND_PX = 1.0, 4.0
 _EDGE_PX = 2.0
 
 
@@ -46,8 +49,9 @@ def belief(guided: Tensor, alone: Tensor, observed: Tensor, region: Region) -> T
     """1 where the guided image is to be taken, 0 where the unguided one; (1, 1, rows, cols)."""
     root = region.noise.root
     share = borne_out(guided, observed, region.sigma, region.trusted, root)
-    light = smooth((alone + region.stars) / region.noise.sigma(alone), _LIGHT_PX)
-    share = share * _falling(light, _BRIGHT, _BRIGHTER)
+    bright = (alone + region.stars) / region.noise.sigma(alone)
+    light = smooth(bright, _LIGHT_PX)
+    share = share * _falling(light - smooth(bright, _AROUND_PX), _PEAKED, _MORE_PEAKED)
     share = share * _falling(nnf.max_pool2d(light, 7, stride=1, padding=3), _NEAR, _NEARER)
     if region.guides is None:
         return torch.zeros_like(share)

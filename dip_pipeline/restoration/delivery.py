@@ -29,7 +29,7 @@ from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.restoration.spectral import LostLight, Trial, least_loss
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
 
-_NO_LIGHT, _LIGHT = 0.4, 0.8  # contrast in sigma
+_NO_LIGHT, _LIGHT = 0.5, 1.0  # contrast in sigma
 _MOST_TRIED_PIXELS = 250_000
 _MARGIN_PX = 16  # mirrored around a region, so that frame borders are not the network's own
 
@@ -259,7 +259,7 @@ def _share_of_light(image: Tensor) -> Tensor:
     """
     contrast = (smooth(image, 1.0) - smooth(image, 4.0)).abs()
     share = ((contrast - _NO_LIGHT) / (_LIGHT - _NO_LIGHT)).clamp(0.0, 1.0)
-    return nnf.max_pool2d(share, 7, stride=1, padding=3)
+    return nnf.max_pool2d(share, 5, stride=1, padding=2)
 
 
 def _averaged(

@@ -132,7 +132,7 @@ def test_without_guides_a_network_sees_and_says_what_it_always_did():
     plain = view(frame, noise, known, covariance)
     seen = view(frame, noise, known, covariance, guides=guides)
     assert torch.equal(plain.features, seen.features[:, :FEATURE_CHANNELS])
-    answer = torch.randn(2, answer_channels(2), 16, 16)
+    answer = torch.randn(2, answer_channels(4), 16, 16)
     answer[:, answer_channels(0) - 1 : -1] = 0  # no gain of anything that a guide adds
     alone = torch.cat([answer[:, : answer_channels(0) - 1], answer[:, -1:]], dim=1)
     assert torch.equal(estimate(answer, seen), estimate(alone, plain))

@@ -79,7 +79,7 @@ def draw_dithers(
         moving = _path(levels[0], count)
         sigma_dn = float(np.median(detector.sigma_dn(levels[0])))
         for level, place, step in zip(levels, moving, steps / _OVERSAMPLE, strict=True):
-            _add_source(level, np.asarray(place) - step, moving_snr * sigma_dn)
+            level += moving_snr * sigma_dn * source_at(level.shape, np.asarray(place) - step)
     frames, hits = [], []
     for number, level in enumerate(levels):
         own = np.random.default_rng([seed, number, 0xC05])
@@ -114,11 +114,12 @@ def _path(level: Plane, count: int) -> tuple[tuple[float, float], ...]:
     return tuple((float(row) + 0.3, first + STEP_PX * number) for number in range(count))
 
 
-def _add_source(level: Plane, place: Plane, light: float) -> None:
-    """Add a star; light : its flux over the root of the pixels that its noise comes from."""
-    star = np.zeros(level.shape)
+def source_at(shape: tuple[int, ...], place: Plane) -> Plane:
+    """Draw a star at (row, col), the sum of its squares 1: that of S/N 1 for noise of 1."""
+    star = np.zeros(shape)
     add_star(star, (float(place[0]), float(place[1])), 1.0, psf=MoffatPsf(_FWHM_PX), oversample=1)
-    level += star * light / np.sqrt((star**2).sum())
+    unit: Plane = star / np.sqrt((star**2).sum())
+    return unit
 
 
 def _summed(fine: Plane, step: NDArray[np.int64], side_px: int, pixels: int) -> Plane:

@@ -3,6 +3,8 @@
 Every exposure is restored on its own pixels, beside the same alone (`dip denoise`) and beside the
 combination of all on the first one's pixels, warped to it by a cubic spline. The cosmic rays of the
 exposure itself are flagged; those of the others are not.
+
+    python -m benchmarks.epochs --seeds 1
 """
 
 import json
@@ -17,10 +19,14 @@ from astropy.io import fits
 from scipy.ndimage import shift as shifted
 
 from benchmarks.dithers import Dithers, Plane, draw_dithers, source_at, write_exposure
+from benchmarks.machine import commit, describe_machine, versions
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
 from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.simulate import SceneKind
 
+RESULTS = Path(__file__).resolve().parent / "results" / "tasks-combine-each.json"
+EXPOSURES = (1, 2)  # of the four, those that are restored
 MOVING_SNR = 50.0
 _BORDER_PX = 8
 _SOURCE_SIGMA = 3.0
@@ -30,7 +36,7 @@ Row = dict[str, Any]
 
 
 def epoch_rows(
-    kind: str, seed: int, side_px: int, steps: int | None, exposures: Sequence[int]
+    kind: str, seed: int, side_px: int, steps: int | None, exposures: Sequence[int] = EXPOSURES
 ) -> list[Row]:
     """Restore some of four exposures in three ways; one row for each exposure and way."""
     drawn = draw_dithers(kind, seed, side_px, moving_snr=MOVING_SNR)
@@ -124,3 +130,25 @@ def _height(error: Plane, place: Plane, judged: Plane) -> float:
 
 def _rms(values: Plane) -> float:
     return round(float(np.sqrt(np.mean(values**2))), 4)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--seeds", default="1", show_default=True, help="Of the fields.")
+@click.option("--steps", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--side", type=click.IntRange(96), default=128, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
+def main(*, seeds: str, steps: int, side: int, out: Path) -> None:
+    """Measure the fields of some seeds and keep the rows as JSON."""
+    found = [
+        row
+        for seed in seeds.split(",")
+        for kind in SceneKind
+        for row in epoch_rows(str(kind), int(seed), side, steps)
+    ]
+    about = {"machine": describe_machine(), "versions": versions(), "commit": commit()}
+    about |= {"side_px": side, "steps": steps}
+    out.write_text(json.dumps({**about, "rows": found}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -33,7 +33,6 @@ from dip_pipeline.simulate import (
 
 _BORDER_PX = 8  # where not all exposures see the sky, nobody is judged
 _SOURCE_SIGMA = 3.0
-_EPOCHS = (1, 2)  # of the four, those that are restored for themselves
 _DENOISED = ("drizzle, pixfrac 0.6", "mean stack, spline")  # the better drizzle, and the mean
 
 Row = dict[str, Any]
@@ -50,7 +49,7 @@ def rows(
     found = []
     for kind in map(str, fields):
         found += _field_rows(kind, seed, side_px, steps)
-        found += epoch_rows(kind, seed, side_px, steps, _EPOCHS)
+        found += epoch_rows(kind, seed, side_px, steps)
     return found
 
 

@@ -19,7 +19,8 @@ from dip_pipeline.frames import open_frame
 from dip_pipeline.planning import problem_source, resolve_noise
 from dip_pipeline.restoration import fit_code
 from dip_pipeline.restoration.problem import Problem
-from dip_pipeline.restoration.regions import SkyScale, measure_sky, prepare
+from dip_pipeline.restoration.regions import measure_sky, prepare
+from dip_pipeline.restoration.sky_scale import SkyScale
 
 _CODE = {"fit.input": "code", "fit.flux_scale_px": 0.0}
 

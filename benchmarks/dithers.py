@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 
 from dip_pipeline.simulate import (
     DetectorOptions,
@@ -14,12 +15,15 @@ from dip_pipeline.simulate import (
     draw_scene,
     expose,
 )
+from dip_pipeline.simulate.psf import add_star
 
 FACTOR = 2  # pixels of the truth for one of an exposure
 _OVERSAMPLE = 8  # dithers are whole steps of it, so that the truth needs no interpolation
 _MARGIN_PX = 4
 _SKY_DN = 200.0
 _FWHM_PX = 1.8
+STEP_PX = 10.0  # of a moving source, from exposure to exposure
+_CLEAR_PX = 5  # around its path there is as little light as can be
 
 Plane = NDArray[np.float64]
 
@@ -30,6 +34,8 @@ class Dithers:
 
     truth : (rows, cols) times FACTOR, DN a fine pixel; sigma : of one exposure, DN a coarse one
     hit : pixels with a cosmic ray, by exposure
+    levels : each exposure without noise and cosmic rays, DN, with what moves
+    moving : where a moving source is, (row, col) of the first exposure's pixels, by exposure
     """
 
     kind: str
@@ -40,6 +46,8 @@ class Dithers:
     truth: Plane
     sigma: tuple[Plane, ...]
     detector: DetectorOptions
+    levels: tuple[Plane, ...]
+    moving: tuple[tuple[float, float], ...] = ()
 
     @property
     def sky(self) -> float:
@@ -47,8 +55,13 @@ class Dithers:
         return _SKY_DN + self.detector.pedestal_dn
 
 
-def draw_dithers(kind: str, seed: int, side_px: int, count: int = 4) -> Dithers:
-    """Draw exposures at random dithers of up to a pixel each way; the first is not moved."""
+def draw_dithers(
+    kind: str, seed: int, side_px: int, count: int = 4, *, moving_snr: float = 0.0
+) -> Dithers:
+    """Draw exposures at random dithers of up to a pixel each way; the first is not moved.
+
+    moving_snr : of a source that moves from exposure to exposure over dark sky; 0 for none
+    """
     side = side_px + 2 * _MARGIN_PX
     options = SceneOptions(
         kind, shape=(side, side), seed=seed, saturated_star=False, psf=MoffatPsf(_FWHM_PX)
@@ -61,6 +74,12 @@ def draw_dithers(kind: str, seed: int, side_px: int, count: int = 4) -> Dithers:
     levels = [
         _summed(fine, step, side_px, _OVERSAMPLE) + _SKY_DN + detector.pedestal_dn for step in steps
     ]
+    moving: tuple[tuple[float, float], ...] = ()
+    if moving_snr:
+        moving = _path(levels[0], count)
+        sigma_dn = float(np.median(detector.sigma_dn(levels[0])))
+        for level, place, step in zip(levels, moving, steps / _OVERSAMPLE, strict=True):
+            level += moving_snr * sigma_dn * source_at(level.shape, np.asarray(place) - step)
     frames, hits = [], []
     for number, level in enumerate(levels):
         own = np.random.default_rng([seed, number, 0xC05])
@@ -78,7 +97,29 @@ def draw_dithers(kind: str, seed: int, side_px: int, count: int = 4) -> Dithers:
         truth=truth + (_SKY_DN + detector.pedestal_dn) / FACTOR**2,
         sigma=tuple(detector.sigma_dn(level) for level in levels),
         detector=detector,
+        levels=tuple(levels),
+        moving=moving,
     )
+
+
+def _path(level: Plane, count: int) -> tuple[tuple[float, float], ...]:
+    """Places of a moving source, STEP_PX apart along a row, over the darkest stretch of sky."""
+    reach = round(count * STEP_PX / 2)
+    size = (2 * _CLEAR_PX + 1, 2 * (reach + _CLEAR_PX) + 1)
+    brightest = maximum_filter(level, size)
+    brightest[: size[0]], brightest[-size[0] :] = np.inf, np.inf
+    brightest[:, : size[1] // 2 + 1], brightest[:, -size[1] // 2 :] = np.inf, np.inf
+    row, col = np.unravel_index(int(np.argmin(brightest)), level.shape)
+    first = float(col) - STEP_PX * (count - 1) / 2
+    return tuple((float(row) + 0.3, first + STEP_PX * number) for number in range(count))
+
+
+def source_at(shape: tuple[int, ...], place: Plane) -> Plane:
+    """Draw a star at (row, col), the sum of its squares 1: that of S/N 1 for noise of 1."""
+    star = np.zeros(shape)
+    add_star(star, (float(place[0]), float(place[1])), 1.0, psf=MoffatPsf(_FWHM_PX), oversample=1)
+    unit: Plane = star / np.sqrt((star**2).sum())
+    return unit
 
 
 def _summed(fine: Plane, step: NDArray[np.int64], side_px: int, pixels: int) -> Plane:

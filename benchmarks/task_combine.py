@@ -5,7 +5,8 @@
 Simulated: four dithered exposures, FWHM 1.8 px, cosmic rays in each, combined on pixels twice as
 fine. The peers are told the true dithers and which pixels cosmic rays hit; ours finds both. The
 better drizzle and the mean also go through our own denoiser, their error plane and correlation
-measured on draws of the noise. Residuals are over the noise of one exposure.
+measured on draws of the noise. Residuals are over the noise of one exposure. `--each` has rows of
+its own, see `benchmarks.epochs`.
 """
 
 import json
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
 from benchmarks.dithers import FACTOR, Dithers, Plane, draw_dithers, write_exposure
+from benchmarks.epochs import epoch_rows
 from benchmarks.stacks import denoised, peers
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame, read_provenance
@@ -44,7 +46,11 @@ def rows(
     fields: Sequence[str] = tuple(SceneKind),
 ) -> list[Row]:
     """Measure every method on simulated fields of a seed."""
-    return [row for kind in fields for row in _field_rows(str(kind), seed, side_px, steps)]
+    found = []
+    for kind in map(str, fields):
+        found += _field_rows(kind, seed, side_px, steps)
+        found += epoch_rows(kind, seed, side_px, steps)
+    return found
 
 
 def _field_rows(kind: str, seed: int, side_px: int, steps: int | None) -> list[Row]:

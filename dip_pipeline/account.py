@@ -39,6 +39,7 @@ _DEEDS = {
     Task.DECONVOLVE: "Deconvolved",
     Task.COMBINE: "Combined with further exposures",
 }
+_EACH = "Restored with other exposures beside it"
 _COMPANIONS = {
     "error": "error_plane",
     "variance": "error_plane",
@@ -67,11 +68,11 @@ class Recipe:
 
 def describe_run(facts: RunFacts) -> Provenance:
     """Put a run on record."""
+    task = facts.config.task
+    deed = _EACH if task.each else _DEEDS.get(task.name, "Restored")
     return Provenance(
         cards=run_cards(facts),
-        history=_HISTORY.format(
-            deed=_DEEDS.get(facts.config.task.name, "Restored"), version=__version__
-        ),
+        history=_HISTORY.format(deed=deed, version=__version__),
         document=_document(facts),
         tiles=[dict(tile) for tile in sorted(facts.tiles, key=lambda t: int(str(t["tile"])))],
     )
@@ -140,7 +141,8 @@ def _add_files(builder: ProvBuilder, run: str, facts: RunFacts) -> None:
         builder.relate("used", run, f"companion-{number}", _role_of(name))
     for number, exposure in enumerate(facts.exposures, start=1):
         builder.entity(f"exposure-{number}", "Exposure", exposure)
-        builder.relate("used", run, f"exposure-{number}", "exposure")
+        role = "guide" if facts.config.task.each else "exposure"
+        builder.relate("used", run, f"exposure-{number}", role)
 
 
 def _role_of(name: str) -> str:

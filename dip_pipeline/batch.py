@@ -93,6 +93,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     Raises ConfigError, and PriorError for a prior file that cannot be read: with an option that
     cannot be used no frame would fare better.
     """
+    from dip_pipeline.exposures import check_exposures
     from dip_pipeline.pipeline import restore_frame  # torch loads here
     from dip_pipeline.planning import devices_of
     from dip_pipeline.prior_file import PriorFile
@@ -101,6 +102,8 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     if config.fit.prior is not None:
         PriorFile.read(Path(config.fit.prior))
     jobs = [Job(*job) for job in jobs]
+    if config.task.each:
+        check_exposures([*(job.source for job in jobs), *_further(jobs, config)], config)
     options = config.worker_options(devices_of(config))
     if cluster is not None:
         options = replace(options, executor=ExecutorKind.DASK, workers=None)
@@ -110,6 +113,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
         def restore(rank: int) -> FrameResult:
             job = jobs[rank]
             own = config if job.prior is None else config.with_overrides(**{"fit.prior": job.prior})
+            own = with_others(own, jobs, rank)
             with front.listening(rank) as listener:
                 result = _attempt(
                     job,
@@ -129,6 +133,20 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
         if options.executor is ExecutorKind.INLINE or min(at_once, len(jobs)) <= 1:
             return BatchReport(tuple(restore(rank) for rank in range(len(jobs))))
         return BatchReport(_side_by_side(restore, len(jobs), at_once, pool))
+
+
+def with_others(config: RunConfig, jobs: Sequence[Job], rank: int) -> RunConfig:
+    """Let all other frames guide one, where each is to be restored at its own epoch."""
+    if not config.task.each:
+        return config
+    others = [job.source for number, job in enumerate(jobs) if number != rank]
+    return config.with_overrides(**{"task.exposures": (*others, *_further(jobs, config))})
+
+
+def _further(jobs: Sequence[Job], config: RunConfig) -> list[str]:
+    """Exposures that the configuration names and that are not to be restored themselves."""
+    restored = {Path(job.source).absolute() for job in jobs}
+    return [name for name in config.task.exposures if Path(name).absolute() not in restored]
 
 
 def _side_by_side(

@@ -95,6 +95,8 @@ class RunConfig(Section):
         document = self.model_dump(mode="json", exclude=_NAMES_OF_FILES)
         del document["workers"]
         document["task"]["factor"] = self.task.factor_in_force
+        if not self.task.each:
+            del document["task"]["each"]  # of no other task it decides anything
         return {**document, "threads_per_fit": self.threads_per_fit}
 
     def digest(self) -> str:

@@ -162,6 +162,16 @@ def _identity(frame: Frame) -> tuple[str, str]:
     return file_digest(frame.path), frame.label
 
 
+def check_exposures(sources: Sequence[str], config: RunConfig) -> None:
+    """Raise a DipError where exposures cannot guide each other: one line for all of them."""
+    task = {"task.exposures": tuple(sources[1:])}
+    first = open_frames(sources[0], config.frame_reading())
+    others = Exposures.of(config.with_overrides(**task), first)
+    for frames in others.frames if others else ():
+        for frame, reference in zip(frames, first, strict=True):
+            _check_alike(frame, reference, any_optics=config.fit.any_optics)
+
+
 def exposure_role(number: int) -> str:
     """Name the role of a further exposure, counted from 1, in the key of a run."""
     return f"exposure-{number}"

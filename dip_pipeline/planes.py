@@ -177,10 +177,9 @@ def _settled(frame: Frame, config: RunConfig) -> tuple[Frame, NoiseModel]:
 
 def _registered(plane: Plane, number: int, others: Exposures) -> Plane:
     """Find how the further exposures lie on a plane, which is the number-th of its file."""
-    if plane.optics is None:
-        return plane
-    optics, found = others.register(number, plane.frame, plane.noise, plane.optics)
-    return replace(plane, optics=optics, exposures=tuple(found))
+    optics, found = others.register(number, plane.frame, plane.noise, plane.optics or Optics())
+    own = None if plane.optics is None else optics
+    return replace(plane, optics=own, exposures=tuple(found))
 
 
 def _as_product(frame: Frame, asked: AskedOptics | None, known: dict[str, Frame]) -> Frame:

@@ -133,7 +133,7 @@ def run_cards(facts: RunFacts) -> tuple[Card, ...]:
     risk_comment = "upper bound: " if risk.bound else "estimated "
     return (
         ("DIPVER", __version__, "dip-pipeline version"),
-        ("DIPTASK", str(config.task.name), "restoration task"),
+        ("DIPTASK", _task_words(config), "restoration task"),
         *_optics_cards(facts),
         *_exposure_cards(facts),
         ("DIPNOISE", str(facts.noise.kind), "noise law"),
@@ -174,10 +174,16 @@ def _optics_cards(facts: RunFacts) -> tuple[Card, ...]:
     )
 
 
+def _task_words(config: RunConfig) -> str:
+    return f"{config.task.name} each" if config.task.each else str(config.task.name)
+
+
 def _exposure_cards(facts: RunFacts) -> tuple[Card, ...]:
-    """Say how many exposures are in a product."""
+    """Say how many exposures are in a product, or guided it."""
     if not facts.exposures:
         return ()
+    if facts.config.task.each:
+        return (("DIPNGUID", len(facts.exposures), "other exposures that guided this one"),)
     return (("DIPNEXP", 1 + len(facts.exposures), "exposures combined, the input among them"),)
 
 

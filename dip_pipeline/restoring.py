@@ -86,7 +86,8 @@ def restore_tiles(
         _provide_prior(prior, run, place, told)
     run.tell("tiles")
     tasks: Iterable[TileTask] = (TileTask(plan, tile) for tile in missing)
-    alone = plan.prior_path is not None or plan.source.optics is not None
+    source = plan.source
+    alone = plan.prior_path is not None or source.optics is not None or bool(source.exposures)
     packet = 1 if alone else place.pool.options.items_a_packet
     job = Job(restore_tile, copy_tile, run.path, place.rank, together=restore_packet, packet=packet)
     for record in run_items(place.pool, job, tasks, key=_tile_name):

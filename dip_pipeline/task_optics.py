@@ -29,6 +29,8 @@ _LARGEST_SHARE = 8  # a PSF may reach as far as the side of a tile over this
 def check_task(config: RunConfig) -> None:
     """Raise ConfigError for options that do not go with the task, before any file is looked at."""
     task = config.task
+    if task.each and task.name is not Task.COMBINE:
+        raise ConfigError(f"--each: {task.name} restores every frame for itself; leave it out")
     if task.name is Task.COMBINE:
         _check_combine(config)
     if task.name in SCENE_TASKS:
@@ -78,6 +80,13 @@ def _check_combine(config: RunConfig) -> None:
     task, fit = config.task, config.fit
     if not task.exposures:
         raise ConfigError("combine: one input; give two exposures of the same sky or more")
+    if task.each and task.factor_in_force != 1:
+        raise ConfigError(
+            f"--factor {task.factor_in_force}: with --each every exposure keeps its own pixels; "
+            "leave one of them out"
+        )
+    if task.each and fit.input != "image":
+        raise ConfigError(f"--input {fit.input}: --each needs --input image; leave one of them out")
     if task.factor_in_force > _FINEST:
         raise ConfigError(f"--factor {task.factor_in_force}: combine needs 1 to {_FINEST}")
     if config.noise.law == "none":
@@ -114,7 +123,7 @@ class AskedOptics:
         task = config.task
         factor = task.factor_in_force
         if task.name is Task.COMBINE:
-            return cls(factor)
+            return None if task.each else cls(factor)
         if task.name not in SCENE_TASKS:
             return None
         found = cls(factor)

@@ -56,6 +56,11 @@ class TaskSection(Section):
         "several times. By default none.",
     )
     exposures: tuple[str, ...] = option((), "", "Further exposures, to be combined with the first.")
+    each: bool = option(
+        False,  # noqa: FBT003  (the default)
+        "--each",
+        "Restore every exposure for itself, at its own epoch, guided by all others.",
+    )
 
     @field_validator("psf", "mask")
     @classmethod

@@ -26,6 +26,7 @@ from dip_pipeline.restoration.combining import (
     fit_combined_prior,
     restore_combined,
 )
+from dip_pipeline.restoration.epochs import epoch_unchanged, fit_epoch_prior, restore_epoch
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions, Outcome, Problem, Restored, StopReason
 from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
@@ -51,7 +52,12 @@ class Way(NamedTuple):
 
 
 def way_of(options: FitOptions, optics: Optics | None) -> Way:
-    """Choose the way of problems with these options and optics."""
+    """Choose the way of problems with these options and optics.
+
+    Exposures without a scene of their own are not combined, but restored at their own epochs.
+    """
+    if options.task is Task.COMBINE and optics is None:
+        return Way(fit_epoch_prior, restore_epoch, epoch_unchanged, Prior)
     if options.task is Task.COMBINE:
         return Way(fit_combined_prior, restore_combined, combined_unchanged, Prior)
     if optics is None:

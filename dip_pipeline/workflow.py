@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
 
-from dip_pipeline.batch import BatchReport, Job, restore_frames
+from dip_pipeline.batch import BatchReport, Job, restore_frames, with_others
 from dip_pipeline.config import RunConfig
 from dip_pipeline.config_sections import Section
 from dip_pipeline.engine.clusters import ClusterKind, ClusterOptions
@@ -145,11 +145,11 @@ class Workflow:
         return list(dict.fromkeys(found for name in wanted for found in _found(name)))
 
 
-def _check(workflow: Workflow) -> None:
+def _check(workflow: Workflow, jobs: Sequence[Job]) -> None:
     """Raise ConfigError for a task whose options, or whose prior, do not go with it."""
     task, shared = workflow.config.task.name, workflow.tables.prior.shared
     try:
-        check_task(workflow.config)
+        check_task(with_others(workflow.config, jobs, 0))
     except ConfigError as error:
         raise ConfigError(f"{workflow.path}: {error}") from error
     if task in SCENE_TASKS and shared != "none":
@@ -171,7 +171,7 @@ def run_workflow(
 
     Raises ConfigError for what no frame could be done with; what stops one frame is in the report.
     """
-    _check(workflow)
+    _check(workflow, jobs)
     summary = Summary(out / SUMMARY, workflow.path, jobs, command_line)
     tables = workflow.tables
     try:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from dip_pipeline.cli.options import RunCommand, task_options
+from dip_pipeline.cli.options import RunCommand, read_config, task_options
 from dip_pipeline.cli.task_command import run_task, task_arguments
 from dip_pipeline.task import Task
 
@@ -13,12 +13,13 @@ _EXAMPLES = """\b
 Examples:
   dip combine a.fits b.fits c.fits -o deep.fits
   dip combine dithers/*.fits -o deep_x2.fits --factor 2
+  dip combine video/*.fits -o restored/ --each
 """
 
 
 @click.command(cls=RunCommand, epilog=_EXAMPLES)
 @task_arguments
-@task_options("factor")
+@task_options("factor", "each")
 def combine(
     inputs: tuple[str, ...],
     out: str,
@@ -34,10 +35,14 @@ def combine(
     header. The others are registered to it by celestial coordinates, stars, or all their light;
     each counts by its own noise, mask, sky and transparency. What one exposure alone shows (cosmic
     rays, satellites) is left out.
+
+    With --each there is no reference: every INPUT is restored for itself, on its own pixels, with
+    what all others show as a guide. What moved stays where it was.
     """
+    each = read_config(config_file, values).task.each
     return run_task(
         Task.COMBINE,
-        inputs[:1],
+        inputs if each else inputs[:1],
         out,
         overwrite=overwrite,
         shard=shard,

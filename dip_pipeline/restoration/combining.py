@@ -16,7 +16,13 @@ from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.correlation import root_of
-from dip_pipeline.restoration.noise import law_for
+from dip_pipeline.restoration.lights import (
+    as_exposure,
+    dark_variance,
+    in_common_light,
+    sky_of,
+    valid_of,
+)
 from dip_pipeline.restoration.optics import Exposure, Optics, Plane
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.prior_fit import fit_prior
@@ -81,13 +87,13 @@ def combined(problem: Problem) -> Problem:
     noise, and no exposures. Raises RestorationError without a noise law.
     """
     optics = problem.optics or Optics()
-    exposures = [_as_exposure(problem), *problem.exposures]
+    exposures = [as_exposure(problem), *problem.exposures]
     if any(each.noise.kind is NoiseKind.NONE for each in exposures):
         raise RestorationError("exposures are combined by their noise; give a noise law")
-    if not any(_valid(each).any() for each in exposures):
+    if not any(valid_of(each).any() for each in exposures):
         return _spread(problem)
-    level = _sky_of(problem, exposures)
-    lights = [_light(each, level) for each in exposures]
+    level = sky_of(problem, exposures)
+    lights = [in_common_light(each, level) for each in exposures]
     agreeing = reject(lights, problem.pixels.shape)
     made = _reconstructed(problem, exposures, lights, agreeing)
     base = float(_dark_weight(lights, exposures)) / optics.factor**2
@@ -133,59 +139,10 @@ def _reconstructed(
             continue
         sigma = light.variance(_level_of(light, used)).clamp(min=0.0).sqrt()
         sigma = torch.where(used > 0, torch.nan_to_num(sigma, posinf=0.0), 0.0)
-        weight = used / _dark_variance(light, used)
+        weight = used / dark_variance(light, used)
         root = root_of(each.noise.correlation)
         observations.append(Observation(read, light.pixels, weight, sigma, root))
     return reconstruct(observations, (rows, cols), support_px=optics.support_px, seed=_NOISE_SEED)
-
-
-def _as_exposure(problem: Problem) -> Exposure:
-    """Take the problem's own pixels as the first exposure."""
-    return Exposure(
-        pixels=problem.pixels,
-        masked=problem.masked,
-        saturated=problem.saturated,
-        noise=problem.noise,
-        error=problem.error,
-    )
-
-
-def _valid(exposure: Exposure) -> np.ndarray:
-    valid: np.ndarray = ~exposure.masked & ~exposure.saturated & np.isfinite(exposure.pixels)
-    return valid
-
-
-def _sky_of(problem: Problem, exposures: Sequence[Exposure]) -> float:
-    """Typical level of the window, in the unit of the first: solved for is what differs from it."""
-    if problem.valid.any():
-        return float(np.median(problem.pixels[problem.valid]))
-    levels = [
-        float(np.median(each.pixels[_valid(each)] - each.level_offset)) / each.flux_scale
-        for each in exposures
-        if _valid(each).any()
-    ]
-    return float(np.median(levels))
-
-
-def _light(exposure: Exposure, level: float) -> Light:
-    valid = _plane(_valid(exposure)).float()
-    own_level = exposure.flux_scale * level + exposure.level_offset
-    known = np.where(_valid(exposure), exposure.pixels, own_level).astype(np.float64)
-    error = None
-    if exposure.error is not None:
-        # An error plane is known where it is finite and positive; noise is drawn nowhere else.
-        usable = np.isfinite(exposure.error) & (exposure.error > 0)
-        fallback = float(np.median(exposure.error[usable])) if usable.any() else 1.0
-        error = _plane(np.where(usable, exposure.error, fallback).astype(np.float64))
-    return Light(
-        pixels=_plane((known - own_level) / exposure.flux_scale).float(),
-        valid=valid,
-        law=law_for(exposure.noise, error),
-        flux_scale=exposure.flux_scale,
-        level=own_level,
-        matrix=exposure.matrix,
-        shift_px=exposure.shift_px,
-    )
 
 
 def _level_of(light: Light, used: Tensor) -> Tensor:
@@ -193,18 +150,12 @@ def _level_of(light: Light, used: Tensor) -> Tensor:
     return smooth(fill_unknown(light.pixels, used), _LEVEL_SCALE_PX)
 
 
-def _dark_variance(light: Light, used: Tensor) -> float:
-    """Variance of its dark pixels: by it alone, stars of every brightness keep one shape."""
-    variance = light.variance(torch.zeros_like(light.pixels))
-    return float(variance[used > 0].median().clamp(min=1e-30))
-
-
 def _dark_weight(lights: Sequence[Light], exposures: Sequence[Exposure]) -> float:
     """Weight of a pixel of the noisiest exposure that has any to use."""
     found = [
-        1 / _dark_variance(light, light.valid)
+        1 / dark_variance(light, light.valid)
         for light, each in zip(lights, exposures, strict=True)
-        if _valid(each).any()
+        if valid_of(each).any()
     ]
     return min(found)
 
@@ -258,7 +209,3 @@ def _spread(problem: Problem) -> Problem:
         optics=None,
         exposures=(),
     )
-
-
-def _plane(values: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values))[None, None]

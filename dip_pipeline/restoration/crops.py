@@ -26,7 +26,7 @@ class Batch:
 
     known : what the network may see; weight : share of each pixel in the data term
     covariance : of each crop's frame, (batch, lags, lags)
-    guides : (batch, 2 * guides, crop, crop), see `guide_planes`; None without guides
+    guides : (batch, planes, crop, crop), see `guide_planes` and `twinning`; None without guides
     """
 
     observed: Tensor
@@ -84,10 +84,10 @@ class CropSource:
         return len(self._places) == 0
 
     @property
-    def guides(self) -> int:
-        """How many guides the crops have."""
+    def guide_planes(self) -> int:
+        """How many planes of guides, or of a twin, the crops have."""
         planes = self.regions[0].guides
-        return 0 if planes is None else planes.shape[1] // 2
+        return 0 if planes is None else planes.shape[1]
 
     def draw(self, count: int, *, misled: bool = False) -> Batch:
         """Draw a batch of crops, each flipped and turned at random.
@@ -95,7 +95,7 @@ class CropSource:
         misled : the guides of some show what is not there, or nothing
         """
         crops = [self._one(misled=misled) for _ in range(count)]
-        guides = [crop.pop(0) for crop in crops] if self.guides else None
+        guides = [crop.pop(0) for crop in crops] if self.guide_planes else None
         covariance, observed, sigma, known, weight, *noise = (
             torch.cat(list(planes)) for planes in zip(*crops, strict=True)
         )

@@ -139,7 +139,7 @@ def _blended(
             mean, spread = _averaged(network, observed, region, options.view_count)
             used = share.to(observed.device)
             total, scatter = total + used * mean, scatter + used * spread
-    if region.guides is not None:
+    if region.scale.guides:
         return total, scatter
     root = region.noise.root
     return believable(total, observed, region.sigma, region.trusted, root), scatter

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from dip_pipeline.restoration import guiding
+from dip_pipeline.restoration import guiding, twinning
 from dip_pipeline.restoration.filling import NEAR, Reach, fill
 from dip_pipeline.restoration.regions import PixelNoise
 from dip_pipeline.restoration.smoothing import smooth
@@ -35,14 +35,18 @@ _LARGEST_GAIN = 4.0
 _LEANING = (1.0, 0.0, 0.0, 0.0)
 
 
-def feature_channels(guides: int) -> int:
-    """How many channels a network sees, with so many guides."""
-    return FEATURE_CHANNELS + guides * guiding.CHANNELS
+def feature_channels(guide_planes: int) -> int:
+    """How many channels a network sees, with guides, or a twin, of so many planes."""
+    if guide_planes == twinning.PLANES:
+        return FEATURE_CHANNELS + twinning.CHANNELS
+    return FEATURE_CHANNELS + guide_planes // 2 * guiding.CHANNELS
 
 
-def answer_channels(guides: int) -> int:
+def answer_channels(guide_planes: int) -> int:
     """How many channels it answers; those of guides stand before the residual."""
-    return ANSWER_CHANNELS + guides * guiding.GAINS
+    if guide_planes == twinning.PLANES:
+        return ANSWER_CHANNELS
+    return ANSWER_CHANNELS + guide_planes // 2 * guiding.GAINS
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,10 @@ def view(
     """
     filled = fill(observed, known, covariance, reach)
     sigma = noise.sigma(smooth(filled, 1.0))
+    more: list[Tensor] = []
+    if guides is not None and guides.shape[1] == twinning.PLANES:
+        filled, sigma, more = twinning.joined(guides, filled, sigma)
+        guides = None
     copies = [filled, *(smooth(filled, scale_px) for scale_px in _SCALES_PX)]
     details = [torch.asinh((fine - coarse) / sigma) for fine, coarse in pairwise(copies)]
     features = [
@@ -89,6 +97,7 @@ def view(
         *details,
         torch.log(sigma),
         1 - known,
+        *more,
     ]
     guided = None
     if guides is not None:

@@ -80,7 +80,7 @@ def _fit_once(
     on_step: StepHook,
 ) -> Fitted:
     kind = options.network_kind
-    channels = feature_channels(fit_on.guides), answer_channels(fit_on.guides)
+    channels = feature_channels(fit_on.guide_planes), answer_channels(fit_on.guide_planes)
     network = build_network(kind, *channels, seed=seed).to(fit_on.device)
     generator = Generator().manual_seed(seed)
     steps = options.step_limit

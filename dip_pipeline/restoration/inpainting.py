@@ -13,7 +13,8 @@ from dip_pipeline.restoration.hole_errors import Hidden, HoleErrors, brightness_
 from dip_pipeline.restoration.optics import Mask, Plane
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason, cut_inner
 from dip_pipeline.restoration.refilling import fill_again
-from dip_pipeline.restoration.regions import Region, SkyScale, prepare
+from dip_pipeline.restoration.regions import Region, prepare
+from dip_pipeline.restoration.sky_scale import SkyScale
 from dip_pipeline.restoration.smoothing import fill_unknown
 from dip_pipeline.sensor import NoiseKind
 

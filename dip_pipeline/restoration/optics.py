@@ -58,6 +58,17 @@ class Optics:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Twin:
+    """What other exposures show of a frame's light, on its pixels and in its unit.
+
+    pixels : (rows, cols), NaN where they show nothing; error : (rows, cols), sigma of them
+    """
+
+    pixels: Plane
+    error: Plane
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Exposure:
     """One more exposure of the scene, on its own grid, cut to what a region of it needs.
 

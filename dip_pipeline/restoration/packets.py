@@ -21,7 +21,8 @@ from dip_pipeline.restoration.problem import (
     Problem,
     StopReason,
 )
-from dip_pipeline.restoration.regions import CrossFit, Region, SkyScale
+from dip_pipeline.restoration.regions import CrossFit, Region
+from dip_pipeline.restoration.sky_scale import SkyScale
 from dip_pipeline.restoration.stacked import Half, fit_stack, seed_of
 from dip_pipeline.restoration.uncertainty import UNKNOWN_ERRORS
 

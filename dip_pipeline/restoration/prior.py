@@ -50,9 +50,10 @@ from dip_pipeline.restoration.problem import (
     Problem,
     StopReason,
 )
-from dip_pipeline.restoration.regions import CrossFit, Region, SkyScale
+from dip_pipeline.restoration.regions import CrossFit, Region
 from dip_pipeline.restoration.rehearsal import error_table
 from dip_pipeline.restoration.restraint import NO_RESTRAINT, Restraint
+from dip_pipeline.restoration.sky_scale import SkyScale
 from dip_pipeline.restoration.uncertainty import LitErrors, calibrate
 from dip_pipeline.task import Task
 
@@ -99,7 +100,7 @@ class Prior:
             "format": _FORMAT,
             "input": self.input,
             "network": self.network_kind,
-            "guides": len(self.scale.guides),
+            "guide_planes": self.scale.guide_planes,
             "scale": scale_record(self.scale),
             "cross_fit": None if crossed is None else [crossed.block_px, crossed.guard_px],
             "seed": self.seed,

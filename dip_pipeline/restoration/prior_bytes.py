@@ -20,8 +20,8 @@ from dip_pipeline.restoration.fit_code import CODE_CHANNELS
 from dip_pipeline.restoration.guide_planes import GuideScale
 from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.problem import FitReport, InputKind, NetworkKind, StopReason
-from dip_pipeline.restoration.regions import SkyScale
 from dip_pipeline.restoration.restraint import Restraint
+from dip_pipeline.restoration.sky_scale import SkyScale
 from dip_pipeline.restoration.spectral import LostLight
 from dip_pipeline.restoration.star_shape import StarShape
 from dip_pipeline.restoration.uncertainty import ErrorTable, LitErrors
@@ -32,7 +32,7 @@ _DIGEST_BYTES = 32  # of SHA-256, at the end
 def pack(networks: Sequence[nn.Module], record: Mapping[str, object]) -> bytes:
     """Serialise networks with what is to be known of them.
 
-    record : what JSON can hold; `format`, the kinds `network` and `input`, the number of `guides`;
+    record : what JSON can hold; `format`, the kinds `network` and `input`, how many `guide_planes`;
         `channels` in and out of the networks, where they are not those of the input
     """
     tensors = {
@@ -65,8 +65,8 @@ def unpack(data: bytes, wanted_format: str) -> tuple[tuple[nn.Module, ...], dict
     kind, input_kind = NetworkKind(record["network"]), InputKind(record["input"])
     usual = (CODE_CHANNELS, 1)
     if input_kind is InputKind.IMAGE:
-        guides = record.get("guides", 0)
-        usual = feature_channels(guides), answer_channels(guides)
+        planes = record.get("guide_planes", 0)
+        usual = feature_channels(planes), answer_channels(planes)
     channels = record.get("channels", usual)
     networks = tuple(
         _load_network(kind, channels, tensors, half) for half in range(record["networks"])
@@ -89,15 +89,16 @@ def scale_record(scale: SkyScale) -> list[object]:
     """Give the scale of a sky as JSON holds it."""
     star = None if scale.star is None else list(astuple(scale.star))
     guides = [list(astuple(guide)) for guide in scale.guides]
-    return [scale.level, scale.sigma, scale.covariance, star, guides]
+    return [scale.level, scale.sigma, scale.covariance, star, guides, scale.twin]
 
 
 def read_scale(record: Sequence[Any]) -> SkyScale:
     """Undo `scale_record`."""
-    level, sigma, covariance, star, guides = record
+    level, sigma, covariance, star, guides, *twin = record
     shape = None if star is None else StarShape(*star)
     rows = tuple(tuple(row) for row in covariance)
-    return SkyScale(level, sigma, rows, shape, tuple(GuideScale(*guide) for guide in guides))
+    scales = tuple(GuideScale(*guide) for guide in guides)
+    return SkyScale(level, sigma, rows, shape, scales, twin=any(twin))
 
 
 def errors_record(errors: LitErrors | None) -> list[object] | None:

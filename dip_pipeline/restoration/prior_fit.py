@@ -10,7 +10,8 @@ from dip_pipeline.restoration.cross_fitting import fit_halves
 from dip_pipeline.restoration.fit_code import fit_code_network
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.problem import SMALLEST_SIDE_PX, FitReport, InputKind, Problem
-from dip_pipeline.restoration.regions import CrossFit, Region, SkyScale, measure_sky, prepare
+from dip_pipeline.restoration.regions import CrossFit, Region, measure_sky, prepare
+from dip_pipeline.restoration.sky_scale import SkyScale
 from dip_pipeline.restoration.stopping import StepHook, halved, ignore_step
 from dip_pipeline.restoration.uncertainty import UNKNOWN_ERRORS
 from dip_pipeline.sensor import NoiseKind

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration.optics import Exposure, Mask, Optics, Plane
+from dip_pipeline.restoration.optics import Exposure, Mask, Optics, Plane, Twin
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 from dip_pipeline.task import Task
 
@@ -144,6 +144,7 @@ class Problem:
     inner : rows and columns of the region that are wanted back; the rest is context
     optics : between the scene that is asked for and the pixels; None: the scene is what they show
     guides : (rows, cols) each, other images of the same sky on the same pixels, NaN where unknown
+    twin : what other exposures show of the same light; None without
     exposures : further exposures of the same scene
     """
 
@@ -160,12 +161,16 @@ class Problem:
     threads: int = 1
     optics: Optics | None = None
     guides: tuple[Plane, ...] = ()
+    twin: Twin | None = None
     exposures: tuple[Exposure, ...] = ()
 
     def __post_init__(self) -> None:
         shapes = {self.pixels.shape, self.masked.shape, self.saturated.shape}
         shapes |= {self.error.shape} if self.error is not None else set()
         shapes |= {guide.shape for guide in self.guides}
+        shapes |= {self.twin.pixels.shape, self.twin.error.shape} if self.twin else set()
+        if self.guides and self.twin is not None:
+            raise RestorationError("guides and a twin: need one or the other")
         if len(shapes) != 1:
             raise RestorationError(f"planes of unequal shapes {sorted(shapes)}: need one shape")
         if self.options.input is InputKind.IMAGE and self.noise.kind is NoiseKind.NONE:

@@ -10,39 +10,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
+from dip_pipeline.restoration import twinning
 from dip_pipeline.restoration.correlation import root_of
 from dip_pipeline.restoration.filling import WIDE, fill, measure_covariance
-from dip_pipeline.restoration.guide_planes import GuideScale, lay_out_guides, measure_guides
+from dip_pipeline.restoration.guide_planes import lay_out_guides, measure_guides
 from dip_pipeline.restoration.hidden_stars import find_hidden_stars
 from dip_pipeline.restoration.noise import NoiseLaw, law_for
 from dip_pipeline.restoration.problem import Problem
+from dip_pipeline.restoration.sky_scale import SkyScale
 from dip_pipeline.restoration.smoothing import fill_unknown, ring_mean, smooth
 from dip_pipeline.restoration.star_shape import (
     FittedStar,
     Image,
-    StarShape,
     fit_bright_stars,
     measure_shape,
 )
 from dip_pipeline.sensor import NoiseKind, estimate_sigma
 
 _LEAST_VARIANCE = 1e-6  # in sky-sigma squared; keeps residuals finite
-
-
-@dataclass(frozen=True, slots=True)
-class SkyScale:
-    """Level and scatter of the sky, in the frame's unit: networks see (pixel - level) / sigma.
-
-    covariance : of pixels by lag, (33, 33), of asinh of the light; holes are filled by it
-    star : shape of the frame's stars; None where they do not agree on one
-    guides : level and noise of each guide
-    """
-
-    level: float
-    sigma: float
-    covariance: tuple[tuple[float, ...], ...]
-    star: StarShape | None = None
-    guides: tuple[GuideScale, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +112,8 @@ class Region:
     covariance : autocovariance that holes are filled by, (1, lags, lags)
     known : 1 where the pixel holds information
     trusted : 1 where it may enter a data term (known and not saturated)
-    guides : (1, 2 * guides, rows, cols), see `guide_planes`; None without guides
+    guides : (1, 2 * guides, rows, cols), see `guide_planes`; of a twin (1, 3, rows, cols), see
+        `twinning`; None without either
     """
 
     observed: Tensor
@@ -184,7 +170,8 @@ def measure_sky(problems: Sequence[Problem]) -> SkyScale:
         fitted += fit_bright_stars(*seen(problem), problem.valid)
     star = measure_shape(fitted)
     rows = tuple(tuple(row) for row in table.tolist())
-    return SkyScale(level, sigma, rows, star, measure_guides(problems, seen))
+    guides = measure_guides(problems, seen)
+    return SkyScale(level, sigma, rows, star, guides, twin=problems[0].twin is not None)
 
 
 def prepare(problem: Problem, scale: SkyScale) -> Region:
@@ -198,7 +185,13 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
             "many, in the same order"
         )
     seen = partial(_light_and_doubt, level=scale.level, sigma=scale.sigma)
+    if (problem.twin is not None) is not scale.twin:
+        raise RestorationError(
+            "a twin beside the frame where its prior has none, or the reverse: fit it anew"
+        )
     guides = lay_out_guides(problem, scale.guides, seen)
+    if problem.twin is not None:
+        guides = twinning.lay_out_twin(problem.twin, scale.level, scale.sigma)
     known = ~problem.masked & np.isfinite(problem.pixels)
     stars = _hidden_stars(problem, scale)
     # A clipped value less its star is nothing at all.

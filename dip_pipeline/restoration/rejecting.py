@@ -63,9 +63,9 @@ def reject(lights: Sequence[Light], shape: tuple[int, int]) -> list[Tensor]:
         return [torch.ones_like(light.valid) for light in lights]
     agreeing = [torch.ones_like(light.valid) for light in lights]
     for _ in range(_PASSES):
-        laid = [_laid(light, each, shape) for light, each in zip(lights, agreeing, strict=True)]
-        planes = torch.cat([plane for plane, _ in laid], dim=1)
-        seen = torch.cat([known for _, known in laid], dim=1) > 0
+        every = [laid(light, each, shape) for light, each in zip(lights, agreeing, strict=True)]
+        planes = torch.cat([plane for plane, _ in every], dim=1)
+        seen = torch.cat([known for _, known in every], dim=1) > 0
         middle = _middle(planes, seen)
         count = seen.sum(dim=1, keepdim=True)
         agreeing = [
@@ -75,7 +75,7 @@ def reject(lights: Sequence[Light], shape: tuple[int, int]) -> list[Tensor]:
     return agreeing
 
 
-def _laid(light: Light, agrees: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def laid(light: Light, agrees: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Lay an exposure on the reference's pixels; the second is 1 where it covers them."""
     matrix, shift_px = inverse_of(light.matrix, light.shift_px)
     read, inside = sampling(matrix, shift_px, scene=light.shape, observed=shape)

@@ -31,7 +31,7 @@ from dip_pipeline.restoration.problem import (
     NetworkKind,
     Problem,
 )
-from dip_pipeline.restoration.regions import CrossFit, Region, SkyScale
+from dip_pipeline.restoration.regions import CrossFit, Region
 from dip_pipeline.restoration.restraint import NO_RESTRAINT, Restraint
 from dip_pipeline.restoration.scene_delivery import (
     SceneDelivery,
@@ -43,6 +43,7 @@ from dip_pipeline.restoration.scene_fit import fit_scene_network
 from dip_pipeline.restoration.scene_optics import scene_optics
 from dip_pipeline.restoration.scene_rehearsal import scene_error_table
 from dip_pipeline.restoration.scene_stars import sharpest_shape, star_stamps
+from dip_pipeline.restoration.sky_scale import SkyScale
 from dip_pipeline.restoration.star_shape import FittedStar, fit_bright_stars
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.uncertainty import ErrorTable

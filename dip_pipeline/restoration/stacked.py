@@ -46,7 +46,7 @@ class Half:
     def likeness(self) -> tuple[object, ...]:
         """Equal for those whose crops fit into one batch."""
         root = self.fit_on.regions[0].noise.root
-        return self.fit_on.crop_px, None if root is None else root.shape, self.fit_on.guides
+        return self.fit_on.crop_px, None if root is None else root.shape, self.fit_on.guide_planes
 
 
 def seed_of(entropy: list[int]) -> int:
@@ -97,8 +97,8 @@ def fit_stack(halves: Sequence[Half], options: FitOptions) -> list[Fitted]:
     steps = options.step_limit
     seeds = [seed_of([half.seed, 0]) for half in halves]
     generators = [Generator().manual_seed(seed) for seed in seeds]
-    guides = halves[0].fit_on.guides
-    channels = feature_channels(guides), answer_channels(guides)
+    planes = halves[0].fit_on.guide_planes
+    channels = feature_channels(planes), answer_channels(planes)
     networks = [build_network(options.network_kind, *channels, seed=seed) for seed in seeds]
     stack = _Stack([network.to(halves[0].fit_on.device) for network in networks])
     members = [

@@ -11,7 +11,7 @@ from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration import Prior, delivery, fit_prior, restore
 from dip_pipeline.restoration.crops import CropSource
 from dip_pipeline.restoration.features import FEATURE_CHANNELS, answer_channels, estimate, view
-from dip_pipeline.restoration.guiding import GuideScale, lay_out_guides, measure_guides
+from dip_pipeline.restoration.guide_planes import GuideScale, lay_out_guides, measure_guides
 from dip_pipeline.restoration.misleading import Misleading
 from dip_pipeline.restoration.packets import fit_priors
 from dip_pipeline.restoration.problem import FitOptions, Scope
@@ -132,7 +132,7 @@ def test_without_guides_a_network_sees_and_says_what_it_always_did():
     plain = view(frame, noise, known, covariance)
     seen = view(frame, noise, known, covariance, guides=guides)
     assert torch.equal(plain.features, seen.features[:, :FEATURE_CHANNELS])
-    answer = torch.randn(2, answer_channels(2), 16, 16)
+    answer = torch.randn(2, answer_channels(4), 16, 16)
     answer[:, answer_channels(0) - 1 : -1] = 0  # no gain of anything that a guide adds
     alone = torch.cat([answer[:, : answer_channels(0) - 1], answer[:, -1:]], dim=1)
     assert torch.equal(estimate(answer, seen), estimate(alone, plain))

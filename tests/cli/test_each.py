@@ -1,0 +1,151 @@
+"""`dip combine --each` from the command line, with few steps: one product an exposure."""
+
+import json
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dip_pipeline.frames import file_digest, open_frame, read_account
+from dip_pipeline.frames.prov_json import facts_of
+from tests.restoration.exposed import SHIFTS, SKY, draw_sky, noisy
+
+FAST = ("--steps", 1, "--tile", 64, "--overlap", 8, "--threads-per-fit", 1)
+SHAPE = (40, 44)
+_SKY = draw_sky(SHAPE, count=25, brightest=3e4)
+NAMES = ("a", "b", "c")
+
+
+def write(folder, number, **cards):
+    row, col = SHIFTS[number]
+    header = fits.Header(
+        {
+            "BUNIT": "adu",
+            "GAIN": 2.0,
+            "RDNOISE": 6.0,
+            "FILTER": "r",
+            "CTYPE1": "RA---TAN",
+            "CTYPE2": "DEC--TAN",
+            "CRVAL1": 150.0,
+            "CRVAL2": 2.0,
+            "CRPIX1": 22.5 - col,
+            "CRPIX2": 20.5 - row,
+            "CD1_1": -1e-4,
+            "CD2_2": 1e-4,
+            "DATE-OBS": f"2026-02-03T04:0{number}:00",
+        }
+    )
+    header.update(cards)
+    level = _SKY.seen(SHAPE, SHIFTS[number]) + SKY
+    path = folder / f"{NAMES[number]}.fits"
+    fits.writeto(path, noisy(level, np.random.default_rng([3, number])), header)
+    return path
+
+
+@pytest.fixture
+def three(tmp_path):
+    return [write(tmp_path, number) for number in range(3)]
+
+
+def products(folder):
+    return [folder / f"{name}_dip.fits" for name in NAMES]
+
+
+def test_every_exposure_comes_out_on_its_own_pixels_and_names_its_guides(dip, three, tmp_path):
+    out = tmp_path / "each"
+    code, said, err = dip("combine", *three, "-o", f"{out}/", "--each", *FAST)
+    assert code == 0, err
+    assert "3 frames: 3 restored" in said
+    assert sorted(path.name for path in out.iterdir()) == ["a_dip.fits", "b_dip.fits", "c_dip.fits"]
+    for source, product in zip(three, products(out), strict=True):
+        before, after = fits.getheader(source), fits.getheader(product)
+        assert {key: after[key] for key in before} == dict(before)
+        assert (after["DIPTASK"], after["DIPNGUID"]) == ("combine each", 2)
+        assert open_frame(product).shape == SHAPE
+        document = read_account(product).document
+        told = {facts_of(document, f"exposure-{n}")["sha256"] for n in (1, 2)}
+        assert told == {file_digest(path) for path in three if path != source}
+    # An interrupted batch goes on with what is missing.
+    products(out)[1].unlink()
+    code, said, _ = dip("combine", *three, "-o", f"{out}/", "--each", *FAST)
+    assert code == 0
+    assert "3 frames: 2 already done, 1 restored" in said
+    code, _, err = dip("verify", products(out)[2], "--against", three[2])
+    assert code == 0, err
+    again = tmp_path / "again.fits"
+    assert dip("provenance", products(out)[0], "--repeat", "-o", again)[0] == 0
+    assert fits.getdata(again).tobytes() == fits.getdata(products(out)[0]).tobytes()
+
+
+def test_what_is_there_is_not_replaced_and_does_not_stop_the_others(dip, three, tmp_path):
+    out = tmp_path / "each"
+    out.mkdir()
+    products(out)[0].write_text("mine")
+    code, said, err = dip("combine", *three[:2], "-o", out, "--each", *FAST)
+    assert code == 1
+    assert "--overwrite" in err
+    assert "2 frames: 1 failed, 1 restored" in said
+    assert products(out)[0].read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("more", "words", "code"),
+    [
+        (("--factor", "2"), "--factor 2: with --each", 2),
+        (("--input", "code"), "--input code: --each needs --input image", 2),
+        (("--noise", "none"), "--noise none", 2),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_clear_line(
+    dip, three, tmp_path, more, words, code
+):
+    found, _, err = dip("combine", *three, "-o", f"{tmp_path}/each/", "--each", *more, *FAST)
+    assert (found, len(err.splitlines())) == (code, 1)
+    assert words in err
+    assert not (tmp_path / "each").exists()
+
+
+@pytest.mark.parametrize(
+    ("cards", "words"),
+    [
+        ({"FILTER": "g"}, "filter g"),
+        ({"BUNIT": "electron"}, "in electron"),
+        ({"CD1_1": -3e-4, "CD2_2": 3e-4}, "one pixel scale"),
+        (None, "c.fits"),
+    ],
+    ids=["filter", "unit", "scale", "missing"],
+)
+def test_exposures_that_do_not_belong_together_are_one_clear_line(dip, tmp_path, cards, words):
+    paths = [write(tmp_path, number) for number in (0, 1)]
+    paths.append(tmp_path / "c.fits" if cards is None else write(tmp_path, 2, **cards))
+    code, _, err = dip("combine", *paths, "-o", f"{tmp_path}/each/", "--each", *FAST)
+    assert (code, len(err.splitlines())) == (1, 1), err
+    assert words in err
+    assert not any((tmp_path / "each").glob("*.fits"))
+
+
+def test_one_exposure_is_none_to_guide_and_one_file_is_no_folder(dip, three, tmp_path):
+    code, _, err = dip("combine", three[0], "-o", f"{tmp_path}/each/", "--each", *FAST)
+    assert code == 2
+    assert "one input; give two" in err
+    code, _, err = dip("combine", *three, "-o", tmp_path / "one.fits", "--each", *FAST)
+    assert code == 2
+    assert "give a folder" in err
+    code, _, err = dip("combine", three[0], three[0], "-o", f"{tmp_path}/each/", "--each", *FAST)
+    assert code in (1, 2)
+    assert "Traceback" not in err
+
+
+def test_a_workflow_restores_every_exposure_at_its_own_epoch(dip, three, tmp_path):
+    work = tmp_path / "work.toml"
+    names = ", ".join(f"'{path}'" for path in three[:2])
+    work.write_text(
+        f"[frames]\ninputs = [{names}]\nout = '{tmp_path}/video'\n"
+        "[task]\nname = 'combine'\neach = true\n[fit]\nsteps = 1\n[tiles]\nsize_px = 64\n"
+        "overlap_px = 8\n"
+    )
+    code, _, err = dip("run", work)
+    assert code == 0, err
+    summary = json.loads((tmp_path / "video" / "summary.json").read_text())
+    assert summary["counts"] == {"restored": 2}
+    assert fits.getheader(products(tmp_path / "video")[1])["DIPNGUID"] == 1

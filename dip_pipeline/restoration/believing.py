@@ -21,7 +21,7 @@ from dip_pipeline.restoration.smoothing import smooth
 _PEAKED, _MORE_PEAKED = (
     2.0,
     6.0,
-)  # above its surroundings: cores of stars, not the discs of galaxies
+)  # above its surroundings: cores of stars, not galaxies
 _NEAR, _NEARER = 24.0, 36.0  # within three pixels: the rims of what is bright
 _LIGHT_PX, _AROUND_PX = 1.0, 4.0
 _EDGE_PX = 2.0

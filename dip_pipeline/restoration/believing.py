@@ -21,8 +21,8 @@ from dip_pipeline.restoration.smoothing import smooth
 _PEAKED, _MORE_PEAKED = (
     2.0,
     6.0,
-)  # above its surroundings: cores of stars, not the discs of galaxies
-_NEAR, _NEARER = 24.0, 36.0  # within three pixels: the rims of what is bright
+)  # above its surroundings: cores of stars, not galaxies
+_NEAR, _NEARER = 24.0, 36.0  # within four pixels: the rims of what is bright
 _LIGHT_PX, _AROUND_PX = 1.0, 4.0
 _EDGE_PX = 2.0
 
@@ -52,7 +52,7 @@ def belief(guided: Tensor, alone: Tensor, observed: Tensor, region: Region) -> T
     bright = (alone + region.stars) / region.noise.sigma(alone)
     light = smooth(bright, _LIGHT_PX)
     share = share * _falling(light - smooth(bright, _AROUND_PX), _PEAKED, _MORE_PEAKED)
-    share = share * _falling(nnf.max_pool2d(light, 7, stride=1, padding=3), _NEAR, _NEARER)
+    share = share * _falling(nnf.max_pool2d(light, 9, stride=1, padding=4), _NEAR, _NEARER)
     if region.guides is None:
         return torch.zeros_like(share)
     _, known = region.guides.chunk(2, dim=1)

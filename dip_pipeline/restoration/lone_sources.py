@@ -137,7 +137,7 @@ def _slopes(
     weight, light, seen = (plane[inside] for plane in (1 / doubt**2, template, frame))
 
     def total(values: Image) -> Image:
-        sums: Image = np.bincount(of, weight * values, count + 1)[1:]
+        sums: Image = np.bincount(of, weight * values, count + 1).astype(np.float64)[1:]
         return sums
 
     whole = np.maximum(total(np.ones_like(light)), 1e-30)

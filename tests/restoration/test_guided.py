@@ -8,7 +8,8 @@ import torch
 
 from dip_pipeline.cutting import problems_key
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration import Prior, delivery, fit_prior, restore
+from dip_pipeline.restoration import Prior, fit_prior, restore
+from dip_pipeline.restoration.believing import belief
 from dip_pipeline.restoration.crops import CropSource
 from dip_pipeline.restoration.features import FEATURE_CHANNELS, answer_channels, estimate, view
 from dip_pipeline.restoration.guide_planes import GuideScale, lay_out_guides, measure_guides
@@ -97,6 +98,15 @@ def test_a_source_of_the_guide_alone_leaves_less_than_half_a_sigma(guided, place
     assert abs(height(left, row, col)) < 0.5
 
 
+def test_where_the_frame_is_bright_the_result_is_the_unguided_one_to_the_bit(guided):
+    light = (guided.results["unguided"] - np.median(guided.truth)) / SIGMA
+    bright = light > 60
+    assert bright.sum() >= 3
+    for name in ("guided", "deceived"):
+        assert (guided.results[name][bright] == guided.results["unguided"][bright]).all()
+        assert (guided.results[name] != guided.results["unguided"]).mean() > 0.5
+
+
 @pytest.mark.parametrize("place", ONLY_FRAME)
 def test_a_source_that_the_guide_does_not_show_stays(guided, place):
     row, col, _ = place
@@ -118,6 +128,11 @@ def small(problem, law):
         return problem(pixels, law.gaussian(10.0), guides=planes, **more)
 
     return make
+
+
+def unlit(problem):
+    """A frame that shows nothing, and knows nothing."""
+    return np.zeros(problem.pixels.shape), np.full(problem.pixels.shape, 1e6)
 
 
 def laid(problem):
@@ -170,7 +185,7 @@ def test_the_unit_of_a_guide_and_its_sky_do_not_matter(small, unit):
 
 def test_a_constant_guide_has_a_scale(small):
     flat = np.full((40, 44), 3.0, np.float32)
-    (scale,) = measure_guides([replace(small(), guides=(flat,))])
+    (scale,) = measure_guides([replace(small(), guides=(flat,))], unlit)
     assert scale == GuideScale(3.0, 1.0)
 
 
@@ -223,26 +238,50 @@ def test_guided_tiles_of_a_packet_are_what_they_are_alone(small):
 
 def test_planes_of_guides_come_values_first(small):
     asked = small(guides=2)
-    laid_out = lay_out_guides(asked, measure_guides([asked]))
+    laid_out = lay_out_guides(asked, measure_guides([asked], unlit), unlit)
     assert laid_out.shape == (1, 4, 40, 44)
     assert (laid_out[:, 2:] == 1).all()
 
 
-def test_what_a_network_draws_of_the_guide_alone_goes_where_the_frame_contradicts_it(
-    problem, law, monkeypatch
-):
-    """Whatever a network has learned: here one that copies the guide's source into dark sky."""
+@pytest.fixture
+def ghostly(problem, law):
+    """Dark sky, its guide a single source, and what a network draws that copies it."""
     noise = np.random.default_rng(5).normal(0, SIGMA, (128, 128))
     ghost = sources([(64.0, 64.0, 50.0)])
     asked = replace(problem(noise, law.gaussian(SIGMA)), guides=(ghost.astype(np.float32),))
     region = prepare(asked, measure_sky([asked]))
-    drawn = torch.from_numpy(ghost / SIGMA).float()[None, None]
+    return region, torch.from_numpy(ghost / SIGMA).float()[None, None]
 
-    def copying(_networks, _shares, observed, seen, _options):
-        known = bool((seen.guides == region.guides).all())
-        return drawn if known else torch.zeros_like(observed), torch.zeros_like(observed)
 
-    monkeypatch.setattr(delivery, "_shared", copying)
-    total, _ = delivery._blended((), (), region.observed, region, asked.options)
+def test_what_a_network_draws_of_the_guide_alone_goes_where_the_frame_contradicts_it(ghostly):
+    """Whatever a network has learned: here one that copies the guide's source into dark sky."""
+    region, drawn = ghostly
+    share = belief(drawn, torch.zeros_like(drawn), region.observed, region)
     assert float(drawn.max()) > 5
-    assert float(total.abs().max()) < 1
+    assert float((share * drawn).max()) < 1
+
+
+def test_where_no_guide_is_known_none_is_believed(ghostly):
+    region, _ = ghostly
+    guides = region.guides.clone()
+    guides[:, 1:, :, :40] = 0
+    region = replace(region, guides=guides)
+    nothing = torch.zeros_like(region.observed)
+    share = belief(nothing, nothing, region.observed, region)
+    assert (share[..., :38] == 0).all()
+    assert float(share[..., 60:].mean()) > 0.9
+
+
+def test_a_source_that_the_frame_misses_is_not_in_the_planes_of_its_guide(problem, law):
+    rng = np.random.default_rng(6)
+    places = [(row, col, 300.0) for row in (20.3, 60.1, 100.4) for col in (20.2, 60.4, 100.1)]
+    light = sources(places)
+    pixels = 0.1 * light + rng.normal(100, SIGMA, light.shape)
+    guide = light + sources([(40.2, 80.3, 400.0)]) + rng.normal(0, SIGMA, light.shape)
+    asked = replace(problem(pixels, law.gaussian(SIGMA)), guides=(np.float32(guide),))
+    scale = measure_sky([asked])
+    values, known = prepare(asked, scale).guides[0]
+    assert 0.08 < scale.guides[0].ratio < 0.15
+    assert (known == 1).all()
+    assert float(values[34:47, 74:87].abs().max()) < 4
+    assert float(values[60, 60]) > 50

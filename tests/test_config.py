@@ -22,6 +22,7 @@ OTHER_VALUES = {
     "task.denoise_known": True,
     "task.guides": ("deep.fits", "red.fits"),
     "task.exposures": ("b.fits",),
+    "task.each": True,
     "reading.science": "SCI,2",
     "reading.error": "variance:STAT",
     "reading.flags": "none",

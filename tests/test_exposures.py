@@ -142,6 +142,7 @@ def test_an_exposure_counts_once(tmp_path):
     [
         ({"task.exposures": ()}, "one input; give two"),
         ({"task.factor": 5}, "--factor 5: combine needs 1 to 4"),
+        ({"task.name": "denoise", "task.each": True}, "--each: denoise restores every frame"),
         ({"noise.law": "none"}, "--noise none: exposures are combined by their noise"),
         ({"fit.prior": "x.dipprior"}, "--prior x.dipprior: a prior"),
     ],

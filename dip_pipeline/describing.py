@@ -21,6 +21,7 @@ from dip_pipeline.ladder import Rung, climb
 from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.planning import fit_options, fit_windows, run_room, settle_frame
 from dip_pipeline.prior_file import PriorFile
+from dip_pipeline.restoration.blocks import folds_for
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope
 from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.tiling import plan_tiles
@@ -170,7 +171,7 @@ def _seconds(
     options, side = fit_options(config), config.tiles.size_px
     if asked is not None:
         return _scene_seconds(shape, tiles, config, asked.factor)
-    fit = 0.0 if config.fit.prior else _fit_seconds(tiles, side, options)
+    fit = 0.0 if config.fit.prior else _fit_seconds(shape, tiles, side, options)
     return fit + _apply_seconds(max(shape[0] * shape[1], tiles * side**2), options)
 
 
@@ -185,11 +186,12 @@ def _scene_seconds(shape: tuple[int, int], tiles: int, config: RunConfig, factor
     return fits * (fit + calibration) + applied
 
 
-def _fit_seconds(tiles: int, side: int, options: FitOptions) -> float:
+def _fit_seconds(shape: tuple[int, int], tiles: int, side: int, options: FitOptions) -> float:
     """Rough time of the fits on two CPU cores, from figures measured there; GPUs are faster."""
     a_step = 0.024 if options.input is InputKind.IMAGE else 2.5e-6 * min(side**2, 256**2)
-    networks = 2 if options.input is InputKind.IMAGE else 1
-    fits = tiles if options.scope is Scope.TILE else 1
+    fits, pixels = (tiles, side**2) if options.scope is Scope.TILE else (1, shape[0] * shape[1])
+    image = options.input is InputKind.IMAGE
+    networks = folds_for(pixels, options, guided=False) if image else 1
     return fits * networks * options.step_limit * a_step
 
 

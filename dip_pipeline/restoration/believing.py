@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from dip_pipeline.restoration.delivery import Answers, moved_by
+from dip_pipeline.restoration.asking import Answers, moved_by
 from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.restraint import borne_out
 from dip_pipeline.restoration.smoothing import smooth

@@ -1,4 +1,4 @@
-"""Fit two networks to the same frames, each on the blocks that the other one restores."""
+"""Fit networks to the same frames, each on blocks that others restore."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +10,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from dip_pipeline.errors import RestorationError
+from dip_pipeline.restoration.blocks import CrossFit
 from dip_pipeline.restoration.crops import CropSource
 from dip_pipeline.restoration.fit_image import fit_image_network
 from dip_pipeline.restoration.fitted import Fitted
 from dip_pipeline.restoration.problem import FitOptions, FitReport, StopReason
-from dip_pipeline.restoration.regions import CrossFit, Region
+from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.restoration.stopping import StepHook
 
@@ -36,13 +37,13 @@ class NetworkFit(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """How a half is fitted; turned : whether its crops are turned, each for itself."""
+    """How a network is fitted; turned : whether its crops are turned, each for itself."""
 
     fit: NetworkFit
     turned: bool = True
 
 
-def fit_halves(
+def fit_folds(
     regions: Sequence[Region],
     cross_fits: Sequence[CrossFit],
     options: FitOptions,
@@ -51,20 +52,22 @@ def fit_halves(
     on_step: StepHook,
     fitting: Fitting | None = None,
 ) -> tuple[tuple[nn.Module, ...], FitReport]:
-    """Fit both networks; returns them and how it went.
+    """Fit all networks; returns them and how it went.
 
-    cross_fits : for each region the blocks of its frame; fitting : that of images by default
-    Raises RestorationError where one half of the blocks holds no valid pixel.
+    cross_fits : for each region the blocks of its frame, of as many folds; fitting : that of
+        images by default
+    Raises RestorationError where there is no valid pixel among the blocks of a network.
     """
-    both = _BothHalves(on_step)
+    folds = range(cross_fits[0].folds)
+    together = _Together(on_step, len(folds))
     fitting = fitting or Fitting(fit_image_network)
 
-    def fit_half(half: int) -> Fitted:
+    def fit_one(fold: int) -> Fitted:
         shares = [
-            cross_fit.share(half, region.origin, region.shape)
+            cross_fit.share(fold, region.origin, region.shape)
             for cross_fit, region in zip(cross_fits, regions, strict=True)
         ]
-        rng = np.random.default_rng(np.random.SeedSequence([seed, half]))
+        rng = np.random.default_rng(np.random.SeedSequence([seed, fold]))
         fit_on, judge_on = (
             CropSource(
                 regions, [(share == used).float() for share in shares], rng, turned=fitting.turned
@@ -72,13 +75,13 @@ def fit_halves(
             for used in (0, 1)
         )
         if fit_on.empty:
-            raise RestorationError("no valid pixel in one half of the blocks: too few to fit on")
-        fit_seed = int(np.random.SeedSequence([seed, half, 1]).generate_state(1)[0])
+            raise RestorationError("no valid pixel in the blocks of one network: too few to fit on")
+        fit_seed = int(np.random.SeedSequence([seed, fold, 1]).generate_state(1)[0])
         return fitting.fit(
-            fit_on, judge_on, options, seed=fit_seed, on_step=partial(both.step, half)
+            fit_on, judge_on, options, seed=fit_seed, on_step=partial(together.step, fold)
         )
 
-    fits = side_by_side([partial(fit_half, half) for half in (0, 1)], both.stopped)
+    fits = side_by_side([partial(fit_one, fold) for fold in folds], together.stopped)
     reasons = [fitted.stop_reason for fitted in fits]
     reason = StopReason.DIVERGED if StopReason.DIVERGED in reasons else reasons[0]
     report = FitReport(
@@ -89,19 +92,19 @@ def fit_halves(
     return tuple(fitted.network.eval() for fitted in fits), report
 
 
-class _BothHalves:
-    """Tells of the steps of two fits as of one twice as long, and ends both when told to."""
+class _Together:
+    """Tells of the steps of several fits as of one long one, and ends all when told to."""
 
-    def __init__(self, on_step: StepHook) -> None:
+    def __init__(self, on_step: StepHook, fits: int) -> None:
         self.stopped = Event()
         self._on_step = on_step
-        self._done = [0, 0]
+        self._done = [0] * fits
         self._lock = Lock()
 
-    def step(self, half: int, step: int, steps: int, loss: Tensor) -> None:
-        """Count one step of a half. Raises RestorationError once the other one has failed."""
+    def step(self, fit: int, step: int, steps: int, loss: Tensor) -> None:
+        """Count one step of a fit. Raises RestorationError once another one has failed."""
         if self.stopped.is_set():
             raise RestorationError("the fit was stopped")
         with self._lock:
-            self._done[half] = step
-            self._on_step(sum(self._done), 2 * steps, loss)
+            self._done[fit] = step
+            self._on_step(sum(self._done), len(self._done) * steps, loss)

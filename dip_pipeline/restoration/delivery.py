@@ -2,17 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as nnf
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from dip_pipeline.restoration.correlation import draw_noise
-from dip_pipeline.restoration.crops import turn
-from dip_pipeline.restoration.features import estimate, view
-from dip_pipeline.restoration.filling import WIDE
+from dip_pipeline.restoration.asking import Answers, blended, moved_by
 from dip_pipeline.restoration.fit_code import (
     SPLIT_STRENGTH,
     amplitude,
@@ -22,16 +18,14 @@ from dip_pipeline.restoration.fit_code import (
 )
 from dip_pipeline.restoration.flux import close_flux
 from dip_pipeline.restoration.problem import FitOptions
-from dip_pipeline.restoration.regions import PixelNoise, Region
-from dip_pipeline.restoration.restraint import Restraint, believable, least_risk
-from dip_pipeline.restoration.side_by_side import side_by_side
+from dip_pipeline.restoration.regions import Region
+from dip_pipeline.restoration.restraint import Restraint, least_risk
 from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.restoration.spectral import LostLight, Trial, least_loss
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
 
 _NO_LIGHT, _LIGHT = 0.5, 1.0  # contrast in sigma
 _MOST_TRIED_PIXELS = 250_000
-_MARGIN_PX = 16  # mirrored around a region, so that frame borders are not the network's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,37 +47,6 @@ class Delivery:
     response: Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What the cross-fitted networks say of a region, and of the region slightly moved.
-
-    plain, moved : the image from the observation, and from observation + e sigma probe
-    scatter : standard deviation of `plain` between views
-    """
-
-    plain: Tensor
-    moved: Tensor
-    scatter: Tensor
-    probe: Tensor
-
-
-def ask_networks(
-    networks: Sequence[nn.Module],
-    shares: Sequence[Tensor],
-    region: Region,
-    options: FitOptions,
-    *,
-    seed: int,
-) -> Answers:
-    """Apply the cross-fitted networks, blended by their shares, averaged over views."""
-    with torch.no_grad():
-        plain, scatter = _blended(networks, shares, region.observed, region, options)
-        generator = Generator().manual_seed(seed)
-        probe = draw_noise(region.observed, generator, region.noise.root)
-        moved, _ = _blended(networks, shares, moved_by(region, probe), region, options)
-    return Answers(plain, moved, scatter, probe)
-
-
 def restored_once(
     networks: Sequence[nn.Module],
     shares: Sequence[Tensor],
@@ -96,7 +59,7 @@ def restored_once(
     Returns what the networks say, and the finished image.
     """
     with torch.no_grad():
-        plain, _ = _blended(networks, shares, region.observed, region, options)
+        plain, _ = blended(networks, shares, region.observed, region, options)
         return plain, _finished_image(plain, region.observed, region, restraint, options)
 
 
@@ -120,29 +83,6 @@ def judged(answers: Answers, region: Region) -> Delivery:
         squares = stein_map(delivered, region.observed, sigma, answers.probe * response)
         predictor = spread_predictor(response, answers.scatter / sigma)
     return Delivery(delivered, sigma, squares, predictor, answers.probe, response)
-
-
-def _blended(
-    networks: Sequence[nn.Module],
-    shares: Sequence[Tensor],
-    observed: Tensor,
-    region: Region,
-    options: FitOptions,
-) -> tuple[Tensor, Tensor]:
-    """Blend the networks' means over views by their shares, where believable; and the scatters.
-
-    A guided image is judged against the unguided one instead, see `believing`.
-    """
-    total, scatter = torch.zeros_like(observed), torch.zeros_like(observed)
-    for network, share in zip(networks, shares, strict=True):
-        if bool((share > 0).any()):
-            mean, spread = _averaged(network, observed, region, options.view_count)
-            used = share.to(observed.device)
-            total, scatter = total + used * mean, scatter + used * spread
-    if region.scale.guides:
-        return total, scatter
-    root = region.noise.root
-    return believable(total, observed, region.sigma, region.trusted, root), scatter
 
 
 def _finished_image(
@@ -219,11 +159,6 @@ def _stein_terms(
     return ((plain - region.observed) / sigma) ** 2, response
 
 
-def moved_by(region: Region, probe: Tensor) -> Tensor:
-    """Observation of a region, moved a little along a draw of its noise."""
-    return region.observed + PROBE_SIGMA * region.sigma * probe * region.known
-
-
 def deliver_code(
     network: nn.Module, region: Region, options: FitOptions, *, seed: int, judged: bool
 ) -> Delivery:
@@ -260,38 +195,3 @@ def _share_of_light(image: Tensor) -> Tensor:
     contrast = (smooth(image, 1.0) - smooth(image, 4.0)).abs()
     share = ((contrast - _NO_LIGHT) / (_LIGHT - _NO_LIGHT)).clamp(0.0, 1.0)
     return nnf.max_pool2d(share, 5, stride=1, padding=2)
-
-
-def _averaged(
-    network: nn.Module, observed: Tensor, region: Region, views: int
-) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of one network's estimates over views."""
-
-    def estimated(number: int) -> Tensor:
-        quarter, flip = number % 4, number >= 4
-        guides = [] if region.guides is None else [region.guides]
-        planes = (observed, region.noise.floor, region.known, *guides)
-        seen = [turn(plane, quarter, flip=flip) for plane in planes]
-        with torch.no_grad():  # a thread starts without it
-            answer = turn(_bordered(network, region, seen), -quarter)
-        return answer.flip(-1) if flip else answer
-
-    stack = torch.stack(side_by_side([partial(estimated, number) for number in range(views)]))
-    return stack.mean(dim=0), stack.std(dim=0, correction=0)
-
-
-def _bordered(network: nn.Module, region: Region, planes: Sequence[Tensor]) -> Tensor:
-    """Apply the network with mirrored borders, sides rounded up to the network's multiple.
-
-    planes : turned alike: observed, floor of the noise, known, and guides where there are some
-    """
-    rows, cols = planes[0].shape[-2:]
-    step = int(getattr(network, "multiple", 16))
-    margin = (_MARGIN_PX, _MARGIN_PX - cols % -step, _MARGIN_PX, _MARGIN_PX - rows % -step)
-    mode = "reflect" if min(rows, cols) > _MARGIN_PX + step else "replicate"
-    wide = [nnf.pad(plane, margin, mode=mode) for plane in planes]
-    noise = PixelNoise(wide[1], region.noise.slope, region.noise.dark_level)
-    guides = wide[3] if len(wide) > 3 else None
-    seen = view(wide[0], noise, wide[2], region.covariance, WIDE, guides)
-    out = estimate(network(seen.features), seen)
-    return out[..., _MARGIN_PX : _MARGIN_PX + rows, _MARGIN_PX : _MARGIN_PX + cols]

@@ -20,7 +20,8 @@ from dip_pipeline.restoration.lights import (
     valid_of,
 )
 from dip_pipeline.restoration.optics import Twin
-from dip_pipeline.restoration.prior import Prior, fit_prior
+from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import Problem, Restored, StopReason
 from dip_pipeline.restoration.rejecting import Light, laid, reject
 from dip_pipeline.restoration.restore import restore, unchanged

@@ -64,6 +64,17 @@ class View:
     sigma: Tensor
     guided: Tensor | None = None
 
+    def cut(self, rows: slice, cols: slice) -> "View":
+        """Give a window of it."""
+        planes = (self.features, self.copies, self.sigma)
+        features, copies, sigma = (plane[..., rows, cols] for plane in planes)
+        return View(
+            features.contiguous(memory_format=torch.channels_last),
+            copies,
+            sigma,
+            None if self.guided is None else self.guided[..., rows, cols],
+        )
+
 
 def view(
     observed: Tensor,

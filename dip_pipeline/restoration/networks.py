@@ -22,6 +22,7 @@ class UNet(nn.Module):
     """
 
     multiple = 4
+    reach_px: int | None = 16  # farther away nothing is seen: 11 px, and how levels are aligned
 
     def __init__(
         self, channels_in: int, channels_out: int, widths: tuple[int, ...] = (16, 32, 64)
@@ -67,6 +68,7 @@ class Hourglass(nn.Module):
     """
 
     multiple = 16
+    reach_px: int | None = None  # larger than most windows
     _LEAST_PX = 32
 
     def __init__(

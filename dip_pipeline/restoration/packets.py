@@ -10,10 +10,11 @@ import numpy as np
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration import fit_image as alone
+from dip_pipeline.restoration.blocks import CrossFit
 from dip_pipeline.restoration.crops import CropSource
 from dip_pipeline.restoration.fitted import Fitted
 from dip_pipeline.restoration.prior import Prior
-from dip_pipeline.restoration.prior_fit import fit_prior, lay_out
+from dip_pipeline.restoration.prior_fit import blocks_of, fit_prior, lay_out
 from dip_pipeline.restoration.problem import (
     FitReport,
     InputKind,
@@ -21,7 +22,7 @@ from dip_pipeline.restoration.problem import (
     Problem,
     StopReason,
 )
-from dip_pipeline.restoration.regions import CrossFit, Region
+from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.sky_scale import SkyScale
 from dip_pipeline.restoration.stacked import Half, fit_stack, seed_of
 from dip_pipeline.restoration.uncertainty import UNKNOWN_ERRORS
@@ -53,8 +54,9 @@ def fit_priors(problems: Sequence[Problem]) -> list[Prior | RestorationError]:
         except RestorationError as error:
             results[number] = error
     wanted = [one for guided in laid.values() for one in guided.both]
-    fits = _fit_all([(one, half) for one in wanted for half in (0, 1)])
-    priors = iter([one.prior(fits[2 * n : 2 * n + 2]) for n, one in enumerate(wanted)])
+    fits = _fit_all([(one, half) for one in wanted for half in range(len(one.halves))])
+    fitted = iter(fits)
+    priors = iter([one.prior([next(fitted) for _ in one.halves]) for one in wanted])
     for number, one in laid.items():
         results[number] = one.calibrated([next(priors) for _ in one.both])
     return [results[number] for number in range(len(problems))]
@@ -62,22 +64,24 @@ def fit_priors(problems: Sequence[Problem]) -> list[Prior | RestorationError]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Laid:
-    """One problem as tensors, and what its two networks are fitted on."""
+    """One problem as tensors, and what its networks are fitted on."""
 
     problem: Problem
     scale: SkyScale
     region: Region
     cross_fit: CrossFit
-    halves: tuple[Half, Half]
+    halves: tuple[Half, ...]
     unguided: "_Laid | None" = None
 
     @classmethod
-    def of(cls, problem: Problem) -> "_Laid":
+    def of(cls, problem: Problem, blocks: CrossFit | None = None) -> "_Laid":
         """Raise RestorationError where there is nothing to fit."""
         scale, (region,) = lay_out([problem])
-        cross_fit = CrossFit.for_shape(problem.pixels.shape)
-        halves = (_half(problem, region, cross_fit, 0), _half(problem, region, cross_fit, 1))
-        unguided = cls.of(replace(problem, guides=())) if problem.guides else None
+        cross_fit = blocks or blocks_of(problem, problem.pixels.shape)
+        folds = range(cross_fit.folds)
+        halves = tuple(_half(problem, region, cross_fit, fold) for fold in folds)
+        bare = replace(problem, guides=())
+        unguided = cls.of(bare, cross_fit) if problem.guides else None
         return cls(problem, scale, region, cross_fit, halves, unguided)
 
     @property
@@ -93,7 +97,7 @@ class _Laid:
         )
 
     def prior(self, fits: Sequence[Fitted]) -> Prior:
-        """Put its two networks together."""
+        """Put its networks together."""
         reasons = [fitted.stop_reason for fitted in fits]
         diverged = StopReason.DIVERGED in reasons
         options = self.problem.options
@@ -120,7 +124,7 @@ class _Laid:
 
 
 def _half(problem: Problem, region: Region, cross_fit: CrossFit, number: int) -> Half:
-    """Find the crops of one half, as `fit_halves` does; RestorationError where there are none."""
+    """Find the crops of one half, as `fit_folds` does; RestorationError where there are none."""
     share = cross_fit.share(number, region.origin, region.shape)
     rng = np.random.default_rng(np.random.SeedSequence([problem.seed, number]))
     fit_on = CropSource([region], [(share == 0).float()], rng)

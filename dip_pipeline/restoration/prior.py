@@ -1,7 +1,7 @@
 """The prior of a frame (or of one tile): fitted networks, and what is known of their errors."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dip_pipeline.restoration.asking import Answers, ask_networks
 from dip_pipeline.restoration.believing import belief, guided_where_believed
+from dip_pipeline.restoration.blocks import CrossFit
 from dip_pipeline.restoration.delivery import (
-    Answers,
     Delivery,
-    ask_networks,
     choose_restraint,
     deliver_code,
     finished,
@@ -50,7 +50,7 @@ from dip_pipeline.restoration.problem import (
     Problem,
     StopReason,
 )
-from dip_pipeline.restoration.regions import CrossFit, Region
+from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.rehearsal import error_table
 from dip_pipeline.restoration.restraint import NO_RESTRAINT, Restraint
 from dip_pipeline.restoration.sky_scale import SkyScale
@@ -72,9 +72,9 @@ class _Asked(NamedTuple):
 class Prior:
     """Networks fitted to a frame, ready to be applied to any region of it.
 
-    networks : two (cross-fitted halves) for the image input, one for the code input
-    cross_fit : which of the two restores which block; None where neither has seen the frame, and
-        both are averaged
+    networks : two or four (cross-fitted) for the image input, one for the code input
+    cross_fit : which of them restores which block; None where none has seen the frame, and all are
+        averaged
     errors : of restored pixels, by predictor and brightness; None where the noise is not known
     restraint : where the observation is kept instead of the networks' image
     holes : error of filled pixels; None where it was not measured
@@ -102,7 +102,7 @@ class Prior:
             "network": self.network_kind,
             "guide_planes": self.scale.guide_planes,
             "scale": scale_record(self.scale),
-            "cross_fit": None if crossed is None else [crossed.block_px, crossed.guard_px],
+            "cross_fit": None if crossed is None else list(astuple(crossed)),
             "seed": self.seed,
             "report": report_record(self.report),
             "errors": errors_record(self.errors),
@@ -247,12 +247,12 @@ class Prior:
         )
 
     def _shares(self, region: Region) -> list[Tensor]:
-        halves = range(len(self.networks))
+        folds = range(len(self.networks))
         if self.cross_fit is None:
-            equal = torch.full_like(region.observed, 1 / len(halves))
-            return [equal for _ in halves]
+            equal = torch.full_like(region.observed, 1 / len(folds))
+            return [equal for _ in folds]
         crossed = self.cross_fit
-        return [crossed.share(half, region.origin, region.shape) for half in halves]
+        return [crossed.share(fold, region.origin, region.shape) for fold in folds]
 
 
 def first_pixels(regions: Sequence[Region], most: int) -> list[Region]:

@@ -6,15 +6,22 @@ from dataclasses import replace
 import torch
 
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration.cross_fitting import fit_halves
+from dip_pipeline.restoration.blocks import CrossFit, folds_for
+from dip_pipeline.restoration.cross_fitting import fit_folds
 from dip_pipeline.restoration.fit_code import fit_code_network
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.problem import SMALLEST_SIDE_PX, FitReport, InputKind, Problem
-from dip_pipeline.restoration.regions import CrossFit, Region, measure_sky, prepare
+from dip_pipeline.restoration.regions import Region, measure_sky, prepare
 from dip_pipeline.restoration.sky_scale import SkyScale
 from dip_pipeline.restoration.stopping import StepHook, halved, ignore_step
 from dip_pipeline.restoration.uncertainty import UNKNOWN_ERRORS
 from dip_pipeline.sensor import NoiseKind
+
+
+def blocks_of(problem: Problem, shape: tuple[int, int]) -> CrossFit:
+    """Blocks of a frame of that shape that the problem is a region of."""
+    folds = folds_for(shape[0] * shape[1], problem.options, guided=bool(problem.guides))
+    return CrossFit.for_shape(shape, folds)
 
 
 def lay_out(problems: Sequence[Problem]) -> tuple[SkyScale, list[Region]]:
@@ -48,11 +55,12 @@ def fit_prior(
     options = problems[0].options
     known_noise = problems[0].noise.kind is not NoiseKind.NONE
     hooks = [on_step, on_step] if not scale.guides else halved(on_step)
-    prior = _fitted(problems[0], scale, regions, CrossFit.for_shape(shape), (seed, hooks[0]))
+    cross_fit = blocks_of(problems[0], shape)
+    prior = _fitted(problems[0], scale, regions, cross_fit, (seed, hooks[0]))
     if scale.guides:
         bare = replace(scale, guides=())
         alone = [replace(region, guides=None, scale=bare) for region in regions]
-        unguided = _fitted(problems[0], bare, alone, CrossFit.for_shape(shape), (seed, hooks[1]))
+        unguided = _fitted(problems[0], bare, alone, cross_fit, (seed, hooks[1]))
         prior = prior.beside(unguided)
     return prior.calibrated(regions, options).with_hole_errors(problems) if known_noise else prior
 
@@ -69,7 +77,7 @@ def _fitted(
     options = first.options
     known_noise = first.noise.kind is not NoiseKind.NONE
     if options.input is InputKind.IMAGE:
-        networks, report = fit_halves(
+        networks, report = fit_folds(
             regions, [cross_fit] * len(regions), options, seed=seed, on_step=on_step
         )
     else:

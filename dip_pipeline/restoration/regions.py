@@ -31,46 +31,6 @@ _LEAST_VARIANCE = 1e-6  # in sky-sigma squared; keeps residuals finite
 
 
 @dataclass(frozen=True, slots=True)
-class CrossFit:
-    """A checkerboard of blocks, each restored by the network that was not fitted on it.
-
-    Two networks A and B share the frame: in black blocks A is used and B fitted, in white ones
-    the reverse. Along block borders the two are blended over guard_px, and there neither is
-    fitted. Positions are the frame's, so tiles that overlap agree.
-    """
-
-    block_px: int
-    guard_px: int
-
-    @classmethod
-    def for_shape(cls, shape: tuple[int, int]) -> "CrossFit":
-        """Blocks of a quarter of the shorter side, 16 to 512 px; guards of an eighth block.
-
-        Sides below 32 px get blocks of half a side, so that each network has somewhere to learn.
-        """
-        least_px = min(16, min(shape) // 2)
-        block_px = int(np.clip(min(shape) // 4 // 8 * 8, least_px, 512))
-        return cls(block_px, int(np.clip(block_px // 8, 2, 16)))
-
-    def share(self, half: int, origin: tuple[int, int], shape: tuple[int, int]) -> Tensor:
-        """Weight of network `half` (0 or 1) in the result, (1, 1, rows, cols); both sum to 1."""
-        waves = [
-            self._wave(np.arange(first, first + count))
-            for first, count in zip(origin, shape, strict=True)
-        ]
-        first_share = 0.5 * (1 + waves[0][:, None] * waves[1][None, :])
-        share = first_share if half == 0 else 1 - first_share
-        return torch.from_numpy(share.astype(np.float32))[None, None]
-
-    def _wave(self, positions: np.ndarray) -> np.ndarray:
-        """+1 in even blocks, -1 in odd ones, a ramp of guard_px between them."""
-        inside = positions % self.block_px + 0.5
-        distance = np.minimum(inside, self.block_px - inside)
-        height = np.clip(distance / (self.guard_px / 2), 0.0, 1.0)
-        return np.where(positions // self.block_px % 2 == 0, height, -height)
-
-
-@dataclass(frozen=True, slots=True)
 class PixelNoise:
     """Noise of pixels as a function of their noiseless level, in sky-sigma units.
 

@@ -8,9 +8,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from dip_pipeline.errors import RestorationError
+from dip_pipeline.restoration.asking import Answers
+from dip_pipeline.restoration.blocks import CrossFit
 from dip_pipeline.restoration.correlation import draw_noise
-from dip_pipeline.restoration.cross_fitting import Fitting, fit_halves
-from dip_pipeline.restoration.delivery import Answers, choose_restraint
+from dip_pipeline.restoration.cross_fitting import Fitting, fit_folds
+from dip_pipeline.restoration.delivery import choose_restraint
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.prior import first_pixels
 from dip_pipeline.restoration.prior_bytes import (
@@ -31,7 +33,7 @@ from dip_pipeline.restoration.problem import (
     NetworkKind,
     Problem,
 )
-from dip_pipeline.restoration.regions import CrossFit, Region
+from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.restraint import NO_RESTRAINT, Restraint
 from dip_pipeline.restoration.scene_delivery import (
     SceneDelivery,
@@ -181,7 +183,7 @@ def fit_scene_prior(
     stars = star_stamps(optics, shape_of_stars, brightest)
     cross_fit = CrossFit.for_shape(shape)
     fitting = Fitting(partial(fit_scene_network, held=(optics, stars)), turned=False)
-    networks, report = fit_halves(
+    networks, report = fit_folds(
         regions, [cross_fit] * len(regions), options, seed=seed, on_step=on_step, fitting=fitting
     )
     prior = ScenePrior(

@@ -6,12 +6,13 @@ from typing import Any
 
 from torch import nn
 
-from dip_pipeline.restoration.cross_fitting import fit_halves
+from dip_pipeline.restoration.blocks import CrossFit
+from dip_pipeline.restoration.cross_fitting import fit_folds
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.prior_bytes import pack, read_report, report_record, unpack
 from dip_pipeline.restoration.prior_fit import lay_out
 from dip_pipeline.restoration.problem import FitReport, InputKind, NetworkKind, Problem
-from dip_pipeline.restoration.regions import CrossFit, Region
+from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
 
 _FORMAT = "dip-shared-prior-1"
@@ -95,5 +96,5 @@ def fit_shared_prior(
         regions += laid_out
         cross_fits += [CrossFit.for_shape(shape)] * len(laid_out)
     options = frames[0][0][0].options
-    networks, report = fit_halves(regions, cross_fits, options, seed=seed, on_step=on_step)
+    networks, report = fit_folds(regions, cross_fits, options, seed=seed, on_step=on_step)
     return SharedPrior(options.network_kind, networks, report, origin or {})

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from dip_pipeline.noise_kernel import NoiseKernel
+from dip_pipeline.restoration.asking import ask_networks
 from dip_pipeline.restoration.correlation import draw_noise, root_of, same_sided
 from dip_pipeline.restoration.crops import CropSource
-from dip_pipeline.restoration.delivery import ask_networks, finished, judged
+from dip_pipeline.restoration.delivery import finished, judged
 from dip_pipeline.restoration.features import ANSWER_CHANNELS
 from dip_pipeline.restoration.fit_code import SPLIT_STRENGTH, judged_split
 from dip_pipeline.restoration.fit_image import _Jury

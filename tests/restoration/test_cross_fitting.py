@@ -2,54 +2,113 @@ import numpy as np
 import pytest
 import torch
 
-from dip_pipeline.restoration import cross_fitting, fit_prior
+from dip_pipeline.restoration import cross_fitting, fit_prior, restore
+from dip_pipeline.restoration.asking import windows_of
+from dip_pipeline.restoration.blocks import CrossFit, folds_for
 from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
 from dip_pipeline.restoration.fitted import Fitted
-from dip_pipeline.restoration.networks import build_network
-from dip_pipeline.restoration.problem import NetworkKind, StopReason
-from dip_pipeline.restoration.regions import CrossFit
+from dip_pipeline.restoration.networks import UNet, build_network
+from dip_pipeline.restoration.problem import Effort, FitOptions, NetworkKind, StopReason
 
+FOLDS = [2, 4]
 SHAPES = [(16, 16), (17, 31), (48, 64), (192, 192), (1000, 4000)]
 
 
+@pytest.mark.parametrize("folds", FOLDS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_shares_of_the_two_networks_sum_to_one_everywhere(shape):
-    cross_fit = CrossFit.for_shape(shape)
-    region = (min(shape[0], 300), min(shape[1], 300))
-    shares = [cross_fit.share(half, (0, 0), region) for half in (0, 1)]
-    torch.testing.assert_close(shares[0] + shares[1], torch.ones(1, 1, *region))
+def test_shares_of_the_networks_sum_to_one_everywhere(shape, folds):
+    cross_fit = CrossFit.for_shape(shape, folds)
+    region = (min(shape[0], 600), min(shape[1], 600))
+    shares = [cross_fit.share(fold, (0, 0), region) for fold in range(folds)]
+    torch.testing.assert_close(sum(shares), torch.ones(1, 1, *region))
     assert all((share >= 0).all() for share in shares)
     assert all((share == 0).any() and (share == 1).any() for share in shares)
 
 
+@pytest.mark.parametrize("folds", FOLDS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("origin", [(5, 0), (64, 37), (100, 220)])
-def test_regions_that_overlap_agree_on_the_shares(shape, origin):
-    cross_fit = CrossFit.for_shape(shape)
-    for half in (0, 1):
-        whole = cross_fit.share(half, (0, 0), (260, 300))
+def test_regions_that_overlap_agree_on_the_shares(shape, origin, folds):
+    cross_fit = CrossFit.for_shape(shape, folds)
+    for fold in range(folds):
+        whole = cross_fit.share(fold, (0, 0), (260, 300))
         rows, cols = slice(origin[0], origin[0] + 40), slice(origin[1], origin[1] + 70)
-        assert torch.equal(cross_fit.share(half, origin, (40, 70)), whole[..., rows, cols])
+        assert torch.equal(cross_fit.share(fold, origin, (40, 70)), whole[..., rows, cols])
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_of_four_networks_each_is_fitted_on_three_quarters(shape):
+    cross_fit = CrossFit.for_shape(shape, 4)
+    side = 4 * cross_fit.block_px
+    fitted = [
+        float((cross_fit.share(f, (0, 0), (side, side)) == 0).double().mean()) for f in (0, 3)
+    ]
+    assert all(0.5 <= share <= 0.75 for share in fitted)
+
+
+@pytest.mark.parametrize("effort, folds", [(Effort.FAST, 2), (Effort.NORMAL, 4)])
 @pytest.mark.parametrize("origin", [(0, 0), (13, 30)])
-def test_no_network_is_fitted_where_it_restores(monkeypatch, problem, law, origin):
-    zones = []
+def test_no_network_is_fitted_where_it_restores(monkeypatch, problem, law, origin, effort, folds):
+    zones = {}
 
     def note_zone(fit_on, judge_on, options, **more):
         drawn = [fit_on.draw(1) for _ in range(20)]
         assert all(float(batch.weight.sum()) > 0 for batch in drawn)
-        zones.append((fit_on._weights[0] > 0, judge_on._weights[0] > 0))
         network = build_network(NetworkKind.UNET, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=1)
+        zones[network] = (fit_on._weights[0] > 0, judge_on._weights[0] > 0)
         return Fitted(network, 1, StopReason.STEP_LIMIT, 0.1)
 
     monkeypatch.setattr(cross_fitting, "fit_image_network", note_zone)
     pixels = np.random.default_rng(1).normal(0, 1, (64, 80))
-    asked = problem(pixels, law.gaussian(1.0), origin=origin)
+    options = FitOptions(effort=effort)
+    asked = problem(pixels, law.gaussian(1.0), origin=origin, options=options)
     fitted = fit_prior([asked], (64, 80), seed=1)
-    for half, (fitted_on, judged_on) in enumerate(zones):
-        share = fitted.cross_fit.share(half, origin, (64, 80))
+    assert len(fitted.networks) == fitted.cross_fit.folds == folds
+    for fold, network in enumerate(fitted.networks):
+        fitted_on, judged_on = zones[network]
+        share = fitted.cross_fit.share(fold, origin, (64, 80))
         assert fitted_on.any()
         assert float(share[fitted_on].max()) == 0
         assert float(share[judged_on].min()) == 1
-    assert not (zones[0][0] & zones[1][0]).any()
+
+
+@pytest.mark.parametrize(
+    "pixels, effort, guided, folds",
+    [
+        (1024**2, Effort.NORMAL, False, 4),
+        (1024**2 + 1, Effort.NORMAL, False, 2),
+        (64**2, Effort.BEST, False, 4),
+        (64**2, Effort.NORMAL, True, 2),
+        (64**2, Effort.FAST, False, 2),
+    ],
+)
+def test_small_frames_have_four_networks(pixels, effort, guided, folds):
+    assert folds_for(pixels, FitOptions(effort=effort), guided=guided) == folds
+
+
+@pytest.mark.parametrize("shape", [(48, 60), (150, 210), (256, 256)])
+def test_networks_are_asked_only_where_they_are_used(shape):
+    shares = [CrossFit.for_shape(shape, 4).share(fold, (0, 0), shape) for fold in range(4)]
+    padded = [
+        torch.nn.functional.pad(s, (16, 16 - shape[1] % -4, 16, 16 - shape[0] % -4)) for s in shares
+    ]
+    for share in padded:
+        windows = windows_of(share, 4, 16)
+        inside = torch.zeros_like(share)
+        for rows, cols in windows:
+            assert all(v % 4 == 0 for v in (rows.start, rows.stop, cols.start, cols.stop))
+            inside[..., rows, cols] += 1
+        assert (inside[share > 0] == 1).all()
+    assert windows_of(padded[0], 4, None) == [
+        (slice(0, padded[0].shape[-2]), slice(0, padded[0].shape[-1]))
+    ]
+
+
+def test_asked_by_windows_networks_say_what_they_say_of_the_whole(problem, law, monkeypatch):
+    pixels = np.random.default_rng(2).normal(0, 1, (256, 256))
+    pixels[30:40, 60:70] += 30
+    asked = problem(pixels, law.gaussian(1.0), options=FitOptions(steps=2, views=2))
+    prior = fit_prior([asked], (256, 256), seed=1)
+    said = restore(asked, prior).science
+    monkeypatch.setattr(UNet, "reach_px", None)
+    np.testing.assert_allclose(said, restore(asked, prior).science, atol=2e-4)

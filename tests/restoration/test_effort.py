@@ -4,7 +4,7 @@ import torch
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration import fit_prior
-from dip_pipeline.restoration.delivery import ask_networks
+from dip_pipeline.restoration.asking import ask_networks
 from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
 from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.problem import (

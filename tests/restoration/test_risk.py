@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from dip_pipeline.restoration import restore
-from dip_pipeline.restoration.delivery import ask_networks, finished, judged
+from dip_pipeline.restoration.asking import ask_networks
+from dip_pipeline.restoration.delivery import finished, judged
 from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS, view
 from dip_pipeline.restoration.fit_code import code_for, judged_split
 from dip_pipeline.restoration.networks import build_network

@@ -1,0 +1,156 @@
+"""Apply cross-fitted networks to a region: what they say of it, and how that moves with noise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as nnf
+from scipy import ndimage
+from torch import Generator, Tensor, nn
+
+from dip_pipeline.restoration.correlation import draw_noise
+from dip_pipeline.restoration.crops import turn
+from dip_pipeline.restoration.features import estimate, view
+from dip_pipeline.restoration.filling import WIDE
+from dip_pipeline.restoration.problem import FitOptions
+from dip_pipeline.restoration.regions import PixelNoise, Region
+from dip_pipeline.restoration.restraint import believable
+from dip_pipeline.restoration.side_by_side import side_by_side
+from dip_pipeline.restoration.uncertainty import PROBE_SIGMA
+
+_MARGIN_PX = 16  # mirrored around a region, so that frame borders are not the network's own
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the cross-fitted networks say of a region, and of the region slightly moved.
+
+    plain, moved : the image from the observation, and from observation + e sigma probe
+    scatter : standard deviation of `plain` between views
+    """
+
+    plain: Tensor
+    moved: Tensor
+    scatter: Tensor
+    probe: Tensor
+
+
+def ask_networks(
+    networks: Sequence[nn.Module],
+    shares: Sequence[Tensor],
+    region: Region,
+    options: FitOptions,
+    *,
+    seed: int,
+) -> Answers:
+    """Apply the cross-fitted networks, blended by their shares, averaged over views."""
+    with torch.no_grad():
+        plain, scatter = blended(networks, shares, region.observed, region, options)
+        generator = Generator().manual_seed(seed)
+        probe = draw_noise(region.observed, generator, region.noise.root)
+        moved, _ = blended(networks, shares, moved_by(region, probe), region, options)
+    return Answers(plain, moved, scatter, probe)
+
+
+def blended(
+    networks: Sequence[nn.Module],
+    shares: Sequence[Tensor],
+    observed: Tensor,
+    region: Region,
+    options: FitOptions,
+) -> tuple[Tensor, Tensor]:
+    """Blend the networks by their shares, averaged over views, where believable; and the scatter.
+
+    A guided image is judged against the unguided one instead, see `believing`.
+    """
+    asked = [
+        (network, share.to(observed.device))
+        for network, share in zip(networks, shares, strict=True)
+        if bool((share > 0).any())
+    ]
+
+    def estimated(number: int) -> Tensor:
+        quarter, flip = number % 4, number >= 4
+        guides = [] if region.guides is None else [region.guides]
+        planes = (observed, region.noise.floor, region.known, *guides)
+        seen = [turn(plane, quarter, flip=flip) for plane in planes]
+        turned = [(network, turn(share, quarter, flip=flip)) for network, share in asked]
+        with torch.no_grad():  # a thread starts without it
+            answer = turn(_bordered(turned, region, seen), -quarter)
+        return answer.flip(-1) if flip else answer
+
+    views = range(options.view_count)
+    stack = torch.stack(side_by_side([partial(estimated, number) for number in views]))
+    mean, scatter = stack.mean(dim=0), stack.std(dim=0, correction=0)
+    if region.scale.guides:
+        return mean, scatter
+    root = region.noise.root
+    return believable(mean, observed, region.sigma, region.trusted, root), scatter
+
+
+def moved_by(region: Region, probe: Tensor) -> Tensor:
+    """Observation of a region, moved a little along a draw of its noise."""
+    return region.observed + PROBE_SIGMA * region.sigma * probe * region.known
+
+
+def _bordered(
+    asked: Sequence[tuple[nn.Module, Tensor]], region: Region, planes: Sequence[Tensor]
+) -> Tensor:
+    """Blend networks by their shares, with mirrored borders; sides are rounded up to the multiple.
+
+    planes : turned alike: observed, floor of the noise, known, and guides where there are some
+    """
+    rows, cols = planes[0].shape[-2:]
+    step = int(getattr(asked[0][0], "multiple", 16))
+    margin = (_MARGIN_PX, _MARGIN_PX - cols % -step, _MARGIN_PX, _MARGIN_PX - rows % -step)
+    mode = "reflect" if min(rows, cols) > _MARGIN_PX + step else "replicate"
+    wide = [nnf.pad(plane, margin, mode=mode) for plane in planes]
+    noise = PixelNoise(wide[1], region.noise.slope, region.noise.dark_level)
+    guides = wide[3] if len(wide) > 3 else None
+    seen = view(wide[0], noise, wide[2], region.covariance, WIDE, guides)
+    total = torch.zeros_like(wide[0])
+    for network, share in asked:
+        used = nnf.pad(share, margin)
+        for window in windows_of(used, step, getattr(network, "reach_px", None)):
+            part = seen.cut(*window)
+            weight = used[(..., *window)]
+            # Where a window ends the network sees too little, but there it has no share.
+            total[(..., *window)] += weight * estimate(network(part.features), part)
+    return total[..., _MARGIN_PX : _MARGIN_PX + rows, _MARGIN_PX : _MARGIN_PX + cols]
+
+
+def windows_of(share: Tensor, step: int, reach_px: int | None) -> list[tuple[slice, slice]]:
+    """Windows, one for each patch where a network has a share, that hold all it sees of it.
+
+    share : (1, 1, rows, cols), sides multiples of step; windows start and end at such. One window
+    of everything where that is less work.
+    """
+    rows, cols = share.shape[-2:]
+    everything = [(slice(0, rows), slice(0, cols))]
+    if reach_px is None:
+        return everything
+    patches, _ = ndimage.label(share[0, 0].cpu().numpy() > 0)
+    windows = []
+    for patch in ndimage.find_objects(patches):
+        ends = (
+            (
+                max(0, one.start - reach_px) // step,
+                min(size, one.stop + reach_px + step - 1) // step,
+            )
+            for one, size in zip(patch, (rows, cols), strict=True)
+        )
+        high, wide = (slice(first * step, last * step) for first, last in ends)
+        windows.append((high, wide))
+    pixels = sum((high.stop - high.start) * (wide.stop - wide.start) for high, wide in windows)
+    if pixels >= rows * cols or _overlapping(windows, share):
+        return everything
+    return windows
+
+
+def _overlapping(windows: Sequence[tuple[slice, slice]], share: Tensor) -> bool:
+    """Whether a window holds shares of another one's patch, that would be counted twice."""
+    times = torch.zeros_like(share)
+    for window in windows:
+        times[(..., *window)] += 1
+    return bool((times[share > 0] > 1).any())

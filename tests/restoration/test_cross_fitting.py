@@ -46,7 +46,7 @@ def test_of_four_networks_each_is_fitted_on_three_quarters(shape):
     assert all(0.5 <= share <= 0.75 for share in fitted)
 
 
-@pytest.mark.parametrize("effort, folds", [(Effort.FAST, 2), (Effort.NORMAL, 4)])
+@pytest.mark.parametrize(("effort", "folds"), [(Effort.FAST, 2), (Effort.NORMAL, 4)])
 @pytest.mark.parametrize("origin", [(0, 0), (13, 30)])
 def test_no_network_is_fitted_where_it_restores(monkeypatch, problem, law, origin, effort, folds):
     zones = {}
@@ -73,7 +73,7 @@ def test_no_network_is_fitted_where_it_restores(monkeypatch, problem, law, origi
 
 
 @pytest.mark.parametrize(
-    "pixels, effort, guided, folds",
+    ("pixels", "effort", "guided", "folds"),
     [
         (1024**2, Effort.NORMAL, False, 4),
         (1024**2 + 1, Effort.NORMAL, False, 2),
@@ -99,9 +99,8 @@ def test_networks_are_asked_only_where_they_are_used(shape):
             assert all(v % 4 == 0 for v in (rows.start, rows.stop, cols.start, cols.stop))
             inside[..., rows, cols] += 1
         assert (inside[share > 0] == 1).all()
-    assert windows_of(padded[0], 4, None) == [
-        (slice(0, padded[0].shape[-2]), slice(0, padded[0].shape[-1]))
-    ]
+    rows, cols = padded[0].shape[-2:]
+    assert windows_of(padded[0], 4, None) == [(slice(0, rows), slice(0, cols))]
 
 
 def test_asked_by_windows_networks_say_what_they_say_of_the_whole(problem, law, monkeypatch):

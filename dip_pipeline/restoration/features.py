@@ -92,7 +92,8 @@ def view(
     asinh of the level alone hides the noise under bright light, so the differences between
     neighbouring scales, in units of the local noise, are features of their own.
 
-    guides : (batch, 2 * guides, rows, cols), see `guide_planes`
+    guides : (batch, 2 * guides, rows, cols), see `guide_planes`; of a twin (batch, 3, rows, cols),
+        see `twinning`: the image is then the mean of both, and sigma its noise
     """
     filled = fill(observed, known, covariance, reach)
     sigma = noise.sigma(smooth(filled, 1.0))

@@ -142,7 +142,7 @@ def test_a_workflow_restores_every_exposure_at_its_own_epoch(dip, three, tmp_pat
     work.write_text(
         f"[frames]\ninputs = [{names}]\nout = '{tmp_path}/video'\n"
         "[task]\nname = 'combine'\neach = true\n[fit]\nsteps = 1\n[tiles]\nsize_px = 64\n"
-        "overlap_px = 8\n"
+        "overlap_px = 8\n[workers]\nthreads_per_fit = 1\n"
     )
     code, _, err = dip("run", work)
     assert code == 0, err

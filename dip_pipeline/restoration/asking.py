@@ -86,7 +86,8 @@ def blended(
     if region.scale.guides:
         return mean, scatter
     root = region.noise.root
-    return believable(mean, observed, region.sigma, region.trusted, root), scatter
+    sigma = region.noise.sigma(mean)
+    return believable(mean, observed, sigma, region.trusted, root), scatter
 
 
 def moved_by(region: Region, probe: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class Spending:
 SPENDING: dict[InputKind, dict[Effort, Spending]] = {
     InputKind.IMAGE: {
         Effort.FAST: Spending(steps=300, views=4),
-        Effort.NORMAL: Spending(steps=1000, views=4),
+        Effort.NORMAL: Spending(steps=800, views=4),
         Effort.BEST: Spending(steps=2400, views=8),
     },
     InputKind.CODE: {

@@ -1,4 +1,4 @@
-"""Regions of a frame as tensors in sky-sigma units, and the two halves of cross-fitting."""
+"""Regions of a frame as tensors in sky-sigma units."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

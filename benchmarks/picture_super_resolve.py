@@ -2,10 +2,10 @@
 
     python -m benchmarks.picture_super_resolve
 
-A crop, so that the published recipe ends on a CPU: this is no measurement of the whole picture. The
-coarse picture is made as in the published notebook: Pillow's Lanczos of three lobes, 8 bits; both
-fits take it for two lobes, as published. Decibels are of luminance (ITU-R BT.601, peak 255), without
-a border of 4 pixels, as is usual in the field.
+A crop, so that the published recipe ends on a CPU: this is no measurement of the whole picture.
+The coarse picture is made as in the published notebook: Pillow's Lanczos of three lobes, 8 bits;
+both fits take it for two lobes, as published. Decibels are of luminance (ITU-R BT.601, peak 255),
+without a border of 4 pixels, as is usual in the field.
 """
 
 import json
@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import click
 import numpy as np
@@ -35,8 +37,9 @@ TARGET = Path(__file__).resolve().parents[1] / "docs" / "pictures" / "super_reso
 _BORDER_PX = 4
 _BT601 = np.array([65.481, 128.553, 24.966])
 
-Colours = NDArray[np.float64]
+Colours = NDArray[np.floating]
 Row = dict[str, object]
+Made = TypeVar("Made")
 
 
 def luminance(picture: Colours) -> Colours:
@@ -77,11 +80,8 @@ def rows_of(
     about: Row = {"field": f"zebra, crop of {size} px, x{FACTOR}"}
     smooth, spent = _timed(lambda: bicubic(coarse))
     found: list[Row] = [_row(about, "bicubic", smooth, truth, spent)]
-    pictures = {"bicubic": smooth}
-    ours = [
-        _timed(lambda seed=seed: draw_finer(coarse, FACTOR, seed=seed))
-        for seed in range(1, seeds + 1)
-    ]
+    pictures: dict[str, Colours] = {"bicubic": smooth}
+    ours = [_timed(partial(draw_finer, coarse, FACTOR, seed=seed)) for seed in range(1, seeds + 1)]
     for seed, (picture, spent) in enumerate(ours, start=1):
         found.append({**_row(about, "ours, code input", picture, truth, spent), "seed": seed})
     pictures["ours"] = ours[0][0]
@@ -101,7 +101,7 @@ def _row(about: Row, method: str, picture: Colours, truth: Colours, spent: float
     return {**about, "method": method, "psnr_y_db": psnr_y_db(picture, truth), "cpu_seconds": spent}
 
 
-def _timed(work: Callable[[], object]) -> tuple[object, float]:
+def _timed(work: Callable[[], Made]) -> tuple[Made, float]:
     started = time.process_time()
     made = work()
     return made, round(time.process_time() - started, 2)

@@ -57,7 +57,7 @@ class HidingOptions:
     @property
     def multiple(self) -> int:
         """What the sides of the network's input have to be a multiple of."""
-        return 2 ** (len(self.widths) - 1)
+        return 1 << (len(self.widths) - 1)
 
 
 def fill_by_hiding(
@@ -111,9 +111,9 @@ def _fit(
 ) -> nn.Module:
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x41D]))
     with torch.random.fork_rng(devices=[]):
-        network = UNet(_CHANNELS, 1, widths=options.widths)
-    initialise(network, network.last, torch.Generator().manual_seed(seed))
-    network = network.to(seen.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        lean = UNet(_CHANNELS, 1, widths=options.widths)
+    initialise(lean, lean.last, torch.Generator().manual_seed(seed))
+    network: nn.Module = lean.to(seen.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimisers, schedules = one_cycle(network, options.steps, 1)
     for step in range(1, options.steps + 1):
         picture, shown = _crops(seen, known, options, rng)

@@ -126,7 +126,7 @@ def draw(truth: Colours, coarse: Colours, pictures: dict[str, Colours], found: l
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--crop", nargs=4, type=int, default=(64, 160, 128, 128), show_default=True)
+@click.option("--crop", nargs=4, type=int, default=(64, 112, 128, 192), show_default=True)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="Of ours.")
 @click.option("--steps", type=click.IntRange(1), default=PUBLISHED_FINER.steps, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)

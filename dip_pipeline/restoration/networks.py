@@ -111,7 +111,7 @@ def build_network(
     with torch.random.fork_rng(devices=[]):
         network = NETWORKS[kind](channels_in, channels_out)
     # A generator of its own: other threads draw from the global one at the same time.
-    _initialise(network, network.last, torch.Generator().manual_seed(seed))
+    initialise(network, network.last, torch.Generator().manual_seed(seed))
     for weights in network.parameters():
         if weights.dim() == 4:  # faster by half on a CPU
             weights.data = weights.data.contiguous(memory_format=torch.channels_last)
@@ -140,7 +140,7 @@ def _normalised(channels_in: int, channels_out: int, *, stride: int, kernel: int
     )
 
 
-def _initialise(network: nn.Module, last: nn.Conv2d, generator: torch.Generator) -> None:
+def initialise(network: nn.Module, last: nn.Conv2d, generator: torch.Generator) -> None:
     """He's initialisation; the last layer starts at zero, so a fit starts at its base image."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

@@ -6,7 +6,10 @@ import torch
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration import published
+from dip_pipeline.restoration.decimation import Decimation
+from dip_pipeline.restoration.optics import DecimationKind
 from dip_pipeline.restoration.published import (
+    PUBLISHED_FINER,
     Look,
     PublishedFit,
     PublishedHourglass,
@@ -145,3 +148,32 @@ def test_sides_that_do_not_suit_the_network_are_refused_in_one_line(shape):
 def test_ten_decibels_are_a_tenth_of_the_mean_square():
     truth = np.zeros(100)
     assert psnr_db(truth + 0.1, truth) == pytest.approx(20.0)
+
+
+def test_a_finer_picture_is_drawn_on_factor_times_the_pixels(narrow):
+    coarse = picture(side=16)[0]
+    recipe = PublishedRecipe(steps=2, factor=4)
+    fit = fit_published(coarse, recipe, seed=1)
+    assert fit.last.shape == fit.averaged.shape == (3, 64, 64)
+
+
+def test_a_finer_picture_is_compared_with_the_coarse_one_through_the_low_pass(narrow):
+    clean = picture(side=64)[0]
+    lanczos = Decimation(DecimationKind.LANCZOS, 4)
+    coarse = lanczos.forward(torch.from_numpy(clean)[:, None])[:, 0].numpy()
+    recipe = PublishedRecipe(steps=80, factor=4)
+    fit = fit_published(coarse, recipe, seed=1)
+    again = lanczos.forward(torch.from_numpy(fit.averaged).double()[:, None])[:, 0].numpy()
+    assert psnr_db(again, coarse) > 20
+    assert psnr_db(fit.averaged, clean) > 20
+
+
+def test_a_picture_whose_finer_sides_do_not_suit_the_network_is_refused():
+    with pytest.raises(RestorationError, match="divided by 4"):
+        fit_published(picture(side=18)[0], PublishedRecipe(steps=1, factor=4), seed=1)
+
+
+def test_the_published_recipe_of_finer_pixels_is_that_of_the_notebook():
+    recipe = PUBLISHED_FINER
+    assert (recipe.steps, recipe.learning_rate, recipe.jitter) == (2000, 0.01, 0.03)
+    assert (recipe.skip_channels, recipe.factor) == (4, 4)

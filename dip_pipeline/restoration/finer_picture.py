@@ -1,0 +1,132 @@
+"""Draw a picture on finer pixels from a fixed code, without a noise law: Ulyanov's prior, leaner.
+
+The network draws the picture, a low pass makes its coarse pixels, and these are compared with the
+given ones: Ulyanov et al. 2018, section 3.2. What differs from the published recipe: an hourglass
+without skips, narrow where the picture is large (an eleventh of the multiplications), the mean of
+the last outputs instead of the last one, a rate that falls to zero, and clipped pixels, which say
+only that the picture is at least as dark or as bright there.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as nnf
+from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
+
+from dip_pipeline.errors import RestorationError
+from dip_pipeline.restoration.decimation import Decimation
+from dip_pipeline.restoration.fit_code import CODE_CHANNELS, code_for
+from dip_pipeline.restoration.fit_image import quick_answer
+from dip_pipeline.restoration.networks import Hourglass
+from dip_pipeline.restoration.optics import DecimationKind
+from dip_pipeline.restoration.stopping import StepHook, ignore_step
+
+_CODE_JITTER = 0.03  # redrawn every step, of a code between 0 and 1
+_AVERAGING = 0.98  # weight of the past in the mean of the outputs
+_WARMING_STEPS = 30
+_STEADY_SHARE = 0.5  # of the steps, after which the rate falls
+_LEAST_SIDE_PX = 32  # of the finer picture
+
+
+@dataclass(frozen=True, slots=True)
+class FinerOptions:
+    """How the picture is drawn.
+
+    decimation : low pass between the finer picture and the given one
+    widths : channels of the hourglass' levels
+    """
+
+    steps: int = 500
+    learning_rate: float = 5e-3
+    decimation: DecimationKind = DecimationKind.LANCZOS
+    widths: tuple[int, ...] = (32, 64, 128, 128, 128)
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise RestorationError(f"steps={self.steps}: need at least one optimiser step")
+
+
+def draw_finer(
+    picture: NDArray[np.floating],
+    factor: int,
+    options: FinerOptions | None = None,
+    *,
+    seed: int,
+    device: str = "cpu",
+    on_step: StepHook = ignore_step,
+) -> NDArray[np.float32]:
+    """Draw a picture (channels, rows, cols) between 0 and 1 on pixels finer by a whole factor.
+
+    Pixels of exactly 0 or 1 are taken to be clipped. Raises RestorationError for another shape,
+    range or factor, and where a fit diverges.
+    """
+    options = options or FinerOptions()
+    _check(picture, factor)
+    operator = Decimation(options.decimation, factor)
+    target = torch.from_numpy(np.asarray(picture, dtype=np.float32))[:, None].to(device)
+    drawing = _Drawing(target, factor, options, seed)
+    optimiser = torch.optim.Adam(drawing.network.parameters(), lr=options.learning_rate)
+    average = torch.empty(0)
+    for step in range(1, options.steps + 1):
+        for group in optimiser.param_groups:
+            group["lr"] = options.learning_rate * _share_of_rate(step, options.steps)
+        drawn = drawing.draw()
+        loss = _misfit(operator.forward(drawn), target)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        past = drawn.detach()
+        average = past if step == 1 else average.lerp(past, 1 - min(_AVERAGING, step / (step + 10)))
+        on_step(step, options.steps, loss)
+    finer: NDArray[np.float32] = average[:, 0].clamp(0, 1).cpu().numpy()
+    if not np.isfinite(finer).all():
+        raise RestorationError("the fit diverged: try another seed, or a lower rate")
+    return finer
+
+
+class _Drawing:
+    """The network and its code; the first weights and every jitter depend on the seed alone."""
+
+    def __init__(self, target: Tensor, factor: int, options: FinerOptions, seed: int) -> None:
+        channels, _, *coarse = target.shape
+        rows, cols = (factor * side for side in coarse)
+        # Torch's own first weights, smaller than He's: under normalisation that is a faster start.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = Hourglass(CODE_CHANNELS, channels, widths=options.widths)
+        self._jitter = Generator().manual_seed(seed)
+        self.network: nn.Module = network.to(target.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        code = code_for((rows, cols), (0, 0), seed).to(target.device)
+        self._code = code.contiguous(memory_format=torch.channels_last)
+
+    def draw(self) -> Tensor:
+        """Draw once, (channels, 1, rows, cols), between 0 and 1."""
+        noise = torch.randn(self._code.shape, generator=self._jitter).to(self._code.device)
+        answer = quick_answer(self.network, self._code + _CODE_JITTER * noise)
+        return torch.sigmoid(answer).transpose(0, 1)
+
+
+def _misfit(seen: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference; beyond where a pixel is clipped it has none."""
+    explained = ((target <= 0) & (seen < 0)) | ((target >= 1) & (seen > 1))
+    return nnf.mse_loss(torch.where(explained, target, seen), target)
+
+
+def _share_of_rate(step: int, steps: int) -> float:
+    """1 in the first half but for a short rise, then a cosine down to 0."""
+    rising = min(1.0, step / _WARMING_STEPS)
+    falling = max(0.0, step / steps - _STEADY_SHARE) / (1 - _STEADY_SHARE)
+    return rising * 0.5 * (1 + math.cos(math.pi * falling))
+
+
+def _check(picture: NDArray[np.floating], factor: int) -> None:
+    if picture.ndim != 3 or factor * min(picture.shape[1:]) < _LEAST_SIDE_PX:
+        raise RestorationError(
+            f"picture of shape {picture.shape}: need (channels, rows, cols) with sides of "
+            f"{-(-_LEAST_SIDE_PX // max(factor, 1))} px or more"
+        )
+    if not (np.isfinite(picture).all() and picture.min() >= 0 and picture.max() <= 1):
+        raise RestorationError("picture: need finite values between 0 and 1; divide by its peak")

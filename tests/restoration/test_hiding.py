@@ -1,0 +1,87 @@
+"""Scattered pixels of a picture are filled from the rest of it, without a noise law."""
+
+import numpy as np
+import pytest
+import torch
+
+from dip_pipeline.errors import RestorationError
+from dip_pipeline.restoration.hiding import HidingOptions, fill_by_hiding
+from dip_pipeline.restoration.published import psnr_db
+from dip_pipeline.restoration.smoothing import fill_unknown
+
+QUICK = HidingOptions(steps=3, crops=1, crop_px=32, widths=(4, 8, 8))
+
+
+def stripes(side=96):
+    """Fine oblique stripes, that come again everywhere: what no smooth filling can know."""
+    rows, cols = np.mgrid[:side, :side]
+    return (100 + 50 * np.sin(1.7 * cols + 0.9 * rows)).astype(np.float32)
+
+
+def half_hidden(picture, seed=1):
+    known = np.random.default_rng(seed).random(picture.shape) >= 0.5
+    return np.where(known, picture, np.nan).astype(np.float32), known
+
+
+def test_known_pixels_come_back_as_they_are_and_none_is_left_unknown():
+    holed, known = half_hidden(stripes())
+    filled = fill_by_hiding(holed, QUICK, seed=1)
+    np.testing.assert_array_equal(filled[known], holed[known])
+    assert np.isfinite(filled).all()
+
+
+def test_a_texture_that_comes_again_is_learned():
+    truth = stripes()
+    holed, known = half_hidden(truth)
+    options = HidingOptions(steps=80, crops=2, crop_px=48, widths=(16, 32, 48))
+    filled = fill_by_hiding(holed, options, seed=1)
+    planes = [torch.from_numpy(plane)[None, None] for plane in (np.nan_to_num(holed), known)]
+    smooth = fill_unknown(planes[0], planes[1].float())[0, 0].numpy()
+    gain_db = psnr_db(filled[~known], truth[~known]) - psnr_db(smooth[~known], truth[~known])
+    assert gain_db > 6
+
+
+def test_one_seed_gives_one_picture():
+    holed, _ = half_hidden(stripes(48))
+    once, again, other = (fill_by_hiding(holed, QUICK, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(once, again)
+    assert not np.array_equal(once, other)
+
+
+def test_what_is_hidden_does_not_change_what_is_put_there():
+    holed, known = half_hidden(stripes(48))
+    inf = np.where(known, holed, np.inf).astype(np.float32)
+    np.testing.assert_array_equal(
+        fill_by_hiding(holed, QUICK, seed=1), fill_by_hiding(inf, QUICK, seed=1)
+    )
+
+
+def test_the_unit_of_the_picture_does_not_matter():
+    holed, _ = half_hidden(stripes(48))
+    filled = fill_by_hiding(holed, QUICK, seed=1)
+    scaled = fill_by_hiding(4096 * holed, QUICK, seed=1)
+    np.testing.assert_allclose(scaled, 4096 * filled, rtol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(33, 47), (64, 40)])
+def test_sides_need_not_suit_the_network(shape):
+    picture, _ = half_hidden(stripes(64)[: shape[0], : shape[1]])
+    assert fill_by_hiding(picture, QUICK, seed=1).shape == shape
+
+
+def test_a_picture_without_holes_comes_back():
+    picture = stripes(48)
+    np.testing.assert_array_equal(fill_by_hiding(picture, QUICK, seed=1), picture)
+
+
+@pytest.mark.parametrize(
+    ("picture", "told"),
+    [
+        (np.full((48, 48), np.nan), "0 of them known"),
+        (np.full((4, 48), np.nan), "need sides of"),
+        (np.zeros((3, 48, 48)), "need"),
+    ],
+)
+def test_nothing_to_learn_from_is_refused(picture, told):
+    with pytest.raises(RestorationError, match=told):
+        fill_by_hiding(picture, QUICK, seed=1)

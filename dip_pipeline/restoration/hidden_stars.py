@@ -29,6 +29,9 @@ _FARTHEST_PX = 120.0
 # Grids of positions that are tried in turn, (half width, step) in px.
 _SEARCH = ((_SHIFT_PX, 0.75), (0.75, 0.25), (0.25, 0.08))
 _REFINEMENT = ((0.5, 0.125),)
+_NEARNESS = 0.1  # cost of a px squared from where a star was looked for
+_SPREAD = (3.0, 0.25)  # around where it was found, for the mean of all that explain it
+_LEAST_CHANCE = 0.01  # of the likeliest's
 # Logarithm of how many stars there are by height: N(> f) ~ f^-0.65, so few are bright.
 _COUNTS = 1.65
 
@@ -53,6 +56,44 @@ class _Fit:
     def believed(self) -> bool:
         """Whether what is seen looks like a star."""
         return self.after < _BEST_MISFIT or self.after < _GAIN * self.before
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Pixels around a place: offsets from it, roots of their weights, and their weighted light.
+
+    sky : orthonormal columns of a sloping sky, which the light is already free of
+    """
+
+    rows: Image
+    cols: Image
+    scale: Image
+    sky: Image
+    light: Image
+
+    @property
+    def before(self) -> float:
+        """Chi-square without a star."""
+        return float(self.light @ self.light)
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom that a star leaves."""
+        return len(self.light) - 6
+
+    def tried(self, shape: StarShape, places: Image) -> tuple[Image, Image, Image]:
+        """Heights of stars at (places, 2) offsets, inverse variances of these, and the costs.
+
+        A cost is -2 times the logarithm of the likelihood and of what was believed before.
+        """
+        models = self.scale * shape.at(self.rows - places[:, :1], self.cols - places[:, 1:])
+        models -= (models @ self.sky) @ self.sky.T
+        power = (models**2).sum(axis=1) + 1e-12
+        heights = (models @ self.light) / power
+        cost = self.before - np.maximum(heights, 0.0) ** 2 * power
+        cost += 2 * _COUNTS * np.log(np.maximum(heights, 1.0))
+        cost += _NEARNESS * (places**2).sum(axis=1)
+        return heights, power, cost
 
 
 def find_hidden_stars(observed: Image, sigma: Image, trusted: Mask, shape: StarShape) -> Image:
@@ -92,8 +133,36 @@ class _Search:
             inside = 0 <= row < rows and 0 <= col < cols
             hidden = inside and self.away_px[row, col] <= _NEAR_PX
             if hidden and star.height > self.threshold * star.error:
-                self._add(light, star, 1.0)
+                self._add_mean(light, star)
         return light
+
+    def _add_mean(self, light: Image, star: _Star) -> None:
+        """Add the mean of all stars that explain what is seen of one, each by its likelihood.
+
+        Of a star that shows one of its sides alone, place and height trade against each other: the
+        likeliest of them is not the one of least expected error.
+        """
+        self._add(self.left, star, 1.0)
+        trial = self._trial(star.row, star.col, star.height)
+        if trial is None:
+            self._add(self.left, star, -1.0)
+            light_of_star = [(1.0, star)]
+        else:
+            places = _grid(*_SPREAD)
+            heights, power, cost = trial.tried(self.shape, places)
+            best = int(np.argmin(cost))
+            misfit = (trial.before - max(heights[best], 0.0) ** 2 * power[best]) / trial.freedom
+            chance = np.exp(-0.5 * (cost - cost[best]) / max(1.0, misfit))
+            chance[chance < _LEAST_CHANCE] = 0.0
+            chance /= chance.sum()
+            light_of_star = [
+                (float(c), _Star(star.row + row, star.col + col, max(0.0, height), star.error))
+                for c, (row, col), height in zip(chance, places.tolist(), heights, strict=True)
+                if c > 0
+            ]
+            self._add(self.left, star, -1.0)
+        for share, one in light_of_star:
+            self._add(light, one, share)
 
     def _round(self, *, first: bool) -> list[_Star]:
         height, error = self._height_everywhere()
@@ -169,6 +238,21 @@ class _Search:
         self, row: float, col: float, height: float, grids: tuple[tuple[float, float], ...]
     ) -> _Fit | None:
         """Fit place and height of a star over a sloping sky; None where too little is seen."""
+        trial = self._trial(row, col, height)
+        if trial is None:
+            return None
+        place, height_at, power_at = np.zeros(2), 0.0, 1.0
+        for half_width, step in grids:
+            places = place + _grid(half_width, step)
+            heights, power, cost = trial.tried(self.shape, places)
+            at = int(np.argmin(cost))
+            place, height_at, power_at = places[at], float(heights[at]), float(power[at])
+        after = trial.before - max(height_at, 0.0) ** 2 * power_at
+        star = _Star(row + float(place[0]), col + float(place[1]), height_at, power_at**-0.5)
+        return _Fit(star, trial.before / trial.freedom, after / trial.freedom)
+
+    def _trial(self, row: float, col: float, height: float) -> "_Trial | None":
+        """Lay out what is seen around a place, less a sloping sky; None where it is too little."""
         reach = int(np.clip(self.shape.radius_px(0.5 / max(height, 0.6)), _REACH_PX, _FAR_PX))
         window, rows, cols = self._window(row, col, reach)
         weight = self.weight[window]
@@ -178,24 +262,7 @@ class _Search:
         rows, cols, scale = rows[seen], cols[seen], np.sqrt(weight[seen])
         sky, _ = np.linalg.qr(np.stack([scale, scale * rows, scale * cols], axis=1))
         light = self.left[window][seen] * scale
-        light = light - sky @ (sky.T @ light)
-        before = float(light @ light)
-        place, height_at, power_at = np.zeros(2), 0.0, 1.0
-        for half_width, step in grids:
-            places = place + _grid(half_width, step)
-            models = scale * self.shape.at(rows - places[:, :1], cols - places[:, 1:])
-            models -= (models @ sky) @ sky.T
-            power = (models**2).sum(axis=1) + 1e-12
-            heights = (models @ light) / power
-            cost = before - np.maximum(heights, 0.0) ** 2 * power
-            cost += 2 * _COUNTS * np.log(np.maximum(heights, 1.0))
-            cost += 0.1 * (places**2).sum(axis=1)
-            at = int(np.argmin(cost))
-            place, height_at, power_at = places[at], float(heights[at]), float(power[at])
-        freedom = len(light) - 6
-        after = before - max(height_at, 0.0) ** 2 * power_at
-        star = _Star(row + float(place[0]), col + float(place[1]), height_at, power_at**-0.5)
-        return _Fit(star, before / freedom, after / freedom)
+        return _Trial(rows, cols, scale, sky, light - sky @ (sky.T @ light))
 
     def _add(self, plane: Image, star: _Star, sign: float) -> None:
         """Add a star's light, or take it off."""

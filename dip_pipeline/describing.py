@@ -191,7 +191,7 @@ def _fit_seconds(shape: tuple[int, int], tiles: int, side: int, options: FitOpti
     a_step = 0.024 if options.input is InputKind.IMAGE else 2.5e-6 * min(side**2, 256**2)
     fits, pixels = (tiles, side**2) if options.scope is Scope.TILE else (1, shape[0] * shape[1])
     image = options.input is InputKind.IMAGE
-    networks = folds_for(pixels, options, guided=False) if image else 1
+    networks = folds_for(pixels, options) if image else 1
     return fits * networks * options.step_limit * a_step
 
 

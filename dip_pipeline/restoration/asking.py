@@ -12,13 +12,14 @@ from torch import Generator, Tensor, nn
 from dip_pipeline.restoration.correlation import draw_noise
 from dip_pipeline.restoration.crops import turn
 from dip_pipeline.restoration.features import estimate, view
-from dip_pipeline.restoration.filling import WIDE
+from dip_pipeline.restoration.filling import WIDE, fill
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.regions import PixelNoise, Region
 from dip_pipeline.restoration.restraint import believable
 from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA
 
+_BRIGHT, _BRIGHTER = 3.0, 6.0  # of a star, in sigma
 _MARGIN_PX = 16  # mirrored around a region, so that frame borders are not the network's own
 
 
@@ -83,11 +84,27 @@ def blended(
     views = range(options.view_count)
     stack = torch.stack(side_by_side([partial(estimated, number) for number in views]))
     mean, scatter = stack.mean(dim=0), stack.std(dim=0, correction=0)
+    mean = _filled_below_stars(mean, observed, region)
     if region.scale.guides:
         return mean, scatter
     root = region.noise.root
     sigma = region.noise.sigma(mean)
     return believable(mean, observed, sigma, region.trusted, root), scatter
+
+
+def _filled_below_stars(estimated: Tensor, observed: Tensor, region: Region) -> Tensor:
+    """Fill holes from around where the light of a bright star was taken off.
+
+    Around such stars what is left holds the misfit of their shape, in units of much noise: unlike
+    anything else in the frame, and networks that see no pixel of it answer at random.
+    """
+    star = region.stars / region.noise.floor.sqrt()
+    known = region.known + (1 - region.known) * ((_BRIGHTER - star) / (_BRIGHTER - _BRIGHT))
+    share = known.clamp(0.0, 1.0)
+    if bool((share == 1).all()):
+        return estimated
+    filled = fill(observed, region.known, region.covariance, WIDE)
+    return share * estimated + (1 - share) * filled
 
 
 def moved_by(region: Region, probe: Tensor) -> Tensor:

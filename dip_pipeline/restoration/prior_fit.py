@@ -20,7 +20,7 @@ from dip_pipeline.sensor import NoiseKind
 
 def blocks_of(problem: Problem, shape: tuple[int, int]) -> CrossFit:
     """Blocks of a frame of that shape that the problem is a region of."""
-    folds = folds_for(shape[0] * shape[1], problem.options, guided=bool(problem.guides))
+    folds = folds_for(shape[0] * shape[1], problem.options)
     return CrossFit.for_shape(shape, folds)
 
 

@@ -73,17 +73,16 @@ def test_no_network_is_fitted_where_it_restores(monkeypatch, problem, law, origi
 
 
 @pytest.mark.parametrize(
-    ("pixels", "effort", "guided", "folds"),
+    ("pixels", "effort", "folds"),
     [
-        (1024**2, Effort.NORMAL, False, 4),
-        (1024**2 + 1, Effort.NORMAL, False, 2),
-        (64**2, Effort.BEST, False, 4),
-        (64**2, Effort.NORMAL, True, 2),
-        (64**2, Effort.FAST, False, 2),
+        (1024**2, Effort.NORMAL, 4),
+        (1024**2 + 1, Effort.NORMAL, 2),
+        (64**2, Effort.BEST, 4),
+        (64**2, Effort.FAST, 2),
     ],
 )
-def test_small_frames_have_four_networks(pixels, effort, guided, folds):
-    assert folds_for(pixels, FitOptions(effort=effort), guided=guided) == folds
+def test_small_frames_have_four_networks(pixels, effort, folds):
+    assert folds_for(pixels, FitOptions(effort=effort)) == folds
 
 
 @pytest.mark.parametrize("shape", [(48, 60), (150, 210), (256, 256)])

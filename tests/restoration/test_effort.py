@@ -85,4 +85,4 @@ def test_the_effort_reaches_the_fit(problem, law):
         seed=1,
         on_step=lambda *step: told.append(step[:2]),
     )
-    assert told[-1] == (6, 6)  # two networks
+    assert told[-1] == (12, 12)  # four networks

@@ -11,7 +11,7 @@ from dip_pipeline.restoration.packets import fit_priors
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope, StopReason
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 
-OPTIONS = FitOptions(scope=Scope.TILE, steps=3, views=1)
+OPTIONS = FitOptions(scope=Scope.TILE, steps=6, views=1)
 
 
 @pytest.fixture(autouse=True)

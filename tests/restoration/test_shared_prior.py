@@ -8,7 +8,7 @@ from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration import (
     Prior,
     SharedPrior,
-    delivery,
+    asking,
     fit_shared_prior,
     restore,
 )
@@ -94,15 +94,17 @@ def test_of_both_networks_the_mean_is_taken_where_neither_has_seen_the_frame(
     shared, frame, monkeypatch
 ):
     # What the observation contradicts gives way to it: not in proportion.
-    monkeypatch.setattr(delivery, "believable", lambda estimated, *_: estimated)
+    monkeypatch.setattr(asking, "believable", lambda estimated, *_: estimated)
     asked, _ = frame(7, 1.6)
     prior = shared.bound_to([asked], SHAPE, seed=5, seen=False)
     region = prepare(asked, prior.scale)
     alone = [
-        dataclasses.replace(prior, networks=(network,))._ask(region, asked.options, seed=1).plain
+        dataclasses.replace(prior, networks=(network,))
+        ._ask(region, asked.options, seed=1)
+        .said.plain
         for network in prior.networks
     ]
-    both = prior._ask(region, asked.options, seed=1).plain
+    both = prior._ask(region, asked.options, seed=1).said.plain
     torch.testing.assert_close(both, (alone[0] + alone[1]) / 2, rtol=1e-5, atol=1e-3)
     assert not torch.equal(*alone)
 

@@ -1,0 +1,42 @@
+"""What networks are asked, and where nobody asks them."""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from dip_pipeline.restoration.asking import ask_networks
+from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
+from dip_pipeline.restoration.filling import WIDE, fill
+from dip_pipeline.restoration.networks import build_network
+from dip_pipeline.restoration.problem import FitOptions, NetworkKind
+from dip_pipeline.restoration.regions import measure_sky, prepare
+
+
+def test_below_a_bright_star_a_hole_is_filled_from_around_it(problem, law):
+    """Whatever networks say there: they see no pixel of it, and have seen nothing like it."""
+    pixels = np.random.default_rng(3).normal(0.0, 1.0, (64, 64))
+    masked = np.zeros((64, 64), bool)
+    masked[30:36] = True
+    asked = problem(pixels, law.gaussian(1.0), masked=masked, options=FitOptions(views=1))
+    region = prepare(asked, measure_sky([asked]))
+    network = build_network(NetworkKind.UNET, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=1)
+    torch.nn.init.constant_(network.last.bias, 3.0)
+    bright, faint = torch.zeros(1, 1, 64, 64), torch.zeros(1, 1, 64, 64)
+    bright[..., 20:40] = 50.0
+    faint[..., 20:40] = 0.5
+    said, told = (
+        ask_networks(
+            [network],
+            [torch.ones(1, 1, 64, 64)],
+            dataclasses.replace(region, stars=stars),
+            asked.options,
+            seed=1,
+        ).plain
+        for stars in (bright, faint)
+    )
+    filled = fill(region.observed, region.known, region.covariance, WIDE)
+    below = (1 - region.known) * (bright > 0) > 0
+    torch.testing.assert_close(said[below], filled[below])
+    assert (told[below] - filled[below]).abs().min() > 0.1
+    torch.testing.assert_close(said[~below], told[~below])

@@ -12,6 +12,7 @@ from dip_pipeline.devices import device_name
 from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, reach, read_status
 from dip_pipeline.errors import ConfigError, FrameError, RunError
 from dip_pipeline.exposures import Exposures, exposure_digests
+from dip_pipeline.frame_prior import prior_facts, prior_task
 from dip_pipeline.frames import (
     Frame,
     check_target,
@@ -30,8 +31,6 @@ from dip_pipeline.planes import (
     blend_planes,
     plan_planes,
     pooled_facts,
-    prior_facts,
-    prior_task,
     restore_plane,
 )
 from dip_pipeline.planning import devices_of, run_room

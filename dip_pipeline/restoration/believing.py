@@ -18,10 +18,7 @@ from dip_pipeline.restoration.restraint import borne_out
 from dip_pipeline.restoration.smoothing import smooth
 
 # Light in sigma, smoothed: from where a guide counts less, and where for nothing.
-_PEAKED, _MORE_PEAKED = (
-    2.0,
-    6.0,
-)  # above its surroundings: cores of stars, not galaxies
+_PEAKED, _MORE_PEAKED = 2.0, 6.0  # above its surroundings: cores of stars, not galaxies
 _NEAR, _NEARER = 24.0, 36.0  # within four pixels: the rims of what is bright
 _LIGHT_PX, _AROUND_PX = 1.0, 4.0
 _EDGE_PX = 2.0

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -93,13 +94,7 @@ def _fit_once(
     step = 0
     for step in range(1, steps + 1):
         loss = _pair_loss(network, fit_on.draw(_PAIRS, misled=True), generator)
-        network.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_NORM)
-        for optimiser in optimisers:
-            optimiser.step()
-        for schedule in schedules:
-            schedule.step()
+        descend(network, loss, optimisers, schedules)
         on_step(step, steps, loss)
         if step in looks:
             reason, best = _look(network, jury, rule, step, best)
@@ -149,6 +144,22 @@ def one_cycle(
         for one in optimisers
     ]
     return optimisers, schedules
+
+
+def descend(
+    network: nn.Module,
+    loss: Tensor,
+    optimisers: Sequence[torch.optim.Optimizer],
+    schedules: Sequence[OneCycleLR],
+) -> None:
+    """Take one step down a loss; the gradient is cut to a norm."""
+    network.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_NORM)
+    for optimiser in optimisers:
+        optimiser.step()
+    for schedule in schedules:
+        schedule.step()
 
 
 def _pair_loss(network: nn.Module, batch: Batch, generator: Generator) -> Tensor:

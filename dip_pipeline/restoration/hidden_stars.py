@@ -143,26 +143,34 @@ class _Search:
         likeliest of them is not the one of least expected error.
         """
         self._add(self.left, star, 1.0)
+        for share, one in self._explaining(star):
+            self._add(light, one, share)
+        self._add(self.left, star, -1.0)
+
+    def _explaining(self, star: _Star) -> list[tuple[float, _Star]]:
+        """Stars that explain what is seen of one as well or nearly, and the chance of each."""
         trial = self._trial(star.row, star.col, star.height)
         if trial is None:
-            self._add(self.left, star, -1.0)
-            light_of_star = [(1.0, star)]
-        else:
-            places = _grid(*_SPREAD)
-            heights, power, cost = trial.tried(self.shape, places)
-            best = int(np.argmin(cost))
-            misfit = (trial.before - max(heights[best], 0.0) ** 2 * power[best]) / trial.freedom
-            chance = np.exp(-0.5 * (cost - cost[best]) / max(1.0, misfit))
-            chance[chance < _LEAST_CHANCE] = 0.0
-            chance /= chance.sum()
-            light_of_star = [
-                (float(c), _Star(star.row + row, star.col + col, max(0.0, height), star.error))
-                for c, (row, col), height in zip(chance, places.tolist(), heights, strict=True)
-                if c > 0
-            ]
-            self._add(self.left, star, -1.0)
-        for share, one in light_of_star:
-            self._add(light, one, share)
+            return [(1.0, star)]
+        places = _grid(*_SPREAD)
+        heights, power, cost = trial.tried(self.shape, places)
+        best = int(np.argmin(cost))
+        misfit = (trial.before - max(heights[best], 0.0) ** 2 * power[best]) / trial.freedom
+        chance = np.exp(-0.5 * (cost - cost[best]) / max(1.0, misfit))
+        likely = np.flatnonzero(chance > _LEAST_CHANCE)
+        total = float(chance[likely].sum())
+        return [
+            (
+                float(chance[at]) / total,
+                _Star(
+                    star.row + float(places[at, 0]),
+                    star.col + float(places[at, 1]),
+                    max(0.0, float(heights[at])),
+                    star.error,
+                ),
+            )
+            for at in likely
+        ]
 
     def _round(self, *, first: bool) -> list[_Star]:
         height, error = self._height_everywhere()

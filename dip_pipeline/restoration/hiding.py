@@ -19,14 +19,13 @@ from torch import Tensor, nn
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.crops import turn
-from dip_pipeline.restoration.fit_image import one_cycle, quick_answer
+from dip_pipeline.restoration.fit_image import descend, one_cycle, quick_answer
 from dip_pipeline.restoration.networks import UNet, initialise
 from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
 
 _CHANNELS = 5
 _NEAR_PX, _WIDER_PX, _FAR_PX = 0.6, 1.2, 4.0  # standard deviations of the means that are seen
-_GRADIENT_NORM = 0.3
 _VIEWS = 8  # turns of the picture and of its mirror image, averaged in the end
 _LEAST_WEIGHT = 1e-6
 
@@ -121,13 +120,7 @@ def _fit(
         hidden = shown * (drawn < options.hidden_share)
         residual = _estimate(network, picture, shown - hidden) - picture
         loss = (residual**2 * hidden).sum() / hidden.sum().clamp(min=1.0)
-        network.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_NORM)
-        for optimiser in optimisers:
-            optimiser.step()
-        for schedule in schedules:
-            schedule.step()
+        descend(network, loss, optimisers, schedules)
         on_step(step, options.steps, loss)
     return network
 

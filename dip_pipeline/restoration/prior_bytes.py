@@ -94,11 +94,11 @@ def scale_record(scale: SkyScale) -> list[object]:
 
 def read_scale(record: Sequence[Any]) -> SkyScale:
     """Undo `scale_record`."""
-    level, sigma, covariance, star, guides, *twin = record
+    level, sigma, covariance, star, guides, twin = record
     shape = None if star is None else StarShape(*star)
     rows = tuple(tuple(row) for row in covariance)
     scales = tuple(GuideScale(*guide) for guide in guides)
-    return SkyScale(level, sigma, rows, shape, scales, twin=any(twin))
+    return SkyScale(level, sigma, rows, shape, scales, twin=twin)
 
 
 def errors_record(errors: LitErrors | None) -> list[object] | None:

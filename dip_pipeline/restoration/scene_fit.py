@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from dip_pipeline.restoration.correlation import draw_noise
 from dip_pipeline.restoration.crops import Batch, CropSource, turn
-from dip_pipeline.restoration.fit_image import one_cycle, quick_answer
+from dip_pipeline.restoration.fit_image import descend, one_cycle, quick_answer
 from dip_pipeline.restoration.fitted import Fitted
 from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.optics import Optics
@@ -33,7 +33,6 @@ _REHEARSED = 2  # rehearsals of each crop
 _HUBER_SIGMA = 8.0
 _HUBER_FINE = 4.0
 _FARTHEST = 1.6  # a rehearsed scene is seen from up to so many times as far
-_GRADIENT_NORM = 0.3
 _TRIES = 3
 _JUDGED_CROPS = 8
 _PROBE = 0.1
@@ -162,13 +161,7 @@ def _fit_once(
     optimisers, schedules = one_cycle(network, steps, slowing)
     for step in range(1, steps + 1):
         loss = fit.loss(network, fit_on.draw(_CROPS))
-        network.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_NORM)
-        for optimiser in optimisers:
-            optimiser.step()
-        for schedule in schedules:
-            schedule.step()
+        descend(network, loss, optimisers, schedules)
         on_step(step, steps, loss)
     return network, steps
 

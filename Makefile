@@ -7,7 +7,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-BUILD := hatchling editables
+BUILD := hatchling editables setuptools wheel
 
 .PHONY: demo test lint clean
 
@@ -23,7 +23,8 @@ lint: .venv/ready-to-test
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-# The build backend is installed with the rest, so that its version is a pinned one too.
+# The build backends are installed with the rest, so that their versions are pinned ones too; setuptools
+# and wheel are those of a dependency that comes as source.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) $(BUILD)

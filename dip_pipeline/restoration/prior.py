@@ -57,7 +57,7 @@ from dip_pipeline.restoration.sky_scale import SkyScale
 from dip_pipeline.restoration.uncertainty import LitErrors, calibrate
 from dip_pipeline.task import Task
 
-_FORMAT = "dip-prior-5"
+_FORMAT = "dip-prior-6"
 _MOST_CALIBRATION_PIXELS = 1_000_000
 
 

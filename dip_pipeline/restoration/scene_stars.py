@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import optimize
 from torch import Tensor
 
 from dip_pipeline.restoration.crops import turn
@@ -116,7 +115,7 @@ def star_stamps(
 ) -> StarStamps | None:
     """Build the star of a scene; None where nobody knows what a star looks like in it.
 
-    shape : of stars as the observation's pixels see them; not needed where a PSF is undone
+    shape : of the observation's stars, in its pixels; not needed where a PSF is undone
     brightest_sigma : brightest pixel of the frame above its sky
     """
     factor = optics.factor
@@ -130,32 +129,12 @@ def star_stamps(
         peak = max(float(blocks.mean(axis=(1, 3)).max()), 1e-9)
         table = np.outer(profile, profile) / (2 * np.pi * TARGET_SIGMA_PX**2) / peak
     elif shape is not None:
-        point = behind_pixels(shape)
-        table = pixel_means(point, offsets_px / factor, offsets_px / factor, 1 / factor)
-        table /= pixel_means(point, np.zeros(1), np.zeros(1), 1.0)[0, 0]
+        table = pixel_means(shape, offsets_px / factor, offsets_px / factor, 1 / factor)
+        table /= pixel_means(shape, np.zeros(1), np.zeros(1), 1.0)[0, 0]
     else:
         return None
     brightest = max(_BRIGHTEST * brightest_sigma, 10 * _FAINTEST_SIGMA)
     return StarStamps(torch.from_numpy(table).float(), reach_px, factor, brightest)
-
-
-def behind_pixels(seen: StarShape) -> StarShape:
-    """Find the profile that looks like `seen` once it is averaged over pixels of side 1."""
-    offsets = np.linspace(-3, 3, 13)
-    wanted = seen.at(offsets[:, None], offsets[None, :])
-
-    def profile(terms: Image) -> StarShape:
-        narrowing = float(np.exp(terms[0]))
-        beta = float(seen.beta * np.exp(terms[1]))
-        return StarShape(seen.a * narrowing, seen.b * narrowing, seen.d * narrowing, beta)
-
-    def misfit(terms: Image) -> Image:
-        means = np.exp(terms[2]) * pixel_means(profile(terms), offsets, offsets, 1.0)
-        difference: Image = (means - wanted).ravel()
-        return difference
-
-    fit = optimize.least_squares(misfit, np.array([0.2, 0.0, 0.1]), bounds=([-1] * 3, [3, 1, 2]))
-    return profile(fit.x)
 
 
 def pixel_means(shape: StarShape, rows_px: Image, cols_px: Image, side_px: float) -> Image:
@@ -165,6 +144,6 @@ def pixel_means(shape: StarShape, rows_px: Image, cols_px: Image, side_px: float
     total = np.zeros((len(rows_px), len(cols_px)))
     for down, row_weight in zip(nodes, weights, strict=True):
         for across, col_weight in zip(nodes, weights, strict=True):
-            light = shape.at(rows_px[:, None] + down, cols_px[None, :] + across)
+            light = shape.profile(rows_px[:, None] + down, cols_px[None, :] + across)
             total += row_weight * col_weight * light
     return total

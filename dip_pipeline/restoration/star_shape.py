@@ -16,18 +16,20 @@ _FEWEST_STARS = 4
 _RADIUS_PX = 6
 _ALIKE = 0.1  # largest difference of ln(FWHM) between stars that agree on a shape
 _BETA = (1.0, 12.0)
-_FWHM_PX = (1.0, 9.0)
+_FWHM_PX = (0.6, 9.0)
 _MISFIT = 0.01  # of the peak: no star is known better than its model
 _TRIES = 60
+_NODE_PX = float(0.5 / np.sqrt(3))  # of Gauss and Legendre with two nodes, over a pixel
 
 
 @dataclass(frozen=True, slots=True)
 class StarShape:
-    """An elliptical Moffat profile of unit height, as pixels see it.
+    """An elliptical Moffat profile of unit height, before pixels take their mean of it.
 
         (1 + a r^2 + 2 b r c + d c^2) ** -beta,  r and c offsets in rows and cols, px
 
-    Moffat 1969, Astron. Astrophys. 3, 455.
+    Moffat 1969, Astron. Astrophys. 3, 455. Means over pixels have no such shape: their cores are
+    flatter, so that one fitted to them falls too steeply outside.
     """
 
     a: float
@@ -35,11 +37,26 @@ class StarShape:
     d: float
     beta: float
 
-    def at(self, rows_px: Image, cols_px: Image) -> Image:
+    def profile(self, rows_px: Image, cols_px: Image) -> Image:
         """Brightness at offsets from the centre; they broadcast."""
         square = self.a * rows_px**2 + 2 * self.b * rows_px * cols_px + self.d * cols_px**2
         values: Image = (1 + np.maximum(square, 0.0)) ** -self.beta
         return values
+
+    def at(self, rows_px: Image, cols_px: Image) -> Image:
+        """Mean brightness over pixels at offsets from the centre; they broadcast.
+
+        Right to 0.2 % of the height for a width of 2.7 px, to 3 % for 1.2 px.
+        """
+        total = np.zeros(np.broadcast_shapes(np.shape(rows_px), np.shape(cols_px)))
+        for down in (-_NODE_PX, _NODE_PX):
+            for across in (-_NODE_PX, _NODE_PX):
+                total += self.profile(rows_px + down, cols_px + across)
+        return total / 4
+
+    def widened(self, times: float) -> "StarShape":
+        """Give the same profile, so many times as wide."""
+        return StarShape(self.a / times**2, self.b / times**2, self.d / times**2, self.beta)
 
     def radius_px(self, share: float) -> float:
         """Radius within which the profile is above a share of its height."""

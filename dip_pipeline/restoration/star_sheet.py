@@ -1,0 +1,256 @@
+"""What a frame shows of single stars: fitted, moved, taken off and put back.
+
+Photometry by point spread function (Stetson 1987, PASP 99, 191), of stars in part hidden.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import fftconvolve
+
+from dip_pipeline.restoration.star_shape import Image, Mask, StarShape
+
+_REACH_PX = 7  # of what is looked at around a star; of bright stars more
+_FAR_PX = 30
+_STEP_PX = 0.05  # for derivatives
+_PASSES = 2  # of looking again around the place that was found
+GOOD_MISFIT = 1.6  # chi-square a pixel up to which a fit is good as it is
+_GAIN = 0.25  # a worse one must leave no more than this of the chi-square without the star
+_SHIFT_PX = 3.0  # largest distance of a star from where it was looked for
+_DRAWN_SIGMA = 0.02  # a star is drawn out to where it falls below this
+_FARTHEST_PX = 120.0
+NEIGHBOUR_PX = 12.0
+# Grids of positions that are tried in turn, (half width, step) in px.
+_SEARCH = ((_SHIFT_PX, 0.75), (0.75, 0.25), (0.25, 0.08))
+REFINEMENT = ((0.5, 0.125),)
+FAR_SEARCH = ((7.0, 0.75), (0.75, 0.25), (0.25, 0.08))
+_NEARNESS = 0.1  # cost of a px squared from where a star was looked for
+# Logarithm of how many stars there are by height: N(> f) ~ f^-0.65, so few are bright.
+_COUNTS = 1.65
+
+
+@dataclass(slots=True)
+class Star:
+    """A star; px and sky sigma."""
+
+    row: float
+    col: float
+    height: float
+    error: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A star fitted at a place; chi-squares a pixel without and with it."""
+
+    star: Star
+    before: float
+    after: float
+
+    @property
+    def believed(self) -> bool:
+        """Whether what is seen looks like a star."""
+        return self.after < GOOD_MISFIT or self.after < _GAIN * self.before
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Pixels around a place: offsets from it, roots of their weights, and their weighted light.
+
+    sky : orthonormal columns of a sloping sky, which the light is already free of
+    """
+
+    rows: Image
+    cols: Image
+    scale: Image
+    sky: Image
+    light: Image
+
+    @property
+    def before(self) -> float:
+        """Chi-square without a star."""
+        return float(self.light @ self.light)
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom that a star leaves."""
+        return max(1, self.light.size - int(self.sky.shape[1]) - 3)
+
+    def tried(self, shape: StarShape, places: Image) -> tuple[Image, Image, Image]:
+        """Heights of stars at (places, 2) offsets, inverse variances of these, and the costs.
+
+        A cost is -2 times the logarithm of the likelihood and of what was believed before.
+        """
+        models = self.scale * shape.at(self.rows - places[:, :1], self.cols - places[:, 1:])
+        models -= (models @ self.sky) @ self.sky.T
+        power = (models**2).sum(axis=1) + 1e-12
+        heights = (models @ self.light) / power
+        cost = self.before - np.maximum(heights, 0.0) ** 2 * power
+        cost += 2 * _COUNTS * np.log(np.maximum(heights, 1.0))
+        cost += _NEARNESS * (places**2).sum(axis=1)
+        return heights, power, cost
+
+
+class Sheet:
+    """What is seen of a sky, less the stars that were taken off; planes (rows, cols), sky sigma.
+
+    left : what is not explained yet, 0 where nothing is seen
+    weight : inverse variance; 0 where nothing is seen
+    """
+
+    def __init__(self, observed: Image, sigma: Image, trusted: Mask, shape: StarShape) -> None:
+        self.shape = shape
+        self.left = np.where(trusted, observed, 0.0)
+        self.weight = np.where(trusted, 1 / sigma**2, 0.0)
+
+    def move_together(self, stars: list[Star]) -> None:
+        """Move stars that share their light, all at once: one step of Gauss and Newton."""
+        trial = self.trial(stars[0].row, stars[0].col, stars[0].height)
+        if trial is None:
+            return
+        rows, cols = trial.rows, trial.cols
+        changes = [one for star in stars for one in self._changes(star, stars[0], rows, cols)]
+        columns = np.stack(changes, axis=1) * trial.scale[:, None]
+        columns -= trial.sky @ (trial.sky.T @ columns)
+        scale = np.sqrt((columns**2).sum(axis=0)) + 1e-9
+        step = np.linalg.lstsq(columns / scale, trial.light, rcond=1e-3)[0] / scale
+        for star, (height, row, col) in zip(stars, step.reshape(-1, 3), strict=True):
+            self.put_back(star)
+            star.height *= 1 + float(np.clip(height, -0.5, 0.5))
+            star.row += float(np.clip(row, -0.5, 0.5))
+            star.col += float(np.clip(col, -0.5, 0.5))
+            self.take_off(star)
+
+    def _changes(self, star: Star, centre: Star, rows: Image, cols: Image) -> list[Image]:
+        """Give the change of a star's light with ln(height), row and col."""
+        down, across = rows - (star.row - centre.row), cols - (star.col - centre.col)
+        here = self.shape.at(down, across)
+        by_row = self.shape.at(down - _STEP_PX, across) - here
+        by_col = self.shape.at(down, across - _STEP_PX) - here
+        return [star.height * one for one in (here, by_row / _STEP_PX, by_col / _STEP_PX)]
+
+    def refine(self, star: Star) -> None:
+        """Fit a star again where it is, all others taken off."""
+        self.put_back(star)
+        fit = self.fit(star.row, star.col, star.height, REFINEMENT)
+        if fit is not None and fit.star.height > 0:
+            star.row, star.col = fit.star.row, fit.star.col
+            star.height, star.error = fit.star.height, fit.star.error
+        self.take_off(star)
+
+    def height_everywhere(self) -> tuple[Image, Image]:
+        """Height of a star centred at each pixel and its standard error, over a level sky."""
+        offsets = np.arange(-_REACH_PX, _REACH_PX + 1, dtype=np.float64)
+        rows, cols = offsets[:, None], offsets[None, :]
+        disc = (rows**2 + cols**2 <= _REACH_PX**2).astype(np.float64)
+        kernel = self.shape.at(rows, cols) * disc
+
+        def summed(plane: Image, taps: Image) -> Image:
+            total: Image = fftconvolve(plane, taps[::-1, ::-1], mode="same")
+            return total
+
+        weighted = self.weight * self.left
+        square, single, level = (summed(self.weight, taps) for taps in (kernel**2, kernel, disc))
+        with_star, with_level = summed(weighted, kernel), summed(weighted, disc)
+        # Both are fitted at once: two normal equations a pixel, solved by Cramer's rule.
+        determinant = level * square - single**2
+        known = (square > 1e-6) & (determinant > 1e-4 * level)
+        safe = np.where(known, determinant, 1.0)
+        height = np.where(known, (level * with_star - single * with_level) / safe, 0.0)
+        error = np.sqrt(np.where(known, np.maximum(level, 1e-9) / safe, 1e18))
+        return height, error
+
+    def fit_from(self, row: float, col: float, height: float) -> Fit | None:
+        """Look for a star around a place, then around where it was found."""
+        fit = self.fit(row, col, height, _SEARCH)
+        for _ in range(_PASSES):
+            if fit is None or fit.star.height <= 0:
+                break
+            fit = self.fit(fit.star.row, fit.star.col, fit.star.height, _SEARCH)
+        return fit
+
+    def fit(
+        self,
+        row: float,
+        col: float,
+        height: float,
+        grids: tuple[tuple[float, float], ...],
+        beside: Sequence[Star] = (),
+    ) -> Fit | None:
+        """Fit place and height of a star over a sloping sky; None where too little is seen.
+
+        beside : stars, already taken off, that may move a little as it comes
+        """
+        trial = self.trial(row, col, height, beside)
+        if trial is None:
+            return None
+        place, height_at, power_at = np.zeros(2), 0.0, 1.0
+        for half_width, step in grids:
+            places = place + grid_px(half_width, step)
+            heights, power, cost = trial.tried(self.shape, places)
+            at = int(np.argmin(cost))
+            place, height_at, power_at = places[at], float(heights[at]), float(power[at])
+        after = trial.before - max(height_at, 0.0) ** 2 * power_at
+        star = Star(row + float(place[0]), col + float(place[1]), height_at, power_at**-0.5)
+        return Fit(star, trial.before / trial.freedom, after / trial.freedom)
+
+    def trial(
+        self, row: float, col: float, height: float, beside: Sequence[Star] = ()
+    ) -> "Trial | None":
+        """Lay out what is seen around a place, less a sloping sky; None where it is too little."""
+        reach = int(np.clip(self.shape.radius_px(0.5 / max(height, 0.6)), _REACH_PX, _FAR_PX))
+        window, rows, cols = self._window(row, col, reach)
+        weight = self.weight[window]
+        seen = (weight > 0) & (rows**2 + cols**2 <= reach**2)
+        if np.count_nonzero(seen) < 12:
+            return None
+        rows, cols, scale = rows[seen], cols[seen], np.sqrt(weight[seen])
+        columns = [np.ones_like(scale), rows, cols]
+        centre = Star(row, col, height, 0.0)
+        for star in beside:
+            columns += self._changes(star, centre, rows, cols)
+        sky, _ = np.linalg.qr(np.stack(columns, axis=1) * scale[:, None])
+        light = self.left[window][seen] * scale
+        return Trial(rows, cols, scale, sky, light - sky @ (sky.T @ light))
+
+    def put_back(self, star: Star) -> None:
+        """Add a star's light to what is left."""
+        self.add(self.left, star, 1.0)
+
+    def take_off(self, star: Star) -> None:
+        """Take a star's light off what is left."""
+        self.add(self.left, star, -1.0)
+
+    def add(self, plane: Image, star: Star, sign: float, shape: StarShape | None = None) -> None:
+        """Add a star's light, or take it off; of a shape of its own, if any."""
+        shape = shape or self.shape
+        radius = shape.radius_px(_DRAWN_SIGMA / max(star.height, _DRAWN_SIGMA))
+        window, rows, cols = self._window(star.row, star.col, int(min(radius, _FARTHEST_PX)) + 1)
+        plane[window] += sign * star.height * shape.at(rows, cols)
+
+    def _window(
+        self, row: float, col: float, reach: int
+    ) -> tuple[tuple[slice, slice], Image, Image]:
+        """Pixels within reach on each axis, and how far their rows and cols are off."""
+        first = [max(0, round(at) - reach) for at in (row, col)]
+        last = [
+            max(0, min(size, round(at) + reach + 1))
+            for at, size in zip((row, col), self.left.shape, strict=True)
+        ]
+        rows = np.arange(first[0], max(first[0], last[0]), dtype=np.float64) - row
+        cols = np.arange(first[1], max(first[1], last[1]), dtype=np.float64) - col
+        window = (slice(first[0], first[0] + rows.size), slice(first[1], first[1] + cols.size))
+        return window, *np.meshgrid(rows, cols, indexing="ij")
+
+
+def apart(one: Star, other: Star) -> float:
+    """Give their distance in px."""
+    return float(np.hypot(one.row - other.row, one.col - other.col))
+
+
+def grid_px(half_width: float, step: float) -> Image:
+    """Give offsets on a square grid, (places, 2)."""
+    line = np.arange(-half_width, half_width + step / 2, step)
+    rows, cols = np.meshgrid(line, line, indexing="ij")
+    return np.stack([rows.ravel(), cols.ravel()], axis=1)

@@ -26,7 +26,7 @@ import torch
 from benchmarks.chaos import write_frame
 from benchmarks.large import apply_to, fit_small_prior
 from benchmarks.machine import commit, describe_machine, versions
-from dip_pipeline import pipeline, work
+from dip_pipeline import pipeline, ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import ExecutorKind, WorkerOptions, map_items
 from dip_pipeline.restoration import fit_prior, restore
@@ -79,7 +79,7 @@ def overhead(steps: int | None, scope: str, tile: int, side: int) -> None:
     with tempfile.TemporaryDirectory(prefix="dip-engine-") as name:
         source = write_frame(Path(name) / "in.fits", (side, side))
         config = _config(steps, tile, 32, **{"fit.scope": scope})
-        with _timed(work, "restore", spent), _timed(work, "fit_prior", spent):
+        with _timed(ways, "restore", spent), _timed(ways, "fit_prior", spent):
             started = time.monotonic()
             report = pipeline.restore_frame(str(source), Path(name) / "out.fits", config)
             seconds = time.monotonic() - started

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from dip_pipeline import work
+from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.fitting import fit_frames
 from dip_pipeline.pipeline import restore_frame
@@ -74,7 +74,7 @@ def main(source: str, target: str, prior: str, tile: str, share: str) -> None:
             return unchanged(problem, StopReason.NO_DATA)
         return restore(problem, given)
 
-    setattr(work, "restore", restore_some)  # noqa: B010  (it is another's)
+    setattr(ways, "restore", restore_some)  # noqa: B010  (it is another's)
     config = RunConfig().with_overrides(
         **{
             "fit.prior": prior,

@@ -28,7 +28,8 @@ from dip_pipeline.config_sections import (
 from dip_pipeline.engine import SchedulerPlace, WorkerOptions
 from dip_pipeline.engine.options import usable_cores
 from dip_pipeline.errors import ConfigError
-from dip_pipeline.sensor import SensorOverrides
+from dip_pipeline.sensor import NoiseChoice, SensorOverrides
+from dip_pipeline.task import Task
 from dip_pipeline.task_section import TaskSection
 from dip_pipeline.tiling import TileOptions
 
@@ -103,6 +104,23 @@ class RunConfig(Section):
         """Sha256, in hexadecimal digits, of the canonical JSON of `pixel_key`."""
         text = json.dumps(self.pixel_key(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def by_hiding(self) -> bool:
+        """Whether holes are filled without a noise law, by hiding more pixels."""
+        inpaints = self.task.name is Task.INPAINT and self.fit.input == "image"
+        return inpaints and self.noise.law is NoiseChoice.NONE
+
+    @property
+    def by_drawing(self) -> bool:
+        """Whether finer pixels are drawn from a code, without a noise law."""
+        drawn = self.task.name is Task.SUPER_RESOLVE and self.fit.input == "code"
+        return drawn and self.noise.law is NoiseChoice.NONE
+
+    @property
+    def scope_in_force(self) -> str:
+        """What one network is fitted to: as asked; tiles, where nothing else is at hand."""
+        return "tile" if self.by_hiding or self.by_drawing else self.fit.scope
 
     @property
     def threads_per_fit(self) -> int:

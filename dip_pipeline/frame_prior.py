@@ -10,7 +10,8 @@ from dip_pipeline.planning import fit_windows, problem_source
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.record import ALGORITHM_VERSION
 from dip_pipeline.restoration.problem import Scope
-from dip_pipeline.work import FramePlan, PriorTask, prior_key, way_of
+from dip_pipeline.ways import way_of
+from dip_pipeline.work import FramePlan, PriorTask, prior_key
 
 
 def prior_task(

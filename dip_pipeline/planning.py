@@ -59,13 +59,14 @@ def fit_options(config: RunConfig) -> FitOptions:
     fit = config.fit
     return FitOptions(
         input=InputKind(fit.input),
-        scope=Scope(fit.scope),
+        scope=Scope(config.scope_in_force),
         network=NetworkKind(fit.network),
         effort=Effort(fit.effort),
         steps=fit.steps,
         flux_scale_px=fit.flux_scale_px,
         task=config.task.name,
         keep_known=config.task.name is Task.INPAINT and not config.task.denoise_known,
+        by_hiding=config.by_hiding,
     )
 
 
@@ -98,7 +99,7 @@ def problem_source(
     Raises SensorError where the input needs a noise law, and there is none.
     """
     options = fit_options(config)
-    if options.input is InputKind.IMAGE and noise.kind == "none":
+    if options.input is InputKind.IMAGE and noise.kind == "none" and not options.by_hiding:
         raise SensorError(
             f"{frame.path}: --input image draws noise from the noise law, and --noise none has "
             "none; give a noise law, or --input code"
@@ -186,7 +187,7 @@ def _plane_room(
         for t in tiles
     )
     fitted_px = held_px = tile_px
-    if config.fit.scope == "frame":
+    if config.scope_in_force == "frame":
         windows = fit_windows(frame.shape, seed=0, factor=factor)
         sizes = [(rows.stop - rows.start) * (cols.stop - cols.start) for rows, cols in windows]
         held_px, fitted_px = sum(sizes), max(sizes)

@@ -143,7 +143,7 @@ def run_cards(facts: RunFacts) -> tuple[Card, ...]:
         ("DIPPED", _value(sensor.pedestal_dn), "pedestal used, DN"),
         ("DIPNCOR", _neighbour_correlation(facts.noise), "correlation of noise, pixels 1 px apart"),
         ("DIPINPUT", config.fit.input, "network input"),
-        ("DIPSCOPE", config.fit.scope, "what one network was fitted to"),
+        ("DIPSCOPE", config.scope_in_force, "what one network was fitted to"),
         ("DIPNET", facts.network, "network"),
         ("DIPSTEPS", max(steps, default=0), "steps of the longest fit"),
         ("DIPSTOP", reasons.most_common(1)[0][0] if reasons else "", "most frequent stop reason"),

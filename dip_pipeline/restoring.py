@@ -88,6 +88,7 @@ def restore_tiles(
     tasks: Iterable[TileTask] = (TileTask(plan, tile) for tile in missing)
     source = plan.source
     alone = plan.prior_path is not None or source.optics is not None or bool(source.exposures)
+    alone = alone or source.options.by_hiding
     packet = 1 if alone else place.pool.options.items_a_packet
     job = Job(restore_tile, copy_tile, run.path, place.rank, together=restore_packet, packet=packet)
     for record in run_items(place.pool, job, tasks, key=_tile_name):

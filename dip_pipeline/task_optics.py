@@ -31,6 +31,8 @@ def check_task(config: RunConfig) -> None:
     task = config.task
     if task.each and task.name is not Task.COMBINE:
         raise ConfigError(f"--each: {task.name} restores every frame for itself; leave it out")
+    if config.by_hiding:
+        _check_hiding(config)
     if task.name is Task.COMBINE:
         _check_combine(config)
     if task.name in SCENE_TASKS:
@@ -65,14 +67,38 @@ def _check_scene(config: RunConfig) -> None:
 def _check_fit(config: RunConfig) -> None:
     """Raise ConfigError for a fit that no scene can come from."""
     task, fit = config.task, config.fit
-    if fit.input != "image":
-        raise ConfigError(f"--input {fit.input}: {task.name} needs --input image")
-    if config.noise.law is NoiseChoice.NONE:
+    if config.by_drawing:
+        if task.psf is not None or task.fwhm_px is not None:
+            raise ConfigError(
+                "--psf or --fwhm with --input code: pictures are drawn through the paper's low "
+                "pass; leave one of them out"
+            )
+    elif fit.input != "image":
+        pictures = task.name is Task.SUPER_RESOLVE
+        raise ConfigError(
+            f"--input {fit.input}: {task.name} needs --input image"
+            + (", or --noise none beside it for a picture" if pictures else "")
+        )
+    elif config.noise.law is NoiseChoice.NONE:
         raise ConfigError(f"--noise none: {task.name} needs a noise law; leave --noise out")
     if fit.prior is not None:
         raise ConfigError(
             f"--prior {fit.prior}: a prior of `dip fit` denoises, and cannot {task.name}; leave "
             "it out"
+        )
+
+
+def _check_hiding(config: RunConfig) -> None:
+    """Raise ConfigError for what a picture without a noise law cannot be given."""
+    if config.task.denoise_known:
+        raise ConfigError(
+            "--denoise-known with --noise none: to denoise, the noise has to be known; leave one "
+            "of them out"
+        )
+    if config.fit.prior is not None:
+        raise ConfigError(
+            f"--prior {config.fit.prior} with --noise none: a prior of `dip fit` goes with the "
+            "noise it was fitted to; leave one of them out"
         )
 
 

@@ -7,11 +7,11 @@ run directory, once a process.
 import hashlib
 import os
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 import numpy as np
 from torch import Tensor
@@ -20,49 +20,16 @@ from dip_pipeline.cutting import ProblemSource, Window, problems_key
 from dip_pipeline.devices import device_watched, fit_in_packets
 from dip_pipeline.engine import TileStore, publish_sealed, read_published, tell_progress
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration import Prior, SharedPrior, fit_prior, restore, unchanged
-from dip_pipeline.restoration.combining import (
-    combined_unchanged,
-    fit_combined_prior,
-    restore_combined,
-)
-from dip_pipeline.restoration.epochs import epoch_unchanged, fit_epoch_prior, restore_epoch
-from dip_pipeline.restoration.optics import Optics
-from dip_pipeline.restoration.problem import FitOptions, Outcome, Problem, Restored, StopReason
-from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
-from dip_pipeline.restoration.scene_restore import restore_scene, scene_unchanged
+from dip_pipeline.restoration import SharedPrior
+from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
-from dip_pipeline.task import Task
 from dip_pipeline.tiling import Tile
+from dip_pipeline.ways import AnyPrior, way_of
 
-AnyPrior = Prior | ScenePrior
 Record = Mapping[str, object]
 Planes = Mapping[str, np.ndarray]
 
 _MORE_SEEDS = 2  # tried for a tile whose own fit diverges
-
-
-class Way(NamedTuple):
-    """How problems of one sort are fitted, restored, given back as they are; their prior."""
-
-    fit: Callable[..., AnyPrior]
-    restore: Callable[[Problem, Any], Restored]
-    unchanged: Callable[[Problem, StopReason], Restored]
-    prior: type[AnyPrior]
-
-
-def way_of(options: FitOptions, optics: Optics | None) -> Way:
-    """Choose the way of problems with these options and optics.
-
-    Exposures without a scene of their own are not combined, but restored at their own epochs.
-    """
-    if options.task is Task.COMBINE and optics is None:
-        return Way(fit_epoch_prior, restore_epoch, epoch_unchanged, Prior)
-    if options.task is Task.COMBINE:
-        return Way(fit_combined_prior, restore_combined, combined_unchanged, Prior)
-    if optics is None:
-        return Way(fit_prior, restore, unchanged, Prior)
-    return Way(fit_scene_prior, restore_scene, scene_unchanged, ScenePrior)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dip_pipeline import work
+from dip_pipeline import ways, work
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import faults
 from dip_pipeline.errors import DipError
@@ -39,7 +39,7 @@ def _run(request: dict) -> int:
     prior = Path(request["prior"])
     if prior.exists():  # fitted once for all: fits have tests of their own
         work.fit_frame_prior = lambda *_: prior.read_bytes()
-    work.restore = _restore
+    ways.restore = _restore
     os.environ.pop(faults.VARIABLE, None)
     if request["fault"]:
         os.environ[faults.VARIABLE] = request["fault"]

@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 from astropy.wcs import WCS
 
-from dip_pipeline import work
+from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames import open_frame, read_account
@@ -27,7 +27,7 @@ SUFFIXES = ["fits", "fits.gz", "fits.fz", "zarr"]
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch):
-    monkeypatch.setattr(work, "restore_scene", spread_evenly)
+    monkeypatch.setattr(ways, "restore_scene", spread_evenly)
     yield
     close_files()
 
@@ -279,7 +279,7 @@ def test_a_sky_that_would_move_is_refused_before_anything_is_fitted(tmp_path, mo
                        "PV1_4": 1e-3})  # fmt: skip
     path = tmp_path / "in.fits"
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
-    monkeypatch.setattr(work, "restore_scene", None)
+    monkeypatch.setattr(ways, "restore_scene", None)
     with pytest.raises(FrameError, match=r"would put pixels .* mas away") as caught:
         restore(path, tmp_path / "out.fits")
     assert "\n" not in str(caught.value)

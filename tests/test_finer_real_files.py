@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from dip_pipeline import work
+from dip_pipeline import ways
 from dip_pipeline.errors import EmptyFrameError
 from dip_pipeline.frames import open_frame
 from dip_pipeline.frames.fits_file import close_files
@@ -33,7 +33,7 @@ FILES = [
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch):
-    monkeypatch.setattr(work, "restore_scene", spread_evenly)
+    monkeypatch.setattr(ways, "restore_scene", spread_evenly)
     yield
     close_files()
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import work
+from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import EmptyFrameError, FrameError, OutputError
+from dip_pipeline.errors import ConfigError, EmptyFrameError, FrameError, OutputError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import read_provenance
 from dip_pipeline.pipeline import restore_frame
@@ -31,7 +31,7 @@ def made(monkeypatch):
         problems.append(problem)
         return arithmetic(problem, prior)
 
-    monkeypatch.setattr(work, "restore", restore)
+    monkeypatch.setattr(ways, "restore", restore)
     return problems
 
 
@@ -124,7 +124,7 @@ def test_known_pixels_come_back_exactly_whatever_the_file_holds(tmp_path, monkey
         inner = np.ascontiguousarray(science[problem.inner])
         return type(own)(inner, own.error, own.flags, own.outcome)
 
-    monkeypatch.setattr(work, "restore", keep)
+    monkeypatch.setattr(ways, "restore", keep)
     source = sky(tmp_path, dtype)
     mask, hidden = trail(tmp_path)
     for name in ("out.fits", "out.fits.fz"):
@@ -157,3 +157,37 @@ def test_the_command_fills_a_trail_and_says_what_it_did(tmp_path, dip):  # noqa:
     assert read_provenance(target) is not None
     assert verify_product(target, against=source).ok
     assert dip("inpaint", source, "-o", tmp_path / "no.fits")[0] != 0
+
+
+def test_without_a_noise_law_textures_are_learned_from_the_picture_itself(tmp_path, dip):  # noqa: F811
+    """Half of a woven picture missing: what is filled is nearer than the mean of neighbours."""
+    rows, cols = np.indices((64, 72))
+    truth = (100 + 40 * np.sin(1.9 * rows + 0.4 * cols)).astype("f4")
+    hidden = np.random.default_rng(3).random(truth.shape) < 0.5
+    source, mask = tmp_path / "weave.fits", tmp_path / "holes.fits"
+    fits.PrimaryHDU(np.where(hidden, np.float32(0), truth)).writeto(source)
+    fits.PrimaryHDU(hidden.astype(np.uint8)).writeto(mask)
+    target = tmp_path / "filled.fits"
+    options = ("--noise", "none", "--steps", 60, "--threads-per-fit", 1, "--device", "cpu")
+    code, _, err = dip("inpaint", source, "-o", target, "--mask", mask, *options)
+    assert code == 0, err
+    with fits.open(target) as new:
+        science = new[0].data
+        np.testing.assert_array_equal(science[~hidden], truth[~hidden])
+        assert np.sqrt(np.mean((science - truth)[hidden] ** 2)) < 0.5 * truth.std()
+        assert np.isnan(new["DIP_ERR"].data).all()
+        assert (new["DIP_FLAG"].data[hidden] & PixelFlag.FILLED).all()
+        assert new[0].header["DIPSCOPE"] == "tile"
+        assert new[0].header["DIPSTEPS"] == 60
+    assert verify_product(target, against=source).ok
+
+
+@pytest.mark.parametrize("more", [{"task.denoise_known": True}, {"fit.prior": "night.prior"}])
+def test_without_a_noise_law_nothing_is_denoised(tmp_path, made, more):
+    mask, _ = trail(tmp_path)
+    asked = RunConfig().with_overrides(
+        **{"task.name": "inpaint", "task.mask": str(mask), "noise.law": "none", **more}
+    )
+    with pytest.raises(ConfigError, match="--noise none"):
+        restore_frame(str(sky(tmp_path)), tmp_path / "out.fits", asked)
+    assert not made

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dip_pipeline import devices, work
+from dip_pipeline import devices, ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import ExecutorKind, WorkerOptions
 from dip_pipeline.engine.executors import InlinePool
@@ -60,7 +60,7 @@ def packets(monkeypatch):
 
     room = [100]
     monkeypatch.setattr(devices, "fit_priors", fit_priors)
-    monkeypatch.setattr(work, "restore", restore)
+    monkeypatch.setattr(ways, "restore", restore)
     monkeypatch.setattr(devices, "_ROOM", {})
     return sizes, room
 
@@ -116,7 +116,7 @@ def test_an_error_of_the_device_is_told_from_one_of_the_program(
     def fail(problem, prior):
         raise RuntimeError("CUDA error: an illegal memory access was encountered\nmore")
 
-    monkeypatch.setattr(work, "restore", fail)
+    monkeypatch.setattr(ways, "restore", fail)
     monkeypatch.setattr(devices, "answers", lambda _: answers)
     with pytest.raises(RuntimeError if answers else BrokenProcessError) as caught:
         run(tasks("store"))
@@ -166,7 +166,7 @@ def test_one_that_diverges_in_a_packet_is_tried_with_other_seeds(tasks, packets,
         failed = Outcome(steps=0, stop_reason=StopReason.DIVERGED, failed=True)
         return Restored(restored.science, restored.error, restored.flags, failed)
 
-    monkeypatch.setattr(work, "restore", restore)
+    monkeypatch.setattr(ways, "restore", restore)
     records = restore_packet(tasks("store"))
     assert not any(record["failed"] for record in records)
     assert len(set(tried)) == 3

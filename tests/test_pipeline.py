@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
-from dip_pipeline import pipeline, restoring, work
+from dip_pipeline import pipeline, restoring, ways, work
 from dip_pipeline.account import key_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import TileStore
@@ -238,7 +238,7 @@ def test_changed_options_begin_a_left_over_run_anew(sky, tmp_path, monkeypatch):
 def test_a_tile_that_diverges_is_copied_flagged_counted_and_told_of(
     sky, tmp_path, monkeypatch, caplog
 ):
-    real = work.restore
+    real = ways.restore
 
     def sometimes(problem, prior):
         from dip_pipeline.restoration import unchanged
@@ -248,7 +248,7 @@ def test_a_tile_that_diverges_is_copied_flagged_counted_and_told_of(
             return unchanged(problem, StopReason.DIVERGED)
         return real(problem, prior)
 
-    monkeypatch.setattr(work, "restore", sometimes)
+    monkeypatch.setattr(ways, "restore", sometimes)
     target = tmp_path / "out.fits"
     report = restore_frame(str(sky[0]), target, quick())
     assert report.failed_tiles == 1

@@ -6,7 +6,7 @@ import zarr
 from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
-from dip_pipeline import work
+from dip_pipeline import ways
 from dip_pipeline.account import restoration_of
 from dip_pipeline.batch import Job, restore_frames
 from dip_pipeline.config import RunConfig
@@ -32,7 +32,7 @@ def made(monkeypatch):
         problems.append(problem)
         return arithmetic(problem, prior)
 
-    monkeypatch.setattr(work, "restore", restore)
+    monkeypatch.setattr(ways, "restore", restore)
     return problems
 
 
@@ -242,7 +242,7 @@ def test_what_was_filled_once_is_bad_ever_after(tmp_path, made, monkeypatch):
         result.flags[problem.masked[problem.inner]] = 1
         return result
 
-    monkeypatch.setattr(work, "restore", fill)
+    monkeypatch.setattr(ways, "restore", fill)
     source, once, twice = files.hubble(tmp_path), tmp_path / "once.fits", tmp_path / "twice.fits"
     restored(source, once, **{"reading.error": "none"})
     with fits.open(once, mode="update") as hdus:

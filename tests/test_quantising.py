@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import work
+from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
 from dip_pipeline.noise_kernel import WHITE
@@ -62,7 +62,7 @@ def test_pixels_are_stored_exactly_where_nothing_asks_for_steps(source):
 
 
 def test_a_product_is_compressed_by_that_step_and_says_so(source, monkeypatch):
-    monkeypatch.setattr(work, "restore", arithmetic)
+    monkeypatch.setattr(ways, "restore", arithmetic)
     plain, packed = source.with_name("a.fits"), source.with_name("a.fits.fz")
     restore_frame(str(source), plain, config())
     restore_frame(str(source), packed, config())

@@ -11,7 +11,7 @@ import pytest
 from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
-from dip_pipeline import work
+from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import DipError
 from dip_pipeline.frames.fits_file import close_files
@@ -53,7 +53,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::astropy.io.fits.verify.VerifyWa
 
 @pytest.fixture(autouse=True)
 def quick_restoration(monkeypatch):
-    monkeypatch.setattr(work, "restore", as_it_should_be)
+    monkeypatch.setattr(ways, "restore", as_it_should_be)
     yield
     close_files()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import work
+from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import RunDirectory, faults
 from dip_pipeline.errors import OutputError
@@ -38,7 +38,7 @@ def made(monkeypatch):
         origins.append(problem.origin)
         return arithmetic(problem, prior)
 
-    monkeypatch.setattr(work, "restore", restore)
+    monkeypatch.setattr(ways, "restore", restore)
     return origins
 
 
@@ -147,7 +147,7 @@ def test_a_tile_whose_fit_diverges_is_tried_with_other_seeds(frame, tmp_path, mo
         failed = Outcome(steps=0, stop_reason=StopReason.DIVERGED, failed=True)
         return Restored(restored.science, restored.error, restored.flags, failed)
 
-    monkeypatch.setattr(work, "restore", restore)
+    monkeypatch.setattr(ways, "restore", restore)
     report = restore_frame(str(frame), tmp_path / "out.fits", config())
     assert report.ok
     seeds = [seed for origin, seed in tried if origin == (0, 0)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import room, work
+from dip_pipeline import room, ways, work
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import ExecutorKind, WorkerOptions, faults, usable_memory_bytes
 from dip_pipeline.engine import options as engine_options
@@ -22,7 +22,7 @@ Usage = namedtuple("Usage", "total used free")
 
 @pytest.fixture
 def frame(tmp_path, monkeypatch):
-    monkeypatch.setattr(work, "restore", arithmetic)
+    monkeypatch.setattr(ways, "restore", arithmetic)
     path = tmp_path / "in.fits"
     science = np.random.default_rng(3).normal(100, 3, (96, 112)).astype(np.float32)
     fits.PrimaryHDU(science, fits.Header({"GAIN": 2.0, "RDNOISE": 4.0})).writeto(path)
@@ -117,7 +117,7 @@ def test_a_limit_of_a_container_counts(tmp_path, monkeypatch, limit, least):
 
 
 def test_chips_of_unlike_sizes_are_counted_each_by_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(work, "restore", arithmetic)
+    monkeypatch.setattr(ways, "restore", arithmetic)
     path, rng = tmp_path / "mef.fits", np.random.default_rng(3)
     chips = [
         fits.ImageHDU(rng.normal(100, 3, shape).astype(np.float32), name=f"CCD{number}")

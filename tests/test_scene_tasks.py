@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import work
+from dip_pipeline import ways
 from dip_pipeline.batch import Job
 from dip_pipeline.config import RunConfig
 from dip_pipeline.describing import describe_frame
@@ -28,7 +28,7 @@ from tests.test_finer_products import SHAPE, config, layered, restore
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch):
-    monkeypatch.setattr(work, "restore_scene", spread_evenly)
+    monkeypatch.setattr(ways, "restore_scene", spread_evenly)
     yield
     close_files()
 
@@ -68,7 +68,7 @@ def test_a_tile_that_fails_is_copied_and_counted(source, tmp_path, monkeypatch):
             raise RestorationError("no")
         return spread_evenly(problem, prior)
 
-    monkeypatch.setattr(work, "restore_scene", fail)
+    monkeypatch.setattr(ways, "restore_scene", fail)
     target = tmp_path / "out.fits"
     assert restore(source, target).failed_tiles == 1
     with fits.open(target) as hdus:
@@ -200,7 +200,7 @@ def test_tiles_see_farther_by_as_much_as_the_psf_reaches(source, tmp_path, monke
         seen.append(problem)
         return spread_evenly(problem, prior)
 
-    monkeypatch.setattr(work, "restore_scene", watch)
+    monkeypatch.setattr(ways, "restore_scene", watch)
     psf = write_psf(tmp_path / "psf.fits", box(13, 5))
     restore(source, tmp_path / "out.fits", **{"task.psf": psf})
     first = seen[0]
@@ -220,7 +220,7 @@ def test_a_run_that_was_stopped_goes_on_and_makes_no_tile_twice(source, tmp_path
         return spread_evenly(problem, prior)
 
     restore(source, tmp_path / "whole.fits")
-    monkeypatch.setattr(work, "restore_scene", stopping)
+    monkeypatch.setattr(ways, "restore_scene", stopping)
     with pytest.raises(KeyboardInterrupt):
         restore(source, tmp_path / "out.fits")
     report = restore(source, tmp_path / "out.fits")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import work
+from dip_pipeline import ways
 from dip_pipeline.batch import Job, restore_frames
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import Shard, read_status
@@ -33,7 +33,7 @@ def made(monkeypatch):
         origins.append(problem.origin)
         return arithmetic(problem, prior)
 
-    monkeypatch.setattr(work, "restore", restore)
+    monkeypatch.setattr(ways, "restore", restore)
     return origins
 
 

@@ -8,7 +8,7 @@ import zarr
 from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
-from dip_pipeline import work
+from dip_pipeline import ways
 from dip_pipeline.cli.main import run
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
@@ -59,7 +59,7 @@ def night(tmp_path_factory):
     source = folder / "in.fits"
     fits.HDUList([fits.PrimaryHDU(), science, flags, table]).writeto(source)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(work, "restore", as_it_should_be)
+        patch.setattr(ways, "restore", as_it_should_be)
         for suffix in SUFFIXES:
             restore_frame(str(source), folder / f"out.{suffix}", CONFIG)
     return folder
@@ -248,7 +248,7 @@ def test_what_is_no_file_of_ours_is_no_product(night):
 
 @pytest.mark.parametrize("suffix", ["fits", "fits.fz", "zarr"])
 def test_products_of_a_converted_input_pass(night, tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(work, "restore", as_it_should_be)
+    monkeypatch.setattr(ways, "restore", as_it_should_be)
     source, target = tmp_path / "in.zarr", tmp_path / f"out.{suffix}"
     convert(night / "in.fits", source)
     restore_frame(str(source), target, CONFIG)
@@ -271,7 +271,7 @@ def test_a_converted_product_passes(night, tmp_path, suffix):
 
 
 def test_what_was_restored_twice_passes_against_the_first_product(night, tmp_path, monkeypatch):
-    monkeypatch.setattr(work, "restore", as_it_should_be)
+    monkeypatch.setattr(ways, "restore", as_it_should_be)
     twice = tmp_path / "twice.fits"
     restore_frame(str(night / "out.fits"), twice, CONFIG)
     verdict = verify_product(twice, str(night / "out.fits"))
@@ -281,7 +281,7 @@ def test_what_was_restored_twice_passes_against_the_first_product(night, tmp_pat
 @pytest.fixture
 def two_chips(tmp_path, monkeypatch):
     """A product with two restored chips, put together from two with one each."""
-    monkeypatch.setattr(work, "restore", as_it_should_be)
+    monkeypatch.setattr(ways, "restore", as_it_should_be)
     rng = np.random.default_rng(3)
     chips = [fits.ImageHDU(rng.normal(50, 3, (40, 48)).astype("f4")) for _ in range(2)]
     for number, chip in enumerate(chips, start=1):
@@ -329,7 +329,7 @@ def test_several_restored_chips_are_verified_each(two_chips):
 @pytest.mark.parametrize("suffix", ["fits", "fits.fz", "zarr"])
 @pytest.mark.parametrize("version", [2, 3])
 def test_products_of_a_foreign_array_pass(tmp_path, monkeypatch, suffix, version):
-    monkeypatch.setattr(work, "restore", as_it_should_be)
+    monkeypatch.setattr(ways, "restore", as_it_should_be)
     source, target = tmp_path / "in.zarr", tmp_path / f"out.{suffix}"
     pixels = np.random.default_rng(1).normal(10, 3, (60, 50)).astype("f4")
     root = zarr.create_group(source, zarr_format=version)

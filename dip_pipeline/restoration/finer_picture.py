@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as nnf
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
@@ -60,13 +59,14 @@ def draw_finer(
 ) -> NDArray[np.float32]:
     """Draw a picture (channels, rows, cols) between 0 and 1 on pixels finer by a whole factor.
 
-    Pixels of exactly 0 or 1 are taken to be clipped. Raises RestorationError for another shape,
-    range or factor, and where a fit diverges.
+    Pixels of exactly 0 or 1 are taken to be clipped; those that are NaN say nothing.
+    Raises RestorationError for another shape, range or factor, and where a fit diverges.
     """
     options = options or FinerOptions()
     _check(picture, factor)
     operator = Decimation(options.decimation, factor)
-    target = torch.from_numpy(np.asarray(picture, dtype=np.float32))[:, None].to(device)
+    given = torch.from_numpy(np.asarray(picture, dtype=np.float32))[:, None].to(device)
+    known, target = torch.isfinite(given).float(), given.nan_to_num()
     drawing = _Drawing(target, factor, options, seed)
     optimiser = torch.optim.Adam(drawing.network.parameters(), lr=options.learning_rate)
     average = torch.empty(0)
@@ -74,7 +74,7 @@ def draw_finer(
         for group in optimiser.param_groups:
             group["lr"] = options.learning_rate * _share_of_rate(step, options.steps)
         drawn = drawing.draw()
-        loss = _misfit(operator.forward(drawn), target)
+        loss = _misfit(operator.forward(drawn), target, known)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -109,10 +109,11 @@ class _Drawing:
         return torch.sigmoid(answer).transpose(0, 1)
 
 
-def _misfit(seen: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference; beyond where a pixel is clipped it has none."""
+def _misfit(seen: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Mean squared difference of what is known; beyond where a pixel is clipped it has none."""
     explained = ((target <= 0) & (seen < 0)) | ((target >= 1) & (seen > 1))
-    return nnf.mse_loss(torch.where(explained, target, seen), target)
+    squares = torch.where(explained, 0.0, (seen - target) ** 2)
+    return (squares * known).sum() / known.sum().clamp(min=1.0)
 
 
 def _share_of_rate(step: int, steps: int) -> float:
@@ -128,5 +129,6 @@ def _check(picture: NDArray[np.floating], factor: int) -> None:
             f"picture of shape {picture.shape}: need (channels, rows, cols) with sides of "
             f"{-(-_LEAST_SIDE_PX // max(factor, 1))} px or more"
         )
-    if not (np.isfinite(picture).all() and picture.min() >= 0 and picture.max() <= 1):
-        raise RestorationError("picture: need finite values between 0 and 1; divide by its peak")
+    seen = picture[~np.isnan(picture)]
+    if seen.size == 0 or not (seen.min() >= 0 and seen.max() <= 1):
+        raise RestorationError("picture: need values between 0 and 1; divide by its peak")

@@ -18,7 +18,7 @@ from dip_pipeline.restoration.sky_scale import SkyScale
 from dip_pipeline.restoration.smoothing import fill_unknown
 from dip_pipeline.sensor import NoiseKind
 
-_SURE_REACH_PX = 4.0  # filled pixels farther than this from any known one are low confidence
+SURE_REACH_PX = 4.0  # filled pixels farther than this from any known one are low confidence
 _FILLED = np.uint8(PixelFlag.FILLED)
 _UNSURE = np.uint8(PixelFlag.LOW_CONFIDENCE)
 
@@ -71,7 +71,7 @@ def give_back(
     away_px = distance_px(~unknown)
     sigma_dn = _plane(delivery.sigma) * region.scale.sigma
     flags = np.where(unknown, _FILLED, np.uint8(0))
-    flags[unknown & (away_px > _SURE_REACH_PX)] |= _UNSURE
+    flags[unknown & (away_px > SURE_REACH_PX)] |= _UNSURE
     flags[alone] = PixelFlag.SATURATED
     if problem.options.keep_known:
         science = np.where(unknown, science, problem.pixels)

@@ -94,6 +94,7 @@ class FitOptions:
     flux_scale_px : standard deviation of the closure's Gaussian; 0 leaves closure out
     task : what is asked for
     keep_known : known pixels are given back as they are, holes alone are filled
+    by_hiding : holes are filled by a network that learns by hiding more, which needs no noise law
     """
 
     input: InputKind = InputKind.IMAGE
@@ -105,6 +106,7 @@ class FitOptions:
     flux_scale_px: float = 2.0
     task: Task = Task.DENOISE
     keep_known: bool = False
+    by_hiding: bool = False
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:
@@ -173,7 +175,8 @@ class Problem:
             raise RestorationError("guides and a twin: need one or the other")
         if len(shapes) != 1:
             raise RestorationError(f"planes of unequal shapes {sorted(shapes)}: need one shape")
-        if self.options.input is InputKind.IMAGE and self.noise.kind is NoiseKind.NONE:
+        lawless = self.noise.kind is NoiseKind.NONE and not self.options.by_hiding
+        if self.options.input is InputKind.IMAGE and lawless:
             raise RestorationError(
                 "--input image needs a noise law to draw noise from; got --noise none: "
                 "give a noise law, or use --input code"

@@ -68,13 +68,15 @@ def scene_unchanged(problem: Problem, reason: StopReason) -> Restored:
     if not empty:
         flags[:] = PixelFlag.TILE_FAILED
     flags[problem.saturated] |= np.uint8(PixelFlag.SATURATED)
-    science = np.where(_blocks(np.isfinite(problem.pixels), factor), _interpolated(problem), np.nan)
-    window = _fine(problem.inner, problem.pixels.shape, factor)
+    science = np.where(
+        in_blocks(np.isfinite(problem.pixels), factor), _interpolated(problem), np.nan
+    )
+    window = fine_window(problem.inner, problem.pixels.shape, factor)
     outcome = Outcome(steps=0, stop_reason=reason, failed=not empty)
     return Restored(
         science=_in_unit(science, problem)[window],
         error=np.full_like(science, np.nan, dtype=np.float32)[window],
-        flags=np.ascontiguousarray(_blocks(flags, factor)[window]),
+        flags=np.ascontiguousarray(in_blocks(flags, factor)[window]),
         outcome=outcome,
     )
 
@@ -113,15 +115,15 @@ def _cut(problem: Problem, science: np.ndarray, error: np.ndarray, outcome: Outc
     alone = problem.saturated & np.isfinite(problem.pixels)
     flags[alone] = PixelFlag.SATURATED
     if alone.any():
-        science = np.where(_blocks(alone, factor), _blocks(problem.pixels, factor), science)
-    science = np.where(_blocks(distance > _REACH_PX, factor), np.nan, science)
+        science = np.where(in_blocks(alone, factor), in_blocks(problem.pixels, factor), science)
+    science = np.where(in_blocks(distance > _REACH_PX, factor), np.nan, science)
     # Nothing is claimed of a clipped value, nor of a filled one: no data say how wrong it is.
-    error = np.where(_blocks(problem.valid, factor), error, np.nan)
-    window = _fine(problem.inner, known.shape, factor)
+    error = np.where(in_blocks(problem.valid, factor), error, np.nan)
+    window = fine_window(problem.inner, known.shape, factor)
     return Restored(
         science=_in_unit(science, problem)[window],
         error=_in_unit(error, problem)[window],
-        flags=np.ascontiguousarray(_blocks(flags, factor)[window]),
+        flags=np.ascontiguousarray(in_blocks(flags, factor)[window]),
         outcome=outcome,
     )
 
@@ -144,13 +146,15 @@ def _interpolated(problem: Problem) -> np.ndarray:
     return _numbers(refine(fill_unknown(pixels, known), (problem.optics or Optics()).factor))
 
 
-def _blocks(plane: np.ndarray, factor: int) -> np.ndarray:
+def in_blocks(plane: np.ndarray, factor: int) -> np.ndarray:
     """Give each fine pixel the value of the coarse one that it lies in."""
     return plane.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def _fine(inner: tuple[slice, slice], shape: tuple[int, int], factor: int) -> tuple[slice, slice]:
-    """Rows and columns of the scene that lie in those of the observation."""
+def fine_window(
+    inner: tuple[slice, slice], shape: tuple[int, int], factor: int
+) -> tuple[slice, slice]:
+    """Give the rows and columns of the scene that lie in those of the observation."""
     spans = [part.indices(length) for part, length in zip(inner, shape, strict=True)]
     rows, cols = (slice(first * factor, last * factor) for first, last, _ in spans)
     return rows, cols

@@ -88,6 +88,8 @@ def test_common_options_are_those_of_every_task():
         ("super-resolve --psf a.fits --fwhm 2", "two PSFs; give one of them"),
         ("super-resolve --fwhm 0", "task.fwhm_px (--fwhm) = 0.0: need a number greater than 0"),
         ("super-resolve --fwhm 2 --input code", "--input code: super-resolve needs --input image"),
+        ("super-resolve --fwhm 2 --input code --noise none", "drawn through the paper's low pass"),
+        ("deconvolve --fwhm 2 --input code --noise none", "deconvolve needs --input image"),
         ("super-resolve --noise none", "--noise none: super-resolve needs a noise law"),
         ("super-resolve --prior night.prior", "denoises, and cannot super-resolve; leave it out"),
         ("deconvolve", "no PSF to undo; give its image with --psf FILE"),

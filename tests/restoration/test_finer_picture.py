@@ -56,13 +56,25 @@ def test_sides_need_not_suit_the_network(shape):
     assert finer.shape == (shape[0], 3 * shape[1], 3 * shape[2])
 
 
+def test_unknown_pixels_say_nothing_and_are_drawn():
+    truth = bars()
+    coarse = np.clip(coarser(truth), 0, 1)
+    coarse[0, 4, 5] = np.nan
+    options = FinerOptions(steps=150, widths=NARROW)
+    finer = draw_finer(coarse, 4, options, seed=1)
+    assert np.isfinite(finer).all()
+    hidden = (0, slice(16, 20), slice(20, 24))
+    assert np.abs(finer - truth)[hidden].mean() < 0.45
+
+
 @pytest.mark.parametrize(
     ("picture", "told"),
     [
         (np.zeros((16, 16)), "channels"),
         (np.zeros((1, 4, 16)), "8 px or more"),
         (np.full((1, 16, 16), 2.0), "between 0 and 1"),
-        (np.full((1, 16, 16), np.nan), "finite"),
+        (np.full((1, 16, 16), np.nan), "between 0 and 1"),
+        (np.full((1, 16, 16), np.inf), "between 0 and 1"),
     ],
 )
 def test_another_shape_or_range_is_refused(picture, told):

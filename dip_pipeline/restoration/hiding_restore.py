@@ -1,0 +1,56 @@
+"""Inpaint one problem without a noise law: known pixels stay, holes are filled by hiding more."""
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt
+
+from dip_pipeline.errors import RestorationError
+from dip_pipeline.flags import PixelFlag
+from dip_pipeline.restoration.hiding import HidingOptions, fill_by_hiding
+from dip_pipeline.restoration.inpainting import SURE_REACH_PX, unknown_of
+from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason, cut_inner
+from dip_pipeline.restoration.restore import unchanged
+
+_STEPS = 2  # for each of the other fits: one network alone, at fewer pixels a step
+
+
+def restore_by_hiding(problem: Problem, prior: Prior | None = None) -> Restored:
+    """Fill the holes of a problem; its known pixels come back as they are.
+
+    Each problem has a network of its own, so no prior is taken. The error of everything is unknown:
+    without a noise law there is nothing to measure it in. A fit that fails gives the input back,
+    flagged TILE_FAILED.
+    """
+    if prior is not None:
+        raise RestorationError("a prior for a fit without a noise law: each tile has its own")
+    torch.set_num_threads(problem.threads)
+    unknown = unknown_of(problem)
+    options = problem.options
+    steps = options.steps or _STEPS * options.step_limit
+    if unknown.all():
+        return unchanged(problem, StopReason.NO_DATA)
+    try:
+        filled = fill_by_hiding(
+            np.where(unknown, np.float32(np.nan), problem.pixels),
+            HidingOptions(steps=steps),
+            seed=problem.seed,
+            device=problem.device,
+        )
+    except RestorationError:
+        return unchanged(problem, StopReason.NOT_FITTED)
+    away_px = distance_transform_edt(unknown)
+    flags = np.where(unknown, np.uint8(PixelFlag.FILLED), np.uint8(0))
+    flags[away_px > SURE_REACH_PX] |= np.uint8(PixelFlag.LOW_CONFIDENCE)
+    flags[problem.saturated & ~unknown] = PixelFlag.SATURATED
+    return Restored(
+        science=cut_inner(problem, filled),
+        error=cut_inner(problem, np.full(filled.shape, np.nan, dtype=np.float32)),
+        flags=np.ascontiguousarray(flags[problem.inner]),
+        outcome=Outcome(
+            steps=steps if unknown.any() else 0,
+            stop_reason=StopReason.STEP_LIMIT,
+            chi_square=0.0,
+            judged_pixels=int(problem.valid[problem.inner].sum()),
+        ),
+    )

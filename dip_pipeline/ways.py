@@ -1,0 +1,53 @@
+"""Which functions fit and restore a problem, by what is asked of it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from dip_pipeline.restoration import Prior, fit_prior, restore, unchanged
+from dip_pipeline.restoration.combining import (
+    combined_unchanged,
+    fit_combined_prior,
+    restore_combined,
+)
+from dip_pipeline.restoration.epochs import epoch_unchanged, fit_epoch_prior, restore_epoch
+from dip_pipeline.restoration.hiding_restore import restore_by_hiding
+from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.problem import (
+    FitOptions,
+    InputKind,
+    Problem,
+    Restored,
+    StopReason,
+)
+from dip_pipeline.restoration.scene_code import draw_scene
+from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
+from dip_pipeline.restoration.scene_restore import restore_scene, scene_unchanged
+from dip_pipeline.task import Task
+
+AnyPrior = Prior | ScenePrior
+
+
+class Way(NamedTuple):
+    """How problems of one sort are fitted, restored, given back as they are; their prior."""
+
+    fit: Callable[..., AnyPrior]
+    restore: Callable[[Problem, Any], Restored]
+    unchanged: Callable[[Problem, StopReason], Restored]
+    prior: type[AnyPrior]
+
+
+def way_of(options: FitOptions, optics: Optics | None) -> Way:
+    """Choose the way of problems with these options and optics.
+
+    Exposures without a scene of their own are not combined, but restored at their own epochs.
+    """
+    if options.task is Task.COMBINE and optics is None:
+        return Way(fit_epoch_prior, restore_epoch, epoch_unchanged, Prior)
+    if options.task is Task.COMBINE:
+        return Way(fit_combined_prior, restore_combined, combined_unchanged, Prior)
+    if options.by_hiding:
+        return Way(fit_prior, restore_by_hiding, unchanged, Prior)
+    if optics is None:
+        return Way(fit_prior, restore, unchanged, Prior)
+    drawn = options.input is InputKind.CODE
+    return Way(fit_scene_prior, draw_scene if drawn else restore_scene, scene_unchanged, ScenePrior)

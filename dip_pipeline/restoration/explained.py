@@ -7,7 +7,7 @@ from dip_pipeline.restoration.star_sheet import GOOD_MISFIT, Sheet, Star, grid_p
 
 _SPREAD = (3.0, 0.25)  # around where it was found, for the mean of all that explain it
 _WIDTHS = (1.0, 1.6, 2.5)  # of what explains it, in widths of a star
-_WIDE_ODDS = 3.0  # stars for one source of each other width
+_WIDE_ODDS = 10.0  # stars for one source of each other width
 _LEAST_CHANCE = 0.01  # of the likeliest's
 
 

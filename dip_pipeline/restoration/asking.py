@@ -71,10 +71,13 @@ def blended(
         if bool((share > 0).any())
     ]
 
+    # Once for all views: what fills a hole does not depend on how the region is turned.
+    filled = fill(observed, region.known, region.covariance, WIDE)
+
     def estimated(number: int) -> Tensor:
         quarter, flip = number % 4, number >= 4
         guides = [] if region.guides is None else [region.guides]
-        planes = (observed, region.noise.floor, region.known, *guides)
+        planes = (filled, region.noise.floor, region.known, *guides)
         seen = [turn(plane, quarter, flip=flip) for plane in planes]
         turned = [(network, turn(share, quarter, flip=flip)) for network, share in asked]
         with torch.no_grad():  # a thread starts without it
@@ -84,7 +87,7 @@ def blended(
     views = range(options.view_count)
     stack = torch.stack(side_by_side([partial(estimated, number) for number in views]))
     mean, scatter = stack.mean(dim=0), stack.std(dim=0, correction=0)
-    mean = _filled_below_stars(mean, observed, region)
+    mean = _filled_below_stars(mean, filled, region)
     if region.scale.guides:
         return mean, scatter
     root = region.noise.root
@@ -92,8 +95,8 @@ def blended(
     return believable(mean, observed, sigma, region.trusted, root), scatter
 
 
-def _filled_below_stars(estimated: Tensor, observed: Tensor, region: Region) -> Tensor:
-    """Fill holes from around where the light of a bright star was taken off.
+def _filled_below_stars(estimated: Tensor, filled: Tensor, region: Region) -> Tensor:
+    """Leave holes as they were filled from around where a bright star's light was taken off.
 
     Around such stars what is left holds the misfit of their shape, in units of much noise: unlike
     anything else in the frame, and networks that see no pixel of it answer at random.
@@ -103,7 +106,6 @@ def _filled_below_stars(estimated: Tensor, observed: Tensor, region: Region) -> 
     share = known.clamp(0.0, 1.0)
     if bool((share == 1).all()):
         return estimated
-    filled = fill(observed, region.known, region.covariance, WIDE)
     return share * estimated + (1 - share) * filled
 
 
@@ -117,7 +119,8 @@ def _bordered(
 ) -> Tensor:
     """Blend networks by their shares, with mirrored borders; sides are rounded up to the multiple.
 
-    planes : turned alike: observed, floor of the noise, known, and guides where there are some
+    planes : turned alike: observed with its holes filled, floor of the noise, known, and guides
+        where there are some
     """
     rows, cols = planes[0].shape[-2:]
     step = int(getattr(asked[0][0], "multiple", 16))
@@ -126,7 +129,7 @@ def _bordered(
     wide = [nnf.pad(plane, margin, mode=mode) for plane in planes]
     noise = PixelNoise(wide[1], region.noise.slope, region.noise.dark_level)
     guides = wide[3] if len(wide) > 3 else None
-    seen = view(wide[0], noise, wide[2], region.covariance, WIDE, guides)
+    seen = view(wide[0], noise, wide[2], region.covariance, None, guides)
     total = torch.zeros_like(wide[0])
     for network, share in asked:
         used = nnf.pad(share, margin)

@@ -81,7 +81,7 @@ def view(
     noise: PixelNoise,
     known: Tensor,
     covariance: Tensor,
-    reach: Reach = NEAR,
+    reach: Reach | None = NEAR,
     guides: Tensor | None = None,
 ) -> View:
     """Fill what is unknown, smooth, and lay out the features.
@@ -92,10 +92,11 @@ def view(
     asinh of the level alone hides the noise under bright light, so the differences between
     neighbouring scales, in units of the local noise, are features of their own.
 
+    reach : of filling; None where `observed` is filled already
     guides : (batch, 2 * guides, rows, cols), see `guide_planes`; of a twin (batch, 3, rows, cols),
         see `twinning`: the image is then the mean of both, and sigma its noise
     """
-    filled = fill(observed, known, covariance, reach)
+    filled = observed if reach is None else fill(observed, known, covariance, reach)
     sigma = noise.sigma(smooth(filled, 1.0))
     more: list[Tensor] = []
     if guides is not None and guides.shape[1] == twinning.PLANES:

@@ -61,10 +61,13 @@ class _Search:
             self._fit_again(stars, found)
         light = np.zeros_like(self.sheet.left)
         for star in stars:
-            row, col = round(star.row), round(star.col)
-            rows, cols = light.shape
-            inside = 0 <= row < rows and 0 <= col < cols
-            hidden = inside and self.away_px[row, col] <= _NEAR_PX
+            # Of a star just outside of the frame the nearest pixel tells.
+            row, col = (
+                int(np.clip(round(at), 0, side - 1))
+                for at, side in zip((star.row, star.col), light.shape, strict=True)
+            )
+            outside = max(abs(star.row - row), abs(star.col - col))
+            hidden = outside <= _NEAR_PX and self.away_px[row, col] <= _NEAR_PX
             if hidden and star.height > self.threshold * star.error:
                 near = [one for one in stars if 0 < apart(one, star) < NEIGHBOUR_PX]
                 self._add_mean(light, star, near)

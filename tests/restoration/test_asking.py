@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import torch
 
+from dip_pipeline.restoration import asking, features
 from dip_pipeline.restoration.asking import ask_networks
 from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
 from dip_pipeline.restoration.filling import WIDE, fill
@@ -40,3 +41,18 @@ def test_below_a_bright_star_a_hole_is_filled_from_around_it(problem, law):
     torch.testing.assert_close(said[below], filled[below])
     assert (told[below] - filled[below]).abs().min() > 0.1
     torch.testing.assert_close(said[~below], told[~below])
+
+
+def test_holes_are_filled_once_whatever_the_number_of_views(problem, law, monkeypatch):
+    """Filling takes longer than the networks do; from which side a hole is seen is no matter."""
+    masked = np.zeros((64, 64), bool)
+    masked[30:36] = True
+    pixels = np.random.default_rng(3).normal(0.0, 1.0, (64, 64))
+    asked = problem(pixels, law.gaussian(1.0), masked=masked, options=FitOptions(views=8))
+    region = prepare(asked, measure_sky([asked]))
+    network = build_network(NetworkKind.UNET, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=1)
+    filled = []
+    monkeypatch.setattr(asking, "fill", lambda *given: filled.append(1) or fill(*given))
+    monkeypatch.setattr(features, "fill", lambda *given: filled.append(1) or fill(*given))
+    ask_networks([network], [torch.ones(1, 1, 64, 64)], region, asked.options, seed=1)
+    assert len(filled) == 2  # as it was observed, and slightly moved

@@ -107,6 +107,16 @@ def test_two_stars_with_a_wing_on_each_side_are_seldom_one_between_them():
     assert np.median(brightness) < 1.5
 
 
+def test_a_star_just_outside_of_the_frame_is_known_by_what_shows_of_it():
+    trusted = trail()
+    missed, hidden = [], []
+    for seed in range(6):
+        light, observed = field((45.5, -0.8, 400.0), seed=seed)
+        missed.append((drawn(observed, trusted) - light)[~trusted])
+        hidden.append(light[~trusted])
+    assert np.mean(np.square(missed)) < 0.1 * np.mean(np.square(hidden))
+
+
 def test_stars_that_no_hole_is_near_are_left_in_the_frame():
     _, observed = field((20.0, 20.0, 500.0), (80.0, 70.0, 300.0))
     assert not drawn(observed, trail()).any()

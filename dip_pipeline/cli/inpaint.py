@@ -14,6 +14,7 @@ Examples:
   dip inpaint m13.fits -o m13_filled.fits
   dip inpaint m13.fits -o m13_filled.fits --mask trails.fits
   dip inpaint 'mosaic.fits[SCI,2]' -o chip2.fits --mask 'trails.fits[2]' --denoise-known
+  dip inpaint picture.fits -o whole.fits --mask missing.fits --noise none
 """
 
 
@@ -32,7 +33,8 @@ def inpaint(
     """Fill bad pixels, trails and holes.
 
     Filled are pixels that the file itself calls bad, that are no finite numbers, and that --mask
-    hides. All others stay as they are, but for --denoise-known.
+    hides. All others stay as they are, but for --denoise-known. With --noise none textures are
+    learned from the picture itself: for scattered pixels, not for wide holes.
     """
     return run_task(
         Task.INPAINT,

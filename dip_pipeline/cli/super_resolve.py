@@ -14,6 +14,7 @@ Examples:
   dip super-resolve m13.fits -o m13_x2.fits --fwhm 1.8
   dip super-resolve m13.fits -o m13_x3.fits --factor 3 --psf psf_on_finer_pixels.fits
   dip super-resolve night/*.fits -o finer/ --fwhm 2.1
+  dip super-resolve picture.fits -o picture_x4.fits --factor 4 --input code --noise none
 """
 
 

@@ -50,3 +50,13 @@ def test_a_picture_is_drawn_on_finer_pixels(tmp_path, picture, dip):  # noqa: F8
         assert new[0].header["DIPSCOPE"] == "tile"
     assert read_provenance(target) is not None
     assert verify_product(target, against=source).ok
+
+
+def test_a_picture_of_one_grey_is_drawn_as_that_grey(tmp_path, dip):  # noqa: F811
+    """Such are the borders of many: no range to be scaled by."""
+    source, target = tmp_path / "grey.fits", tmp_path / "finer.fits"
+    fits.PrimaryHDU(np.full(SHAPE, 90.0, "f4"), fits.Header({"BUNIT": "MJy/sr"})).writeto(source)
+    options = ("--input", "code", "--noise", "none", "--steps", 40, "--threads-per-fit", 1)
+    code, _, err = dip("super-resolve", source, "-o", target, "--device", "cpu", *options)
+    assert code == 0, err
+    assert np.abs(fits.getdata(target) - 90.0).max() < 1.0

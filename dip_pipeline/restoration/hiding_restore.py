@@ -1,5 +1,7 @@
 """Inpaint one problem without a noise law: known pixels stay, holes are filled by hiding more."""
 
+import logging
+
 import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -11,6 +13,8 @@ from dip_pipeline.restoration.inpainting import SURE_REACH_PX, unknown_of
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason, cut_inner
 from dip_pipeline.restoration.restore import unchanged
+
+log = logging.getLogger(__name__)
 
 _STEPS = 2  # for each of the other fits: one network alone, at fewer pixels a step
 
@@ -37,7 +41,8 @@ def restore_by_hiding(problem: Problem, prior: Prior | None = None) -> Restored:
             seed=problem.seed,
             device=problem.device,
         )
-    except RestorationError:
+    except RestorationError as cause:
+        log.warning("tile at %s: %s", problem.origin, cause)
         return unchanged(problem, StopReason.NOT_FITTED)
     away_px = distance_transform_edt(unknown)
     flags = np.where(unknown, np.uint8(PixelFlag.FILLED), np.uint8(0))

@@ -1,5 +1,7 @@
 """Draw one problem on finer pixels from a code, without a noise law: pictures."""
 
+import logging
+
 import numpy as np
 import torch
 
@@ -11,6 +13,8 @@ from dip_pipeline.restoration.optics import Optics, Plane
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
 from dip_pipeline.restoration.scene_prior import ScenePrior
 from dip_pipeline.restoration.scene_restore import fine_window, in_blocks, scene_unchanged
+
+log = logging.getLogger(__name__)
 
 _CLIPPED_SHARE = 1e-3  # of the pixels at one end of the range: then it is the sensor's, too
 _ROOM = 0.25  # beyond the range that is seen, where it is not: finer pixels show more contrast
@@ -40,7 +44,8 @@ def draw_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored:
             seed=problem.seed,
             device=problem.device,
         )[0]
-    except RestorationError:
+    except RestorationError as cause:
+        log.warning("tile at %s: %s", problem.origin, cause)
         return scene_unchanged(problem, StopReason.DIVERGED)
     share = optics.factor**2 if optics.summed else 1
     science = (drawn * (brightest - darkest) + darkest) / share
@@ -62,6 +67,8 @@ def draw_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored:
 def _range_of(pixels: Plane) -> tuple[float, float]:
     """Find the darkest and the brightest value that a finer pixel may have."""
     least, most = float(pixels.min()), float(pixels.max())
-    room = _ROOM * (most - least) or 1.0
+    if most == least:
+        return least - 1.0, most + 1.0
+    room = _ROOM * (most - least)
     clipped = [float((pixels == end).mean()) > _CLIPPED_SHARE for end in (least, most)]
     return least - room * (not clipped[0]), most + room * (not clipped[1])

@@ -20,14 +20,22 @@ def draw_noise(like: Tensor, generator: Generator, root: Tensor | None = None) -
     """Draw noise of unit variance, of the shape, device and precision of `like`.
 
     root : (1 or batch, 1, side, side); `like` is (batch, 1, rows, cols) then, of any shape
-    without it. White noise is drawn wider than `like` by the kernel's reach, so that borders are
-    like the rest.
+    without it.
     """
-    shape = list(like.shape)
-    if root is not None:
-        shape[-2:] = [side + 2 * reach_px(root) for side in shape[-2:]]
-    white = torch.randn(shape, generator=generator, device=generator.device)
+    white = draw_white(like.shape, generator, root)
     return correlate(white.to(like.device, like.dtype), root)
+
+
+def draw_white(
+    shape: Sequence[int], generator: Generator, root: Tensor | None = None
+) -> Tensor:
+    """Draw what `correlate` turns into noise of that shape, where the generator is.
+
+    It is wider than the noise by the kernel's reach, so that borders are like the rest.
+    """
+    margin = 2 * reach_px(root)
+    wide = [*shape[:-2], *(side + margin for side in shape[-2:])] if margin else list(shape)
+    return torch.randn(wide, generator=generator, device=generator.device)
 
 
 def correlate(white: Tensor, root: Tensor | None) -> Tensor:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import EllipsisType
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from dip_pipeline.restoration.correlation import same_sided
 from dip_pipeline.restoration.misleading import Misleading
 from dip_pipeline.restoration.regions import PixelNoise, Region
 from dip_pipeline.restoration.smoothing import smooth
+from dip_pipeline.restoration.windows import TURNINGS, Window, WindowLookup
 
 CROP_PX = 64
 _SIGNAL_SHARE = 0.25  # of the crops are centred on signal; half helps sparse fields, hurts crowded
@@ -36,6 +36,21 @@ class Batch:
     covariance: Tensor
     noise: PixelNoise
     guides: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crop:
+    """One crop, chosen but not cut yet.
+
+    turning : how it is turned, see `windows`
+    pattern : where the holes that are hidden in it lie in a frame, and how they are turned first
+    guides : what it shows of them, turned; None without guides
+    """
+
+    window: Window
+    turning: int
+    pattern: tuple[Window, int] | None
+    guides: Tensor | None
 
 
 class CropSource:
@@ -70,6 +85,11 @@ class CropSource:
         self._signal_places = _positions(signal)
         self._holes = _positions([1 - region.known for region in regions])
         self._roots = same_sided([region.noise.root for region in regions])
+        laws = [(region.noise.slope, region.noise.dark_level) for region in regions]
+        self._laws = torch.tensor(laws, dtype=torch.float32, device=self.device)
+        self._covariances = torch.cat([region.covariance for region in regions])
+        widths = [region.shape[1] for region in regions]
+        self._lookup = WindowLookup(widths, self.crop_px, self.device)
         planes = [region.guides for region in regions if region.guides is not None]
         self._misleading = Misleading(planes, rng) if planes else None
 
@@ -94,60 +114,92 @@ class CropSource:
 
         misled : the guides of some show what is not there, or nothing
         """
-        crops = [self._one(misled=misled) for _ in range(count)]
-        guides = [crop.pop(0) for crop in crops] if self.guide_planes else None
-        covariance, observed, sigma, known, weight, *noise = (
-            torch.cat(list(planes)) for planes in zip(*crops, strict=True)
-        )
-        law = PixelNoise(*noise)
-        together = None if guides is None else torch.cat(guides)
-        return Batch(observed, sigma, known, weight, covariance, law, together)
+        return self.cut([self.choose(misled=misled) for _ in range(count)])
 
-    def _one(self, *, misled: bool) -> list[Tensor]:
+    def choose(self, *, misled: bool = False) -> Crop:
+        """Choose a crop: all that is random of it is drawn here."""
         wants_signal = self.rng.random() < _SIGNAL_SHARE and len(self._signal_places) > 0
-        index, window = self._window(self._signal_places if wants_signal else self._places)
-        region = self.regions[index]
-        known, weight = region.known[window], self._weights[index][window]
+        window = self._window(self._signal_places if wants_signal else self._places)
+        pattern = None
         if len(self._holes) > 0 and self.rng.random() < _HIDING_SHARE:
-            shown = self._hiding_pattern()
+            # The frame's own holes, from another place.
+            pattern = self._window(self._holes), self._turning()
+        drawn = self._turning()
+        turning = drawn if self._turned else 0
+        shown = self.regions[window.region].guides
+        if shown is not None and self._misleading is not None:
+            shown = shown[window.slices(self.crop_px)]
+            shown = _turned(self._misleading.of(shown) if misled else shown, turning)
+        return Crop(window, turning, pattern, shown)
+
+    def cut(self, crops: Sequence[Crop]) -> Batch:
+        """Cut chosen crops out of the regions."""
+        regions = self.regions
+        found = self._lookup.of([crop.window for crop in crops], [crop.turning for crop in crops])
+        observed, sigma, known, weight, floor = (
+            found.taken(planes)
+            for planes in (
+                [region.observed for region in regions],
+                [region.sigma for region in regions],
+                [region.known for region in regions],
+                self._weights,
+                [region.noise.floor for region in regions],
+            )
+        )
+        if any(crop.pattern for crop in crops):
+            shown = self._shown(crops, known)
             weight = weight * (1 + (_HIDDEN_WEIGHT - 1) * (1 - shown))
             known = known * shown
-        turns, flip = int(self.rng.integers(4)), bool(self.rng.integers(2))
-        if not self._turned:
-            turns, flip = 0, False
-        noise = region.noise  # each frame has its own law
-        planes = (region.observed[window], region.sigma[window], known, weight, noise.floor[window])
-        law = (torch.as_tensor(term).to(known) for term in (noise.slope, noise.dark_level))
-        turned = (turn(plane, turns, flip=flip) for plane in planes)
-        roots = [] if self._roots is None else [turn(self._roots[index], turns, flip=flip)]
-        guides: list[Tensor] = []
-        if region.guides is not None and self._misleading is not None:
-            shown = region.guides[window]
-            shown = self._misleading.of(shown) if misled else shown
-            guides = [turn(shown, turns, flip=flip)]
-        law_of = (term.view(1, 1, 1, 1) for term in law)
-        return [*guides, region.covariance, *turned, *law_of, *roots]
+        index = torch.tensor([crop.window.region for crop in crops], device=self.device)
+        slope, dark_level = self._laws[index].view(-1, 2, 1, 1, 1).unbind(dim=1)
+        root = None
+        if self._roots is not None:
+            roots = self._roots
+            root = torch.cat([_turned(roots[one.window.region], one.turning) for one in crops])
+        guides = [crop.guides for crop in crops if crop.guides is not None]
+        return Batch(
+            observed,
+            sigma,
+            known,
+            weight,
+            self._covariances[index],
+            PixelNoise(floor, slope, dark_level, root),
+            torch.cat(guides) if guides else None,
+        )
 
-    def _window(self, places: np.ndarray) -> tuple[int, tuple[EllipsisType, slice, slice]]:
+    def _shown(self, crops: Sequence[Crop], known: Tensor) -> Tensor:
+        """Take the hidden patterns: 0 where a crop's pixel is hidden."""
+        shown = torch.ones_like(known)
+        hiding = [(n, crop.pattern, crop.turning) for n, crop in enumerate(crops) if crop.pattern]
+        numbers, patterns, turnings = zip(*hiding, strict=True)
+        windows, first_turnings = zip(*patterns, strict=True)
+        found = self._lookup.of(windows, turnings, first_turnings)
+        index = torch.tensor(numbers, device=known.device)
+        shown[index] = found.taken([region.known for region in self.regions])
+        return shown
+
+    def _turning(self) -> int:
+        """Draw quarter turns and a flip."""
+        turns, flip = int(self.rng.integers(4)), bool(self.rng.integers(2))
+        return turns + flip * TURNINGS // 2
+
+    def _window(self, places: np.ndarray) -> Window:
         """Choose a crop that contains a random one of the places, anywhere within it."""
         index, row, col = places[self.rng.integers(len(places))]
         shape = self.regions[index].shape
         jitter = self.rng.integers(0, self.crop_px, size=2)
         top = int(np.clip(row - jitter[0], 0, shape[0] - self.crop_px))
         left = int(np.clip(col - jitter[1], 0, shape[1] - self.crop_px))
-        window = (..., slice(top, top + self.crop_px), slice(left, left + self.crop_px))
-        return int(index), window
-
-    def _hiding_pattern(self) -> Tensor:
-        """Take the frame's own holes from another place, turned at random: 0 where hidden."""
-        index, window = self._window(self._holes)
-        shown = self.regions[index].known[window]
-        return turn(shown, int(self.rng.integers(4)), flip=bool(self.rng.integers(2)))
+        return Window(int(index), top, left)
 
 
 def turn(planes: Tensor, quarter_turns: int, *, flip: bool = False) -> Tensor:
     """Flip left to right if asked, then turn by quarter turns."""
     return torch.rot90(planes.flip(-1) if flip else planes, quarter_turns, (-2, -1))
+
+
+def _turned(planes: Tensor, turning: int) -> Tensor:
+    return turn(planes, turning % 4, flip=turning >= TURNINGS // 2)
 
 
 def _positions(weights: Sequence[Tensor]) -> np.ndarray:

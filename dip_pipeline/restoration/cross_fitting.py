@@ -17,6 +17,7 @@ from dip_pipeline.restoration.fitted import Fitted
 from dip_pipeline.restoration.problem import FitOptions, FitReport, StopReason
 from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.side_by_side import side_by_side
+from dip_pipeline.restoration.stacked import Half, fit_all, seed_of, stacks_pay
 from dip_pipeline.restoration.stopping import StepHook
 
 
@@ -62,7 +63,7 @@ def fit_folds(
     together = _Together(on_step, len(folds))
     fitting = fitting or Fitting(fit_image_network)
 
-    def fit_one(fold: int) -> Fitted:
+    def half(fold: int) -> Half:
         shares = [
             cross_fit.share(fold, region.origin, region.shape)
             for cross_fit, region in zip(cross_fits, regions, strict=True)
@@ -76,12 +77,16 @@ def fit_folds(
         )
         if fit_on.empty:
             raise RestorationError("no valid pixel in the blocks of one network: too few to fit on")
-        fit_seed = int(np.random.SeedSequence([seed, fold, 1]).generate_state(1)[0])
-        return fitting.fit(
-            fit_on, judge_on, options, seed=fit_seed, on_step=partial(together.step, fold)
-        )
+        return Half(seed_of([seed, fold, 1]), fit_on, judge_on)
 
-    fits = side_by_side([partial(fit_one, fold) for fold in folds], together.stopped)
+    def fit_one(fold: int) -> Fitted:
+        one, told = half(fold), partial(together.step, fold)
+        return fitting.fit(one.fit_on, one.judge_on, options, seed=one.seed, on_step=told)
+
+    if stacks_pay(regions[0].observed.device, options) and fitting.fit is fit_image_network:
+        fits = fit_all([half(fold) for fold in folds], options, fit_one, on_step)
+    else:
+        fits = side_by_side([partial(fit_one, fold) for fold in folds], together.stopped)
     reasons = [fitted.stop_reason for fitted in fits]
     reason = StopReason.DIVERGED if StopReason.DIVERGED in reasons else reasons[0]
     report = FitReport(

@@ -4,6 +4,7 @@ All planes are (batch, 1, rows, cols) in sky-sigma units.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
@@ -129,7 +130,8 @@ def estimate(answer: Tensor, seen: View) -> Tensor:
     stars holds for bright ones, wherever in the pixel they lie), and a residual in units of sigma.
     What guides add has gains of its own.
     """
-    logits = answer[:, :_COPIES] + torch.tensor(_LEANING, device=answer.device).view(1, -1, 1, 1)
+    leaning, _ = _constants(answer.device)
+    logits = answer[:, :_COPIES] + leaning
     weights = torch.softmax(logits, dim=1)
     mixed = (weights * seen.copies).sum(dim=1, keepdim=True)
     steps = seen.copies[:, :-1] - seen.copies[:, 1:]
@@ -146,5 +148,11 @@ def _bounded(gains: Tensor) -> Tensor:
 
 def derivatives(planes: Tensor) -> Tensor:
     """Take the derivatives of (batch, 1, rows, cols) planes by central differences, as channels."""
-    kernels = _DERIVATIVES.to(planes.device, planes.dtype)
-    return nnf.conv2d(nnf.pad(planes, (1, 1, 1, 1), mode="replicate"), kernels)
+    _, kernels = _constants(planes.device)
+    return nnf.conv2d(nnf.pad(planes, (1, 1, 1, 1), mode="replicate"), kernels.to(planes.dtype))
+
+
+@lru_cache(maxsize=32)
+def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Leaning and derivatives on a device: to copy them there at each step would make it wait."""
+    return torch.tensor(_LEANING, device=device).view(1, -1, 1, 1), _DERIVATIVES.to(device)

@@ -33,7 +33,8 @@ _NOISE_SHARE = 0.95  # of the noise's variance taken off the autocovariance; all
 _SMOOTHEST = 1.02  # least ratio of the variance to the covariance with the next pixel
 # Light falls off by factors, not by steps: filling is done in asinh of it, linear below this.
 _ASINH_SIGMA = 3.0
-_CHUNK = 2_000
+_CHUNK = 2_000  # places at once: fits into a processor's cache
+_GPU_CHUNK = 100_000
 
 
 @lru_cache(maxsize=4)
@@ -85,21 +86,29 @@ def fill(planes: Tensor, known: Tensor, covariance: Tensor, reach: Reach = NEAR)
     star is filled with a peak, a trail beside one with its wing. Pixels out of reach of any known
     one get an average.
 
-    covariance : (batch or 1, 33, 33)
+    planes : (batch, 1, rows, cols), or (copies * batch, 1, rows, cols) of one scene that lie one
+        batch after the other: they share their neighbours' weights, for the mean of the copies
+    known : (batch, 1, rows, cols); covariance : (batch or 1, 33, 33)
     """
     if bool((known > 0).all()):
         return planes
-    light = torch.where(known > 0, compressed(planes), 0.0)
-    noise = torch.where(known > 0, noise_variance(planes), 0.0)
-    asinh = krige(Seen(light, known, noise), fill_unknown(light, known), covariance, reach)
-    return torch.where(known > 0, planes, expanded(asinh))
+    copies = len(planes) // len(known)
+    shown = known.repeat(copies, 1, 1, 1) > 0
+    light = torch.where(shown, compressed(planes), 0.0)
+    level = planes.unflatten(0, (copies, -1)).mean(dim=0) if copies > 1 else planes
+    noise = torch.where(known > 0, noise_variance(level), 0.0)
+    otherwise = fill_unknown(light, shown.to(light.dtype))
+    asinh = krige(Seen(light, known, noise), otherwise, covariance, reach)
+    return torch.where(shown, planes, expanded(asinh))
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What unknown pixels are predicted from; planes (batch, 1, rows, cols).
 
-    values : around zero, 0 where known is 0; variance : of their noise
+    values : around zero, 0 where known is 0; (copies * batch, 1, rows, cols) where there are
+        several of the same scene, one batch after the other
+    variance : of their noise
     """
 
     values: Tensor
@@ -111,14 +120,15 @@ def krige(seen: Seen, otherwise: Tensor, covariance: Tensor, reach: Reach) -> Te
     """Predict unknown pixels as `fill` does; beyond reach, and where known, `otherwise` stays."""
     margin = (reach.px,) * 4
     wide = tuple(nnf.pad(plane, margin) for plane in (seen.values, seen.known, seen.variance))
-    table = covariance.expand(len(otherwise), -1, -1).contiguous()
-    filled = otherwise.clone()
+    table = covariance.expand(len(seen.known), -1, -1).contiguous()
+    filled = otherwise.unflatten(0, (-1, len(seen.known))).clone()
     near = nnf.max_pool2d(seen.known, 2 * reach.px + 1, stride=1, padding=reach.px)
-    for part in torch.split(torch.nonzero((near * (1 - seen.known))[:, 0] > 0), _CHUNK):
+    unknown = torch.nonzero((near * (1 - seen.known))[:, 0] > 0)
+    for part in torch.split(unknown, _CHUNK if unknown.device.type == "cpu" else _GPU_CHUNK):
         predicted, reached = _predict((wide[0], wide[1], wide[2]), part, table, reach)
-        index = (part[:, 0], torch.zeros_like(part[:, 0]), part[:, 1], part[:, 2])
+        index = (slice(None), part[:, 0], 0, part[:, 1], part[:, 2])
         filled[index] = torch.where(reached, predicted, filled[index])
-    return filled
+    return filled.flatten(0, 1)
 
 
 def compressed(planes: Tensor) -> Tensor:
@@ -142,6 +152,7 @@ def _predict(
     """Predict (batch, row, col) places from their neighbours; and where that could be done.
 
     planes : light, known, noise, each with a margin of the reach
+    Both are (copies, places), of as many copies as there is light of.
     """
     light, known, noise = planes
     offsets = reach.offsets().to(light.device)
@@ -152,7 +163,8 @@ def _predict(
     near, beyond = offsets[chosen[:, :-1]], distance[:, -1:]
     last = shown.gather(1, chosen[:, -1:])
     index = _around(known, places, near, reach.px)
-    values, shown, variance = (torch.take(plane, index) for plane in (light, known, noise))
+    values = light.reshape(-1, known.numel())[:, index]
+    shown, variance = (torch.take(plane, index) for plane in (known, noise))
     # Neighbours as far as the first one left out are left out too: a turned frame has the same.
     shown = shown * ((distance[:, :-1] < beyond) | (last == 0))
     # Lags as positions in the tables laid end to end: one subtraction and one lookup a pair.
@@ -167,7 +179,7 @@ def _predict(
     towards = torch.take(table, steps + middle) * shown
     factor, failed = torch.linalg.cholesky_ex(matrix)
     weights = torch.cholesky_solve(towards[..., None], factor)[..., 0]
-    predicted = (weights * values).sum(dim=1)
+    predicted = (weights * values).sum(dim=2)
     return predicted, (failed == 0) & torch.isfinite(predicted) & (shown.amax(dim=1) > 0)
 
 

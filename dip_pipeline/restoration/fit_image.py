@@ -6,35 +6,30 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as nnf
 from torch import Generator, Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from dip_pipeline.restoration.correlation import draw_noise
 from dip_pipeline.restoration.crops import Batch, CropSource
 from dip_pipeline.restoration.features import (
-    View,
     answer_channels,
     estimate,
     feature_channels,
     view,
 )
 from dip_pipeline.restoration.fitted import Fitted
+from dip_pipeline.restoration.lessons import lay_lesson, losses_of
 from dip_pipeline.restoration.muon import Muon
 from dip_pipeline.restoration.networks import build_network
-from dip_pipeline.restoration.noise import split_observation
 from dip_pipeline.restoration.problem import FitOptions, StopReason
 from dip_pipeline.restoration.stopping import JudgedRisk, StepHook, StoppingRule, ignore_step
 
-_SPLIT_STRENGTH = 0.5  # a of y1 = y + a n, y2 = y - n / a
 _PAIRS = 2  # crops a step, each seen with n and with -n
 _LEARNING_RATE = 3e-3  # of what is no convolution kernel, and of the last layer
 _MUON_RATE = 0.015
 _MUON_MOMENTUM = 0.9
 _WARMING = 0.15  # share of the steps in which the rates rise
 _GRADIENT_NORM = 0.3
-_HUBER_SIGMA = 8.0
-_CONTRAST_SIGMA = 30.0
 _LOOKS = 6  # at the judged risk, spread over the second half of the steps
 _JUDGED_CROPS = 16
 _TOLERANCE = 0.1
@@ -163,30 +158,11 @@ def descend(
 
 
 def _pair_loss(network: nn.Module, batch: Batch, generator: Generator) -> Tensor:
-    """Huber loss between the estimate from one copy and the other copy, in units of sigma.
-
-    Each crop comes with n and with -n: the part of the target's noise that is the same for both
-    cancels in the gradient, which is left with what the network does to n.
-    """
-    noise_free = torch.zeros_like(batch.observed)
-    draw, _ = split_observation(noise_free, batch.sigma, 1.0, generator, batch.noise.root)
-    noise = torch.cat([draw, -draw])
-    twice = [
-        plane.repeat(2, 1, 1, 1)
-        for plane in (batch.observed, batch.sigma, batch.known, batch.weight)
-    ]
-    observed, sigma, known, weight = twice
-    covariance = batch.covariance.repeat(2, 1, 1)
-    first = observed + _SPLIT_STRENGTH * noise
-    guides = None if batch.guides is None else batch.guides.repeat(2, 1, 1, 1)
-    seen = view(first, batch.noise.repeated(2), known, covariance, guides=guides)
-    target = observed - noise / _SPLIT_STRENGTH
-    residual = (estimate(quick_answer(network, seen.features), seen) - target) / sigma
-    each = nnf.huber_loss(
-        residual, torch.zeros_like(residual), delta=_HUBER_SIGMA, reduction="none"
-    )
-    weight = weight * _share_of_contrast(seen)
-    return (each * weight).sum() / weight.sum().clamp(min=1.0)
+    """Huber loss between the estimate from one copy and the other copy, in units of sigma."""
+    noise = batch.sigma * draw_noise(batch.observed, generator, batch.noise.root)
+    lesson = lay_lesson(batch, noise)
+    losses = losses_of(quick_answer(network, lesson.seen.features), lesson)
+    return losses.sum() / lesson.weight.sum().clamp(min=1.0)
 
 
 def quick_answer(network: nn.Module, features: Tensor) -> Tensor:
@@ -201,16 +177,6 @@ def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported())
-
-
-def _share_of_contrast(seen: View) -> Tensor:
-    """Weight that fades where a pixel stands far above its surroundings, in sigma.
-
-    In the cores of bright stars a small change of a weight moves the image by many sigma: they
-    would rule the gradient, and restraint keeps their own pixels in the end.
-    """
-    contrast = (seen.copies[:, :1] - seen.copies[:, -1:]) / (_CONTRAST_SIGMA * seen.sigma)
-    return 1 / (1 + contrast**2)
 
 
 class _Jury:

@@ -42,10 +42,13 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """Bring all singular values near 1 (0.7 to 1.2), by Newton and Schulz's iteration."""
-    tall = matrix.shape[0] > matrix.shape[1]
+    """Bring all singular values near 1 (0.7 to 1.2), by Newton and Schulz's iteration.
+
+    matrix : (..., rows, cols)
+    """
+    tall = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.mT if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     a, b, c = _QUINTIC
     for _ in range(_ROUNDS):
         gram = x @ x.mT

@@ -17,24 +17,13 @@ from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.prior_fit import blocks_of, fit_prior, lay_out
 from dip_pipeline.restoration.problem import (
     FitReport,
-    InputKind,
-    NetworkKind,
     Problem,
     StopReason,
 )
 from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.sky_scale import SkyScale
-from dip_pipeline.restoration.stacked import Half, fit_stack, seed_of
+from dip_pipeline.restoration.stacked import Half, can_be_stacked, fit_all, seed_of
 from dip_pipeline.restoration.uncertainty import UNKNOWN_ERRORS
-
-
-def can_be_stacked(problem: Problem) -> bool:
-    """Whether a problem's networks can be fitted in a stack.
-
-    The hourglass normalises by running means, which a stack does not keep.
-    """
-    options = problem.options
-    return options.input is InputKind.IMAGE and options.network_kind is NetworkKind.UNET
 
 
 def fit_priors(problems: Sequence[Problem]) -> list[Prior | RestorationError]:
@@ -47,7 +36,7 @@ def fit_priors(problems: Sequence[Problem]) -> list[Prior | RestorationError]:
     laid: dict[int, _Laid] = {}
     for number, problem in enumerate(problems):
         try:
-            if can_be_stacked(problem):
+            if can_be_stacked(problem.options):
                 laid[number] = _Laid.of(problem)
             else:
                 results[number] = fit_prior([problem], problem.pixels.shape, seed=problem.seed)
@@ -136,15 +125,12 @@ def _half(problem: Problem, region: Region, cross_fit: CrossFit, number: int) ->
 
 def _fit_all(wanted: Sequence[tuple[_Laid, int]]) -> list[Fitted]:
     """Fit all halves, those that fit together in one stack."""
-    fits: dict[int, Fitted] = {}
-    groups: dict[object, list[int]] = {}
-    for place, (laid, number) in enumerate(wanted):
-        groups.setdefault(laid.halves[number].likeness, []).append(place)
-    for places in groups.values():
-        halves = [wanted[place][0].halves[wanted[place][1]] for place in places]
-        stacked = fit_stack(halves, wanted[places[0]][0].problem.options)
-        fits.update(zip(places, stacked, strict=True))
-    for place, (laid, number) in enumerate(wanted):
-        if not fits[place].risk < alone._RISK_OF_A_GOOD_FIT:
-            fits[place] = laid.alone(number)
-    return [fits[place] for place in range(len(wanted))]
+    if not wanted:
+        return []
+    halves = [laid.halves[number] for laid, number in wanted]
+
+    def again(place: int) -> Fitted:
+        laid, number = wanted[place]
+        return laid.alone(number)
+
+    return fit_all(halves, wanted[0][0].problem.options, again)

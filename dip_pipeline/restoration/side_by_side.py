@@ -6,6 +6,7 @@ every operation then takes as long as its slowest thread. Whole pieces side by s
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import cache
 from threading import Event
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ def side_by_side(pieces: Sequence[Callable[[], T]], stopped: Event | None = None
     workers = min(threads, len(pieces))
     if workers <= 1:
         return [piece() for piece in pieces]
+    _load_linear_algebra()
     pool = ThreadPoolExecutor(
         workers, initializer=torch.set_num_threads, initargs=(threads // workers,)
     )
@@ -41,3 +43,14 @@ def side_by_side(pieces: Sequence[Callable[[], T]], stopped: Event | None = None
             raise
         finally:
             torch.set_num_threads(threads)
+
+
+@cache
+def _load_linear_algebra() -> None:
+    """Load a GPU's linear algebra, which two threads must not do at once.
+
+    torch loads it at the first call, and fails in all threads but one that make theirs together
+    (github.com/pytorch/pytorch/issues/90613).
+    """
+    if torch.cuda.is_available():
+        torch.linalg.cholesky(torch.eye(1, device="cuda"))

@@ -4,34 +4,33 @@ The weights of many lie stacked, and each step of all is one step on stacks: the
 same noise, the same steps as `fit_image_network` takes for each of them alone, whose settings
 these are. Nothing of one network enters another: every draw comes from its own seed, the norm of
 the gradient is its own, and it keeps its own best look.
+
+Small networks leave a GPU waiting for its next order, so the lessons of many steps are laid out at
+once, and the orders of a step are recorded once and played again.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as nnf
 from torch import Generator, Tensor, nn
-from torch.func import functional_call
-from torch.optim.lr_scheduler import OneCycleLR
 
 from dip_pipeline.restoration import fit_image as alone
+from dip_pipeline.restoration.correlation import correlate, draw_white
 from dip_pipeline.restoration.crops import Batch, CropSource
-from dip_pipeline.restoration.features import (
-    answer_channels,
-    estimate,
-    feature_channels,
-    view,
-)
+from dip_pipeline.restoration.features import answer_channels, feature_channels
 from dip_pipeline.restoration.fitted import Fitted
-from dip_pipeline.restoration.muon import Muon, orthogonalised
+from dip_pipeline.restoration.lessons import Lesson, lay_lesson
 from dip_pipeline.restoration.networks import build_network
-from dip_pipeline.restoration.noise import split_observation
-from dip_pipeline.restoration.problem import FitOptions, StopReason
+from dip_pipeline.restoration.problem import FitOptions, InputKind, NetworkKind, StopReason
 from dip_pipeline.restoration.regions import PixelNoise
-from dip_pipeline.restoration.stopping import JudgedRisk
+from dip_pipeline.restoration.stack_steps import Stack, steps_of
+from dip_pipeline.restoration.stopping import JudgedRisk, StepHook, ignore_step
+
+_CROPS_AT_ONCE = {"cpu": 1, "cuda": 1024}  # of as many steps as that; of one step at least
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -92,7 +91,46 @@ class _Member:
         return Fitted(network, step, reason, risk)
 
 
-def fit_stack(halves: Sequence[Half], options: FitOptions) -> list[Fitted]:
+def can_be_stacked(options: FitOptions) -> bool:
+    """Whether such networks can be fitted in a stack.
+
+    The hourglass normalises by running means, which a stack does not keep.
+    """
+    return options.input is InputKind.IMAGE and options.network_kind is NetworkKind.UNET
+
+
+def stacks_pay(device: torch.device, options: FitOptions) -> bool:
+    """Whether the networks of one frame are best fitted in a stack: a GPU waits for its orders."""
+    return device.type == "cuda" and can_be_stacked(options)
+
+
+def fit_all(
+    halves: Sequence[Half],
+    options: FitOptions,
+    again: Callable[[int], Fitted],
+    on_step: StepHook = ignore_step,
+) -> list[Fitted]:
+    """Fit networks, those that are alike in one stack.
+
+    again : fits one of them alone, from the beginning and with further tries: for those whose fit
+        is no good
+    """
+    fits: dict[int, Fitted] = {}
+    groups: dict[object, list[int]] = {}
+    for place, half in enumerate(halves):
+        groups.setdefault(half.likeness, []).append(place)
+    for places in groups.values():
+        stacked = fit_stack([halves[place] for place in places], options, on_step)
+        fits.update(zip(places, stacked, strict=True))
+    for place in range(len(halves)):
+        if not fits[place].risk < alone._RISK_OF_A_GOOD_FIT:
+            fits[place] = again(place)
+    return [fits[place] for place in range(len(halves))]
+
+
+def fit_stack(
+    halves: Sequence[Half], options: FitOptions, on_step: StepHook = ignore_step
+) -> list[Fitted]:
     """Fit networks side by side, all with as many steps; their likeness must be the same."""
     steps = options.step_limit
     seeds = [seed_of([half.seed, 0]) for half in halves]
@@ -100,158 +138,52 @@ def fit_stack(halves: Sequence[Half], options: FitOptions) -> list[Fitted]:
     planes = halves[0].fit_on.guide_planes
     channels = feature_channels(planes), answer_channels(planes)
     networks = [build_network(options.network_kind, *channels, seed=seed) for seed in seeds]
-    stack = _Stack([network.to(halves[0].fit_on.device) for network in networks])
+    stack = Stack([network.to(halves[0].fit_on.device) for network in networks])
     members = [
         _Member(alone._Jury(half.judge_on, generator))
         for half, generator in zip(halves, generators, strict=True)
     ]
-    optimisers, schedules = stack.one_cycle(steps)
+    at_once = max(1, _CROPS_AT_ONCE[halves[0].fit_on.device.type] // (alone._PAIRS * len(halves)))
+    take_step = steps_of(stack, steps)
     looks = {steps - round(i * steps / 2 / alone._LOOKS) for i in range(alone._LOOKS)}
-    for step in range(1, steps + 1):
-        batches = [half.fit_on.draw(alone._PAIRS, misled=True) for half in halves]
-        losses = _losses(stack, batches, generators)
-        stack.forget_gradients()
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        stack.limit_gradients(alone._GRADIENT_NORM)
-        for optimiser in optimisers:
-            optimiser.step()
-        for schedule in schedules:
-            schedule.step()
-        if step in looks:
-            for number, member in enumerate(members):
-                member.look(stack.take(number), step)
-            if all(member.ended for member in members):
-                break
+    step, ended = 0, False
+    while step < steps and not ended:
+        for lesson in _lessons(halves, generators, min(at_once, steps - step)):
+            step += 1
+            on_step(step, steps, take_step(lesson))
+            if step in looks:
+                for number, member in enumerate(members):
+                    member.look(stack.take(number), step)
+                ended = all(member.ended for member in members)
+                if ended:
+                    break
     return [member.fitted(stack.take(i), steps) for i, member in enumerate(members)]
 
 
-class _Stack(nn.Module):
-    """Networks of one kind; every weight of theirs is (networks, *its own shape)."""
+def _lessons(
+    halves: Sequence[Half], generators: Sequence[Generator], steps: int
+) -> list[Lesson]:
+    """Lay out the lessons of some steps; planes are (networks, 2 * pairs, channels, rows, cols)."""
+    pairs = alone._PAIRS
+    batches = [
+        half.fit_on.cut([half.fit_on.choose(misled=True) for _ in range(steps * pairs)])
+        for half in halves
+    ]
+    whites = [
+        draw_white((pairs, *batch.observed.shape[1:]), generator, batch.noise.root)
+        for batch, generator in zip(batches, generators, strict=True)
+        for _ in range(steps)
+    ]
+    batch = _joined(batches)
+    noise = batch.sigma * correlate(torch.cat(whites).to(batch.sigma), batch.noise.root)
+    both, networks = 2, len(halves)
 
-    def __init__(self, networks: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self._networks = tuple(networks)
-        every = [dict(network.named_parameters()) for network in networks]
-        self.weights = {
-            name: nn.Parameter(torch.stack([one[name].detach() for one in every]))
-            for name in every[0]
-        }
+    def by_step(plane: Tensor) -> Tensor:
+        apart = plane.unflatten(0, (both, networks, steps, pairs)).permute(2, 1, 0, 3, 4, 5, 6)
+        return apart.flatten(2, 3).contiguous()
 
-    def __len__(self) -> int:
-        return len(self._networks)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Ask each network about its own part of (2 * networks * pairs, channels, rows, cols)."""
-
-        def one(weights: Mapping[str, Tensor], its_features: Tensor) -> Tensor:
-            out: Tensor = functional_call(self._networks[0], dict(weights), (its_features,))
-            return out
-
-        return _side_by_side(torch.vmap(one)(self.weights, _by_network(features, len(self))))
-
-    def take(self, number: int) -> nn.Module:
-        """Give one network with its weights as they are now."""
-        network = self._networks[number]
-        network.load_state_dict({n: w.detach()[number] for n, w in self.weights.items()})
-        return network
-
-    def one_cycle(self, steps: int) -> tuple[list[torch.optim.Optimizer], list[OneCycleLR]]:
-        """Muon for the kernels of all layers but the last, Adam for the rest; one cycle each."""
-        hidden = [
-            weight
-            for name, weight in self.weights.items()
-            if weight.dim() == 5 and not name.startswith("last.")
-        ]
-        chosen = {id(weight) for weight in hidden}
-        rest = [weight for weight in self.weights.values() if id(weight) not in chosen]
-        optimisers: list[torch.optim.Optimizer] = [
-            _StackedMuon(hidden, alone._MUON_RATE, momentum=alone._MUON_MOMENTUM),
-            torch.optim.Adam(rest, alone._LEARNING_RATE, betas=(0.9, 0.99)),
-        ]
-        schedules = [
-            OneCycleLR(
-                one,
-                one.defaults["lr"],
-                total_steps=steps + 1,
-                pct_start=alone._WARMING,
-                cycle_momentum=False,
-            )
-            for one in optimisers
-        ]
-        return optimisers, schedules
-
-    def forget_gradients(self) -> None:
-        """Begin a step."""
-        for weight in self.weights.values():
-            weight.grad = None
-
-    def limit_gradients(self, most: float) -> None:
-        """Scale the gradient of each network down to that norm at most."""
-        gradients = [w.grad for w in self.weights.values() if w.grad is not None]
-        squares = torch.stack([(g.flatten(1) ** 2).sum(dim=1) for g in gradients]).sum(dim=0)
-        scale = (most / (squares.sqrt() + 1e-6)).clamp(max=1.0)
-        for gradient in gradients:
-            gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))
-
-
-class _StackedMuon(Muon):
-    """Muon for kernels (networks, out, in, rows, cols)."""
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move every weight once; the closure must be None."""
-        assert closure is None
-        for group in self.param_groups:
-            for weight in group["params"]:
-                state = self.state[weight]
-                mean = state.setdefault("mean", torch.zeros_like(weight))
-                mean.lerp_(weight.grad, 1 - group["momentum"])
-                ahead = weight.grad.lerp(mean, group["momentum"])
-                matrices = ahead.flatten(2)
-                size = max(1.0, matrices.shape[1] / matrices.shape[2]) ** 0.5
-                update = torch.vmap(orthogonalised)(matrices).reshape(weight.shape)
-                weight.sub_(update, alpha=group["lr"] * size)
-
-
-def _losses(stack: _Stack, batches: Sequence[Batch], generators: Sequence[Generator]) -> Tensor:
-    """Loss of each network on its own crops; see `_pair_loss` of the fit alone, (networks,)."""
-    draws = []
-    for batch, generator in zip(batches, generators, strict=True):
-        none = torch.zeros_like(batch.observed)
-        draws.append(split_observation(none, batch.sigma, 1.0, generator, batch.noise.root)[0])
-    batch, draw = _joined(batches), torch.cat(draws)
-    noise = torch.cat([draw, -draw])
-    observed, sigma, known, weight = (
-        plane.repeat(2, 1, 1, 1)
-        for plane in (batch.observed, batch.sigma, batch.known, batch.weight)
-    )
-    covariance = batch.covariance.repeat(2, 1, 1)
-    recorrupted = observed + alone._SPLIT_STRENGTH * noise
-    guides = None if batch.guides is None else batch.guides.repeat(2, 1, 1, 1)
-    seen = view(recorrupted, batch.noise.repeated(2), known, covariance, guides=guides)
-    target = observed - noise / alone._SPLIT_STRENGTH
-
-    residual = (estimate(alone.quick_answer(stack, seen.features), seen) - target) / sigma
-    each = nnf.huber_loss(
-        residual, torch.zeros_like(residual), delta=alone._HUBER_SIGMA, reduction="none"
-    )
-    weight = weight * alone._share_of_contrast(seen)
-    total, count = (
-        _by_network(plane, len(stack)).flatten(1).sum(dim=1) for plane in (each * weight, weight)
-    )
-    return total / count.clamp(min=1.0)
-
-
-def _by_network(planes: Tensor, networks: int) -> Tensor:
-    """Bring (sign * networks * pairs, ...) to (networks, sign * pairs, ...)."""
-    apart = planes.reshape(2, networks, -1, *planes.shape[1:]).transpose(0, 1)
-    return apart.flatten(1, 2)
-
-
-def _side_by_side(planes: Tensor) -> Tensor:
-    """Undo `_by_network`."""
-    apart = planes.reshape(len(planes), 2, -1, *planes.shape[2:]).transpose(0, 1)
-    return apart.flatten(0, 2)
+    lesson = lay_lesson(batch, noise).each(by_step)
+    return [lesson.each(itemgetter(step)) for step in range(steps)]
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:

@@ -20,6 +20,7 @@ from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA
 
 _BRIGHT, _BRIGHTER = 3.0, 6.0  # of a star, in sigma
+_PIXELS_AT_ONCE = 4_000_000  # of all views that are asked for at once, on a GPU
 _MARGIN_PX = 16  # mirrored around a region, so that frame borders are not the network's own
 
 
@@ -74,18 +75,22 @@ def blended(
     # Once for all views: what fills a hole does not depend on how the region is turned.
     filled = fill(observed, region.known, region.covariance, WIDE)
 
-    def estimated(number: int) -> Tensor:
-        quarter, flip = number % 4, number >= 4
+    def estimated(views: Sequence[int]) -> Tensor:
+        """Ask for some views, which are of one shape, at once."""
         guides = [] if region.guides is None else [region.guides]
         planes = (filled, region.noise.floor, region.known, *guides)
-        seen = [turn(plane, quarter, flip=flip) for plane in planes]
-        turned = [(network, turn(share, quarter, flip=flip)) for network, share in asked]
+        seen = [_turned(plane, views) for plane in planes]
+        turned = [(network, _turned(share, views)) for network, share in asked]
         with torch.no_grad():  # a thread starts without it
-            answer = turn(_bordered(turned, region, seen), -quarter)
-        return answer.flip(-1) if flip else answer
+            answers = _bordered(turned, region, seen).split(1)
+        back = (turn(one, -(view % 4)) for one, view in zip(answers, views, strict=True))
+        return torch.stack(
+            [one.flip(-1) if view >= 4 else one for one, view in zip(back, views, strict=True)]
+        )
 
-    views = range(options.view_count)
-    stack = torch.stack(side_by_side([partial(estimated, number) for number in views]))
+    groups = _together(range(options.view_count), filled)
+    answered = side_by_side([partial(estimated, views) for views in groups])
+    stack = torch.cat(answered)
     mean, scatter = stack.mean(dim=0), stack.std(dim=0, correction=0)
     mean = _filled_below_stars(mean, filled, region)
     if region.scale.guides:
@@ -93,6 +98,29 @@ def blended(
     root = region.noise.root
     sigma = region.noise.sigma(mean)
     return believable(mean, observed, sigma, region.trusted, root), scatter
+
+
+def _turned(plane: Tensor, views: Sequence[int]) -> Tensor:
+    """Turn a plane as some views see it, (views, channels, rows, cols)."""
+    return torch.cat([turn(plane, view % 4, flip=view >= 4) for view in views])
+
+
+def _together(views: Sequence[int], plane: Tensor) -> list[Sequence[int]]:
+    """Which views are asked for at once: a GPU works on many as fast as on one.
+
+    Those of one shape, and no more than its memory has room for.
+    """
+    if plane.device.type == "cpu":
+        return [[view] for view in views]
+    shapes: dict[object, list[int]] = {}
+    for view in views:
+        shapes.setdefault(turn(plane, view % 4).shape, []).append(view)
+    most = max(1, _PIXELS_AT_ONCE // plane.numel())
+    return [
+        alike[first : first + most]
+        for alike in shapes.values()
+        for first in range(0, len(alike), most)
+    ]
 
 
 def _filled_below_stars(estimated: Tensor, filled: Tensor, region: Region) -> Tensor:
@@ -119,7 +147,7 @@ def _bordered(
 ) -> Tensor:
     """Blend networks by their shares, with mirrored borders; sides are rounded up to the multiple.
 
-    planes : turned alike: observed with its holes filled, floor of the noise, known, and guides
+    asked : networks and their shares, (views, 1, rows, cols); planes : turned alike: observed with its holes filled, floor of the noise, known, and guides
         where there are some
     """
     rows, cols = planes[0].shape[-2:]
@@ -133,7 +161,9 @@ def _bordered(
     total = torch.zeros_like(wide[0])
     for network, share in asked:
         used = nnf.pad(share, margin)
-        for window in windows_of(used, step, getattr(network, "reach_px", None)):
+        # A GPU has asked for the whole before windows are found.
+        reach_px = getattr(network, "reach_px", None) if used.device.type == "cpu" else None
+        for window in windows_of(used, step, reach_px):
             part = seen.cut(*window)
             weight = used[(..., *window)]
             # Where a window ends the network sees too little, but there it has no share.

@@ -97,14 +97,15 @@ class _Drawing:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = Hourglass(CODE_CHANNELS, channels, widths=options.widths)
-        self._jitter = Generator().manual_seed(seed)
+        self._jitter = Generator(target.device).manual_seed(seed)
         self.network: nn.Module = network.to(target.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         code = code_for((rows, cols), (0, 0), seed).to(target.device)
         self._code = code.contiguous(memory_format=torch.channels_last)
 
     def draw(self) -> Tensor:
         """Draw once, (channels, 1, rows, cols), between 0 and 1."""
-        noise = torch.randn(self._code.shape, generator=self._jitter).to(self._code.device)
+        device = self._code.device
+        noise = torch.randn(self._code.shape, generator=self._jitter, device=device)
         answer = quick_answer(self.network, self._code + _CODE_JITTER * noise)
         return torch.sigmoid(answer).transpose(0, 1)
 

@@ -157,11 +157,11 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
     # A clipped value less its star is nothing at all.
     known &= ~(problem.saturated & (stars > 0))
     level = np.where(known, problem.pixels, scale.level).astype(np.float64)
-    known_plane = _plane(known).float()
-    covariance = torch.tensor(scale.covariance)[None]
-    light = (level - scale.level) / scale.sigma - np.where(known, stars, 0.0)
-    filled = fill(_plane(light).float(), known_plane, covariance, WIDE)
     device = torch.device(problem.device)
+    known_plane = _plane(known).float().to(device)
+    covariance = torch.tensor(scale.covariance, device=device)[None]
+    light = (level - scale.level) / scale.sigma - np.where(known, stars, 0.0)
+    filled = fill(_plane(light).float().to(device), known_plane, covariance, WIDE)
     law = _law_of(problem)
     dark_level = (law.dark_level - scale.level) / scale.sigma
     floor = (_floor_dn(problem, law) / scale.sigma**2).clamp(min=_LEAST_VARIANCE)
@@ -171,14 +171,13 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
         floor = torch.ones_like(floor)  # the scatter itself, so that the frame's unit is no matter
     root = root_of(problem.noise.correlation, device)
     noise = PixelNoise(floor.float().to(device), law.slope / scale.sigma, dark_level, root)
-    filled = filled.to(device)
     return Region(
         observed=filled,
         sigma=noise.sigma(ring_mean(filled)),
-        known=known_plane.to(device),
+        known=known_plane,
         trusted=_plane(problem.valid).float().to(device),
         noise=noise,
-        covariance=covariance.to(device),
+        covariance=covariance,
         stars=_plane(stars).float().to(device),
         origin=problem.origin,
         scale=scale,

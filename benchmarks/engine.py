@@ -5,6 +5,7 @@
     python -m benchmarks.engine scheduler    100,000 trivial tiles
     python -m benchmarks.engine prior        a prior applied to 16,384 x 16,384 and 4,096 x 4,096
     python -m benchmarks.engine packets      fits of a GPU in packets against one at a time
+    python -m benchmarks.engine frames       whole frames on a GPU, from file to file
 
 Figures are kept as JSON under benchmarks/results/. Times mean something on a quiet machine only.
 """
@@ -24,7 +25,7 @@ import psutil
 import torch
 
 from benchmarks.chaos import write_frame
-from benchmarks.large import apply_to, fit_small_prior
+from benchmarks.large import apply_to, fit_small_prior, write_large
 from benchmarks.machine import commit, describe_machine, versions
 from dip_pipeline import pipeline, ways
 from dip_pipeline.config import RunConfig
@@ -155,6 +156,35 @@ def packets(device: str, sizes: str, side: int, steps: int | None) -> None:
         "in_packets_s": {size: round(value, 3) for size, value in rates.items()},
     }
     _report("packets", best >= 4, times_faster=round(best, 2), must_reach=4, **facts)
+
+
+@main.command()
+@click.option("--device", default="cuda", show_default=True)
+@click.option("--sides", default="512,1024,2048,4096", show_default=True, help="Pixels.")
+@click.option("--repeats", default=3, show_default=True, help="The median counts.")
+@click.option("--steps", type=int, default=None, help="Of a fit.  [default: the usual]")
+def frames(device: str, sides: str, repeats: int, steps: int | None) -> None:
+    """Restore frames of stars, nothing of them masked, each with a prior of its own."""
+    config = RunConfig().with_overrides(
+        **{"workers.device": device, "fit.steps": steps, "noise.correlation": "white"}
+    )
+    seconds: dict[int, list[float]] = {}
+    with tempfile.TemporaryDirectory(prefix="dip-engine-") as name:
+        folder = Path(name)
+        warm = write_large(folder / "warm.fits", 512)
+        quick = config.with_overrides(**{"fit.steps": 2})
+        pipeline.restore_frame(str(warm), folder / "warm_dip.fits", quick)
+        for side in map(int, sides.split(",")):
+            source = write_large(folder / f"{side}.fits", side)
+            seconds[side] = []
+            for turn in range(repeats):
+                started = time.monotonic()
+                pipeline.restore_frame(str(source), folder / f"{side}_{turn}.fits", config)
+                seconds[side].append(round(time.monotonic() - started, 1))
+            print(side, seconds[side], flush=True)
+    medians = {side: float(np.median(each)) for side, each in seconds.items()}
+    named = torch.cuda.get_device_name() if device.startswith("cuda") else device
+    _report("frames", good=True, device=named, seconds=seconds, median_s=medians)
 
 
 def _restored(problems: list[Problem]) -> None:

@@ -102,7 +102,7 @@ def fit_code_network(
     """
     network = build_network(options.network_kind, CODE_CHANNELS, 1, seed=seed).to(device)
     running = copy.deepcopy(network).eval()
-    generator = Generator().manual_seed(seed)
+    generator = Generator(device).manual_seed(seed)
     rng = np.random.default_rng(seed)
     sheets = [_Sheet.lay_out(region, seed, judged=judged) for region in regions]
     watch: _Watch = _JudgedWatch(sheets) if judged else _BlindWatch(sheets)
@@ -168,7 +168,7 @@ def _sheet_loss(
     top = int(rng.integers(max(rows - _CROP_PX, 0) + 1))
     left = int(rng.integers(max(cols - _CROP_PX, 0) + 1))
     part = sheet.crop(slice(top, top + _CROP_PX), slice(left, left + _CROP_PX))
-    jitter = torch.randn(part.code.shape, generator=generator).to(part.code.device)
+    jitter = torch.randn(part.code.shape, generator=generator, device=generator.device)
     out = picture(network, part.code + _CODE_JITTER * jitter, part.scale)
     residual = (out - part.target) / part.sigma
     each = nnf.huber_loss(

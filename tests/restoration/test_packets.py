@@ -16,8 +16,9 @@ OPTIONS = FitOptions(scope=Scope.TILE, steps=6, views=1)
 
 @pytest.fixture(autouse=True)
 def _full_precision(monkeypatch):
-    """In bfloat16 rounding alone would hide what these tests look for."""
+    """In bfloat16, or TensorFloat-32, rounding alone would hide what these tests look for."""
     monkeypatch.setattr(alone, "_has_bfloat16", lambda _: False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +132,24 @@ def test_on_a_gpu_a_packet_is_what_each_is_alone(tiles):
     packet = [tiles(0, 0, device="cuda"), tiles(64, 64, device="cuda")]
     for tile, prior in zip(packet, fit_priors(packet), strict=True):
         assert in_sigma(tile, image(tile, prior)[0], image(tile, None)[0]) < 0.2
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_frame_comes_out_the_same_each_time_and_as_on_a_cpu(problem, law):
+    assert torch.cuda.is_available()
+    scene = SceneOptions("crowded", shape=(128, 160), seed=3, saturated_star=False)
+    simulation = simulate(scene, DetectorOptions(gain_e_per_dn=2.0, read_noise_e=6.0))
+    options = FitOptions(steps=60, views=8)
+
+    def restored(device):
+        pixels, masked = simulation.observed_dn, simulation.masked
+        noise = law.sensor()
+        tile = problem(pixels, noise, options=options, masked=masked, seed=5, device=device)
+        return image(tile, None)[0]
+
+    first, again, here = restored("cuda"), restored("cuda"), restored("cpu")
+    assert first.tobytes() == again.tobytes()
+    off = (first - simulation.truth_dn) / np.nanstd(np.diff(simulation.observed_dn))
+    its = (here - simulation.truth_dn) / np.nanstd(np.diff(simulation.observed_dn))
+    good = ~simulation.masked
+    assert np.std(off[good]) < 1.1 * np.std(its[good])

@@ -17,7 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 import numpy as np
@@ -85,7 +85,10 @@ def rows_of(
     smooth, spent = _timed(lambda: bicubic(coarse))
     found: list[Row] = [_row(about, "bicubic", smooth, truth, spent)]
     pictures: dict[str, Colours] = {"bicubic": smooth}
-    ours = [_timed(partial(draw_finer, coarse, FACTOR, seed=seed, device=device)) for seed in range(1, seeds + 1)]
+    ours = [
+        _timed(partial(draw_finer, coarse, FACTOR, seed=seed, device=device))
+        for seed in range(1, seeds + 1)
+    ]
     for seed, (picture, spent) in enumerate(ours, start=1):
         found.append({**_row(about, "ours, code input", picture, truth, spent), "seed": seed})
     pictures["ours"] = ours[0][0]
@@ -101,7 +104,9 @@ def rows_of(
     return found, pictures
 
 
-def _row(about: Row, method: str, picture: Colours, truth: Colours, spent: Mapping[str, float]) -> Row:
+def _row(
+    about: Row, method: str, picture: Colours, truth: Colours, spent: Mapping[str, float]
+) -> Row:
     return {**about, "method": method, "psnr_y_db": psnr_y_db(picture, truth), **spent}
 
 
@@ -138,22 +143,14 @@ def draw(truth: Colours, coarse: Colours, pictures: dict[str, Colours], found: l
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="JSON file.")
 @click.option("--quick", is_flag=True, help="Two published steps, no files: does it still run?")
-def main(
-    *,
-    crop: tuple[int, int, int, int],
-    seeds: int,
-    steps: int,
-    threads: int,
-    device: str,
-    out: Path,
-    quick: bool,
-) -> None:
+def main(**options: Any) -> None:  # noqa: ANN401  (each of its own kind)
     """Measure on a crop: TOP LEFT ROWS COLS, sides multiples of 32."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(options["threads"])
     started = datetime.now(UTC)
-    truth, coarse = zebra(*crop)
-    steps = 2 if quick else steps
-    found, pictures = rows_of(truth, coarse, seeds=seeds, steps=steps, device=device)
+    truth, coarse = zebra(*options["crop"])
+    quick, device = options["quick"], options["device"]
+    steps = 2 if quick else options["steps"]
+    found, pictures = rows_of(truth, coarse, seeds=options["seeds"], steps=steps, device=device)
     for row in found:
         print(json.dumps(row), flush=True)
     if quick:
@@ -167,10 +164,10 @@ def main(
         "commit": commit(),
         "machine": describe_machine(),
         "versions": versions(),
-        "crop": list(crop),
+        "crop": list(options["crop"]),
         "rows": found,
     }
-    out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    options["out"].write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -82,10 +82,9 @@ def blended(
         seen = [_turned(plane, views) for plane in planes]
         turned = [(network, _turned(share, views)) for network, share in asked]
         with torch.no_grad():  # a thread starts without it
-            answers = _bordered(turned, region, seen).split(1)
-        back = (turn(one, -(view % 4)) for one, view in zip(answers, views, strict=True))
+            answers = _bordered(turned, region, seen)[:, None]
         return torch.stack(
-            [one.flip(-1) if view >= 4 else one for one, view in zip(back, views, strict=True)]
+            [_turned_back(one, number) for one, number in zip(answers, views, strict=True)]
         )
 
     groups = _together(range(options.view_count), filled)
@@ -102,7 +101,12 @@ def blended(
 
 def _turned(plane: Tensor, views: Sequence[int]) -> Tensor:
     """Turn a plane as some views see it, (views, channels, rows, cols)."""
-    return torch.cat([turn(plane, view % 4, flip=view >= 4) for view in views])
+    return torch.cat([turn(plane, number % 4, flip=number >= 4) for number in views])
+
+
+def _turned_back(plane: Tensor, number: int) -> Tensor:
+    back = turn(plane, -(number % 4))
+    return back.flip(-1) if number >= 4 else back
 
 
 def _together(views: Sequence[int], plane: Tensor) -> list[Sequence[int]]:
@@ -111,10 +115,10 @@ def _together(views: Sequence[int], plane: Tensor) -> list[Sequence[int]]:
     Those of one shape, and no more than its memory has room for.
     """
     if plane.device.type == "cpu":
-        return [[view] for view in views]
+        return [[number] for number in views]
     shapes: dict[object, list[int]] = {}
-    for view in views:
-        shapes.setdefault(turn(plane, view % 4).shape, []).append(view)
+    for number in views:
+        shapes.setdefault(turn(plane, number % 4).shape, []).append(number)
     most = max(1, _PIXELS_AT_ONCE // plane.numel())
     return [
         alike[first : first + most]
@@ -147,7 +151,8 @@ def _bordered(
 ) -> Tensor:
     """Blend networks by their shares, with mirrored borders; sides are rounded up to the multiple.
 
-    asked : networks and their shares, (views, 1, rows, cols); planes : turned alike: observed with its holes filled, floor of the noise, known, and guides
+    asked : networks and their shares, (views, 1, rows, cols)
+    planes : turned alike: observed with its holes filled, floor of the noise, known, and guides
         where there are some
     """
     rows, cols = planes[0].shape[-2:]

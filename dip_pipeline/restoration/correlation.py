@@ -26,9 +26,7 @@ def draw_noise(like: Tensor, generator: Generator, root: Tensor | None = None) -
     return correlate(white.to(like.device, like.dtype), root)
 
 
-def draw_white(
-    shape: Sequence[int], generator: Generator, root: Tensor | None = None
-) -> Tensor:
+def draw_white(shape: Sequence[int], generator: Generator, root: Tensor | None = None) -> Tensor:
     """Draw what `correlate` turns into noise of that shape, where the generator is.
 
     It is wider than the noise by the kernel's reach, so that borders are like the rest.

@@ -95,7 +95,7 @@ def fill(planes: Tensor, known: Tensor, covariance: Tensor, reach: Reach = NEAR)
     copies = len(planes) // len(known)
     shown = known.repeat(copies, 1, 1, 1) > 0
     light = torch.where(shown, compressed(planes), 0.0)
-    level = planes.unflatten(0, (copies, -1)).mean(dim=0) if copies > 1 else planes
+    level = planes.reshape(copies, *known.shape).mean(dim=0) if copies > 1 else planes
     noise = torch.where(known > 0, noise_variance(level), 0.0)
     otherwise = fill_unknown(light, shown.to(light.dtype))
     asinh = krige(Seen(light, known, noise), otherwise, covariance, reach)
@@ -121,14 +121,14 @@ def krige(seen: Seen, otherwise: Tensor, covariance: Tensor, reach: Reach) -> Te
     margin = (reach.px,) * 4
     wide = tuple(nnf.pad(plane, margin) for plane in (seen.values, seen.known, seen.variance))
     table = covariance.expand(len(seen.known), -1, -1).contiguous()
-    filled = otherwise.unflatten(0, (-1, len(seen.known))).clone()
+    filled = otherwise.reshape(-1, *seen.known.shape).clone()
     near = nnf.max_pool2d(seen.known, 2 * reach.px + 1, stride=1, padding=reach.px)
     unknown = torch.nonzero((near * (1 - seen.known))[:, 0] > 0)
     for part in torch.split(unknown, _CHUNK if unknown.device.type == "cpu" else _GPU_CHUNK):
         predicted, reached = _predict((wide[0], wide[1], wide[2]), part, table, reach)
         index = (slice(None), part[:, 0], 0, part[:, 1], part[:, 2])
         filled[index] = torch.where(reached, predicted, filled[index])
-    return filled.flatten(0, 1)
+    return filled.reshape(otherwise.shape)
 
 
 def compressed(planes: Tensor) -> Tensor:

@@ -34,11 +34,13 @@ class Lesson:
     def each(self, change: Callable[[Tensor], Tensor]) -> "Lesson":
         """Change all planes alike."""
         seen = self.seen
-        guided = None if seen.guided is None else change(seen.guided)
-        planes = (change(plane) for plane in (seen.features, seen.copies, seen.sigma))
-        return Lesson(
-            View(*planes, guided), change(self.target), change(self.sigma), change(self.weight)
+        view_of_it = View(
+            change(seen.features),
+            change(seen.copies),
+            change(seen.sigma),
+            None if seen.guided is None else change(seen.guided),
         )
+        return Lesson(view_of_it, *(change(p) for p in (self.target, self.sigma, self.weight)))
 
     def keep(self, other: "Lesson") -> None:
         """Take the planes of another one of the same shapes into the memory of this one."""

@@ -21,7 +21,7 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, weights: Iterable[nn.Parameter], lr: float, *, momentum: float = 0.9
+        self, weights: Iterable[nn.Parameter], lr: float | Tensor, *, momentum: float = 0.9
     ) -> None:
         super().__init__(weights, {"lr": lr, "momentum": momentum})
 

@@ -87,13 +87,14 @@ def _losses(stack: Stack, lesson: Lesson) -> Tensor:
     """Loss of each network on its own crops, (networks,); see the fit alone."""
     answers = alone.quick_answer(stack, lesson.seen.features)
     total, count = (
-        plane.unflatten(0, (len(stack), -1)).flatten(1).sum(dim=1)
+        plane.reshape(len(stack), -1).sum(dim=1)
         for plane in (
             losses_of(answers.flatten(0, 1), lesson.each(lambda plane: plane.flatten(0, 1))),
             lesson.weight.flatten(0, 1),
         )
     )
-    return total / count.clamp(min=1.0)
+    losses: Tensor = total / count.clamp(min=1.0)
+    return losses
 
 
 class _Rates:
@@ -111,7 +112,8 @@ class _Rates:
         chosen = {id(weight) for weight in hidden}
         rest = [weight for weight in stack.weights.values() if id(weight) not in chosen]
         on_gpu = rest[0].device.type == "cuda"
-        self._cycles = [_one_cycle(rate, steps) for rate in (alone._MUON_RATE, alone._LEARNING_RATE)]
+        most = alone._MUON_RATE, alone._LEARNING_RATE
+        self._cycles = [_one_cycle(rate, steps) for rate in most]
         first = [torch.tensor(cycle[0], device=rest[0].device) for cycle in self._cycles]
         self.optimisers = (
             StackedMuon(hidden, first[0], momentum=alone._MUON_MOMENTUM),
@@ -184,7 +186,7 @@ class _Recorded:
         """Record a step; weights, and what optimisers remember, are as before afterwards."""
         optimisers = self._rates.optimisers
         kept = [weight.detach().clone() for weight in self._stack.weights.values()]
-        aside = torch.cuda.Stream()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(_REHEARSALS):

@@ -160,9 +160,7 @@ def fit_stack(
     return [member.fitted(stack.take(i), steps) for i, member in enumerate(members)]
 
 
-def _lessons(
-    halves: Sequence[Half], generators: Sequence[Generator], steps: int
-) -> list[Lesson]:
+def _lessons(halves: Sequence[Half], generators: Sequence[Generator], steps: int) -> list[Lesson]:
     """Lay out the lessons of some steps; planes are (networks, 2 * pairs, channels, rows, cols)."""
     pairs = alone._PAIRS
     batches = [
@@ -179,8 +177,9 @@ def _lessons(
     both, networks = 2, len(halves)
 
     def by_step(plane: Tensor) -> Tensor:
-        apart = plane.unflatten(0, (both, networks, steps, pairs)).permute(2, 1, 0, 3, 4, 5, 6)
-        return apart.flatten(2, 3).contiguous()
+        apart = plane.reshape(both, networks, steps, pairs, *plane.shape[1:])
+        ordered = apart.permute(2, 1, 0, 3, 4, 5, 6)
+        return ordered.reshape(steps, networks, both * pairs, *plane.shape[1:])
 
     lesson = lay_lesson(batch, noise).each(by_step)
     return [lesson.each(itemgetter(step)) for step in range(steps)]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
+from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.correlation import root_of
 from dip_pipeline.restoration.lights import (
     as_exposure,
@@ -45,7 +46,7 @@ def restore_combined(problem: Problem, prior: Prior | None = None) -> Restored:
 
     Planes come back with the inner rows and columns times the factor, in the frame's unit.
     """
-    torch.set_num_threads(problem.threads)
+    settle_computing(problem.threads)
     optics = problem.optics or Optics()
     joined = combined(problem)
     if not joined.valid.any():
@@ -69,7 +70,7 @@ def fit_combined_prior(
 
     shape : of the frame, in its own pixels; see `fit_prior`
     """
-    torch.set_num_threads(problems[0].threads)
+    settle_computing(problems[0].threads)
     factor = (problems[0].optics or Optics()).factor
     joined = [combined(problem) for problem in problems]
     return fit_prior(joined, (shape[0] * factor, shape[1] * factor), seed=seed, on_step=on_step)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.lights import (
     as_exposure,
     dark_variance,
@@ -33,7 +34,7 @@ _LEVEL_SCALE_PX = 1.0  # over which the level is smoothed that a pixel's noise i
 
 def restore_epoch(problem: Problem, prior: Prior | None = None) -> Restored:
     """Restore a problem with its further exposures beside it; see `restore`."""
-    torch.set_num_threads(problem.threads)
+    settle_computing(problem.threads)
     return restore(with_twin(problem), prior)
 
 
@@ -45,7 +46,7 @@ def fit_epoch_prior(
     on_step: StepHook = ignore_step,
 ) -> Prior:
     """Fit the networks of an exposure, its further exposures beside it; see `fit_prior`."""
-    torch.set_num_threads(problems[0].threads)
+    settle_computing(problems[0].threads)
     return fit_prior([with_twin(each) for each in problems], shape, seed=seed, on_step=on_step)
 
 

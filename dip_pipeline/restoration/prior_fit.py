@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.blocks import CrossFit, folds_for
+from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.cross_fitting import fit_folds
 from dip_pipeline.restoration.fit_code import fit_code_network
 from dip_pipeline.restoration.prior import Prior
@@ -29,7 +28,7 @@ def lay_out(problems: Sequence[Problem]) -> tuple[SkyScale, list[Region]]:
 
     Raises RestorationError where they are too small or hold nothing to fit.
     """
-    torch.set_num_threads(problems[0].threads)
+    settle_computing(problems[0].threads)
     shortest = min(min(problem.pixels.shape) for problem in problems)
     if shortest < SMALLEST_SIDE_PX:
         raise RestorationError(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
+from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.inpainting import (
     filled_simply,
     give_back,
@@ -39,7 +40,7 @@ def restore(problem: Problem, prior: Prior | None = None) -> Restored:
 
     A fit that fails gives the input back, flagged TILE_FAILED; the outcome says why.
     """
-    torch.set_num_threads(problem.threads)
+    settle_computing(problem.threads)
     inpainted = problem.options.task is Task.INPAINT
     if not problem.valid.any():
         if inpainted and prior is not None:

@@ -3,10 +3,10 @@
 import logging
 
 import numpy as np
-import torch
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
+from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.finer_picture import FinerOptions, draw_finer
 from dip_pipeline.restoration.inpainting import unknown_of
 from dip_pipeline.restoration.optics import Optics, Plane
@@ -28,7 +28,7 @@ def draw_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored:
     """
     if prior is not None:
         raise RestorationError("a prior for a code input: each tile has its own")
-    torch.set_num_threads(problem.threads)
+    settle_computing(problem.threads)
     optics = problem.optics or Optics()
     unknown = unknown_of(problem)
     if unknown.all():

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
+from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.interpolation import refine
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
@@ -31,7 +32,7 @@ def restore_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored
     `summed` optics the pixels of a scene share the flux of the coarse one. A fit that fails gives
     the input back, interpolated and flagged TILE_FAILED; the outcome says why.
     """
-    torch.set_num_threads(problem.threads)
+    settle_computing(problem.threads)
     optics = problem.optics or Optics()
     if not problem.valid.any():
         return scene_unchanged(problem, StopReason.NO_DATA)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 
 from dip_pipeline.restoration import asking, features
@@ -56,3 +57,41 @@ def test_holes_are_filled_once_whatever_the_number_of_views(problem, law, monkey
     monkeypatch.setattr(features, "fill", lambda *given: filled.append(1) or fill(*given))
     ask_networks([network], [torch.ones(1, 1, 64, 64)], region, asked.options, seed=1)
     assert len(filled) == 2  # as it was observed, and slightly moved
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (48, 64)])
+def test_views_asked_for_together_say_what_each_says_alone(problem, law, monkeypatch, shape):
+    """A GPU is asked for all views of one shape at once."""
+    masked = np.zeros(shape, bool)
+    masked[20:23] = True
+    pixels = np.random.default_rng(3).normal(5.0, 1.0, shape)
+    asked = problem(pixels, law.gaussian(1.0), masked=masked, options=FitOptions(views=8))
+    region = prepare(asked, measure_sky([asked]))
+    networks = [
+        build_network(NetworkKind.UNET, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=seed)
+        for seed in (1, 2)
+    ]
+    for seed, network in enumerate(networks):
+        generator = torch.Generator().manual_seed(seed)
+        torch.nn.init.normal_(network.last.weight, std=0.05, generator=generator)
+    share = torch.zeros(1, 1, *shape)
+    share[..., : shape[1] // 2] = 1.0
+    shares = [share, 1 - share]
+    alone = ask_networks(networks, shares, region, asked.options, seed=1)
+    groups = [[0, 2, 4, 6], [1, 3, 5, 7]] if shape[0] != shape[1] else [range(5), range(5, 8)]
+    monkeypatch.setattr(asking, "_together", lambda *_: groups)
+    monkeypatch.setattr(asking, "windows_of", lambda *_: [(slice(None), slice(None))])
+    together = ask_networks(networks, shares, region, asked.options, seed=1)
+    torch.testing.assert_close(together.plain, alone.plain, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(together.scatter, alone.scatter, rtol=1e-3, atol=1e-3)
+    assert float(alone.scatter.max()) > 0.01
+
+
+def test_only_a_gpu_is_asked_for_many_views_at_once():
+    views = range(8)
+    plane = torch.zeros(1, 1, 4, 6)
+    assert asking._together(views, plane) == [[number] for number in views]
+    there = asking._together(views, plane.to("meta"))
+    assert there == [[0, 2, 4, 6], [1, 3, 5, 7]]
+    large = torch.zeros(1, 1, 1500, 1400, device="meta")
+    assert all(len(group) == 1 for group in asking._together(views, large))

@@ -84,3 +84,23 @@ def test_white_noise_has_hardly_a_covariance_and_predicts_the_sky():
     table = measure_covariance(noise, known)
     assert float(table.abs().max()) < 0.015
     assert float(fill(noise, known, table)[known == 0].abs().max()) < 0.5
+
+
+def test_copies_of_a_scene_are_filled_by_the_same_weights(stars):
+    """Each by its own pixels: of equal copies as one alone, whatever lies in the other's holes."""
+    _, observed = stars
+    known = with_a_column(observed)
+    covariance = measure_covariance(observed * known, known)
+    alone = fill(observed, known, covariance)
+    both = fill(torch.cat([observed, observed]), known, covariance)
+    torch.testing.assert_close(both, torch.cat([alone, alone]))
+    noise = 0.5 * draw(1, 1, 96, 96, seed=2)
+    copies = torch.cat([observed + noise, observed - noise])
+    spoilt = torch.where(known > 0, copies, 1e6)
+    one_way = fill(spoilt, known, covariance)
+    other_way = fill(spoilt.flip(0), known, covariance)
+    torch.testing.assert_close(one_way, other_way.flip(0))
+    # Their noise is small: weights for each by itself say nearly the same.
+    apart = torch.cat([fill(copy[None], known, covariance) for copy in copies])
+    holes = (known == 0).expand_as(apart)
+    assert float((one_way - apart)[holes].std()) < 0.05 * float((apart - observed)[holes].std())

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration import Prior, restore
+from dip_pipeline.restoration import Prior, cross_fitting, fit_prior, restore, stacked
 from dip_pipeline.restoration import fit_image as alone
 from dip_pipeline.restoration.packets import fit_priors
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope, StopReason
@@ -78,6 +78,45 @@ def test_it_does_not_matter_who_the_others_are(tiles):
     first, second = (image(one, prior) for prior in among)
     for ours, theirs in zip(first, second, strict=True):
         assert ours.tobytes() == theirs.tobytes()
+
+
+def test_it_does_not_matter_how_many_steps_are_laid_out_at_once(tiles, monkeypatch):
+    tile = tiles(0, 0)
+    (each,) = fit_priors([tile])
+    monkeypatch.setitem(stacked._CROPS_AT_ONCE, "cpu", 4 * 2 * 4)  # four of six steps
+    (several,) = fit_priors([tile])
+    assert in_sigma(tile, image(tile, each)[0], image(tile, several)[0]) < 0.02
+
+
+def test_a_stack_of_the_networks_of_a_frame_is_what_they_are_side_by_side(tiles, monkeypatch):
+    """As a GPU fits them; steps are told of as of one fit."""
+    tile = tiles(0, 0)
+    apart = fit_prior([tile], tile.pixels.shape, seed=tile.seed)
+    told = []
+    monkeypatch.setattr(cross_fitting, "stacks_pay", lambda *_: True)
+    stack = fit_prior(
+        [tile],
+        tile.pixels.shape,
+        seed=tile.seed,
+        on_step=lambda *now: told.append(now[:2]),
+    )
+    assert in_sigma(tile, image(tile, apart)[0], image(tile, stack)[0]) < 0.02
+    assert told == [(step, 6) for step in range(1, 7)]
+
+
+def test_a_frame_that_cannot_be_fitted_in_a_stack_is_tried_again(tiles, monkeypatch):
+    tile, tried = tiles(0, 0), []
+    monkeypatch.setattr(cross_fitting, "stacks_pay", lambda *_: True)
+    monkeypatch.setattr(alone, "_RISK_OF_A_GOOD_FIT", -1.0)  # nothing is good enough
+
+    def fit(fit_on, judge_on, options, *, seed, on_step):
+        tried.append(seed)
+        return real(fit_on, judge_on, options, seed=seed, on_step=on_step)
+
+    real = alone.fit_image_network
+    monkeypatch.setattr(cross_fitting, "fit_image_network", fit)
+    fitted = fit_prior([tile], tile.pixels.shape, seed=tile.seed)
+    assert len(set(tried)) == len(fitted.networks) == 4
 
 
 def test_one_that_cannot_be_fitted_is_an_error_of_its_own(tiles, problem, law):

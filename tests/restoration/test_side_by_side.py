@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 
+from dip_pipeline.restoration import side_by_side as side_by_side_module
 from dip_pipeline.restoration.side_by_side import side_by_side
 
 
@@ -42,3 +43,23 @@ def test_a_failing_piece_stops_the_others(threads):
     if threads > 1:  # one after the other, the waiting piece comes first
         with pytest.raises(ValueError, match="no"):
             side_by_side([waiting, failing], stopped)
+
+
+def test_a_gpus_linear_algebra_is_loaded_before_threads_ask_for_it(monkeypatch):
+    """Two that load it at once fail: the first to ask must be no thread of a pool."""
+    side_by_side_module._load_linear_algebra.cache_clear()
+    asked_by = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "eye", lambda side, **_: torch.ones(side, side))
+    monkeypatch.setattr(
+        torch.linalg, "cholesky", lambda *_: asked_by.append(threading.current_thread())
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        side_by_side([threading.current_thread, threading.current_thread])
+        side_by_side([threading.current_thread, threading.current_thread])
+    finally:
+        torch.set_num_threads(before)
+        side_by_side_module._load_linear_algebra.cache_clear()
+    assert asked_by == [threading.main_thread()]

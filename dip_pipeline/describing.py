@@ -19,12 +19,11 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.ladder import Rung, climb
 from dip_pipeline.noise_kernel import NoiseKernel
-from dip_pipeline.planning import fit_options, fit_windows, run_room, settle_frame
+from dip_pipeline.planning import fit_windows, run_room, settle_frame
 from dip_pipeline.prior_file import PriorFile
-from dip_pipeline.restoration.blocks import folds_for
-from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope
 from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.tiling import plan_tiles
+from dip_pipeline.time_guess import guess_seconds
 
 _CALIBRATIONS = ("bias", "zero", "dark", "flat", "dflat", "domeflat", "skyflat", "dome")
 
@@ -110,7 +109,9 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         masked_share=_masked_share(frame),
         memory_bytes=room.memory_bytes,
         disk_bytes=room.disk_bytes,
-        seconds=sum(_seconds(item.shape, len(of_item), config, asked) for item, of_item in planes),
+        seconds=sum(
+            guess_seconds(item.shape, len(of_item), config, asked) for item, of_item in planes
+        ),
         result=_result_words(frame, asked),
         notes=notes
         + _sort_notes(frame)
@@ -162,39 +163,3 @@ def _prior_notes(frame: Frame, config: RunConfig) -> tuple[str, ...]:
         return (str(error),)
     names = ", ".join(item.name for item in prior.frames)
     return (f"no fit: {prior.path} is applied, fitted to {names}",)
-
-
-def _seconds(
-    shape: tuple[int, int], tiles: int, config: RunConfig, asked: AskedOptics | None
-) -> float:
-    """Rough time of one plane."""
-    options, side = fit_options(config), config.tiles.size_px
-    if asked is not None:
-        return _scene_seconds(shape, tiles, config, asked.factor)
-    fit = 0.0 if config.fit.prior else _fit_seconds(shape, tiles, side, options)
-    return fit + _apply_seconds(max(shape[0] * shape[1], tiles * side**2), options)
-
-
-def _scene_seconds(shape: tuple[int, int], tiles: int, config: RunConfig, factor: int) -> float:
-    """Rough time of a scene's fits, calibration and tiles on two CPU cores, as measured there."""
-    options, pixels = fit_options(config), shape[0] * shape[1]
-    fits = tiles if options.scope is Scope.TILE else 1
-    seen = config.tiles.size_px**2 if options.scope is Scope.TILE else pixels
-    fit = 2 * options.step_limit * (0.08 + 0.025 * factor**2)
-    calibration = 60e-6 * factor**2 * min(seen, 300_000)
-    applied = 9e-6 * factor**2 * max(pixels, tiles * config.tiles.size_px**2)
-    return fits * (fit + calibration) + applied
-
-
-def _fit_seconds(shape: tuple[int, int], tiles: int, side: int, options: FitOptions) -> float:
-    """Rough time of the fits on two CPU cores, from figures measured there; GPUs are faster."""
-    a_step = 0.024 if options.input is InputKind.IMAGE else 2.5e-6 * min(side**2, 256**2)
-    fits, pixels = (tiles, side**2) if options.scope is Scope.TILE else (1, shape[0] * shape[1])
-    image = options.input is InputKind.IMAGE
-    networks = folds_for(pixels, options) if image else 1
-    return fits * networks * options.step_limit * a_step
-
-
-def _apply_seconds(pixels: int, options: FitOptions) -> float:
-    """Rough time on two CPU cores to apply the networks to so many pixels, overlaps counted."""
-    return 6e-6 * options.view_count * pixels

@@ -1,0 +1,41 @@
+"""Guesses of time: of the order of what was measured, and on a GPU those of a GPU."""
+
+import pytest
+
+from dip_pipeline import time_guess
+from dip_pipeline.config import RunConfig
+from dip_pipeline.time_guess import guess_seconds
+
+CONFIG = RunConfig()
+FRAME = (4096, 4096), 361
+SMALL = (512, 512), 9
+
+
+@pytest.fixture
+def on(monkeypatch):
+    def device(name):
+        monkeypatch.setattr(time_guess, "devices_of", lambda _: (name,))
+
+    return device
+
+
+@pytest.mark.parametrize(
+    ("device", "frame", "measured_s"),
+    [("cpu", SMALL, 150), ("cuda:0", SMALL, 9.4), ("cuda:0", FRAME, 29)],
+)
+def test_a_guess_is_right_within_a_factor_of_two(on, device, frame, measured_s):
+    on(device)
+    assert 0.5 < guess_seconds(*frame, CONFIG, None) / measured_s < 2
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_what_costs_more_is_guessed_to_take_longer(on, device):
+    on(device)
+    usual = guess_seconds(*FRAME, CONFIG, None)
+
+    def with_(**more):
+        return guess_seconds(*FRAME, CONFIG.with_overrides(**more), None)
+
+    assert with_(**{"fit.prior": "night.prior"}) < usual
+    assert with_(**{"fit.steps": 3000}) > usual
+    assert with_(**{"fit.scope": "tile"}) > 5 * usual

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dip_pipeline.batch import Job
@@ -40,6 +41,18 @@ def plan_jobs(sources: Sequence[str], out: str, *, create: bool = True) -> list[
     if create:
         _create(folder)
     return jobs
+
+
+@contextmanager
+def jobs_planned(sources: Sequence[str], out: str) -> Iterator[list[Job]]:
+    """Plan as `plan_jobs` does; folders made for it go again if nothing came into them."""
+    missing = [folder for folder in (Path(out), *Path(out).parents) if not folder.exists()]
+    try:
+        yield plan_jobs(sources, out)
+    finally:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def output_name(source: str) -> str:

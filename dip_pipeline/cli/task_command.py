@@ -60,15 +60,14 @@ def run_task(  # noqa: PLR0913  (what `task_arguments` adds)
     values : the options of the configuration, as `read_config` takes them
     """
     from dip_pipeline.batch import restore_frames
-    from dip_pipeline.cli.naming import plan_jobs
+    from dip_pipeline.cli.naming import jobs_planned
     from dip_pipeline.cli.progress import watching
     from dip_pipeline.engine import Shard
     from dip_pipeline.task_optics import check_task
 
     config = read_config(config_file, {**values, "task__name": task.value})
     check_task(config)
-    jobs = plan_jobs(inputs, out)
-    with watching(verbosity()) as progress:
+    with jobs_planned(inputs, out) as jobs, watching(verbosity()) as progress:
         report = restore_frames(
             jobs,
             config,

@@ -77,6 +77,17 @@ def test_every_exposure_comes_out_on_its_own_pixels_and_names_its_guides(dip, th
     assert fits.getdata(again).tobytes() == fits.getdata(products(out)[0]).tobytes()
 
 
+def test_a_refused_run_leaves_no_empty_folder_behind(dip, tmp_path):
+    paths = [write(tmp_path, 0), write(tmp_path, 1, FILTER="g")]
+    out = tmp_path / "new" / "each"
+    command = ("combine", *paths, "-o", f"{out}/", "--each", *FAST)
+    assert dip(*command)[0] == 1
+    assert not out.parent.exists()
+    out.mkdir(parents=True)
+    assert dip(*command)[0] == 1
+    assert out.exists()  # it was there before
+
+
 def test_what_is_there_is_not_replaced_and_does_not_stop_the_others(dip, three, tmp_path):
     out = tmp_path / "each"
     out.mkdir()

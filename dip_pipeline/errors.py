@@ -56,5 +56,9 @@ class RestorationError(DipError):
     """A fit that cannot be started with what it was given."""
 
 
+class DivergedError(RestorationError):
+    """A fit whose numbers ran away: another seed may do."""
+
+
 class ExposureError(DipError):
     """Exposures that cannot be combined: of another sky, filter, scale or unit."""

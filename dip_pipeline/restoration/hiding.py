@@ -17,7 +17,7 @@ import torch.nn.functional as nnf
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dip_pipeline.errors import RestorationError
+from dip_pipeline.errors import DivergedError, RestorationError
 from dip_pipeline.restoration.crops import turn
 from dip_pipeline.restoration.fit_image import descend, one_cycle, quick_answer
 from dip_pipeline.restoration.networks import UNet, initialise
@@ -69,7 +69,8 @@ def fill_by_hiding(
 ) -> NDArray[np.float32]:
     """Fill the NaN of a picture (rows, cols); other pixels come back as they are, in its unit.
 
-    Raises RestorationError where nothing is known, or too little for a crop.
+    Raises RestorationError where nothing is known, or too little for a crop, and DivergedError where
+    the fit comes to nothing.
     """
     options = options or HidingOptions()
     given = np.asarray(picture, dtype=np.float32)
@@ -90,7 +91,7 @@ def fill_by_hiding(
     filled = _averaged(network.eval(), seen, shown, options.multiple)
     values: NDArray[np.float32] = (filled * contrast + level)[0, 0].cpu().numpy()
     if not np.isfinite(values).all():
-        raise RestorationError("the fit diverged: try another seed")
+        raise DivergedError("the fit diverged: try another seed")
     return np.where(known, given, values)
 
 

@@ -3,11 +3,11 @@
 import logging
 
 import numpy as np
-import torch
 from scipy.ndimage import distance_transform_edt
 
-from dip_pipeline.errors import RestorationError
+from dip_pipeline.errors import DivergedError, RestorationError
 from dip_pipeline.flags import PixelFlag
+from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.hiding import HidingOptions, fill_by_hiding
 from dip_pipeline.restoration.inpainting import SURE_REACH_PX, unknown_of
 from dip_pipeline.restoration.prior import Prior
@@ -28,7 +28,7 @@ def restore_by_hiding(problem: Problem, prior: Prior | None = None) -> Restored:
     """
     if prior is not None:
         raise RestorationError("a prior for a fit without a noise law: each tile has its own")
-    torch.set_num_threads(problem.threads)
+    settle_computing(problem.threads)
     unknown = unknown_of(problem)
     options = problem.options
     steps = options.steps or _STEPS * options.step_limit
@@ -43,7 +43,8 @@ def restore_by_hiding(problem: Problem, prior: Prior | None = None) -> Restored:
         )
     except RestorationError as cause:
         log.warning("tile at %s: %s", problem.origin, cause)
-        return unchanged(problem, StopReason.NOT_FITTED)
+        diverged = isinstance(cause, DivergedError)
+        return unchanged(problem, StopReason.DIVERGED if diverged else StopReason.NOT_FITTED)
     away_px = distance_transform_edt(unknown)
     flags = np.where(unknown, np.uint8(PixelFlag.FILLED), np.uint8(0))
     flags[away_px > SURE_REACH_PX] |= np.uint8(PixelFlag.LOW_CONFIDENCE)

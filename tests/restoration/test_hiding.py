@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from dip_pipeline.errors import RestorationError
+from dip_pipeline.errors import DivergedError, RestorationError
+from dip_pipeline.restoration import hiding
 from dip_pipeline.restoration.hiding import HidingOptions, fill_by_hiding
+from dip_pipeline.restoration.hiding_restore import restore_by_hiding
+from dip_pipeline.restoration.problem import FitOptions, StopReason
 from dip_pipeline.restoration.published import psnr_db
 from dip_pipeline.restoration.smoothing import fill_unknown
+from dip_pipeline.task import Task
 
 QUICK = HidingOptions(steps=3, crops=1, crop_px=32, widths=(4, 8, 8))
 
@@ -85,3 +89,20 @@ def test_a_picture_without_holes_comes_back():
 def test_nothing_to_learn_from_is_refused(picture, told):
     with pytest.raises(RestorationError, match=told):
         fill_by_hiding(picture, QUICK, seed=1)
+
+
+def test_a_fit_that_diverges_says_so_and_may_be_tried_with_another_seed(problem, law, monkeypatch):
+    monkeypatch.setattr(hiding, "_averaged", lambda *given: given[1] * float("nan"))
+    holed, known = half_hidden(stripes(48))
+    with pytest.raises(DivergedError, match="another seed"):
+        fill_by_hiding(holed, QUICK, seed=1)
+    asked = problem(
+        holed,
+        law.none,
+        masked=~known,
+        options=FitOptions(task=Task.INPAINT, keep_known=True, by_hiding=True, steps=3),
+    )
+    restored = restore_by_hiding(asked)
+    assert restored.outcome.stop_reason is StopReason.DIVERGED
+    assert restored.outcome.failed
+    np.testing.assert_array_equal(restored.science[known], holed[known])

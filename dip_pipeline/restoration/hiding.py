@@ -69,7 +69,7 @@ def fill_by_hiding(
 ) -> NDArray[np.float32]:
     """Fill the NaN of a picture (rows, cols); other pixels come back as they are, in its unit.
 
-    Raises RestorationError where nothing is known, or too little for a crop, and DivergedError where
+    Raises RestorationError where nothing is known, or too little for a crop; DivergedError where
     the fit comes to nothing.
     """
     options = options or HidingOptions()

@@ -17,13 +17,21 @@ _ROUNDS = 5
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, orthogonalised; for convolution kernels, seen as (out, in * rows * cols).
 
-    lr : spectral norm of a step, before the correction for tall matrices
+    lr : spectral norm of a step, before the correction for tall matrices; a tensor, where it is to
+        be found by a step recorded on a GPU
+    stacked : kernels of several networks at once, (networks, out, in, rows, cols)
     """
 
     def __init__(
-        self, weights: Iterable[nn.Parameter], lr: float | Tensor, *, momentum: float = 0.9
+        self,
+        weights: Iterable[nn.Parameter],
+        lr: float | Tensor,
+        *,
+        momentum: float = 0.9,
+        stacked: bool = False,
     ) -> None:
         super().__init__(weights, {"lr": lr, "momentum": momentum})
+        self._before = 2 if stacked else 1  # axes of a weight that stay in its matrices
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -35,10 +43,14 @@ class Muon(torch.optim.Optimizer):
                 mean = state.setdefault("mean", torch.zeros_like(weight))
                 mean.lerp_(weight.grad, 1 - group["momentum"])
                 ahead = weight.grad.lerp(mean, group["momentum"])
-                matrix = ahead.reshape(len(ahead), -1)
-                size = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-                update = orthogonalised(matrix).reshape(weight.shape)
-                weight.sub_(update, alpha=group["lr"] * size)
+                matrices = ahead.flatten(self._before)
+                size = max(1.0, matrices.shape[-2] / matrices.shape[-1]) ** 0.5
+                update = orthogonalised(matrices).reshape(weight.shape)
+                rate = group["lr"] * size
+                if isinstance(rate, Tensor):
+                    weight.sub_(update * rate)
+                else:
+                    weight.sub_(update, alpha=rate)
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:

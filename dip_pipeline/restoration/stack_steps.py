@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from dip_pipeline.restoration import fit_image as alone
 from dip_pipeline.restoration.lessons import Lesson, losses_of
-from dip_pipeline.restoration.muon import Muon, orthogonalised
+from dip_pipeline.restoration.muon import Muon
 
 _REHEARSALS = 3  # steps taken before one is recorded: libraries choose their ways in the first
 
@@ -116,7 +116,7 @@ class _Rates:
         self._cycles = [_one_cycle(rate, steps) for rate in most]
         first = [torch.tensor(cycle[0], device=rest[0].device) for cycle in self._cycles]
         self.optimisers = (
-            StackedMuon(hidden, first[0], momentum=alone._MUON_MOMENTUM),
+            Muon(hidden, first[0], momentum=alone._MUON_MOMENTUM, stacked=True),
             torch.optim.Adam(rest, first[1], betas=(0.9, 0.99), capturable=on_gpu),
         )
         self._step = 0
@@ -141,25 +141,6 @@ def _one_cycle(most: float, steps: int) -> list[float]:
         nothing.step()
         schedule.step()
     return rates
-
-
-class StackedMuon(Muon):
-    """Muon for kernels (networks, out, in, rows, cols); its rate is a tensor."""
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move every weight once; the closure must be None."""
-        assert closure is None
-        for group in self.param_groups:
-            for weight in group["params"]:
-                state = self.state[weight]
-                mean = state.setdefault("mean", torch.zeros_like(weight))
-                mean.lerp_(weight.grad, 1 - group["momentum"])
-                ahead = weight.grad.lerp(mean, group["momentum"])
-                matrices = ahead.flatten(2)
-                size = max(1.0, matrices.shape[1] / matrices.shape[2]) ** 0.5
-                update = orthogonalised(matrices).reshape(weight.shape)
-                weight.sub_(update * (group["lr"] * size))
 
 
 class _Recorded:

@@ -1,5 +1,6 @@
 """Steps of a stack of networks: loss, gradient and optimisers of all at once."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -10,6 +11,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 from dip_pipeline.restoration import fit_image as alone
 from dip_pipeline.restoration.lessons import Lesson, losses_of
 from dip_pipeline.restoration.muon import Muon
+
+log = logging.getLogger(__name__)
 
 _REHEARSALS = 3  # steps taken before one is recorded: libraries choose their ways in the first
 
@@ -144,13 +147,16 @@ def _one_cycle(most: float, steps: int) -> list[float]:
 
 
 class _Recorded:
-    """A step of a stack, recorded once on a GPU and played again on other lessons."""
+    """A step of a stack, recorded once on a GPU and played again on other lessons.
+
+    Where it cannot be recorded (another release of torch or cuDNN), steps are taken one by one.
+    """
 
     def __init__(self, stack: Stack, rates: _Rates) -> None:
         self._stack = stack
         self._rates = rates
         self._lesson: Lesson | None = None
-        self._graph = torch.cuda.CUDAGraph()
+        self._graph: torch.cuda.CUDAGraph | None = None
         self._loss = torch.empty(0)
 
     def __call__(self, lesson: Lesson) -> Tensor:
@@ -158,15 +164,33 @@ class _Recorded:
         self._rates.go_on()
         if self._lesson is None:
             self._lesson = lesson.each(torch.clone)
-            self._record(self._lesson)
+            self._try_to_record(self._lesson)
+        if self._graph is None:
+            return _step(self._stack, lesson, self._rates.optimisers)
         self._lesson.keep(lesson)
         self._graph.replay()
         return self._loss
 
-    def _record(self, lesson: Lesson) -> None:
+    def _try_to_record(self, lesson: Lesson) -> None:
         """Record a step; weights, and what optimisers remember, are as before afterwards."""
+        weights = self._stack.weights.values()
+        kept = [weight.detach().clone() for weight in weights]
+        try:
+            self._graph = self._record(lesson)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            log.warning("steps cannot be recorded on this GPU, so they take longer: %s", error)
+        with torch.no_grad():
+            for weight, before in zip(weights, kept, strict=True):
+                weight.copy_(before)
+            for optimiser in self._rates.optimisers:
+                for state in optimiser.state.values():
+                    for remembered in state.values():
+                        remembered.zero_()
+
+    def _record(self, lesson: Lesson) -> torch.cuda.CUDAGraph:
         optimisers = self._rates.optimisers
-        kept = [weight.detach().clone() for weight in self._stack.weights.values()]
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -174,12 +198,8 @@ class _Recorded:
                 _step(self._stack, lesson, optimisers)
         torch.cuda.current_stream().wait_stream(aside)
         self._stack.forget_gradients()
-        with torch.cuda.graph(self._graph):
+        graph = torch.cuda.CUDAGraph()
+        # Other threads of the process may use the GPU meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._loss = _step(self._stack, lesson, optimisers)
-        with torch.no_grad():
-            for weight, before in zip(self._stack.weights.values(), kept, strict=True):
-                weight.copy_(before)
-            for optimiser in optimisers:
-                for state in optimiser.state.values():
-                    for remembered in state.values():
-                        remembered.zero_()
+        return graph

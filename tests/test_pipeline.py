@@ -90,8 +90,10 @@ def test_science_error_and_flags_do_not_depend_on_the_executor_or_the_workers(
 @pytest.mark.parametrize("kind", ["image", "code"])
 def test_every_input_and_scope_restores_every_tile(sky, tmp_path, kind, scope):
     target = tmp_path / "out.fits"
-    report = restore_frame(str(sky[0]), target, quick(**{"fit.input": kind, "fit.scope": scope}))
-    assert report.ok
+    four = {"tiles.size_px": 64, "tiles.overlap_px": 16}
+    config = quick(**{"fit.input": kind, "fit.scope": scope, **four})
+    report = restore_frame(str(sky[0]), target, config)
+    assert (report.ok, report.tiles) == (True, 4)
     with fits.open(target) as hdus:
         assert np.isfinite(hdus["SCI"].data).all()
         assert hdus["SCI"].header["DIPINPUT"] == kind

@@ -13,6 +13,7 @@ from torch import Tensor
 from dip_pipeline.restoration.crops import Batch
 from dip_pipeline.restoration.features import View, estimate, view
 from dip_pipeline.restoration.filling import fill
+from dip_pipeline.restoration.noise import split_along
 
 _SPLIT_STRENGTH = 0.5  # a of y1 = y + a n, y2 = y - n / a
 _HUBER_SIGMA = 8.0
@@ -66,11 +67,11 @@ def lay_lesson(batch: Batch, noise: Tensor) -> Lesson:
         plane.repeat(2, 1, 1, 1)
         for plane in (batch.observed, batch.sigma, batch.known, batch.weight)
     )
-    filled = fill(observed + _SPLIT_STRENGTH * both, batch.known, batch.covariance)
+    first, target = split_along(observed, both, _SPLIT_STRENGTH)
+    filled = fill(first, batch.known, batch.covariance)
     guides = None if batch.guides is None else batch.guides.repeat(2, 1, 1, 1)
     covariance = batch.covariance.repeat(2, 1, 1)
     seen = view(filled, batch.noise.repeated(2), known, covariance, None, guides)
-    target = observed - both / _SPLIT_STRENGTH
     return Lesson(seen, target, sigma, weight * _share_of_contrast(seen))
 
 

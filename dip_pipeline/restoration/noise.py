@@ -231,7 +231,11 @@ def split_observation(
 
     root : of the noise's correlation, see `draw_noise`; None for white noise
     """
-    noise = sigma * draw_noise(observed, generator, root)
+    return split_along(observed, sigma * draw_noise(observed, generator, root), strength)
+
+
+def split_along(observed: Tensor, noise: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    """Split an observation as `split_observation` does, along a draw of its noise."""
     return observed + strength * noise, observed - noise / strength
 
 

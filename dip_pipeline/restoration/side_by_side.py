@@ -24,7 +24,9 @@ def side_by_side(pieces: Sequence[Callable[[], T]], stopped: Event | None = None
     workers = min(threads, len(pieces))
     if workers <= 1:
         return [piece() for piece in pieces]
-    _load_linear_algebra()
+    # Work on a processor must not start a GPU.
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        _load_linear_algebra()
     pool = ThreadPoolExecutor(
         workers, initializer=torch.set_num_threads, initargs=(threads // workers,)
     )
@@ -52,5 +54,4 @@ def _load_linear_algebra() -> None:
     torch loads it at the first call, and fails in all threads but one that make theirs together
     (github.com/pytorch/pytorch/issues/90613).
     """
-    if torch.cuda.is_available():
-        torch.linalg.cholesky(torch.eye(1, device="cuda"))
+    torch.linalg.cholesky(torch.eye(1, device="cuda"))

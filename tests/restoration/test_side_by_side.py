@@ -50,6 +50,8 @@ def test_a_gpus_linear_algebra_is_loaded_before_threads_ask_for_it(monkeypatch):
     side_by_side_module._load_linear_algebra.cache_clear()
     asked_by = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: bool(used))
+    used = []
     monkeypatch.setattr(torch, "eye", lambda side, **_: torch.ones(side, side))
     monkeypatch.setattr(
         torch.linalg, "cholesky", lambda *_: asked_by.append(threading.current_thread())
@@ -57,6 +59,9 @@ def test_a_gpus_linear_algebra_is_loaded_before_threads_ask_for_it(monkeypatch):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
+        side_by_side([threading.current_thread, threading.current_thread])
+        assert asked_by == []  # nobody uses the GPU, so it is not started
+        used.append("the GPU")
         side_by_side([threading.current_thread, threading.current_thread])
         side_by_side([threading.current_thread, threading.current_thread])
     finally:

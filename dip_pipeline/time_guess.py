@@ -10,12 +10,14 @@ from dip_pipeline.task_optics import AskedOptics
 def guess_seconds(
     shape: tuple[int, int], tiles: int, config: RunConfig, asked: AskedOptics | None
 ) -> float:
-    """Rough time of one plane. Raises ConfigError where a GPU is asked for and there is none."""
+    """Rough time of one plane, on a GPU where one is asked for: it may be another machine's."""
     options, side = fit_options(config), config.tiles.size_px
     if asked is not None:
         return _scene_seconds(shape, tiles, config, asked.factor)
     pixels = max(shape[0] * shape[1], tiles * side**2)
-    if devices_of(config)[0].startswith("cuda") and options.input is InputKind.IMAGE:
+    asked_for = config.workers.device
+    device = devices_of(config)[0] if asked_for == "auto" else asked_for
+    if device.startswith("cuda") and options.input is InputKind.IMAGE:
         return _gpu_seconds(pixels, tiles, config, options)
     fit = 0.0 if config.fit.prior else _fit_seconds(shape, tiles, side, options)
     return fit + _apply_seconds(pixels, options)

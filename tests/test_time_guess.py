@@ -39,3 +39,10 @@ def test_what_costs_more_is_guessed_to_take_longer(on, device):
     assert with_(**{"fit.prior": "night.prior"}) < usual
     assert with_(**{"fit.steps": 3000}) > usual
     assert with_(**{"fit.scope": "tile"}) > 5 * usual
+
+
+def test_a_gpu_of_another_machine_is_guessed_for_without_one_here():
+    def on(device):
+        return guess_seconds(*FRAME, CONFIG.with_overrides(**{"workers.device": device}), None)
+
+    assert on("cuda") == on("cuda:63") < on("cpu") / 5

@@ -27,6 +27,11 @@ def describe_machine() -> dict[str, object]:
     }
 
 
+def usual_device() -> str:
+    """Where tasks are measured: on a GPU where one is at hand."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def versions() -> dict[str, str]:
     """Python and the packages that figures depend on."""
     found = {"dip-pipeline": __version__, "python": platform.python_version()}

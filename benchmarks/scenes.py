@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from photutils.aperture import CircularAperture
 
+from benchmarks.machine import usual_device
 from dip_pipeline.quality import flux_offsets
 from dip_pipeline.restoration import fit_prior, restore
 from dip_pipeline.restoration.optics import Optics
@@ -72,6 +73,7 @@ class ObservedScene:
             options=options,
             seed=self.seed,
             threads=1,
+            device=usual_device(),
             optics=optics,
         )
 

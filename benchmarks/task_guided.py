@@ -87,7 +87,6 @@ def restored(pair: Pair, guide: Image | None, *, steps: int | None) -> Image:
         "fit.steps": steps,
         "fit.seed": pair.seed,
         "workers.threads_per_fit": 1,
-        "workers.device": "cpu",
     }
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "frame.fits", Path(folder) / "restored.fits"

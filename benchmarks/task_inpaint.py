@@ -21,6 +21,7 @@ from skimage.restoration import inpaint_biharmonic
 
 from benchmarks import missing_half
 from benchmarks.fields import SIMULATED, Field, FieldKind, Mask, Plane, draw_without_defects
+from benchmarks.machine import usual_device
 from benchmarks.ours import with_dip
 from benchmarks.restored import Restored, Settings
 from dip_pipeline.quality import coverage
@@ -73,7 +74,7 @@ def rows(
         for holes in Holes:
             field = draw_holed(FieldKind(kind), seed, holes, side_px=side_px)
             about: Row = {"field": f"{kind}, {holes} holes", "seed": seed, "side_px": side_px}
-            measured = _measured(field, Settings(threads=1, steps=steps))
+            measured = _measured(field, Settings(threads=1, steps=steps, device=usual_device()))
             measured[0] |= _ratios(measured, "rms" if holes is Holes.SMALL else "median")
             found += [{**about, **row} for row in measured]
     return found

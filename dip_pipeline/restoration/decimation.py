@@ -30,6 +30,7 @@ class Decimation:
             raise RestorationError(f"factor {factor}: needs a whole number from 2")
         self.kind, self.factor, self.summed = kind, int(factor), summed
         self._taps = TAPS[kind](self.factor) * (self.factor if summed else 1)
+        self._placed: dict[tuple[torch.device, torch.dtype], Tensor] = {}
         self._margins = (((len(self._taps) - self.factor) // 2),) * 2
 
     def forward(self, scene: Tensor) -> Tensor:
@@ -52,7 +53,10 @@ class Decimation:
         return fold(wide, self._margins, repeated)
 
     def _kernels(self, planes: Tensor) -> tuple[Tensor, Tensor]:
-        taps = self._taps.to(planes.device, planes.dtype)
+        where = planes.device, planes.dtype
+        if where not in self._placed:  # a step that is recorded on a GPU may copy nothing there
+            self._placed[where] = self._taps.to(*where)
+        taps = self._placed[where]
         return taps.view(1, 1, -1, 1), taps.view(1, 1, 1, -1)
 
 

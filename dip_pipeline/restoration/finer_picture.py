@@ -21,6 +21,7 @@ from dip_pipeline.restoration.fit_code import CODE_CHANNELS, code_for
 from dip_pipeline.restoration.fit_image import quick_answer
 from dip_pipeline.restoration.networks import Hourglass
 from dip_pipeline.restoration.optics import DecimationKind
+from dip_pipeline.restoration.recording import adam, repeated, set_rate
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
 
 _CODE_JITTER = 0.03  # redrawn every step, of a code between 0 and 1
@@ -38,7 +39,7 @@ class FinerOptions:
     widths : channels of the hourglass' levels
     """
 
-    steps: int = 500
+    steps: int = 1000
     learning_rate: float = 5e-3
     decimation: DecimationKind = DecimationKind.LANCZOS
     widths: tuple[int, ...] = (32, 64, 128, 128, 128)
@@ -68,20 +69,12 @@ def draw_finer(
     given = torch.from_numpy(np.asarray(picture, dtype=np.float32))[:, None].to(device)
     known, target = torch.isfinite(given).float(), given.nan_to_num()
     drawing = _Drawing(target, factor, options, seed)
-    optimiser = torch.optim.Adam(drawing.network.parameters(), lr=options.learning_rate)
-    average = torch.empty(0)
+    steps = _Steps(drawing, operator, target, known)
     for step in range(1, options.steps + 1):
-        for group in optimiser.param_groups:
-            group["lr"] = options.learning_rate * _share_of_rate(step, options.steps)
-        drawn = drawing.draw()
-        loss = _misfit(operator.forward(drawn), target, known)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        past = drawn.detach()
-        average = past if step == 1 else average.lerp(past, 1 - min(_AVERAGING, step / (step + 10)))
-        on_step(step, options.steps, loss)
-    finer: NDArray[np.float32] = average[:, 0].clamp(0, 1).cpu().numpy()
+        rate = options.learning_rate * _share_of_rate(step, options.steps)
+        averaging = min(_AVERAGING, step / (step + 10)) if step > 1 else 0.0
+        on_step(step, options.steps, steps.take(rate, averaging=averaging))
+    finer: NDArray[np.float32] = steps.average[:, 0].clamp(0, 1).cpu().numpy()
     if not np.isfinite(finer).all():
         raise RestorationError("the fit diverged: try another seed, or a lower rate")
     return finer
@@ -101,19 +94,55 @@ class _Drawing:
         self.network: nn.Module = network.to(target.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         code = code_for((rows, cols), (0, 0), seed).to(target.device)
         self._code = code.contiguous(memory_format=torch.channels_last)
+        self._noise = torch.zeros(self._code.shape, device=target.device)
+        self.shape = (channels, 1, rows, cols)
+
+    def shake(self) -> None:
+        """Draw the code's jitter anew."""
+        self._noise.normal_(generator=self._jitter)
 
     def draw(self) -> Tensor:
         """Draw once, (channels, 1, rows, cols), between 0 and 1."""
-        device = self._code.device
-        noise = torch.randn(self._code.shape, generator=self._jitter, device=device)
-        answer = quick_answer(self.network, self._code + _CODE_JITTER * noise)
+        answer = quick_answer(self.network, self._code + _CODE_JITTER * self._noise)
         return torch.sigmoid(answer).transpose(0, 1)
+
+
+class _Steps:
+    """Steps down the misfit of what is drawn, and the mean of what was."""
+
+    def __init__(
+        self, drawing: _Drawing, operator: Decimation, target: Tensor, known: Tensor
+    ) -> None:
+        self._drawing, self._operator = drawing, operator
+        self._target, self._known = target, known
+        network = drawing.network
+        self._optimiser = adam(network.parameters(), 0.0)
+        self._new = torch.zeros((), device=target.device)
+        self.average = torch.zeros(drawing.shape, device=target.device)
+        changed = [*network.parameters(), *network.buffers(), self.average]
+        self._repeated = repeated(self._step, changed, [self._optimiser])
+
+    def take(self, rate: float, *, averaging: float) -> Tensor:
+        """Take one; gives the loss. averaging : weight of the past in the mean."""
+        set_rate(self._optimiser, rate)
+        self._new.fill_(1 - averaging)
+        self._drawing.shake()
+        return self._repeated()
+
+    def _step(self) -> Tensor:
+        drawn = self._drawing.draw()
+        loss = _misfit(self._operator.forward(drawn), self._target, self._known)
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        self.average.lerp_(drawn.detach(), self._new)
+        return loss.detach()
 
 
 def _misfit(seen: Tensor, target: Tensor, known: Tensor) -> Tensor:
     """Mean squared difference of what is known; beyond where a pixel is clipped it has none."""
     explained = ((target <= 0) & (seen < 0)) | ((target >= 1) & (seen > 1))
-    squares = torch.where(explained, 0.0, (seen - target) ** 2)
+    squares = ((seen - target) ** 2).masked_fill(explained, 0.0)
     return (squares * known).sum() / known.sum().clamp(min=1.0)
 
 

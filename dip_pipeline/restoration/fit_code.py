@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from dip_pipeline.restoration.correlation import correlate, reach_px
 from dip_pipeline.restoration.fitted import Fitted
 from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.problem import FitOptions, StopReason
+from dip_pipeline.restoration.recording import adam, repeated
 from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.restoration.stopping import (
@@ -107,16 +109,14 @@ def fit_code_network(
     sheets = [_Sheet.lay_out(region, seed, judged=judged) for region in regions]
     watch: _Watch = _JudgedWatch(sheets) if judged else _BlindWatch(sheets)
     rule = watch.rule
-    optimiser = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
+    steps = _Steps(network, running)
     best = copy.deepcopy(running.state_dict())
     reason, step = None, 0
     for step in range(1, options.step_limit + 1):
-        loss = _sheet_loss(network, sheets[rng.integers(len(sheets))], rng, generator)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        part = _drawn_part(sheets[rng.integers(len(sheets))], rng)
+        jitter = torch.randn(part.code.shape, generator=generator, device=generator.device)
+        loss = steps.take(part, jitter, averaging=min(_AVERAGING, step / (step + 10)))
         on_step(step, options.step_limit, loss)
-        _average(running, network, min(_AVERAGING, step / (step + 10)))
         if step % watch.every == 0 or step == options.step_limit:
             reason = rule.update(step, watch.measure(network, running))
             if rule.best_step == step:
@@ -157,18 +157,66 @@ class _Sheet:
         return self.crop(rows, cols)
 
     def crop(self, rows: slice, cols: slice) -> "_Sheet":
-        planes = (self.code, self.scale, self.target, self.judge, self.sigma, self.weight)
-        return _Sheet(*(plane[..., rows, cols] for plane in planes))
+        """Cut a window."""
+        return self.each(lambda plane: plane[..., rows, cols])
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "_Sheet":
+        """Change all planes alike."""
+        return _Sheet(*(change(plane) for plane in self._planes))
+
+    def keep(self, other: "_Sheet") -> None:
+        """Take the planes of another one of the same shape into the memory of this one."""
+        for mine, its in zip(self._planes, other._planes, strict=True):
+            mine.copy_(its)
+
+    @property
+    def _planes(self) -> tuple[Tensor, ...]:
+        return self.code, self.scale, self.target, self.judge, self.sigma, self.weight
 
 
-def _sheet_loss(
-    network: nn.Module, sheet: _Sheet, rng: np.random.Generator, generator: Generator
-) -> Tensor:
+def _drawn_part(sheet: _Sheet, rng: np.random.Generator) -> _Sheet:
     rows, cols = sheet.scale.shape[-2:]
     top = int(rng.integers(max(rows - _CROP_PX, 0) + 1))
     left = int(rng.integers(max(cols - _CROP_PX, 0) + 1))
-    part = sheet.crop(slice(top, top + _CROP_PX), slice(left, left + _CROP_PX))
-    jitter = torch.randn(part.code.shape, generator=generator, device=generator.device)
+    return sheet.crop(slice(top, top + _CROP_PX), slice(left, left + _CROP_PX))
+
+
+class _Steps:
+    """Steps of a network down the loss of a part, each followed by its mean over the steps."""
+
+    def __init__(self, network: nn.Module, running: nn.Module) -> None:
+        self._network, self._running = network, running
+        self._optimiser = adam(network.parameters(), _LEARNING_RATE)
+        self._new = torch.zeros((), device=next(network.parameters()).device)
+        self._places: dict[torch.Size, tuple[_Sheet, Tensor, Callable[[], Tensor]]] = {}
+
+    def take(self, part: _Sheet, jitter: Tensor, *, averaging: float) -> Tensor:
+        """Take one; gives the loss. averaging : weight of the past in the mean of the weights."""
+        self._new.fill_(1 - averaging)
+        shape = part.scale.shape
+        if shape not in self._places:
+            place = part.each(torch.clone), jitter.clone()
+            step = repeated(partial(self._step, *place), self._changed(), [self._optimiser])
+            self._places[shape] = (*place, step)
+        kept, its_jitter, step = self._places[shape]
+        kept.keep(part)
+        its_jitter.copy_(jitter)
+        return step()
+
+    def _step(self, part: _Sheet, jitter: Tensor) -> Tensor:
+        loss = _part_loss(self._network, part, jitter)
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        _average(self._running, self._network, self._new)
+        return loss.detach()
+
+    def _changed(self) -> list[Tensor]:
+        both = self._network, self._running
+        return [tensor for one in both for tensor in (*one.parameters(), *one.buffers())]
+
+
+def _part_loss(network: nn.Module, part: _Sheet, jitter: Tensor) -> Tensor:
     out = picture(network, part.code + _CODE_JITTER * jitter, part.scale)
     residual = (out - part.target) / part.sigma
     each = nnf.huber_loss(
@@ -245,10 +293,11 @@ def _judge(network: nn.Module, sheets: list[_Sheet]) -> float:
     return total / max(count, 1.0)
 
 
-def _average(running: nn.Module, network: nn.Module, decay: float) -> None:
+def _average(running: nn.Module, network: nn.Module, new: Tensor) -> None:
+    """Move the mean of the weights; new : weight of what they are now."""
     with torch.no_grad():
-        for mean, new in zip(running.parameters(), network.parameters(), strict=True):
-            mean.lerp_(new, 1 - decay)
+        for mean, weights in zip(running.parameters(), network.parameters(), strict=True):
+            mean.lerp_(weights, new)
         for kept, statistic in zip(running.buffers(), network.buffers(), strict=True):
             kept.copy_(statistic)
 

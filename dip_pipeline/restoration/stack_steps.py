@@ -1,6 +1,5 @@
 """Steps of a stack of networks: loss, gradient and optimisers of all at once."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -11,10 +10,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from dip_pipeline.restoration import fit_image as alone
 from dip_pipeline.restoration.lessons import Lesson, losses_of
 from dip_pipeline.restoration.muon import Muon
-
-log = logging.getLogger(__name__)
-
-_REHEARSALS = 3  # steps taken before one is recorded: libraries choose their ways in the first
+from dip_pipeline.restoration.recording import adam, repeated, set_rate
 
 
 class Stack(nn.Module):
@@ -64,16 +60,7 @@ class Stack(nn.Module):
 
 def steps_of(stack: Stack, steps: int) -> Callable[[Lesson], Tensor]:
     """Give what takes one step of a stack on a lesson, and returns the mean loss."""
-    rates = _Rates(stack, steps)
-    device = next(iter(stack.weights.values())).device
-    if device.type == "cuda":
-        return _Recorded(stack, rates)
-
-    def take_step(lesson: Lesson) -> Tensor:
-        rates.go_on()
-        return _step(stack, lesson, rates.optimisers)
-
-    return take_step
+    return _Steps(stack, _Rates(stack, steps))
 
 
 def _step(stack: Stack, lesson: Lesson, optimisers: Sequence[torch.optim.Optimizer]) -> Tensor:
@@ -114,21 +101,19 @@ class _Rates:
         ]
         chosen = {id(weight) for weight in hidden}
         rest = [weight for weight in stack.weights.values() if id(weight) not in chosen]
-        on_gpu = rest[0].device.type == "cuda"
         most = alone._MUON_RATE, alone._LEARNING_RATE
         self._cycles = [_one_cycle(rate, steps) for rate in most]
-        first = [torch.tensor(cycle[0], device=rest[0].device) for cycle in self._cycles]
+        first = torch.tensor(self._cycles[0][0], device=rest[0].device)
         self.optimisers = (
-            Muon(hidden, first[0], momentum=alone._MUON_MOMENTUM, stacked=True),
-            torch.optim.Adam(rest, first[1], betas=(0.9, 0.99), capturable=on_gpu),
+            Muon(hidden, first, momentum=alone._MUON_MOMENTUM, stacked=True),
+            adam(rest, self._cycles[1][0], betas=(0.9, 0.99)),
         )
         self._step = 0
 
     def go_on(self) -> None:
         """Set the rates of the next step."""
         for optimiser, cycle in zip(self.optimisers, self._cycles, strict=True):
-            for group in optimiser.param_groups:
-                group["lr"].fill_(cycle[self._step])
+            set_rate(optimiser, cycle[self._step])
         self._step += 1
 
 
@@ -146,60 +131,25 @@ def _one_cycle(most: float, steps: int) -> list[float]:
     return rates
 
 
-class _Recorded:
-    """A step of a stack, recorded once on a GPU and played again on other lessons.
-
-    Where it cannot be recorded (another release of torch or cuDNN), steps are taken one by one.
-    """
+class _Steps:
+    """Steps of a stack; lessons are copied to one place, where a recorded step finds them."""
 
     def __init__(self, stack: Stack, rates: _Rates) -> None:
         self._stack = stack
         self._rates = rates
         self._lesson: Lesson | None = None
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._loss = torch.empty(0)
+        weights = list(stack.weights.values())
+        self._take = repeated(self._on_the_lesson, weights, rates.optimisers)
 
     def __call__(self, lesson: Lesson) -> Tensor:
-        """Take a step; the tensor that is returned changes with the next one."""
+        """Take a step."""
         self._rates.go_on()
         if self._lesson is None:
             self._lesson = lesson.each(torch.clone)
-            self._try_to_record(self._lesson)
-        if self._graph is None:
-            return _step(self._stack, lesson, self._rates.optimisers)
-        self._lesson.keep(lesson)
-        self._graph.replay()
-        return self._loss
+        else:
+            self._lesson.keep(lesson)
+        return self._take()
 
-    def _try_to_record(self, lesson: Lesson) -> None:
-        """Record a step; weights, and what optimisers remember, are as before afterwards."""
-        weights = self._stack.weights.values()
-        kept = [weight.detach().clone() for weight in weights]
-        try:
-            self._graph = self._record(lesson)
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            log.warning("steps cannot be recorded on this GPU, so they take longer: %s", error)
-        with torch.no_grad():
-            for weight, before in zip(weights, kept, strict=True):
-                weight.copy_(before)
-            for optimiser in self._rates.optimisers:
-                for state in optimiser.state.values():
-                    for remembered in state.values():
-                        remembered.zero_()
-
-    def _record(self, lesson: Lesson) -> torch.cuda.CUDAGraph:
-        optimisers = self._rates.optimisers
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(_REHEARSALS):
-                _step(self._stack, lesson, optimisers)
-        torch.cuda.current_stream().wait_stream(aside)
-        self._stack.forget_gradients()
-        graph = torch.cuda.CUDAGraph()
-        # Other threads of the process may use the GPU meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self._loss = _step(self._stack, lesson, optimisers)
-        return graph
+    def _on_the_lesson(self) -> Tensor:
+        assert self._lesson is not None
+        return _step(self._stack, self._lesson, self._rates.optimisers)

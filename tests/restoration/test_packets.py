@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration import Prior, cross_fitting, fit_prior, restore, stack_steps, stacked
+from dip_pipeline.restoration import Prior, cross_fitting, fit_prior, restore, stacked
 from dip_pipeline.restoration import fit_image as alone
 from dip_pipeline.restoration.packets import fit_priors
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope, StopReason
@@ -117,30 +117,6 @@ def test_a_frame_that_cannot_be_fitted_in_a_stack_is_tried_again(tiles, monkeypa
     monkeypatch.setattr(cross_fitting, "fit_image_network", fit)
     fitted = fit_prior([tile], tile.pixels.shape, seed=tile.seed)
     assert len(set(tried)) == len(fitted.networks) == 4
-
-
-def test_where_a_step_cannot_be_recorded_the_fit_is_the_same_but_slower(tiles, monkeypatch, caplog):
-    tile = tiles(0, 0)
-    (wanted,) = fit_priors([tile])
-
-    def disturbed(recorded, lesson):
-        for _ in range(3):
-            stack_steps._step(recorded._stack, lesson, recorded._rates.optimisers)
-        raise failure
-
-    monkeypatch.setattr(stack_steps._Recorded, "_record", disturbed)
-    monkeypatch.setattr(stacked, "steps_of", lambda *given: _recorded(*given))
-    failure = RuntimeError("operation not permitted when stream is capturing")
-    (found,) = fit_priors([tile])
-    assert "not permitted" in caplog.text
-    assert image(tile, found)[0].tobytes() == image(tile, wanted)[0].tobytes()
-    failure = torch.cuda.OutOfMemoryError("no room")
-    with pytest.raises(torch.cuda.OutOfMemoryError):
-        fit_priors([tile])
-
-
-def _recorded(stack, steps):
-    return stack_steps._Recorded(stack, stack_steps._Rates(stack, steps))
 
 
 def test_one_that_cannot_be_fitted_is_an_error_of_its_own(tiles, problem, law):

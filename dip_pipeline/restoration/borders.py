@@ -28,7 +28,7 @@ def extend(planes: Tensor, margins: tuple[int, int], continuation: Continuation)
     """Continue planes by margins (rows, cols) on each side."""
     for axis, margin in zip((-2, -1), margins, strict=True):
         if margin:
-            index = _index(planes.shape[axis], margin, continuation).to(planes.device)
+            index = _index(planes.shape[axis], margin, continuation, planes.device)
             planes = planes.index_select(axis, index)
     return planes
 
@@ -38,7 +38,7 @@ def fold(planes: Tensor, margins: tuple[int, int], continuation: Continuation) -
     for axis, margin in zip((-2, -1), margins, strict=True):
         if margin:
             length = planes.shape[axis] - 2 * margin
-            index = _index(length, margin, continuation).to(planes.device)
+            index = _index(length, margin, continuation, planes.device)
             shape = list(planes.shape)
             shape[axis] = length
             planes = planes.new_zeros(shape).index_add(axis, index, planes)
@@ -46,5 +46,6 @@ def fold(planes: Tensor, margins: tuple[int, int], continuation: Continuation) -
 
 
 @lru_cache(maxsize=64)
-def _index(length: int, margin: int, continuation: Continuation) -> Tensor:
-    return continuation(torch.arange(-margin, length + margin), length)
+def _index(length: int, margin: int, continuation: Continuation, device: torch.device) -> Tensor:
+    # Kept where the planes are: a step that is recorded on a GPU may copy nothing there.
+    return continuation(torch.arange(-margin, length + margin, device=device), length)

@@ -18,9 +18,10 @@ def explaining(sheet: Sheet, star: Star) -> list[tuple[float, Star, StarShape]]:
     """
     trial = sheet.trial(star.row, star.col, star.height)
     if trial is None:
-        return [(1.0, star, sheet.shape)]
+        return [(1.0, star, star.shape or sheet.shape)]
     places = grid_px(*_SPREAD)
-    shapes = [sheet.shape.widened(times) for times in _WIDTHS]
+    its_shape = star.shape or sheet.shape
+    shapes = [its_shape.widened(times) for times in _WIDTHS]
     tried = [trial.tried(shape, places) for shape in shapes]
     heights, power, cost = (np.stack(one) for one in zip(*tried, strict=True))
     cost += 2 * np.log(np.where(np.array(_WIDTHS) > 1, _WIDE_ODDS, 1.0))[:, None]

@@ -31,10 +31,14 @@ _SETTLING = 4  # steps in which a star and its neighbours move together
 _MUCH_BRIGHTER = 10.0  # than what is seen of it
 
 
-def find_hidden_stars(observed: Image, sigma: Image, trusted: Mask, shape: StarShape) -> Image:
+def find_hidden_stars(
+    observed: Image, sigma: Image, trusted: Mask, shape: StarShape | None
+) -> Image:
     """Draw the light of all stars that lie in or at pixels that are not trusted, (rows, cols).
 
-    observed : sky at zero, its sigma at one; sigma : of each pixel. Zero where no star is hidden.
+    observed : sky at zero, its sigma at one; sigma : of each pixel
+    shape : of stars; where it is not known, only stars that show their own are drawn
+    Zero where no star is hidden.
     """
     search = _Search(observed, sigma, trusted, shape)
     return search.drawn() if not trusted.all() and trusted.any() else np.zeros_like(observed)
@@ -43,7 +47,9 @@ def find_hidden_stars(observed: Image, sigma: Image, trusted: Mask, shape: StarS
 class _Search:
     """Finds stars brightest first, and fits those that are near each other in turn."""
 
-    def __init__(self, observed: Image, sigma: Image, trusted: Mask, shape: StarShape) -> None:
+    def __init__(
+        self, observed: Image, sigma: Image, trusted: Mask, shape: StarShape | None
+    ) -> None:
         self.sheet = Sheet(observed, sigma, trusted, shape)
         self.away_px = ndimage.distance_transform_edt(trusted)
         self.zone = self.away_px <= _AROUND_PX
@@ -83,7 +89,7 @@ class _Search:
         """
         self.sheet.put_back(star)
         sources = explaining(self.sheet, star)
-        fit = self.sheet.fit(star.row, star.col, star.height, REFINEMENT, near)
+        fit = self.sheet.fit(star.row, star.col, star.height, REFINEMENT, near, star.shape)
         self.sheet.take_off(star)
         mean = np.zeros_like(light)
         for share, one, shape in sources:
@@ -113,11 +119,13 @@ class _Search:
             fit = self.sheet.fit_from(float(row), float(col), float(height[row, col]))
             if fit is None or fit.star.height <= self.threshold * fit.star.error:
                 continue
+            if fit.believed or not self.sheet.known:
+                fit = self.sheet.in_its_own_shape(fit)
             if fit.believed:
                 self.sheet.take_off(fit.star)
                 found.append(fit.star)
-            elif (star := self._found_beside(fit.star, stars)) is not None:
-                found.append(star)
+            elif self.sheet.known and (beside := self._found_beside(fit.star, stars)) is not None:
+                found.append(beside)
         return found
 
     def _found_beside(self, star: Star, stars: list[Star]) -> Star | None:

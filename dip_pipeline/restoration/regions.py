@@ -198,7 +198,7 @@ def _sky_sigma_dn(problem: Problem) -> NDArray[np.float64]:
 
 def _hidden_stars(problem: Problem, scale: SkyScale) -> Image:
     """Light of stars hidden by pixels that say nothing, (rows, cols), sky-sigma units."""
-    if scale.star is None or problem.valid.all() or not problem.valid.any():
+    if problem.valid.all() or not problem.valid.any():
         return np.zeros(problem.pixels.shape)
     light, doubt = _light_and_doubt(problem, scale.level, scale.sigma)
     return find_hidden_stars(light, doubt, problem.valid, scale.star)

@@ -70,6 +70,10 @@ class StarShape:
         return float(2 * np.sqrt((2 ** (1 / self.beta) - 1) / area))
 
 
+# Of seeing as it is, well sampled: FWHM 2.7 px. Where a shape is to be found, a search starts here.
+USUAL_SHAPE = StarShape(a=0.143, b=0.0, d=0.143, beta=3.0)
+
+
 def measure_shape(stars: Sequence["FittedStar"]) -> StarShape | None:
     """Find the shape that most of some stars agree on; None where too few do.
 

@@ -4,12 +4,14 @@ Photometry by point spread function (Stetson 1987, PASP 99, 191), of stars in pa
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
+from scipy import optimize
 from scipy.signal import fftconvolve
 
-from dip_pipeline.restoration.star_shape import Image, Mask, StarShape
+from dip_pipeline.restoration.star_shape import USUAL_SHAPE, Image, Mask, StarShape
 
 _REACH_PX = 7  # of what is looked at around a star; of bright stars more
 _FAR_PX = 30
@@ -28,16 +30,24 @@ FAR_SEARCH = ((7.0, 0.75), (0.75, 0.25), (0.25, 0.08))
 _NEARNESS = 0.1  # cost of a px squared from where a star was looked for
 # Logarithm of how many stars there are by height: N(> f) ~ f^-0.65, so few are bright.
 _COUNTS = 1.65
+_TELLING = 100.0  # standard errors of a height, from which on a star may have a shape of its own
+_BRIGHT = 1000.0  # sky sigma
+_MUCH_BETTER = 0.7  # of the chi-square that the common shape leaves
+_USUAL_CHANGE = 0.3  # of the logarithm of an axis or the exponent, and of the tilt
+_MOST_CHANGE = np.array([1.0, 1.0, 0.5, 0.5, 0.5, 0.7])
+_UNKNOWN = 2.5  # times as far a shape may change, where none is known
+_TRIES = 40
 
 
 @dataclass(slots=True)
 class Star:
-    """A star; px and sky sigma."""
+    """A star; px and sky sigma. shape : its own, where it is known to differ from the others'."""
 
     row: float
     col: float
     height: float
     error: float
+    shape: StarShape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +105,16 @@ class Trial:
 class Sheet:
     """What is seen of a sky, less the stars that were taken off; planes (rows, cols), sky sigma.
 
+    shape : of stars; known : whether it was measured
     left : what is not explained yet, 0 where nothing is seen
     weight : inverse variance; 0 where nothing is seen
     """
 
-    def __init__(self, observed: Image, sigma: Image, trusted: Mask, shape: StarShape) -> None:
-        self.shape = shape
+    def __init__(
+        self, observed: Image, sigma: Image, trusted: Mask, shape: StarShape | None
+    ) -> None:
+        self.shape = shape or USUAL_SHAPE
+        self.known = shape is not None
         self.left = np.where(trusted, observed, 0.0)
         self.weight = np.where(trusted, 1 / sigma**2, 0.0)
 
@@ -125,15 +139,16 @@ class Sheet:
     def _changes(self, star: Star, centre: Star, rows: Image, cols: Image) -> list[Image]:
         """Give the change of a star's light with ln(height), row and col."""
         down, across = rows - (star.row - centre.row), cols - (star.col - centre.col)
-        here = self.shape.at(down, across)
-        by_row = self.shape.at(down - _STEP_PX, across) - here
-        by_col = self.shape.at(down, across - _STEP_PX) - here
+        shape = star.shape or self.shape
+        here = shape.at(down, across)
+        by_row = shape.at(down - _STEP_PX, across) - here
+        by_col = shape.at(down, across - _STEP_PX) - here
         return [star.height * one for one in (here, by_row / _STEP_PX, by_col / _STEP_PX)]
 
     def refine(self, star: Star) -> None:
         """Fit a star again where it is, all others taken off."""
         self.put_back(star)
-        fit = self.fit(star.row, star.col, star.height, REFINEMENT)
+        fit = self.fit(star.row, star.col, star.height, REFINEMENT, shape=star.shape)
         if fit is not None and fit.star.height > 0:
             star.row, star.col = fit.star.row, fit.star.col
             star.height, star.error = fit.star.height, fit.star.error
@@ -177,10 +192,12 @@ class Sheet:
         height: float,
         grids: tuple[tuple[float, float], ...],
         beside: Sequence[Star] = (),
+        shape: StarShape | None = None,
     ) -> Fit | None:
         """Fit place and height of a star over a sloping sky; None where too little is seen.
 
         beside : stars, already taken off, that may move a little as it comes
+        shape : of its own
         """
         trial = self.trial(row, col, height, beside)
         if trial is None:
@@ -188,12 +205,40 @@ class Sheet:
         place, height_at, power_at = np.zeros(2), 0.0, 1.0
         for half_width, step in grids:
             places = place + grid_px(half_width, step)
-            heights, power, cost = trial.tried(self.shape, places)
+            heights, power, cost = trial.tried(shape or self.shape, places)
             at = int(np.argmin(cost))
             place, height_at, power_at = places[at], float(heights[at]), float(power[at])
         after = trial.before - max(height_at, 0.0) ** 2 * power_at
-        star = Star(row + float(place[0]), col + float(place[1]), height_at, power_at**-0.5)
+        star = Star(row + float(place[0]), col + float(place[1]), height_at, power_at**-0.5, shape)
         return Fit(star, trial.before / trial.freedom, after / trial.freedom)
+
+    def in_its_own_shape(self, fit: Fit) -> Fit:
+        """Fit a star again, its shape a little different from the others' where it tells so.
+
+        A bright star shows its shape better than the few others of a small region do; and the
+        shape of stars changes over a field. The star is not taken off. Where the shape of the
+        others is not known, only such stars are believed.
+        """
+        star = fit.star
+        if star.height < _TELLING * star.error:
+            return fit if self.known else replace(fit, after=np.inf)
+        if self.known and (fit.after < GOOD_MISFIT or star.height < _BRIGHT):
+            return fit  # or two fainter stars side by side would be one of a new shape
+        trial = self.trial(star.row, star.col, star.height)
+        if trial is None:
+            return fit
+        most = _MOST_CHANGE * (1.0 if self.known else _UNKNOWN)
+        changes = optimize.least_squares(
+            partial(_misfit, trial=trial, shape=self.shape),
+            np.zeros(6),
+            bounds=(-most, most),
+            max_nfev=_TRIES,
+        ).x
+        shape = _changed(self.shape, changes[2:])
+        own = self.fit(
+            star.row + changes[0], star.col + changes[1], star.height, REFINEMENT, shape=shape
+        )
+        return own if own is not None and own.after < _MUCH_BETTER * fit.after else fit
 
     def trial(
         self, row: float, col: float, height: float, beside: Sequence[Star] = ()
@@ -224,7 +269,7 @@ class Sheet:
 
     def add(self, plane: Image, star: Star, sign: float, shape: StarShape | None = None) -> None:
         """Add a star's light, or take it off; of a shape of its own, if any."""
-        shape = shape or self.shape
+        shape = shape or star.shape or self.shape
         radius = shape.radius_px(_DRAWN_SIGMA / max(star.height, _DRAWN_SIGMA))
         window, rows, cols = self._window(star.row, star.col, int(min(radius, _FARTHEST_PX)) + 1)
         plane[window] += sign * star.height * shape.at(rows, cols)
@@ -242,6 +287,27 @@ class Sheet:
         cols = np.arange(first[1], max(first[1], last[1]), dtype=np.float64) - col
         window = (slice(first[0], first[0] + rows.size), slice(first[1], first[1] + cols.size))
         return window, *np.meshgrid(rows, cols, indexing="ij")
+
+
+def _misfit(changes: Image, *, trial: Trial, shape: StarShape) -> Image:
+    """Give what a star of a changed shape leaves, and how unlikely the change is."""
+    model = trial.scale * _changed(shape, changes[2:]).at(
+        trial.rows - changes[0], trial.cols - changes[1]
+    )
+    model -= trial.sky @ (trial.sky.T @ model)
+    height = (model @ trial.light) / (model @ model + 1e-12)
+    return np.concatenate([trial.light - height * model, changes[2:] / _USUAL_CHANGE])
+
+
+def _changed(shape: StarShape, changes: Image) -> StarShape:
+    """Change the logarithms of both axes and of the exponent at one width, and the tilt."""
+    down, across, tilt, fall = (float(change) for change in changes)
+    beta = shape.beta * np.exp(fall)
+    # A profile that falls more steeply is as wide at half its height.
+    same = (2 ** (1 / beta) - 1) / (2 ** (1 / shape.beta) - 1)
+    a, d = shape.a * np.exp(down) * same, shape.d * np.exp(across) * same
+    usual = shape.b / np.sqrt(shape.a * shape.d)
+    return StarShape(a, float(np.clip(usual + tilt, -0.9, 0.9)) * np.sqrt(a * d), d, beta)
 
 
 def apart(one: Star, other: Star) -> float:

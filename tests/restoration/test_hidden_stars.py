@@ -207,3 +207,37 @@ def test_stars_across_holes_do_not_shape_the_others():
     found = shape_of(observed, trusted)
     assert found is not None
     assert found.fwhm_px == pytest.approx(SHAPE.fwhm_px, rel=0.03)
+
+
+def saturated_core(row, col, radius_px=3.0):
+    rows, cols = np.indices((SIDE_PX, SIDE_PX))
+    return np.hypot(rows - row, cols - col) > radius_px
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_bright_star_shows_its_shape_where_no_other_star_does(seed):
+    light, observed = field((47.3, 40.2, 3000.0), seed=seed)
+    trusted = saturated_core(47.3, 40.2)
+    missed = (drawn(observed, trusted, None) - light)[~trusted]
+    assert np.abs(missed).max() < 0.1 * 3000.0
+    _, faint = field((47.3, 40.2, 30.0), seed=seed)
+    assert not drawn(faint, trusted, None).any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_bright_star_may_differ_from_the_others(seed):
+    """As stars do that are far from each other in a field."""
+    light, observed = field((47.3, 40.2, 3000.0), seed=seed)
+    trusted = saturated_core(47.3, 40.2)
+    missed = (drawn(observed, trusted, SHAPE.widened(1.1)) - light)[~trusted]
+    assert np.abs(missed).max() < 0.1 * 3000.0
+
+
+@pytest.mark.parametrize("shape", [SHAPE, None])
+def test_a_bright_galaxy_under_a_trail_is_not_drawn_as_a_star_of_its_own_shape(shape):
+    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
+    light = 400.0 * np.exp(-(np.hypot(rows - 47.5, cols - 40.0) / 5.0))
+    observed = light + np.random.default_rng(3).standard_normal(light.shape)
+    trusted = trail()
+    excess = (drawn(observed, trusted, shape) - light)[~trusted]
+    assert excess.max() < 0.3 * 400.0

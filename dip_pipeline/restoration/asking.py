@@ -10,7 +10,7 @@ from scipy import ndimage
 from torch import Generator, Tensor, nn
 
 from dip_pipeline.restoration.correlation import draw_noise
-from dip_pipeline.restoration.crops import turn
+from dip_pipeline.restoration.crops import turned, turned_back
 from dip_pipeline.restoration.features import estimate, view
 from dip_pipeline.restoration.filling import WIDE, fill
 from dip_pipeline.restoration.problem import FitOptions
@@ -80,11 +80,11 @@ def blended(
         guides = [] if region.guides is None else [region.guides]
         planes = (filled, region.noise.floor, region.known, *guides)
         seen = [_turned(plane, views) for plane in planes]
-        turned = [(network, _turned(share, views)) for network, share in asked]
+        shared = [(network, _turned(share, views)) for network, share in asked]
         with torch.no_grad():  # a thread starts without it
-            answers = _bordered(turned, region, seen)[:, None]
+            answers = _bordered(shared, region, seen)[:, None]
         return torch.stack(
-            [_turned_back(one, number) for one, number in zip(answers, views, strict=True)]
+            [turned_back(one, number) for one, number in zip(answers, views, strict=True)]
         )
 
     groups = _together(range(options.view_count), filled)
@@ -101,12 +101,7 @@ def blended(
 
 def _turned(plane: Tensor, views: Sequence[int]) -> Tensor:
     """Turn a plane as some views see it, (views, channels, rows, cols)."""
-    return torch.cat([turn(plane, number % 4, flip=number >= 4) for number in views])
-
-
-def _turned_back(plane: Tensor, number: int) -> Tensor:
-    back = turn(plane, -(number % 4))
-    return back.flip(-1) if number >= 4 else back
+    return torch.cat([turned(plane, number) for number in views])
 
 
 def _together(views: Sequence[int], plane: Tensor) -> list[Sequence[int]]:
@@ -118,7 +113,7 @@ def _together(views: Sequence[int], plane: Tensor) -> list[Sequence[int]]:
         return [[number] for number in views]
     shapes: dict[object, list[int]] = {}
     for number in views:
-        shapes.setdefault(turn(plane, number % 4).shape, []).append(number)
+        shapes.setdefault(turned(plane, number).shape, []).append(number)
     most = max(1, _PIXELS_AT_ONCE // plane.numel())
     return [
         alike[first : first + most]

@@ -129,7 +129,7 @@ class CropSource:
         shown = self.regions[window.region].guides
         if shown is not None and self._misleading is not None:
             shown = shown[window.slices(self.crop_px)]
-            shown = _turned(self._misleading.of(shown) if misled else shown, turning)
+            shown = turned(self._misleading.of(shown) if misled else shown, turning)
         return Crop(window, turning, pattern, shown)
 
     def cut(self, crops: Sequence[Crop]) -> Batch:
@@ -155,7 +155,7 @@ class CropSource:
         root = None
         if self._roots is not None:
             roots = self._roots
-            root = torch.cat([_turned(roots[one.window.region], one.turning) for one in crops])
+            root = torch.cat([turned(roots[one.window.region], one.turning) for one in crops])
         guides = [crop.guides for crop in crops if crop.guides is not None]
         return Batch(
             observed,
@@ -198,8 +198,15 @@ def turn(planes: Tensor, quarter_turns: int, *, flip: bool = False) -> Tensor:
     return torch.rot90(planes.flip(-1) if flip else planes, quarter_turns, (-2, -1))
 
 
-def _turned(planes: Tensor, turning: int) -> Tensor:
+def turned(planes: Tensor, turning: int) -> Tensor:
+    """Turn by a turning, 0 to 7: a number of quarter turns, from 4 on of the mirror image."""
     return turn(planes, turning % 4, flip=turning >= TURNINGS // 2)
+
+
+def turned_back(planes: Tensor, turning: int) -> Tensor:
+    """Undo `turned`."""
+    back = turn(planes, -(turning % 4))
+    return back.flip(-1) if turning >= TURNINGS // 2 else back
 
 
 def _positions(weights: Sequence[Tensor]) -> np.ndarray:

@@ -9,7 +9,7 @@ import torch.nn.functional as nnf
 from torch import Generator, Tensor, nn
 
 from dip_pipeline.restoration.correlation import draw_noise
-from dip_pipeline.restoration.crops import turn
+from dip_pipeline.restoration.crops import turned, turned_back
 from dip_pipeline.restoration.filling import WIDE
 from dip_pipeline.restoration.flux import close_flux
 from dip_pipeline.restoration.optics import Optics
@@ -107,13 +107,11 @@ class SceneNetworks:
         """Mean and standard deviation of one network's scenes over views."""
 
         def estimated(number: int) -> Tensor:
-            quarter, flip = number % 4, number >= 4
-            optics = scene_optics(self.optics, quarter, flip=flip)
+            optics = scene_optics(self.optics, number % 4, flip=number >= 4)
             planes = (observed, region.noise.floor, region.known)
-            seen = [turn(plane, quarter, flip=flip).contiguous() for plane in planes]
+            seen = [turned(plane, number).contiguous() for plane in planes]
             with torch.no_grad():  # a thread starts without it
-                answer = turn(_bordered(network, region, optics, *seen), -quarter)
-            return answer.flip(-1) if flip else answer
+                return turned_back(_bordered(network, region, optics, *seen), number)
 
         views = range(self.options.view_count)
         stack = torch.stack(side_by_side([partial(estimated, number) for number in views]))

@@ -25,6 +25,7 @@ DECLARED_CARDS = """
 """.split()  # noqa: SIM905 (a table reads better)
 
 QUICK = {
+    "fit.effort": "fast",  # two networks
     "fit.steps": 4,
     "tiles.size_px": 48,
     "tiles.overlap_px": 8,
@@ -410,7 +411,7 @@ def test_nasty_files_are_restored_or_refused_in_one_line(tmp_path):
 def test_real_frames_come_out_valid(tmp_path, name):
     target = tmp_path / "out.fits"
     source = Path(EXTRA or ".") / name
-    report = restore_frame(str(source), target, quick(**{"tiles.size_px": 512}))
+    report = restore_frame(str(source), target, quick(**{"tiles.size_px": 256}))
     assert report.ok
     assert fitscheck.main([str(target)]) == 0
     if name.startswith("ccd"):

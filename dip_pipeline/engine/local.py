@@ -33,6 +33,8 @@ _DASK_SETTINGS = {
     "distributed.scheduler.no-workers-timeout": "120s",  # rather than wait for ever
     "distributed.worker.multiprocessing-method": "spawn",  # fork breaks torch and CUDA
     "distributed.worker.daemon": True,  # they end with this process
+    # Its table of GPUs fails on names of parts of them (MIG), and nobody looks at it.
+    "distributed.diagnostics.nvml": False,
 }
 
 

@@ -12,10 +12,12 @@ import sys
 import threading
 import time
 
+import dask.config
 import numpy as np
 import psutil
 import pytest
 from distributed.chaos import KillWorker
+from distributed.diagnostics import nvml
 
 from dip_pipeline.engine import ExecutorKind, Job, WorkerOptions, map_items, open_pool, run_items
 from dip_pipeline.errors import RunError
@@ -160,6 +162,23 @@ def test_every_worker_has_its_threads_and_one_gpu_of_those_this_process_may_see(
     assert set(map_items(run, range(6), options)) == {("GPU-c", "3"), ("GPU-a", "3")}
     with pytest.raises(RunError, match="--device cuda:3"):
         list(map_items(run, [0], WorkerOptions(ExecutorKind.LOCAL, devices=("cuda:3",))))
+
+
+def test_dask_looks_for_no_gpus_of_its_own(monkeypatch):
+    """It fails on such names as CUDA_VISIBLE_DEVICES may hold."""
+
+    class Library:
+        @staticmethod
+        def nvmlInit():  # noqa: N802  (its name)
+            raise AssertionError("asked for GPUs")
+
+    monkeypatch.setattr(nvml, "pynvml", Library)
+    monkeypatch.setattr(nvml, "NVML_STATE", nvml.NVMLState.UNINITIALIZED)
+
+    def asked(_):
+        return dask.config.get("distributed.diagnostics.nvml")
+
+    assert list(map_items(asked, [0], TWO)) == [False]
 
 
 INTERRUPTED = """

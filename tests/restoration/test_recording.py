@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dip_pipeline.restoration import finer_picture, fit_code, recording, stack_steps
+from dip_pipeline.restoration import finer_picture, fit_code, stack_steps
 from dip_pipeline.restoration.finer_picture import FinerOptions, draw_finer
 from dip_pipeline.restoration.fit_code import fit_code_network
 from dip_pipeline.restoration.packets import fit_priors
@@ -106,4 +106,3 @@ def test_elsewhere_a_step_is_taken_as_it_is():
         return torch.zeros(())
 
     assert repeated(step, [torch.zeros(1)], []) is step
-    assert recording.Recorded(step, [torch.zeros(1)], [])._graph is None

@@ -14,8 +14,9 @@ BUILD := hatchling editables setuptools wheel
 demo: .venv/ready
 	$(BIN)/python sample_data/demo.py
 
+# As many files of tests at once as there are cores (8 at most), with one thread each.
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile
 
 lint: .venv/ready-to-test
 	$(BIN)/ruff format --check .

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from dip_pipeline.restoration.correlation import draw_noise
 from dip_pipeline.restoration.crops import turned, turned_back
-from dip_pipeline.restoration.features import estimate, view
+from dip_pipeline.restoration.features import View, estimate, view
 from dip_pipeline.restoration.filling import WIDE, fill
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.regions import PixelNoise, Region
@@ -72,19 +72,23 @@ def blended(
         if bool((share > 0).any())
     ]
 
-    # Once for all views: what fills a hole does not depend on how the region is turned.
+    # Once for all views: neither what fills a hole nor what is seen depends on how it is turned.
     filled = fill(observed, region.known, region.covariance, WIDE)
+    step = int(getattr(networks[0], "multiple", 16))
+    margin = _margin(region.shape, step)
+    seen = _bordered(filled, region, margin)
+    shared = [(network, nnf.pad(share, margin)) for network, share in asked]
 
     def estimated(views: Sequence[int]) -> Tensor:
         """Ask for some views, which are of one shape, at once."""
-        guides = [] if region.guides is None else [region.guides]
-        planes = (filled, region.noise.floor, region.known, *guides)
-        seen = [_turned(plane, views) for plane in planes]
-        shared = [(network, _turned(share, views)) for network, share in asked]
         with torch.no_grad():  # a thread starts without it
-            answers = _bordered(shared, region, seen)[:, None]
+            answers = _asked(shared, seen, views, step)[:, None]
+        rows, cols = (slice(_MARGIN_PX, _MARGIN_PX + side) for side in region.shape)
         return torch.stack(
-            [turned_back(one, number) for one, number in zip(answers, views, strict=True)]
+            [
+                turned_back(one, number)[..., rows, cols]
+                for one, number in zip(answers, views, strict=True)
+            ]
         )
 
     groups = _together(range(options.view_count), filled)
@@ -141,34 +145,41 @@ def moved_by(region: Region, probe: Tensor) -> Tensor:
     return region.observed + PROBE_SIGMA * region.sigma * probe * region.known
 
 
-def _bordered(
-    asked: Sequence[tuple[nn.Module, Tensor]], region: Region, planes: Sequence[Tensor]
-) -> Tensor:
-    """Blend networks by their shares, with mirrored borders; sides are rounded up to the multiple.
+def _margin(shape: tuple[int, int], step: int) -> tuple[int, int, int, int]:
+    """Left, right, top and bottom margins; sides are rounded up to the multiple."""
+    rows, cols = shape
+    return _MARGIN_PX, _MARGIN_PX - cols % -step, _MARGIN_PX, _MARGIN_PX - rows % -step
 
-    asked : networks and their shares, (views, 1, rows, cols)
-    planes : turned alike: observed with its holes filled, floor of the noise, known, and guides
-        where there are some
-    """
-    rows, cols = planes[0].shape[-2:]
-    step = int(getattr(asked[0][0], "multiple", 16))
-    margin = (_MARGIN_PX, _MARGIN_PX - cols % -step, _MARGIN_PX, _MARGIN_PX - rows % -step)
-    mode = "reflect" if min(rows, cols) > _MARGIN_PX + step else "replicate"
-    wide = [nnf.pad(plane, margin, mode=mode) for plane in planes]
-    noise = PixelNoise(wide[1], region.noise.slope, region.noise.dark_level)
-    guides = wide[3] if len(wide) > 3 else None
-    seen = view(wide[0], noise, wide[2], region.covariance, None, guides)
-    total = torch.zeros_like(wide[0])
-    for network, share in asked:
-        used = nnf.pad(share, margin)
+
+def _bordered(filled: Tensor, region: Region, margin: tuple[int, int, int, int]) -> View:
+    """Lay out what networks see of a region with mirrored borders."""
+    mode = "reflect" if max(margin) < min(region.shape) else "replicate"
+    filled, floor, known = (
+        nnf.pad(plane, margin, mode=mode) for plane in (filled, region.noise.floor, region.known)
+    )
+    guides = None if region.guides is None else nnf.pad(region.guides, margin, mode=mode)
+    noise = PixelNoise(floor, region.noise.slope, region.noise.dark_level)
+    return view(filled, noise, known, region.covariance, None, guides)
+
+
+def _asked(
+    shared: Sequence[tuple[nn.Module, Tensor]], seen: View, views: Sequence[int], step: int
+) -> Tensor:
+    """Blend what networks say of views by their shares, (views, 1, rows, cols)."""
+    turn_all = partial(_turned, views=views)
+    turned_view = seen.each(turn_all)
+    total = torch.zeros_like(turned_view.sigma)
+    for network, share in shared:
+        used = turn_all(share)
         # A GPU has asked for the whole before windows are found.
         reach_px = getattr(network, "reach_px", None) if used.device.type == "cpu" else None
         for window in windows_of(used, step, reach_px):
-            part = seen.cut(*window)
+            part = turned_view.cut(*window)
             weight = used[(..., *window)]
+            features = part.features.contiguous(memory_format=torch.channels_last)
             # Where a window ends the network sees too little, but there it has no share.
-            total[(..., *window)] += weight * estimate(network(part.features), part)
-    return total[..., _MARGIN_PX : _MARGIN_PX + rows, _MARGIN_PX : _MARGIN_PX + cols]
+            total[(..., *window)] += weight * estimate(network(features), part)
+    return total
 
 
 def windows_of(share: Tensor, step: int, reach_px: int | None) -> list[tuple[slice, slice]]:

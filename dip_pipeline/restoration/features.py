@@ -3,6 +3,7 @@
 All planes are (batch, 1, rows, cols) in sky-sigma units.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -12,6 +13,7 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from dip_pipeline.restoration import guiding, twinning
+from dip_pipeline.restoration.asinh import asinh
 from dip_pipeline.restoration.filling import NEAR, Reach, fill
 from dip_pipeline.restoration.regions import PixelNoise
 from dip_pipeline.restoration.smoothing import smooth
@@ -65,16 +67,14 @@ class View:
     sigma: Tensor
     guided: Tensor | None = None
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> "View":
+        """Change all planes alike."""
+        guided = None if self.guided is None else change(self.guided)
+        return View(change(self.features), change(self.copies), change(self.sigma), guided)
+
     def cut(self, rows: slice, cols: slice) -> "View":
         """Give a window of it."""
-        planes = (self.features, self.copies, self.sigma)
-        features, copies, sigma = (plane[..., rows, cols] for plane in planes)
-        return View(
-            features.contiguous(memory_format=torch.channels_last),
-            copies,
-            sigma,
-            None if self.guided is None else self.guided[..., rows, cols],
-        )
+        return self.each(lambda plane: plane[..., rows, cols])
 
 
 def view(
@@ -104,10 +104,10 @@ def view(
         filled, sigma, more = twinning.joined(guides, filled, sigma)
         guides = None
     copies = [filled, *(smooth(filled, scale_px) for scale_px in _SCALES_PX)]
-    details = [torch.asinh((fine - coarse) / sigma) for fine, coarse in pairwise(copies)]
+    details = [asinh((fine - coarse) / sigma) for fine, coarse in pairwise(copies)]
     features = [
-        torch.asinh(copies[-1] / 3),
-        torch.asinh((copies[0] - copies[-1]) / sigma),
+        asinh(copies[-1] / 3),
+        asinh((copies[0] - copies[-1]) / sigma),
         *details,
         torch.log(sigma),
         1 - known,

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from dip_pipeline.restoration.asinh import asinh
 from dip_pipeline.restoration.smoothing import fill_unknown
 
 
@@ -98,8 +99,8 @@ def fill(planes: Tensor, known: Tensor, covariance: Tensor, reach: Reach = NEAR)
     level = planes.reshape(copies, *known.shape).mean(dim=0) if copies > 1 else planes
     noise = torch.where(known > 0, noise_variance(level), 0.0)
     otherwise = fill_unknown(light, shown.to(light.dtype))
-    asinh = krige(Seen(light, known, noise), otherwise, covariance, reach)
-    return torch.where(shown, planes, expanded(asinh))
+    predicted = krige(Seen(light, known, noise), otherwise, covariance, reach)
+    return torch.where(shown, planes, expanded(predicted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,9 @@ def krige(seen: Seen, otherwise: Tensor, covariance: Tensor, reach: Reach) -> Te
     wide = tuple(nnf.pad(plane, margin) for plane in (seen.values, seen.known, seen.variance))
     table = covariance.expand(len(seen.known), -1, -1).contiguous()
     filled = otherwise.reshape(-1, *seen.known.shape).clone()
-    near = nnf.max_pool2d(seen.known, 2 * reach.px + 1, stride=1, padding=reach.px)
+    span = 2 * reach.px + 1
+    near = nnf.max_pool2d(seen.known, (span, 1), stride=1, padding=(reach.px, 0))
+    near = nnf.max_pool2d(near, (1, span), stride=1, padding=(0, reach.px))
     unknown = torch.nonzero((near * (1 - seen.known))[:, 0] > 0)
     for part in torch.split(unknown, _CHUNK if unknown.device.type == "cpu" else _GPU_CHUNK):
         predicted, reached = _predict((wide[0], wide[1], wide[2]), part, table, reach)
@@ -133,12 +136,12 @@ def krige(seen: Seen, otherwise: Tensor, covariance: Tensor, reach: Reach) -> Te
 
 def compressed(planes: Tensor) -> Tensor:
     """Asinh of the light: what is predicted in."""
-    return torch.asinh(planes / _ASINH_SIGMA)
+    return asinh(planes / _ASINH_SIGMA)
 
 
-def expanded(asinh: Tensor) -> Tensor:
+def expanded(planes: Tensor) -> Tensor:
     """Undo `compressed`."""
-    return torch.sinh(asinh) * _ASINH_SIGMA
+    return torch.sinh(planes) * _ASINH_SIGMA
 
 
 def noise_variance(planes: Tensor) -> Tensor:

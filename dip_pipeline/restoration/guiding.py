@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from dip_pipeline.restoration.asinh import asinh
 from dip_pipeline.restoration.smoothing import smooth
 
 _SCALES_PX = (1.0, 2.0, 4.0)  # standard deviations of the smoothed copies of a guide
@@ -37,12 +38,12 @@ def guide_features(
     for number in range(values.shape[1]):
         guide, shown = values[:, number : number + 1], known[:, number : number + 1]
         levels = [guide, *(smooth(guide, scale_px) for scale_px in _SCALES_PX)]
-        features += [shown * torch.asinh(levels[-1] / 3), 1 - shown]
+        features += [shown * asinh(levels[-1] / 3), 1 - shown]
         for fine, coarse in pairwise(levels):
-            features.append(shown * torch.asinh(fine - coarse))
+            features.append(shown * asinh(fine - coarse))
         for window_px, regressors in _WINDOWS_PX:
             detail = shown * _regressed(copies[0], levels[:regressors], sigma, window_px)
-            features.append(torch.asinh(detail / sigma))
+            features.append(asinh(detail / sigma))
             details.append(detail)
     return features, details
 

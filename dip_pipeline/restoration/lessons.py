@@ -34,14 +34,8 @@ class Lesson:
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Lesson":
         """Change all planes alike."""
-        seen = self.seen
-        view_of_it = View(
-            change(seen.features),
-            change(seen.copies),
-            change(seen.sigma),
-            None if seen.guided is None else change(seen.guided),
-        )
-        return Lesson(view_of_it, *(change(p) for p in (self.target, self.sigma, self.weight)))
+        planes = (change(plane) for plane in (self.target, self.sigma, self.weight))
+        return Lesson(self.seen.each(change), *planes)
 
     def keep(self, other: "Lesson") -> None:
         """Take the planes of another one of the same shapes into the memory of this one."""

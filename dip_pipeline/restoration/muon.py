@@ -56,14 +56,16 @@ class Muon(torch.optim.Optimizer):
 def orthogonalised(matrix: Tensor) -> Tensor:
     """Bring all singular values near 1 (0.7 to 1.2), by Newton and Schulz's iteration.
 
-    matrix : (..., rows, cols)
+    matrix : (rows, cols), or (networks, rows, cols)
     """
     tall = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.mT if tall else matrix
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     a, b, c = _QUINTIC
+    plus_product = torch.addmm if x.dim() == 2 else torch.baddbmm
     for _ in range(_ROUNDS):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        polynomial = plus_product(gram, gram, gram, beta=b, alpha=c)
+        x = plus_product(x, polynomial, x, beta=a)
     result: Tensor = x.mT if tall else x
     return result

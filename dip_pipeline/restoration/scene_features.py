@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from dip_pipeline.restoration.asinh import asinh
 from dip_pipeline.restoration.features import FEATURE_CHANNELS, derivatives, view
 from dip_pipeline.restoration.filling import NEAR, Reach
 from dip_pipeline.restoration.regions import PixelNoise
@@ -71,7 +72,7 @@ def scene_view(
     ratios = [derivatives(plain) / height, (plain - soft) / height, (soft - coarse) / height]
     inside = [nnf.pixel_unshuffle(plane, optics.factor) for plane in sharp]
     ratios += [(plane - plain) / height for plane in inside]
-    ratios += [torch.asinh((plane - plain) / seen.sigma) for plane in inside]
+    ratios += [asinh((plane - plain) / seen.sigma) for plane in inside]
     features = torch.cat([seen.features, *ratios], dim=1)
     steps = [finer - coarser for finer, coarser in pairwise(torch.split(copies, 1, dim=1))]
     first = derivatives(copies[:, leaning(optics) : leaning(optics) + 1])

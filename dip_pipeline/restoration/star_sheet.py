@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import optimize
 from scipy.signal import fftconvolve
 
@@ -37,6 +38,8 @@ _USUAL_CHANGE = 0.3  # of the logarithm of an axis or the exponent, and of the t
 _MOST_CHANGE = np.array([1.0, 1.0, 0.5, 0.5, 0.5, 0.7])
 _UNKNOWN = 2.5  # times as far a shape may change, where none is known
 _TRIES = 40
+_MANY = 200  # places
+_DECIMALS = 9  # of offsets in px that are the same but for rounding
 
 
 @dataclass(slots=True)
@@ -92,7 +95,7 @@ class Trial:
 
         A cost is -2 times the logarithm of the likelihood and of what was believed before.
         """
-        models = self.scale * shape.at(self.rows - places[:, :1], self.cols - places[:, 1:])
+        models = self.scale * self._shapes(shape, places)
         models -= (models @ self.sky) @ self.sky.T
         power = (models**2).sum(axis=1) + 1e-12
         heights = (models @ self.light) / power
@@ -100,6 +103,20 @@ class Trial:
         cost += 2 * _COUNTS * np.log(np.maximum(heights, 1.0))
         cost += _NEARNESS * (places**2).sum(axis=1)
         return heights, power, cost
+
+    def _shapes(self, shape: StarShape, places: Image) -> Image:
+        """Give the shape of a star at each of (places, 2) offsets, (places, pixels).
+
+        Pixels and places lie on grids: of many places most pairs have the offset of another pair,
+        and the shape is computed once for each offset that there is.
+        """
+        if len(places) < _MANY:
+            return shape.at(self.rows - places[:, :1], self.cols - places[:, 1:])
+        rows, at_row = _apart(self.rows, places[:, 0])
+        cols, at_col = _apart(self.cols, places[:, 1])
+        table = shape.at(rows[:, None], cols[None, :])
+        shapes: Image = table[at_row, at_col]
+        return shapes
 
 
 class Sheet:
@@ -287,6 +304,18 @@ class Sheet:
         cols = np.arange(first[1], max(first[1], last[1]), dtype=np.float64) - col
         window = (slice(first[0], first[0] + rows.size), slice(first[1], first[1] + cols.size))
         return window, *np.meshgrid(rows, cols, indexing="ij")
+
+
+def _apart(pixels: Image, places: Image) -> tuple[Image, NDArray[np.intp]]:
+    """Give all offsets that there are on an axis, and which of them each pair has.
+
+    pixels : (pixels,); places : (places,); pairs are (places, pixels)
+    """
+    pixel, of_pixel = np.unique(pixels, return_inverse=True)
+    place, of_place = np.unique(places, return_inverse=True)
+    offsets = np.round(pixel[None, :] - place[:, None], _DECIMALS)
+    there, which = np.unique(offsets, return_inverse=True)
+    return there, which.reshape(offsets.shape)[of_place[:, None], of_pixel[None, :]]
 
 
 def _misfit(changes: Image, *, trial: Trial, shape: StarShape) -> Image:

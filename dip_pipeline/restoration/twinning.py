@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from dip_pipeline.restoration.asinh import asinh
 from dip_pipeline.restoration.optics import Twin
 from dip_pipeline.restoration.smoothing import smooth
 
@@ -43,4 +44,4 @@ def joined(planes: Tensor, frame: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor
     share = known * belief * sigma**2 / variance
     image = frame + share * (light - frame)
     left = (((1 - share) * sigma) ** 2 + (share * noise) ** 2).sqrt()
-    return image, left, [share, torch.asinh(smooth(known * off, 1.0) * (2 * torch.pi**0.5))]
+    return image, left, [share, asinh(smooth(known * off, 1.0) * (2 * torch.pi**0.5))]

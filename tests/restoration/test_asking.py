@@ -44,7 +44,7 @@ def test_below_a_bright_star_a_hole_is_filled_from_around_it(problem, law):
     torch.testing.assert_close(said[~below], told[~below])
 
 
-def test_holes_are_filled_once_whatever_the_number_of_views(problem, law, monkeypatch):
+def test_holes_are_filled_and_features_laid_out_once_for_all_views(problem, law, monkeypatch):
     """Filling takes longer than the networks do; from which side a hole is seen is no matter."""
     masked = np.zeros((64, 64), bool)
     masked[30:36] = True
@@ -55,8 +55,10 @@ def test_holes_are_filled_once_whatever_the_number_of_views(problem, law, monkey
     filled = []
     monkeypatch.setattr(asking, "fill", lambda *given: filled.append(1) or fill(*given))
     monkeypatch.setattr(features, "fill", lambda *given: filled.append(1) or fill(*given))
+    seen = []
+    monkeypatch.setattr(asking, "view", lambda *given: seen.append(1) or features.view(*given))
     ask_networks([network], [torch.ones(1, 1, 64, 64)], region, asked.options, seed=1)
-    assert len(filled) == 2  # as it was observed, and slightly moved
+    assert len(filled) == len(seen) == 2  # as it was observed, and slightly moved
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (48, 64)])

@@ -7,6 +7,7 @@ from scipy import ndimage
 from dip_pipeline.restoration import explained
 from dip_pipeline.restoration.hidden_stars import find_hidden_stars
 from dip_pipeline.restoration.star_shape import StarShape, fit_bright_stars, measure_shape
+from dip_pipeline.restoration.star_sheet import Sheet, grid_px
 from dip_pipeline.simulate import MoffatPsf
 
 SHAPE = StarShape(a=0.14, b=0.02, d=0.11, beta=3.0)
@@ -241,3 +242,15 @@ def test_a_bright_galaxy_under_a_trail_is_not_drawn_as_a_star_of_its_own_shape(s
     trusted = trail()
     excess = (drawn(observed, trusted, shape) - light)[~trusted]
     assert excess.max() < 0.3 * 400.0
+
+
+def test_many_places_are_tried_as_each_would_be_alone():
+    rng = np.random.default_rng(3)
+    sheet = Sheet(rng.normal(size=(40, 40)), np.ones((40, 40)), rng.random((40, 40)) > 0.1, SHAPE)
+    trial = sheet.trial(20.3, 19.6, 50.0)
+    places = grid_px(3.0, 0.25)
+    assert len(places) > 600
+    together = trial.tried(SHAPE, places)
+    alone = [trial.tried(SHAPE, place[None]) for place in places]
+    for all_at_once, one_by_one in zip(together, zip(*alone, strict=True), strict=True):
+        np.testing.assert_allclose(all_at_once, np.concatenate(one_by_one), rtol=1e-6, atol=1e-9)

@@ -16,7 +16,7 @@ from dip_pipeline.restoration.filling import WIDE, fill
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.regions import PixelNoise, Region
 from dip_pipeline.restoration.restraint import believable
-from dip_pipeline.restoration.side_by_side import side_by_side
+from dip_pipeline.restoration.side_by_side import both, side_by_side
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA
 
 _BRIGHT, _BRIGHTER = 3.0, 6.0  # of a star, in sigma
@@ -47,11 +47,13 @@ def ask_networks(
     seed: int,
 ) -> Answers:
     """Apply the cross-fitted networks, blended by their shares, averaged over views."""
-    with torch.no_grad():
-        plain, scatter = blended(networks, shares, region.observed, region, options)
-        generator = Generator().manual_seed(seed)
-        probe = draw_noise(region.observed, generator, region.noise.root)
-        moved, _ = blended(networks, shares, moved_by(region, probe), region, options)
+    generator = Generator().manual_seed(seed)
+    probe = draw_noise(region.observed, generator, region.noise.root)
+    (plain, scatter), (moved, _) = both(
+        lambda observed: blended(networks, shares, observed, region, options),
+        (region.observed,),
+        (moved_by(region, probe),),
+    )
     return Answers(plain, moved, scatter, probe)
 
 

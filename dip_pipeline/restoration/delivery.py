@@ -20,6 +20,7 @@ from dip_pipeline.restoration.flux import close_flux
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.restraint import Restraint, least_risk
+from dip_pipeline.restoration.side_by_side import both
 from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.restoration.spectral import LostLight, Trial, least_loss
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
@@ -67,10 +68,14 @@ def finished(
     answers: Answers, region: Region, restraint: Restraint, options: FitOptions
 ) -> Answers:
     """Mix in the observation where it knows more, and close the flux, in both images."""
-    with torch.no_grad():
-        plain = _finished_image(answers.plain, region.observed, region, restraint, options)
-        shifted = moved_by(region, answers.probe)
-        moved = _finished_image(answers.moved, shifted, region, restraint, options)
+    shifted = moved_by(region, answers.probe)
+    plain, moved = both(
+        lambda estimated, observed: _finished_image(
+            estimated, observed, region, restraint, options
+        ),
+        (answers.plain, region.observed),
+        (answers.moved, shifted),
+    )
     return replace(answers, plain=plain, moved=moved)
 
 
@@ -135,19 +140,18 @@ def _trial(answer: Answers, region: Region) -> Trial:
 
 def _put_back(lost: LostLight, answer: Answers, region: Region) -> tuple[Tensor, Tensor]:
     """Image of the region, and of the region slightly moved, with the light put back."""
-    seen = ((answer.plain, region.observed), (answer.moved, moved_by(region, answer.probe)))
-    plain, moved = (
-        lost.put_back(
+    return both(
+        lambda estimated, observed: lost.put_back(
             estimated,
             observed,
             region.noise.sigma(estimated),
             region.trusted,
             stars=region.stars,
             noise=region.noise.root,
-        )
-        for estimated, observed in seen
+        ),
+        (answer.plain, region.observed),
+        (answer.moved, moved_by(region, answer.probe)),
     )
-    return plain, moved
 
 
 def _stein_terms(

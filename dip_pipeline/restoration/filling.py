@@ -4,13 +4,14 @@ Planes are (batch, 1, rows, cols) in sky-sigma units, so that zero is the level 
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
 from dip_pipeline.restoration.asinh import asinh
+from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.restoration.smoothing import fill_unknown
 
 
@@ -127,8 +128,12 @@ def krige(seen: Seen, otherwise: Tensor, covariance: Tensor, reach: Reach) -> Te
     near = nnf.max_pool2d(seen.known, (span, 1), stride=1, padding=(reach.px, 0))
     near = nnf.max_pool2d(near, (1, span), stride=1, padding=(0, reach.px))
     unknown = torch.nonzero((near * (1 - seen.known))[:, 0] > 0)
-    for part in torch.split(unknown, _CHUNK if unknown.device.type == "cpu" else _GPU_CHUNK):
-        predicted, reached = _predict((wide[0], wide[1], wide[2]), part, table, reach)
+    planes = wide[0], wide[1], wide[2]
+    on_cpu = unknown.device.type == "cpu"
+    parts = torch.split(unknown, _CHUNK if on_cpu else _GPU_CHUNK)
+    pieces = [partial(_predict, planes, part, table, reach) for part in parts]
+    done = side_by_side(pieces) if on_cpu else [piece() for piece in pieces]
+    for part, (predicted, reached) in zip(parts, done, strict=True):
         index = (slice(None), part[:, 0], 0, part[:, 1], part[:, 2])
         filled[index] = torch.where(reached, predicted, filled[index])
     return filled.reshape(otherwise.shape)

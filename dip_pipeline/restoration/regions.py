@@ -24,6 +24,7 @@ from dip_pipeline.restoration.star_shape import (
     Image,
     fit_bright_stars,
     measure_shape,
+    stars_of_each,
 )
 from dip_pipeline.sensor import NoiseKind, estimate_sigma
 
@@ -125,9 +126,10 @@ def measure_sky(problems: Sequence[Problem]) -> SkyScale:
     tables = [_covariance(problem, level, sigma) for problem in problems if problem.valid.any()]
     table = torch.stack(tables).mean(dim=0)
     seen = partial(_light_and_doubt, level=level, sigma=sigma)
+    shown = [problem for problem in problems if problem.valid.any()]
     fitted: list[FittedStar] = []
-    for problem in (one for one in problems if one.valid.any()):
-        fitted += fit_bright_stars(*seen(problem), problem.valid)
+    for problem in shown:
+        fitted += fit_bright_stars(*seen(problem), problem.valid, most=stars_of_each(len(shown)))
     star = measure_shape(fitted)
     rows = tuple(tuple(row) for row in table.tolist())
     guides = measure_guides(problems, seen)
@@ -239,6 +241,8 @@ def _floor_dn(problem: Problem, law: NoiseLaw) -> Tensor:
     if not bool(known.any()):
         return torch.full_like(dark, float("nan"))
     typical = float(variance[known].median())
+    if bool((variance[known] == typical).all()):  # as of a law that is a formula
+        return torch.full_like(dark, typical)
     filled = fill_unknown(torch.where(known, variance, 0.0), known.double(), typical)
     return ring_mean(filled) if problem.noise.from_error_plane else filled
 

@@ -6,13 +6,15 @@ every operation then takes as long as its slowest thread. Whole pieces side by s
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
 from threading import Event
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 T = TypeVar("T")
+Planes = tuple[Tensor, ...]
 
 
 def side_by_side(pieces: Sequence[Callable[[], T]], stopped: Event | None = None) -> list[T]:
@@ -45,6 +47,22 @@ def side_by_side(pieces: Sequence[Callable[[], T]], stopped: Event | None = None
             raise
         finally:
             torch.set_num_threads(threads)
+
+
+def both(work: Callable[..., T], plain: Planes, moved: Planes) -> tuple[T, T]:
+    """Do the same with some planes and with others, without gradients.
+
+    Side by side on a processor; a GPU is busy with one of them.
+    """
+
+    def done(planes: Planes) -> T:
+        with torch.no_grad():  # a thread starts without it
+            return work(*planes)
+
+    if plain[0].device.type != "cpu":
+        return done(plain), done(moved)
+    first, second = side_by_side([partial(done, plain), partial(done, moved)])
+    return first, second
 
 
 @cache

@@ -11,7 +11,8 @@ Image = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _BRIGHT_SIGMA = 15.0  # smoothed over 1 px: fainter stars say little of their shape
-_MOST_STARS = 40
+_MOST_STARS = 40  # of one region
+_STARS_IN_ALL = 120  # of all regions of a frame
 _FEWEST_STARS = 4
 _RADIUS_PX = 6
 _ALIKE = 0.1  # largest difference of ln(FWHM) between stars that agree on a shape
@@ -99,10 +100,18 @@ class FittedStar:
     height: float
 
 
-def fit_bright_stars(observed: Image, sigma: Image, trusted: Mask) -> list[FittedStar]:
+def stars_of_each(regions: int) -> int:
+    """How many stars of each region are fitted: enough in all, and some of each."""
+    return int(np.clip(_STARS_IN_ALL // regions, _FEWEST_STARS, _MOST_STARS))
+
+
+def fit_bright_stars(
+    observed: Image, sigma: Image, trusted: Mask, *, most: int = _MOST_STARS
+) -> list[FittedStar]:
     """Fit each of the brightest lonely stars with a shape of its own.
 
     observed : (rows, cols), sky at zero; sigma : same unit; trusted : neither masked nor saturated
+    most : stars that are fitted
     """
     smoothed = ndimage.gaussian_filter(np.where(trusted, observed, 0.0), 1.0)
     near_a_hole = ndimage.binary_dilation(~trusted, iterations=_RADIUS_PX)
@@ -113,7 +122,7 @@ def fit_bright_stars(observed: Image, sigma: Image, trusted: Mask) -> list[Fitte
     inside[margin:-margin, margin:-margin] = True
     places = np.argwhere(found & inside)
     heights = (smoothed / sigma)[found & inside]
-    brightest = places[np.argsort(-heights, kind="stable")][:_MOST_STARS]
+    brightest = places[np.argsort(-heights, kind="stable")][:most]
     fits = (_fit_star(observed, sigma, (int(row), int(col))) for row, col in brightest)
     return [star for star in fits if star is not None]
 

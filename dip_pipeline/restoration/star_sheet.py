@@ -134,6 +134,7 @@ class Sheet:
         self.known = shape is not None
         self.left = np.where(trusted, observed, 0.0)
         self.weight = np.where(trusted, 1 / sigma**2, 0.0)
+        self._sums: list[Image] | None = None
 
     def move_together(self, stars: list[Star]) -> None:
         """Move stars that share their light, all at once: one step of Gauss and Newton."""
@@ -178,13 +179,11 @@ class Sheet:
         disc = (rows**2 + cols**2 <= _REACH_PX**2).astype(np.float64)
         kernel = self.shape.at(rows, cols) * disc
 
-        def summed(plane: Image, taps: Image) -> Image:
-            total: Image = fftconvolve(plane, taps[::-1, ::-1], mode="same")
-            return total
-
+        if self._sums is None:  # of weights: these stay as they are
+            self._sums = [_summed(self.weight, taps) for taps in (kernel**2, kernel, disc)]
+        square, single, level = self._sums
         weighted = self.weight * self.left
-        square, single, level = (summed(self.weight, taps) for taps in (kernel**2, kernel, disc))
-        with_star, with_level = summed(weighted, kernel), summed(weighted, disc)
+        with_star, with_level = _summed(weighted, kernel), _summed(weighted, disc)
         # Both are fitted at once: two normal equations a pixel, solved by Cramer's rule.
         determinant = level * square - single**2
         known = (square > 1e-6) & (determinant > 1e-4 * level)
@@ -304,6 +303,12 @@ class Sheet:
         cols = np.arange(first[1], max(first[1], last[1]), dtype=np.float64) - col
         window = (slice(first[0], first[0] + rows.size), slice(first[1], first[1] + cols.size))
         return window, *np.meshgrid(rows, cols, indexing="ij")
+
+
+def _summed(plane: Image, taps: Image) -> Image:
+    """Sum a plane around each pixel, times taps."""
+    total: Image = fftconvolve(plane, taps[::-1, ::-1], mode="same")
+    return total
 
 
 def _apart(pixels: Image, places: Image) -> tuple[Image, NDArray[np.intp]]:

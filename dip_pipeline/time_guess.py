@@ -6,6 +6,8 @@ from dip_pipeline.restoration.blocks import folds_for
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope
 from dip_pipeline.task_optics import AskedOptics
 
+_MOST_JUDGED_PIXELS = 1_000_000
+
 
 def guess_seconds(
     shape: tuple[int, int], tiles: int, config: RunConfig, asked: AskedOptics | None
@@ -20,7 +22,7 @@ def guess_seconds(
     if device.startswith("cuda") and options.input is InputKind.IMAGE:
         return _gpu_seconds(pixels, tiles, config, options)
     fit = 0.0 if config.fit.prior else _fit_seconds(shape, tiles, side, options)
-    return fit + _apply_seconds(pixels, options)
+    return fit + _calibration_seconds(shape, tiles, side, options) + _apply_seconds(pixels, options)
 
 
 def _gpu_seconds(pixels: int, tiles: int, config: RunConfig, options: FitOptions) -> float:
@@ -57,4 +59,13 @@ def _fit_seconds(shape: tuple[int, int], tiles: int, side: int, options: FitOpti
 
 def _apply_seconds(pixels: int, options: FitOptions) -> float:
     """Rough time on two CPU cores to apply the networks to so many pixels, overlaps counted."""
-    return 6e-6 * options.view_count * pixels
+    return 4e-6 * options.view_count * pixels
+
+
+def _calibration_seconds(
+    shape: tuple[int, int], tiles: int, side: int, options: FitOptions
+) -> float:
+    """Rough time on two CPU cores to prepare what networks are fitted on, and to judge them."""
+    of_tiles = options.scope is Scope.TILE
+    pixels = min(_MOST_JUDGED_PIXELS, side**2 if of_tiles else shape[0] * shape[1])
+    return 45e-6 * (tiles if of_tiles else 1) * pixels

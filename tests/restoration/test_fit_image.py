@@ -40,3 +40,15 @@ def test_a_bad_fit_is_tried_again(tries, bad):
 def test_of_bad_fits_the_best_counts(tries):
     assert tries(3.0, math.nan, 2.0) == (2.0, 3)
     assert tries(2.0, 3.0, math.nan) == (2.0, 3)
+
+
+@pytest.mark.parametrize("matrix_unit", [True, False])
+def test_a_processor_answers_in_bfloat16_where_it_has_a_matrix_unit(monkeypatch, matrix_unit):
+    """Without one it is slower than float32, though it is there."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: matrix_unit)
+    layer = torch.nn.Conv2d(1, 1, 3)
+    found = []
+    layer.register_forward_hook(lambda *given: found.append(given[-1].dtype))
+    answer = fit_image.quick_answer(layer, torch.ones(1, 1, 8, 8))
+    assert found == [torch.bfloat16 if matrix_unit else torch.float32]
+    assert answer.dtype == torch.float32

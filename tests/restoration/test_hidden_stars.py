@@ -6,7 +6,12 @@ from scipy import ndimage
 
 from dip_pipeline.restoration import explained
 from dip_pipeline.restoration.hidden_stars import find_hidden_stars
-from dip_pipeline.restoration.star_shape import StarShape, fit_bright_stars, measure_shape
+from dip_pipeline.restoration.star_shape import (
+    StarShape,
+    fit_bright_stars,
+    measure_shape,
+    stars_of_each,
+)
 from dip_pipeline.restoration.star_sheet import Sheet, grid_px
 from dip_pipeline.simulate import MoffatPsf
 
@@ -254,3 +259,10 @@ def test_many_places_are_tried_as_each_would_be_alone():
     alone = [trial.tried(SHAPE, place[None]) for place in places]
     for all_at_once, one_by_one in zip(together, zip(*alone, strict=True), strict=True):
         np.testing.assert_allclose(all_at_once, np.concatenate(one_by_one), rtol=1e-6, atol=1e-9)
+
+
+def test_of_many_regions_fewer_stars_each_are_fitted_but_some_of_each():
+    assert [stars_of_each(regions) for regions in (1, 3, 12, 1000)] == [40, 40, 10, 4]
+    _, observed = field(*((row, col, 300.0) for row, col in places(12)))
+    trusted = np.ones_like(observed, bool)
+    assert len(fit_bright_stars(observed, np.ones_like(observed), trusted, most=5)) == 5

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dip_pipeline.restoration import side_by_side as side_by_side_module
-from dip_pipeline.restoration.side_by_side import side_by_side
+from dip_pipeline.restoration.side_by_side import both, side_by_side
 
 
 @pytest.fixture(params=[1, 2])
@@ -68,3 +68,20 @@ def test_a_gpus_linear_algebra_is_loaded_before_threads_ask_for_it(monkeypatch):
         torch.set_num_threads(before)
         side_by_side_module._load_linear_algebra.cache_clear()
     assert asked_by == [threading.main_thread()]
+
+
+def test_both_are_done_alike_and_without_gradients(threads):
+    weight = torch.ones(1, requires_grad=True)
+    seen = []
+
+    def work(light, noise):
+        seen.append(torch.get_num_threads())
+        return weight * light / noise
+
+    plain = torch.tensor([3.0]), torch.tensor([2.0])
+    moved = torch.tensor([5.0]), torch.tensor([4.0])
+    first, second = both(work, plain, moved)
+    assert (first.item(), second.item()) == (1.5, 1.25)
+    assert not first.requires_grad
+    assert not second.requires_grad
+    assert seen == [1, 1]

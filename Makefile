@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 BUILD := hatchling editables setuptools wheel
 
@@ -14,9 +15,9 @@ BUILD := hatchling editables setuptools wheel
 demo: .venv/ready
 	$(BIN)/python sample_data/demo.py
 
-# As many files of tests at once as there are cores (8 at most), with one thread each.
+# As many files of tests at once as this process may use cores (8 at most), with one thread each.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --maxprocesses 8 --dist loadfile
 
 lint: .venv/ready-to-test
 	$(BIN)/ruff format --check .

@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from benchmarks.memory import peak_bytes
+
 FILES = (
     "ccd/a8280271.fits",
     "mef/gmos.fits",
@@ -148,14 +150,7 @@ def _work(jobs: Sequence[tuple[int, Path, Path]], folder: Path, results: Any) ->
             where = traceback.extract_tb(error.__traceback__)[-1]
             ending = "traceback"
             detail = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
-        results.put((number, ending, detail, time.monotonic() - started, _peak_bytes()))
-
-
-def _peak_bytes() -> int:
-    """Most memory that this process has had; getrusage would count its parent's, kept over exec."""
-    status = Path("/proc/self/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) << 10
+        results.put((number, ending, detail, time.monotonic() - started, peak_bytes()))
 
 
 def run_all(folder: Path, cases: int, seed: int, files: Sequence[str] = FILES) -> Iterator[Case]:

@@ -1,7 +1,6 @@
 """Large frames, written by bands, and a prior applied to them in a process of its own."""
 
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from benchmarks.memory import peak_bytes
 from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.fitting import fit_frames
@@ -87,14 +87,13 @@ def main(source: str, target: str, prior: str, tile: str, share: str) -> None:
     report = restore_frame(source, Path(target), config)
     table = fits.getdata(target, "DIP_TILE")
     restored = table[table["stop_reason"] != "NO_DATA"]
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     facts = {
         "tiles": report.tiles,
         "tiles_restored": len(restored),
         "seconds": round(report.seconds, 1),
         "seconds_a_tile": round(float(np.median(restored["seconds"])), 4),
         "mean_seconds_a_tile": round(float(np.mean(restored["seconds"])), 4),
-        "peak_mb": round(peak_kib * 1024 / 1e6),
+        "peak_mb": round(peak_bytes() / 1e6),
     }
     sys.stdout.write(json.dumps(facts) + "\n")
 

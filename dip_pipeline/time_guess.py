@@ -3,10 +3,9 @@
 from dip_pipeline.config import RunConfig
 from dip_pipeline.planning import devices_of, fit_options
 from dip_pipeline.restoration.blocks import folds_for
+from dip_pipeline.restoration.prior import MOST_CALIBRATION_PIXELS
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope
 from dip_pipeline.task_optics import AskedOptics
-
-_MOST_JUDGED_PIXELS = 1_000_000
 
 
 def guess_seconds(
@@ -67,5 +66,5 @@ def _calibration_seconds(
 ) -> float:
     """Rough time on two CPU cores to prepare what networks are fitted on, and to judge them."""
     of_tiles = options.scope is Scope.TILE
-    pixels = min(_MOST_JUDGED_PIXELS, side**2 if of_tiles else shape[0] * shape[1])
+    pixels = min(MOST_CALIBRATION_PIXELS, side**2 if of_tiles else shape[0] * shape[1])
     return 45e-6 * (tiles if of_tiles else 1) * pixels

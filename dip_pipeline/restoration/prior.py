@@ -58,7 +58,7 @@ from dip_pipeline.restoration.uncertainty import LitErrors, calibrate
 from dip_pipeline.task import Task
 
 _FORMAT = "dip-prior-6"
-_MOST_CALIBRATION_PIXELS = 1_000_000
+MOST_CALIBRATION_PIXELS = 1_000_000
 
 
 class _Asked(NamedTuple):
@@ -159,7 +159,7 @@ class Prior:
 
     def calibrated(self, regions: Sequence[Region], options: FitOptions) -> "Prior":
         """Apply the networks to their own regions: measure restraint and errors there."""
-        used = first_pixels(regions, _MOST_CALIBRATION_PIXELS)
+        used = first_pixels(regions, MOST_CALIBRATION_PIXELS)
         if self.input is InputKind.IMAGE:
             asked = [
                 self._ask(region, options, seed=self.seed + index)

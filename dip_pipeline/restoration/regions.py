@@ -123,10 +123,9 @@ def measure_sky(problems: Sequence[Problem]) -> SkyScale:
             f"noise of the sky is {sigma:g}: need a positive one; give --sigma, or --gain and "
             "--read-noise"
         )
-    tables = [_covariance(problem, level, sigma) for problem in problems if problem.valid.any()]
-    table = torch.stack(tables).mean(dim=0)
-    seen = partial(_light_and_doubt, level=level, sigma=sigma)
     shown = [problem for problem in problems if problem.valid.any()]
+    table = torch.stack([_covariance(problem, level, sigma) for problem in shown]).mean(dim=0)
+    seen = partial(_light_and_doubt, level=level, sigma=sigma)
     fitted: list[FittedStar] = []
     for problem in shown:
         fitted += fit_bright_stars(*seen(problem), problem.valid, most=stars_of_each(len(shown)))

@@ -99,14 +99,15 @@ def test_only_a_gpu_is_asked_for_many_views_at_once():
     assert all(len(group) == 1 for group in asking._together(views, large))
 
 
-def test_views_are_turned_back_before_they_are_averaged(problem, law):
+@pytest.mark.parametrize("shape", [(48, 64), (50, 63)])
+def test_views_are_turned_back_before_they_are_averaged(problem, law, shape):
     """A network that answers nothing gives a symmetric mean: the same from every side."""
-    pixels = np.random.default_rng(3).normal(5.0, 1.0, (48, 64))
+    pixels = np.random.default_rng(3).normal(5.0, 1.0, shape)
     asked = problem(pixels, law.gaussian(1.0))
     region = prepare(asked, measure_sky([asked]))
     network = build_network(NetworkKind.UNET, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=1)
     once, often = (
-        ask_networks([network], [torch.ones(1, 1, 48, 64)], region, options, seed=1)
+        ask_networks([network], [torch.ones(1, 1, *shape)], region, options, seed=1)
         for options in (FitOptions(views=1), FitOptions(views=8))
     )
     torch.testing.assert_close(often.plain, once.plain, rtol=1e-4, atol=1e-4)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from dip_pipeline.restoration import filling
 from dip_pipeline.restoration.crops import turn
 from dip_pipeline.restoration.filling import fill, measure_covariance
 from dip_pipeline.restoration.smoothing import fill_unknown, smooth
@@ -35,6 +36,16 @@ def test_a_column_through_stars_is_filled_better_than_by_an_average(stars):
     planes = (kriged, fill_unknown(seen, known))
     missed = ((plane - truth)[known == 0].square().mean() for plane in planes)
     assert next(missed) < 0.5 * next(missed)
+
+
+def test_holes_that_are_filled_in_parts_are_filled_as_at_once(stars, monkeypatch):
+    _, observed = stars
+    known = with_a_column(observed)
+    covariance = measure_covariance(observed * known, known)
+    at_once = fill(observed * known, known, covariance)
+    monkeypatch.setattr(filling, "_CHUNK", 48)  # of 192: parts of one size
+    in_parts = fill(observed * known, known, covariance)
+    torch.testing.assert_close(in_parts, at_once, rtol=1e-4, atol=1e-4)
 
 
 def test_known_pixels_stay_and_what_lies_under_the_mask_is_not_used(stars):

@@ -16,7 +16,7 @@ from dip_pipeline.restoration.fit_code import (
     judged_split,
     picture,
 )
-from dip_pipeline.restoration.flux import close_flux
+from dip_pipeline.restoration.flux import close_flux, keep_level
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.restraint import Restraint, least_risk
@@ -97,7 +97,8 @@ def _finished_image(
     mixed = restraint.apply(
         estimated, observed, sigma, region.trusted, region.stars, region.noise.root
     )
-    return _closed(mixed, observed, region, options)
+    level = keep_level(mixed, observed, sigma, region.trusted)
+    return _closed(level, observed, region, options)
 
 
 def choose_restraint(answers: Sequence[Answers], regions: Sequence[Region]) -> Restraint:

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from dip_pipeline.restoration.correlation import draw_noise
 from dip_pipeline.restoration.crops import turned, turned_back
 from dip_pipeline.restoration.filling import WIDE
-from dip_pipeline.restoration.flux import close_flux
+from dip_pipeline.restoration.flux import close_flux, keep_level
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.regions import PixelNoise, Region
@@ -137,6 +137,7 @@ def _corrected(
     wanted = believable(seen, observed, region.sigma, region.trusted, root)
     sigma = region.noise.sigma(wanted)
     wanted = restraint.apply(wanted, observed, sigma, region.trusted, region.stars, root)
+    wanted = keep_level(wanted, observed, sigma, region.trusted)
     return close_flux(wanted, observed, sigma, region.trusted, options.flux_scale_px)
 
 

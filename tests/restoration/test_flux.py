@@ -1,7 +1,14 @@
+import numpy as np
 import pytest
 import torch
 
-from dip_pipeline.restoration.flux import close_flux
+from dip_pipeline.restoration.delivery import restored_once
+from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
+from dip_pipeline.restoration.flux import close_flux, keep_level
+from dip_pipeline.restoration.networks import build_network
+from dip_pipeline.restoration.problem import FitOptions, NetworkKind
+from dip_pipeline.restoration.regions import measure_sky, prepare
+from dip_pipeline.restoration.restraint import NO_RESTRAINT
 
 SHAPE = (1, 1, 96, 96)
 
@@ -58,3 +65,51 @@ def test_no_pixel_puts_back_more_than_five_sigma(planes):
     by_many[..., 20, 20] += 1e5
     pair = [close_flux(truth, y, 3.0 * sigma, trusted, 2.0) for y in (by_five, by_many)]
     torch.testing.assert_close(*pair)
+
+
+def test_the_level_of_diffuse_light_is_kept_whatever_the_networks_took_it_for(planes):
+    _, _, sigma, trusted = planes
+    diffuse = blob(30.0, 2.0)
+    kept = keep_level(torch.zeros_like(diffuse), diffuse, sigma, trusted)
+    left = diffuse - kept
+    assert float(left.mean().abs()) < 0.03 * float(diffuse.mean())
+    # What is left of a Gaussian of width w at its peak is 1 - w^2 / (w^2 + s^2).
+    assert float(left.max()) == pytest.approx(2.0 * (1 - 30**2 / (30**2 + 16**2)), abs=0.05)
+
+
+def test_keeping_the_level_hardly_brings_noise_back(planes):
+    truth, _, sigma, trusted = planes
+    noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    kept = keep_level(truth, truth + noise, sigma, trusted)
+    # 1 / (2 sqrt(pi) s) in a frame without end; borders are mirrored, so more there.
+    assert 0.005 < float((kept - truth).std()) < 0.04
+
+
+def test_holes_get_the_level_around_them(planes):
+    truth, _, sigma, trusted = planes
+    trusted[..., 40:52, 40:52] = 0
+    hidden = torch.where(trusted > 0, truth, 1e5)
+    torch.testing.assert_close(keep_level(truth - 1.0, hidden, sigma, trusted), truth)
+
+
+def test_no_pixel_moves_the_level_by_more_than_its_three_sigma(planes):
+    truth, _, sigma, trusted = planes
+    by_three, by_many = truth.clone(), truth.clone()
+    by_three[..., 20, 20] += 3 * 2.0
+    by_many[..., 20, 20] += 1e5
+    pair = [keep_level(truth, y, 2.0 * sigma, trusted) for y in (by_three, by_many)]
+    torch.testing.assert_close(*pair)
+
+
+def test_what_is_delivered_has_the_level_of_the_observation(problem, law):
+    """Whatever the networks say of it, and with closure off."""
+    noisy = np.random.default_rng(4).normal(0.0, 1.0, (128, 128))
+    asked = problem(noisy, law.gaussian(1.0), options=FitOptions(views=1, flux_scale_px=0.0))
+    region = prepare(asked, measure_sky([asked]))
+    network = build_network(NetworkKind.UNET, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=1)
+    torch.nn.init.constant_(network.last.bias, -0.5)
+    share = torch.ones(1, 1, 128, 128)
+    said, delivered = restored_once([network], [share], region, NO_RESTRAINT, asked.options)
+    off_by = [float((image - region.observed).mean()) for image in (said, delivered)]
+    assert off_by[0] < -0.2  # otherwise this test guards nothing
+    assert abs(off_by[1]) < 0.02

@@ -128,12 +128,8 @@ class RunConfig(Section):
         return self.workers.threads_per_fit or min(THREADS_BY_DEFAULT, usable_cores())
 
     def tile_options(self) -> TileOptions:
-        """Give the tiling room its options.
-
-        Where tiles have networks of their own, each is as large as it may be: they learn from it.
-        """
-        even = self.scope_in_force == "frame"
-        return TileOptions(self.tiles.size_px, self.tiles.overlap_px, even=even)
+        """Give the tiling room its options."""
+        return TileOptions(self.tiles.size_px, self.tiles.overlap_px)
 
     def frame_reading(self) -> "Reading":
         """Give the frames room what outranks the layout."""

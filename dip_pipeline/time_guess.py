@@ -2,7 +2,7 @@
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.planning import devices_of, fit_options
-from dip_pipeline.restoration.blocks import folds_for, options_for
+from dip_pipeline.restoration.blocks import folds_for
 from dip_pipeline.restoration.prior import MOST_CALIBRATION_PIXELS
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope
 from dip_pipeline.task_optics import AskedOptics
@@ -33,9 +33,7 @@ def _gpu_seconds(pixels: int, tiles: int, config: RunConfig, options: FitOptions
     if config.fit.prior:
         return applied
     fits = max(1.0, tiles / 8) if options.scope is Scope.TILE else 1.0
-    fitted = pixels // tiles if options.scope is Scope.TILE else pixels
-    steps = options_for(folds_for(fitted, options), options).step_limit
-    return fits * (3.0 + 0.005 * steps) + applied
+    return fits * (3.0 + 0.005 * options.step_limit) + applied
 
 
 def _scene_seconds(shape: tuple[int, int], tiles: int, config: RunConfig, factor: int) -> float:
@@ -53,8 +51,9 @@ def _fit_seconds(shape: tuple[int, int], tiles: int, side: int, options: FitOpti
     """Rough time of the fits on two CPU cores, from figures measured there; GPUs are faster."""
     a_step = 0.024 if options.input is InputKind.IMAGE else 2.5e-6 * min(side**2, 256**2)
     fits, pixels = (tiles, side**2) if options.scope is Scope.TILE else (1, shape[0] * shape[1])
-    networks = folds_for(pixels, options) if options.input is InputKind.IMAGE else 1
-    return fits * networks * options_for(networks, options).step_limit * a_step
+    image = options.input is InputKind.IMAGE
+    networks = folds_for(pixels, options) if image else 1
+    return fits * networks * options.step_limit * a_step
 
 
 def _apply_seconds(pixels: int, options: FitOptions) -> float:

@@ -90,7 +90,7 @@ def test_a_file_with_a_plane_is_named_in_full(tmp_path, monkeypatch):
 
 def test_defaults():
     config = RunConfig()
-    assert config.tile_options() == TileOptions(256, 32, even=True)
+    assert config.tile_options() == TileOptions(256, 32)
     assert config.sensor_overrides() == SensorOverrides()
     assert (config.fit.input, config.fit.scope, config.fit.network) == ("image", "frame", "auto")
     assert (config.fit.steps, config.fit.flux_scale_px, config.fit.seed) == (None, 2.0, 0)

@@ -1,6 +1,6 @@
 """Which network restores which block of a frame, and is not fitted there."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,16 +19,6 @@ def folds_for(pixels: int, options: FitOptions) -> int:
     """
     small = pixels <= _MOST_PIXELS_OF_FOUR
     return 4 if small and options.effort is not Effort.FAST else 2
-
-
-def options_for(folds: int, options: FitOptions) -> FitOptions:
-    """Options of a fit of so many networks: two take the steps of four, unless time is short.
-
-    Steps that were asked for are left alone.
-    """
-    if folds != 2 or options.steps is not None or options.effort is Effort.FAST:
-        return options
-    return replace(options, steps=2 * options.step_limit)
 
 
 @dataclass(frozen=True, slots=True)

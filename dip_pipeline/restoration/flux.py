@@ -6,6 +6,7 @@ from torch import Tensor
 from dip_pipeline.restoration.smoothing import smooth
 
 _WINSOR_SIGMA = 5.0  # residuals beyond this are cosmic rays or wrong sigmas, not lost light
+_LEAST_WEIGHT = 1e-3
 _LEVEL_PX = 16.0
 _LEVEL_WINSOR_SIGMA = 3.0  # what one pixel hides or adds is no level
 
@@ -21,7 +22,9 @@ def close_flux(
     """
     if scale_px == 0:
         return estimate
-    return estimate + _mean_residual(estimate, observed, sigma, trusted, (scale_px, _WINSOR_SIGMA))
+    residual = _winsorised(estimate, observed, sigma, _WINSOR_SIGMA)
+    weight = smooth(trusted, scale_px)
+    return estimate + smooth(trusted * residual, scale_px) / weight.clamp(min=_LEAST_WEIGHT)
 
 
 def keep_level(estimate: Tensor, observed: Tensor, sigma: Tensor, trusted: Tensor) -> Tensor:
@@ -29,21 +32,17 @@ def keep_level(estimate: Tensor, observed: Tensor, sigma: Tensor, trusted: Tenso
 
     Networks take diffuse light for sky where they were fitted on little of it, and the filter of
     lost light sees windows of 8 px. Over 16 px white noise averages to 0.018 of a pixel's, so the
-    observation knows the level there better than any network does.
+    observation knows the level there better than any network does. Pixels count by the inverse of
+    their variance: the noise of a bright star is not to move the sky around it.
     """
-    around = _LEVEL_PX, _LEVEL_WINSOR_SIGMA
-    return estimate + _mean_residual(estimate, observed, sigma, trusted, around)
+    residual = _winsorised(estimate, observed, sigma, _LEVEL_WINSOR_SIGMA)
+    seen = smooth(trusted, _LEVEL_PX)
+    precision = trusted / sigma**2
+    mean = smooth(precision * residual, _LEVEL_PX) / smooth(precision, _LEVEL_PX)
+    share = (seen / _LEAST_WEIGHT).clamp(max=1.0)  # a hole too wide gets nothing
+    return estimate + torch.where(seen > 0, share * mean, torch.zeros_like(mean))
 
 
-def _mean_residual(
-    estimate: Tensor,
-    observed: Tensor,
-    sigma: Tensor,
-    trusted: Tensor,
-    around: tuple[float, float],
-) -> Tensor:
-    """Average the residual of trusted pixels; around : scale in pixels, and limit in sigma."""
-    scale_px, limit = around
-    residual = torch.clamp((observed - estimate) / sigma, -limit, limit) * sigma
-    weight = smooth(trusted, scale_px)
-    return smooth(trusted * residual, scale_px) / weight.clamp(min=1e-3)
+def _winsorised(estimate: Tensor, observed: Tensor, sigma: Tensor, most: float) -> Tensor:
+    """Residual, no further from zero than so many sigma."""
+    return torch.clamp((observed - estimate) / sigma, -most, most) * sigma

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration.blocks import CrossFit, folds_for, options_for
+from dip_pipeline.restoration.blocks import CrossFit, folds_for
 from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.cross_fitting import fit_folds
 from dip_pipeline.restoration.fit_code import fit_code_network
@@ -76,7 +76,6 @@ def _fitted(
     options = first.options
     known_noise = first.noise.kind is not NoiseKind.NONE
     if options.input is InputKind.IMAGE:
-        options = options_for(cross_fit.folds, options)
         networks, report = fit_folds(
             regions, [cross_fit] * len(regions), options, seed=seed, on_step=on_step
         )

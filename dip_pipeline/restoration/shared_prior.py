@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from dip_pipeline.restoration.blocks import CrossFit, options_for
+from dip_pipeline.restoration.blocks import CrossFit
 from dip_pipeline.restoration.cross_fitting import fit_folds
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.prior_bytes import pack, read_report, report_record, unpack
@@ -95,6 +95,6 @@ def fit_shared_prior(
         _, laid_out = lay_out(problems)
         regions += laid_out
         cross_fits += [CrossFit.for_shape(shape)] * len(laid_out)
-    options = options_for(cross_fits[0].folds, frames[0][0][0].options)
+    options = frames[0][0][0].options
     networks, report = fit_folds(regions, cross_fits, options, seed=seed, on_step=on_step)
     return SharedPrior(options.network_kind, networks, report, origin or {})

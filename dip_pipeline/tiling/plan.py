@@ -1,6 +1,5 @@
 """Cut a frame into tiles that overlap and cover every pixel."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,20 +7,14 @@ from numpy.typing import NDArray
 
 from dip_pipeline.errors import ConfigError
 
-_STEP_PX = 8  # even tiles grow to a multiple
-
 
 @dataclass(frozen=True, slots=True)
 class TileOptions:
-    """Side of a tile, width that neighbours share, and context seen around it, in pixels.
-
-    even : tiles may be smaller than that side, all alike, rather than share more with each other
-    """
+    """Side of a tile, width that neighbours share, and context seen around it, in pixels."""
 
     size_px: int = 256
     overlap_px: int = 32
     halo_px: int = 16
-    even: bool = False
 
     def __post_init__(self) -> None:
         if self.size_px < 1:
@@ -71,9 +64,8 @@ class Tile:
 def plan_tiles(shape: tuple[int, int], options: TileOptions) -> list[Tile]:
     """Cover a frame of (rows, cols) with tiles, row by row.
 
-    All are of one size, full size where the frame allows: the last tile of an axis is moved back to
-    end at the border. Even ones, as many, are smaller where that covers the frame. A frame smaller
-    than a tile is one tile.
+    The last tile of an axis is moved back to end at the border, so that every tile is full size
+    where the frame allows; a frame smaller than a tile is one tile.
     """
     return [
         Tile(
@@ -111,11 +103,6 @@ def _cut_axis(length: int, options: TileOptions) -> list[slice]:
     if length <= size:
         return [slice(0, length)] if length > 0 else []
     starts = [*range(0, length - size, size - options.overlap_px), length - size]
-    if options.even:
-        count = len(starts)
-        least = math.ceil((length + (count - 1) * options.overlap_px) / count)
-        size = min(size, math.ceil(least / _STEP_PX) * _STEP_PX)
-        starts = [round(index * (length - size) / (count - 1)) for index in range(count)]
     return [slice(start, start + size) for start in starts]
 
 

@@ -4,7 +4,7 @@ import torch
 
 from dip_pipeline.restoration import cross_fitting, fit_prior, restore
 from dip_pipeline.restoration.asking import windows_of
-from dip_pipeline.restoration.blocks import CrossFit, folds_for, options_for
+from dip_pipeline.restoration.blocks import CrossFit, folds_for
 from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
 from dip_pipeline.restoration.fitted import Fitted
 from dip_pipeline.restoration.networks import UNet, build_network
@@ -83,19 +83,6 @@ def test_no_network_is_fitted_where_it_restores(monkeypatch, problem, law, origi
 )
 def test_small_frames_have_four_networks(pixels, effort, folds):
     assert folds_for(pixels, FitOptions(effort=effort)) == folds
-
-
-@pytest.mark.parametrize(
-    ("folds", "options", "steps"),
-    [
-        (2, FitOptions(), 1600),
-        (4, FitOptions(), 800),
-        (2, FitOptions(steps=70), 70),
-        (2, FitOptions(effort=Effort.FAST), 300),
-    ],
-)
-def test_two_networks_take_the_steps_of_four_unless_time_is_short(folds, options, steps):
-    assert options_for(folds, options).step_limit == steps
 
 
 @pytest.mark.parametrize("shape", [(48, 60), (150, 210), (256, 256)])

@@ -85,6 +85,21 @@ def test_keeping_the_level_hardly_brings_noise_back(planes):
     assert 0.005 < float((kept - truth).std()) < 0.04
 
 
+def test_the_noise_of_a_bright_star_does_not_move_the_sky_around_it(planes):
+    truth, _, sigma, trusted = planes
+    bright = sigma.clone()
+    bright[..., 46:51, 46:51] = 50.0
+    noisy = truth + 50.0 * (bright > 1)
+    moved = keep_level(truth, noisy, bright, trusted) - truth
+    assert 0 < float(moved.max()) < 0.01
+
+
+def test_where_nothing_is_seen_nothing_is_put_back(planes):
+    truth, _, sigma, trusted = planes
+    nothing = torch.zeros_like(trusted)
+    assert torch.equal(keep_level(truth, truth + 1.0, sigma, nothing), truth)
+
+
 def test_holes_get_the_level_around_them(planes):
     truth, _, sigma, trusted = planes
     trusted[..., 40:52, 40:52] = 0

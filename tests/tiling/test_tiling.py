@@ -2,7 +2,6 @@
 
 import itertools
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ SHAPES = st.tuples(st.integers(1, 70), st.integers(1, 70))
 def tile_options(draw):
     size = draw(st.integers(1, 24))
     overlap = draw(st.integers(0, (size - 1) // 2))
-    return TileOptions(size, overlap, draw(st.integers(0, 9)), even=draw(st.booleans()))
+    return TileOptions(size, overlap, draw(st.integers(0, 9)))
 
 
 def whole(shape):
@@ -55,7 +54,6 @@ def test_tiles_cover_every_pixel_and_lie_inside_the_frame(shape, options):
 @law
 @given(SHAPES, tile_options())
 def test_tiles_are_full_size_where_the_frame_allows_and_counted_row_by_row(shape, options):
-    options = replace(options, even=False)
     tiles = plan_tiles(shape, options)
     assert [tile.index for tile in tiles] == list(range(len(tiles)))
     assert [(t.rows.start, t.cols.start) for t in tiles] == sorted(
@@ -63,23 +61,6 @@ def test_tiles_are_full_size_where_the_frame_allows_and_counted_row_by_row(shape
     )
     for tile in tiles:
         assert tile.shape == (min(options.size_px, shape[0]), min(options.size_px, shape[1]))
-
-
-@law
-@given(SHAPES, tile_options())
-def test_even_tiles_are_alike_as_many_and_no_larger(shape, options):
-    full, even = (plan_tiles(shape, replace(options, even=one)) for one in (False, True))
-    assert len(even) == len(full)
-    assert len({tile.shape for tile in even}) <= 1
-    for ours, largest in zip(even, full, strict=True):
-        assert ours.shape[0] <= largest.shape[0]
-        assert ours.shape[1] <= largest.shape[1]
-
-
-def test_even_tiles_do_not_cover_a_frame_twice():
-    """Three of 256 px would share 224 px on 512, and see nearly twice as many pixels."""
-    tiles = plan_tiles((512, 512), TileOptions(even=True))
-    assert [tile.cols for tile in tiles[:3]] == [slice(0, 192), slice(160, 352), slice(320, 512)]
 
 
 @law

@@ -6,8 +6,9 @@ from torch import Tensor
 from dip_pipeline.restoration.smoothing import smooth
 
 _WINSOR_SIGMA = 5.0  # residuals beyond this are cosmic rays or wrong sigmas, not lost light
-_LEAST_WEIGHT = 1e-3
+_LEAST_WEIGHT = 1e-3  # of the pixels around; with less, in a hole, less is put back
 _LEVEL_PX = 16.0
+_NO_PRECISION = 1e-12  # nothing is seen there
 _LEVEL_WINSOR_SIGMA = 3.0  # what one pixel hides or adds is no level
 
 
@@ -36,11 +37,9 @@ def keep_level(estimate: Tensor, observed: Tensor, sigma: Tensor, trusted: Tenso
     their variance: the noise of a bright star is not to move the sky around it.
     """
     residual = _winsorised(estimate, observed, sigma, _LEVEL_WINSOR_SIGMA)
-    seen = smooth(trusted, _LEVEL_PX)
     precision = trusted / sigma**2
-    mean = smooth(precision * residual, _LEVEL_PX) / smooth(precision, _LEVEL_PX)
-    share = (seen / _LEAST_WEIGHT).clamp(max=1.0)  # a hole too wide gets nothing
-    return estimate + torch.where(seen > 0, share * mean, torch.zeros_like(mean))
+    weight = smooth(precision, _LEVEL_PX).clamp(min=_NO_PRECISION)
+    return estimate + smooth(precision * residual, _LEVEL_PX) / weight
 
 
 def _winsorised(estimate: Tensor, observed: Tensor, sigma: Tensor, most: float) -> Tensor:

@@ -9,6 +9,7 @@ from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.problem import FitOptions, NetworkKind
 from dip_pipeline.restoration.regions import measure_sky, prepare
 from dip_pipeline.restoration.restraint import NO_RESTRAINT
+from dip_pipeline.restoration.scene_delivery import _corrected
 
 SHAPE = (1, 1, 96, 96)
 
@@ -128,3 +129,12 @@ def test_what_is_delivered_has_the_level_of_the_observation(problem, law):
     off_by = [float((image - region.observed).mean()) for image in (said, delivered)]
     assert off_by[0] < -0.2  # otherwise this test guards nothing
     assert abs(off_by[1]) < 0.02
+
+
+def test_what_a_scene_shows_has_the_level_of_the_observation(problem, law):
+    noisy = np.random.default_rng(4).normal(0.0, 1.0, (128, 128))
+    asked = problem(noisy, law.gaussian(1.0), options=FitOptions(flux_scale_px=0.0))
+    region = prepare(asked, measure_sky([asked]))
+    dark = torch.full_like(region.observed, -0.5)
+    shown = _corrected(dark, region.observed, region, NO_RESTRAINT, asked.options)
+    assert abs(float((shown - region.observed).mean())) < 0.02

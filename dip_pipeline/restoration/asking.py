@@ -74,8 +74,11 @@ def blended(
         if bool((share > 0).any())
     ]
 
+    # Stars that would be fitted otherwise take their part of a change.
+    taken = None if region.shown_stars is None else region.shown_stars.change(observed)
+    left = observed if taken is None else observed - taken
     # Once for all views: neither what fills a hole nor what is seen depends on how it is turned.
-    filled = fill(observed, region.known, region.covariance, WIDE)
+    filled = fill(left, region.known, region.covariance, WIDE)
     step = int(getattr(networks[0], "multiple", 16))
     margin = _margin(region.shape, step)
     seen = _bordered(filled, region, margin)
@@ -98,6 +101,7 @@ def blended(
     stack = torch.cat(answered)
     mean, scatter = stack.mean(dim=0), stack.std(dim=0, correction=0)
     mean = _filled_below_stars(mean, filled, region)
+    mean = mean if taken is None else mean + taken
     if region.scale.guides:
         return mean, scatter
     root = region.noise.root

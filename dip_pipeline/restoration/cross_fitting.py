@@ -58,7 +58,13 @@ def fit_folds(
     cross_fits : for each region the blocks of its frame, of as many folds; fitting : that of
         images by default
     Raises RestorationError where there is no valid pixel among the blocks of a network.
+
+    Regions whose stars were taken off are fitted on with these left in, too: so the networks know
+    what to do with a star that no model fits, and learn from more light.
     """
+    starry = [number for number, region in enumerate(regions) if region.shown_stars is not None]
+    regions = [*regions, *(regions[number].with_shown_stars() for number in starry)]
+    cross_fits = [*cross_fits, *(cross_fits[number] for number in starry)]
     folds = range(cross_fits[0].folds)
     together = _Together(on_step, len(folds))
     fitting = fitting or Fitting(fit_image_network)

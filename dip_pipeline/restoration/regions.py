@@ -1,7 +1,7 @@
 """Regions of a frame as tensors in sky-sigma units."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,7 +16,8 @@ from dip_pipeline.restoration.filling import WIDE, fill, measure_covariance
 from dip_pipeline.restoration.guide_planes import lay_out_guides, measure_guides
 from dip_pipeline.restoration.hidden_stars import find_hidden_stars
 from dip_pipeline.restoration.noise import NoiseLaw, law_for
-from dip_pipeline.restoration.problem import Problem
+from dip_pipeline.restoration.problem import InputKind, Problem
+from dip_pipeline.restoration.shown_stars import ShownStars, find_shown_stars
 from dip_pipeline.restoration.sky_scale import SkyScale
 from dip_pipeline.restoration.smoothing import fill_unknown, ring_mean, smooth
 from dip_pipeline.restoration.star_shape import (
@@ -27,6 +28,7 @@ from dip_pipeline.restoration.star_shape import (
     stars_of_each,
 )
 from dip_pipeline.sensor import NoiseKind, estimate_sigma
+from dip_pipeline.task import Task
 
 _LEAST_VARIANCE = 1e-6  # in sky-sigma squared; keeps residuals finite
 
@@ -65,8 +67,8 @@ class PixelNoise:
 class Region:
     """One region, in sky-sigma units; every plane is (1, 1, rows, cols).
 
-    stars : light of stars that unknown pixels hide, as far as it is known; taken off `observed`
-        and to be put back
+    stars : light of stars, taken off `observed` and to be put back: of those that unknown pixels
+        hide, as far as it is known, and of those that the frame shows well
     observed : unknown pixels filled from their surroundings
     sigma : noise of each pixel, from a level that does not contain its own noise
     noise : noise at any level
@@ -75,6 +77,7 @@ class Region:
     trusted : 1 where it may enter a data term (known and not saturated)
     guides : (1, 2 * guides, rows, cols), see `guide_planes`; of a twin (1, 3, rows, cols), see
         `twinning`; None without either
+    shown_stars : those of the stars whose light would change with the pixels; None without any
     """
 
     observed: Tensor
@@ -87,11 +90,28 @@ class Region:
     origin: tuple[int, int]
     scale: SkyScale
     guides: Tensor | None = None
+    shown_stars: ShownStars | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, cols)."""
         return self.observed.shape[-2], self.observed.shape[-1]
+
+    def with_shown_stars(self) -> "Region":
+        """Give the same region with the stars that it shows well left in."""
+        if self.shown_stars is None:
+            return self
+        light = _plane(self.shown_stars.light).float().to(self.observed.device)
+        observed = fill(self.observed + light, self.known, self.covariance, WIDE)
+        noise = replace(self.noise, floor=self.noise.floor - self.noise.slope * light)
+        return replace(
+            self,
+            observed=observed,
+            sigma=noise.sigma(ring_mean(observed)),
+            noise=noise,
+            stars=self.stars - light,
+            shown_stars=None,
+        )
 
 
 def measure_sky(problems: Sequence[Problem]) -> SkyScale:
@@ -154,9 +174,11 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
     if problem.twin is not None:
         guides = twinning.lay_out_twin(problem.twin, scale.level, scale.sigma)
     known = ~problem.masked & np.isfinite(problem.pixels)
-    stars = _hidden_stars(problem, scale)
+    hidden = _hidden_stars(problem, scale)
     # A clipped value less its star is nothing at all.
-    known &= ~(problem.saturated & (stars > 0))
+    known &= ~(problem.saturated & (hidden > 0))
+    shown = _shown_stars(problem, scale, hidden)
+    stars = hidden if shown is None else hidden + shown.light
     level = np.where(known, problem.pixels, scale.level).astype(np.float64)
     device = torch.device(problem.device)
     known_plane = _plane(known).float().to(device)
@@ -183,6 +205,7 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
         origin=problem.origin,
         scale=scale,
         guides=None if guides is None else guides.to(device),
+        shown_stars=shown,
     )
 
 
@@ -203,6 +226,27 @@ def _hidden_stars(problem: Problem, scale: SkyScale) -> Image:
         return np.zeros(problem.pixels.shape)
     light, doubt = _light_and_doubt(problem, scale.level, scale.sigma)
     return find_hidden_stars(light, doubt, problem.valid, scale.star)
+
+
+def _shown_stars(problem: Problem, scale: SkyScale, hidden: Image) -> ShownStars | None:
+    """Stars that are fitted and taken off, where that serves the restoration.
+
+    Not beside a guide, which shows the same stars; nor where a code is fitted, judged by a copy of
+    the pixels that no fit may have seen; nor of a scene, in which they are sharper than here.
+    """
+    options = problem.options
+    served = (
+        scale.star is not None
+        and options.input is InputKind.IMAGE
+        and options.task in (Task.DENOISE, Task.INPAINT)
+        and not scale.guides
+        and not scale.twin
+    )
+    if not served or scale.star is None or not problem.valid.any():
+        return None
+    light, doubt = _light_and_doubt(problem, scale.level, scale.sigma)
+    widening = problem.noise.correlation.passed(scale.star.stamp()) ** 0.5
+    return find_shown_stars(light - hidden, doubt, problem.valid, scale.star, widening)
 
 
 def _light_and_doubt(problem: Problem, level: float, sigma: float) -> tuple[Image, Image]:

@@ -55,6 +55,11 @@ class StarShape:
                 total += self.profile(rows_px + down, cols_px + across)
         return total / 4
 
+    def stamp(self) -> Image:
+        """Draw a star in the middle of a square of pixels, (13, 13)."""
+        offsets = np.arange(-_RADIUS_PX, _RADIUS_PX + 1, dtype=np.float64)
+        return self.at(offsets[:, None], offsets[None, :])
+
     def widened(self, times: float) -> "StarShape":
         """Give the same profile, so many times as wide."""
         return StarShape(self.a / times**2, self.b / times**2, self.d / times**2, self.beta)

@@ -1,0 +1,178 @@
+"""Stars that a frame shows well: taken off where they look like stars, and counted as fitted."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dip_pipeline.restoration.asking import blended, moved_by
+from dip_pipeline.restoration.features import ANSWER_CHANNELS
+from dip_pipeline.restoration.problem import FitOptions, InputKind, Problem
+from dip_pipeline.restoration.regions import measure_sky, prepare
+from dip_pipeline.restoration.shown_stars import find_shown_stars
+from dip_pipeline.restoration.star_shape import StarShape
+from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
+from dip_pipeline.task import Task
+
+SHAPE = StarShape(a=0.14, b=0.02, d=0.11, beta=3.0)
+SIDE_PX = 96
+STARS = [
+    (20.3, 20.7, 300.0),
+    (20.0, 70.4, 60.0),
+    (50.2, 48.0, 1000.0),
+    (70.6, 20.1, 25.0),
+    (75.0, 72.0, 150.0),
+    (78.6, 73.8, 90.0),  # 4 px from the last one
+]
+
+
+def drawn(stars, shape=SHAPE):
+    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
+    return sum(
+        (height * shape.at(rows - row, cols - col) for row, col, height in stars),
+        np.zeros((SIDE_PX, SIDE_PX)),
+    )
+
+
+def white(seed=0):
+    return np.random.default_rng(seed).standard_normal((SIDE_PX, SIDE_PX))
+
+
+def found(observed, trusted=None, **more):
+    trusted = np.ones_like(observed, bool) if trusted is None else trusted
+    return find_shown_stars(observed, np.ones_like(observed), trusted, SHAPE, **more)
+
+
+def plane(values):
+    return torch.from_numpy(np.ascontiguousarray(values))[None, None]
+
+
+def frame(observed, **more):
+    """A problem of unit noise."""
+    return Problem(
+        pixels=observed.astype(np.float32),
+        masked=np.zeros(observed.shape, bool),
+        saturated=np.zeros(observed.shape, bool),
+        noise=NoiseModel(NoiseKind.GAUSSIAN, "given", sigma=Sourced(1.0, "test", "given")),
+        options=FitOptions(**more),
+        seed=1,
+    )
+
+
+class Nothing(torch.nn.Module):
+    """Restores nothing: what it is shown comes back as it is."""
+
+    multiple = 16
+
+    def forward(self, features):
+        answer = torch.zeros(len(features), ANSWER_CHANNELS, *features.shape[-2:])
+        answer[:, 0] = 30.0
+        return answer
+
+
+def test_a_star_costs_three_unknowns():
+    """Least squares leave as much variance as there are unknowns, over all pixels.
+
+    By chance a star may look like none, and stays in the frame: the median does not see it.
+    """
+    squares = []
+    for seed in range(20):
+        stars = found(drawn(STARS) + white(seed))
+        squares.append(((stars.light - drawn(STARS)) ** 2).sum() / len(STARS))
+    assert np.median(squares) == pytest.approx(3.0, abs=0.8)
+
+
+def test_noise_shows_no_stars():
+    assert all(found(white(seed)) is None for seed in range(20))
+
+
+@pytest.mark.parametrize("height", [40.0, 400.0])
+def test_a_galaxy_is_no_star(height):
+    """What is wider than a star keeps its pixels: a star's model would leave a hole and a ring."""
+    galaxy = drawn([(48.3, 48.9, height)], SHAPE.widened(1.8))
+    stars = found(galaxy + white())
+    taken = 0.0 if stars is None else stars.light[40:57, 40:57].sum()
+    assert taken < 0.05 * galaxy.sum()
+
+
+def test_light_around_stars_stays():
+    """A slope of light is no star's, and the star on it is not fitted with a part of it."""
+    slope = np.linspace(0, 12, SIDE_PX)[:, None] * np.ones(SIDE_PX)
+    stars = found(drawn(STARS) + slope + white())
+    missed = stars.light - drawn(STARS)
+    assert abs(missed.sum()) < 0.01 * drawn(STARS).sum()
+
+
+def test_pixels_that_are_not_trusted_do_not_count():
+    trusted = np.ones((SIDE_PX, SIDE_PX), bool)
+    trusted[49:52, 44:47] = False  # beside the brightest
+    observed = drawn(STARS) + white()
+    wrong = np.where(trusted, observed, 1e6)
+    assert np.array_equal(found(observed, trusted).light, found(wrong, trusted).light)
+
+
+def test_correlated_noise_has_to_be_stood_out_of_by_more():
+    observed = drawn([(48.0, 48.0, 8.0)]) + white()
+    assert found(observed) is not None
+    assert found(observed, widening=4.0) is None
+
+
+def test_change_is_what_a_new_fit_would_give():
+    observed = drawn(STARS) + white()
+    stars = found(observed)
+    step = 0.2 * white(7)
+    told = stars.change(plane(observed + step - stars.light))[0, 0].numpy()
+    anew = found(observed + step).light - stars.light
+    near = drawn(STARS) > 1.0
+    # What lies around the stars is measured anew, too, by the new fit alone.
+    assert (told - anew)[near].std() < 0.4 * anew[near].std()
+
+
+def test_nothing_changes_where_nothing_did_nor_twice():
+    observed = drawn(STARS) + white()
+    stars = found(observed)
+    still = stars.change(plane(observed - stars.light))
+    assert float(still.abs().max()) < 0.01
+    step = plane(white(3) + stars.around)
+    once = stars.change(step)
+    assert torch.allclose(stars.change(once + plane(stars.around)), once, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("taken", "more"),
+    [
+        (True, {}),
+        (True, {"task": Task.INPAINT}),
+        (False, {"input": InputKind.CODE}),
+        (False, {"task": Task.SUPER_RESOLVE}),
+    ],
+)
+def test_stars_are_taken_off_where_that_serves(taken, more):
+    problem = frame(drawn(STARS) + white(), **more)
+    scale = measure_sky([problem])
+    region = prepare(problem, scale)
+    assert (region.shown_stars is not None) is taken
+    total = (region.observed + region.stars)[0, 0].numpy() * scale.sigma + scale.level
+    assert np.allclose(total, problem.pixels, atol=1e-3)
+
+
+def test_left_in_a_region_is_as_if_none_had_been_taken_off():
+    problem = frame(drawn(STARS) + white())
+    problem.masked[30:34, 60:75] = True
+    scale = measure_sky([problem])
+    region = prepare(problem, scale).with_shown_stars()
+    bare = prepare(replace(problem, options=FitOptions(task=Task.SUPER_RESOLVE)), scale)
+    for name in ("observed", "sigma", "stars"):
+        assert torch.allclose(getattr(region, name), getattr(bare, name), atol=1e-3), name
+    assert torch.allclose(region.noise.floor, bare.noise.floor, atol=1e-4)
+
+
+def test_a_restoration_follows_its_pixels_where_stars_were_taken_off():
+    """What restores nothing gives back a moved frame: none of it is lost to the stars."""
+    problem = frame(drawn(STARS) + white(), views=1)
+    region = prepare(problem, measure_sky([problem]))
+    moved = moved_by(region, plane(white(5)).float())
+    share = torch.ones_like(region.observed)
+    given, _ = blended([Nothing()], [share], moved, region, problem.options)
+    assert torch.allclose(given, moved, atol=0.02)

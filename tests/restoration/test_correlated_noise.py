@@ -130,7 +130,7 @@ def estimated_and_true(field, kernel, flux_scale_px):
     # In bright light the noise of a pixel depends on the pixel: there the estimate is rough.
     faint = (truth < 5).float()
     risk, error, _ = mean_risk(delivery.squared_error, faint)
-    wrong = ((delivery.delivered - truth) / delivery.sigma)[faint > 0]
+    wrong = ((delivery.delivered + region.stars - truth) / delivery.sigma)[faint > 0]
     return risk, error * kernel.widening, float((wrong**2).mean())
 
 

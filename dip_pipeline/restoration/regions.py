@@ -16,7 +16,9 @@ from dip_pipeline.restoration.filling import WIDE, fill, measure_covariance
 from dip_pipeline.restoration.guide_planes import lay_out_guides, measure_guides
 from dip_pipeline.restoration.hidden_stars import find_hidden_stars
 from dip_pipeline.restoration.noise import NoiseLaw, law_for
+from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import InputKind, Problem
+from dip_pipeline.restoration.scene_shown import in_scene
 from dip_pipeline.restoration.shown_stars import ShownStars, find_shown_stars
 from dip_pipeline.restoration.sky_scale import SkyScale
 from dip_pipeline.restoration.smoothing import fill_unknown, ring_mean, smooth
@@ -232,21 +234,18 @@ def _shown_stars(problem: Problem, scale: SkyScale, hidden: Image) -> ShownStars
     """Stars that are fitted and taken off, where that serves the restoration.
 
     Not beside a guide, which shows the same stars; nor where a code is fitted, judged by a copy of
-    the pixels that no fit may have seen; nor of a scene, in which they are sharper than here.
+    the pixels that no fit may have seen.
     """
     options = problem.options
-    served = (
-        scale.star is not None
-        and options.input is InputKind.IMAGE
-        and options.task in (Task.DENOISE, Task.INPAINT)
-        and not scale.guides
-        and not scale.twin
-    )
-    if not served or scale.star is None or not problem.valid.any():
+    beside = bool(scale.guides) or scale.twin
+    if scale.star is None or beside or options.input is not InputKind.IMAGE:
         return None
     light, doubt = _light_and_doubt(problem, scale.level, scale.sigma)
     widening = problem.noise.correlation.passed(scale.star.stamp()) ** 0.5
-    return find_shown_stars(light - hidden, doubt, problem.valid, scale.star, widening)
+    shown = find_shown_stars(light - hidden, doubt, problem.valid, scale.star, widening)
+    if shown is None or options.task not in (Task.SUPER_RESOLVE, Task.DECONVOLVE):
+        return shown
+    return in_scene(shown, scale.star, problem.optics or Optics())
 
 
 def _light_and_doubt(problem: Problem, level: float, sigma: float) -> tuple[Image, Image]:

@@ -18,6 +18,7 @@ from dip_pipeline.restoration.regions import PixelNoise, Region
 from dip_pipeline.restoration.restraint import Restraint, believable
 from dip_pipeline.restoration.scene_features import scene_estimate, scene_view
 from dip_pipeline.restoration.scene_optics import SceneOptics, scene_optics
+from dip_pipeline.restoration.shown_stars import ShownStars
 from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.restoration.smoothing import ring_mean
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
@@ -71,13 +72,21 @@ class SceneNetworks:
         return scene, scatter
 
     def asked(self, observed: Tensor, region: Region) -> tuple[Tensor, Tensor]:
-        """Blend what the networks say of an observation; and the scatter."""
+        """Blend what the networks say of an observation; and the scatter.
+
+        Where a PSF is undone, stars that look like one may be two: every second view has them left
+        in, for the networks to tell what they are made of.
+        """
         factor = self.optics.factor
         total, scatter = None, None
+        ways = [_Way(observed, region, torch.zeros(()))]
+        if region.shown_stars is not None:
+            ways = _with_stars(region.shown_stars, observed, region)
+            ways = ways if self.optics.psf is not None else ways[:1]
         for network, share in zip(self.networks, self.shares, strict=True):
             if not bool((share > 0).any()):
                 continue
-            mean, spread = self._averaged(network, observed, region)
+            mean, spread = self._averaged(network, ways)
             used = nnf.interpolate(share.to(observed.device), scale_factor=factor, mode="bilinear")
             total = used * mean if total is None else total + used * mean
             scatter = used * spread if scatter is None else scatter + used * spread
@@ -101,21 +110,41 @@ class SceneNetworks:
             squares = stein_map(seen, region.observed, sigma, probe * response)
         return SceneDelivery(scene, seen, sigma, fine_sigma, squares, predictor, probe, response)
 
-    def _averaged(
-        self, network: nn.Module, observed: Tensor, region: Region
-    ) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of one network's scenes over views."""
+    def _averaged(self, network: nn.Module, ways: Sequence["_Way"]) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of one network's scenes over views, in turn one each way."""
 
         def estimated(number: int) -> Tensor:
             optics = scene_optics(self.optics, number % 4, flip=number >= 4)
-            planes = (observed, region.noise.floor, region.known)
+            way = ways[number % len(ways)]
+            planes = (way.observed, way.region.noise.floor, way.region.known)
             seen = [turned(plane, number).contiguous() for plane in planes]
             with torch.no_grad():  # a thread starts without it
-                return turned_back(_bordered(network, region, optics, *seen), number)
+                scene = turned_back(_bordered(network, way.region, optics, *seen), number)
+                return scene + way.added
 
         views = range(self.options.view_count)
         stack = torch.stack(side_by_side([partial(estimated, number) for number in views]))
         return stack.mean(dim=0), stack.std(dim=0, correction=0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What networks are shown of a region; added : to what they answer."""
+
+    observed: Tensor
+    region: Region
+    added: Tensor
+
+
+def _with_stars(shown: ShownStars, observed: Tensor, region: Region) -> list[_Way]:
+    """Show a region with its stars taken off, and with them left in.
+
+    observed : the region's, its stars taken off, or what may be observed instead
+    """
+    # Stars that would be fitted otherwise take their part of a change.
+    without = _Way(observed - shown.change(observed), region, shown.change_of_scene(observed))
+    light = torch.from_numpy(shown.light)[None, None].to(observed)
+    return [without, _Way(observed + light, region.with_shown_stars(), -shown.in_scene(observed))]
 
 
 def stepped(region: Region, probe: Tensor) -> Tensor:

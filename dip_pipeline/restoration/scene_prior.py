@@ -178,7 +178,9 @@ def fit_scene_prior(
             "use --input image and give a noise law"
         )
     scale, regions = lay_out(problems)
-    brightest = max(float((region.observed * region.trusted).max()) for region in regions)
+    brightest = max(
+        float(((region.observed + region.stars) * region.trusted).max()) for region in regions
+    )
     shape_of_stars = scale.star or sharpest_shape([s for one in regions for s in _stars_of(one)])
     stars = star_stamps(optics, shape_of_stars, brightest)
     cross_fit = CrossFit.for_shape(shape)

@@ -49,13 +49,25 @@ def restore_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored
     delivery = prior.deliver(region, optics, problem.options, seed=problem.seed)
     if not bool(torch.isfinite(delivery.scene).all()):
         return scene_unchanged(problem, StopReason.DIVERGED)
-    shown = delivery.scene + refine(region.stars, optics.factor)
+    shown = delivery.scene + stars_of_scene(region, optics.factor)
     science = _numbers(shown) * region.scale.sigma + region.scale.level
     relative = torch.ones_like(delivery.predictor)
     if prior.errors is not None:
         relative = prior.errors.look_up(delivery.predictor)
     error = _numbers(relative * delivery.fine_sigma) * region.scale.sigma
     return _cut(problem, science, error, _outcome(problem, prior, region, delivery))
+
+
+def stars_of_scene(region: Region, factor: int) -> Tensor:
+    """Light of the stars that were taken off a region, in its scene."""
+    shown = region.shown_stars
+    if shown is None or shown.scene is None:
+        return refine(region.stars, factor)
+    seen, light = (
+        torch.from_numpy(plane)[None, None].to(region.stars)
+        for plane in (shown.light, shown.scene[0])
+    )
+    return refine(region.stars - seen, factor) + light
 
 
 def scene_unchanged(problem: Problem, reason: StopReason) -> Restored:

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
+from dip_pipeline.restoration.star_grid import Places, StarGrid
 from dip_pipeline.restoration.star_shape import Image, Mask, StarShape
 from dip_pipeline.restoration.star_sheet import Sheet
 
 _SIGNIFICANCE = 12.0  # standard errors
-_ROUNDS = 4  # of looking for stars beside those that were found
-_STEPS = (4, 2)  # of Gauss and Newton: with new stars, and once some were given up
+_ROUNDS = 3  # of looking for stars beside those that were found
+_STEPS = (3, 2)  # of Gauss and Newton: at first, and later on
 _REACH_PX = 5.5  # of a star's fit
 _NEAR_PX = 3.5  # of its middle, where the model must be right
 _GOOD_MISFIT = 1.5  # chi-square a pixel
@@ -31,13 +31,7 @@ _APART_PX = 5  # side of the square in which a star is the brightest
 _EDGE_PX = 2
 _MESH_PX = 16  # of the light around stars: faint ones, nebulae
 _MOST_STEP = 0.5  # of ln(height), or px
-_STEP_PX = 0.05  # for derivatives
-_DRAWN_SIGMA = 0.02  # a star is drawn out to where it falls below this
-_REACH_STEP_PX = 4.0
-_FARTHEST_PX = 120.0
 _RIDGE = 1e-4  # of the normal equations' diagonal: stars in one place keep their sum
-
-Places = NDArray[np.float64]  # (stars, 3): height in sky sigma, row, col
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,23 +57,43 @@ class Equations:
 class ShownStars:
     """Stars that were taken off a region, and how their fit would move with its pixels.
 
+    places : of the stars, and their heights
     light : (rows, cols), sky sigma
     around : (rows, cols), the light around them that the fit took off
     equations : of small changes of these stars
+    scene : the same stars, (fine rows, cols) and (fine pixels, 3 stars), as they are in the scene
+        of the region; None where that is not asked for
     """
 
+    places: Places
     light: Image
     around: Image
     equations: Equations
+    scene: tuple[Image, Any] | None = None
+
+    def step(self, left: Tensor) -> Image:
+        """Give how the stars change where this is left of a frame, to first order, (3 stars).
+
+        left : (1, 1, rows, cols), sky sigma, a frame less `light`; next to nothing comes back for
+        the frame that was fitted
+        """
+        return self.equations.step(left[0, 0].detach().double().cpu().numpy() - self.around)
 
     def change(self, left: Tensor) -> Tensor:
-        """Give how the stars' light changes where this is left of a frame, to first order.
+        """Give how the stars' light changes where this is left of a frame; see `step`."""
+        changed = (self.equations.columns @ self.step(left)).reshape(self.light.shape)
+        return torch.from_numpy(changed)[None, None].to(left)
 
-        left : (1, 1, rows, cols), sky sigma, a frame less `light`; nearly zero comes back for the
-        frame that was fitted
-        """
-        pixels = left[0, 0].detach().double().cpu().numpy() - self.around
-        changed = (self.equations.columns @ self.equations.step(pixels)).reshape(pixels.shape)
+    def in_scene(self, like: Tensor) -> Tensor:
+        """Give their light in the scene, where and of the kind of a tensor."""
+        assert self.scene is not None
+        return torch.from_numpy(self.scene[0])[None, None].to(like)
+
+    def change_of_scene(self, left: Tensor) -> Tensor:
+        """Give how their light in the scene changes; see `step`."""
+        assert self.scene is not None
+        light, columns = self.scene
+        changed = (columns @ self.step(left)).reshape(light.shape)
         return torch.from_numpy(changed)[None, None].to(left)
 
 
@@ -104,6 +118,7 @@ class _Search:
         self.observed = np.where(trusted, observed, 0.0)
         self.trusted = trusted
         self.shape = shape
+        self.grid = StarGrid(observed.shape, shape)
         self.sheet = Sheet(observed, sigma, trusted, shape)
         self.weight = self.sheet.weight
         self.around = _around(self.observed, trusted)
@@ -120,7 +135,8 @@ class _Search:
             new = self._peaks(np.concatenate([stars, doubted]))
             if not len(new) and not len(doubted):
                 break
-            stars = self._fitted(np.concatenate([stars, doubted, new]), _STEPS[0])
+            steps = _STEPS[min(number, 1)]
+            stars = self._fitted(np.concatenate([stars, doubted, new]), steps)
             once = np.arange(len(stars)) >= len(stars) - len(new)
             # A star beside another one looks like none until that one is found, too.
             last_time = ~once | (number == _ROUNDS - 1)
@@ -136,12 +152,11 @@ class _Search:
             stars = stars[good]
         if not len(stars):
             return None
-        light = self._drawn(stars)
-        return ShownStars(light, self.around, self._equations(stars))
+        return ShownStars(stars, self.grid.drawn(stars), self.around, self._equations(stars))
 
     def _peaks(self, stars: Places) -> Places:
         """Places where another star stands out of what is left, (stars, 3)."""
-        left = self.observed - self._drawn(stars)
+        left = self.observed - self.grid.drawn(stars)
         if len(stars):
             self.around = _around(left, self.trusted)
         self.sheet.left = np.where(self.trusted, left - self.around, 0.0)
@@ -155,7 +170,7 @@ class _Search:
     def _fitted(self, stars: Places, steps: int) -> Places:
         """Fit all stars together, from where they are."""
         for _ in range(steps if len(stars) else 0):
-            left = self.observed - self.around - self._drawn(stars)
+            left = self.observed - self.around - self.grid.drawn(stars)
             step = self._equations(stars).step(left).reshape(-1, 3)
             step = np.clip(step, -_MOST_STEP, _MOST_STEP)
             stars = np.column_stack([stars[:, 0] * (1 + step[:, 0]), stars[:, 1:] + step[:, 1:]])
@@ -163,8 +178,8 @@ class _Search:
 
     def _believed(self, stars: Places) -> Mask:
         """Which of the stars look like stars where they are brightest."""
-        left = self.observed - self.around - self._drawn(stars)
-        pixels, down, across, inside = self._windows(stars, _NEAR_PX)
+        left = self.observed - self.around - self.grid.drawn(stars)
+        pixels, down, across, inside = self.grid.windows(stars, _NEAR_PX)
         seen = self.weight.ravel()[pixels] * inside
         own = stars[:, :1, None] * self.shape.at(down, across)
         count = np.maximum((seen > 0).sum(axis=(1, 2)), 1)
@@ -186,53 +201,11 @@ class _Search:
             self.given_up[max(0, row - 2) : row + 3, max(0, col - 2) : col + 3] = True
 
     def _equations(self, stars: Places) -> Equations:
-        pixels, down, across, inside = self._windows(stars, _REACH_PX)
-        slopes = [
-            self.shape.at(down - _STEP_PX, across) - self.shape.at(down + _STEP_PX, across),
-            self.shape.at(down, across - _STEP_PX) - self.shape.at(down, across + _STEP_PX),
-        ]
-        parts = [self.shape.at(down, across), *(slope / (2 * _STEP_PX) for slope in slopes)]
-        changes = np.stack(parts, axis=-1) * stars[:, 0][:, None, None, None]
-        numbers = np.broadcast_to(np.arange(stars.size).reshape(len(stars), 1, 1, 3), changes.shape)
-        rows = np.broadcast_to(pixels[..., None], changes.shape)
-        size = self.observed.size
-        columns = sparse.csr_matrix(
-            (changes[inside].ravel(), (rows[inside].ravel(), numbers[inside].ravel())),
-            shape=(size, stars.size),
-        )
+        columns = self.grid.changes(stars, _REACH_PX)
         weighted = (columns.T @ sparse.diags(self.weight.ravel())).tocsr()
         normal = (weighted @ columns).tocsc()
         ridge = _RIDGE * normal.diagonal() + 1e-12
         return Equations(columns, weighted, normal + sparse.diags(ridge, format="csc"))
-
-    def _windows(
-        self, stars: Places, reach_px: float
-    ) -> tuple[NDArray[np.intp], Image, Image, Mask]:
-        """Pixels around each star, offsets from it, and which lie within reach and the region."""
-        steps = np.arange(-int(reach_px), int(reach_px) + 1)
-        middles = np.rint(stars[:, 1:]).astype(int)
-        rows = middles[:, 0, None, None] + steps[None, :, None]
-        cols = middles[:, 1, None, None] + steps[None, None, :]
-        high, wide = self.observed.shape
-        down = rows - stars[:, 1, None, None]
-        across = cols - stars[:, 2, None, None]
-        inside = (down**2 + across**2 <= reach_px**2) & (rows >= 0) & (rows < high)
-        inside &= (cols >= 0) & (cols < wide)
-        pixels = np.clip(rows, 0, high - 1) * wide + np.clip(cols, 0, wide - 1)
-        return pixels, down, across, inside
-
-    def _drawn(self, stars: Places) -> Image:
-        """Draw the light of all stars, each out to where it is next to nothing."""
-        light = np.zeros(self.observed.size)
-        heights = np.maximum(stars[:, 0], _DRAWN_SIGMA)
-        reaches = np.array([self.shape.radius_px(_DRAWN_SIGMA / height) for height in heights])
-        reaches = np.minimum(np.ceil(reaches / _REACH_STEP_PX) * _REACH_STEP_PX, _FARTHEST_PX)
-        for reach_px in np.unique(reaches):
-            alike = stars[reaches == reach_px]
-            pixels, down, across, inside = self._windows(alike, float(reach_px))
-            values = np.maximum(alike[:, :1, None], 0.0) * self.shape.at(down, across)
-            light += np.bincount(pixels[inside], values[inside], light.size)
-        return light.reshape(self.observed.shape)
 
 
 def _around(light: Image, seen: Mask) -> Image:

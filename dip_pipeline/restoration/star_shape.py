@@ -55,6 +55,24 @@ class StarShape:
                 total += self.profile(rows_px + down, cols_px + across)
         return total / 4
 
+    def slopes(self, rows_px: Image, cols_px: Image) -> tuple[Image, Image, Image]:
+        """Give `at`, and how it changes as the star moves down its rows and along its columns."""
+        total: list[Image] = [np.zeros(np.broadcast_shapes(rows_px.shape, cols_px.shape))] * 3
+        for down in (rows_px - _NODE_PX, rows_px + _NODE_PX):
+            for across in (cols_px - _NODE_PX, cols_px + _NODE_PX):
+                base = 1 + self.a * down**2 + 2 * self.b * down * across + self.d * across**2
+                light = base**-self.beta
+                fall = 2 * self.beta * light / base
+                moved = (self.a * down + self.b * across, self.b * down + self.d * across)
+                parts = (light, fall * moved[0], fall * moved[1])
+                total = [one + part / 4 for one, part in zip(total, parts, strict=True)]
+        return total[0], total[1], total[2]
+
+    def total(self) -> float:
+        """Light of a star of unit height, over all pixels; of infinite wings up to 1e6 px."""
+        area = np.pi / np.sqrt(max(self.a * self.d - self.b**2, 1e-12))
+        return float(area / max(self.beta - 1, 0.05))
+
     def stamp(self) -> Image:
         """Draw a star in the middle of a square of pixels, (13, 13)."""
         offsets = np.arange(-_RADIUS_PX, _RADIUS_PX + 1, dtype=np.float64)

@@ -10,6 +10,7 @@ from dip_pipeline.restoration.asking import blended, moved_by
 from dip_pipeline.restoration.features import ANSWER_CHANNELS
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Problem
 from dip_pipeline.restoration.regions import measure_sky, prepare
+from dip_pipeline.restoration.scene_shown import TargetShape
 from dip_pipeline.restoration.shown_stars import find_shown_stars
 from dip_pipeline.restoration.star_shape import StarShape
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
@@ -145,7 +146,8 @@ def test_nothing_changes_where_nothing_did_nor_twice():
         (True, {}),
         (True, {"task": Task.INPAINT}),
         (False, {"input": InputKind.CODE}),
-        (False, {"task": Task.SUPER_RESOLVE}),
+        (True, {"task": Task.SUPER_RESOLVE}),
+        (True, {"task": Task.COMBINE}),
     ],
 )
 def test_stars_are_taken_off_where_that_serves(taken, more):
@@ -162,7 +164,7 @@ def test_left_in_a_region_is_as_if_none_had_been_taken_off():
     problem.masked[30:34, 60:75] = True
     scale = measure_sky([problem])
     region = prepare(problem, scale).with_shown_stars()
-    bare = prepare(replace(problem, options=FitOptions(task=Task.SUPER_RESOLVE)), scale)
+    bare = prepare(replace(problem, options=FitOptions(input=InputKind.CODE)), scale)
     for name in ("observed", "sigma", "stars"):
         assert torch.allclose(getattr(region, name), getattr(bare, name), atol=1e-3), name
     assert torch.allclose(region.noise.floor, bare.noise.floor, atol=1e-4)
@@ -176,3 +178,15 @@ def test_a_restoration_follows_its_pixels_where_stars_were_taken_off():
     share = torch.ones_like(region.observed)
     given, _ = blended([Nothing()], [share], moved, region, problem.options)
     assert torch.allclose(given, moved, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, TargetShape()], ids=["Moffat", "target"])
+def test_slopes_are_those_of_the_light(shape):
+    rows, cols = (grid.astype(float) for grid in np.mgrid[-4:5, -4:5])
+    light, down, across = shape.slopes(rows - 0.3, cols + 0.2)
+    assert np.allclose(light, shape.at(rows - 0.3, cols + 0.2))
+    step = 1e-4
+    moved_down = shape.at(rows - 0.3 - step, cols + 0.2) - shape.at(rows - 0.3 + step, cols + 0.2)
+    moved_on = shape.at(rows - 0.3, cols + 0.2 - step) - shape.at(rows - 0.3, cols + 0.2 + step)
+    assert np.allclose(down, moved_down / (2 * step), atol=1e-6)
+    assert np.allclose(across, moved_on / (2 * step), atol=1e-6)

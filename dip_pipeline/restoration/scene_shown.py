@@ -1,0 +1,62 @@
+"""Stars that an observation shows well, as they are in its scene."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.scene_optics import TARGET_SIGMA_PX, scene_optics
+from dip_pipeline.restoration.shown_stars import ShownStars
+from dip_pipeline.restoration.star_grid import Shape, StarGrid
+from dip_pipeline.restoration.star_shape import Image, StarShape
+
+_REACH_PX = 5.5  # of a change, in pixels of the observation
+
+
+@dataclass(frozen=True, slots=True)
+class TargetShape:
+    """What a scene's star looks like where a PSF is undone: a Gaussian, at pixels' middles."""
+
+    sigma_px: float = TARGET_SIGMA_PX
+
+    def at(self, rows_px: Image, cols_px: Image) -> Image:
+        """Brightness at offsets from the star; they broadcast."""
+        values: Image = np.exp(-0.5 * (rows_px**2 + cols_px**2) / self.sigma_px**2)
+        return values
+
+    def slopes(self, rows_px: Image, cols_px: Image) -> tuple[Image, Image, Image]:
+        """Give `at`, and how it changes as the star moves down its rows and along its columns."""
+        light = self.at(rows_px, cols_px)
+        return light, light * rows_px / self.sigma_px**2, light * cols_px / self.sigma_px**2
+
+    def radius_px(self, share: float) -> float:
+        """Radius within which it is above a share of its height."""
+        return self.sigma_px * float(np.sqrt(-2 * np.log(min(max(share, 1e-12), 1.0))))
+
+
+def in_scene(shown: ShownStars, shape: StarShape, optics: Optics) -> ShownStars:
+    """Draw stars on the grid of a scene, and take them for what the scene shows of them.
+
+    shape : the stars', on the observation
+    """
+    factor = optics.factor
+    rows, cols = shown.light.shape
+    finer: Shape = shape.widened(factor)
+    height = 1.0
+    if optics.psf is not None:
+        target = TargetShape()
+        # As much light: the sum over the scene is factor^2 times that over the observation.
+        height = shape.total() * factor**2 / (2 * np.pi * target.sigma_px**2)
+        finer = target
+    places = shown.places.copy()
+    places[:, 0] *= height
+    places[:, 1:] = (places[:, 1:] + 0.5) * factor - 0.5
+    grid = StarGrid((rows * factor, cols * factor), finer)
+    light = grid.drawn(places)
+    changes = grid.changes(places, _REACH_PX * factor)
+    # Of a star's change by one pixel of the observation, in those of the scene.
+    scales = np.tile([1.0, factor, factor], len(places))
+    changes = changes.multiply(scales[None, :]).tocsr()
+    observed = scene_optics(optics).observe(torch.from_numpy(light)[None, None])[0, 0].numpy()
+    return replace(shown, light=observed, scene=(light, changes))

@@ -5,10 +5,16 @@ import pytest
 import torch
 
 from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.problem import FitOptions, Problem
+from dip_pipeline.restoration.regions import measure_sky, prepare
+from dip_pipeline.restoration.scene_delivery import SceneNetworks
+from dip_pipeline.restoration.scene_features import channels_of
 from dip_pipeline.restoration.scene_optics import TARGET_FWHM_PX, scene_optics
 from dip_pipeline.restoration.scene_shown import in_scene
 from dip_pipeline.restoration.shown_stars import find_shown_stars
 from dip_pipeline.restoration.star_shape import StarShape
+from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
+from dip_pipeline.task import Task
 
 SHAPE = StarShape(a=0.09, b=0.005, d=0.085, beta=3.2)
 SIDE_PX = 64
@@ -33,6 +39,19 @@ def shown(optics):
     ones = np.ones_like(frame)
     stars = find_shown_stars(frame, ones, ones > 0, SHAPE)
     return stars, in_scene(stars, SHAPE, optics), frame
+
+
+class Silent(torch.nn.Module):
+    """Answers zero: the scene is the first guess that its optics make."""
+
+    multiple = 16
+
+    def __init__(self, channels):
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, features):
+        return torch.zeros(len(features), self.channels, *features.shape[-2:])
 
 
 OPTICS = [Optics(factor=2), Optics(factor=3), Optics(factor=1, psf=psf())]
@@ -66,3 +85,30 @@ def test_the_scene_changes_as_its_observation_does(optics):
     fine = scene.change_of_scene(left + step) - scene.change_of_scene(left)
     seen = scene_optics(optics).observe(fine)
     assert float((seen - change).std()) < 0.1 * float(change.std())
+
+
+@pytest.mark.parametrize(
+    ("optics", "task", "disagree"),
+    [(OPTICS[0], Task.SUPER_RESOLVE, False), (OPTICS[2], Task.DECONVOLVE, True)],
+    ids=["x2", "deconvolve"],
+)
+def test_where_a_psf_is_undone_every_second_view_has_the_stars_left_in(optics, task, disagree):
+    """What looks like one star may be two: a fit alone would be sure of it."""
+    stars = np.concatenate([STARS, [[150.0, 12.2, 12.7], [120.0, 12.4, 52.1]]])
+    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
+    light = sum(height * SHAPE.at(rows - row, cols - col) for height, row, col in stars)
+    asked = Problem(
+        pixels=(light + np.random.default_rng(1).standard_normal(light.shape)).astype(np.float32),
+        masked=np.zeros(light.shape, bool),
+        saturated=np.zeros(light.shape, bool),
+        noise=NoiseModel(NoiseKind.GAUSSIAN, "given", sigma=Sourced(1.0, "test", "given")),
+        options=FitOptions(task=task, views=2),
+        seed=1,
+        optics=optics,
+    )
+    region = prepare(asked, measure_sky([asked]))
+    assert region.shown_stars is not None
+    network = Silent(channels_of(scene_optics(optics))[1])
+    networks = SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
+    _, scatter = networks.asked(region.observed, region)
+    assert (float(scatter.max()) > 1.0) is disagree

@@ -16,6 +16,7 @@ from dip_pipeline.engine import (
     Pool,
     RunDirectory,
     Shard,
+    WorkerOptions,
     reach,
     run_items,
 )
@@ -32,6 +33,7 @@ from dip_pipeline.work import (
     copy_tile,
     provide_prior,
     restore_packet,
+    restore_side_by_side,
     restore_tile,
     tile_key,
 )
@@ -41,6 +43,8 @@ log = logging.getLogger(__name__)
 _PLANES = {"science": np.float32, "error": np.float32, "flags": np.uint8}
 _LEAST_BAND_ROWS = 64
 _PRIOR_LOOK_S = 0.5
+_SIDE_BY_SIDE = 2  # tiles at once, where one leaves cores idle
+_MOST_PIXELS_BESIDE = 400 * 400  # of such a tile and its halo
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +93,22 @@ def restore_tiles(
     source = plan.source
     alone = plan.prior_path is not None or source.optics is not None or bool(source.exposures)
     alone = alone or source.options.by_hiding
-    packet = 1 if alone else place.pool.options.items_a_packet
-    job = Job(restore_tile, copy_tile, run.path, place.rank, together=restore_packet, packet=packet)
+    together, packet = restore_packet, 1 if alone else place.pool.options.items_a_packet
+    if plan.prior_path is not None and _has_room_beside(tiles, place.pool.options):
+        together, packet = restore_side_by_side, _SIDE_BY_SIDE
+    job = Job(restore_tile, copy_tile, run.path, place.rank, together=together, packet=packet)
     for record in run_items(place.pool, job, tasks, key=_tile_name):
         done[int(str(record["tile"]))] = record
         told.progress.tile_done(record)
     return [done[tile.index] for tile in tiles if tile.index in done], found_done
+
+
+def _has_room_beside(tiles: Sequence[Tile], options: WorkerOptions) -> bool:
+    """Whether tiles are small enough for two at once, and the work is done here on threads."""
+    spans = [(tile.halo_rows, tile.halo_cols) for tile in tiles]
+    pixels = max((high.stop - high.start) * (wide.stop - wide.start) for high, wide in spans)
+    here = options.executor is ExecutorKind.INLINE and options.devices[0] == "cpu"
+    return here and options.threads_per_fit > 1 and pixels <= _MOST_PIXELS_BESIDE
 
 
 def blend_tiles(plan: FramePlan, tiles: Sequence[Tile], run: RunDirectory) -> RestoredPlanes:

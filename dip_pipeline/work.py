@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +21,9 @@ from dip_pipeline.devices import device_watched, fit_in_packets
 from dip_pipeline.engine import TileStore, publish_sealed, read_published, tell_progress
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration import SharedPrior
+from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
+from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
 from dip_pipeline.tiling import Tile
 from dip_pipeline.ways import AnyPrior, way_of
@@ -183,6 +185,34 @@ def restore_packet(tasks: Sequence[TileTask]) -> list[Record]:
         with device_watched(problem):
             solved = _solved(problem, prior, own=True)
         done[task.tile.index] = _publish(task, *solved, seconds=time.monotonic() - started)
+    return [record for record in done.values() if record is not None]
+
+
+def restore_side_by_side(tasks: Sequence[TileTask]) -> list[Record]:
+    """Restore some tiles of a frame whose prior is there, at once; returns their records.
+
+    Networks have all threads to answer on, but the stars of a tile are looked for on one: meanwhile
+    another tile has the rest. The pixels are those of each alone. Safe to run twice.
+    """
+    done: dict[int, Record | None] = {
+        task.tile.index: task.plan.store.record_of(task.tile.index) for task in tasks
+    }
+    missing = [task for task in tasks if done[task.tile.index] is None]
+    # Read and published in turn: a file is read by one at a time.
+    problems = [problem_of(task) for task in missing]
+
+    def solved(problem: Problem, prior: AnyPrior) -> tuple[tuple[Problem, Restored], float]:
+        started = time.monotonic()
+        with device_watched(problem):
+            found = _solved(problem, prior, own=False)
+        return found, time.monotonic() - started
+
+    if missing:
+        settle_computing(problems[0].threads)
+        prior = _read_prior(missing[0].plan)
+        results = side_by_side([partial(solved, problem, prior) for problem in problems])
+        for task, (found, seconds) in zip(missing, results, strict=True):
+            done[task.tile.index] = _publish(task, *found, seconds=seconds)
     return [record for record in done.values() if record is not None]
 
 

@@ -7,12 +7,16 @@ import pytest
 import torch
 
 from dip_pipeline.restoration.asking import blended, moved_by
+from dip_pipeline.restoration.blocks import CrossFit
+from dip_pipeline.restoration.cross_fitting import Fitting, fit_folds
 from dip_pipeline.restoration.features import ANSWER_CHANNELS
-from dip_pipeline.restoration.problem import FitOptions, InputKind, Problem
+from dip_pipeline.restoration.fitted import Fitted
+from dip_pipeline.restoration.problem import FitOptions, InputKind, Problem, StopReason
 from dip_pipeline.restoration.regions import measure_sky, prepare
 from dip_pipeline.restoration.scene_shown import TargetShape
 from dip_pipeline.restoration.shown_stars import find_shown_stars
 from dip_pipeline.restoration.star_shape import StarShape
+from dip_pipeline.restoration.stopping import ignore_step
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
 from dip_pipeline.task import Task
 
@@ -190,3 +194,21 @@ def test_slopes_are_those_of_the_light(shape):
     moved_on = shape.at(rows - 0.3, cols + 0.2 - step) - shape.at(rows - 0.3, cols + 0.2 + step)
     assert np.allclose(down, moved_down / (2 * step), atol=1e-6)
     assert np.allclose(across, moved_on / (2 * step), atol=1e-6)
+
+
+def test_networks_are_fitted_on_the_frame_with_its_stars_and_without():
+    """Else a star that no model fits would be the first that they see."""
+    problem = frame(drawn(STARS) + white(), steps=1)
+    region = prepare(problem, measure_sky([problem]))
+    seen = []
+
+    def fit(fit_on, judge_on, options, *, seed, on_step):
+        seen.append([float(one.observed.max()) for one in fit_on.regions])
+        return Fitted(torch.nn.Identity(), 1, StopReason.STEP_LIMIT, 0.0)
+
+    blocks = [CrossFit.for_shape(region.shape)]
+    fit_folds([region], blocks, problem.options, seed=1, on_step=ignore_step, fitting=Fitting(fit))
+    assert len(seen) == 2
+    for without, with_stars in seen:
+        assert without < 20
+        assert with_stars > 500

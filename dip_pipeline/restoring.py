@@ -94,7 +94,8 @@ def restore_tiles(
     alone = plan.prior_path is not None or source.optics is not None or bool(source.exposures)
     alone = alone or source.options.by_hiding
     together, packet = restore_packet, 1 if alone else place.pool.options.items_a_packet
-    if plan.prior_path is not None and _has_room_beside(tiles, place.pool.options):
+    of_a_frame = plan.prior_path is not None and source.optics is None and not source.exposures
+    if of_a_frame and _has_room_beside(tiles, place.pool.options):
         together, packet = restore_side_by_side, _SIDE_BY_SIDE
     job = Job(restore_tile, copy_tile, run.path, place.rank, together=together, packet=packet)
     for record in run_items(place.pool, job, tasks, key=_tile_name):

@@ -105,7 +105,9 @@ class Region:
             return self
         light = _plane(self.shown_stars.light).float().to(self.observed.device)
         observed = fill(self.observed + light, self.known, self.covariance, WIDE)
-        noise = replace(self.noise, floor=self.noise.floor - self.noise.slope * light)
+        # A law without read noise has next to no floor: rounding must not make it a negative one.
+        floor = (self.noise.floor - self.noise.slope * light).clamp(min=_LEAST_VARIANCE)
+        noise = replace(self.noise, floor=floor)
         return replace(
             self,
             observed=observed,
@@ -176,10 +178,9 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
     if problem.twin is not None:
         guides = twinning.lay_out_twin(problem.twin, scale.level, scale.sigma)
     known = ~problem.masked & np.isfinite(problem.pixels)
-    hidden = _hidden_stars(problem, scale)
+    hidden, shown = _stars_of(problem, scale)
     # A clipped value less its star is nothing at all.
     known &= ~(problem.saturated & (hidden > 0))
-    shown = _shown_stars(problem, scale, hidden)
     stars = hidden if shown is None else hidden + shown.light
     level = np.where(known, problem.pixels, scale.level).astype(np.float64)
     device = torch.device(problem.device)
@@ -222,30 +223,28 @@ def _sky_sigma_dn(problem: Problem) -> NDArray[np.float64]:
     return sigma
 
 
-def _hidden_stars(problem: Problem, scale: SkyScale) -> Image:
-    """Light of stars hidden by pixels that say nothing, (rows, cols), sky-sigma units."""
-    if problem.valid.all() or not problem.valid.any():
-        return np.zeros(problem.pixels.shape)
-    light, doubt = _light_and_doubt(problem, scale.level, scale.sigma)
-    return find_hidden_stars(light, doubt, problem.valid, scale.star)
+def _stars_of(problem: Problem, scale: SkyScale) -> tuple[Image, ShownStars | None]:
+    """Light of stars hidden by pixels that say nothing, (rows, cols), and stars that are shown.
 
-
-def _shown_stars(problem: Problem, scale: SkyScale, hidden: Image) -> ShownStars | None:
-    """Stars that are fitted and taken off, where that serves the restoration.
-
-    Not beside a guide, which shows the same stars; nor where a code is fitted, judged by a copy of
-    the pixels that no fit may have seen.
+    In sky-sigma units. Shown stars are not looked for beside a guide, which shows the same ones;
+    nor where a code is fitted, judged by a copy of the pixels that no fit may have seen.
     """
-    options = problem.options
-    beside = bool(scale.guides) or scale.twin
-    if scale.star is None or beside or options.input is not InputKind.IMAGE:
-        return None
+    hidden: Image = np.zeros(problem.pixels.shape)
+    options, star = problem.options, scale.star
+    if scale.guides or scale.twin or options.input is not InputKind.IMAGE:
+        star = None
+    if not problem.valid.any() or (problem.valid.all() and star is None):
+        return hidden, None
     light, doubt = _light_and_doubt(problem, scale.level, scale.sigma)
-    widening = problem.noise.correlation.passed(scale.star.stamp()) ** 0.5
-    shown = find_shown_stars(light - hidden, doubt, problem.valid, scale.star, widening)
-    if shown is None or options.task not in (Task.SUPER_RESOLVE, Task.DECONVOLVE):
-        return shown
-    return in_scene(shown, scale.star, problem.optics or Optics())
+    if not problem.valid.all():
+        hidden = find_hidden_stars(light, doubt, problem.valid, scale.star)
+    if star is None:
+        return hidden, None
+    widening = problem.noise.correlation.passed(star.stamp()) ** 0.5
+    shown = find_shown_stars(light - hidden, doubt, problem.valid, star, widening)
+    if shown is not None and options.task in (Task.SUPER_RESOLVE, Task.DECONVOLVE):
+        shown = in_scene(shown, star, problem.optics or Optics())
+    return hidden, shown
 
 
 def _light_and_doubt(problem: Problem, level: float, sigma: float) -> tuple[Image, Image]:

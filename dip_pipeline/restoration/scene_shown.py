@@ -7,11 +7,9 @@ import torch
 
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.scene_optics import TARGET_SIGMA_PX, scene_optics
-from dip_pipeline.restoration.shown_stars import ShownStars
+from dip_pipeline.restoration.shown_stars import REACH_PX, ShownStars
 from dip_pipeline.restoration.star_grid import Shape, StarGrid
 from dip_pipeline.restoration.star_shape import Image, StarShape
-
-_REACH_PX = 5.5  # of a change, in pixels of the observation
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +44,18 @@ def in_scene(shown: ShownStars, shape: StarShape, optics: Optics) -> ShownStars:
     height = 1.0
     if optics.psf is not None:
         target = TargetShape()
-        # As much light: the sum over the scene is factor^2 times that over the observation.
-        height = shape.total() * factor**2 / (2 * np.pi * target.sigma_px**2)
+        # As much light as the PSF holds, factor^2 times the observation's for its finer pixels.
+        light = shape.stamp(min(optics.psf.shape) // 2 // factor).sum()
+        height = float(light) * factor**2 / (2 * np.pi * target.sigma_px**2)
         finer = target
     places = shown.places.copy()
     places[:, 0] *= height
     places[:, 1:] = (places[:, 1:] + 0.5) * factor - 0.5
     grid = StarGrid((rows * factor, cols * factor), finer)
-    light = grid.drawn(places)
-    changes = grid.changes(places, _REACH_PX * factor)
+    drawn = grid.drawn(places)
+    changes = grid.changes(places, REACH_PX * factor)
     # Of a star's change by one pixel of the observation, in those of the scene.
     scales = np.tile([1.0, factor, factor], len(places))
     changes = changes.multiply(scales[None, :]).tocsr()
-    observed = scene_optics(optics).observe(torch.from_numpy(light)[None, None])[0, 0].numpy()
-    return replace(shown, light=observed, scene=(light, changes))
+    observed = scene_optics(optics).observe(torch.from_numpy(drawn)[None, None])[0, 0].numpy()
+    return replace(shown, light=observed, scene=(drawn, changes))

@@ -22,7 +22,7 @@ from dip_pipeline.restoration.star_sheet import Sheet
 _SIGNIFICANCE = 12.0  # standard errors
 _ROUNDS = 3  # of looking for stars beside those that were found
 _STEPS = (3, 2)  # of Gauss and Newton: at first, and later on
-_REACH_PX = 5.5  # of a star's fit
+REACH_PX = 5.5  # of a star's fit
 _NEAR_PX = 3.5  # of its middle, where the model must be right
 _GOOD_MISFIT = 1.5  # chi-square a pixel
 _GAIN = 0.02  # a worse one must leave no more than this of the chi-square without the star
@@ -201,7 +201,7 @@ class _Search:
             self.given_up[max(0, row - 2) : row + 3, max(0, col - 2) : col + 3] = True
 
     def _equations(self, stars: Places) -> Equations:
-        columns = self.grid.changes(stars, _REACH_PX)
+        columns = self.grid.changes(stars, REACH_PX)
         weighted = (columns.T @ sparse.diags(self.weight.ravel())).tocsr()
         normal = (weighted @ columns).tocsc()
         ridge = _RIDGE * normal.diagonal() + 1e-12

@@ -9,9 +9,9 @@ from scipy import sparse
 
 from dip_pipeline.restoration.star_shape import Image, Mask
 
-_DRAWN_SIGMA = 0.02  # a star is drawn out to where it falls below this
+DRAWN_SIGMA = 0.02  # a star is drawn out to where it falls below this
 _REACH_STEP_PX = 4.0
-_FARTHEST_PX = 120.0
+FARTHEST_PX = 120.0
 
 Places = NDArray[np.float64]  # (stars, 3): height in sky sigma, row, col
 
@@ -43,9 +43,9 @@ class StarGrid:
         """Draw the light of all stars, each out to where it is next to nothing."""
         high, wide = self.size
         light = np.zeros(high * wide)
-        heights = np.maximum(stars[:, 0], _DRAWN_SIGMA)
-        reaches = np.array([self.shape.radius_px(_DRAWN_SIGMA / height) for height in heights])
-        reaches = np.minimum(np.ceil(reaches / _REACH_STEP_PX) * _REACH_STEP_PX, _FARTHEST_PX)
+        heights = np.maximum(stars[:, 0], DRAWN_SIGMA)
+        reaches = np.array([self.shape.radius_px(DRAWN_SIGMA / height) for height in heights])
+        reaches = np.minimum(np.ceil(reaches / _REACH_STEP_PX) * _REACH_STEP_PX, FARTHEST_PX)
         for reach_px in np.unique(reaches):
             alike = stars[reaches == reach_px]
             pixels, down, across, inside = self.windows(alike, float(reach_px))

@@ -68,14 +68,9 @@ class StarShape:
                 total = [one + part / 4 for one, part in zip(total, parts, strict=True)]
         return total[0], total[1], total[2]
 
-    def total(self) -> float:
-        """Light of a star of unit height, over all pixels; of infinite wings up to 1e6 px."""
-        area = np.pi / np.sqrt(max(self.a * self.d - self.b**2, 1e-12))
-        return float(area / max(self.beta - 1, 0.05))
-
-    def stamp(self) -> Image:
-        """Draw a star in the middle of a square of pixels, (13, 13)."""
-        offsets = np.arange(-_RADIUS_PX, _RADIUS_PX + 1, dtype=np.float64)
+    def stamp(self, reach_px: int = _RADIUS_PX) -> Image:
+        """Draw a star in the middle of a square that reaches so far to each side."""
+        offsets = np.arange(-reach_px, reach_px + 1, dtype=np.float64)
         return self.at(offsets[:, None], offsets[None, :])
 
     def widened(self, times: float) -> "StarShape":

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 from scipy.signal import fftconvolve
 
+from dip_pipeline.restoration.star_grid import DRAWN_SIGMA, FARTHEST_PX
 from dip_pipeline.restoration.star_shape import USUAL_SHAPE, Image, Mask, StarShape
 
 _REACH_PX = 7  # of what is looked at around a star; of bright stars more
@@ -21,8 +22,6 @@ _PASSES = 2  # of looking again around the place that was found
 GOOD_MISFIT = 1.6  # chi-square a pixel up to which a fit is good as it is
 _GAIN = 0.25  # a worse one must leave no more than this of the chi-square without the star
 _SHIFT_PX = 3.0  # largest distance of a star from where it was looked for
-_DRAWN_SIGMA = 0.02  # a star is drawn out to where it falls below this
-_FARTHEST_PX = 120.0
 NEIGHBOUR_PX = 12.0
 # Grids of positions that are tried in turn, (half width, step) in px.
 _SEARCH = ((_SHIFT_PX, 0.75), (0.75, 0.25), (0.25, 0.08))
@@ -286,8 +285,8 @@ class Sheet:
     def add(self, plane: Image, star: Star, sign: float, shape: StarShape | None = None) -> None:
         """Add a star's light, or take it off; of a shape of its own, if any."""
         shape = shape or star.shape or self.shape
-        radius = shape.radius_px(_DRAWN_SIGMA / max(star.height, _DRAWN_SIGMA))
-        window, rows, cols = self._window(star.row, star.col, int(min(radius, _FARTHEST_PX)) + 1)
+        radius = shape.radius_px(DRAWN_SIGMA / max(star.height, DRAWN_SIGMA))
+        window, rows, cols = self._window(star.row, star.col, int(min(radius, FARTHEST_PX)) + 1)
         plane[window] += sign * star.height * shape.at(rows, cols)
 
     def _window(

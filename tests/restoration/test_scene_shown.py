@@ -75,6 +75,15 @@ def test_a_deconvolved_star_is_as_narrow_as_the_target():
     assert half == pytest.approx(np.pi * (TARGET_FWHM_PX / 2) ** 2, abs=1.5)
 
 
+def test_endless_wings_give_a_deconvolved_star_no_endless_light():
+    """It holds what the PSF's image holds."""
+    stars, _, _ = shown(OPTICS[2])
+    winged = StarShape(a=0.3, b=0.0, d=0.3, beta=1.02)
+    light, _ = in_scene(stars, winged, OPTICS[2]).scene
+    heights = stars.places[:, 0].sum()
+    assert light.sum() == pytest.approx(heights * winged.stamp(12).sum(), rel=0.02)
+
+
 @pytest.mark.parametrize("optics", OPTICS, ids=["x2", "x3", "deconvolve"])
 def test_the_scene_changes_as_its_observation_does(optics):
     """A star moves, and its scene with it, however many of its pixels make one."""

@@ -212,3 +212,13 @@ def test_networks_are_fitted_on_the_frame_with_its_stars_and_without():
     for without, with_stars in seen:
         assert without < 20
         assert with_stars > 500
+
+
+def test_without_read_noise_no_floor_falls_below_zero_by_rounding():
+    problem = frame(drawn(STARS) + white())
+    region = prepare(problem, measure_sky([problem]))
+    light = plane(region.shown_stars.light).float()
+    slope = 3.7
+    bare = replace(region.noise, floor=1e-6 + slope * light, slope=slope)
+    with_stars = replace(region, noise=bare).with_shown_stars()
+    assert float(with_stars.noise.floor.min()) > 0

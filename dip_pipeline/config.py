@@ -16,7 +16,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dip_pipeline.config_sections import (
+    SMALL_TILE_PX,
     THREADS_BY_DEFAULT,
+    TILE_PX,
     FitSection,
     NoiseSection,
     OutputSection,
@@ -89,13 +91,14 @@ class RunConfig(Section):
     def pixel_key(self) -> dict[str, Any]:
         """Give what decides the pixels of the result, as JSON holds it: where it runs does not.
 
-        The number of threads is in it, as it will be used, because it changes rounding; so is the
-        factor of finer pixels. Of a prior and of other files their content counts, not their names:
-        that is in the key of a run.
+        The number of threads is in it, as it will be used, because it changes rounding; so are the
+        factor of finer pixels and the size of tiles. Of a prior and of other files their content
+        counts, not their names: that is in the key of a run.
         """
         document = self.model_dump(mode="json", exclude=_NAMES_OF_FILES)
         del document["workers"]
         document["task"]["factor"] = self.task.factor_in_force
+        document["tiles"]["size_px"] = self.tile_px
         if not self.task.each:
             del document["task"]["each"]  # of no other task it decides anything
         return {**document, "threads_per_fit": self.threads_per_fit}
@@ -127,9 +130,21 @@ class RunConfig(Section):
         """CPU threads of one fit, given or by default."""
         return self.workers.threads_per_fit or min(THREADS_BY_DEFAULT, usable_cores())
 
+    @property
+    def tile_px(self) -> int:
+        """Largest side of a tile: as asked; the larger the less of it is context of its own."""
+        alone = self.task.name in (Task.DENOISE, Task.INPAINT) and self.fit.input == "image"
+        large = alone and self.scope_in_force == "frame"
+        return self.tiles.size_px or (TILE_PX if large else SMALL_TILE_PX)
+
     def tile_options(self) -> TileOptions:
-        """Give the tiling room its options."""
-        return TileOptions(self.tiles.size_px, self.tiles.overlap_px)
+        """Give the tiling room its options.
+
+        A network that is fitted to one tile gets as many pixels as it may; tiles that networks are
+        only applied to are cut evenly, so that none is restored twice over.
+        """
+        evenly = self.scope_in_force == "frame"
+        return TileOptions(self.tile_px, self.tiles.overlap_px, evenly=evenly)
 
     def frame_reading(self) -> "Reading":
         """Give the frames room what outranks the layout."""

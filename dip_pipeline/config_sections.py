@@ -15,6 +15,8 @@ from dip_pipeline.tiling import TileOptions
 # A number that does not depend on the machine gives the same pixels on all machines with so many
 # cores; more threads bring little on tiles of the usual size.
 THREADS_BY_DEFAULT = 4
+TILE_PX = 512  # of networks that are there already
+SMALL_TILE_PX = 256  # of networks of its own, or of more than its own pixels
 
 
 def option(default: object, flag: str, text: str, **limits: Any) -> Any:  # noqa: ANN401
@@ -33,14 +35,20 @@ class Section(BaseModel):
 class TileSection(Section):
     """How the frame is cut."""
 
-    size_px: int = option(256, "--tile", "Side of a tile, pixels.", ge=1)
+    size_px: int | None = option(
+        None,
+        "--tile",
+        f"Largest side of a tile, pixels; {TILE_PX} by default where the networks of a frame are "
+        f"applied to its own pixels, else {SMALL_TILE_PX}.",
+        ge=1,
+    )
     overlap_px: int = option(
         32, "--overlap", "Width that neighbouring tiles share, pixels; under half a tile.", ge=0
     )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        TileOptions(self.size_px, self.overlap_px)
+        TileOptions(self.size_px or SMALL_TILE_PX, self.overlap_px)
         return self
 
 

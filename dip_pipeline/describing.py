@@ -109,9 +109,7 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         masked_share=_masked_share(frame),
         memory_bytes=room.memory_bytes,
         disk_bytes=room.disk_bytes,
-        seconds=sum(
-            guess_seconds(item.shape, len(of_item), config, asked) for item, of_item in planes
-        ),
+        seconds=sum(guess_seconds(item.shape, cut, config, asked) for item, cut in planes),
         result=_result_words(frame, asked),
         notes=notes
         + _sort_notes(frame)

@@ -148,7 +148,7 @@ def run_cards(facts: RunFacts) -> tuple[Card, ...]:
         ("DIPSTEPS", max(steps, default=0), "steps of the longest fit"),
         ("DIPSTOP", reasons.most_common(1)[0][0] if reasons else "", "most frequent stop reason"),
         ("DIPSEED", config.fit.seed, "run seed"),
-        ("DIPTILE", config.tiles.size_px, "tile side, px"),
+        ("DIPTILE", config.tile_px, "largest side of a tile, px"),
         ("DIPOVLAP", config.tiles.overlap_px, "tile overlap, px"),
         ("DIPNTILE", len(facts.tiles), "tiles"),
         ("DIPNFAIL", facts.failed_tiles, "tiles copied through unrestored"),

@@ -161,9 +161,9 @@ class AskedOptics:
             kernel = gaussian_psf(task.fwhm_px * factor)
             words = f"Gaussian, FWHM {task.fwhm_px:g} px of the input"
             found = cls(factor, kernel.astype(np.float32), words)
-        most_px = config.tiles.size_px // _LARGEST_SHARE
+        most_px = config.tile_px // _LARGEST_SHARE
         if found.reach_px > most_px:
-            raise ConfigError(found._too_large(most_px, f"--tile {config.tiles.size_px}"))
+            raise ConfigError(found._too_large(most_px, f"--tile {config.tile_px}"))
         return found
 
     @property

@@ -88,9 +88,28 @@ def test_a_file_with_a_plane_is_named_in_full(tmp_path, monkeypatch):
         assert again.digest() == config.digest()
 
 
+@pytest.mark.parametrize(
+    ("options", "tiles"),
+    [
+        ({}, TileOptions(512, 32, evenly=True)),
+        ({"task.name": "inpaint"}, TileOptions(512, 32, evenly=True)),
+        ({"task.name": "deconvolve"}, TileOptions(256, 32, evenly=True)),
+        ({"fit.input": "code"}, TileOptions(256, 32, evenly=True)),
+        ({"fit.scope": "tile"}, TileOptions(256, 32)),
+        ({"fit.scope": "tile", "tiles.size_px": 300}, TileOptions(300, 32)),
+        ({"tiles.size_px": 128, "tiles.overlap_px": 8}, TileOptions(128, 8, evenly=True)),
+    ],
+)
+def test_tiles_are_large_where_networks_are_applied_and_full_where_they_are_fitted(options, tiles):
+    config = RunConfig().with_overrides(**options)
+    assert config.tile_options() == tiles
+    said = config.with_overrides(**{"tiles.size_px": config.tile_px})
+    assert said.digest() == config.digest()
+
+
 def test_defaults():
     config = RunConfig()
-    assert config.tile_options() == TileOptions(256, 32)
+    assert config.tile_options() == TileOptions(512, 32, evenly=True)
     assert config.sensor_overrides() == SensorOverrides()
     assert (config.fit.input, config.fit.scope, config.fit.network) == ("image", "frame", "auto")
     assert (config.fit.steps, config.fit.flux_scale_px, config.fit.seed) == (None, 2.0, 0)

@@ -5,10 +5,15 @@ import pytest
 from dip_pipeline import time_guess
 from dip_pipeline.config import RunConfig
 from dip_pipeline.time_guess import guess_seconds
+from dip_pipeline.tiling import plan_tiles
 
 CONFIG = RunConfig()
-FRAME = (4096, 4096), 361
-SMALL = (512, 512), 9
+FRAME, SMALL = (4096, 4096), (512, 512)
+
+
+def guess(shape, **options):
+    config = CONFIG.with_overrides(**options)
+    return guess_seconds(shape, plan_tiles(shape, config.tile_options()), config, None)
 
 
 @pytest.fixture
@@ -25,16 +30,16 @@ def on(monkeypatch):
 )
 def test_a_guess_is_right_within_a_factor_of_two(on, device, frame, measured_s):
     on(device)
-    assert 0.5 < guess_seconds(*frame, CONFIG, None) / measured_s < 2
+    assert 0.5 < guess(frame) / measured_s < 2
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 def test_what_costs_more_is_guessed_to_take_longer(on, device):
     on(device)
-    usual = guess_seconds(*FRAME, CONFIG, None)
+    usual = guess(FRAME)
 
     def with_(**more):
-        return guess_seconds(*FRAME, CONFIG.with_overrides(**more), None)
+        return guess(FRAME, **more)
 
     assert with_(**{"fit.prior": "night.prior"}) < usual
     assert with_(**{"fit.steps": 3000}) > usual
@@ -43,6 +48,6 @@ def test_what_costs_more_is_guessed_to_take_longer(on, device):
 
 def test_a_gpu_of_another_machine_is_guessed_for_without_one_here():
     def on(device):
-        return guess_seconds(*FRAME, CONFIG.with_overrides(**{"workers.device": device}), None)
+        return guess(FRAME, **{"workers.device": device})
 
     assert on("cuda") == on("cuda:63") < on("cpu") / 5

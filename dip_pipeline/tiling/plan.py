@@ -10,11 +10,16 @@ from dip_pipeline.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class TileOptions:
-    """Side of a tile, width that neighbours share, and context seen around it, in pixels."""
+    """Side of a tile, width that neighbours share, and context seen around it, in pixels.
+
+    evenly : tiles are no larger than they have to be for as many; otherwise each is full size
+        where the frame allows
+    """
 
     size_px: int = 256
     overlap_px: int = 32
     halo_px: int = 16
+    evenly: bool = False
 
     def __post_init__(self) -> None:
         if self.size_px < 1:
@@ -64,8 +69,9 @@ class Tile:
 def plan_tiles(shape: tuple[int, int], options: TileOptions) -> list[Tile]:
     """Cover a frame of (rows, cols) with tiles, row by row.
 
-    The last tile of an axis is moved back to end at the border, so that every tile is full size
-    where the frame allows; a frame smaller than a tile is one tile.
+    All tiles are of one size, none larger than the options say. Either each is as large as that,
+    and the last of an axis is moved back to end at the border; or, evenly, they share an axis
+    among as many. A frame smaller than a tile is one tile.
     """
     return [
         Tile(
@@ -103,6 +109,10 @@ def _cut_axis(length: int, options: TileOptions) -> list[slice]:
     if length <= size:
         return [slice(0, length)] if length > 0 else []
     starts = [*range(0, length - size, size - options.overlap_px), length - size]
+    if options.evenly:
+        last = len(starts) - 1
+        size = options.overlap_px + -(-(length - options.overlap_px) // len(starts))
+        starts = [number * (length - size) // last for number in range(last + 1)]
     return [slice(start, start + size) for start in starts]
 
 

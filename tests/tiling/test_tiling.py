@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ SHAPES = st.tuples(st.integers(1, 70), st.integers(1, 70))
 def tile_options(draw):
     size = draw(st.integers(1, 24))
     overlap = draw(st.integers(0, (size - 1) // 2))
-    return TileOptions(size, overlap, draw(st.integers(0, 9)))
+    return TileOptions(size, overlap, draw(st.integers(0, 9)), draw(st.booleans()))
 
 
 def whole(shape):
@@ -53,14 +54,29 @@ def test_tiles_cover_every_pixel_and_lie_inside_the_frame(shape, options):
 
 @law
 @given(SHAPES, tile_options())
-def test_tiles_are_full_size_where_the_frame_allows_and_counted_row_by_row(shape, options):
+def test_tiles_are_of_one_size_and_counted_row_by_row(shape, options):
     tiles = plan_tiles(shape, options)
     assert [tile.index for tile in tiles] == list(range(len(tiles)))
     assert [(t.rows.start, t.cols.start) for t in tiles] == sorted(
         {(t.rows.start, t.cols.start) for t in tiles}
     )
-    for tile in tiles:
-        assert tile.shape == (min(options.size_px, shape[0]), min(options.size_px, shape[1]))
+    assert len({tile.shape for tile in tiles}) == 1
+    for side, length in zip(tiles[0].shape, shape, strict=True):
+        largest = min(options.size_px, length)
+        assert side <= largest if options.evenly else side == largest
+
+
+@law
+@given(SHAPES, tile_options())
+def test_even_tiles_are_as_many_and_none_could_be_smaller(shape, options):
+    even = plan_tiles(shape, replace(options, evenly=True))
+    full = plan_tiles(shape, replace(options, evenly=False))
+    assert len(even) == len(full)
+    for axis, length in enumerate(shape):
+        parts = {((t.rows, t.cols)[axis].start, (t.rows, t.cols)[axis].stop) for t in even}
+        side, count = even[0].shape[axis], len(parts)
+        # A pixel less a side, and as many of them no longer cover the axis and share as much.
+        assert count * (side - 1) - (count - 1) * options.overlap_px < length
 
 
 @law
@@ -106,13 +122,16 @@ def test_weights_sum_to_one_at_every_pixel_borders_and_corners_included(shape, o
     np.testing.assert_allclose(total, 1.0, rtol=0, atol=1e-14)
 
 
-def test_a_clamped_last_tile_makes_three_overlap_and_the_weights_still_sum_to_one():
-    tiles = plan_tiles((25, 1), TileOptions(10, 4))
-    covered = np.zeros(25)
+@pytest.mark.parametrize(
+    ("side", "options"), [(25, TileOptions(10, 4)), (15, TileOptions(9, 4, evenly=True))]
+)
+def test_where_three_tiles_overlap_the_weights_still_sum_to_one(side, options):
+    tiles = plan_tiles((side, 1), options)
+    covered = np.zeros(side)
     for tile in tiles:
         covered[tile.rows] += 1
     assert covered.max() == 3  # otherwise this test guards nothing
-    total = np.zeros(25)
+    total = np.zeros(side)
     for tile, weights in zip(tiles, axis_weights([t.rows for t in tiles]), strict=True):
         total[tile.rows] += weights
     np.testing.assert_allclose(total, 1.0, rtol=0, atol=1e-14)

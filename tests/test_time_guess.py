@@ -4,8 +4,8 @@ import pytest
 
 from dip_pipeline import time_guess
 from dip_pipeline.config import RunConfig
-from dip_pipeline.time_guess import guess_seconds
 from dip_pipeline.tiling import plan_tiles
+from dip_pipeline.time_guess import guess_seconds
 
 CONFIG = RunConfig()
 FRAME, SMALL = (4096, 4096), (512, 512)

@@ -184,7 +184,28 @@ def test_a_restoration_follows_its_pixels_where_stars_were_taken_off():
     assert torch.allclose(given, moved, atol=0.02)
 
 
-@pytest.mark.parametrize("shape", [SHAPE, TargetShape()], ids=["Moffat", "target"])
+NARROW = StarShape(a=0.9, b=0.1, d=0.7, beta=3.0)  # FWHM 1.2 px
+
+
+@pytest.mark.parametrize("fwhm_px", [0.9, 1.2, 1.8, 2.3, 3.0])
+@pytest.mark.parametrize("beta", [2.5, 4.0])
+def test_the_light_of_a_star_is_its_mean_over_pixels(fwhm_px, beta):
+    a = (2 ** (1 / beta) - 1) / (fwhm_px / 2) ** 2
+    shape = StarShape(a, 0.2 * a, a, beta)
+    assert shape.fwhm_px == pytest.approx(fwhm_px, rel=0.02)
+    rows, cols = (grid.astype(float) for grid in np.mgrid[-6:7, -6:7])
+    parts = (np.arange(20) + 0.5) / 20 - 0.5
+    mean = np.mean(
+        [shape.profile(rows - 0.3 + down, cols + 0.1 + on) for down in parts for on in parts],
+        axis=0,
+    )
+    assert np.abs(shape.at(rows - 0.3, cols + 0.1) - mean).max() < 0.006
+    assert shape.at(rows - 0.3, cols + 0.1).sum() == pytest.approx(mean.sum(), rel=0.005)
+
+
+@pytest.mark.parametrize(
+    "shape", [SHAPE, NARROW, TargetShape()], ids=["Moffat", "narrow", "target"]
+)
 def test_slopes_are_those_of_the_light(shape):
     rows, cols = (grid.astype(float) for grid in np.mgrid[-4:5, -4:5])
     light, down, across = shape.slopes(rows - 0.3, cols + 0.2)

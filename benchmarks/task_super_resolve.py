@@ -23,7 +23,7 @@ from dip_pipeline.task import Task
 FACTOR = 2
 FWHM_PX = 1.8
 KINDS = ("crowded", "galaxies", "nebula")
-SIDE_PX = 192
+SIDE_PX = 512  # as of the fields that are denoised: smaller ones hold too few stars
 DEEP = 16  # exposures
 _STOPS = (1, 2, 3, 5, 8, 12, 20, 32)
 # Variance of a pixel's width less that of half of it, in squares of the pixel: as three taps.

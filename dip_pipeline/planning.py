@@ -30,11 +30,12 @@ _WHOLE_FRAME_PX = 1024 * 1024  # up to this the frame prior is fitted on all of 
 _WINDOW_PX = 512  # above, on windows of this side
 _LEAST_WINDOW_PX = 192  # of a frame whose scene is finer
 _WINDOWS = 12
-# Measured, as the largest that a process ever held, on two threads.
+# Measured, as the largest that a process ever held, on one, two and four threads.
 _PROCESS_BYTES = 400_000_000  # torch itself
 _HELD_BYTES = 135  # a pixel of all windows that a prior is fitted on
-_APPLIED_BYTES = 3300  # a pixel that networks are applied to: two views are computed at a time
-_SCENE_BYTES = 2000  # the same of a scene's pixels: a pixel of the frame has several
+_APPLIED_BYTES = 1650  # a pixel and thread, where networks are applied: each has a view of its own
+_SCENE_BYTES = 1000  # the same of a scene's pixels: a pixel of the frame has several
+_MOST_VIEWS = 3  # that are in memory at once; more threads do not all hold theirs
 
 
 def resolve_noise(frame: Frame, config: RunConfig) -> NoiseModel:
@@ -195,6 +196,7 @@ def _plane_room(
         held_px, fitted_px = sum(sizes), max(sizes)
     applied_px = max(fitted_px, tile_px) * factor**2
     applied_bytes = _APPLIED_BYTES if factor == 1 else _SCENE_BYTES
+    applied_bytes *= min(config.threads_per_fit, _MOST_VIEWS)
     memory = _PROCESS_BYTES + _HELD_BYTES * held_px + applied_bytes * applied_px
     return room_for(frame, tiles, memory_bytes=memory, processes=processes, factor=factor)
 

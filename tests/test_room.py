@@ -2,7 +2,10 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,6 +100,29 @@ def test_memory_that_the_machine_does_not_have_is_refused(frame, tmp_path, monke
         restore_frame(str(frame), tmp_path / "out.fits", CONFIG)
     assert "\n" not in str(caught.value)
     assert not scratch_of(tmp_path / "out.fits").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+def test_memory_that_is_told_is_about_what_a_run_takes(tmp_path, threads):
+    frame = str(Path(__file__).parents[1] / "sample_data" / "crowded.fits")
+    options = {"fit.steps": 10, "workers.threads_per_fit": threads, "workers.device": "cpu"}
+    told = describe_frame(frame, RunConfig().with_overrides(**options))
+    words = ["denoise", frame, "-o", "out.fits", "--steps", "10", "--device", "cpu"]
+    command = [sys.executable, "-m", "dip_pipeline", *words, "--threads-per-fit", str(threads)]
+    script = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True); "
+        "print(1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    taken = int(ended.stdout.splitlines()[-1])
+    assert 0.7 < taken / told.memory_bytes < 1.1
 
 
 def test_workers_elsewhere_have_memory_of_their_own(monkeypatch):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args, get_origin
 
 import tomli_w
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -55,6 +55,11 @@ class RunConfig(Section):
     fit: FitSection = FitSection()
     output: OutputSection = OutputSection()
     workers: WorkerSection = WorkerSection()
+
+    @model_validator(mode="after")
+    def _tiles_can_be_cut(self) -> Self:
+        self.tile_options()
+        return self
 
     @classmethod
     def from_toml(cls, path: Path) -> Self:
@@ -132,9 +137,12 @@ class RunConfig(Section):
 
     @property
     def tile_px(self) -> int:
-        """Largest side of a tile: as asked; the larger the less of it is context of its own."""
-        alone = self.task.name in (Task.DENOISE, Task.INPAINT) and self.fit.input == "image"
-        large = alone and self.scope_in_force == "frame"
+        """Largest side of a tile, as asked or by default.
+
+        The larger it is, the less is restored twice where tiles overlap and see each other.
+        """
+        own_pixels = self.task.name in (Task.DENOISE, Task.INPAINT)
+        large = own_pixels and self.fit.input == "image" and self.scope_in_force == "frame"
         return self.tiles.size_px or (TILE_PX if large else SMALL_TILE_PX)
 
     def tile_options(self) -> TileOptions:

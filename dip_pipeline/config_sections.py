@@ -10,13 +10,12 @@ from dip_pipeline.engine import ExecutorKind, WorkerOptions
 from dip_pipeline.errors import ConfigError, SensorError
 from dip_pipeline.noise_kernel import kernel_asked
 from dip_pipeline.sensor import NoiseChoice
-from dip_pipeline.tiling import TileOptions
 
 # A number that does not depend on the machine gives the same pixels on all machines with so many
 # cores; more threads bring little on tiles of the usual size.
 THREADS_BY_DEFAULT = 4
-TILE_PX = 512  # of networks that are there already
-SMALL_TILE_PX = 256  # of networks of its own, or of more than its own pixels
+TILE_PX = 512
+SMALL_TILE_PX = 256  # a network of its own takes time, finer pixels and exposures take memory
 
 
 def option(default: object, flag: str, text: str, **limits: Any) -> Any:  # noqa: ANN401
@@ -45,11 +44,6 @@ class TileSection(Section):
     overlap_px: int = option(
         32, "--overlap", "Width that neighbouring tiles share, pixels; under half a tile.", ge=0
     )
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        TileOptions(self.size_px or SMALL_TILE_PX, self.overlap_px)
-        return self
 
 
 class ReadingSection(Section):

@@ -197,7 +197,8 @@ def _plane_room(
     applied_px = max(fitted_px, tile_px) * factor**2
     applied_bytes = _APPLIED_BYTES if factor == 1 else _SCENE_BYTES
     applied_bytes *= min(config.threads_per_fit, _MOST_VIEWS)
-    memory = _PROCESS_BYTES + _HELD_BYTES * held_px + applied_bytes * applied_px
+    held_bytes = _HELD_BYTES * held_px * factor**2
+    memory = _PROCESS_BYTES + held_bytes + applied_bytes * applied_px
     return room_for(frame, tiles, memory_bytes=memory, processes=processes, factor=factor)
 
 

@@ -98,6 +98,7 @@ def test_a_file_with_a_plane_is_named_in_full(tmp_path, monkeypatch):
         ({"fit.scope": "tile"}, TileOptions(256, 32)),
         ({"fit.scope": "tile", "tiles.size_px": 300}, TileOptions(300, 32)),
         ({"tiles.size_px": 128, "tiles.overlap_px": 8}, TileOptions(128, 8, evenly=True)),
+        ({"tiles.overlap_px": 200}, TileOptions(512, 200, evenly=True)),
     ],
 )
 def test_tiles_are_large_where_networks_are_applied_and_full_where_they_are_fitted(options, tiles):
@@ -184,7 +185,11 @@ def test_a_factor_that_is_left_to_the_task_is_the_one_that_it_has():
         ("[tiles]\nsize_px = '128'", "tiles.size_px (--tile) = '128': need a whole number"),
         ("[tiles]\nsize_px = true", "tiles.size_px (--tile) = True: need a whole number"),
         ("[tiles]\nsize_px = 0", "--tile) = 0: need a number greater than or equal to 1"),
-        ("[tiles]\noverlap_px = 128", "overlap 128 px: need zero or more, and less than half"),
+        ("[tiles]\noverlap_px = 256", "less than half of the tile's 512 px; give --overlap"),
+        (
+            "[tiles]\noverlap_px = 128\n[fit]\nscope = 'tile'",
+            "overlap 128 px: need zero or more, and less than half of the tile's 256 px",
+        ),
         (
             "[noise]\nlaw = 'pink'",
             "need 'auto', 'none', 'gaussian', 'poisson' or 'poisson-gaussian'",

@@ -10,6 +10,7 @@ each other, show rings.
 
 import time
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from dip_pipeline.restoration.scene_optics import TARGET_SIGMA_PX, remaining_ker
 from dip_pipeline.restoration.scene_prior import fit_scene_prior
 from dip_pipeline.restoration.scene_restore import restore_scene
 from dip_pipeline.simulate import STAR, DetectorOptions, MoffatPsf, Scene, SceneOptions, draw_scene
+from dip_pipeline.simulate.psf import add_star
 from dip_pipeline.task import Task
 
 FWHM_PX = 3.5
@@ -33,6 +35,7 @@ RING_SNR = 100.0
 _RING_STARS = 3  # along each axis
 _FINE = 5  # pixels that the sky is drawn on, for one of the frame: odd, so that middles agree
 _POINT = MoffatPsf(0.35, 8.0)  # what the sky's points are drawn with
+_POINT_PX = 7
 _PSF_REACH_PX = 12
 _RINGS_PX = (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
 _STOPS = (5, 10, 15, 20, 30, 40, 60, 80, 110, 150, 200, 300)
@@ -85,11 +88,9 @@ def observe_blurred(kind: str, seed: int, *, side_px: int) -> ObservedScene:
         options, np.concatenate([drawn.stars[~near], marked]), drawn.galaxies, drawn.nebula
     )
     points = drawn.signal(_FINE)
-    target = gaussian_filter(points, TARGET_SIGMA_PX * _FINE, truncate=6.0)
+    target = gaussian_filter(points, _target_sigma_px() * _FINE, truncate=6.0)
     signal = target[_FINE // 2 :: _FINE, _FINE // 2 :: _FINE] * _FINE**2
-    reach = _PSF_REACH_PX * _FINE
-    offsets = np.arange(-reach, reach + 1) / _FINE
-    spread = MoffatPsf(FWHM_PX).density(offsets[:, None], offsets[None, :])
+    spread = _spread(_PSF_REACH_PX * _FINE)
     seen = fftconvolve(points, spread / spread.sum(), mode="same")
     level = seen.reshape(side_px, _FINE, side_px, _FINE).sum(axis=(1, 3)) + options.sky_dn
     rng = np.random.default_rng([seed, KINDS.index(kind), 77])
@@ -110,14 +111,33 @@ def observe_blurred(kind: str, seed: int, *, side_px: int) -> ObservedScene:
 
 
 def pixel_psf() -> NDArray[np.float32]:
-    """PSF of the frame as its pixels see it, (25, 25), sum 1."""
-    reach = _PSF_REACH_PX * _FINE + _FINE // 2
-    offsets = np.arange(-reach, reach + 1) / _FINE
-    density = MoffatPsf(FWHM_PX).density(offsets[:, None], offsets[None, :])
+    """PSF of the frame as its pixels see it, (25, 25), sum 1: of the points that are drawn."""
+    density = fftconvolve(_spread(_PSF_REACH_PX * _FINE + _FINE // 2), _point(), mode="same")
     side = 2 * _PSF_REACH_PX + 1
     pixels = density.reshape(side, _FINE, side, _FINE).mean(axis=(1, 3))
     psf: NDArray[np.float32] = (pixels / pixels.sum()).astype(np.float32)
     return psf
+
+
+def _spread(reach: int) -> Image:
+    """What the frame's optics do to a point, out to so many fine pixels."""
+    offsets = np.arange(-reach, reach + 1) / _FINE
+    return MoffatPsf(FWHM_PX).density(offsets[:, None], offsets[None, :])
+
+
+@cache
+def _point() -> Image:
+    """What a point of the sky is drawn as, fine pixels, sum 1: it has a width of its own."""
+    light: Image = np.zeros((_POINT_PX * _FINE, _POINT_PX * _FINE))
+    add_star(light, (_POINT_PX // 2, _POINT_PX // 2), 1.0, psf=_POINT, oversample=_FINE)
+    return light / light.sum()
+
+
+def _target_sigma_px() -> float:
+    """Give the Gaussian's width that makes the target's star of a point as it is drawn."""
+    offsets_px = (np.arange(_POINT_PX * _FINE) - _POINT_PX * _FINE // 2) / _FINE
+    variance_px2 = float((_point().sum(axis=1) * offsets_px**2).sum())
+    return float(np.sqrt(TARGET_SIGMA_PX**2 - variance_px2))
 
 
 def deepest_ring(scene: ObservedScene, result: Image) -> float:

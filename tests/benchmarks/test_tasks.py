@@ -12,6 +12,7 @@ from benchmarks.interpolating import lanczos, lucy, spline
 from benchmarks.scenes import best_of, figures
 from benchmarks.task_deconvolve import RING_SNR, deepest_ring, observe_blurred, pixel_psf
 from benchmarks.task_super_resolve import observe_fine
+from dip_pipeline.restoration.scene_optics import TARGET_SIGMA_PX
 
 SIDE = 64
 
@@ -68,6 +69,17 @@ def test_marked_stars_have_the_snr_that_rings_are_judged_at(blurred):
     variance = blurred.detector.sigma_dn(marked["flux_dn"][0] * psf + 200.0) ** 2
     snr = marked["flux_dn"][0] * np.sqrt((psf**2 / variance).sum())
     assert snr == pytest.approx(RING_SNR, rel=0.01)
+
+
+def test_stars_of_the_truth_are_the_targets_and_of_the_frame_the_psfs(blurred):
+    marked = blurred.stars[np.isin(blurred.stars["flux_dn"], _most_frequent(blurred.stars))]
+    rows, cols = (np.rint(marked[axis]).astype(int) for axis in ("row", "col"))
+    apart = (marked["row"] - rows) ** 2 + (marked["col"] - cols) ** 2
+    target = np.exp(-0.5 * apart / TARGET_SIGMA_PX**2) / (2 * np.pi * TARGET_SIGMA_PX**2)
+    heights = blurred.signal[rows, cols] / marked["flux_dn"] / target
+    assert np.median(heights) == pytest.approx(1, abs=0.01)
+    seen = (blurred.level - 200.0)[rows, cols] / marked["flux_dn"]
+    assert seen.max() == pytest.approx(pixel_psf().max(), rel=0.01)
 
 
 def test_a_ring_is_found_as_deep_as_it_is(blurred):

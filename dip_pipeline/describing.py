@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import FrameError, PriorError, SensorError
+from dip_pipeline.errors import ConfigError, FrameError, PriorError, SensorError
 from dip_pipeline.frame_noise import noise_in_words, sensor_of
 from dip_pipeline.frames import (
     Frame,
@@ -19,7 +19,7 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.ladder import Rung, climb
 from dip_pipeline.noise_kernel import NoiseKernel
-from dip_pipeline.planning import fit_windows, run_room, settle_frame
+from dip_pipeline.planning import devices_of, fit_windows, run_room, settle_frame
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.tiling import plan_tiles
@@ -30,7 +30,10 @@ _CALIBRATIONS = ("bias", "zero", "dark", "flat", "dflat", "domeflat", "skyflat",
 
 @dataclass(frozen=True, slots=True)
 class FrameDescription:
-    """What is known of a frame before anything is restored."""
+    """What is known of a frame before anything is restored.
+
+    memory_bytes : of all processes that would work on it together
+    """
 
     source: str
     format: str
@@ -48,6 +51,7 @@ class FrameDescription:
     tile_lines: str
     masked_share: float | None
     memory_bytes: int
+    processes: int
     disk_bytes: int
     seconds: float
     notes: tuple[str, ...] = ()
@@ -89,7 +93,7 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
     planes = [(item, plan_tiles(item.shape, options)) for item in frames]
     tiles = planes[0][1]
     count = sum(len(plane_tiles) for _, plane_tiles in planes)
-    room = run_room(planes, config, factor=factor)
+    room = run_room(planes, config, processes=_processes(config), factor=factor)
     return FrameDescription(
         source=source,
         format=frame.format,
@@ -107,7 +111,8 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         tile_lines=f"{count} tiles of {tiles[0].shape[0]} x {tiles[0].shape[1]} px, "
         f"sharing {config.tiles.overlap_px} px",
         masked_share=_masked_share(frame),
-        memory_bytes=room.memory_bytes,
+        memory_bytes=room.all_memory_bytes,
+        processes=room.processes,
         disk_bytes=room.disk_bytes,
         seconds=sum(guess_seconds(item.shape, cut, config, asked) for item, cut in planes),
         result=_result_words(frame, asked),
@@ -117,6 +122,15 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         + sensor.guesses
         + _prior_notes(frame, config),
     )
+
+
+def _processes(config: RunConfig) -> int:
+    """How many processes would work on tiles, as if on this machine."""
+    try:
+        devices = devices_of(config)
+    except ConfigError:  # a GPU, which the machine that will do the work may have
+        devices = ("cuda:0",)
+    return config.worker_options(devices).slots
 
 
 def _result_words(frame: Frame, asked: AskedOptics | None) -> str:

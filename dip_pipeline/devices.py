@@ -10,6 +10,7 @@ from dip_pipeline.restoration import Prior
 from dip_pipeline.restoration.packets import fit_priors
 from dip_pipeline.restoration.problem import Problem
 
+_NO_MEMORY = "can't allocate memory"  # what torch says where a processor's is at an end
 _ROOM: dict[str, int] = {}  # tiles of the largest packet that a device has room for, once known
 
 
@@ -32,6 +33,12 @@ def device_watched(problem: Problem) -> Iterator[None]:
             "fewer workers on this device, or --device cpu"
         ) from error
     except RuntimeError as error:
+        if _NO_MEMORY in str(error):
+            rows, cols = problem.pixels.shape
+            raise RunError(
+                f"{problem.device}: no memory left at {rows} x {cols} px; use a smaller --tile or "
+                "fewer --workers"
+            ) from error
         if answers(problem.device):
             raise
         reason = str(error).partition("\n")[0]

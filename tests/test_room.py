@@ -6,13 +6,16 @@ import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from astropy.io import fits
 
 from dip_pipeline import room, ways, work
 from dip_pipeline.config import RunConfig
+from dip_pipeline.devices import device_watched
 from dip_pipeline.engine import ExecutorKind, WorkerOptions, faults, usable_memory_bytes
 from dip_pipeline.engine import options as engine_options
 from dip_pipeline.errors import DiskFullError, OutputError, RunError
@@ -123,6 +126,28 @@ def test_memory_that_is_told_is_about_what_a_run_takes(tmp_path, threads):
     )
     taken = int(ended.stdout.splitlines()[-1])
     assert 0.7 < taken / told.memory_bytes < 1.1
+
+
+def test_memory_that_is_told_is_that_of_all_processes(frame):
+    alone, four = (
+        describe_frame(str(frame), CONFIG.with_overrides(**options))
+        for options in (
+            {"workers.executor": "inline"},
+            {"workers.executor": "local", "workers.workers": 4},
+        )
+    )
+    assert (alone.processes, four.processes) == (1, 4)
+    assert four.memory_bytes > 4 * alone.memory_bytes
+
+
+def test_memory_that_runs_out_is_one_line_with_what_to_do():
+    problem = SimpleNamespace(device="cpu", pixels=np.zeros((40, 50)))
+    with (
+        pytest.raises(RunError, match="no memory left at 40 x 50 px; use a smaller") as caught,
+        device_watched(problem),
+    ):
+        torch.empty(10**14)
+    assert "\n" not in str(caught.value)
 
 
 def test_workers_elsewhere_have_memory_of_their_own(monkeypatch):

@@ -24,19 +24,21 @@ def clean(runs: tuple[str, ...]) -> int:
     touched. Tiles that are finished are lost: the same command would begin anew.
     """
     from dip_pipeline.engine import clean as clean_run
-    from dip_pipeline.engine import read_status
 
     code = ExitCode.OK
     for run in runs:
         path = scratch_folder(run)
         try:
-            before = read_status(path)
-            clean_run(path)
-        except DipError as error:
+            before = clean_run(path)
+        except (DipError, OSError) as error:
             complain(in_one_line(str(error)))
             code = ExitCode.FRAMES_FAILED
+            continue
+        if verbosity() < NORMAL:
+            continue
+        if before is None:
+            say(f"{path}: deleted, nothing of a run was left in it")
         else:
-            if verbosity() >= NORMAL:
-                size = in_bytes(before.scratch_bytes)
-                say(f"{path}: deleted, with {before.tiles_done} finished tiles ({size})")
+            size = in_bytes(before.scratch_bytes)
+            say(f"{path}: deleted, with {before.tiles_done} finished tiles ({size})")
     return code

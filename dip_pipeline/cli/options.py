@@ -51,6 +51,8 @@ _NOT_OF_A_FIT = (
     "workers.scheduler",
     "workers.scheduler_file",
     "workers.insecure_cluster",
+    "workers.packet",
+    "workers.dashboard",
 )
 
 

@@ -49,11 +49,17 @@ def show(
     """Tell what is known of a frame; restores nothing.
 
     The planes found, the noise of the sensor and where each number came from, the tiles, and an
-    estimate of memory, disk and time. Takes the options of a run, and shows what they change.
+    estimate of memory, disk and time. Takes the options of a run, and shows what they change. Of
+    several INPUTs each is told of; where they would be combined, the first, whose pixels the
+    result has.
     """
     from dip_pipeline.describing import describe_frame
 
-    config = read_config(config_file, {**values, "task__name": _task(values)})
+    task = _task(values)
+    if task == Task.COMBINE and len(inputs) > 1:
+        values["task__exposures"] = inputs[1:]
+        inputs = inputs[:1]
+    config = read_config(config_file, {**values, "task__name": task})
     code = ExitCode.OK
     start_logging(LogLines(complain_as_is), verbosity())
     for source in inputs:
@@ -93,12 +99,16 @@ def describe(frame: "FrameDescription") -> str:
         *(f"    {line}" for line in frame.noise_lines),
         *([f"  result: {frame.result}"] if frame.result else []),
         f"  tiles: {frame.tile_lines}",
-        f"  memory: about {in_bytes(frame.memory_bytes)}",
+        f"  memory: about {in_bytes(frame.memory_bytes)}{_of_processes(frame.processes)}",
         f"  disk: about {in_bytes(frame.disk_bytes)} while it is made",
         f"  time: about {in_seconds(frame.seconds)} (a guess)",
         *(f"  note: {note}" for note in frame.notes),
     ]
     return "\n".join(lines)
+
+
+def _of_processes(processes: int) -> str:
+    return "" if processes == 1 else f", of {processes} workers and this process together"
 
 
 def _task(values: dict[str, Any]) -> str | None:

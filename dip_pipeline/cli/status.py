@@ -34,7 +34,7 @@ def status(runs: tuple[str, ...]) -> int:
     for run in runs:
         try:
             say(describe(read_status(scratch_folder(run))))
-        except DipError as error:
+        except (DipError, OSError) as error:
             complain(in_one_line(str(error)))
             code = ExitCode.FRAMES_FAILED
     return code

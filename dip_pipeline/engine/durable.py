@@ -80,6 +80,26 @@ def read_published(path: Path) -> bytes:
     return content
 
 
+def publish_copy(path: Path, source: Path) -> bool:
+    """Publish what another published file holds, of which this is a second name where it may be.
+
+    Returns False where a file is there already. Raises OutputError where it cannot be written.
+    """
+    try:
+        path.hardlink_to(source)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise output_error(error, path) from error
+        try:
+            content = source.read_bytes()
+        except OSError as unread:
+            raise output_error(unread, source) from unread
+        return publish(path, [content])
+    return True
+
+
 def output_error(error: OSError, path: Path, n_bytes: int | None = None) -> OutputError:
     """Say in one line why `path` (of n_bytes, where known) could not be written."""
     if error.errno in _NO_ROOM:

@@ -45,9 +45,15 @@ class Records:
             raise output_error(error, path, len(line)) from error
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """Give every whole line, file by file; a damaged one is told of and left out."""
+        """Give every whole line, file by file; a damaged one is told of and left out.
+
+        A file that goes while it is read, with its run, has none.
+        """
         for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
-            lines = path.read_bytes().split(b"\n")
+            try:
+                lines = path.read_bytes().split(b"\n")
+            except FileNotFoundError:
+                continue
             torn = lines.pop()  # empty, unless its writer died or still writes
             if torn:
                 logger.info("%s: its last line is not whole; left out", path)

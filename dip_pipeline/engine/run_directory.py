@@ -22,7 +22,7 @@ from dip_pipeline.engine.faults import reach
 from dip_pipeline.engine.options import Shard
 from dip_pipeline.engine.records import Records
 from dip_pipeline.engine.run_file import LOCK, PREVIOUS, RUN, TILES, drop_content, join, set_up
-from dip_pipeline.engine.run_lock import Lock, take
+from dip_pipeline.engine.run_lock import Lock, remove_empty, take
 from dip_pipeline.engine.tile_store import TileStore
 from dip_pipeline.errors import RunError
 
@@ -177,7 +177,7 @@ class RunDirectory:
             drop_content(self.path)
             (self.path / LOCK).unlink(missing_ok=True)
             self.release()
-            self.path.rmdir()
+            remove_empty(self.path)
         except OSError as error:
             logger.warning("%s: scratch not deleted (%s)", self.path, error.strerror)
         finally:

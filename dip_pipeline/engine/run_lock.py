@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_S = 10.0
 SILENT_S = 60.0  # an owner not heard of for so long is dead
 
+_PROBE = ".now.{}.tmp"
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -114,14 +115,29 @@ def take(path: Path, *, shared: bool = False) -> Lock | None:
     return Lock(path, descriptor) if held else None
 
 
-def owner_of(path: Path) -> Owner | None:
-    """Read who signed a lock file; None where nobody holds it."""
+def owner_of(path: Path, *, looking_on: bool = False) -> Owner | None:
+    """Read who signed a lock file; None where nobody holds it.
+
+    looking_on : write nothing into the folder, not even to ask for the time by its clock; how long
+        an owner has been silent is then told by ours
+    """
     try:
         found = json.loads(path.read_bytes())
-        silent_s = _now_there(path.parent) - path.stat().st_mtime
+        now = time.time() if looking_on else _now_there(path.parent)
+        silent_s = now - path.stat().st_mtime
         return Owner(int(found["process"]), str(found["host"]), str(found["since"]), silent_s)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def remove_empty(folder: Path) -> None:
+    """Delete a folder that nothing of a run is left in; OSError where something is.
+
+    Who asked for the time by its clock at this moment has a file in it.
+    """
+    for probe in folder.glob(_PROBE.format("*")):
+        probe.unlink(missing_ok=True)
+    folder.rmdir()
 
 
 def _hold(descriptor: int, path: Path, kind: int) -> bool:
@@ -162,7 +178,7 @@ def _held_by(path: Path, owner: Owner | None) -> RunError:
 
 def _now_there(folder: Path) -> float:
     """Time by the clock of the file system, which on a network folder is not ours."""
-    probe = folder / f".now.{uuid.uuid4().hex}.tmp"
+    probe = folder / _PROBE.format(uuid.uuid4().hex)
     try:
         probe.touch()
         return probe.stat().st_mtime

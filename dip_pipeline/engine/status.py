@@ -1,15 +1,17 @@
 """How a run stands, read from its folder: also while it runs, and without disturbing it."""
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from dip_pipeline.engine.durable import TEMPORARY
 from dip_pipeline.engine.records import Records
 from dip_pipeline.engine.run_directory import PROGRESS, RECORDS, told_progress
 from dip_pipeline.engine.run_file import LOCK, RUN, TILES, drop_content, read_run
-from dip_pipeline.engine.run_lock import Owner, owner_of, take
+from dip_pipeline.engine.run_lock import Owner, owner_of, remove_empty, take
 from dip_pipeline.errors import RunError
 
 _RECENT = 50  # tiles that the pace is judged by
@@ -42,12 +44,17 @@ class RunStatus:
 
 def read_status(path: Path) -> RunStatus:
     """Read how a run stands; raises RunError where the folder is none of ours, or gone."""
+    try:
+        return _status_of(path)
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: gone while it was read; the run has ended") from error
+
+
+def _status_of(path: Path) -> RunStatus:
     run = _run_of(path)
-    owners = tuple(
-        owner for file in path.glob(f"{LOCK}*") if (owner := owner_of(file)) and owner.alive
-    )
-    folder = path / TILES / run["run_id"][:8]
-    done = sum(1 for _ in folder.rglob("*.tile")) if folder.is_dir() else 0
+    found = (owner_of(file, looking_on=True) for file in path.glob(f"{LOCK}*"))
+    owners = tuple(owner for owner in found if owner is not None and owner.alive)
+    done = sum(file.suffix == ".tile" for file in _files(path / TILES / run["run_id"][:8]))
     times, failed = _recorded(path / RECORDS / run["run_id"][:8])
     return RunStatus(
         path=path,
@@ -64,9 +71,12 @@ def read_status(path: Path) -> RunStatus:
     )
 
 
-def clean(path: Path) -> None:
-    """Delete the scratch of a run that nobody is at; raises RunError where somebody is."""
-    _run_of(path)
+def clean(path: Path) -> RunStatus | None:
+    """Delete the scratch of a run that nobody is at; raises RunError where somebody is.
+
+    Gives how the run stood; None where nothing but a lock was left of it.
+    """
+    before = None if _only_a_lock(path) else read_status(path)
     lock = take(path / LOCK)
     if lock is None:
         raise RunError(f"{path}: being deleted by another process")
@@ -77,11 +87,18 @@ def clean(path: Path) -> None:
                 raise RunError(f"{path}: already being run by {owner}; stop it first")
         drop_content(path)
         (path / LOCK).unlink(missing_ok=True)
-        path.rmdir()
+        remove_empty(path)
+        return before
     except OSError as error:
         raise RunError(f"{path}: not deleted ({error.strerror})") from error
     finally:
         lock.release()
+
+
+def _only_a_lock(path: Path) -> bool:
+    """Whether nothing else is left of a scratch folder: its process died as it was deleted."""
+    named = path.suffix == ".dip" and path.is_dir()
+    return named and all(file.name == LOCK or file.match(TEMPORARY) for file in path.iterdir())
 
 
 def _run_of(path: Path) -> dict[str, Any]:
@@ -122,9 +139,14 @@ def _doing(path: Path) -> dict[str, Any]:
 
 def _size(path: Path) -> int:
     total = 0
-    for file in path.rglob("*"):
+    for file in _files(path):
         try:
             total += file.stat().st_blocks * 512
         except OSError:  # gone meanwhile
             continue
     return total
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files in a folder and those in it; folders that go meanwhile have none."""
+    return (Path(inner) / name for inner, _, names in os.walk(folder) for name in names)

@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dip_pipeline.engine.durable import output_error, publish_sealed, read_published
+from dip_pipeline.engine.durable import (
+    output_error,
+    publish_copy,
+    publish_sealed,
+    read_published,
+)
 from dip_pipeline.engine.faults import reach
 from dip_pipeline.engine.records import Records
 from dip_pipeline.errors import RunError
@@ -107,13 +112,8 @@ class TileStore:
 
     def adopt(self, index: int, other: "TileStore") -> None:
         """Take over a tile of another store, whose key says that it is this one's too."""
-        try:
-            self._path(index).hardlink_to(other._path(index))
-        except FileExistsError:
-            return
-        except OSError as error:
-            raise output_error(error, self._path(index)) from error
-        self._note(index, failed=False)
+        if publish_copy(self._path(index), other._path(index)):
+            self._note(index, failed=False)
 
     def drop(self, index: int) -> None:
         """Move a damaged tile aside, so that it is made anew."""

@@ -88,7 +88,8 @@ class StarShape:
     def radius_px(self, share: float) -> float:
         """Radius within which the profile is above a share of its height."""
         square = max(share, 1e-12) ** (-1 / self.beta) - 1
-        return float(np.sqrt(square / min(self.a, self.d)))
+        mean, tilted = (self.a + self.d) / 2, np.hypot((self.a - self.d) / 2, self.b)
+        return float(np.sqrt(square / max(mean - tilted, 1e-12)))  # along the longer axis
 
     @property
     def fwhm_px(self) -> float:

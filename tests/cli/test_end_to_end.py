@@ -65,6 +65,19 @@ def test_show_says_where_every_number_came_from_and_restores_nothing(dip, small_
     assert [path.name for path in small_frame.parent.iterdir()] == [small_frame.name]
 
 
+def test_show_tells_of_the_first_of_exposures_that_are_to_be_combined(dip, small_frame):
+    others = [small_frame.with_name(f"{name}.fits") for name in "bc"]
+    for other in others:
+        other.write_bytes(small_frame.read_bytes())
+    code, out, err = dip("show", small_frame, *others, "--task", "combine")
+    assert code == 0, err
+    assert out.count("  planes:") == 1
+    assert "small.fits" in out
+    code, out, err = dip("show", small_frame, "--task", "combine")
+    assert code == 2
+    assert "give two exposures" in err
+
+
 def test_show_tells_of_every_frame_that_it_can_read(dip, small_frame):
     code, out, err = dip("show", small_frame.with_name("no.fits"), small_frame)
     assert code == 1

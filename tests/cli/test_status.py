@@ -35,6 +35,15 @@ def test_a_run_is_named_by_its_output_or_its_folder(dip, tmp_path):
     assert not run.path.exists()
 
 
+def test_nothing_but_a_lock_is_deleted_in_so_many_words(dip, tmp_path):
+    (tmp_path / "b.fits.dip").mkdir()
+    (tmp_path / "b.fits.dip" / "lock").touch()
+    code, out, err = dip("clean", tmp_path / "b.fits")
+    assert (code, err) == (0, "")
+    assert "nothing of a run was left in it" in out
+    assert not (tmp_path / "b.fits.dip").exists()
+
+
 def test_what_is_no_run_does_not_stop_the_next(dip, tmp_path):
     begin(tmp_path).release()
     for command in ("status", "clean"):

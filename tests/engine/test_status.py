@@ -9,7 +9,15 @@ import time
 import numpy as np
 import pytest
 
-from dip_pipeline.engine import RunDirectory, Shard, clean, read_status, run_lock
+from dip_pipeline.engine import (
+    RunDirectory,
+    Shard,
+    clean,
+    read_status,
+    run_directory,
+    run_lock,
+    status,
+)
 from dip_pipeline.errors import RunError
 
 KEY = {"input": "sha256:1"}
@@ -119,6 +127,65 @@ def test_shards_share_a_run_each_has_one_owner_and_no_driver_comes_between(tmp_p
         assert list(run.tiles.finished()) == [0, 1]
         run.remove()
     assert not path.exists()
+
+
+def test_who_looks_on_writes_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "out.dip"
+    with RunDirectory.open(path, KEY) as run:
+        publish(run, 0)
+        monkeypatch.setattr("pathlib.Path.touch", lambda *_: pytest.fail("written"))
+        read_status(path)
+
+
+def test_a_probe_of_the_clock_does_not_keep_a_folder(tmp_path):
+    path = tmp_path / "out.dip"
+    run = RunDirectory.open(path, KEY)
+    drop = run_directory.drop_content
+
+    def probed(folder):
+        drop(folder)
+        (folder / ".now.0123.tmp").touch()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run_directory, "drop_content", probed)
+        run.remove()
+    assert not path.exists()
+
+
+def test_what_is_left_of_a_folder_that_was_being_deleted_can_be_deleted(tmp_path):
+    for left in ((), ("lock",), ("lock", ".now.0123.tmp")):
+        path = tmp_path / "out.dip"
+        path.mkdir()
+        for name in left:
+            (path / name).touch()
+        with pytest.raises(RunError, match="no scratch folder"):
+            read_status(path)
+        assert clean(path) is None
+        assert not path.exists()
+
+
+def test_a_run_that_ends_while_it_is_read_is_one_line(tmp_path, monkeypatch):
+    path = tmp_path / "out.dip"
+    with RunDirectory.open(path, KEY) as run:
+        publish(run, 0)
+        gone = status._recorded
+
+        def ending(folder):
+            run.remove()
+            return gone(folder)
+
+        monkeypatch.setattr(status, "_recorded", ending)
+        assert read_status(path).tiles_done == 1
+        with pytest.raises(RunError, match="no scratch folder"):
+            read_status(path)
+
+    def vanished(folder):
+        raise FileNotFoundError(2, "No such file or directory", str(folder))
+
+    with RunDirectory.open(path, KEY):
+        monkeypatch.setattr(status, "_recorded", vanished)
+        with pytest.raises(RunError, match="gone while it was read"):
+            read_status(path)
 
 
 def test_what_is_no_run_is_one_line(tmp_path):

@@ -155,6 +155,29 @@ def test_file_systems_without_hard_links_keep_the_first_tile_too(tmp_path, monke
     assert names(tmp_path) == ["000000.tile"]
 
 
+def test_tiles_are_taken_over_where_there_are_no_hard_links_and_where_there_are(
+    tmp_path, monkeypatch
+):
+    def refuse(self, target):
+        raise OSError(errno.EPERM, "no hard links here")
+
+    old = TileStore(tmp_path / "old")
+    old.folder.mkdir()
+    assert old.publish(0, planes(1.0), {"who": "old"})
+    for links in (True, False):
+        if not links:
+            monkeypatch.setattr("pathlib.Path.hardlink_to", refuse)
+        new = TileStore(tmp_path / f"new-{links}")
+        new.folder.mkdir()
+        new.adopt(0, old)
+        new.adopt(0, old)
+        assert new.finished() == {0: {"who": "old"}}
+        np.testing.assert_array_equal(new.load(0)[0]["science"], old.load(0)[0]["science"])
+        assert names(new.folder) == ["000000.tile"]
+    with pytest.raises(OutputError, match="cannot be written"):
+        TileStore(tmp_path / "not there").adopt(0, old)
+
+
 DIES_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path

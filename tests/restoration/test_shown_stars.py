@@ -243,3 +243,12 @@ def test_without_read_noise_no_floor_falls_below_zero_by_rounding():
     bare = replace(region.noise, floor=1e-6 + slope * light, slope=slope)
     with_stars = replace(region, noise=bare).with_shown_stars()
     assert float(with_stars.noise.floor.min()) > 0
+
+
+@pytest.mark.parametrize("tilt", [-0.6, 0.0, 0.6, 0.9])
+def test_a_star_is_drawn_out_to_where_it_is_next_to_nothing_on_every_side(tilt):
+    shape = StarShape(a=0.14, b=tilt * 0.13, d=0.12, beta=2.5)
+    radius = shape.radius_px(0.001)
+    angles = np.linspace(0, 2 * np.pi, 360)
+    around = shape.profile(radius * np.sin(angles), radius * np.cos(angles))
+    assert around.max() == pytest.approx(0.001, rel=0.01)

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -64,3 +65,13 @@ def _processor() -> str:
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or "unknown")
+
+
+def command_told(module: str) -> list[str]:
+    """Give the command that runs, but for the folder that its JSON goes to."""
+    words = sys.argv[1:]
+    told = [
+        Path(word).name if number and words[number - 1] == "--out" else word
+        for number, word in enumerate(words)
+    ]
+    return ["python", "-m", module, *told]

@@ -9,7 +9,6 @@ no measurement of the paper's figure. Ours was tuned on the mask of seed 1.
 """
 
 import json
-import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,7 +22,7 @@ from PIL import Image as Pillow
 from skimage.restoration import inpaint_biharmonic
 
 from benchmarks.fields import extra_file
-from benchmarks.machine import commit, describe_machine, versions
+from benchmarks.machine import command_told, commit, describe_machine, versions
 from dip_pipeline.restoration.hiding import fill_by_hiding
 from dip_pipeline.restoration.published import PUBLISHED_FILLING, fit_published, psnr_db
 
@@ -102,7 +101,7 @@ def main(*, seeds: str, side: int, steps: int, threads: int) -> None:
         print(*map(json.dumps, found), sep="\n", flush=True)
     runs = json.loads(RESULTS.read_text(encoding="utf-8"))["runs"] if RESULTS.exists() else []
     run = {
-        "command": ["python", "-m", "benchmarks.missing_half", *sys.argv[1:]],
+        "command": command_told("benchmarks.missing_half"),
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),

@@ -10,7 +10,6 @@ without a border of 4 pixels, as is usual in the field.
 """
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from benchmarks.fields import extra_file
-from benchmarks.machine import commit, describe_machine, versions
+from benchmarks.machine import command_told, commit, describe_machine, versions
 from dip_pipeline.restoration.finer_picture import FinerOptions, draw_finer
 from dip_pipeline.restoration.published import PUBLISHED_FINER, fit_published
 
@@ -161,7 +160,7 @@ def main(**options: Any) -> None:  # noqa: ANN401  (each of its own kind)
     if device == "cpu":
         draw(truth, coarse, pictures, found)
     content = {
-        "command": ["python", "-m", "benchmarks.picture_super_resolve", *sys.argv[1:]],
+        "command": command_told("benchmarks.picture_super_resolve"),
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),

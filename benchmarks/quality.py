@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 
 from benchmarks.fields import EXTRA_DATA, FieldKind, extra_data
-from benchmarks.machine import commit, describe_machine, versions
+from benchmarks.machine import command_told, commit, describe_machine, versions
 from benchmarks.measurements import Measurements
 from benchmarks.measuring import Plan, Result, measure
 from benchmarks.methods import CHOICES, USUAL_METHODS
@@ -98,7 +98,7 @@ def main(**options: Any) -> None:  # noqa: ANN401  (each of its own kind)
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     plan = _plan(options)
     circumstances = {
-        "command": ["python", "-m", "benchmarks.quality", *sys.argv[1:]],
+        "command": command_told("benchmarks.quality"),
         "machine": describe_machine(),
         "versions": versions(),
         "commit": commit(),

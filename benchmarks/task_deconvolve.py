@@ -120,17 +120,18 @@ def pixel_psf() -> NDArray[np.float32]:
 
 
 def _spread(reach: int) -> Image:
-    """What the frame's optics do to a point, out to so many fine pixels."""
+    """Give what the frame's optics make of a point, out to so many fine pixels."""
     offsets = np.arange(-reach, reach + 1) / _FINE
     return MoffatPsf(FWHM_PX).density(offsets[:, None], offsets[None, :])
 
 
 @cache
 def _point() -> Image:
-    """What a point of the sky is drawn as, fine pixels, sum 1: it has a width of its own."""
+    """Draw a point of the sky, fine pixels, sum 1: it has a width of its own."""
     light: Image = np.zeros((_POINT_PX * _FINE, _POINT_PX * _FINE))
     add_star(light, (_POINT_PX // 2, _POINT_PX // 2), 1.0, psf=_POINT, oversample=_FINE)
-    return light / light.sum()
+    light /= light.sum()
+    return light
 
 
 def _target_sigma_px() -> float:

@@ -20,7 +20,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.machine import commit, describe_machine, versions
+from benchmarks.machine import command_told, commit, describe_machine, versions
 from dip_pipeline.errors import DipError
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -121,7 +121,7 @@ def _document(path: Path, rows: Sequence[Row], started: datetime) -> str:
     for run in runs:
         run["rows"] = [row for row in run["rows"] if _what(row) not in anew]
     content = {
-        "command": ["python", "-m", "benchmarks.tasks", *sys.argv[1:]],
+        "command": command_told("benchmarks.tasks"),
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),

@@ -158,7 +158,8 @@ class FitSection(Section):
     prior: str | None = option(
         None,
         "--prior",
-        "Prior file of `dip fit`, applied instead of a fit; by default the frame has its own.",
+        "Prior file of `dip fit`, of denoise and inpaint, applied instead of a fit; by default the "
+        "frame has its own.",
         min_length=1,
     )
     any_optics: bool = option(

@@ -26,7 +26,7 @@ def task_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
             "--out",
             metavar="OUT",
             required=True,
-            help="Where the result goes: a file (.fits, .zarr) for one input, a folder for "
+            help="Where the result goes: a file (.fits, .zarr) where there is one, a folder for "
             "several, where each is named INPUT_dip.  [no default]",
         ),
         click.option(

@@ -88,11 +88,11 @@ def clean(path: Path) -> RunStatus | None:
         drop_content(path)
         (path / LOCK).unlink(missing_ok=True)
         remove_empty(path)
-        return before
     except OSError as error:
         raise RunError(f"{path}: not deleted ({error.strerror})") from error
     finally:
         lock.release()
+    return before
 
 
 def _only_a_lock(path: Path) -> bool:

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from benchmarks import tasks
 from benchmarks.interpolating import lanczos, lucy, spline
+from benchmarks.machine import command_told
 from benchmarks.scenes import best_of, figures
 from benchmarks.task_deconvolve import RING_SNR, deepest_ring, observe_blurred, pixel_psf
 from benchmarks.task_super_resolve import observe_fine
@@ -90,6 +91,12 @@ def test_a_ring_is_found_as_deep_as_it_is(blurred):
         distance = np.hypot(rows - star["row"], cols - star["col"])
         result -= 2.0 * blurred.sigma * (np.abs(distance - 5.0) < 0.5)
     assert deepest_ring(blurred, result) == pytest.approx(-2.0, abs=0.3)
+
+
+def test_a_command_is_told_without_the_folder_of_its_json(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["tasks", "--out", "/home/me/new/a.json", "--seeds", "1"])
+    told = command_told("benchmarks.tasks")
+    assert told == ["python", "-m", "benchmarks.tasks", "--out", "a.json", "--seeds", "1"]
 
 
 def test_rows_measured_again_take_the_place_of_older_ones(tmp_path):

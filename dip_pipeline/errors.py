@@ -62,3 +62,7 @@ class DivergedError(RestorationError):
 
 class ExposureError(DipError):
     """Exposures that cannot be combined: of another sky, filter, scale or unit."""
+
+
+class ContradictionError(ExposureError):
+    """An exposure that hardly shows what another one of the same place shows: under clouds."""

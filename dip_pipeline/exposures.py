@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.cutting import ExposureSource, Window
-from dip_pipeline.errors import ExposureError
+from dip_pipeline.errors import ContradictionError, ExposureError
 from dip_pipeline.exposure_places import by_sky, in_frames, in_windows, middle_of, origin_of
 from dip_pipeline.frames import (
     Camera,
@@ -108,11 +108,24 @@ class Exposures:
 
         index : of the plane in its file
         reference : settled, with its noise
-        Raises ExposureError for exposures that do not belong together.
+        Where each is restored for itself, one that contradicts it (clouds) is left out with a
+        warning. Raises ExposureError for exposures that do not belong together, and where none is
+        left.
         """
         window = middle_of(reference.shape)
         seen = _see(reference, window, noise)
-        found = [self._one(frames[index], reference, window, seen) for frames in self.frames]
+        found = []
+        for frames in self.frames:
+            try:
+                found.append(self._one(frames[index], reference, window, seen))
+            except ContradictionError as error:
+                if not self.config.task.each:
+                    raise
+                log.warning("%s: not used for %s (%s)", frames[index].path, reference.path, error)
+        if not found:
+            raise ExposureError(
+                f"{reference.path}: no other exposure shows its sources; restore it alone"
+            )
         known = [each.found.fwhm_px for each in found if np.isfinite(each.found.fwhm_px)]
         fwhm_px = min([*known, _MOST_FWHM_PX]) if known else _USUAL_FWHM_PX
         support_px = _NARROWER * fwhm_px / _FWHM * optics.factor

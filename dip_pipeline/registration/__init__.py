@@ -2,7 +2,8 @@
 
 from dip_pipeline.registration.correlating import LightShift, shift_by_light
 from dip_pipeline.registration.geometry import Geometry, fit_affine
-from dip_pipeline.registration.register import Registered, Seen, check_overlap, register, see
+from dip_pipeline.registration.register import Registered, check_overlap, register
+from dip_pipeline.registration.seeing import Seen, see
 from dip_pipeline.registration.stars import robust_level
 
 __all__ = [

@@ -57,6 +57,8 @@ def refine(stars: Stars, reference: Stars, start: Geometry) -> StarMatch | None:
     A turn or a stretch is taken where the stars tell it apart from none; else a shift is fitted.
     None where no more pairs agree than by chance.
     """
+    if min(len(stars), len(reference)) < _LEAST_PAIRS:
+        return None
     geometry = start
     match: StarMatch | None = None
     for reach_px in _REACH_PX:

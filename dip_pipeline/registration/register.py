@@ -3,45 +3,20 @@
 from dataclasses import dataclass
 
 import numpy as np
-import sep
-from numpy.typing import NDArray
 
 from dip_pipeline.errors import ExposureError
 from dip_pipeline.registration.aligning import align
+from dip_pipeline.registration.brightness import LEAST_FLUX_PAIRS, check_shown, find_flux_scale
 from dip_pipeline.registration.correlating import shift_by_light
 from dip_pipeline.registration.geometry import Geometry
 from dip_pipeline.registration.matching import StarMatch, match_unknown, refine
-from dip_pipeline.registration.stars import (
-    Cleaned,
-    Mask,
-    Stars,
-    clean,
-    find_stars,
-    measure_fwhm,
-)
+from dip_pipeline.registration.seeing import Seen
+from dip_pipeline.registration.stars import measure_fwhm
 
 _SURE_PX = 0.1  # stars that fix the shift better than this are not outvoted by faint light
 _SURE_STARS = 10  # of fewer, one cosmic ray taken for a star spoils the shift
 _SCALE_TOLERANCE = 0.01
 _LEAST_SHARED = 0.02  # of the exposure's pixels must lie on the reference
-_APERTURE_WIDTHS = 3.0
-_LEAST_FLUX_PAIRS = 5
-_SURE_FLUX = 0.05  # relative standard error of a flux scale that is used
-_SIGNIFICANT_FLUX = 3.0  # standard errors by which stars must differ from the cards
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One exposure, prepared for registration.
-
-    pixels : (rows, cols), as they were given; usable : of them, neither masked nor hot
-    """
-
-    name: str
-    pixels: NDArray[np.float32]
-    usable: Mask
-    cleaned: Cleaned
-    stars: Stars
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +37,6 @@ class Registered:
     how_flux: str
 
 
-def see(name: str, pixels: NDArray[np.float32], masked: Mask) -> Seen:
-    """Find sky and stars of an exposure; ExposureError where nothing can be used."""
-    if not (np.isfinite(pixels) & ~masked).any():
-        raise ExposureError(f"{name}: every pixel is masked or not finite; leave it out")
-    cleaned = clean(pixels, masked)
-    return Seen(name, pixels, ~cleaned.unusable, cleaned, find_stars(cleaned))
-
-
 def register(
     exposure: Seen,
     reference: Seen,
@@ -82,7 +49,9 @@ def register(
 
     known : what the coordinates of both say; stars correct it where there are enough
     exposure_times : of the exposure and the reference, where their units count
-    Raises ExposureError where nothing can be found, or the two do not overlap or differ in scale.
+    any_scale : take other pixel scales, and exposures that contradict each other, too
+    Raises ExposureError where nothing can be found, the two do not overlap or differ in scale, or
+    where one hardly shows what the other one shows.
     """
     geometry, match, error_px, how = _found(exposure, reference, known)
     geometry = geometry.rounded()
@@ -92,7 +61,9 @@ def register(
             f"{reference.name}; exposures of one scale are needed (--any-optics takes others)"
         )
     check_overlap(exposure, reference, geometry)
-    flux_scale, how_flux = _flux_scale(exposure, reference, match, exposure_times)
+    flux_scale, how_flux = find_flux_scale(exposure, reference, match, exposure_times)
+    if not any_scale and (match is None or len(match.own) < LEAST_FLUX_PAIRS):
+        check_shown(exposure, reference, geometry, flux_scale)
     return Registered(
         geometry=geometry,
         error_px=error_px,
@@ -182,62 +153,3 @@ def _apart(first: Geometry, second: Geometry, exposure: Seen) -> float:
     corners = np.array([[0, 0], [0, cols - 1], [rows - 1, 0], [rows - 1, cols - 1]], dtype=float)
     apart = first.to_reference(corners) - second.to_reference(corners)
     return float(np.hypot(*apart.T).max())
-
-
-def _flux_scale(
-    exposure: Seen,
-    reference: Seen,
-    match: StarMatch | None,
-    exposure_times: tuple[float, float] | None,
-) -> tuple[float, str]:
-    """Light of the exposure for one unit of the reference's, robustly from stars, else by cards.
-
-    Stars outrank the cards only where they tell the two apart: a few faint ones are off by some
-    percent, and an exposure is seldom.
-    """
-    by_cards, cards = 1.0, "taken as equal"
-    if exposure_times is not None and min(exposure_times) > 0:
-        by_cards, cards = exposure_times[0] / exposure_times[1], "exposure times"
-    if match is not None and len(match.own) >= _LEAST_FLUX_PAIRS:
-        scale, error = _star_ratio(exposure, reference, match)
-        words = f"{len(match.own)} stars (+- {100 * error:.1f} %)"
-        if error <= _SURE_FLUX and abs(scale / by_cards - 1) > _SIGNIFICANT_FLUX * error:
-            return scale, words
-        if error <= _SURE_FLUX:
-            return by_cards, f"{cards}, as {words} confirm"
-    return by_cards, f"{cards}: too few stars to tell"
-
-
-def _star_ratio(exposure: Seen, reference: Seen, match: StarMatch) -> tuple[float, float]:
-    """Weighted median of the ratio of fluxes, and its relative error."""
-    radius = _APERTURE_WIDTHS * max(exposure.stars.width_px, reference.stars.width_px)
-    (own, doubt), (other, other_doubt) = (
-        _fluxes(seen, seen.stars.places[index], radius)
-        for seen, index in ((exposure, match.own), (reference, match.reference))
-    )
-    good = (own > 3 * doubt) & (other > 3 * other_doubt)
-    if good.sum() < _LEAST_FLUX_PAIRS:
-        return 1.0, float("inf")
-    ratios = np.log(own[good] / other[good])
-    errors = np.hypot(doubt[good] / own[good], other_doubt[good] / other[good])
-    # No star weighs more than its PSF and flat field allow.
-    weights = 1 / (errors**2 + 0.02**2)
-    order = np.argsort(ratios)
-    place = np.searchsorted(np.cumsum(weights[order]), weights.sum() / 2)
-    middle = float(ratios[order][place])
-    scatter = 1.4826 * float(np.median(np.abs(ratios - middle)))
-    error = 1.25 * max(scatter / np.sqrt(len(ratios)), float(1 / np.sqrt(weights.sum())))
-    return float(np.exp(middle)), error
-
-
-def _fluxes(
-    seen: Seen, places: NDArray[np.float64], radius: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    fluxes, errors, _ = sep.sum_circle(
-        np.ascontiguousarray(seen.cleaned.light),
-        places[:, 1],
-        places[:, 0],
-        radius,
-        err=seen.cleaned.noise,
-    )
-    return fluxes, errors

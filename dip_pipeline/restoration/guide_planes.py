@@ -13,6 +13,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.lone_sources import (
     Image,
     Peaks,
@@ -27,6 +28,12 @@ from dip_pipeline.sensor import estimate_sigma
 
 _LEAST_NOISE = 0.01  # of the scatter of its pixels: drawn pictures have none
 _SOURCE_PX = 1.5
+_MIDDLE = np.array([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+_CROSS = ndimage.generate_binary_structure(2, 1).astype(np.float64)
+_CROSS_NOISE = 1.25**0.5  # of a pixel less the mean of its four neighbours, in sigma
+_DARK_SIGMA = 3.0
+_FEWEST_DARK = 500  # pixels
+_SHARED_NOISE = 0.6  # of its variance, at least, stays where a guide has none of it
 
 # Light of a problem's frame above the sky, and its sigma, (rows, cols), sky-sigma units.
 Seen = Callable[[Problem], tuple[Image, Image]]
@@ -46,7 +53,12 @@ class GuideScale:
 
 
 def measure_guides(problems: Sequence[Problem], seen: Seen) -> tuple[GuideScale, ...]:
-    """Level, noise and ratio of each guide over some regions of a frame; robust."""
+    """Level, noise and ratio of each guide over some regions of a frame; robust.
+
+    Raises RestorationError for a guide that has the frame's own noise.
+    """
+    for number in range(len(problems[0].guides)):
+        _check_noise(number, problems, seen)
     return tuple(
         _measured(problems, [problem.guides[number] for problem in problems], seen)
         for number in range(len(problems[0].guides))
@@ -67,6 +79,43 @@ def lay_out_guides(problem: Problem, scales: Sequence[GuideScale], seen: Seen) -
         values.append(shown * fill_unknown(_plane(np.where(np.isfinite(light), light, 0.0)), told))
         known.append(shown)
     return torch.cat([*values, *known], dim=1)
+
+
+def _check_noise(number: int, problems: Sequence[Problem], seen: Seen) -> None:
+    """Refuse a guide that holds the frame itself: alone, or in a stack of few.
+
+    Whatever a guide of other light shows, the frame's noise stays where the two are compared. What
+    is left of it between neighbouring pixels, of dark ones, is held against the noise law, and
+    against the frame's own differences, which are smaller where its noise hangs together.
+    """
+    pairs = [_differences(problem, problem.guides[number], seen) for problem in problems]
+    own, guide = (np.concatenate(columns) for columns in zip(*pairs, strict=True))
+    power = float(guide @ guide)
+    if own.size < _FEWEST_DARK or power == 0:
+        return
+    left = own - float(own @ guide) / power * guide
+    if _variance(left) < _SHARED_NOISE * min(1.0, _variance(own)):
+        raise RestorationError(
+            f"guide {number + 1}: has the noise of the frame itself, so it is the frame, or a stack "
+            "of few with it; give an image that was made without the frame"
+        )
+
+
+def _differences(problem: Problem, plane: Plane, seen: Seen) -> tuple[Image, Image]:
+    """Differences of dark pixels from the mean of their neighbours: frame's (in sigma), guide's."""
+    light, doubt = seen(problem)
+    both = [light / doubt, plane.astype(np.float64)]
+    dark = problem.valid & np.isfinite(plane) & (np.abs(both[0]) < _DARK_SIGMA)
+    dark = ndimage.binary_erosion(dark, _CROSS)
+    found = []
+    for values in both:
+        around = ndimage.convolve(np.nan_to_num(values), _CROSS / 4 * (1 - _MIDDLE))
+        found.append(((values - around) / _CROSS_NOISE)[dark])
+    return found[0], found[1]
+
+
+def _variance(values: Image) -> float:
+    return float((1.4826 * np.median(np.abs(values))) ** 2)
 
 
 def without_guides(guides: Tensor) -> Tensor:

@@ -120,6 +120,49 @@ def test_exposures_of_another_field_are_refused(reference):
         register(other, reference, known=Geometry(shift_px=(900.0, 0.0)))
 
 
+@pytest.mark.parametrize("transparency", [0.0, 0.002])
+def test_an_exposure_under_clouds_is_refused_whichever_comes_first(reference, transparency):
+    clouded = _see(_exposure(_stars(), seed=11, flux_scale=transparency), "clouded")
+    with pytest.raises(ExposureError, match="clouded: shows . of .* clear in reference") as caught:
+        register(clouded, reference, known=_HERE)
+    assert "leave it out" in str(caught.value)
+    with pytest.raises(ExposureError, match="clouded: shows . of .* clear in reference") as caught:
+        register(reference, clouded, known=_HERE)
+    assert "give another exposure first" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_thin_clouds_are_measured(reference):
+    """A few stars that are left tell more than the exposure times."""
+    thin = _see(_exposure(_stars(), seed=12, flux_scale=0.05), "thin")
+    found = register(thin, reference, known=_HERE, exposure_times=(60.0, 60.0))
+    assert found.flux_scale == pytest.approx(0.05, rel=0.2)
+
+
+def test_exposures_too_short_to_show_what_others_do_are_taken():
+    faint = _stars(brightest=3e3)
+    deep = _see(_exposure(faint, seed=1, flux_scale=10.0), "deep")
+    short = _see(_exposure(faint, seed=2, flux_scale=0.02), "short")
+    found = register(short, deep, known=_HERE, exposure_times=(0.2, 100.0))
+    assert found.flux_scale == pytest.approx(0.002)
+
+
+def test_what_contradicts_is_taken_where_that_is_asked_for(reference):
+    clouded = _see(_exposure(_stars(), seed=11, flux_scale=0.0), "clouded")
+    assert register(clouded, reference, known=_HERE, any_scale=True).flux_scale == 1.0
+
+
+def test_cosmic_rays_do_not_refuse_an_exposure_that_shares_stars():
+    rng = np.random.default_rng(4)
+    frames = []
+    for seed in (21, 22):
+        pixels = _exposure(_stars(count=25, brightest=2e4), seed=seed)
+        for row, col in rng.integers(8, 180, (80, 2)):
+            pixels[row : row + 2, col : col + 3] += 2000
+        frames.append(_see(pixels, f"frame {seed}"))
+    register(frames[1], frames[0], known=_HERE)
+
+
 def test_another_pixel_scale_is_refused(reference):
     larger = Geometry(((1.2, 0.0), (0.0, 1.2)), (-10.0, -10.0))
     exposure = _see(_exposure(_stars(), larger, seed=9), "coarse.fits")

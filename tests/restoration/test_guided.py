@@ -189,6 +189,22 @@ def test_a_constant_guide_has_a_scale(small):
     assert scale == GuideScale(3.0, 1.0)
 
 
+def test_a_guide_that_holds_the_frame_is_refused_and_any_other_is_not(problem, law):
+    level = draw_scene(SceneOptions("crowded", shape=(128, 128), seed=4)).render()
+    rng = np.random.default_rng(1)
+    frame, *others = (level + rng.normal(0, 10.0, level.shape) for _ in range(4))
+
+    def tried(guide):
+        guides = (guide.astype(np.float32),)
+        measure_sky([problem(frame, law.gaussian(10.0), guides=guides)])
+
+    for holds in (frame, 3.0 * frame + 50.0, (frame + others[0]) / 2):
+        with pytest.raises(RestorationError, match="guide 1: has the noise of the frame itself"):
+            tried(holds)
+    for fine in (*others, level, np.mean(others, axis=0), rng.normal(0, 1, level.shape), -level):
+        tried(fine)
+
+
 def test_guides_are_turned_with_the_frame(small):
     region = laid(small())
     region = replace(region, guides=torch.cat([region.observed, region.known], dim=1))

@@ -59,7 +59,7 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
     by_error = noise is not None and noise.from_error_plane
     windows = [_window(frame, place, sensor, by_error=by_error) for place in places]
     if not any(window.good.any() for window in windows):
-        raise _nothing_in(frame)
+        raise EmptyFrameError(f"{frame.path}: {_why_unusable(frame, places, sensor)}")
     sky = measure_correlation([find_sky(window) for window in windows])
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
     if noise is not None:
@@ -84,6 +84,32 @@ def _nothing_in(frame: Frame) -> EmptyFrameError:
         "--sigma, or --gain and --read-noise, or --noise poisson for counts, if there is something "
         "to restore"
     )
+
+
+def _why_unusable(frame: Frame, places: Sequence[Place], sensor: Sensor) -> str:
+    """Say what became of the pixels where none can be used, and what to do about each."""
+    counts = np.zeros(4, int)
+    for place in places:
+        pixels = frame.read(*place)
+        finite = np.isfinite(pixels.science)
+        known = finite if pixels.error is None else finite & np.isfinite(pixels.error)
+        unflagged = known & ~pixels.masked
+        groups = (~finite, finite & ~known, known & pixels.masked, unflagged)
+        counts += [int(np.count_nonzero(group)) for group in groups]
+    limit = sensor.saturation_dn
+    reasons = (
+        "are not finite, or beyond single precision",
+        f"have no positive, finite noise in {frame.noise_words or 'the error plane'} (--err none "
+        "does without it, --err NAME takes another)",
+        "are masked or flagged bad (--dq none does without flags, --bad-bits takes others)",
+        f"are saturated{'' if limit is None else f', at or above {limit}'} (--saturation)",
+    )
+    told = [
+        f"{share:.0%} {reason}"
+        for share, reason in zip(counts / max(counts.sum(), 1), reasons, strict=True)
+        if share > 0
+    ]
+    return f"no pixel can be used: {'; '.join(told)}"
 
 
 def sensor_of(frame: Frame, config: RunConfig) -> Sensor:

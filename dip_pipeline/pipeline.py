@@ -15,6 +15,7 @@ from dip_pipeline.exposures import Exposures, exposure_digests
 from dip_pipeline.frame_prior import prior_facts, prior_task
 from dip_pipeline.frames import (
     Frame,
+    RestoredFrame,
     check_target,
     file_digest,
     guide_digests,
@@ -25,6 +26,7 @@ from dip_pipeline.frames import (
     save_frames,
     split_selector,
 )
+from dip_pipeline.frames.digests import count_unknown
 from dip_pipeline.planes import (
     Plane,
     Planes,
@@ -105,9 +107,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         disk_watched(room, scratch_of(target)),
         RunDirectory.open(scratch_of(target), key, about=about, shard=place.shard) as run,
     ):
-        if run.restarted_because:
-            changed = ", ".join(run.restarted_because)
-            told.note(f"{run.path}: begun anew, for these changed: {changed}")
+        _tell_restarted(run, told)
         results, facts = [], []
         for plane in planes.restored:
             prior = prior_task(plane, config, run, shared)
@@ -136,6 +136,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
             )
         if place.shard is None:
             restored, facts = blend_planes(results, facts, planes, run)
+            _tell_unknown(restored, source, told)
             run.tell("write")
             reach("before save")
             provenance = describe_run(pooled_facts(facts, planes))
@@ -160,6 +161,23 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
             notes=planes.notes,
         )
     )
+
+
+def _tell_restarted(run: RunDirectory, told: Progress) -> None:
+    """Say why what was found of a run is not gone on with."""
+    if run.restarted_because:
+        changed = ", ".join(run.restarted_because)
+        told.note(f"{run.path}: begun anew, for these changed: {changed}")
+
+
+def _tell_unknown(restored: Sequence[RestoredFrame], source: str, told: Progress) -> None:
+    """Say how many pixels have no value, also where the frame has a number."""
+    made = [each.planes.science for each in restored if each.planes is not None]
+    if unknown := sum(count_unknown(science) for science in made):
+        told.note(
+            f"{source}: {unknown} pixels are NaN (flag 2): masked, or without a noise, and far "
+            "from any that is known; dip inpaint fills what is masked"
+        )
 
 
 def _check_target(target: Path, frame: Frame, others: Exposures | None, *, overwrite: bool) -> None:

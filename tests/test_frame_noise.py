@@ -103,6 +103,29 @@ def test_what_is_saturated_does_not_enter_the_estimate(scene, write):
     assert noise.sigma.value == pytest.approx(10.5, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("pixels", "error", "options", "words"),
+    [
+        (200.0, 0.0, {}, "100% have no positive, finite noise in .*--err none"),
+        (200.0, -3.0, {"sigma": 10.0}, "100% have no positive, finite noise in .*--err none"),
+        (1e202, None, {"sigma": 10.0}, "100% are not finite, or beyond single precision"),
+        (200.0, None, {"saturation_dn": 10.0}, r"100% are saturated, at or above 10.*--saturation"),
+        (200.0, "flags", {"sigma": 10.0}, "100% are masked or flagged bad .*--dq none"),
+    ],
+)
+def test_where_no_pixel_can_be_used_the_cause_is_named(tmp_path, pixels, error, options, words):
+    science = pixels * np.random.default_rng(1).uniform(0.99, 1.01, (64, 64))
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(science, name="SCI")]
+    if error == "flags":
+        hdus.append(fits.ImageHDU(np.ones((64, 64), np.int16), name="DQ"))
+    elif error is not None:
+        hdus.append(fits.ImageHDU(np.full((64, 64), error), name="ERR"))
+    fits.HDUList(hdus).writeto(tmp_path / "frame.fits")
+    with pytest.raises(FrameError, match=f"no pixel can be used: {words}") as caught:
+        noise_of(str(tmp_path / "frame.fits"), **options)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_constant_frame_says_what_to_give(write):
     with pytest.raises(FrameError, match=r"--sigma.*--noise poisson"):
         noise_of(write(np.full((64, 64), 5.0)))

@@ -19,6 +19,7 @@ from dip_pipeline.frames.prov_json import facts_of, problems_of, unflatten
 from dip_pipeline.pipeline import describe_frame, restore_frame
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 from dip_pipeline.tiling import tile_borders
+from tests.stand_in import arithmetic
 
 DECLARED_CARDS = """
     DIPVER DIPTASK DIPNOISE DIPGAIN DIPRDN DIPPED DIPINPUT DIPSCOPE DIPNET DIPSTEPS DIPSTOP DIPSEED
@@ -436,3 +437,35 @@ def test_a_pedestal_from_the_overscan_is_used(tmp_path):
     assert any("pedestal: 100" in line or "pedestal: 99" in line for line in shown.noise_lines)
     with pytest.raises(FrameError):
         describe_frame(str(tmp_path / "none.fits"), quick())
+
+
+def test_pixels_without_a_value_are_told_of(tmp_path, monkeypatch):
+    """A frame may hold numbers where its noise plane has none."""
+
+    def holed(problem, prior=None):
+        made = arithmetic(problem, prior)
+        made.science[np.isnan(problem.pixels[problem.inner]) | problem.masked[problem.inner]] = (
+            np.nan
+        )
+        return made
+
+    monkeypatch.setattr(ways, "restore", holed)
+    rng = np.random.default_rng(2)
+    error = np.full((64, 80), 3.0, np.float32)
+    error[:20] = np.nan
+    science = rng.normal(100, 3, error.shape).astype(np.float32)
+    hdus = [fits.ImageHDU(science, name="SCI"), fits.ImageHDU(error, name="ERR")]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "in.fits")
+    notes = []
+
+    class Listener:
+        def frame_started(self, source, tiles, found_done): ...
+        def fit_step(self, step, steps, risk): ...
+        def tile_done(self, record): ...
+
+        def note(self, message):
+            notes.append(message)
+
+    config = RunConfig().with_overrides(**QUICK)
+    restore_frame(str(tmp_path / "in.fits"), tmp_path / "out.fits", config, progress=Listener())
+    assert any(f"{20 * 80} pixels are NaN (flag 2)" in note for note in notes)

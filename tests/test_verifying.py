@@ -1,6 +1,7 @@
 """dip verify finds every change that is not declared, and nothing where there is none."""
 
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -215,6 +216,24 @@ def test_another_input_is_found(night, copy, tmp_path):
     found = wrong(night / "out.fits", str(other))
     assert set(found) == {"input"}
     assert "sha256" in found["input"]
+
+
+@pytest.mark.parametrize("kind", ["empty", "table", "smaller", "cube", "one of a cube"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_wrong_file_is_found_whatever_its_form(night, tmp_path, kind, suffix):
+    pixels = np.ones((64, 80), np.float32)
+    columns = fits.BinTableHDU.from_columns([fits.Column("X", "D", array=np.arange(5.0))])
+    images = {
+        "empty": [],
+        "table": [columns],
+        "smaller": [fits.ImageHDU(pixels[:31, :33])],
+        "cube": [fits.ImageHDU(np.stack([pixels] * 3))],
+        "one of a cube": [fits.ImageHDU(np.stack([pixels]))],
+    }
+    other = tmp_path / "other.fits"
+    fits.HDUList([fits.PrimaryHDU(), *images[kind]]).writeto(other)
+    with suppress(FrameError):  # or it cannot be read as a frame at all
+        assert not verify_product(night / f"out.{suffix}", str(other)).ok
 
 
 def test_planes_that_do_not_belong_together_are_found(night, copy):

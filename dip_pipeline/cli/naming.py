@@ -18,8 +18,12 @@ def plan_jobs(sources: Sequence[str], out: str, *, create: bool = True) -> list[
 
     out : a file for one input; a folder for several, where it ends in a slash, or is one.
     create : whether the folder is to be made
-    Raises ConfigError where two inputs would have one output, or an output is an input.
+    Raises ConfigError for an empty name, where two inputs would have one output, and where an
+    output is an input.
     """
+    for option, name in (("-o", out), *(("an input", source) for source in sources)):
+        if not name.strip():
+            raise ConfigError(f"{option} is an empty name; give a file or a folder")
     if not _is_folder(sources, out):
         return [Job(sources[0], Path(out))]
     folder = Path(out)

@@ -96,7 +96,10 @@ def _check_hdus(
         wrong.append(f"{len(before)} HDUs in the input, {len(after)} in the product")
     step = _step_of(account)
     for one, other in zip(before, after, strict=False):
-        if other.index in restored:
+        if other.index in restored and not _fits(one, restored[other.index], account):
+            sides = " x ".join(map(str, one.shape)) or "no image"
+            cards.append(f"{other.where}: restored from other pixels than {one.where} ({sides})")
+        elif other.index in restored:
             grid = grid_of_hdu(account, old, one)
             both = expected_cards(old, one, grid), image_cards_of(other)
             own = _own_keywords(old)
@@ -110,6 +113,16 @@ def _check_hdus(
     yield judged("declared changes", cards, "no card changed that is not declared")
     yield judged("sky coordinates", sky, f"within {_MOST_MAS:g} mas of the input's")
     yield judged("kept pixels", kept, "saturated ones are the input's own")
+
+
+def _fits(old: HduSpan, found: Restoration, account: Provenance) -> bool:
+    """Whether the planes of a restored HDU may have come from one of the input, by their shapes."""
+    if len(old.shape) < 2:
+        return False
+    factor = grid_of(account, "").factor
+    leading = int(np.prod(old.shape[:-2], dtype=int))
+    science = found.planes[0][0].shape
+    return len(found.planes) == leading and science == tuple(factor * n for n in old.shape[-2:])
 
 
 def _changed_hdu(old: tuple[OpenFits, HduSpan], new: tuple[OpenFits, HduSpan]) -> list[str]:

@@ -1,6 +1,7 @@
-"""Digests of planes by their pixels, whatever file format holds them."""
+"""What planes are known by, and what they lack, whatever file format holds them."""
 
 import hashlib
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,7 @@ def digest_plane(plane: PlaneArray, dtype: str) -> str:
     digest = hashlib.sha256()
     rows, cols = plane.shape
     kind = np.dtype(dtype).newbyteorder("<")
-    height = max(1, _BAND_BYTES // (cols * kind.itemsize))
-    for band in bands((rows, cols), height):
+    for band in bands((rows, cols), _height(cols, kind)):
         pixels = np.asarray(plane[band, slice(0, cols)]).astype(kind)
         digest.update(pixels.tobytes())
     return digest.hexdigest()
@@ -28,3 +28,16 @@ def digest_planes(planes: RestoredPlanes) -> dict[str, str]:
         "sha256_error": digest_plane(planes.error, "f4"),
         "sha256_flags": digest_plane(planes.flags, "u1"),
     }
+
+
+def count_unknown(plane: PlaneArray) -> int:
+    """Count the pixels that have no value."""
+    rows, cols = plane.shape
+    return sum(
+        int(np.count_nonzero(np.isnan(np.asarray(plane[band, slice(0, cols)]))))
+        for band in bands((rows, cols), _height(cols, np.dtype("f4")))
+    )
+
+
+def _height(cols: int, kind: np.dtype[Any]) -> int:
+    return max(1, _BAND_BYTES // (cols * kind.itemsize))

@@ -1,5 +1,6 @@
 """Which HDUs of a FITS file are the science: those that are asked for, else the layout's."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +110,11 @@ def _with_overrides(view: FitsView, chip: Chip, reading: Reading) -> Chip:
         if reading.error.lower() != "none":
             word, colon, rest = reading.error.partition(":")
             form = _FORMS.get(word.lower()) if colon else None
+            if form is None and re.fullmatch("[A-Za-z]+", word) and _names_a_file(rest):
+                raise FrameError(
+                    f"--err {reading.error}: {word} is no form of a noise plane; need one of "
+                    f"{', '.join(_FORMS)}"
+                )
             text = rest if form is not None else reading.error
             place, header_of = _place(view, chip, text, "--err")
             name = place.hdu.name or ("" if place.path is None else place.path.stem)
@@ -122,6 +128,11 @@ def _with_overrides(view: FitsView, chip: Chip, reading: Reading) -> Chip:
             flags = FlagPlane(rule, (place,))
         chip = replace(chip, flags=flags)
     return chip
+
+
+def _names_a_file(text: str) -> bool:
+    """Whether a name looks like a file's, and not like a plane's."""
+    return bool(Path(split_selector(text)[0]).suffix) or "/" in text
 
 
 def _place(view: FitsView, chip: Chip, text: str, option: str) -> tuple[Place, FitsView]:
@@ -143,6 +154,8 @@ def _place(view: FitsView, chip: Chip, text: str, option: str) -> tuple[Place, F
     same = [
         hdu for hdu in found if (hdu.name, hdu.version) == (chip.science.name, chip.science.version)
     ]
+    if not found and other is None and _names_a_file(text):
+        raise FrameError(f"{option} {text}: no such file, and no plane of {view.path.name}")
     if not found or (other is None and not text):
         held = ", ".join(f"{hdu.where} {hdu.shape}" for hdu in where.images()[:8]) or "no image"
         raise FrameError(

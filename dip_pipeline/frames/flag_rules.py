@@ -132,15 +132,18 @@ def _named(meanings: FlagMeanings, names: Iterable[str]) -> list[int]:
 
 
 def _interpret(text: str, names: BitFlagNameMap | None, instrument: str) -> int:
+    bits: int | None
     try:
-        bits = interpret_bit_flags(text, flip_bits=None, flag_name_map=names)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        bits = int(interpret_bit_flags(text, flip_bits=None, flag_name_map=names) or 0)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        bits = None
+    if bits is None or (bits < 0 and "~" not in text):  # all but some
         known = "" if instrument not in MEANINGS else f": {', '.join(MEANINGS[instrument].names)}"
         raise FrameError(
             f"--bad-bits {text}: need powers of two, or names of bits of "
-            f"{instrument or 'a known instrument'}{known} ({str(error).splitlines()[0]})"
-        ) from error
-    return int(bits or 0) & _ALL_BITS
+            f"{instrument or 'a known instrument'}{known}"
+        )
+    return bits & _ALL_BITS
 
 
 def _codes(text: str, meanings: FlagMeanings) -> list[int]:

@@ -27,6 +27,10 @@ def open_frames(source: str | Path, reading: Reading = AS_THE_FILE_SAYS) -> tupl
     FrameError for what cannot be read, or holds no image.
     """
     path, selector = split_selector(source)
+    if selector is not None and ":" in selector:
+        raise FrameError(
+            f"{source}: sections of pixels are not read; give a whole image, FILE or FILE[EXT]"
+        )
     try:
         is_folder = path.is_dir()
         if not is_folder and not path.exists():
@@ -50,6 +54,8 @@ def read_provenance(path: Path) -> Provenance | None:
 
 def read_account(product: Path) -> Provenance:
     """Read how a product was made; FrameError where the file does not say."""
+    if not product.exists():
+        raise FrameError(f"{product}: no such file; give a product of dip")
     found = read_provenance(product)
     if found is None or not names_of(found.document, "Restoration"):
         raise FrameError(f"{product}: holds no provenance: not a product of dip, or a damaged one")
@@ -80,8 +86,8 @@ def named_digest(role: str, source: str | None) -> dict[str, str]:
         return {}
     path, inside = split_selector(source)
     if not path.exists():
-        given = f"--{role}" if role.isalpha() else role  # exposures have numbers, and no option
-        raise FrameError(f"{path}: no such file; it was given as {given}")
+        given = f"; it was given as --{role}" if role.isalpha() else ""  # exposures have no option
+        raise FrameError(f"{path}: no such file{given}")
     return {role if inside is None else f"{role}[{inside}]": file_digest(path)}
 
 

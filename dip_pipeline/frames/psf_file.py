@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 SUM_TOLERANCE = 0.01
 _MOST_SIDE_PX = 4097
 _CENTRE_TOLERANCE_PX = 0.5
+_MOST_NEGATIVE = 0.25  # of the highest pixel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +77,12 @@ def normalised(kernel: NDArray[np.float64], where: str) -> NDArray[np.float64]:
         raise FrameError(
             f"{where}: the PSF sums to {total:.6g}; 1 is needed, within {SUM_TOLERANCE:.0%}: take "
             "its sky away and divide it by its sum"
+        )
+    if kernel.min() < -_MOST_NEGATIVE * kernel.max():
+        raise FrameError(
+            f"{where}: the PSF's lowest pixel is {kernel.min():.3g}, its highest "
+            f"{kernel.max():.3g}; light is positive, and noise below {_MOST_NEGATIVE:g} of the "
+            "peak: make it anew"
         )
     _tell_shift(kernel / total, where)
     return kernel / total

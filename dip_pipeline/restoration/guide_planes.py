@@ -96,8 +96,8 @@ def _check_noise(number: int, problems: Sequence[Problem], seen: Seen) -> None:
     left = own - float(own @ guide) / power * guide
     if _variance(left) < _SHARED_NOISE * min(1.0, _variance(own)):
         raise RestorationError(
-            f"guide {number + 1}: has the noise of the frame itself, so it is the frame, or a stack "
-            "of few with it; give an image that was made without the frame"
+            f"guide {number + 1}: has the noise of the frame itself, so it is the frame, or a "
+            "stack of few with it; give an image that was made without the frame"
         )
 
 

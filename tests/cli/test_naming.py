@@ -64,6 +64,14 @@ def test_two_inputs_with_one_output_are_refused(tmp_path, sources):
     assert not (tmp_path / "night").exists()
 
 
+@pytest.mark.parametrize(
+    ("sources", "out"), [(["a.fits"], ""), (["a.fits"], " "), ([""], "b.fits")]
+)
+def test_an_empty_name_is_no_folder(sources, out):
+    with pytest.raises(ConfigError, match="is an empty name"):
+        plan_jobs(sources, out)
+
+
 def test_an_output_that_is_another_input_is_refused(tmp_path):
     sources = [f"{tmp_path}/a.fits", f"{tmp_path}/a_dip.fits"]
     with pytest.raises(ConfigError, match="is an input"):

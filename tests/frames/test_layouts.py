@@ -215,12 +215,24 @@ def test_a_plane_may_lie_in_another_file_of_any_name(tmp_path):
         (Reading(error="NOSUCH"), "--err NOSUCH: no such plane"),
         (Reading(flags="9"), "--dq 9: no such plane"),
         (Reading(bad_bits="NOSUCH"), "--bad-bits NOSUCH: need"),
+        (Reading(bad_bits="-4"), "--bad-bits -4: need powers of two"),
+        (Reading(error="ivar:nofile.fits"), "--err nofile.fits: no such file"),
+        (Reading(error="folder/nofile"), "--err folder/nofile: no such file"),
+        (Reading(error="foo:b.fits"), "foo is no form .*sigma, variance, ivar, weight"),
     ],
 )
 def test_what_cannot_be_found_is_said_in_one_line(tmp_path, reading, message):
     with pytest.raises(FrameError, match=message) as caught:
         open_frame(files.hubble(tmp_path), reading)
     assert "\n" not in str(caught.value)
+    assert "literal" not in str(caught.value)
+
+
+@pytest.mark.parametrize("section", ["[0][1:10,1:10]", "[1:10,1:10]", "[SCI][*,1:5]"])
+def test_sections_of_pixels_are_not_read_and_said_so(tmp_path, section):
+    path = files.hubble(tmp_path)
+    with pytest.raises(FrameError, match="sections of pixels are not read"):
+        open_frame(f"{path}{section}")
 
 
 def test_bad_bits_take_names_and_numbers(tmp_path):

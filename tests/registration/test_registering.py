@@ -123,10 +123,10 @@ def test_exposures_of_another_field_are_refused(reference):
 @pytest.mark.parametrize("transparency", [0.0, 0.002])
 def test_an_exposure_under_clouds_is_refused_whichever_comes_first(reference, transparency):
     clouded = _see(_exposure(_stars(), seed=11, flux_scale=transparency), "clouded")
-    with pytest.raises(ExposureError, match="clouded: shows . of .* clear in reference") as caught:
+    with pytest.raises(ExposureError, match=r"clouded: shows . of .* clear in reference") as caught:
         register(clouded, reference, known=_HERE)
     assert "leave it out" in str(caught.value)
-    with pytest.raises(ExposureError, match="clouded: shows . of .* clear in reference") as caught:
+    with pytest.raises(ExposureError, match=r"clouded: shows . of .* clear in reference") as caught:
         register(reference, clouded, known=_HERE)
     assert "give another exposure first" in str(caught.value)
     assert "\n" not in str(caught.value)

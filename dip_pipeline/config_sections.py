@@ -165,8 +165,8 @@ class FitSection(Section):
     any_optics: bool = option(
         False,  # noqa: FBT003  (the default)
         "--any-optics",
-        "Take a prior, frames to fit one on, or exposures, that differ in filter or pixel scale, or "
-        "that contradict each other.",
+        "Take a prior, frames to fit one on, or exposures, that differ in filter or pixel scale; "
+        "exposures also where they contradict each other.",
     )
     flux_scale_px: float = option(
         2.0,

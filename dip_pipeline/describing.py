@@ -14,6 +14,7 @@ from dip_pipeline.frames import (
     finer_frame,
     finer_notes,
     open_frames,
+    unlike_notes,
     wcs_words,
     with_mask,
 )
@@ -117,6 +118,7 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         seconds=sum(guess_seconds(item.shape, cut, config, asked) for item, cut in planes),
         result=_result_words(frame, asked),
         notes=notes
+        + unlike_notes(frames)
         + _sort_notes(frame)
         + sensor.notes
         + sensor.guesses

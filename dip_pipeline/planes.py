@@ -21,6 +21,7 @@ from dip_pipeline.frames import (
     finer_notes,
     finer_plane,
     guide_notes,
+    unlike_notes,
     with_mask,
 )
 from dip_pipeline.frames.digests import digest_planes
@@ -71,7 +72,8 @@ class Plane:
 class Planes:
     """What is restored of a file, and what is left as it is, with the reason.
 
-    left : as the output holds it; unlike : what else of the input the output does not have
+    left : as the output holds it; unlike : what else of the input is not used, or not in the
+        output
     """
 
     restored: tuple[Plane, ...]
@@ -158,8 +160,8 @@ def plan_planes(
             f"{frames[0].path}: none of its {len(frames)} planes can be restored; "
             f"{left[0][0].label}: {left[0][1]}"
         )
-    unlike = dict.fromkeys(note for product in products.values() for note in finer_notes(product))
-    planned = Planes(tuple(planes), tuple(left), tuple(unlike))
+    finer = dict.fromkeys(note for product in products.values() for note in finer_notes(product))
+    planned = Planes(tuple(planes), tuple(left), (*unlike_notes(frames), *finer))
     for note in planned.notes:
         told.progress.note(f"{source}: {note}")
     return planned

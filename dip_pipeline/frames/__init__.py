@@ -42,6 +42,7 @@ from dip_pipeline.frames.sdss_calibration import SdssCalibration, is_sdss, read_
 from dip_pipeline.frames.selectors import split_selector
 from dip_pipeline.frames.sky_coordinates import wcs_words
 from dip_pipeline.frames.sky_mapping import places_on
+from dip_pipeline.frames.unlike_planes import unlike_notes
 
 __all__ = [
     "AS_THE_FILE_SAYS",
@@ -90,6 +91,7 @@ __all__ = [
     "save_frames",
     "scale_noise",
     "split_selector",
+    "unlike_notes",
     "wcs_words",
     "with_mask",
 ]

@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 
 from dip_pipeline.errors import FrameError
-from dip_pipeline.frames import Reading, open_frame, open_frames
+from dip_pipeline.frames import Reading, open_frame, open_frames, unlike_notes
 from dip_pipeline.frames.layouts import LAYOUTS
 from tests.frames import layout_files as files
 
@@ -226,6 +226,18 @@ def test_what_cannot_be_found_is_said_in_one_line(tmp_path, reading, message):
         open_frame(files.hubble(tmp_path), reading)
     assert "\n" not in str(caught.value)
     assert "literal" not in str(caught.value)
+
+
+def test_planes_of_another_size_are_told_of_and_not_used(tmp_path):
+    small = np.ones((7, files.sky().shape[1]), np.float32)
+    named = [files.image(files.sky(), "SCI"), files.image(small, "ERR"), files.image(small, "DQ")]
+    path = files.write(tmp_path / "a.fits", [fits.PrimaryHDU(), *named])
+    frames = open_frames(path)
+    assert not frames[0].has_error_plane
+    notes = unlike_notes(frames)
+    assert [note.split(":")[0] for note in notes] == ["HDU 2 (ERR,1)", "HDU 3 (DQ,1)"]
+    assert all("not used" in note for note in notes)
+    assert unlike_notes(open_frames(files.hubble(tmp_path))) == ()
 
 
 @pytest.mark.parametrize("section", ["[0][1:10,1:10]", "[1:10,1:10]", "[SCI][*,1:5]"])

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from astropy.io import fits
+from scipy.ndimage import gaussian_filter
 
 from dip_pipeline.frames import read_account
 
@@ -13,12 +14,22 @@ FAST = ("--steps", 1, "--tile", 64, "--overlap", 8)
 
 @pytest.fixture
 def guide(small_frame):
-    """The same pixels with less noise; neither file has world coordinates."""
+    """The same sky, wider, under noise of its own; neither file has world coordinates."""
     path = small_frame.with_name("deep.fits")
     with fits.open(small_frame) as hdus:
-        image = hdus["SCI"].data.astype(np.float32)
-    fits.writeto(path, image * 3 + 10)
+        image = gaussian_filter(hdus["SCI"].data.astype(np.float32), 1.5)
+    noise = np.random.default_rng(6).normal(0, 1, image.shape).astype(np.float32)
+    fits.writeto(path, 3 * (image + noise) + 10)
     return path
+
+
+def test_the_frame_is_no_guide_of_itself(dip, small_frame):
+    target = small_frame.with_name("out.fits")
+    code, _, err = dip("denoise", small_frame, "-o", target, "--guide", small_frame, *FAST)
+    assert code == 1
+    assert "guide 1: has the noise of the frame itself" in err
+    assert "Traceback" not in err
+    assert not target.exists()
 
 
 def test_a_guide_is_taken_and_told_of(dip, small_frame, guide):

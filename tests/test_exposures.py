@@ -130,6 +130,24 @@ def test_another_sky_is_refused(tmp_path):
         _registered(paths)
 
 
+def test_an_exposure_under_clouds_is_refused_or_left_out_of_what_guides_others(tmp_path, caplog):
+    paths = [_write(tmp_path / f"{n}.fits", n, wcs=True) for n in (0, 1)]
+    clouded = tmp_path / "clouded.fits"
+    header = fits.getheader(paths[0])
+    sky = noisy(np.full(_SHAPE, SKY), np.random.default_rng(9))
+    fits.PrimaryHDU(sky, header).writeto(clouded)
+    paths.append(str(clouded))
+    with pytest.raises(ExposureError, match=r"clouded\.fits: shows . of .* clear in .*0\.fits"):
+        _registered(paths)
+    _, found = _registered(paths, **{"task.each": True})
+    assert [each.source.frame.path.name for each in found] == ["1.fits"]
+    assert "clouded.fits: not used" in caplog.text
+    with pytest.raises(ExposureError, match="no other exposure shows its sources"):
+        _registered([str(clouded), *paths[:2]], **{"task.each": True})
+    _, found = _registered(paths, **{"fit.any_optics": True})
+    assert len(found) == 2
+
+
 def test_an_exposure_counts_once(tmp_path):
     first = _write(tmp_path / "a.fits")
     (tmp_path / "b.fits").write_bytes(Path(first).read_bytes())

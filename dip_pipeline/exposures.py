@@ -142,7 +142,7 @@ class Exposures:
             seen,
             known=None if known is None else in_windows(known, *origins),
             exposure_times=_exposure_times(frame, reference),
-            any_scale=self.config.fit.any_optics,
+            any_optics=self.config.fit.any_optics,
         )
         offset = _level_offset(own, seen, found)
         geometry = in_frames(found.geometry, *origins)

@@ -86,18 +86,10 @@ def publish_copy(path: Path, source: Path) -> bool:
     Returns False where a file is there already. Raises OutputError where it cannot be written.
     """
     try:
-        path.hardlink_to(source)
-    except FileExistsError:
-        return False
+        named = _second_name(path, source)
+        return publish(path, [source.read_bytes()]) if named is None else named
     except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise output_error(error, path) from error
-        try:
-            content = source.read_bytes()
-        except OSError as unread:
-            raise output_error(unread, source) from unread
-        return publish(path, [content])
-    return True
+        raise output_error(error, path) from error
 
 
 def output_error(error: OSError, path: Path, n_bytes: int | None = None) -> OutputError:
@@ -123,18 +115,29 @@ def _write_synced(path: Path, parts: Sequence[bytes]) -> None:
 
 
 def _link(aside: Path, path: Path) -> bool:
+    named = _second_name(path, aside)
+    if named is not None:
+        return named
+    # A second writer that comes within microseconds would win; both files are whole.
+    if path.exists():
+        return False
+    aside.rename(path)
+    return True
+
+
+def _second_name(path: Path, source: Path) -> bool | None:
+    """Give a file another name; False where that is taken, None where no file can have two.
+
+    Some file systems (exFAT, some network shares) have no hard links.
+    """
     try:
-        path.hardlink_to(aside)
+        path.hardlink_to(source)
     except FileExistsError:
         return False
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
-        # Some file systems (exFAT, some network shares) have no hard links. There a second
-        # writer that comes within microseconds would win; both files are whole.
-        if path.exists():
-            return False
-        aside.rename(path)
+        return None
     return True
 
 

@@ -43,26 +43,26 @@ def register(
     *,
     known: Geometry | None = None,
     exposure_times: tuple[float, float] | None = None,
-    any_scale: bool = False,
+    any_optics: bool = False,
 ) -> Registered:
     """Register an exposure: by what its coordinates say, by stars, or by all its light.
 
     known : what the coordinates of both say; stars correct it where there are enough
     exposure_times : of the exposure and the reference, where their units count
-    any_scale : take other pixel scales, and exposures that contradict each other, too
+    any_optics : take other pixel scales, and exposures that contradict each other, too
     Raises ExposureError where nothing can be found, the two do not overlap or differ in scale, or
     where one hardly shows what the other one shows.
     """
     geometry, match, error_px, how = _found(exposure, reference, known)
     geometry = geometry.rounded()
-    if abs(geometry.scale - 1) > _SCALE_TOLERANCE and not any_scale:
+    if abs(geometry.scale - 1) > _SCALE_TOLERANCE and not any_optics:
         raise ExposureError(
             f"{exposure.name}: its pixels are {geometry.scale:.3f} times as large as those of "
             f"{reference.name}; exposures of one scale are needed (--any-optics takes others)"
         )
     check_overlap(exposure, reference, geometry)
     flux_scale, how_flux = find_flux_scale(exposure, reference, match, exposure_times)
-    if not any_scale and (match is None or len(match.own) < LEAST_FLUX_PAIRS):
+    if not any_optics and (match is None or len(match.own) < LEAST_FLUX_PAIRS):
         check_shown(exposure, reference, geometry, flux_scale)
     return Registered(
         geometry=geometry,

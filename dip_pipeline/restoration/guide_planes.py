@@ -32,6 +32,7 @@ _MIDDLE = np.array([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
 _CROSS = ndimage.generate_binary_structure(2, 1).astype(np.float64)
 _CROSS_NOISE = 1.25**0.5  # of a pixel less the mean of its four neighbours, in sigma
 _DARK_SIGMA = 3.0
+_MOST_SIGMA = 5.0  # of a guide's differences
 _FEWEST_DARK = 500  # pixels
 _SHARED_NOISE = 0.6  # of its variance, at least, stays where a guide has none of it
 
@@ -90,6 +91,9 @@ def _check_noise(number: int, problems: Sequence[Problem], seen: Seen) -> None:
     """
     pairs = [_differences(problem, problem.guides[number], seen) for problem in problems]
     own, guide = (np.concatenate(columns) for columns in zip(*pairs, strict=True))
+    # A cosmic ray of the guide must not decide how the two compare.
+    limit = _MOST_SIGMA * _variance(guide) ** 0.5 if guide.size else 0.0
+    guide = np.clip(guide, -limit, limit)
     power = float(guide @ guide)
     if own.size < _FEWEST_DARK or power == 0:
         return

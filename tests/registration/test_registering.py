@@ -149,7 +149,7 @@ def test_exposures_too_short_to_show_what_others_do_are_taken():
 
 def test_what_contradicts_is_taken_where_that_is_asked_for(reference):
     clouded = _see(_exposure(_stars(), seed=11, flux_scale=0.0), "clouded")
-    assert register(clouded, reference, known=_HERE, any_scale=True).flux_scale == 1.0
+    assert register(clouded, reference, known=_HERE, any_optics=True).flux_scale == 1.0
 
 
 def test_cosmic_rays_do_not_refuse_an_exposure_that_shares_stars():

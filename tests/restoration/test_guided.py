@@ -198,7 +198,9 @@ def test_a_guide_that_holds_the_frame_is_refused_and_any_other_is_not(problem, l
         guides = (guide.astype(np.float32),)
         measure_sky([problem(frame, law.gaussian(10.0), guides=guides)])
 
-    for holds in (frame, 3.0 * frame + 50.0, (frame + others[0]) / 2):
+    struck = frame.copy()
+    struck[40, 50], struck[90, 20] = 3e38, 1e6
+    for holds in (frame, 3.0 * frame + 50.0, (frame + others[0]) / 2, struck):
         with pytest.raises(RestorationError, match="guide 1: has the noise of the frame itself"):
             tried(holds)
     for fine in (*others, level, np.mean(others, axis=0), rng.normal(0, 1, level.shape), -level):

@@ -1,10 +1,13 @@
 """The paper's own picture: F16 in colour under white noise of 25 of 255 levels."""
 
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 from bm3d import BM3DProfile, bm3d_rgb
 from matplotlib.image import imread
 from numpy.typing import NDArray
@@ -58,13 +61,16 @@ def draw_picture(seed: int, *, side_px: int = 512) -> Picture:
 def restore_picture(picture: Picture, method: str, settings: Settings) -> ColourFigures:
     """Restore a picture and measure it; the paper's recipe clips its input, others do not.
 
-    The paper's network and BM3D see all colours at once, other methods one plane at a time.
+    The paper's network and BM3D see all colours at once. Ours restores the brightness, which then
+    guides both differences of colour, as a deep band guides another; other methods restore one
+    plane at a time.
     """
     if method in _PUBLISHED_SKIPS:
         return _published(picture, settings, _PUBLISHED_SKIPS[method])
     if method == "bm3d":
         return _timed(picture, lambda noisy: _bm3d(noisy, settings))
-    return _timed(picture, lambda noisy: _by_planes(noisy, picture.seed, method, settings))
+    by_planes = _guided_by_brightness if METHODS[method].ours else _by_planes
+    return _timed(picture, lambda noisy: by_planes(noisy, picture.seed, method, settings))
 
 
 def _timed(
@@ -87,12 +93,34 @@ def _by_planes(
     noisy: NDArray[np.float32], seed: int, method: str, settings: Settings
 ) -> NDArray[np.float32]:
     """Restore three opponent colours as three frames."""
-    opponent = np.asarray(np.tensordot(_OPPONENT, noisy, axes=1), np.float32)
-    restored = [METHODS[method].run(_frame(plane, seed), settings).science for plane in opponent]
-    return np.asarray(np.tensordot(_OPPONENT.T, np.stack(restored), axes=1), np.float32)
+    restore = METHODS[method].run
+    return _colours([restore(_frame(one, seed), settings).science for one in _opponent(noisy)])
 
 
-def _frame(plane: Plane, seed: int) -> Field:
+def _guided_by_brightness(
+    noisy: NDArray[np.float32], seed: int, method: str, settings: Settings
+) -> NDArray[np.float32]:
+    """Restore the brightness, then with it as a guide both differences of colour."""
+    restore = METHODS[method].run
+    brightness, *differences = _opponent(noisy)
+    restored = [restore(_frame(brightness, seed), settings).science]
+    with tempfile.TemporaryDirectory() as folder:
+        guide = Path(folder) / "brightness.fits"
+        fits.PrimaryHDU(restored[0]).writeto(guide)
+        told = {"task.guides": (str(guide),)}
+        restored += [restore(_frame(one, seed, told), settings).science for one in differences]
+    return _colours(restored)
+
+
+def _opponent(colours: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(np.tensordot(_OPPONENT, colours, axes=1), np.float32)
+
+
+def _colours(opponent: Sequence[Plane]) -> NDArray[np.float32]:
+    return np.asarray(np.tensordot(_OPPONENT.T, np.stack(opponent), axes=1), np.float32)
+
+
+def _frame(plane: Plane, seed: int, told: Mapping[str, object] | None = None) -> Field:
     nothing = np.zeros(plane.shape, bool)
     unknown = np.full_like(plane, np.nan)
     return Field(
@@ -103,7 +131,7 @@ def _frame(plane: Plane, seed: int) -> Field:
         saturated=nothing,
         truth=Truth(unknown, unknown, np.full_like(plane, SIGMA)),
         stabiliser=White(SIGMA),
-        told={"noise.sigma": SIGMA},
+        told={"noise.sigma": SIGMA, **(told or {})},
     )
 
 

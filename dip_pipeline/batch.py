@@ -102,8 +102,9 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     if config.fit.prior is not None:
         PriorFile.read(Path(config.fit.prior))
     jobs = [Job(*job) for job in jobs]
+    sources = [job.source for job in jobs]
     if config.task.each:
-        check_exposures([*(job.source for job in jobs), *_further(jobs, config)], config)
+        check_exposures([*sources, *_further(sources, config)], config)
     options = config.worker_options(devices_of(config))
     if cluster is not None:
         options = replace(options, executor=ExecutorKind.DASK, workers=None)
@@ -113,7 +114,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
         def restore(rank: int) -> FrameResult:
             job = jobs[rank]
             own = config if job.prior is None else config.with_overrides(**{"fit.prior": job.prior})
-            own = with_others(own, jobs, rank)
+            own = with_others(own, sources, rank)
             with front.listening(rank) as listener:
                 result = _attempt(
                     job,
@@ -135,17 +136,17 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
         return BatchReport(_side_by_side(restore, len(jobs), at_once, pool))
 
 
-def with_others(config: RunConfig, jobs: Sequence[Job], rank: int) -> RunConfig:
+def with_others(config: RunConfig, sources: Sequence[str], rank: int) -> RunConfig:
     """Let all other frames guide one, where each is to be restored at its own epoch."""
     if not config.task.each:
         return config
-    others = [job.source for number, job in enumerate(jobs) if number != rank]
-    return config.with_overrides(**{"task.exposures": (*others, *_further(jobs, config))})
+    others = [source for number, source in enumerate(sources) if number != rank]
+    return config.with_overrides(**{"task.exposures": (*others, *_further(sources, config))})
 
 
-def _further(jobs: Sequence[Job], config: RunConfig) -> list[str]:
+def _further(sources: Sequence[str], config: RunConfig) -> list[str]:
     """Exposures that the configuration names and that are not to be restored themselves."""
-    restored = {Path(job.source).absolute() for job in jobs}
+    restored = {Path(source).absolute() for source in sources}
     return [name for name in config.task.exposures if Path(name).absolute() not in restored]
 
 

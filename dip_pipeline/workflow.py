@@ -149,7 +149,7 @@ def _check(workflow: Workflow, jobs: Sequence[Job]) -> None:
     """Raise ConfigError for a task whose options, or whose prior, do not go with it."""
     task, shared = workflow.config.task.name, workflow.tables.prior.shared
     try:
-        check_task(with_others(workflow.config, jobs, 0))
+        check_task(with_others(workflow.config, [job.source for job in jobs], 0))
     except ConfigError as error:
         raise ConfigError(f"{workflow.path}: {error}") from error
     if task in SCENE_TASKS and shared != "none":

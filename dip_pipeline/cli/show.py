@@ -40,7 +40,7 @@ Examples:
     "denoise]",
 )
 @run_options
-@task_options("factor", "psf", "fwhm_px", "mask")
+@task_options("factor", "psf", "fwhm_px", "mask", "each")
 def show(
     inputs: tuple[str, ...],
     config_file: Path | None,
@@ -50,21 +50,22 @@ def show(
 
     The planes found, the noise of the sensor and where each number came from, the tiles, and an
     estimate of memory, disk and time. Takes the options of a run, and shows what they change. Of
-    several INPUTs each is told of; where they would be combined, the first, whose pixels the
-    result has.
+    several INPUTs each is told of; where they would be combined into one, the first, whose pixels
+    the result has.
     """
+    from dip_pipeline.batch import with_others
     from dip_pipeline.describing import describe_frame
 
-    task = _task(values)
-    if task == Task.COMBINE and len(inputs) > 1:
-        values["task__exposures"] = inputs[1:]
-        inputs = inputs[:1]
-    config = read_config(config_file, {**values, "task__name": task})
+    values["task__name"] = _task(values)
+    config = read_config(config_file, values)
+    if config.task.name is Task.COMBINE:
+        config = read_config(config_file, {**values, "task__exposures": inputs[1:] or None})
+        inputs = inputs if config.task.each else inputs[:1]
     code = ExitCode.OK
     start_logging(LogLines(complain_as_is), verbosity())
-    for source in inputs:
+    for rank, source in enumerate(inputs):
         try:
-            description = describe_frame(source, config)
+            description = describe_frame(source, with_others(config, inputs, rank))
         except ConfigError:
             raise
         except (DipError, OSError) as error:
@@ -115,6 +116,8 @@ def _task(values: dict[str, Any]) -> str | None:
     """Task that is asked about: what is given, or what its options are of."""
     if values["task__name"] is None and values["task__factor"] is not None:
         return Task.SUPER_RESOLVE.value
+    if values["task__name"] is None and values["task__each"]:
+        return Task.COMBINE.value
     blurred = values["task__psf"] is not None or values["task__fwhm_px"] is not None
     if values["task__name"] is None and blurred:
         return Task.DECONVOLVE.value

@@ -76,6 +76,14 @@ def test_show_tells_of_the_first_of_exposures_that_are_to_be_combined(dip, small
     code, out, err = dip("show", small_frame, "--task", "combine")
     assert code == 2
     assert "give two exposures" in err
+    code, out, err = dip("show", small_frame, *others, "--each")
+    assert code == 0, err
+    assert out.count("  planes:") == 3
+    asked = small_frame.with_name("night.toml")
+    asked.write_text('[task]\nname = "combine"\n')
+    code, out, err = dip("show", small_frame, *others, "--config", asked)
+    assert code == 0, err
+    assert out.count("  planes:") == 1
 
 
 def test_show_tells_of_every_frame_that_it_can_read(dip, small_frame):

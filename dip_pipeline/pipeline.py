@@ -27,6 +27,7 @@ from dip_pipeline.frames import (
     split_selector,
 )
 from dip_pipeline.frames.digests import count_unknown
+from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.planes import (
     Plane,
     Planes,
@@ -94,7 +95,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     if not overwrite and _is_product_of(target, key):
         return already_done(source, target)
     others = Exposures.of(config, frames)
-    _check_target(target, frame, others, overwrite=overwrite)
+    _check_target(target, frames, others, config, overwrite=overwrite)
     if shared is not None:
         shared.check(frame, config)
     planes = plan_planes(source, frames, config, Told(told, source), asked, others)
@@ -180,10 +181,23 @@ def _tell_unknown(restored: Sequence[RestoredFrame], source: str, told: Progress
         )
 
 
-def _check_target(target: Path, frame: Frame, others: Exposures | None, *, overwrite: bool) -> None:
-    """Refuse a target that must not be written, or is read; raises OutputError."""
-    for each in (frame, *(others.first_planes if others else ())):
+def _check_target(
+    target: Path,
+    frames: Sequence[Frame],
+    others: Exposures | None,
+    config: RunConfig,
+    *,
+    overwrite: bool,
+) -> None:
+    """Refuse a target that must not be written, or that anything is read of; raises OutputError."""
+    exposures = others.first_planes if others else ()
+    for each in (frames[0], *exposures):
         check_target(target, each, overwrite=overwrite)
+    task, prior = config.task, config.fit.prior
+    named = (name for name in (task.psf, task.mask, prior, *task.guides) if name is not None)
+    beside = (path for each in (*frames, *exposures) for path in each.companions)
+    for path in {*beside, *(split_selector(name)[0] for name in named)}:
+        prepare(target, path, overwrite=overwrite)
 
 
 def _companions(frames: Sequence[Frame], config: RunConfig) -> dict[str, str]:

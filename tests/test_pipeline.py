@@ -361,6 +361,33 @@ def test_the_input_is_never_the_output(sky):
         restore_frame(str(sky[0]), sky[0], quick(), overwrite=True)
 
 
+@pytest.mark.parametrize(
+    ("options", "task"),
+    [
+        ({"reading.error": "{beside}"}, "denoise"),
+        ({"reading.flags": "{beside}"}, "denoise"),
+        ({"task.guides": ("{beside}[0]",)}, "denoise"),
+        ({"task.mask": "{beside}"}, "inpaint"),
+        ({"task.psf": "{beside}"}, "deconvolve"),
+    ],
+)
+def test_nothing_that_is_read_is_ever_the_output(tmp_path, options, task):
+    source = write(tmp_path / "in.fits", np.random.default_rng(0).normal(9, 1, (32, 32)))
+    shape = (5, 5) if task == "deconvolve" else (32, 32)
+    beside = Path(write(tmp_path / "beside.fits", np.ones(shape)))
+    told = {
+        name: beside_it.format(beside=beside)
+        if isinstance(beside_it, str)
+        else tuple(each.format(beside=beside) for each in beside_it)
+        for name, beside_it in options.items()
+    }
+    before = beside.read_bytes()
+    config = quick(**{"task.name": task, **told})
+    with pytest.raises(OutputError, match=r"is the input .*beside"):
+        restore_frame(source, beside, config, overwrite=True)
+    assert beside.read_bytes() == before
+
+
 def test_a_gpu_that_is_not_there_is_named(sky, tmp_path):
     with pytest.raises(ConfigError, match="cuda:63"):
         restore_frame(str(sky[0]), tmp_path / "o.fits", quick(**{"workers.device": "cuda:63"}))

@@ -28,7 +28,7 @@ from dip_pipeline.frames.frame import (
     RawHdu,
     header_mapping,
 )
-from dip_pipeline.frames.layouts.general import is_companion
+from dip_pipeline.frames.layouts.names import sort_by_name
 from dip_pipeline.frames.sky_agreement import sky_difference_mas
 from dip_pipeline.frames.zarr_reader import ZarrPixels
 
@@ -206,7 +206,7 @@ def lies_on_pixels(
     """
     if name == GWCS_NAME:
         return True
-    if not (is_companion(name) or name in _MAPS):
+    if sort_by_name(name) in ("", "science") and name not in _MAPS:
         return False
     values = header_mapping(parse_cards(split_cards(header)))
     sides = tuple(values.get(f"ZNAXIS{axis}", values.get(f"NAXIS{axis}")) for axis in (2, 1))

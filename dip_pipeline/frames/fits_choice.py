@@ -10,7 +10,7 @@ from dip_pipeline.frames.fits_pixels import PRODUCT_HDUS
 from dip_pipeline.frames.flag_rules import rule_for
 from dip_pipeline.frames.layouts import Chip, FitsView, FlagPlane, NoisePlane, Place, detect
 from dip_pipeline.frames.layouts.chip import fits_shape
-from dip_pipeline.frames.layouts.general import FLAG_NAMES
+from dip_pipeline.frames.layouts.names import FLAG_NAMES
 from dip_pipeline.frames.layouts.refusals import refusal
 from dip_pipeline.frames.noise_form import NoiseForm, form_of
 from dip_pipeline.frames.reading import Reading
@@ -117,8 +117,7 @@ def _with_overrides(view: FitsView, chip: Chip, reading: Reading) -> Chip:
                 )
             text = rest if form is not None else reading.error
             place, header_of = _place(view, chip, text, "--err")
-            name = place.hdu.name or ("" if place.path is None else place.path.stem)
-            noise = NoisePlane(form or form_of(name, header_of.header(place.hdu)), (place,))
+            noise = NoisePlane(form or _form_at(view, chip, place, header_of), (place,))
         chip = replace(chip, noise=noise)
     if reading.flags is not None:
         flags = None
@@ -128,6 +127,14 @@ def _with_overrides(view: FitsView, chip: Chip, reading: Reading) -> Chip:
             flags = FlagPlane(rule, (place,))
         chip = replace(chip, flags=flags)
     return chip
+
+
+def _form_at(view: FitsView, chip: Chip, place: Place, where: FitsView) -> NoiseForm:
+    """Tell the form of a plane that is asked for by its cards, its name, and that of its file."""
+    header = where.header(place.hdu)
+    units = [str(cards.get("BUNIT") or "") for cards in (header, view.header(chip.science))]
+    file_name = "" if place.path is None else place.path.name
+    return form_of(place.hdu.name, header, *units, file_name=file_name)
 
 
 def _names_a_file(text: str) -> bool:

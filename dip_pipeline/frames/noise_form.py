@@ -1,5 +1,6 @@
 """In which form a file holds its noise, and how each becomes one sigma."""
 
+import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
@@ -24,35 +25,54 @@ class NoiseForm(StrEnum):
 def sigma_of(stored: NDArray[np.generic], form: NoiseForm) -> Doubles:
     """Turn a noise plane into sigma, float64; inf where it holds no information.
 
-    No information: NaN, zero, a negative number, and the sentinels above 1e15 of the stored form.
+    No information: NaN, zero, a negative number, infinity, and of a sigma or a variance the
+    sentinels above 1e15; a large inverse variance is much information.
     A relative weight gives a relative sigma.
     """
     values = stored.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         known = np.isfinite(values) & (values > 0)
-        known &= np.abs(values) < NO_INFORMATION
+        if form in (NoiseForm.SIGMA, NoiseForm.VARIANCE):
+            known &= values < NO_INFORMATION
     return np.where(known, _TO_SIGMA[form](np.where(known, values, 1.0)), np.inf)
 
 
 def form_of(
-    name: str, header: Mapping[str, object], unit: str = "", science_unit: str = ""
+    name: str,
+    header: Mapping[str, object],
+    unit: str = "",
+    science_unit: str = "",
+    *,
+    file_name: str = "",
 ) -> NoiseForm:
-    """Tell the form of a noise plane by its cards, else by its name; sigma if neither says.
+    """Tell the form of a noise plane by its cards, else by its name; sigma if nothing says.
 
     CCDData says it by UTYPE, ESO by HDUCLAS3 (ESO-044286); a variance has the square of the
-    science's unit.
+    science's unit. Of the words of the name, then of the name of its file, the last that says
+    something counts.
     """
     for keyword in ("UTYPE", "HDUCLAS3"):
         form = _FORMS_BY_CARD.get(str(header.get(keyword, "")).strip().lower())
         if form is not None:
             return form
-    words = name.lower()
-    for word, form in _FORMS_BY_NAME.items():
-        if word in words:
-            return form
-    if science_unit and unit.replace(" ", "").startswith(f"({science_unit})"):
-        return NoiseForm.VARIANCE
-    return NoiseForm.SIGMA
+    for text in (name, file_name):
+        words = re.findall("[a-z]+", text.lower())
+        said = [_FORMS_BY_WORD[word] for word in words if word in _FORMS_BY_WORD]
+        if said and (said[-1] is not NoiseForm.SIGMA or not _is_square(unit, science_unit)):
+            return said[-1]
+    return NoiseForm.VARIANCE if _is_square(unit, science_unit) else NoiseForm.SIGMA
+
+
+def _is_square(unit: str, of: str) -> bool:
+    """Whether a unit is another one squared, as FITS and its writers write it."""
+    plain, base = ("".join(text.lower().split()) for text in (unit, of))
+    if not base or plain == base:
+        return False
+    bare = plain.replace("(", "").replace(")", "")
+    squares = (f"{base}2", f"{base}**2", f"{base}^2")
+    return plain.startswith(f"({base})") or bare in {
+        square.replace("(", "").replace(")", "") for square in squares
+    }
 
 
 _TO_SIGMA: dict[NoiseForm, Callable[[Doubles], Doubles]] = {
@@ -72,15 +92,10 @@ _FORMS_BY_CARD: dict[str, NoiseForm] = {
     "invmse": NoiseForm.INVERSE_VARIANCE,
 }
 
-# In this order: "invvar" holds "var".
-_FORMS_BY_NAME: dict[str, NoiseForm] = {
-    "invvar": NoiseForm.INVERSE_VARIANCE,
-    "ivar": NoiseForm.INVERSE_VARIANCE,
-    "ivm": NoiseForm.INVERSE_VARIANCE,
-    "oow": NoiseForm.INVERSE_VARIANCE,
-    "var": NoiseForm.VARIANCE,
-    "stat": NoiseForm.VARIANCE,
-    "weight": NoiseForm.WEIGHT,
-    "wht": NoiseForm.WEIGHT,
-    "wtmap": NoiseForm.WEIGHT,
+_WORDS: dict[NoiseForm, str] = {
+    NoiseForm.SIGMA: "sigma err error errors rms std stddev noise unc uncert uncertainty",
+    NoiseForm.VARIANCE: "var variance variances varmap stat",
+    NoiseForm.INVERSE_VARIANCE: "invvar ivar ivm oow invvarmap ivarmap inversevariance",
+    NoiseForm.WEIGHT: "weight weights weightmap wht wgt wt wtmap",
 }
+_FORMS_BY_WORD = {word: form for form, words in _WORDS.items() for word in words.split()}

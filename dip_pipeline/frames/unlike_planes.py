@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from dip_pipeline.frames.frame import Frame
-from dip_pipeline.frames.layouts.general import FLAG_NAMES, NOISE_NAMES
+from dip_pipeline.frames.layouts.names import FLAG_NAMES, NOISE_NAMES
 
 
 def unlike_notes(frames: Sequence[Frame]) -> tuple[str, ...]:

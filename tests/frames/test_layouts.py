@@ -152,6 +152,63 @@ def test_bricks_of_the_legacy_surveys_have_inverse_variances(tmp_path):
     np.testing.assert_allclose(open_frame(path).read(ALL, ALL).error, 3.0)
 
 
+@pytest.mark.parametrize(
+    ("science", "noise", "mask"),
+    [
+        ("SCI", "WGT", "MSK"),  # the Dark Energy Survey's
+        ("1-1.E.SCI", "1-1.E.RMS", "1-1.E.FLG"),  # Euclid's
+        ("CCD7", "CCD7_WEIGHT", "CCD7_MASK"),
+        ("FLUX", "SPREAD", "STATE"),  # told by their classes, as ESO does
+    ],
+)
+@pytest.mark.parametrize("chips", [1, 2])
+def test_planes_of_a_chip_are_told_by_words_of_their_names(tmp_path, science, noise, mask, chips):
+    inverse = ("WGT", "WEIGHT")
+    noise_value = files.SIGMA ** (-2 if noise.endswith(inverse) else 1)
+    by_class = {"HDUCLASS": "ESO"} if science == "FLUX" else {}
+    hdus = []
+    for chip in range(1, chips + 1):
+        name, spread, state = (
+            each.replace("7", str(chip)).replace("1-1", f"{chip}-1")
+            for each in (science, noise, mask)
+        )
+        if by_class and chip > 1:  # classes name their partners, for names are free
+            name, spread, state = (f"{each}{chip}" for each in (name, spread, state))
+        cards = {"HDUCLAS2": "DATA", "ERRDATA": spread, "QUALDATA": state} if by_class else {}
+        hdus += [
+            files.image(files.sky(seed=chip), name, chip, **by_class, **cards),
+            files.image(
+                files.full(noise_value), spread, chip, **by_class,
+                **({"HDUCLAS2": "ERROR", "HDUCLAS3": "RMSE"} if by_class else {}),
+            ),
+            files.image(
+                files.flags(bad=1), state, chip, **by_class,
+                **({"HDUCLAS2": "QUALITY", "HDUCLAS3": "FLAG32BIT"} if by_class else {}),
+            ),
+        ]  # fmt: skip
+    frames = open_frames(files.write(tmp_path / "chips.fits", hdus))
+    assert len(frames) == chips
+    for frame in frames:
+        pixels = frame.read(ALL, ALL)
+        assert np.ptp(pixels.error[10:, 10:]) == 0
+        assert frame.relative_noise == noise.endswith(inverse)
+        np.testing.assert_allclose(pixels.error[10, 10], files.SIGMA, rtol=1e-6)
+        assert [tuple(place) for place in np.argwhere(pixels.masked)] == [(0, 0)]
+
+
+@pytest.mark.parametrize("other", ["BKG", "THUMB", "ANYTHING"])
+def test_what_lies_beside_the_one_science_image_is_not_restored(tmp_path, other):
+    hdus = [files.image(files.sky(), "SCI"), files.image(files.sky(seed=2), other)]
+    frames = open_frames(files.write(tmp_path / "one.fits", hdus))
+    assert [frame.where for frame in frames] == ["HDU 1 (SCI,1)"]
+
+
+def test_whole_numbers_beside_chips_are_not_restored(tmp_path):
+    hdus = [files.image(files.sky(seed=chip), f"CHIP{chip}") for chip in (1, 2)]
+    path = files.write(tmp_path / "m.fits", [*hdus, files.image(files.flags(bad=1), "STATE")])
+    assert [frame.where for frame in open_frames(path)] == ["HDU 1 (CHIP1,1)", "HDU 2 (CHIP2,1)"]
+
+
 def test_the_asinh_of_a_flux_is_no_flux(tmp_path):
     hdus = [files.image(files.sky(), BSOFTEN=100.0, BOFFSET=0.5)]
     path = files.write(tmp_path / "rings.stk.r.unconv.fits", hdus)

@@ -1,6 +1,7 @@
 """Layouts without an observatory: CCDData, named extensions, side files, mosaics, one image."""
 
 import re
+from typing import Literal
 
 from dip_pipeline.frames.fits_layout import HduSpan
 from dip_pipeline.frames.flag_rules import rule_for
@@ -14,18 +15,20 @@ from dip_pipeline.frames.layouts.chip import (
     flag_plane,
     noise_plane,
 )
+from dip_pipeline.frames.layouts.names import (
+    FLAG_NAMES,
+    NOISE_NAMES,
+    SCIENCE_NAMES,
+    is_companion,
+    plane_of,
+    sort_of,
+)
 from dip_pipeline.frames.noise_form import form_of
-
-NOISE_NAMES = (
-    "ERR", "ERROR", "SIGMA", "RMS", "STDDEV", "UNCERT", "NOISE", "VAR", "VARIANCE", "IVAR",
-    "INVVAR", "IVM", "STAT", "WEIGHT", "WHT",
-)  # fmt: skip
-FLAG_NAMES = ("DQ", "MASK", "FLAGS", "BPM", "QUALITY", "MASKBITS")
-SCIENCE_NAMES = ("SCI", "SCIENCE", "IMAGE", "DATA")
 
 # Sorts of companion files, by the end of their names; those of the science may end in _sci, _drz.
 _NOISE_ENDINGS = ("rms", "err", "error", "sigma", "noise", "var", "ivar", "invvar", "weight", "wht")
 _FLAG_ENDINGS = ("mask", "dq", "mskimg", "flags", "bpm")
+_SORTS: tuple[Literal["noise", "flags"], ...] = ("noise", "flags")
 _SCIENCE_ENDING = re.compile(r"(?:[._-](?:sci|drz|drc|image|img|sciimg))$", re.IGNORECASE)
 
 
@@ -51,14 +54,13 @@ class NamedExtensions:
     name = "named extensions"
 
     def chips(self, view: FitsView) -> tuple[Chip, ...]:
-        """Every version of SCI, else of another name that says science."""
-        science = view.chosen(SCIENCE_NAMES)
+        """Every version of SCI, else of another name or class that says science."""
+        science = view.chosen(SCIENCE_NAMES) or _said_to_be_science(view)
         if not science and view.images(*NOISE_NAMES, *FLAG_NAMES) and view.hdus[0].has_pixels:
             science = [view.hdus[0]]
         rule = rule_for("", view.bad_bits)
         chips = tuple(
-            Chip(hdu, _noise(view, hdu), flag_plane(rule, view.beside(hdu, *FLAG_NAMES)))
-            for hdu in science
+            Chip(hdu, _noise(view, hdu), flag_plane(rule, _flags(view, hdu))) for hdu in science
         )
         # One image alone may still have files beside it.
         alone = len(chips) == 1 and chips[0].noise is None and chips[0].flags is None
@@ -72,7 +74,7 @@ class SideFiles:
 
     def chips(self, view: FitsView) -> tuple[Chip, ...]:
         """Read the one image of the file."""
-        images = [hdu for hdu in view.images() if not is_companion(hdu.name)]
+        images = [hdu for hdu in view.images() if not is_companion(view, hdu)]
         named = view.chosen(SCIENCE_NAMES)
         if len(named) != 1 and len(images) != 1:
             return ()
@@ -113,11 +115,13 @@ class Mosaic:
         images = [
             hdu
             for hdu in view.images()
-            if hdu.index > 0 and not is_companion(hdu.name) and len(hdu.plane_shape) > 1
+            if hdu.index > 0 and not is_companion(view, hdu) and len(hdu.plane_shape) > 1
         ]
-        if view.science or view.hdus[0].has_pixels or len(images) < 2:
+        if view.chosen(SCIENCE_NAMES) or view.hdus[0].has_pixels or len(images) < 2:
             return ()
-        return tuple(Chip(hdu) for hdu in images)
+        # Whole numbers beside real ones are flags, or counts of something, whatever their name.
+        real = [hdu for hdu in images if hdu.bitpix < 0]
+        return tuple(Chip(hdu) for hdu in real or images)
 
 
 class Plain:
@@ -128,27 +132,43 @@ class Plain:
     def chips(self, view: FitsView) -> tuple[Chip, ...]:
         """Read the image that is named so, else the first; or all that were chosen."""
         chosen = view.chosen(SCIENCE_NAMES)
-        images = [hdu for hdu in view.images() if not is_companion(hdu.name)]
+        images = [hdu for hdu in view.images() if not is_companion(view, hdu)]
         return tuple(Chip(hdu) for hdu in chosen or images[:1])
 
 
-# Images that hold no sky: lookup tables of distortions (Calabretta et al., FITS WCS paper IV).
-_TABLES_OF_WCS = ("D2IMARR", "WCSDVARR", "WCSCORR", "DIP_ERR", "DIP_FLAG")
+def _said_to_be_science(view: FitsView) -> list[HduSpan]:
+    """Images that a class or the end of a name says are science, or that have planes of their own.
+
+    Chips with a noise plane or flags each: `CCD1`, `CCD1_WEIGHT`, `CCD2`, ...
+    """
+    images = [hdu for hdu in view.images() if not is_companion(view, hdu)]
+    said = [hdu for hdu in images if sort_of(view, hdu) == "science"]
+    return said or [
+        hdu
+        for hdu in images
+        if hdu.name and any(_is_own(plane_of(view, hdu, sort), hdu) for sort in _SORTS)
+    ]
 
 
-def is_companion(name: str) -> bool:
-    """Whether an extension of this name is a noise plane, flags, or no sky at all."""
-    plain = name.partition("_")[0] if name.startswith("VAR_") else name
-    return plain in (*NOISE_NAMES, *FLAG_NAMES, *_TABLES_OF_WCS, "PIXELDQ", "GROUPDQ", "CTX", "CON")
+def _is_own(place: Place | None, science: HduSpan) -> bool:
+    return place is not None and place.hdu.name.startswith(science.name)
 
 
 def _noise(view: FitsView, science: HduSpan) -> NoisePlane | None:
-    place = view.beside(science, *NOISE_NAMES)
+    place = plane_of(view, science, "noise")
     if place is None:
         return None
     header, of_science = view.header(place.hdu), view.header(science)
     unit, science_unit = (str(cards.get("BUNIT") or "") for cards in (header, of_science))
     return noise_plane(form_of(place.hdu.name, header, unit, science_unit), place)
+
+
+def _flags(view: FitsView, science: HduSpan) -> Place | None:
+    """Find the flags of a science HDU; not those of which ESO says MASKZERO or MASKONE."""
+    place = plane_of(view, science, "flags")
+    if place is None or str(view.header(place.hdu).get("HDUCLAS3", "")).startswith("MASK"):
+        return None
+    return place
 
 
 def _siblings(view: FitsView, ending: str) -> list[FitsView]:

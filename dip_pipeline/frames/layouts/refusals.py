@@ -4,7 +4,7 @@ import re
 
 from dip_pipeline.frames.fits_layout import HduSpan
 from dip_pipeline.frames.layouts.chip import FitsView
-from dip_pipeline.frames.layouts.general import SCIENCE_NAMES, is_companion
+from dip_pipeline.frames.layouts.names import SCIENCE_NAMES, is_companion, sort_of
 
 _HOW_TO_USE = {"mask": "--dq", "noise": "--err"}
 
@@ -16,16 +16,18 @@ _BY_NAME = (
     (r"psf$|[._-]psf[._-]", "a point-spread function", ""),
 )
 _BY_PRODUCT = {"DQMASK": ("a mask", "mask"), "WTMAP": ("a weight map", "noise")}
+_SORTS = {"flags": "mask", "noise": "noise"}
 _CLASSES = {"ERROR": ("a noise map", "noise"), "QUALITY": ("a mask", "mask")}
 
 
 def refusal(view: FitsView) -> str | None:
     """Say what a file is that holds no image of the sky; None where it holds one."""
     images = view.images()
-    sky = [hdu for hdu in images if not is_companion(hdu.name)]
+    sky = [hdu for hdu in images if not is_companion(view, hdu)]
     if images and not sky:
         names = ", ".join(hdu.where for hdu in images[:8])
-        return f"it holds only {names}, no science image{_use(_sort_of(images[0]))}"
+        use = _SORTS.get(sort_of(view, images[0]), "")
+        return f"it holds only {names}, no science image{_use(use)}"
     if not sky or any(hdu.name in SCIENCE_NAMES for hdu in sky):
         return None
     sort = (_by_cards(view, sky[0]) if len(sky) == 1 else None) or _by_file_name(view.path.name)
@@ -48,10 +50,6 @@ def _by_file_name(name: str) -> tuple[str, str] | None:
         if re.search(pattern, stem, re.IGNORECASE):
             return f"{words}, by its name", use
     return None
-
-
-def _sort_of(hdu: HduSpan) -> str:
-    return "mask" if hdu.name in ("DQ", "MASK", "FLAGS", "BPM", "QUALITY") else "noise"
 
 
 def _use(use: str) -> str:

@@ -25,12 +25,18 @@ class AmplifierPixels(PixelsOver):
         return replace(pixels.cut(inner), error=self._sigma(level, rows, cols))
 
     def _sigma(self, level: NDArray[np.float64], rows: slice, cols: slice) -> NDArray[np.float32]:
-        """sqrt((max(level - pedestal + subtracted sky, 0) / gain + (read noise / gain)^2) / n)."""
+        """sqrt((max(level - pedestal + subtracted sky, 0) / gain + (read noise / gain)^2) / n).
+
+        What is of no amplifier is overscan: no light, and the mean of their read noises.
+        """
         sensor = self.sensor
         pedestal = sensor.pedestal_dn.value if sensor.pedestal_dn else 0.0
         sky = sensor.subtracted_sky_dn.value if sensor.subtracted_sky_dn else 0.0
         count = sensor.n_combined.value if sensor.n_combined else 1.0
-        gain, noise, zero = np.ones(level.shape), np.zeros(level.shape), np.zeros(level.shape)
+        known = [(amp.gain, amp.read_noise) for amp in sensor.amplifiers if amp.read_noise]
+        gain = np.full_like(level, np.mean([each.value for each, _ in known]))
+        noise = np.full_like(level, np.mean([each.value for _, each in known]))
+        zero = np.full_like(level, np.inf)
         for amp in sensor.amplifiers:
             if amp.section is None or amp.read_noise is None:
                 continue

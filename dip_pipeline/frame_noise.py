@@ -19,6 +19,7 @@ from dip_pipeline.sensor import (
     NoiseKind,
     NoiseModel,
     Sensor,
+    SensorOverrides,
     Sourced,
     choose_noise,
 )
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _AMPLIFIERS = "ABCD12345678"  # as cards of sections name them
 _MISMATCH = 1.25  # of the sky's scatter and the law's sigma there
+REFUTED = 0.5  # of the law's sigma: a sky that scatters less cannot have such noise
 _COARSE = 0.5  # of a quantum: a sigma below this shows the steps
 _FEW_COUNTS = 5.0  # a pixel; below, Poisson noise is far from the Gaussian draws of the fit
 
@@ -62,20 +64,34 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
         raise EmptyFrameError(f"{frame.path}: {_why_unusable(frame, places, sensor)}")
     sky = measure_correlation([find_sky(window) for window in windows])
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
+    why = "none in the header and none given"
     if noise is not None:
         noise = replace(_with_counts_checked(frame, noise, windows), correlation=kernel)
-        return _compared_with_sky(frame, noise, windows, sky.sigma)
+        ratio = _scatter_over_law(noise, windows, sky.sigma)
+        asked = overrides != SensorOverrides() or choice is not NoiseChoice.AUTO
+        corrected = _with_level_of_sky(noise, _level(windows), sky.sigma)
+        if asked or corrected is not None or not _is_refuted(noise, ratio):
+            return _compared_with_sky(frame, noise, ratio, corrected)
+        why = f"its sky scatters {ratio:.2g} times as much as {noise_in_words(noise)} says"
+        sensor = replace(sensor, gain_e_per_dn=None, read_noise_e=None)
     one_sigma = choice is NoiseChoice.GAUSSIAN
     noise = estimate_noise(windows, sky, kernel, sensor, frame.unit, one_sigma=one_sigma)
     if noise is None:
         raise _nothing_in(frame)
     noise = replace(noise, correlation=kernel)
     log.warning(
-        "%s: NOISE NOT KNOWN: none in the header and none given; taken from the frame itself: %s",
+        "%s: NOISE NOT KNOWN: %s; taken from the frame itself: %s",
         frame.path,
+        why,
         noise_in_words(noise),
     )
     return noise
+
+
+def _is_refuted(noise: NoiseModel, ratio: float) -> bool:
+    """Whether the sky scatters so much less than a law says that it cannot be the frame's."""
+    told = noise.kind in (NoiseKind.GAUSSIAN, NoiseKind.POISSON_GAUSSIAN) and noise.quantum is None
+    return told and not noise.from_error_plane and 0 < ratio < REFUTED
 
 
 def _nothing_in(frame: Frame) -> EmptyFrameError:
@@ -152,22 +168,15 @@ def _window(frame: Frame, place: Place, sensor: Sensor, *, by_error: bool) -> Wi
 
 
 def _compared_with_sky(
-    frame: Frame, noise: NoiseModel, windows: Sequence[Window], sky_sigma: float
+    frame: Frame, noise: NoiseModel, ratio: float, corrected: NoiseModel | None
 ) -> NoiseModel:
     """Warn where the sky scatters by another amount than the law says.
 
     Where only its level without light was taken for granted, that is corrected.
-    sky_sigma : in the frame's unit, or that of its error plane
+    ratio : see `_scatter_over_law`
     """
-    expected, level = 1.0, 0.0
-    if not noise.from_error_plane:
-        values = np.concatenate([window.pixels[window.good] for window in windows])
-        level = float(np.median(values)) if values.size else 0.0
-        expected = sigma_at(noise, level) if values.size else 0.0
-    ratio = sky_sigma / expected if expected > 0 else np.nan
     if not np.isfinite(ratio) or 1 / _MISMATCH < ratio < _MISMATCH:
         return noise
-    corrected = _with_level_of_sky(noise, level, sky_sigma)
     if corrected is None:
         advice = "check gain, read noise and pedestal, or give --sigma"
     else:
@@ -182,6 +191,17 @@ def _compared_with_sky(
         advice,
     )
     return corrected or noise
+
+
+def _scatter_over_law(noise: NoiseModel, windows: Sequence[Window], sky_sigma: float) -> float:
+    """By how much more the sky scatters than its law says; NaN where that cannot be told."""
+    expected = 1.0 if noise.from_error_plane else sigma_at(noise, _level(windows))
+    return sky_sigma / expected if expected > 0 else float("nan")
+
+
+def _level(windows: Sequence[Window]) -> float:
+    values = np.concatenate([window.pixels[window.good] for window in windows])
+    return float(np.median(values)) if values.size else 0.0
 
 
 def _with_level_of_sky(noise: NoiseModel, level: float, sky_sigma: float) -> NoiseModel | None:

@@ -11,7 +11,7 @@ from dip_pipeline.blind.correlation import measure_correlation
 from dip_pipeline.blind.sky import Window, find_sky
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import SensorError
-from dip_pipeline.frame_noise import Place, find_noise, sensor_of
+from dip_pipeline.frame_noise import REFUTED, Place, find_noise, sensor_of
 from dip_pipeline.frames import Frame, is_sdss, scale_noise
 from dip_pipeline.sdss_noise import with_sdss_noise
 from dip_pipeline.sensor import NoiseChoice, NoiseModel, unit_counts_electrons
@@ -29,6 +29,10 @@ def settle_noise(
     """
     frame = with_noise_planes(frame, config, places)
     noise = find_noise(frame, config, places)
+    if noise.from_error_plane and (factor := _above_sky(frame, places)) is not None:
+        frame = _by_factor(frame, factor)
+        log.warning("%s: %s: a sky cannot scatter less", frame.path, frame.noise_words)
+        noise = find_noise(frame, config, places)
     if config.reading.strict:
         _refuse_guesses(frame, noise)
     if config.reading.find_cosmics:
@@ -56,16 +60,31 @@ def with_noise_planes(frame: Frame, config: RunConfig, places: Sequence[Place]) 
 
 def _scaled(frame: Frame, places: Sequence[Place]) -> Frame:
     """Scale a relative sigma to the scatter of the sky; without a sky, do without the weights."""
+    factor = _scatter(frame, places)
+    if np.isfinite(factor) and factor > 0:
+        return _by_factor(frame, factor)
+    log.warning("%s: no empty sky to scale its weights by: not used", frame.path)
+    return replace(frame, has_error_plane=False, relative_noise=False, noise_words="")
+
+
+def _above_sky(frame: Frame, places: Sequence[Place]) -> float | None:
+    """Give the scatter of the sky over a noise plane that must be wrong; None where it need not."""
+    factor = _scatter(frame, places)
+    return factor if 0 < factor < REFUTED else None
+
+
+def _scatter(frame: Frame, places: Sequence[Place]) -> float:
+    """By how much more than its noise plane says the sky scatters."""
     windows = []
     for place in places:
         pixels = frame.read(*place)
         windows.append(Window.of(pixels.science, ~pixels.masked, pixels.error))
-    factor = measure_correlation([find_sky(window) for window in windows]).sigma
-    if np.isfinite(factor) and factor > 0:
-        words = f"{frame.noise_words}, scaled by {factor:.4g} to the scatter of the sky"
-        return replace(scale_noise(frame, factor), noise_words=words)
-    log.warning("%s: no empty sky to scale its weights by: not used", frame.path)
-    return replace(frame, has_error_plane=False, relative_noise=False, noise_words="")
+    return measure_correlation([find_sky(window) for window in windows]).sigma
+
+
+def _by_factor(frame: Frame, factor: float) -> Frame:
+    words = f"{frame.noise_words}, scaled by {factor:.4g} to the scatter of the sky"
+    return replace(scale_noise(frame, factor), noise_words=words)
 
 
 def _refuse_guesses(frame: Frame, noise: NoiseModel) -> None:
@@ -74,7 +93,7 @@ def _refuse_guesses(frame: Frame, noise: NoiseModel) -> None:
     if noise.rung.startswith("estimated"):
         guesses.append("the noise is estimated from the frame; give it on the command line")
     elif "scaled by" in noise.rung:
-        guesses.append("weights without a unit are scaled to the sky; give an error plane")
+        guesses.append("its noise plane is scaled to the sky; give an error plane that is right")
     elif not noise.from_error_plane and noise.sigma is None:
         guesses += noise.sensor.guesses
     if guesses:

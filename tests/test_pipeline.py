@@ -373,8 +373,8 @@ def test_the_input_is_never_the_output(sky):
 )
 def test_nothing_that_is_read_is_ever_the_output(tmp_path, options, task):
     source = write(tmp_path / "in.fits", np.random.default_rng(0).normal(9, 1, (32, 32)))
-    shape = (5, 5) if task == "deconvolve" else (32, 32)
-    beside = Path(write(tmp_path / "beside.fits", np.ones(shape)))
+    pixels = np.full((5, 5), 0.04) if task == "deconvolve" else np.ones((32, 32))
+    beside = Path(write(tmp_path / "beside.fits", pixels))
     told = {
         name: beside_it.format(beside=beside)
         if isinstance(beside_it, str)

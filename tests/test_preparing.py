@@ -109,6 +109,7 @@ def test_each_amplifier_of_a_raw_frame_has_its_own_overscan(write):
     error = settle_frame(frame, config())[0].read(ALL, ALL).error
     for part, truth in ((slice(5, 95), sigma[0]), (slice(145, 235), sigma[-1])):
         np.testing.assert_allclose(np.median(error[:, part]), truth, rtol=0.01)
+    assert 2.0 < np.median(error[:, 105:135]) < 4.5  # no light falls on an overscan
 
 
 def test_amplifiers_alike_are_one(write):
@@ -130,8 +131,37 @@ def test_a_relative_weight_is_scaled_to_the_sky(tmp_path, write):
     assert "scaled by" in noise.rung
     error = settled.read(ALL, ALL).error
     np.testing.assert_allclose(error[:, [0, 150]], np.full((160, 2), [6.0, 3.0]), rtol=0.03)
-    with pytest.raises(SensorError, match=r"refused by --strict.*weights"):
+    with pytest.raises(SensorError, match=r"refused by --strict.*noise plane is scaled"):
         settle_frame(frame, config(**{"reading.strict": True}))
+
+
+def test_a_noise_plane_above_all_scatter_is_scaled_to_the_sky(tmp_path, caplog):
+    """A variance that is called an error: no sky scatters less than its noise."""
+    path = tmp_path / "square.fits"
+    science = np.random.default_rng(3).normal(100, 6, SHAPE).astype("f4")
+    hdus = [fits.ImageHDU(science, name="SCI"), fits.ImageHDU(np.full(SHAPE, 36.0), name="ERR")]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
+    settled, noise = settle_frame(open_frame(path), config())
+    np.testing.assert_allclose(settled.read(ALL, ALL).error, 6.0, rtol=0.03)
+    assert "scaled by" in noise.rung
+    assert "a sky cannot scatter less" in caplog.text
+    with pytest.raises(SensorError, match=r"refused by --strict.*noise plane is scaled"):
+        settle_frame(open_frame(path), config(**{"reading.strict": True}))
+
+
+def test_cards_that_the_sky_refutes_are_not_believed(write, caplog):
+    """A picture between 0 and 1 that still says how many electrons its camera's numbers held."""
+    pixels = np.random.default_rng(3).normal(0.1, 0.002, SHAPE)
+    cards = {"BUNIT": "adu", "GAIN": 2.0, "RDNOISE": 5.0}
+    frame = open_frame(write(pixels, **cards))
+    noise = settle_frame(frame, config())[1]
+    assert noise.rung.startswith("estimated")
+    assert noise.sigma.value == pytest.approx(0.002, rel=0.03)
+    assert "NOISE NOT KNOWN: its sky scatters 0.00" in caplog.text
+    with pytest.raises(SensorError, match="refused by --strict"):
+        settle_frame(frame, config(**{"reading.strict": True}))
+    asked = settle_frame(frame, config(**{"noise.gain_e_per_dn": 2.0, "noise.read_noise_e": 5.0}))
+    assert asked[1].kind is NoiseKind.POISSON_GAUSSIAN
 
 
 @pytest.mark.parametrize(
@@ -165,7 +195,7 @@ def test_strict_takes_what_is_said(write, cards, options):
     assert settle_frame(frame, config(**{"reading.strict": True}, **options))
 
 
-@pytest.mark.parametrize(("bias_dn", "sky_dn"), [(1200.0, 0.0), (0.0, 700.0)])
+@pytest.mark.parametrize(("bias_dn", "sky_dn"), [(1200.0, 0.0), (9000.0, 0.0), (0.0, 700.0)])
 def test_a_bias_or_a_lost_sky_is_found_by_the_scatter_of_the_sky(write, bias_dn, sky_dn, caplog):
     gain, read_noise, light_dn = 2.0, 5.0, 1000.0
     rng = np.random.default_rng(5)
@@ -179,12 +209,13 @@ def test_a_bias_or_a_lost_sky_is_found_by_the_scatter_of_the_sky(write, bias_dn,
     assert zero == pytest.approx(bias_dn - sky_dn, abs=0.04 * light_dn)
     assert sensor.pedestal_dn.source == "from the scatter of the sky"
     assert "times as much as its noise law says" in caplog.text
+    assert "NOISE NOT KNOWN" not in caplog.text
 
 
 def test_a_pedestal_that_is_named_is_believed(write, caplog):
     frame = open_frame(
         write(
-            np.random.default_rng(6).normal(3000, 9, SHAPE),
+            np.random.default_rng(6).normal(3000, 25, SHAPE),
             GAIN=2.0, RDNOISE=5.0, BUNIT="adu", PEDESTAL=100.0,
         )
     )  # fmt: skip

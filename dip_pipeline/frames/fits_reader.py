@@ -21,6 +21,7 @@ from dip_pipeline.frames.layouts import Chip, FitsView, Place
 from dip_pipeline.frames.layouts.chip import fits_shape
 from dip_pipeline.frames.mask_file import MaskedPixels
 from dip_pipeline.frames.noise_form import NoiseForm
+from dip_pipeline.frames.pixels_over import ScaledErrors
 from dip_pipeline.frames.reading import Reading
 from dip_pipeline.frames.selectors import parse_selector
 
@@ -52,12 +53,12 @@ def open_fits(path: Path, selector_text: str | None, reading: Reading) -> tuple[
 
 
 def scale_noise(frame: Frame, factor: float) -> Frame:
-    """Multiply a sigma that is known up to one factor; the frame's weights stay as they are."""
+    """Multiply the sigma of every pixel; the noise plane of the file stays as it is."""
     if isinstance(frame.source, MaskedPixels):
         inner = scale_noise(replace(frame, source=frame.source.inner), factor)
         return replace(inner, source=replace(frame.source, inner=inner.source))
     if not isinstance(frame.source, FitsPixels):
-        raise FrameError(f"{frame.path}: its noise plane is not a weight of a FITS file")
+        return replace(frame, source=ScaledErrors(frame.source, factor), relative_noise=False)
     source = replace(frame.source, noise_scale=frame.source.noise_scale * factor)
     return replace(frame, source=source, relative_noise=False)
 

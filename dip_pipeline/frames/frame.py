@@ -19,7 +19,11 @@ Floats = NDArray[np.float32]
 
 # Cards that a reduction leaves when it has taken the bias away: an overscan section named
 # beside them is history, not data.
-_BIAS_REMOVED = ("OVERSCAN", "OVERSCN", "BIASCOR", "ZEROCOR", "CCDPROC")
+_BIAS_REMOVED = (
+    "OVERSCAN", "OVERSCN", "BIASCOR", "ZEROCOR", "CCDPROC",
+    # and these where it has cut the overscan off, so that the section lies in the light
+    "SUBOSCAN", "SUBBIAS", "TRIM", "TRIMIM",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +205,8 @@ class Frame:
 
         amplifier : name of the one whose section (BIASSECA) is meant; "" for that of the frame
         A section outside the frame or inside its DATASEC or TRIMSEC, and one whose level was
-        already subtracted, is none.
+        already subtracted, is none; nor is any where these lie outside the frame, which then was
+        cut since.
         """
         if any(keyword in self.header for keyword in _BIAS_REMOVED):
             return None
@@ -209,8 +214,10 @@ class Frame:
         if overscan is None:
             return None
         for keyword in ("TRIMSEC", f"DATASEC{amplifier}"):
-            light = section_of(self.header.get(keyword), self.shape)
-            if light is not None and all(map(_overlap, overscan, light)):
+            if keyword not in self.header:
+                continue
+            light = section_of(self.header[keyword], self.shape)
+            if light is None or all(map(_overlap, overscan, light)):
                 return None
         science = self.read(*overscan).science
         finite = science[np.isfinite(science)]

@@ -1,11 +1,11 @@
 """Sources of pixels laid over another one: they change what is read, and forward the rest."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dip_pipeline.frames.frame import PixelSource, RawHdu
+from dip_pipeline.frames.frame import Pixels, PixelSource, RawHdu
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +29,17 @@ class PixelsOver:
     def product_keywords(self) -> frozenset[str]:
         """Keywords of cards that an earlier restoration wrote."""
         return self.inner.product_keywords()
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledErrors(PixelsOver):
+    """Pixels of another source, their errors times a factor."""
+
+    factor: float
+
+    def read(self, rows: slice, cols: slice) -> Pixels:
+        """Read one region."""
+        pixels = self.inner.read(rows, cols)
+        if pixels.error is None:
+            return pixels
+        return replace(pixels, error=pixels.error * np.float32(self.factor))

@@ -29,14 +29,14 @@ from dip_pipeline.registration import (
     see,
 )
 from dip_pipeline.restoration.optics import Optics
-from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.sensor import NoiseModel, Sensor
 from dip_pipeline.task import Task
-from dip_pipeline.units import UnitKind, unit_kind
+from dip_pipeline.units import UnitKind, is_rate, unit_kind
 
 log = logging.getLogger(__name__)
 
 _SCALE_TOLERANCE = 0.01
-_COUNTS = (UnitKind.COUNTS, UnitKind.ELECTRONS, UnitKind.UNKNOWN)
+_GAIN_TOLERANCE = 1e-3
 _USUAL_FWHM_PX = 2.3  # of stars, where none can be measured
 _MOST_FWHM_PX = 2.5  # well sampled; knots of a nebula that pass for stars may be wider
 _NARROWER = 0.55  # than stars of the sharpest exposure the scene's Gaussian is taken
@@ -60,6 +60,21 @@ class Registration:
             f"{self.source.frame.path.name}: at {row:+.2f} rows, {col:+.2f} columns ({found.how}); "
             f"light {self.source.flux_scale:.4g} ({found.how_flux})"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The reference of a run as its exposures are compared with it.
+
+    unit : that all are seen in; summed : see `register`
+    """
+
+    frame: Frame
+    noise: NoiseModel
+    window: Window
+    unit: float
+    seen: Seen
+    summed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +128,13 @@ class Exposures:
         left.
         """
         window = middle_of(reference.shape)
-        seen = _see(reference, window, noise)
+        unit = _unit_of(reference, window)
+        seen = _see(reference, window, noise, unit)
+        first = _First(reference, noise, window, unit, seen, optics.summed)
         found = []
         for frames in self.frames:
             try:
-                found.append(self._one(frames[index], reference, window, seen))
+                found.append(self._one(frames[index], first))
             except ContradictionError as error:
                 if not self.config.task.each:
                     raise
@@ -131,20 +148,22 @@ class Exposures:
         support_px = _NARROWER * fwhm_px / _FWHM * optics.factor
         return replace(optics, support_px=round(support_px, 4)), found
 
-    def _one(self, frame: Frame, reference: Frame, window: Window, seen: Seen) -> Registration:
+    def _one(self, frame: Frame, first: "_First") -> Registration:
+        reference, unit = first.frame, first.unit
         _check_alike(frame, reference, any_optics=self.config.fit.any_optics)
         settled, noise = settle_frame(frame, self.config)
-        known, own_window = by_sky(settled, reference, window)
-        own = _see(settled, own_window, noise)
-        origins = origin_of(own_window), origin_of(window)
+        known, own_window = by_sky(settled, reference, first.window)
+        own = _see(settled, own_window, noise, unit)
+        origins = origin_of(own_window), origin_of(first.window)
         found = register(
             own,
-            seen,
+            first.seen,
             known=None if known is None else in_windows(known, *origins),
-            exposure_times=_exposure_times(frame, reference),
+            by_cards=_light_by_cards(frame, reference, noise.sensor, first.noise.sensor),
+            summed=first.summed,
             any_optics=self.config.fit.any_optics,
         )
-        offset = _level_offset(own, seen, found)
+        offset = unit * _level_offset(own, first.seen, found)
         geometry = in_frames(found.geometry, *origins)
         saturation = noise.sensor.saturation_dn
         source = ExposureSource(
@@ -228,7 +247,16 @@ def _check_scales(frame: Frame, reference: Frame, own: Camera, other: Camera) ->
         )
 
 
-def _see(frame: Frame, window: Window, noise: NoiseModel) -> Seen:
+def _unit_of(frame: Frame, window: Window) -> float:
+    """Power of two near the scatter of a frame: exposures are seen in it.
+
+    In their own unit the squares of their pixels may be 1e-50.
+    """
+    _, scatter = robust_level(frame.read(*window).science)
+    return 2.0 ** round(np.log2(scatter)) if scatter > 0 else 1.0
+
+
+def _see(frame: Frame, window: Window, noise: NoiseModel, unit: float) -> Seen:
     pixels = frame.read(*window)
     masked = pixels.masked.copy()
     saturation = noise.sensor.saturation_dn
@@ -236,15 +264,38 @@ def _see(frame: Frame, window: Window, noise: NoiseModel) -> Seen:
         masked |= pixels.science >= saturation.value
     if pixels.saturated is not None:
         masked |= pixels.saturated
-    return see(str(frame.path), pixels.science, masked)
+    science = (pixels.science.astype(np.float64) / unit).astype(np.float32)
+    return see(str(frame.path), science, masked)
 
 
-def _exposure_times(frame: Frame, reference: Frame) -> tuple[float, float] | None:
-    """Exposure times of both, where their pixels count what arrived in them."""
-    if unit_kind(frame.unit) not in _COUNTS:
+def _light_by_cards(
+    frame: Frame, reference: Frame, own: Sensor, other: Sensor
+) -> tuple[float, str] | None:
+    """Light of a frame for one unit of the reference's, where their pixels count; and how.
+
+    By exposure times, unless they were divided out, and where data numbers are counted by gains.
+    """
+    kind = unit_kind(frame.unit)
+    if kind is UnitKind.CALIBRATED:
         return None
+    scale, words = 1.0, []
     times = [_seconds(each) for each in (frame, reference)]
-    return None if times[0] is None or times[1] is None else (times[0], times[1])
+    if not is_rate(kind) and times[0] is not None and times[1] is not None:
+        scale, words = times[0] / times[1], ["exposure times"]
+    if kind not in (UnitKind.ELECTRONS, UnitKind.ELECTRON_RATE):
+        gain, of_reference = _named_gain(own), _named_gain(other)
+        if is_rate(kind) and times[0] is not None and times[1] is not None:
+            # Of a rate, a gain holds the exposure time.
+            gain, of_reference = gain / times[0], of_reference / times[1]
+        if abs(gain / of_reference - 1) > _GAIN_TOLERANCE:  # False where one is NaN
+            scale, words = scale * of_reference / gain, [*words, "gains"]
+    return (scale, " and ".join(words)) if words else None
+
+
+def _named_gain(sensor: Sensor) -> float:
+    """Gain that a card or the user names; NaN for one that was estimated from the pixels."""
+    gain = sensor.gain_e_per_dn
+    return np.nan if gain is None or gain.source.startswith("estimated") else gain.value
 
 
 def _seconds(frame: Frame) -> float | None:

@@ -48,6 +48,14 @@ def _write(path, number=0, *, wcs=False, told_shift=None, seed=0, **cards):
     return str(path)
 
 
+def _write_empty(path, seed, **cards):
+    header = fits.Header({"BUNIT": "adu", "GAIN": 2.0, "RDNOISE": 6.0, "EXPTIME": 60.0})
+    header.update(_WCS | cards)
+    pixels = np.random.default_rng([9, seed]).normal(SKY, 10.0, _SHAPE)
+    fits.PrimaryHDU(pixels.astype(np.float32), header).writeto(path)
+    return str(path)
+
+
 @pytest.fixture(scope="module")
 def four(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exposures")
@@ -87,6 +95,44 @@ def test_coordinates_are_believed_where_stars_confirm_them(tmp_path):
     _, (found,) = _registered(paths)
     np.testing.assert_allclose(found.source.geometry.shift_px, SHIFTS[3], atol=0.01)
     assert "celestial coordinates" in found.words
+
+
+@pytest.mark.parametrize(
+    ("cards", "light", "words"),
+    [
+        ({"GAIN": 4.0}, 0.5, "exposure times and gains"),
+        ({"GAIN": 4.0, "EXPTIME": 120.0}, 1.0, "exposure times and gains"),
+        ({"GAIN": 2.0, "EXPTIME": 120.0}, 2.0, "exposure times"),
+        ({"GAIN": 4.0, "BUNIT": "adu/s", "EXPTIME": 120.0}, 0.5, "gains"),
+        ({"GAIN": 2.0, "BUNIT": "adu/s", "EXPTIME": 120.0}, 1.0, "taken as equal"),
+        ({"GAIN": 4.0, "BUNIT": "MJy/sr"}, 1.0, "taken as equal"),
+    ],
+)
+def test_cards_tell_the_light_where_stars_cannot(cards, light, words, tmp_path):
+    """Data numbers count electrons by the gain: half as many for one that is twice as high."""
+    unit = {"BUNIT": cards.get("BUNIT", "adu")}
+    paths = [
+        _write_empty(tmp_path / "0.fits", seed=0, **unit),
+        _write_empty(tmp_path / "1.fits", seed=1, **cards),
+    ]
+    _, (found,) = _registered(paths, **{"noise.sigma": 10.0})
+    assert found.source.flux_scale == pytest.approx(light)
+    assert f"({words}: too few stars" in found.words
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1e20])
+def test_exposures_are_seen_alike_in_every_unit(unit, tmp_path):
+    paths = [_write(tmp_path / f"{n}.fits", n) for n in (0, 3)]
+    _, (plain,) = _registered(paths, **{"noise.sigma": 11.0})
+    for path in paths:
+        with fits.open(path, mode="update") as hdus:
+            hdus[0].data = (hdus[0].data * unit).astype(np.float64)
+    _, (found,) = _registered(paths, **{"noise.sigma": 11.0 * unit})
+    np.testing.assert_allclose(
+        found.source.geometry.shift_px, plain.source.geometry.shift_px, atol=1e-3
+    )
+    assert found.source.flux_scale == pytest.approx(plain.source.flux_scale, rel=1e-3)
+    assert found.source.level_offset == pytest.approx(plain.source.level_offset * unit, abs=unit)
 
 
 def test_coordinates_that_are_off_are_corrected(tmp_path):

@@ -74,33 +74,45 @@ def find_flux_scale(
     exposure: Seen,
     reference: Seen,
     match: StarMatch | None,
-    exposure_times: tuple[float, float] | None,
+    size: float,
+    by_cards: tuple[float, str] | None,
+    *,
+    summed: bool,
 ) -> tuple[float, str]:
-    """Light of the exposure for one unit of the reference's, robustly from stars, else by cards.
+    """Light of the exposure's pixels for one unit in the reference's: by stars, else by cards.
 
+    size : of the exposure's pixels, in those of the reference; by_cards, summed : see `register`
     Stars outrank the cards only where they tell the two apart: a few faint ones are off by some
     percent, and an exposure is seldom.
     """
-    by_cards, cards = 1.0, "taken as equal"
-    if exposure_times is not None and min(exposure_times) > 0:
-        by_cards, cards = exposure_times[0] / exposure_times[1], "exposure times"
+    told, cards = (1.0, "taken as equal") if by_cards is None else by_cards
+    told *= size**2 if summed else 1.0
     if match is not None and len(match.own) >= LEAST_FLUX_PAIRS:
-        scale, error = _star_ratio(exposure, reference, match)
+        scale, error = _star_ratio(exposure, reference, match, size)
+        scale *= size**2
         words = f"{len(match.own)} stars (+- {100 * error:.1f} %)"
-        apart = abs(float(np.log(scale / by_cards)))
+        apart = abs(float(np.log(scale / told)))
         if apart > _SIGNIFICANT_FLUX * error and (error <= _SURE_FLUX or apart > _FAR_APART):
             return scale, words
         if error <= _SURE_FLUX:
-            return by_cards, f"{cards}, as {words} confirm"
-    return by_cards, f"{cards}: too few stars to tell"
+            return told, f"{cards}, as {words} confirm"
+    return told, f"{cards}: too few stars to tell"
 
 
-def _star_ratio(exposure: Seen, reference: Seen, match: StarMatch) -> tuple[float, float]:
-    """Weighted median of the ratio of fluxes, and its relative error."""
-    radius = _APERTURE_WIDTHS * max(exposure.stars.width_px, reference.stars.width_px)
+def _star_ratio(
+    exposure: Seen, reference: Seen, match: StarMatch, size: float
+) -> tuple[float, float]:
+    """Weighted median of the ratio of sums over pixels, and its relative error.
+
+    The apertures are as wide on the sky.
+    """
+    radius = _APERTURE_WIDTHS * max(exposure.stars.width_px * size, reference.stars.width_px)
     (own, doubt), (other, other_doubt) = (
-        _fluxes(seen, seen.stars.places[index], radius)
-        for seen, index in ((exposure, match.own), (reference, match.reference))
+        _fluxes(seen, seen.stars.places[index], wide)
+        for seen, index, wide in (
+            (exposure, match.own, radius / size),
+            (reference, match.reference, radius),
+        )
     )
     good = (own > 3 * doubt) & (other > 3 * other_doubt)
     if good.sum() < LEAST_FLUX_PAIRS:

@@ -36,6 +36,15 @@ class Geometry:
         row, col = (round(value, 4) for value in self.shift_px)
         return Geometry(((a, b), (c, d)), (row, col))
 
+    def after(self, first: "Geometry") -> "Geometry":
+        """Do another geometry first, then this one."""
+        matrix = np.asarray(self.matrix) @ np.asarray(first.matrix)
+        row, col = (
+            np.asarray(self.matrix) @ np.asarray(first.shift_px) + np.asarray(self.shift_px)
+        ).tolist()
+        (a, b), (c, d) = matrix.tolist()
+        return Geometry(((a, b), (c, d)), (row, col))
+
     def to_reference(self, places: Places) -> Places:
         """Places of the exposure as places of the reference."""
         mapped: Places = places @ np.asarray(self.matrix).T + np.asarray(self.shift_px)

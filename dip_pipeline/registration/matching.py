@@ -51,10 +51,14 @@ def match_unknown(stars: Stars, reference: Stars) -> StarMatch | None:
     return refine(stars, reference, Geometry(((d, c), (b, a)), (row, col)))
 
 
-def refine(stars: Stars, reference: Stars, start: Geometry) -> StarMatch | None:
+def refine(
+    stars: Stars, reference: Stars, start: Geometry, *, trusted: bool = False
+) -> StarMatch | None:
     """Match each star with the nearest where a geometry puts it, and fit that anew.
 
-    A turn or a stretch is taken where the stars tell it apart from none; else a shift is fitted.
+    trusted : the turn, the stretch and the mirror of the start are known (celestial coordinates):
+        another turn or stretch is taken where the stars tell it apart from these, else from none;
+        else a shift is fitted
     None where no more pairs agree than by chance.
     """
     if min(len(stars), len(reference)) < _LEAST_PAIRS:
@@ -65,7 +69,7 @@ def refine(stars: Stars, reference: Stars, start: Geometry) -> StarMatch | None:
         pairs = _pairs(stars, reference, geometry, reach_px)
         if len(pairs) < _LEAST_PAIRS:
             return None
-        match = _fitted(stars, reference, pairs, keep=start)
+        match = _fitted(stars, reference, pairs, keep=start, trusted=trusted)
         geometry = match.geometry
     return match if match is not None and _beats_chance(stars, reference, match) else None
 
@@ -95,13 +99,24 @@ def _pairs(
     return np.column_stack([own[good], nearest[good]]).astype(np.int64)
 
 
-def _fitted(stars: Stars, reference: Stars, pairs: NDArray[np.int64], keep: Geometry) -> StarMatch:
+def _fitted(
+    stars: Stars,
+    reference: Stars,
+    pairs: NDArray[np.int64],
+    *,
+    keep: Geometry,
+    trusted: bool,
+) -> StarMatch:
     """Fit the geometry to pairs, leaving out those that do not agree with the rest."""
     for _ in range(5):
         places, aims = stars.places[pairs[:, 0]], reference.places[pairs[:, 1]]
         errors = np.hypot(stars.errors_px[pairs[:, 0]], reference.errors_px[pairs[:, 1]])
         weights = 1 / errors**2
-        geometry = _geometry(places, aims, weights, keep)
+        geometry = (
+            _corrected(places, aims, weights, keep)
+            if trusted
+            else _geometry(places, aims, weights, keep)
+        )
         apart = (geometry.to_reference(places) - aims) / errors[:, None]
         widening = max(1.0, 1.4826 * float(np.median(np.abs(apart))))
         good = (np.abs(apart) <= _CLIP * widening).all(axis=1)
@@ -112,23 +127,37 @@ def _fitted(stars: Stars, reference: Stars, pairs: NDArray[np.int64], keep: Geom
     return StarMatch(geometry, pairs[:, 0], pairs[:, 1], error)
 
 
+def _corrected(
+    places: Places, aims: Places, weights: NDArray[np.float64], known: Geometry
+) -> Geometry:
+    """Fit what is left between aims and where a geometry that is known puts the places."""
+    there = known.to_reference(places)
+    turned = _turned(there, aims, weights)
+    return (fit_shift(there, aims, weights) if turned is None else turned).after(known)
+
+
 def _geometry(
     places: Places, aims: Places, weights: NDArray[np.float64], keep: Geometry
 ) -> Geometry:
     """Fit a similarity where the stars tell it from a shift, else a shift after what is known."""
     if len(places) >= _PAIRS_FOR_A_TURN:
-        turned = fit_similarity(places, aims, weights)
-        middle = np.average(places, axis=0, weights=weights)
-        spread = float(np.sum(weights[:, None] * (places - middle) ** 2))
-        apart = turned.to_reference(places) - aims
-        widening = max(1.0, float(np.sqrt(np.mean(weights[:, None] * apart**2))))
-        doubt = widening / np.sqrt(max(spread, 1e-12))
-        (cosine, _), (sine, _) = turned.matrix
-        if max(abs(cosine - 1), abs(sine)) > _SIGNIFICANT * doubt:
-            return turned
-        return fit_shift(places, aims, weights)
+        turned = _turned(places, aims, weights)
+        return fit_shift(places, aims, weights) if turned is None else turned
     if keep.is_shift or (abs(keep.scale - 1) < 0.002 and abs(keep.matrix[1][0]) < 0.002):
         return fit_shift(places, aims, weights)
     known = Geometry(keep.matrix)
-    shift = fit_shift(known.to_reference(places), aims, weights).shift_px
-    return Geometry(keep.matrix, shift)
+    return fit_shift(known.to_reference(places), aims, weights).after(known)
+
+
+def _turned(places: Places, aims: Places, weights: NDArray[np.float64]) -> Geometry | None:
+    """Fit a similarity; None where a shift does as well."""
+    if len(places) < _PAIRS_FOR_A_TURN:
+        return None
+    turned = fit_similarity(places, aims, weights)
+    middle = np.average(places, axis=0, weights=weights)
+    spread = float(np.sum(weights[:, None] * (places - middle) ** 2))
+    apart = turned.to_reference(places) - aims
+    widening = max(1.0, float(np.sqrt(np.mean(weights[:, None] * apart**2))))
+    doubt = widening / np.sqrt(max(spread, 1e-12))
+    (cosine, _), (sine, _) = turned.matrix
+    return turned if max(abs(cosine - 1), abs(sine)) > _SIGNIFICANT * doubt else None

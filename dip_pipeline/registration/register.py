@@ -24,7 +24,7 @@ class Registered:
     """How an exposure compares with the reference.
 
     error_px : standard error of the shift; NaN where it is not known
-    flux_scale : its light for one unit of light of the reference
+    flux_scale : light of its pixels for one unit of light in those of the reference
     fwhm_px : of the stars that both have, in the sharper of the two; NaN where it cannot be told
     how, how_flux : in words
     """
@@ -42,13 +42,16 @@ def register(
     reference: Seen,
     *,
     known: Geometry | None = None,
-    exposure_times: tuple[float, float] | None = None,
+    by_cards: tuple[float, str] | None = None,
+    summed: bool = True,
     any_optics: bool = False,
 ) -> Registered:
     """Register an exposure: by what its coordinates say, by stars, or by all its light.
 
     known : what the coordinates of both say; stars correct it where there are enough
-    exposure_times : of the exposure and the reference, where their units count
+    by_cards : what the cards say of all the light of the exposure for one unit of the
+        reference's, and how; where their units count
+    summed : pixels twice as large hold four times the light; else they show a brightness
     any_optics : take other pixel scales, and exposures that contradict each other, too
     Raises ExposureError where nothing can be found, the two do not overlap or differ in scale, or
     where one hardly shows what the other one shows.
@@ -61,7 +64,9 @@ def register(
             f"{reference.name}; exposures of one scale are needed (--any-optics takes others)"
         )
     check_overlap(exposure, reference, geometry)
-    flux_scale, how_flux = find_flux_scale(exposure, reference, match, exposure_times)
+    flux_scale, how_flux = find_flux_scale(
+        exposure, reference, match, geometry.scale, by_cards, summed=summed
+    )
     if not any_optics and (match is None or len(match.own) < LEAST_FLUX_PAIRS):
         check_shown(exposure, reference, geometry, flux_scale)
     return Registered(
@@ -97,7 +102,7 @@ def _found(
     From celestial coordinates stars alone lead away, and only many of them.
     """
     start, how = (known, "celestial coordinates") if known else _first(exposure, reference)
-    match = refine(exposure.stars, reference.stars, start)
+    match = refine(exposure.stars, reference.stars, start, trusted=known is not None)
     geometry, error_px = (start, float("nan")) if match is None else _of(match)
     by = f"{0 if match is None else len(match.own)} stars"
     few = match is None or len(match.own) < _SURE_STARS

@@ -7,6 +7,7 @@ noise is known, plane and correlation, for the reconstruction is linear in the e
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from dip_pipeline.restoration.lights import (
     dark_variance,
     in_common_light,
     sky_of,
+    unit_of,
     valid_of,
 )
 from dip_pipeline.restoration.optics import Exposure, Optics, Plane
@@ -34,6 +36,7 @@ from dip_pipeline.restoration.restore import restore, unchanged
 from dip_pipeline.restoration.sampling import sampling
 from dip_pipeline.restoration.smoothing import fill_unknown, smooth
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
+from dip_pipeline.restoration.warping import Interpolation
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 
 _LEAST_COVER = 0.4  # of the weight of one exposure; less is no observation
@@ -94,13 +97,14 @@ def combined(problem: Problem) -> Problem:
     if not any(valid_of(each).any() for each in exposures):
         return _spread(problem)
     level = sky_of(problem, exposures)
-    lights = [in_common_light(each, level) for each in exposures]
+    unit = unit_of(exposures, level)
+    lights = [in_common_light(each, level, unit) for each in exposures]
     agreeing = reject(lights, problem.pixels.shape)
     made = _reconstructed(problem, exposures, lights, agreeing)
     base = float(_dark_weight(lights, exposures)) / optics.factor**2
     masked = (made.cover < _LEAST_COVER * base)[0, 0].numpy()
-    pixels = (made.scene[0, 0].double().numpy() + level) * optics.share
-    error = made.sigma[0, 0].double().numpy() * optics.share
+    pixels = (made.scene[0, 0].double().numpy() * unit + level) * optics.share
+    error = made.sigma[0, 0].double().numpy() * unit * optics.share
     alone = _blocks(problem.saturated, optics) & masked
     own = _shared(problem.pixels, optics)
     return replace(
@@ -128,21 +132,27 @@ def _reconstructed(
     rows, cols = (side * optics.factor for side in problem.pixels.shape)
     observations = []
     for each, light, agrees in zip(exposures, lights, agreeing, strict=True):
-        read, inside = sampling(
+        sampled = partial(
+            sampling,
             light.matrix,
             light.shift_px,
             scene=(rows, cols),
             observed=light.shape,
             factor=optics.factor,
         )
+        read, inside = sampled()
+        footprint, _ = sampled(interpolation=Interpolation.LINEAR)
         used = light.valid * agrees * inside
         if not bool((used > 0).any()):
             continue
         sigma = light.variance(_level_of(light, used)).clamp(min=0.0).sqrt()
         sigma = torch.where(used > 0, torch.nan_to_num(sigma, posinf=0.0), 0.0)
         weight = used / dark_variance(light, used)
-        root = root_of(each.noise.correlation)
-        observations.append(Observation(read, light.pixels, weight, sigma, root))
+        observations.append(
+            Observation(
+                read, footprint, light.pixels, weight, sigma, root_of(each.noise.correlation)
+            )
+        )
     return reconstruct(observations, (rows, cols), support_px=optics.support_px, seed=_NOISE_SEED)
 
 

@@ -18,6 +18,7 @@ from dip_pipeline.restoration.lights import (
     dark_variance,
     in_common_light,
     sky_of,
+    unit_of,
     valid_of,
 )
 from dip_pipeline.restoration.optics import Twin
@@ -63,10 +64,11 @@ def with_twin(problem: Problem) -> Problem:
     exposures = [as_exposure(problem), *problem.exposures]
     shape = problem.pixels.shape
     total, weight, spread = (torch.zeros(1, 1, *shape) for _ in range(3))
-    level = 0.0
+    level, unit = 0.0, 1.0
     if any(valid_of(each).any() for each in exposures):
         level = sky_of(problem, exposures)
-        lights = [in_common_light(each, level) for each in exposures]
+        unit = unit_of(exposures, level)
+        lights = [in_common_light(each, level, unit) for each in exposures]
         agreeing = reject(lights, shape)
         # From the second on: of a twin that held the frame's own noise a network would learn it.
         for light, agrees in zip(lights[1:], agreeing[1:], strict=True):
@@ -80,7 +82,8 @@ def with_twin(problem: Problem) -> Problem:
     mean = total / weight.clamp(min=1e-30)
     error = spread.sqrt() / weight.clamp(min=1e-30)
     pixels, errors = (
-        torch.where(known, plane, torch.nan)[0, 0].double().numpy() for plane in (mean, error)
+        torch.where(known, plane, torch.nan)[0, 0].double().numpy() * unit
+        for plane in (mean, error)
     )
     twin = Twin((pixels + level).astype(np.float32), errors.astype(np.float32))
     return replace(problem, twin=twin, exposures=())

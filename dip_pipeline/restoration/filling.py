@@ -3,6 +3,7 @@
 Planes are (batch, 1, rows, cols) in sky-sigma units, so that zero is the level of the sky.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -35,6 +36,7 @@ _NOISE_SHARE = 0.95  # of the noise's variance taken off the autocovariance; all
 _SMOOTHEST = 1.02  # least ratio of the variance to the covariance with the next pixel
 # Light falls off by factors, not by steps: filling is done in asinh of it, linear below this.
 _ASINH_SIGMA = 3.0
+_BEYOND = 2.5  # in asinh, of the neighbours' range: a peak 12 times as bright as what shows of it
 _CHUNK = 2_000  # places at once: fits into a processor's cache
 _GPU_CHUNK = 100_000
 
@@ -100,7 +102,7 @@ def fill(planes: Tensor, known: Tensor, covariance: Tensor, reach: Reach = NEAR)
     level = planes.reshape(copies, *known.shape).mean(dim=0) if copies > 1 else planes
     noise = torch.where(known > 0, noise_variance(level), 0.0)
     otherwise = fill_unknown(light, shown.to(light.dtype))
-    predicted = krige(Seen(light, known, noise), otherwise, covariance, reach)
+    predicted = krige(Seen(light, known, noise, _BEYOND), otherwise, covariance, reach)
     return torch.where(shown, planes, expanded(predicted))
 
 
@@ -111,11 +113,14 @@ class Seen:
     values : around zero, 0 where known is 0; (copies * batch, 1, rows, cols) where there are
         several of the same scene, one batch after the other
     variance : of their noise
+    beyond : by how much a prediction may leave the range of its neighbours; a matrix that is nearly
+        singular may say anything
     """
 
     values: Tensor
     known: Tensor
     variance: Tensor
+    beyond: float = math.inf
 
 
 def krige(seen: Seen, otherwise: Tensor, covariance: Tensor, reach: Reach) -> Tensor:
@@ -128,7 +133,7 @@ def krige(seen: Seen, otherwise: Tensor, covariance: Tensor, reach: Reach) -> Te
     near = nnf.max_pool2d(seen.known, (span, 1), stride=1, padding=(reach.px, 0))
     near = nnf.max_pool2d(near, (1, span), stride=1, padding=(0, reach.px))
     unknown = torch.nonzero((near * (1 - seen.known))[:, 0] > 0)
-    planes = wide[0], wide[1], wide[2]
+    planes = Seen(wide[0], wide[1], wide[2], seen.beyond)
     on_cpu = unknown.device.type == "cpu"
     parts = torch.split(unknown, _CHUNK if on_cpu else _GPU_CHUNK)
     pieces = [partial(_predict, planes, part, table, reach) for part in parts]
@@ -154,15 +159,13 @@ def noise_variance(planes: Tensor) -> Tensor:
     return 1 / (_ASINH_SIGMA**2 + planes**2)
 
 
-def _predict(
-    planes: tuple[Tensor, Tensor, Tensor], places: Tensor, table: Tensor, reach: Reach
-) -> tuple[Tensor, Tensor]:
+def _predict(planes: Seen, places: Tensor, table: Tensor, reach: Reach) -> tuple[Tensor, Tensor]:
     """Predict (batch, row, col) places from their neighbours; and where that could be done.
 
-    planes : light, known, noise, each with a margin of the reach
+    planes : each with a margin of the reach
     Both are (copies, places), of as many copies as there is light of.
     """
-    light, known, noise = planes
+    light, known, noise = planes.values, planes.known, planes.variance
     offsets = reach.offsets().to(light.device)
     shown = torch.take(known, _around(known, places, offsets[None], reach.px))
     squared = (offsets**2).sum(dim=1)
@@ -188,6 +191,9 @@ def _predict(
     factor, failed = torch.linalg.cholesky_ex(matrix)
     weights = torch.cholesky_solve(towards[..., None], factor)[..., 0]
     predicted = (weights * values).sum(dim=2)
+    least = torch.where(shown > 0, values, torch.inf).amin(dim=2) - planes.beyond
+    most = torch.where(shown > 0, values, -torch.inf).amax(dim=2) + planes.beyond
+    predicted = torch.minimum(torch.maximum(predicted, least), most)
     return predicted, (failed == 0) & torch.isfinite(predicted) & (shown.amax(dim=1) > 0)
 
 

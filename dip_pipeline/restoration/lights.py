@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dip_pipeline.restoration.noise import law_for
+from dip_pipeline.restoration.noise import NoiseLaw, law_for
 from dip_pipeline.restoration.optics import Exposure
 from dip_pipeline.restoration.problem import Problem
 from dip_pipeline.restoration.rejecting import Light
@@ -41,25 +41,52 @@ def sky_of(problem: Problem, exposures: Sequence[Exposure]) -> float:
     return float(np.median(levels))
 
 
-def in_common_light(exposure: Exposure, level: float) -> Light:
-    """Bring an exposure to the light of the first; level : of the first's sky, its unit."""
-    valid = plane_of(valid_of(exposure)).float()
-    own_level = exposure.flux_scale * level + exposure.level_offset
-    known = np.where(valid_of(exposure), exposure.pixels, own_level).astype(np.float64)
-    error = None
-    if exposure.error is not None:
-        # An error plane is known where it is finite and positive; noise is drawn nowhere else.
-        usable = np.isfinite(exposure.error) & (exposure.error > 0)
-        fallback = float(np.median(exposure.error[usable])) if usable.any() else 1.0
-        error = plane_of(np.where(usable, exposure.error, fallback).astype(np.float64))
+def unit_of(exposures: Sequence[Exposure], level: float) -> float:
+    """Noise of a dark pixel of the first exposure that shows anything, in the first one's unit.
+
+    Lights are told in this unit: in those of a file their variances may be 1e-40.
+    """
+    for exposure in exposures:
+        valid = valid_of(exposure)
+        if valid.any():
+            dark = np.full(exposure.pixels.shape, _own_level(exposure, level))
+            variance = _law_of(exposure).variance(plane_of(dark))[plane_of(valid)].median()
+            noise = float(variance) ** 0.5 / exposure.flux_scale
+            return noise if np.isfinite(noise) and noise > 0 else 1.0
+    return 1.0
+
+
+def in_common_light(exposure: Exposure, level: float, unit: float) -> Light:
+    """Bring an exposure to the light of the first.
+
+    level : of the first's sky, its unit; unit : see `unit_of`
+    """
+    valid = valid_of(exposure)
+    own_level, scale = _own_level(exposure, level), exposure.flux_scale * unit
+    known = np.where(valid, exposure.pixels, own_level).astype(np.float64)
     return Light(
-        pixels=plane_of((known - own_level) / exposure.flux_scale).float(),
-        valid=valid,
-        law=law_for(exposure.noise, error),
-        flux_scale=exposure.flux_scale,
+        pixels=plane_of((known - own_level) / scale).float(),
+        valid=plane_of(valid).float(),
+        law=_law_of(exposure),
+        flux_scale=scale,
         level=own_level,
         matrix=exposure.matrix,
         shift_px=exposure.shift_px,
+    )
+
+
+def _own_level(exposure: Exposure, level: float) -> float:
+    return exposure.flux_scale * level + exposure.level_offset
+
+
+def _law_of(exposure: Exposure) -> NoiseLaw:
+    if exposure.error is None:
+        return law_for(exposure.noise, None)
+    # An error plane is known where it is finite and positive; noise is drawn nowhere else.
+    usable = np.isfinite(exposure.error) & (exposure.error > 0)
+    fallback = float(np.median(exposure.error[usable])) if usable.any() else 1.0
+    return law_for(
+        exposure.noise, plane_of(np.where(usable, exposure.error, fallback).astype(float))
     )
 
 

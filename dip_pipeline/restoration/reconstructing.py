@@ -3,17 +3,20 @@
 The scene x is one that a telescope shows: x = G u, with G a Gaussian narrower than the PSF. With W
 the inverse variances of the dark sky, u minimises
 
-    sum_k |A_k G u - y_k|^2_W + lambda |u|^2
+    sum_k |A_k G u - y_k|^2_W + lambda |C u|^2
 
-A_k reads exposure k from the scene. Frequencies that G removes cannot hold noise, and those the
-pixels blur come back to their strength. The solver's steps are fixed beforehand, so that x depends
-on the exposures linearly: draws of their noise, sent the same way, have the noise of x.
+A_k reads exposure k from the scene, and C^2 is the weight that all of them have in a pixel, so that
+what a shallow exposure alone shows comes back as what a deep one does. Frequencies that G removes
+cannot hold noise, and those the pixels blur come back to their strength. The solver's steps are
+fixed beforehand, so that x depends on the exposures linearly: draws of their noise, sent the same
+way, have the noise of x.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as nnf
 from torch import Generator, Tensor
 
 from dip_pipeline.noise_kernel import NoiseKernel
@@ -21,10 +24,13 @@ from dip_pipeline.restoration.correlation import draw_noise
 from dip_pipeline.restoration.operators import Operator
 from dip_pipeline.restoration.smoothing import smooth
 
-_TIKHONOV = 3e-4  # lambda, of the largest weight
+_TIKHONOV = 3e-4  # lambda
+_OVERSHOOT = 0.1  # of a weight that interpolation's negative lobes carry beside it
+_LOBES_PX = 3  # how far
 _STEPS = 28
 _LEAST_EIGENVALUE = 0.015  # what is smaller comes back in part
 _LARGEST_EIGENVALUE = 1.1
+_LEAST_WEIGHT = 1e-9  # of the largest; less is none
 _DRAWS = 4
 _NOISE_SCALE_PX = 8.0  # over which the strength of the noise is averaged
 _NOISE_REACH_PX = 8
@@ -35,11 +41,13 @@ _LEAST_SUPPORT_PX = 0.3  # a narrower Gaussian is none
 class Observation:
     """One exposure as the solver takes it; planes (1, 1, rows, cols).
 
+    footprint : reads as `read` does, without negative weights
     weight : inverse variance of its dark sky, 0 where a pixel is not to be used
     sigma : noise of its pixels; root : of their correlation, see `draw_noise`
     """
 
     read: Operator
+    footprint: Operator
     pixels: Tensor
     weight: Tensor
     sigma: Tensor
@@ -70,9 +78,16 @@ class LeastSquares:
         like = observations[0].pixels
         one = torch.ones((1, 1, *shape), dtype=like.dtype, device=like.device)
         self.weight = sum(
-            (each.read.adjoint(each.weight) for each in observations), torch.zeros_like(one)
-        ).clamp(min=0.0)
+            (each.footprint.adjoint(each.weight) for each in observations), torch.zeros_like(one)
+        )
         self.largest = float(self.weight.max())
+        local = self._smoothed(self.weight / self.largest).clamp(min=0.0)
+        self._ridge = _TIKHONOV * local
+        # Rows of the normal matrix sum to the local weight: divided by it, as a preconditioner,
+        # its eigenvalues are at most 1, but for lobes that reach out of a deep exposure.
+        span = 2 * _LOBES_PX + 1
+        beside = nnf.max_pool2d(local, span, stride=1, padding=_LOBES_PX)
+        self._scale = torch.maximum(local, _OVERSHOOT * beside).clamp(min=_LEAST_WEIGHT).rsqrt()
 
     def solve(self, planes: Sequence[Tensor]) -> Tensor:
         """Solve for (batch, 1, rows, cols) planes, one a exposure, by Chebyshev's iteration.
@@ -82,7 +97,7 @@ class LeastSquares:
         middle = (_LARGEST_EIGENVALUE + _LEAST_EIGENVALUE) / 2
         half = (_LARGEST_EIGENVALUE - _LEAST_EIGENVALUE) / 2
         ratio = half / middle
-        residual = self._smoothed(self._back(planes))
+        residual = self._scale * self._smoothed(self._back(planes))
         solution = torch.zeros_like(residual)
         change = residual / middle
         rho = ratio
@@ -92,12 +107,15 @@ class LeastSquares:
             following = 1 / (2 / ratio - rho)
             change = following * rho * change + 2 * following / half * residual
             rho = following
-        return self._smoothed(solution)
+        # Even light has the eigenvalue 1: a last plain step takes off what is left of its error.
+        solution = solution + residual
+        return self._smoothed(self._scale * solution)
 
-    def _normal(self, u: Tensor) -> Tensor:
+    def _normal(self, change: Tensor) -> Tensor:
+        u = self._scale * change
         scene = self._smoothed(u)
         seen = [each.read.forward(scene) for each in self.observations]
-        return self._smoothed(self._back(seen)) + _TIKHONOV * u
+        return self._scale * (self._smoothed(self._back(seen)) + self._ridge * u)
 
     def _back(self, planes: Sequence[Tensor]) -> Tensor:
         parts = [
@@ -140,9 +158,9 @@ def reconstruct(
 def _expected_variance(observations: Sequence[Observation], weight: Tensor) -> Tensor:
     """Variance of the weighted mean in each pixel: its shape, up to a factor, is the scene's."""
     spread = sum(
-        (each.read.adjoint(each.weight**2 * each.sigma**2) for each in observations),
+        (each.footprint.adjoint(each.weight**2 * each.sigma**2) for each in observations),
         torch.zeros_like(weight),
-    ).clamp(min=0.0)
+    )
     covered = weight > 0
     expected = torch.where(covered, spread / weight.clamp(min=1e-30) ** 2, 0.0)
     typical = float(expected[covered].median()) if bool(covered.any()) else 1.0

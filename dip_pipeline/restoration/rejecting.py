@@ -25,7 +25,8 @@ _PASSES = 2
 class Light:
     """One exposure in the light of the reference.
 
-    pixels : its sky taken off, divided by its flux scale; 0 where not valid
+    pixels : its sky taken off, divided by its flux scale, in units of the reference's noise; 0
+        where not valid
     valid : 1 where a pixel carries information, else 0
     law, flux_scale, level : noise of its own unit; a light of x is flux_scale x + level there
     matrix, shift_px : where its pixels lie on the reference
@@ -45,7 +46,7 @@ class Light:
         return self.pixels.shape[-2], self.pixels.shape[-1]
 
     def variance(self, light: Tensor) -> Tensor:
-        """Variance of its pixels where they show that light, unit of the reference squared."""
+        """Variance of its pixels where they show that light, in the unit of `pixels` squared."""
         own = self.law.variance((light * self.flux_scale + self.level).double())
         return (own / self.flux_scale**2).float()
 

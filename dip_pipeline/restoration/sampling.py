@@ -14,7 +14,7 @@ from dip_pipeline.restoration.warping import WEIGHTS, Interpolation, Warp
 
 Matrix = tuple[tuple[float, float], tuple[float, float]]
 _SHIFT_ALONE = 1e-7  # of a matrix from the unit matrix, at most, to count as a shift
-_INTERPOLATION = Interpolation.QUINTIC
+_USUAL = Interpolation.QUINTIC
 _STEP_PX = 1e-4  # shifts nearer than this to a whole pixel are one
 
 
@@ -25,6 +25,7 @@ def sampling(
     scene: tuple[int, int],
     observed: tuple[int, int],
     factor: int = 1,
+    interpolation: Interpolation = _USUAL,
 ) -> tuple[Operator, Tensor]:
     """Operator from a scene to an exposure, and which of its pixels lie on the scene.
 
@@ -36,7 +37,14 @@ def sampling(
     """
     is_shift = float(np.abs(np.asarray(matrix) - np.eye(2)).max()) < _SHIFT_ALONE
     build: Callable[..., tuple[Operator, Tensor]] = _shifted if is_shift else _warped
-    return build(matrix, shift_px, scene=scene, observed=observed, factor=factor)
+    return build(
+        matrix,
+        shift_px,
+        scene=scene,
+        observed=observed,
+        factor=factor,
+        interpolation=interpolation,
+    )
 
 
 class ShiftedSampling:
@@ -53,6 +61,7 @@ class ShiftedSampling:
         scene: tuple[int, int],
         observed: tuple[int, int],
         factor: int,
+        interpolation: Interpolation = _USUAL,
     ) -> None:
         self.scene, self.observed, self.factor = scene, observed, factor
         self._taps: list[Tensor] = []
@@ -61,7 +70,7 @@ class ShiftedSampling:
             # The first fine pixel of coarse pixel 0 reads the scene at factor * shift.
             place = round(shift * factor / _STEP_PX) * _STEP_PX
             whole = int(np.floor(place))
-            between = WEIGHTS[_INTERPOLATION](torch.tensor(place - whole, dtype=torch.float64))
+            between = WEIGHTS[interpolation](torch.tensor(place - whole, dtype=torch.float64))
             box = torch.full((factor,), 1 / factor, dtype=torch.float64)
             taps = nnf.conv1d(
                 between.view(1, 1, -1), box.view(1, 1, -1), padding=factor - 1
@@ -100,8 +109,11 @@ def _shifted(
     scene: tuple[int, int],
     observed: tuple[int, int],
     factor: int,
+    interpolation: Interpolation,
 ) -> tuple[Operator, Tensor]:
-    operator = ShiftedSampling(shift_px, scene=scene, observed=observed, factor=factor)
+    operator = ShiftedSampling(
+        shift_px, scene=scene, observed=observed, factor=factor, interpolation=interpolation
+    )
     axes = []
     for shift, length, count in zip(shift_px, scene, observed, strict=True):
         first = (torch.arange(count, dtype=torch.float64) + shift) * factor
@@ -117,6 +129,7 @@ def _warped(
     scene: tuple[int, int],
     observed: tuple[int, int],
     factor: int,
+    interpolation: Interpolation,
 ) -> tuple[Operator, Tensor]:
     """Cut both grids finer: place (q + 1/2) / factor - 1/2 of a pixel's grid is fine pixel q."""
     affine = np.asarray(matrix)
@@ -124,7 +137,7 @@ def _warped(
     shift = factor * (np.asarray(shift_px) + half - affine @ np.array([half, half]))
     fine = (observed[0] * factor, observed[1] * factor)
     row, col = shift.tolist()
-    warp = Warp(affine, (row, col), scene=scene, observed=fine, interpolation=_INTERPOLATION)
+    warp = Warp(affine, (row, col), scene=scene, observed=fine, interpolation=interpolation)
     inside = warp.inside.to(torch.float32)[None, None]
     if factor == 1:
         return warp, inside

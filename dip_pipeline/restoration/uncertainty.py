@@ -150,6 +150,13 @@ class Evidence:
     rehearsed_smooth: np.ndarray
     measured_smooth: np.ndarray
 
+    @property
+    def known(self) -> np.ndarray:
+        """Pixels of which everything is finite, (pixels,)."""
+        planes = (self.predictor, *self.rehearsed, self.rehearsed_smooth, self.measured_smooth)
+        finite: np.ndarray = np.all([np.isfinite(plane) for plane in planes], axis=0)
+        return finite
+
     def of(self, members: np.ndarray) -> "Evidence":
         """Give what is known of some of the pixels alone."""
         return Evidence(
@@ -164,7 +171,11 @@ def tabulate_by_light(evidence: Evidence, light: np.ndarray) -> LitErrors:
     """Do as `tabulate` in each range of brightness that has enough pixels.
 
     light : (pixels,), see `light_of`; a range of too few goes with the one beside it
+    Pixels of which anything is not finite do not count.
     """
+    known = evidence.known & np.isfinite(light)
+    if not known.all():
+        evidence, light = evidence.of(np.flatnonzero(known)), light[known]
     ranges = np.digitize(light, _LIGHT_EDGES_SIGMA)
     groups, edges = [np.flatnonzero(ranges == 0)], []
     for index, edge in enumerate(_LIGHT_EDGES_SIGMA, start=1):

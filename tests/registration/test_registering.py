@@ -79,6 +79,44 @@ def test_a_turn_is_found(reference):
     assert np.abs(apart).max() < 0.1
 
 
+@pytest.mark.parametrize(
+    "known",
+    [
+        Geometry(((-1.0, 0.0), (0.0, 1.0)), (190.4, 2.3)),  # read out from the other side
+        Geometry(((0.0, 1.0), (1.0, 0.0)), (0.3, -1.2)),
+        Geometry(((0.0, -1.0), (1.0, 0.0)), (191.2, 0.6)),
+    ],
+)
+def test_a_mirror_and_a_turn_that_coordinates_say_stay(reference, known):
+    """And stars still tell the light, without which the fainter exposure would take it away."""
+    exposure = _see(_exposure(_stars(), known, seed=5, flux_scale=0.5))
+    found = register(exposure, reference, known=known, by_cards=(1.0, "exposure times"))
+    corners = np.array([[0.0, 0.0], [0, 191], [191, 0], [191, 191]])
+    apart = found.geometry.to_reference(corners) - known.to_reference(corners)
+    assert np.abs(apart).max() < 0.1
+    assert found.flux_scale == pytest.approx(0.5, rel=0.03)
+    assert np.isfinite(found.fwhm_px)
+
+
+@pytest.mark.parametrize(("told", "summed"), [(2.25, True), (1.0, False)])
+def test_pixels_that_are_larger_hold_more_light(reference, told, summed):
+    """1.5 times as wide on the sky: 2.25 times the light where pixels count it."""
+    size = 1.5
+    larger = Geometry(((size, 0.0), (0.0, size)), (-40.0, -40.0))
+    coarse = _see(
+        _exposure(_stars(), larger, seed=9, fwhm_px=1.8 / size, flux_scale=told / size**2)
+    )
+    found = register(
+        coarse,
+        reference,
+        known=larger,
+        by_cards=(1.0, "exposure times") if summed else None,
+        summed=summed,
+        any_optics=True,
+    )
+    assert found.flux_scale == pytest.approx(told, rel=0.04)
+
+
 def test_flux_scale_and_width_are_found_within_a_few_percent(reference):
     pixels = _exposure(
         _stars(), Geometry(shift_px=(3.3, 2.1)), seed=4, flux_scale=0.6, sky_dn=320.0
@@ -135,7 +173,7 @@ def test_an_exposure_under_clouds_is_refused_whichever_comes_first(reference, tr
 def test_thin_clouds_are_measured(reference):
     """A few stars that are left tell more than the exposure times."""
     thin = _see(_exposure(_stars(), seed=12, flux_scale=0.05), "thin")
-    found = register(thin, reference, known=_HERE, exposure_times=(60.0, 60.0))
+    found = register(thin, reference, known=_HERE, by_cards=(1.0, "exposure times"))
     assert found.flux_scale == pytest.approx(0.05, rel=0.2)
 
 
@@ -143,7 +181,7 @@ def test_exposures_too_short_to_show_what_others_do_are_taken():
     faint = _stars(brightest=3e3)
     deep = _see(_exposure(faint, seed=1, flux_scale=10.0), "deep")
     short = _see(_exposure(faint, seed=2, flux_scale=0.02), "short")
-    found = register(short, deep, known=_HERE, exposure_times=(0.2, 100.0))
+    found = register(short, deep, known=_HERE, by_cards=(0.002, "exposure times"))
     assert found.flux_scale == pytest.approx(0.002)
 
 
@@ -191,9 +229,9 @@ def test_m13_frames_are_registered_as_by_hand():
 
 def test_stars_outrank_the_cards_only_where_they_tell_them_apart(reference):
     exposure = _see(_exposure(_stars(), Geometry(shift_px=(3.3, 2.1)), seed=4))
-    assert register(exposure, reference, exposure_times=(60.0, 60.0)).flux_scale == 1
+    assert register(exposure, reference, by_cards=(1.0, "exposure times")).flux_scale == 1
     # Exposed for half as long, by the cards: the stars know better.
-    found = register(exposure, reference, exposure_times=(30.0, 60.0))
+    found = register(exposure, reference, by_cards=(0.5, "exposure times"))
     assert found.flux_scale == pytest.approx(1, rel=0.03)
 
 

@@ -1,5 +1,7 @@
 """Exposures are combined into one observation of their scene, and its noise is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -155,6 +157,56 @@ def test_noisier_exposures_count_less():
         )
     made = combined(spoilt)
     assert np.median(made.error) < 2.5 * quiet_error
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("deeper", [1.0, 10.0, 30.0])
+def test_what_a_shallow_exposure_alone_sees_comes_back_whole(factor, deeper):
+    """A deep exposure beside it must not say what converges, nor what its noise is."""
+    shape, far = (56, 112), 40.0
+    star = Sky(np.array([[28.3, 20.6, 1e4], [30.1, 80.4, 1e4]]))
+    problem, _ = exposed(shape, factor=factor, noise=False, sky=star)
+    quiet = NoiseModel(NoiseKind.GAUSSIAN, "given", sigma=Sourced(6.0, "DN", "given"))
+    deep = replace(
+        problem.exposures[0],
+        pixels=(star.seen(shape, (0.4, far)) + SKY).astype(np.float32),
+        shift_px=(0.4, far),
+        noise=quiet,
+    )
+    loud = replace(quiet, sigma=Sourced(6.0 * deeper, "DN", "given"))
+    made = combined(replace(problem, noise=loud, exposures=(deep,)))
+    light = made.pixels - SKY / factor**2
+    for col in (20, 80):
+        around = np.s_[:, (col - 13) * factor : (col + 14) * factor]
+        assert light[around].sum() == pytest.approx(1e4, rel=3e-3)
+    # On finer pixels the scene's Gaussian ties the noise of neighbours together.
+    expected = {1: 6.0, 2: 1.7}[factor] * deeper
+    alone = made.error[8 * factor : -8 * factor, 5 * factor : 35 * factor]
+    assert np.median(alone) == pytest.approx(expected, rel=0.15)
+    # What the reference measured is known, also beside the edge of what is deeper.
+    assert not made.masked[:, : int(far) * factor].any()
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1e-20, 1e15])
+def test_the_unit_of_a_file_does_not_matter(unit):
+    problem, _ = exposed(seed=3)
+    sigma = np.float32(11.0)
+
+    def scaled(each):
+        law = NoiseModel(NoiseKind.GAUSSIAN, "given", from_error_plane=True)
+        pixels = (each.pixels.astype(np.float64) * unit).astype(np.float32)
+        return {"pixels": pixels, "error": np.full_like(pixels, sigma * unit), "noise": law}
+
+    others = tuple(
+        replace(each, level_offset=each.level_offset * unit, **scaled(each))
+        for each in problem.exposures
+    )
+    made = combined(replace(problem, exposures=others, **scaled(problem)))
+    unit, kept = 1.0, unit
+    others = tuple(replace(each, **scaled(each)) for each in problem.exposures)
+    plain = combined(replace(problem, exposures=others, **scaled(problem)))
+    np.testing.assert_allclose(made.pixels / kept, plain.pixels, atol=0.02)
+    np.testing.assert_allclose(made.error / kept, plain.error, rtol=1e-3)
 
 
 def test_what_no_exposure_sees_is_masked_and_of_low_confidence():

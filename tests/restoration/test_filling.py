@@ -89,6 +89,17 @@ def test_holes_too_wide_get_an_average_and_all_stays_finite():
     assert bool(torch.isfinite(fill(observed, nothing, torch.zeros(1, 33, 33))).all())
 
 
+def test_a_prediction_stays_within_reach_of_what_is_seen(stars):
+    """A covariance that is no frame's makes weights that may say anything."""
+    _, observed = stars
+    known = with_a_column(observed)
+    bent = measure_covariance(observed * known, known) * torch.linspace(1, 1.4, 33)
+    filled = fill(observed * known, known, bent)
+    most = observed[known > 0].abs().max()
+    assert torch.isfinite(filled).all()
+    assert filled.abs().max() < 13 * most
+
+
 def test_white_noise_has_hardly_a_covariance_and_predicts_the_sky():
     noise, known = draw(1, 1, 256, 256), torch.ones(1, 1, 256, 256)
     known[..., 100] = 0

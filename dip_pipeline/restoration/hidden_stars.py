@@ -7,6 +7,7 @@ frame before anything else is done, and put back at the end. What a model misses
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -18,6 +19,7 @@ from dip_pipeline.restoration.star_sheet import (
     GOOD_MISFIT,
     NEIGHBOUR_PX,
     REFINEMENT,
+    Fit,
     Sheet,
     Star,
     apart,
@@ -31,17 +33,36 @@ _SETTLING = 4  # steps in which a star and its neighbours move together
 _MUCH_BRIGHTER = 10.0  # than what is seen of it
 
 
+class HiddenStars(NamedTuple):
+    """Light of hidden stars; planes (rows, cols).
+
+    error : its standard error where it is hidden, else 0
+    doubted : light of stars of no known shape where these are hidden, else 0: it is not drawn, but
+        may be there
+    """
+
+    light: Image
+    error: Image
+    doubted: Image
+
+
 def find_hidden_stars(
     observed: Image, sigma: Image, trusted: Mask, shape: StarShape | None
-) -> Image:
-    """Draw the light of all stars that lie in or at pixels that are not trusted, (rows, cols).
+) -> HiddenStars:
+    """Draw the light of all stars that lie in or at pixels that are not trusted.
 
     observed : sky at zero, its sigma at one; sigma : of each pixel
     shape : of stars; where it is not known, only stars that show their own are drawn
     Zero where no star is hidden.
     """
-    search = _Search(observed, sigma, trusted, shape)
-    return search.drawn() if not trusted.all() and trusted.any() else np.zeros_like(observed)
+    if trusted.all() or not trusted.any():
+        return nothing_hidden(observed.shape)
+    return _Search(observed, sigma, trusted, shape).drawn()
+
+
+def nothing_hidden(shape: tuple[int, ...]) -> HiddenStars:
+    """Give planes of zeros."""
+    return HiddenStars(*(np.zeros(shape) for _ in range(3)))
 
 
 class _Search:
@@ -55,8 +76,9 @@ class _Search:
         self.zone = self.away_px <= _AROUND_PX
         self.threshold = _SIGNIFICANCE
         self._tried = np.zeros(observed.shape, bool)
+        self._doubted: list[Star] = []
 
-    def drawn(self) -> Image:
+    def drawn(self) -> HiddenStars:
         """Find the stars and draw those that are hidden."""
         stars: list[Star] = []
         for number in range(_ROUNDS):
@@ -65,7 +87,7 @@ class _Search:
                 break
             stars += found
             self._fit_again(stars, found)
-        light = np.zeros_like(self.sheet.left)
+        light, variance = np.zeros_like(self.sheet.left), np.zeros_like(self.sheet.left)
         for star in stars:
             # Of a star just outside of the frame the nearest pixel tells.
             row, col = (
@@ -76,28 +98,42 @@ class _Search:
             hidden = outside <= _NEAR_PX and self.away_px[row, col] <= _NEAR_PX
             if hidden and star.height > self.threshold * star.error:
                 near = [one for one in stars if 0 < apart(one, star) < NEIGHBOUR_PX]
-                self._add_mean(light, star, near)
-        return light
+                mean, spread = self._mean(star, near)
+                light, variance = light + mean, variance + spread
+        doubted = np.zeros_like(light)
+        for star in self._doubted:
+            if not _near(star, stars):
+                self.sheet.add(doubted, star, 1.0)
+        shown = self.sheet.weight > 0
+        return HiddenStars(
+            light, np.where(shown, 0.0, np.sqrt(variance)), np.where(shown, 0.0, doubted)
+        )
 
-    def _add_mean(self, light: Image, star: Star, near: Sequence[Star]) -> None:
-        """Add the mean of all sources that explain what is seen of one, each by its likelihood.
+    def _mean(self, star: Star, near: Sequence[Star]) -> tuple[Image, Image]:
+        """Mean and variance of all sources that explain what is seen of one, by their likelihood.
 
         Of a star that shows one of its sides alone, place and height trade against each other; and
         wings alone may be a galaxy's, whose middle is much fainter. The likeliest of them is not
         the one of least expected error. What explains the wings badly says nothing of a middle that
-        is much brighter than they are.
+        is much brighter than they are: it is not drawn, but may be there.
         """
         self.sheet.put_back(star)
         sources = explaining(self.sheet, star)
         fit = self.sheet.fit(star.row, star.col, star.height, REFINEMENT, near, star.shape)
+        variance = np.zeros_like(self.sheet.left)
+        if fit is not None:
+            self.sheet.add_variance(variance, fit.star, fit.after)
         self.sheet.take_off(star)
-        mean = np.zeros_like(light)
+        mean, square = np.zeros_like(self.sheet.left), np.zeros_like(self.sheet.left)
         for share, one, shape in sources:
-            self.sheet.add(mean, one, share, shape)
+            window, drawn = self.sheet.light_of(one, shape)
+            mean[window] += share * drawn
+            square[window] += share * drawn**2
         seen = self.sheet.weight > 0
         inferred = mean[~seen].max(initial=0.0) > _MUCH_BRIGHTER * mean[seen].max(initial=0.0)
         if not inferred or (fit is not None and fit.after < GOOD_MISFIT):
-            light += mean
+            return mean, variance + np.maximum(square - mean**2, 0.0)
+        return np.zeros_like(mean), square
 
     def _round(self, stars: list[Star], *, first: bool) -> list[Star]:
         height, error = self.sheet.height_everywhere()
@@ -120,13 +156,20 @@ class _Search:
             if fit is None or fit.star.height <= self.threshold * fit.star.error:
                 continue
             if fit.believed or not self.sheet.known:
-                fit = self.sheet.in_its_own_shape(fit)
+                fit = self._in_its_own_shape(fit)
             if fit.believed:
                 self.sheet.take_off(fit.star)
                 found.append(fit.star)
             elif self.sheet.known and (beside := self._found_beside(fit.star, stars)) is not None:
                 found.append(beside)
         return found
+
+    def _in_its_own_shape(self, fit: Fit) -> Fit:
+        """Fit a star again in a shape of its own; remember one that then is not believed."""
+        own = self.sheet.in_its_own_shape(fit)
+        if not own.believed and not _near(fit.star, self._doubted):
+            self._doubted.append(fit.star)
+        return own
 
     def _found_beside(self, star: Star, stars: list[Star]) -> Star | None:
         """Take off a star that is believed once its neighbours make room; None where none is.
@@ -167,3 +210,7 @@ class _Search:
             if distance.min() > NEIGHBOUR_PX:
                 continue
             self.sheet.refine(star)
+
+
+def _near(star: Star, others: Sequence[Star]) -> bool:
+    return any(apart(star, other) <= _AROUND_PX for other in others)

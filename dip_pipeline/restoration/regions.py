@@ -14,7 +14,7 @@ from dip_pipeline.restoration import twinning
 from dip_pipeline.restoration.correlation import root_of
 from dip_pipeline.restoration.filling import WIDE, fill, measure_covariance
 from dip_pipeline.restoration.guide_planes import lay_out_guides, measure_guides
-from dip_pipeline.restoration.hidden_stars import find_hidden_stars
+from dip_pipeline.restoration.hidden_stars import HiddenStars, find_hidden_stars, nothing_hidden
 from dip_pipeline.restoration.noise import NoiseLaw, law_for
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import InputKind, Problem
@@ -71,6 +71,7 @@ class Region:
 
     stars : light of stars, taken off `observed` and to be put back: of those that unknown pixels
         hide, as far as it is known, and of those that the frame shows well
+    hidden : what is known of stars that unknown pixels hide, (rows, cols)
     observed : unknown pixels filled from their surroundings
     sigma : noise of each pixel, from a level that does not contain its own noise
     noise : noise at any level
@@ -89,6 +90,7 @@ class Region:
     noise: PixelNoise
     covariance: Tensor
     stars: Tensor
+    hidden: HiddenStars
     origin: tuple[int, int]
     scale: SkyScale
     guides: Tensor | None = None
@@ -180,8 +182,8 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
     known = ~problem.masked & np.isfinite(problem.pixels)
     hidden, shown = _stars_of(problem, scale)
     # A clipped value less its star is nothing at all.
-    known &= ~(problem.saturated & (hidden > 0))
-    stars = hidden if shown is None else hidden + shown.light
+    known &= ~(problem.saturated & (hidden.light > 0))
+    stars = hidden.light if shown is None else hidden.light + shown.light
     level = np.where(known, problem.pixels, scale.level).astype(np.float64)
     device = torch.device(problem.device)
     known_plane = _plane(known).float().to(device)
@@ -205,6 +207,7 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
         noise=noise,
         covariance=covariance,
         stars=_plane(stars).float().to(device),
+        hidden=hidden,
         origin=problem.origin,
         scale=scale,
         guides=None if guides is None else guides.to(device),
@@ -223,13 +226,13 @@ def _sky_sigma_dn(problem: Problem) -> NDArray[np.float64]:
     return sigma
 
 
-def _stars_of(problem: Problem, scale: SkyScale) -> tuple[Image, ShownStars | None]:
-    """Light of stars hidden by pixels that say nothing, (rows, cols), and stars that are shown.
+def _stars_of(problem: Problem, scale: SkyScale) -> tuple[HiddenStars, ShownStars | None]:
+    """Stars hidden by pixels that say nothing, and stars that are shown.
 
     In sky-sigma units. Shown stars are not looked for beside a guide, which shows the same ones;
     nor where a code is fitted, judged by a copy of the pixels that no fit may have seen.
     """
-    hidden: Image = np.zeros(problem.pixels.shape)
+    hidden = nothing_hidden(problem.pixels.shape)
     options, star = problem.options, scale.star
     if scale.guides or scale.twin or options.input is not InputKind.IMAGE:
         star = None
@@ -241,7 +244,7 @@ def _stars_of(problem: Problem, scale: SkyScale) -> tuple[Image, ShownStars | No
     if star is None:
         return hidden, None
     widening = problem.noise.correlation.passed(star.stamp()) ** 0.5
-    shown = find_shown_stars(light - hidden, doubt, problem.valid, star, widening)
+    shown = find_shown_stars(light - hidden.light, doubt, problem.valid, star, widening)
     if shown is not None and options.task in (Task.SUPER_RESOLVE, Task.DECONVOLVE):
         shown = in_scene(shown, star, problem.optics or Optics())
     return hidden, shown

@@ -16,6 +16,7 @@ from dip_pipeline.restoration.inpainting import (
     kept_outcome,
     without_data,
 )
+from dip_pipeline.restoration.optics import Plane
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import (
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _SURE_REACH_PX = 4.0  # filled pixels farther than this from any known one are low confidence
 _REACH_PX = 16.0  # beyond this there is nothing to fill from: the pixel stays unknown
+_DOUBT = 0.2  # of the light of a star whose shape is not known
 
 
 def restore(problem: Problem, prior: Prior | None = None) -> Restored:
@@ -73,6 +75,7 @@ def restore(problem: Problem, prior: Prior | None = None) -> Restored:
     else:
         science, flags = _flagged(problem, science)
         planes = science, _error_plane(problem, error), flags
+    planes = planes[0], _with_hidden(planes[1], planes[0], region), planes[2]
     inner = torch.zeros_like(region.trusted)
     inner[(..., *problem.inner)] = region.trusted[(..., *problem.inner)]
     risk, risk_error, count = mean_risk(delivery.squared_error, inner)
@@ -94,6 +97,20 @@ def restore(problem: Problem, prior: Prior | None = None) -> Restored:
         flags=np.ascontiguousarray(planes[2][problem.inner]),
         outcome=kept_outcome(outcome) if problem.options.keep_known else outcome,
     )
+
+
+def _with_hidden(error: Plane, science: Plane, region: Region) -> Plane:
+    """Add the error of hidden light.
+
+    Of a star in doubt it is what the filled pixels lack of it, and a share of it all: its shape is
+    not known.
+    """
+    scale, hidden = region.scale, region.hidden
+    light = (science.astype(np.float64) - scale.level) / scale.sigma
+    lacking = np.where(hidden.doubted > 0, np.maximum(hidden.doubted - light, 0.0), 0.0)
+    lacking = np.hypot(lacking, _DOUBT * hidden.doubted)
+    with_hidden: Plane = np.hypot(error, scale.sigma * np.hypot(hidden.error, lacking))
+    return with_hidden.astype(np.float32)
 
 
 def unchanged(problem: Problem, reason: StopReason) -> Restored:

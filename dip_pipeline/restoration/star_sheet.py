@@ -38,6 +38,8 @@ _MOST_CHANGE = np.array([1.0, 1.0, 0.5, 0.5, 0.5, 0.7])
 _UNKNOWN = 2.5  # times as far a shape may change, where none is known
 _TRIES = 40
 _MANY = 200  # places
+_WITHIN_PX = 0.15  # of a place that was tried: farther off the next one was
+_MODEL_ERROR = 0.02  # of a star's light, that its shape is not known to
 _DECIMALS = 9  # of offsets in px that are the same but for rounding
 
 
@@ -284,10 +286,49 @@ class Sheet:
 
     def add(self, plane: Image, star: Star, sign: float, shape: StarShape | None = None) -> None:
         """Add a star's light, or take it off; of a shape of its own, if any."""
+        window, light = self.light_of(star, shape)
+        plane[window] += sign * light
+
+    def light_of(
+        self, star: Star, shape: StarShape | None = None
+    ) -> tuple[tuple[slice, slice], Image]:
+        """Draw a star's light; gives the window that it falls on, and the light there."""
         shape = shape or star.shape or self.shape
-        radius = shape.radius_px(DRAWN_SIGMA / max(star.height, DRAWN_SIGMA))
-        window, rows, cols = self._window(star.row, star.col, int(min(radius, FARTHEST_PX)) + 1)
-        plane[window] += sign * star.height * shape.at(rows, cols)
+        window, rows, cols = self._window(star.row, star.col, self._drawn_px(star, shape))
+        light: Image = star.height * shape.at(rows, cols)
+        return window, light
+
+    @staticmethod
+    def _drawn_px(star: Star, shape: StarShape) -> int:
+        return (
+            int(min(shape.radius_px(DRAWN_SIGMA / max(star.height, DRAWN_SIGMA)), FARTHEST_PX)) + 1
+        )
+
+    def add_variance(self, plane: Image, star: Star, misfit: float) -> None:
+        """Add the variance that a star's light has for what is not known of its place and height.
+
+        star : put back, as it fits best; misfit : chi-square a pixel of that
+        By the curvature of the likelihood within a step of the grids that places were tried on,
+        and what no model of a star is good to.
+        """
+        trial = self.trial(star.row, star.col, star.height)
+        if trial is None:
+            return
+        columns = self._seen_changes(star, trial)
+        fisher = columns.T @ columns + np.diag([1e-6, *(2 * [_WITHIN_PX**-2])])
+        covariance = np.linalg.inv(fisher) * max(1.0, misfit)
+        reach = self._drawn_px(star, star.shape or self.shape)
+        window, rows, cols = self._window(star.row, star.col, reach)
+        changes = np.stack(self._changes(star, star, rows, cols))
+        plane[window] += np.einsum("iab,ij,jab->ab", changes, covariance, changes)
+        plane[window] += (_MODEL_ERROR * changes[0]) ** 2
+
+    def _seen_changes(self, star: Star, trial: "Trial") -> Image:
+        """Give `_changes` in what is seen, weighted, free of a sloping sky, (pixels, 3)."""
+        columns = np.stack(self._changes(star, star, trial.rows, trial.cols), axis=1)
+        columns *= trial.scale[:, None]
+        free: Image = columns - trial.sky @ (trial.sky.T @ columns)
+        return free
 
     def _window(
         self, row: float, col: float, reach: int

@@ -36,7 +36,39 @@ def trail(width_px=8, top=44):
 
 
 def drawn(observed, trusted, shape=SHAPE):
-    return find_hidden_stars(observed, np.ones_like(observed), trusted, shape)
+    return find_hidden_stars(observed, np.ones_like(observed), trusted, shape).light
+
+
+def in_square(row, col, reach):
+    trusted = np.ones((SIDE_PX, SIDE_PX), bool)
+    trusted[row - reach : row + reach + 1, col - reach : col + reach + 1] = False
+    return trusted
+
+
+@pytest.mark.parametrize("reach", [1, 2])
+def test_the_error_of_hidden_light_is_as_large_as_it_is(reach):
+    """Stars whose wings stand out around a hole, however little of the middle these tell."""
+    rng = np.random.default_rng(5)
+    trusted = in_square(48, 48, reach)
+    ratios = []
+    for seed in range(40):
+        place = 48 + rng.uniform(-0.5, 0.5, 2)
+        light, observed = field((*place, 10 ** rng.uniform(1.5, 3)), seed=seed)
+        found = find_hidden_stars(observed, np.ones_like(observed), trusted, SHAPE)
+        assert not found.error[trusted].any()
+        missed = (found.light - light)[~trusted]
+        ratios.append(np.linalg.norm(missed) / np.linalg.norm(found.error[~trusted]))
+    assert 0.5 < np.mean(np.array(ratios) < 1) < 0.95
+    assert np.mean(np.array(ratios) < 3) > 0.9
+
+
+def test_a_star_of_unknown_shape_is_not_drawn_but_may_be_there():
+    trusted = in_square(48, 48, 1)
+    light, observed = field((48.2, 47.9, 60.0))
+    found = find_hidden_stars(observed, np.ones_like(observed), trusted, None)
+    assert not found.light.any()
+    assert not found.doubted[trusted].any()
+    assert found.doubted.sum() == pytest.approx(light[~trusted].sum(), rel=0.5)
 
 
 @pytest.mark.parametrize(("height", "offset_px", "most"), [(600.0, 0.3, 0.2), (200.0, -1.2, 0.6)])

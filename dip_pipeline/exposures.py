@@ -30,6 +30,7 @@ from dip_pipeline.registration import (
 )
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.sensor import NoiseModel, Sensor
+from dip_pipeline.sensor_cards import exposure_of
 from dip_pipeline.task import Task
 from dip_pipeline.units import UnitKind, is_rate, unit_kind
 
@@ -299,11 +300,8 @@ def _named_gain(sensor: Sensor) -> float:
 
 
 def _seconds(frame: Frame) -> float | None:
-    for keyword in ("EXPTIME", "EXPOSURE", "TEXPTIME"):
-        value = frame.header.get(keyword)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-            return float(value)
-    return None
+    exposure = exposure_of(frame.header)
+    return None if exposure is None else exposure.value
 
 
 def _level_offset(own: Seen, reference: Seen, found: Registered) -> float:

@@ -179,20 +179,19 @@ def mean_of(numbers: Sequence[Sourced | None]) -> Sourced | None:
 
 
 def number_of(value: object) -> float | None:
-    """Take a card's value as a number; None where it is none. Text is no number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """Take a card's value as a number; None where it is none. A number written as text counts."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    return float(value)
+    try:
+        return float(value)
+    except ValueError:
+        return None
 
 
 def exposure_of(cards: Cards) -> Sourced | None:
-    """Exposure time in seconds; a number written as text counts."""
+    """Exposure time in seconds."""
     for keyword in ("EXPTIME", "XPOSURE", "EFFEXPTM", "EXPOSURE", "TEXPTIME"):
-        value = cards.get(keyword)
-        try:
-            seconds = float(value) if isinstance(value, str) else number_of(value)
-        except ValueError:
-            continue
+        seconds = number_of(cards.get(keyword))
         if seconds is not None and np.isfinite(seconds) and seconds > 0:
             return Sourced(seconds, "s", f"card {keyword}")
     return None

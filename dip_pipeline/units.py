@@ -17,7 +17,10 @@ class UnitKind(StrEnum):
 
 _ELECTRONS = ("electron", "electrons", "e", "e-", "el", "photon", "photons", "photoelectrons")
 _COUNTS = ("adu", "adus", "dn", "count", "counts", "ct", "cts")
-_RATE = re.compile(r"^(?P<what>.+?)\s*(?:/\s*(?:s|sec|second)|(?:\.|\*|\s)\s*s(?:\*\*|\^)?-1)$")
+_SECOND = r"\(?(?:s|sec|second)\)?"
+_RATE = re.compile(rf"^(?P<what>.+?)\s*(?:/\s*{_SECOND}|(?:\.|\*|\s)\s*{_SECOND}(?:\*\*|\^)?-1)$")
+# "Of a pixel" goes without saying.
+_OF_A_PIXEL = re.compile(r"\s*(?:/\s*pix(?:el)?|[.*\s]\s*pix(?:el)?(?:\*\*|\^)?-1)$")
 
 
 def unit_kind(unit: str) -> UnitKind:
@@ -25,8 +28,10 @@ def unit_kind(unit: str) -> UnitKind:
 
     >>> [unit_kind(u).name for u in ("ELECTRONS/S", "adu", "DN s-1", "e-", "MJy/sr", "")]
     ['ELECTRON_RATE', 'COUNTS', 'COUNT_RATE', 'ELECTRONS', 'CALIBRATED', 'UNKNOWN']
+    >>> [unit_kind(u).name for u in ("adu/pix", "e-/s/pix", "counts sec-1", "DN/(s)")]
+    ['COUNTS', 'ELECTRON_RATE', 'COUNT_RATE', 'COUNT_RATE']
     """
-    text = " ".join(unit.strip().lower().split())
+    text = _OF_A_PIXEL.sub("", " ".join(unit.strip().lower().split()))
     if not text:
         return UnitKind.UNKNOWN
     if text == "cps":

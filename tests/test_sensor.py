@@ -72,7 +72,8 @@ def test_pixels_in_electrons_have_a_gain_of_one(unit):
         ({"GAIN": 0}, None),
         ({"GAIN": -1.5}, None),
         ({"GAIN": 350}, None),  # a camera setting
-        ({"GAIN": "1.5"}, None),
+        ({"GAIN": "1.5 "}, 1.5),  # as some write numbers
+        ({"GAIN": "high"}, None),
         ({"GAIN": True}, None),
         ({"GAIN": float("nan")}, None),
         ({"GAIN": 100, "EGAIN": 0.8}, 0.8),

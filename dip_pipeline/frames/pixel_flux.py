@@ -17,7 +17,7 @@ class PixelFlux(StrEnum):
 
 # Words of a unit that stand for a solid angle, a beam, or what does not depend on the pixel.
 _BRIGHTNESS_WORDS = re.compile(
-    r"(?<![a-z])(m?sr|steradians?|(m|u)?arc-?sec(ond)?s?|arc-?min(ute)?s?|mas|uas|deg(ree)?s?|rad|"
+    r"(?<![a-z])(m?sr|steradians?|ster?|str|sq-?(deg|arc-?sec|arc-?min)|bm|(m|u)?arc-?sec(ond)?s?|arc-?min(ute)?s?|mas|uas|deg(ree)?s?|rad|"
     r"beam|rayleighs?|r|pc|kpc|k|mk|kelvins?|k?m/s|percent|%)(?![a-z])"
 )
 _ANGLE_TYPES = ("angle", "solid angle", "temperature", "speed", "velocity")
@@ -33,6 +33,8 @@ def pixel_flux(unit: str) -> PixelFlux:
 
     >>> [pixel_flux(unit).name for unit in ("adu", "MJy/sr", "nanomaggy", "Jy/beam", "")]
     ['PER_PIXEL', 'BRIGHTNESS', 'PER_PIXEL', 'BRIGHTNESS', 'PER_PIXEL']
+    >>> {pixel_flux(unit).name for unit in ("MJy/sqdeg", "mJy/bm", "MJY/STER", "MJy/str")}
+    {'BRIGHTNESS'}
     """
     text = " ".join(unit.strip().split())
     lower = text.lower()

@@ -35,30 +35,30 @@ STALE_RULES = (
     ),
     StaleRule("CHECKSUM|DATASUM", "dropped", "sum of the old bytes; written anew"),
     StaleRule(
-        "SEEING|((PSF|AV|AVG|MED|MEAN|IQ)_?)?FWHM|FWHM_?(PIX|PX|ARC|AS|AV|AVG|MED|MEAN|X|Y)|IMGQUAL",
+        "SEEING|((PSF|AV|AVG|MED|MEAN|IQ|L1)_?)?FWHM|FWHM_?(PIX|PX|ARC|AS|AV|AVG|MED|MEAN|X|Y)|IMGQUAL",
         "moved",
         "width of stars measured on the input; restoring changes it",
     ),
     StaleRule(
-        "ELLIPTIC|ELLIPT[A-Z]*|ELLIP|PSF_E[12]?|ELONGAT[A-Z]*",
+        "ELLIPTIC|ELLIPT[A-Z]*|(L1)?ELLIP|PSF_E[12]?|ELONGAT[A-Z]*",
         "moved",
         "shape of stars measured on the input",
     ),
     StaleRule(
-        "MAGLIM[A-Z0-9]*|ABMAGLIM|LIMMAG[A-Z0-9]*|GALDEPTH|PSFDEPTH",
+        "MAGLIM[A-Z0-9]*|ABMAGLIM|LIMMAG[A-Z0-9]*|GALDEPTH|PSFDEPTH|PHOTDPTH",
         "moved",
         "depth for the noise of the input",
     ),
     StaleRule(
         "DATA(MIN|MAX|MEAN|MED|STD|RMS)|IRAF-M(IN|AX)|GOOD(MIN|MAX|MEAN)|MEANC[0-9]+|MEDIAN|"
-        "CMEDIAN|STDDEV|IMMODE",
+        "CMEDIAN|STDDEV|IMMODE|L1(MEAN|MEDIAN)",
         "moved",
         "statistics of the input's pixels",
     ),
     StaleRule("SNR(MIN|MAX|MEAN)", "moved", "signal to noise of the input's pixels"),
     StaleRule(
         "SKY_?(SIG|SIGMA|RMS|STD|NOISE)|BKG_?(SIG|SIGMA|RMS|STD|NOISE)|BACKSIG|BACKRMS|NOISERMS|"
-        "IMRMS|RMSNOISE|SKYVAR",
+        "IMRMS|RMSNOISE|SKYVAR|L1SIGMA",
         "moved",
         "scatter of the input's sky, which restoring takes away",
     ),

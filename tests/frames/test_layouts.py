@@ -92,6 +92,28 @@ def test_companions_are_files_of_their_own(tmp_path):
     assert open_frame(files.hubble(tmp_path)).companions == ()
 
 
+def test_a_mask_of_real_numbers_beside_an_image_is_one(tmp_path):
+    path = files.write(tmp_path / "f.fits", [fits.PrimaryHDU(files.sky())])
+    files.write(tmp_path / "f_mask.fits", [fits.PrimaryHDU(files.flags("f4", bad=1, fine=0))])
+    (frame,) = open_frames(path)
+    assert [tuple(place) for place in np.argwhere(frame.read(ALL, ALL).masked)] == [(0, 0)]
+
+
+def test_chips_have_files_beside_theirs(tmp_path):
+    chips = [files.image(files.sky(seed=n), f"CCD{n}") for n in (1, 2)]
+    noise = [files.image(files.full(n * files.SIGMA), f"CCD{n}") for n in (2, 1)]
+    masks = [files.image(files.flags(bad=1), f"CCD{n}") for n in (1, 2)]
+    path = files.write(tmp_path / "mega.fits", chips)
+    files.write(tmp_path / "mega.rms.fits", noise)
+    files.write(tmp_path / "mega_mask.fits", masks)
+    frames = open_frames(path)
+    assert [frame.where for frame in frames] == ["HDU 1 (CCD1,1)", "HDU 2 (CCD2,1)"]
+    for number, frame in enumerate(frames, start=1):
+        pixels = frame.read(ALL, ALL)
+        np.testing.assert_allclose(pixels.error[10:], number * files.SIGMA)
+        assert [tuple(place) for place in np.argwhere(pixels.masked)] == [(0, 0)]
+
+
 def test_detected_sources_are_not_bad_and_bits_come_from_the_cards(tmp_path):
     pixels = open_frame(files.lsst(tmp_path)).read(ALL, ALL)
     assert not pixels.masked[2, 0]  # DETECTED, bit index 5

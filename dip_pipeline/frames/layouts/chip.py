@@ -130,6 +130,17 @@ def fits_shape(hdu: HduSpan, science: HduSpan) -> bool:
     )
 
 
+def same_chip(view: FitsView | None, science: HduSpan) -> Place | None:
+    """HDU of another file that belongs to a science HDU: of the same name, else the same place."""
+    if view is None:
+        return None
+    alike = [hdu for hdu in view.images() if fits_shape(hdu, science)]
+    same = [h for h in alike if h.name == science.name and h.version == science.version]
+    at_its_place = [hdu for hdu in alike if hdu.index == science.index]
+    found = same or at_its_place
+    return Place(found[0], view.path) if found else None
+
+
 def noise_plane(form: NoiseForm, *places: Place | None) -> NoisePlane | None:
     """Make a noise plane of what is there."""
     there = tuple(place for place in places if place is not None)

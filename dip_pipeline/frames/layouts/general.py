@@ -11,9 +11,9 @@ from dip_pipeline.frames.layouts.chip import (
     FlagPlane,
     NoisePlane,
     Place,
-    fits_shape,
     flag_plane,
     noise_plane,
+    same_chip,
 )
 from dip_pipeline.frames.layouts.names import (
     FLAG_NAMES,
@@ -68,29 +68,32 @@ class NamedExtensions:
 
 
 class SideFiles:
-    """One image; its noise and its mask are files beside it: NAME_rms, NAME.weight, NAME_mask."""
+    """Images whose noise and masks are files beside theirs: NAME_rms, NAME.weight, NAME_mask.
+
+    Of several chips each takes the one of its name, or place, in the other file.
+    """
 
     name = "image with files beside it"
 
     def chips(self, view: FitsView) -> tuple[Chip, ...]:
-        """Read the one image of the file."""
+        """Read the one image of the file, or all chips of a mosaic."""
         images = [hdu for hdu in view.images() if not is_companion(view, hdu)]
         named = view.chosen(SCIENCE_NAMES)
         if len(named) != 1 and len(images) != 1:
-            return ()
-        science = (named or images)[0]
-        noise = self._noise(view, science)
-        flags = self._flags(view, science)
-        return (Chip(science, noise, flags),) if noise or flags else ()
+            named = _chips_of_mosaic(view)
+        chips = [
+            Chip(science, self._noise(view, science), self._flags(view, science))
+            for science in named or images[:1]
+        ]
+        return tuple(chips) if any(chip.noise or chip.flags for chip in chips) else ()
 
     @staticmethod
     def _noise(view: FitsView, science: HduSpan) -> NoisePlane | None:
         for ending in _NOISE_ENDINGS:
             for other in _siblings(view, ending):
-                for hdu in other.images():
-                    if fits_shape(hdu, science):
-                        header = other.header(hdu)
-                        return noise_plane(form_of(ending, header), Place(hdu, other.path))
+                place = same_chip(other, science)
+                if place is not None:
+                    return noise_plane(form_of(ending, other.header(place.hdu)), place)
         return None
 
     @staticmethod
@@ -98,10 +101,9 @@ class SideFiles:
         ztf = "ztf" in view.path.name.lower() or view.text("ORIGIN").startswith("ZWICKY")
         for ending in _FLAG_ENDINGS:
             for other in _siblings(view, ending):
-                for hdu in other.images():
-                    if fits_shape(hdu, science) and hdu.bitpix > 0:
-                        rule = rule_for("ZTF" if ztf else "", view.bad_bits)
-                        return flag_plane(rule, Place(hdu, other.path))
+                place = same_chip(other, science)
+                if place is not None:
+                    return flag_plane(rule_for("ZTF" if ztf else "", view.bad_bits), place)
         return None
 
 
@@ -112,16 +114,7 @@ class Mosaic:
 
     def chips(self, view: FitsView) -> tuple[Chip, ...]:
         """Every image extension, in the order of the file."""
-        images = [
-            hdu
-            for hdu in view.images()
-            if hdu.index > 0 and not is_companion(view, hdu) and len(hdu.plane_shape) > 1
-        ]
-        if view.chosen(SCIENCE_NAMES) or view.hdus[0].has_pixels or len(images) < 2:
-            return ()
-        # Whole numbers beside real ones are flags, or counts of something, whatever their name.
-        real = [hdu for hdu in images if hdu.bitpix < 0]
-        return tuple(Chip(hdu) for hdu in real or images)
+        return tuple(Chip(hdu) for hdu in _chips_of_mosaic(view))
 
 
 class Plain:
@@ -134,6 +127,19 @@ class Plain:
         chosen = view.chosen(SCIENCE_NAMES)
         images = [hdu for hdu in view.images() if not is_companion(view, hdu)]
         return tuple(Chip(hdu) for hdu in chosen or images[:1])
+
+
+def _chips_of_mosaic(view: FitsView) -> list[HduSpan]:
+    """Image extensions of a file that has several, and none that is named as the science."""
+    images = [
+        hdu
+        for hdu in view.images()
+        if hdu.index > 0 and not is_companion(view, hdu) and len(hdu.plane_shape) > 1
+    ]
+    if view.chosen(SCIENCE_NAMES) or view.hdus[0].has_pixels or len(images) < 2:
+        return []
+    # Whole numbers beside real ones are flags, or counts of something, whatever their name.
+    return [hdu for hdu in images if hdu.bitpix < 0] or images
 
 
 def _said_to_be_science(view: FitsView) -> list[HduSpan]:

@@ -8,9 +8,9 @@ from dip_pipeline.frames.layouts.chip import (
     Chip,
     FitsView,
     Place,
-    fits_shape,
     flag_plane,
     noise_plane,
+    same_chip,
 )
 from dip_pipeline.frames.noise_form import NoiseForm
 
@@ -74,8 +74,8 @@ class DecamPipeline:
         return tuple(
             Chip(
                 science,
-                noise_plane(NoiseForm.INVERSE_VARIANCE, _same_chip(weight, science)),
-                flag_plane(rule, _same_chip(quality, science)),
+                noise_plane(NoiseForm.INVERSE_VARIANCE, same_chip(weight, science)),
+                flag_plane(rule, same_chip(quality, science)),
             )
             for science in (view.science or view.images())
         )
@@ -86,17 +86,6 @@ class DecamPipeline:
         found = re.search(r"(\d+)\.(\d+)", view.text("PLVER"))
         version = (0, 0) if found is None else (int(found.group(1)), int(found.group(2)))
         return rule_for("DECAM" if version >= (3, 5) else "DECAM_BITS", view.bad_bits)
-
-
-def _same_chip(view: FitsView | None, science: HduSpan) -> Place | None:
-    """HDU of another file that belongs to a science HDU: of the same name, else the same place."""
-    if view is None:
-        return None
-    alike = [hdu for hdu in view.images() if fits_shape(hdu, science)]
-    same = [h for h in alike if h.name == science.name and h.version == science.version]
-    at_its_place = [hdu for hdu in alike if hdu.index == science.index]
-    found = same or at_its_place
-    return Place(found[0], view.path) if found else None
 
 
 class Gemini:

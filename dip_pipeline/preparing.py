@@ -31,7 +31,11 @@ def settle_noise(
     noise = find_noise(frame, config, places)
     if noise.from_error_plane and (factor := _above_sky(frame, places)) is not None:
         frame = _by_factor(frame, factor)
-        log.warning("%s: %s: a sky cannot scatter less", frame.path, frame.noise_words)
+        log.warning(
+            "%s: %s, which scatters less than it says (as resampled pixels do, too)",
+            frame.path,
+            frame.noise_words,
+        )
         noise = find_noise(frame, config, places)
     if config.reading.strict:
         _refuse_guesses(frame, noise)

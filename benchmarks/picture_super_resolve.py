@@ -154,7 +154,7 @@ def draw(truth: Colours, coarse: Colours, pictures: dict[str, Colours], found: l
     "--our-steps",
     type=click.IntRange(1),
     multiple=True,
-    default=(FinerOptions().steps, 560),
+    default=(FinerOptions().steps, 1000),
     show_default=True,
     help="Again for each.",
 )

@@ -39,7 +39,7 @@ class FinerOptions:
     widths : channels of the hourglass' levels
     """
 
-    steps: int = 1000
+    steps: int = 560
     learning_rate: float = 5e-3
     decimation: DecimationKind = DecimationKind.LANCZOS
     widths: tuple[int, ...] = (32, 64, 128, 128, 128)

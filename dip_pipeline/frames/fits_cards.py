@@ -5,6 +5,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from astropy.io import fits
 
@@ -139,6 +140,7 @@ def without(raw_cards: Iterable[bytes], keywords: Iterable[str]) -> list[bytes]:
     return kept
 
 
+@lru_cache(maxsize=20_000)  # headers of a mosaic are read again for each of its chips
 def _parse_card(raw: bytes) -> Card:
     text = raw.decode("ascii", "replace").replace("\N{REPLACEMENT CHARACTER}", "?")
     try:

@@ -77,7 +77,7 @@ class SideFiles:
 
     def chips(self, view: FitsView) -> tuple[Chip, ...]:
         """Read the one image of the file, or all chips of a mosaic."""
-        images = [hdu for hdu in view.images() if not is_companion(view, hdu)]
+        images = [hdu for hdu in view.images() if not is_companion(hdu)]
         named = view.chosen(SCIENCE_NAMES)
         if len(named) != 1 and len(images) != 1:
             named = _chips_of_mosaic(view)
@@ -125,7 +125,7 @@ class Plain:
     def chips(self, view: FitsView) -> tuple[Chip, ...]:
         """Read the image that is named so, else the first; or all that were chosen."""
         chosen = view.chosen(SCIENCE_NAMES)
-        images = [hdu for hdu in view.images() if not is_companion(view, hdu)]
+        images = [hdu for hdu in view.images() if not is_companion(hdu)]
         return tuple(Chip(hdu) for hdu in chosen or images[:1])
 
 
@@ -134,7 +134,7 @@ def _chips_of_mosaic(view: FitsView) -> list[HduSpan]:
     images = [
         hdu
         for hdu in view.images()
-        if hdu.index > 0 and not is_companion(view, hdu) and len(hdu.plane_shape) > 1
+        if hdu.index > 0 and not is_companion(hdu) and len(hdu.plane_shape) > 1
     ]
     if view.chosen(SCIENCE_NAMES) or view.hdus[0].has_pixels or len(images) < 2:
         return []
@@ -147,8 +147,8 @@ def _said_to_be_science(view: FitsView) -> list[HduSpan]:
 
     Chips with a noise plane or flags each: `CCD1`, `CCD1_WEIGHT`, `CCD2`, ...
     """
-    images = [hdu for hdu in view.images() if not is_companion(view, hdu)]
-    said = [hdu for hdu in images if sort_of(view, hdu) == "science"]
+    images = [hdu for hdu in view.images() if not is_companion(hdu)]
+    said = [hdu for hdu in images if sort_of(hdu) == "science"]
     return said or [
         hdu
         for hdu in images

@@ -3,6 +3,7 @@
 import re
 from typing import Literal
 
+from dip_pipeline.frames.fits_cards import parse_cards
 from dip_pipeline.frames.fits_layout import HduSpan
 from dip_pipeline.frames.layouts.chip import FitsView, Place, fits_shape
 
@@ -40,15 +41,15 @@ def sort_by_name(name: str) -> Sort:
     return next((sort for sort, words in sorts if stem_of(plain, words) is not None), "")
 
 
-def sort_of(view: FitsView, hdu: HduSpan) -> Sort:
+def sort_of(hdu: HduSpan) -> Sort:
     """Tell it by the class of the extension (HDUCLAS2), else by its name."""
-    by_class = _SORT_BY_CLASS.get(_text(view, hdu, "HDUCLAS2"))
+    by_class = _SORT_BY_CLASS.get(_text(hdu, "HDUCLAS2"))
     return by_class or sort_by_name(hdu.name)
 
 
-def is_companion(view: FitsView, hdu: HduSpan) -> bool:
+def is_companion(hdu: HduSpan) -> bool:
     """Whether an extension is a noise plane, flags, or no sky at all."""
-    return sort_of(view, hdu) in ("noise", "flags", "no sky")
+    return sort_of(hdu) in ("noise", "flags", "no sky")
 
 
 def stem_of(name: str, words: tuple[str, ...]) -> str | None:
@@ -70,18 +71,22 @@ def plane_of(view: FitsView, science: HduSpan, sort: Literal["noise", "flags"]) 
     """
     card, words = ("ERRDATA", NOISE_NAMES) if sort == "noise" else ("QUALDATA", FLAG_NAMES)
     alike = [hdu for hdu in view.images() if hdu is not science and fits_shape(hdu, science)]
-    named = _text(view, science, card)
+    named = _text(science, card)
     if named:
         return next((Place(hdu) for hdu in alike if hdu.name == named), None)
     stem = stem_of(science.name, SCIENCE_NAMES)
     stem = science.name if stem is None else stem
     if stem:
+        own = [h for h in alike if h.name.startswith(stem) and h.version == science.version]
         for word in words:
-            for hdu in alike:
-                if hdu.version == science.version and stem_of(hdu.name, (word,)) == stem:
+            for hdu in own:
+                if stem_of(hdu.name, (word,)) == stem:
                     return Place(hdu)
     return view.beside(science, *words)
 
 
-def _text(view: FitsView, hdu: HduSpan, keyword: str) -> str:
-    return str(view.header(hdu).get(keyword) or "").strip().upper()
+def _text(hdu: HduSpan, keyword: str) -> str:
+    """Text of a card of the HDU's own header in capitals; "" without."""
+    start = f"{keyword:<8}=".encode()
+    found = next((raw for raw in hdu.cards if raw.startswith(start)), None)
+    return "" if found is None else str(parse_cards([found])[0][1] or "").strip().upper()

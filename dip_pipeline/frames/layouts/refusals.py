@@ -23,10 +23,10 @@ _CLASSES = {"ERROR": ("a noise map", "noise"), "QUALITY": ("a mask", "mask")}
 def refusal(view: FitsView) -> str | None:
     """Say what a file is that holds no image of the sky; None where it holds one."""
     images = view.images()
-    sky = [hdu for hdu in images if not is_companion(view, hdu)]
+    sky = [hdu for hdu in images if not is_companion(hdu)]
     if images and not sky:
         names = ", ".join(hdu.where for hdu in images[:8])
-        use = _SORTS.get(sort_of(view, images[0]), "")
+        use = _SORTS.get(sort_of(images[0]), "")
         return f"it holds only {names}, no science image{_use(use)}"
     if not sky or any(hdu.name in SCIENCE_NAMES for hdu in sky):
         return None

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _AMPLIFIERS = "ABCD12345678"  # as cards of sections name them
 _MISMATCH = 1.25  # of the sky's scatter and the law's sigma there
+_DARKEST = 0.05  # of the pixels
 REFUTED = 0.5  # of the law's sigma: a sky that scatters less cannot have such noise
 _COARSE = 0.5  # of a quantum: a sigma below this shows the steps
 _FEW_COUNTS = 5.0  # a pixel; below, Poisson noise is far from the Gaussian draws of the fit
@@ -70,7 +71,7 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
         ratio = _scatter_over_law(noise, windows, sky.sigma)
         asked = overrides != SensorOverrides() or choice is not NoiseChoice.AUTO
         corrected = _with_level_of_sky(noise, _level(windows), sky.sigma)
-        if asked or corrected is not None or not _is_refuted(noise, ratio):
+        if asked or corrected is not None or not _is_refuted(noise, windows, sky.sigma):
             return _compared_with_sky(frame, noise, ratio, corrected)
         why = f"its sky scatters {ratio:.2g} times as much as {noise_in_words(noise)} says"
         sensor = replace(sensor, gain_e_per_dn=None, read_noise_e=None)
@@ -88,10 +89,16 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
     return noise
 
 
-def _is_refuted(noise: NoiseModel, ratio: float) -> bool:
-    """Whether the sky scatters so much less than a law says that it cannot be the frame's."""
+def _is_refuted(noise: NoiseModel, windows: Sequence[Window], sky_sigma: float) -> bool:
+    """Whether the sky scatters so much less than a law says that it cannot be the frame's.
+
+    The law is taken where the frame is darkest, for its sky was looked for there.
+    """
     told = noise.kind in (NoiseKind.GAUSSIAN, NoiseKind.POISSON_GAUSSIAN) and noise.quantum is None
-    return told and not noise.from_error_plane and 0 < ratio < REFUTED
+    values = np.concatenate([window.pixels[window.good] for window in windows])
+    if not told or noise.from_error_plane or not values.size:
+        return False
+    return 0 < sky_sigma < REFUTED * sigma_at(noise, float(np.quantile(values, _DARKEST)))
 
 
 def _nothing_in(frame: Frame) -> EmptyFrameError:

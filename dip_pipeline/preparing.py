@@ -29,7 +29,8 @@ def settle_noise(
     """
     frame = with_noise_planes(frame, config, places)
     noise = find_noise(frame, config, places)
-    if noise.from_error_plane and (factor := _above_sky(frame, places)) is not None:
+    given = config.reading.error is not None  # is used as it is
+    if noise.from_error_plane and not given and (factor := _above_sky(frame, places)) is not None:
         frame = _by_factor(frame, factor)
         log.warning(
             "%s: %s, which scatters less than it says (as resampled pixels do, too)",
@@ -87,7 +88,8 @@ def _scatter(frame: Frame, places: Sequence[Place]) -> float:
 
 
 def _by_factor(frame: Frame, factor: float) -> Frame:
-    words = f"{frame.noise_words}, scaled by {factor:.4g} to the scatter of the sky"
+    told = frame.noise_words or "error plane of the file"
+    words = f"{told}, scaled by {factor:.4g} to the scatter of the sky"
     return replace(scale_noise(frame, factor), noise_words=words)
 
 

@@ -149,6 +149,26 @@ def test_a_noise_plane_above_all_scatter_is_scaled_to_the_sky(tmp_path, caplog):
         settle_frame(open_frame(path), config(**{"reading.strict": True}))
 
 
+def test_a_noise_plane_that_is_given_is_used_as_it_is(tmp_path):
+    path, given = tmp_path / "a.fits", tmp_path / "sigma.fits"
+    fits.PrimaryHDU(np.random.default_rng(3).normal(100, 6, SHAPE).astype("f4")).writeto(path)
+    fits.PrimaryHDU(np.full(SHAPE, 36.0)).writeto(given)
+    asked = config(**{"reading.error": str(given)})
+    settled, _ = settle_frame(open_frame(path, asked.frame_reading()), asked)
+    np.testing.assert_allclose(settled.read(ALL, ALL).error, 36.0)
+
+
+def test_cards_of_a_frame_full_of_nebula_are_believed(write):
+    """Its sky is looked for where it is darkest; there the law is right."""
+    rng = np.random.default_rng(8)
+    rows, cols = np.indices((384, 384)) / 384
+    light = 100 + 3000 * np.exp(-((rows - 0.4) ** 2 + (cols - 0.45) ** 2) / 0.18)
+    electrons = rng.poisson(light * 2.0) + rng.normal(0, 4.0, light.shape)
+    cards = {"BUNIT": "adu", "GAIN": 2.0, "RDNOISE": 4.0, "PEDESTAL": 0.0}
+    noise = settle_frame(open_frame(write(electrons / 2.0, **cards)), config())[1]
+    assert noise.sensor.read_noise_e.value == 4.0
+
+
 def test_cards_that_the_sky_refutes_are_not_believed(write, caplog):
     """A picture between 0 and 1 that still says how many electrons its camera's numbers held."""
     pixels = np.random.default_rng(3).normal(0.1, 0.002, SHAPE)

@@ -26,6 +26,9 @@ _BIAS_REMOVED = (
 )  # fmt: skip
 
 
+_ANY_SHAPE = (10**9, 10**9)
+
+
 @dataclass(frozen=True, slots=True)
 class Pixels:
     """One region of a frame, native byte order, axes (rows, cols).
@@ -208,16 +211,17 @@ class Frame:
         already subtracted, is none; nor is any where these lie outside the frame, which then was
         cut since.
         """
-        if any(keyword in self.header for keyword in _BIAS_REMOVED):
+        if any(self.header.get(keyword) not in (None, False) for keyword in _BIAS_REMOVED):
             return None
         overscan = section_of(self.header.get(f"BIASSEC{amplifier}"), self.shape)
         if overscan is None:
             return None
         for keyword in ("TRIMSEC", f"DATASEC{amplifier}"):
-            if keyword not in self.header:
-                continue
-            light = section_of(self.header[keyword], self.shape)
-            if light is None or all(map(_overlap, overscan, light)):
+            value = self.header.get(keyword)
+            light = section_of(value, self.shape)
+            if light is None and section_of(value, _ANY_SHAPE) is not None:
+                return None
+            if light is not None and all(map(_overlap, overscan, light)):
                 return None
         science = self.read(*overscan).science
         finite = science[np.isfinite(science)]

@@ -60,7 +60,12 @@ def form_of(
         said = [_FORMS_BY_WORD[word] for word in words if word in _FORMS_BY_WORD]
         if said and (said[-1] is not NoiseForm.SIGMA or not _is_square(unit, science_unit)):
             return said[-1]
-    return NoiseForm.VARIANCE if _is_square(unit, science_unit) else NoiseForm.SIGMA
+    if _is_square(unit, science_unit):
+        return NoiseForm.VARIANCE
+    stem = re.sub(r"(\.(fits?|fts|fz|gz|bz2|xz))+$", "", file_name.lower())
+    last = re.findall("[a-z]+", stem)[-1:]
+    parts = [form for text in (name.lower(), *last) for part, form in _PARTS if part in text]
+    return parts[0] if parts else NoiseForm.SIGMA
 
 
 def _is_square(unit: str, of: str) -> bool:
@@ -99,3 +104,11 @@ _WORDS: dict[NoiseForm, str] = {
     NoiseForm.WEIGHT: "weight weights weightmap wht wgt wt wtmap",
 }
 _FORMS_BY_WORD = {word: form for form, words in _WORDS.items() for word in words.split()}
+# Of names that hold none of these words: SKYVAR, drz_whtmap. In this order: "invvar" holds "var".
+_PARTS = (
+    ("invvar", NoiseForm.INVERSE_VARIANCE),
+    ("ivar", NoiseForm.INVERSE_VARIANCE),
+    ("weight", NoiseForm.WEIGHT),
+    ("wht", NoiseForm.WEIGHT),
+    ("var", NoiseForm.VARIANCE),
+)

@@ -29,7 +29,10 @@ _OVERSHOOT = 0.1  # of a weight that interpolation's negative lobes carry beside
 _LOBES_PX = 3  # how far
 _STEPS = 28
 _LEAST_EIGENVALUE = 0.015  # what is smaller comes back in part
-_LARGEST_EIGENVALUE = 1.1
+_LARGEST_EIGENVALUE = 1.1  # or what is found
+_MARGIN = 1.02
+_LANCZOS_STEPS = 30
+_START_SEED = 0x1A2C
 _LEAST_WEIGHT = 1e-9  # of the largest; less is none
 _DRAWS = 4
 _NOISE_SCALE_PX = 8.0  # over which the strength of the noise is averaged
@@ -84,18 +87,43 @@ class LeastSquares:
         local = self._smoothed(self.weight / self.largest).clamp(min=0.0)
         self._ridge = _TIKHONOV * local
         # Rows of the normal matrix sum to the local weight: divided by it, as a preconditioner,
-        # its eigenvalues are at most 1, but for lobes that reach out of a deep exposure.
+        # its eigenvalues are about 1 at most, but where interpolation's negative lobes count:
+        # beside a deep exposure, and around single pixels in a hole.
         span = 2 * _LOBES_PX + 1
         beside = nnf.max_pool2d(local, span, stride=1, padding=_LOBES_PX)
         self._scale = torch.maximum(local, _OVERSHOOT * beside).clamp(min=_LEAST_WEIGHT).rsqrt()
+        self._most = max(_LARGEST_EIGENVALUE, _MARGIN * self._largest_eigenvalue())
+
+    def _largest_eigenvalue(self) -> float:
+        """Largest eigenvalue of the preconditioned matrix, by Lanczos' iteration.
+
+        Saad 2003, algorithm 6.15. A step size beyond it would let the solution grow without end.
+        """
+        generator = Generator().manual_seed(_START_SEED)
+        start = torch.randn(self.weight.shape, generator=generator).to(self.weight)
+        now, before = start / start.norm(), torch.zeros_like(start)
+        diagonal, beside = [], [0.0]
+        for _ in range(_LANCZOS_STEPS):
+            after = self._normal(now) - beside[-1] * before
+            diagonal.append(float((after * now).sum()))
+            after = after - diagonal[-1] * now
+            beside.append(float(after.norm()))
+            if beside[-1] < 1e-6:
+                break
+            now, before = after / beside[-1], now
+        inner = torch.tensor(beside[1 : len(diagonal)], dtype=torch.float64)
+        matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+        matrix = matrix + torch.diag(inner, 1) + torch.diag(inner, -1)
+        values, vectors = torch.linalg.eigh(matrix)
+        return float(values[-1] + beside[-1] * vectors[-1, -1].abs())
 
     def solve(self, planes: Sequence[Tensor]) -> Tensor:
         """Solve for (batch, 1, rows, cols) planes, one a exposure, by Chebyshev's iteration.
 
         Saad 2003, Iterative Methods for Sparse Linear Systems, algorithm 12.1.
         """
-        middle = (_LARGEST_EIGENVALUE + _LEAST_EIGENVALUE) / 2
-        half = (_LARGEST_EIGENVALUE - _LEAST_EIGENVALUE) / 2
+        middle = (self._most + _LEAST_EIGENVALUE) / 2
+        half = (self._most - _LEAST_EIGENVALUE) / 2
         ratio = half / middle
         residual = self._scale * self._smoothed(self._back(planes))
         solution = torch.zeros_like(residual)

@@ -242,6 +242,7 @@ def test_numbers_beyond_float32_count_as_not_finite(tmp_path):
         ({"BIASSEC": "[1:3,1:5]", "TRIMSEC": "[4:8,1:5]"}, 7.0),
         ({"BIASSEC": "[1:3,1:5]", "TRIMSEC": "[1:8,1:5]"}, None),
         ({"BIASSEC": "[1:3,1:5]", "OVERSCAN": "subtracted"}, None),
+        ({"BIASSEC": "[1:3,1:5]", "DATASEC": "[*,*]", "TRIM": False}, 7.0),
         ({"BIASSEC": "[1:3,1:5]", "TRIMIM": "trim"}, None),
         ({"BIASSEC": "[1:3,1:5]", "SUBOSCAN": "subtracted"}, None),
         # The frame was cut since: the section that light fell on ends beyond it.

@@ -225,6 +225,54 @@ def test_what_lies_beside_the_one_science_image_is_not_restored(tmp_path, other)
     assert [frame.where for frame in frames] == ["HDU 1 (SCI,1)"]
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        ("ERR", "BACK", "BACK_RMS"),
+        ("ERR", "MODEL", "MODEL_ERR"),
+        ("ERR", "MODEL_IMAGE", "RESID_IMAGE"),
+        ("FLAT_DATA", "DARK_DATA"),
+    ],
+)
+def test_a_primary_image_is_the_science_whatever_lies_beside_it(tmp_path, others):
+    hdus = [fits.PrimaryHDU(files.sky()), *(files.image(files.full(2.0), n) for n in others)]
+    (frame,) = open_frames(files.write(tmp_path / "p.fits", hdus))
+    assert frame.where == "HDU 0"
+    assert frame.has_error_plane == ("ERR" in others)
+
+
+def test_chips_without_planes_of_their_own_are_chips_too(tmp_path):
+    chips = [files.image(files.sky(seed=n), f"CCD{n}") for n in (1, 2, 3)]
+    path = files.write(tmp_path / "c.fits", [*chips, files.image(files.flags(bad=1), "CCD1_BPM")])
+    assert [frame.has_mask for frame in open_frames(path)] == [True, False, False]
+
+
+def test_a_mask_of_one_chip_is_not_another_s(tmp_path):
+    chips = [files.image(files.sky(seed=n), f"CCD{n}") for n in (1, 2)]
+    path = files.write(tmp_path / "m.fits", chips)
+    files.write(tmp_path / "m_mask.fits", [files.image(files.flags(bad=1), "CCD2")])
+    assert [frame.has_mask for frame in open_frames(path)] == [False, True]
+
+
+def test_a_side_file_of_one_plane_may_hold_it_anywhere(tmp_path):
+    path = files.write(tmp_path / "s.fits", [files.image(files.sky(), "SCI")])
+    fits.PrimaryHDU(files.flags(bad=1)).writeto(tmp_path / "s_mask.fits")
+    assert open_frame(path).has_mask
+    drizzled = files.write(tmp_path / "t_drz.fits", [fits.PrimaryHDU(files.sky())])
+    files.write(tmp_path / "t_wht.fits", [files.image(files.full(0.25), "WHT")])
+    assert open_frame(drizzled).has_error_plane
+
+
+def test_cards_of_partners_count_with_their_versions(tmp_path):
+    hdus = []
+    for chip in (1, 2):
+        science = files.image(files.sky(seed=chip), "SCI", chip, HDUCLAS2="DATA", ERRDATA="ERR")
+        hdus += [science, files.image(files.full(chip), "ERR", chip)]
+    hdus[0].header["ERRDATA"] = "NOPE"
+    frames = open_frames(files.write(tmp_path / "v.fits", hdus))
+    assert [frame.read(ALL, ALL).error[5, 5] for frame in frames] == [1.0, 2.0]
+
+
 def test_whole_numbers_beside_chips_are_not_restored(tmp_path):
     hdus = [files.image(files.sky(seed=chip), f"CHIP{chip}") for chip in (1, 2)]
     path = files.write(tmp_path / "m.fits", [*hdus, files.image(files.flags(bad=1), "STATE")])

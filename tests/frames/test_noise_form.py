@@ -86,6 +86,9 @@ def test_a_square_is_known_in_every_spelling_whatever_the_name(unit):
         ("", "varfield_sigma.fits", NoiseForm.SIGMA),
         ("", "ngc_var_star_rms.fits", NoiseForm.SIGMA),
         ("", "stack.var.fits", NoiseForm.VARIANCE),
+        ("", "ngc_skyvar.fits", NoiseForm.VARIANCE),
+        ("NOISEVAR", "", NoiseForm.VARIANCE),
+        ("", "drz_whtmap.fits.gz", NoiseForm.WEIGHT),
         ("", "nothing.fits", NoiseForm.SIGMA),
     ],
 )

@@ -14,6 +14,7 @@ from dip_pipeline.restoration.combining import (
     fit_combined_prior,
     restore_combined,
 )
+from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import StopReason
 from dip_pipeline.restoration.sampling import inverse_of, sampling
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
@@ -185,6 +186,23 @@ def test_what_a_shallow_exposure_alone_sees_comes_back_whole(factor, deeper):
     assert np.median(alone) == pytest.approx(expected, rel=0.15)
     # What the reference measured is known, also beside the edge of what is deeper.
     assert not made.masked[:, : int(far) * factor].any()
+
+
+@pytest.mark.parametrize("support_px", [0.33, 0.42, 0.54])
+def test_single_pixels_in_a_hole_do_not_grow_without_end(support_px):
+    """Interpolation's negative lobes make eigenvalues there that no weight tells of."""
+    shape = (64, 64)
+    hole = np.zeros(shape, bool)
+    hole[20:40, 20:40] = True
+    sparse = hole.copy()
+    sparse[22:40:4, 22:40:4] = False
+    problem, truth = exposed(shape, factor=1, seed=2)
+    others = (replace(problem.exposures[0], masked=hole),)
+    optics = Optics(1, support_px=support_px)
+    made = combined(replace(problem, masked=sparse, exposures=others, optics=optics))
+    known = ~made.masked
+    assert np.abs(made.pixels - truth)[known].max() < 12 * made.error[known].max()
+    assert np.median(np.abs(made.pixels - truth)[known]) < 12
 
 
 @pytest.mark.parametrize("unit", [1e-25, 1e-20, 1e15])

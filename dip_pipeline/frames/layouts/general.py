@@ -11,14 +11,15 @@ from dip_pipeline.frames.layouts.chip import (
     FlagPlane,
     NoisePlane,
     Place,
+    fits_shape,
     flag_plane,
     noise_plane,
-    same_chip,
 )
 from dip_pipeline.frames.layouts.names import (
     FLAG_NAMES,
     NOISE_NAMES,
     SCIENCE_NAMES,
+    class_of,
     is_companion,
     plane_of,
     sort_of,
@@ -81,30 +82,49 @@ class SideFiles:
         named = view.chosen(SCIENCE_NAMES)
         if len(named) != 1 and len(images) != 1:
             named = _chips_of_mosaic(view)
+        sciences = named or images[:1]
+        alone = len(sciences) == 1
         chips = [
-            Chip(science, self._noise(view, science), self._flags(view, science))
-            for science in named or images[:1]
+            Chip(
+                science,
+                self._noise(view, science, alone=alone),
+                self._flags(view, science, alone=alone),
+            )
+            for science in sciences
         ]
         return tuple(chips) if any(chip.noise or chip.flags for chip in chips) else ()
 
     @staticmethod
-    def _noise(view: FitsView, science: HduSpan) -> NoisePlane | None:
+    def _noise(view: FitsView, science: HduSpan, *, alone: bool) -> NoisePlane | None:
         for ending in _NOISE_ENDINGS:
             for other in _siblings(view, ending):
-                place = same_chip(other, science)
+                place = _in_side_file(other, science, alone=alone)
                 if place is not None:
                     return noise_plane(form_of(ending, other.header(place.hdu)), place)
         return None
 
     @staticmethod
-    def _flags(view: FitsView, science: HduSpan) -> FlagPlane | None:
+    def _flags(view: FitsView, science: HduSpan, *, alone: bool) -> FlagPlane | None:
         ztf = "ztf" in view.path.name.lower() or view.text("ORIGIN").startswith("ZWICKY")
         for ending in _FLAG_ENDINGS:
             for other in _siblings(view, ending):
-                place = same_chip(other, science)
+                place = _in_side_file(other, science, alone=alone)
                 if place is not None:
                     return flag_plane(rule_for("ZTF" if ztf else "", view.bad_bits), place)
         return None
+
+
+def _in_side_file(other: FitsView, science: HduSpan, *, alone: bool) -> Place | None:
+    """Plane of another file that belongs to a science HDU.
+
+    Of one image alone, any of its shape, that of its name first; of chips that of their name, or
+    without names that at their place.
+    """
+    alike = [hdu for hdu in other.images() if fits_shape(hdu, science)]
+    same = [h for h in alike if h.name == science.name and h.version == science.version]
+    at_its_place = [h for h in alike if h.index == science.index and not (h.name and science.name)]
+    found = same or (alike if alone else at_its_place)
+    return Place(found[0], other.path) if found else None
 
 
 class Mosaic:
@@ -138,8 +158,9 @@ def _chips_of_mosaic(view: FitsView) -> list[HduSpan]:
     ]
     if view.chosen(SCIENCE_NAMES) or view.hdus[0].has_pixels or len(images) < 2:
         return []
-    # Whole numbers beside real ones are flags, or counts of something, whatever their name.
-    return [hdu for hdu in images if hdu.bitpix < 0] or images
+    # Whole numbers beside as many real ones are flags, or counts of something, whatever their name.
+    real = [hdu for hdu in images if hdu.bitpix < 0]
+    return real if len(images) <= 2 * len(real) else images
 
 
 def _said_to_be_science(view: FitsView) -> list[HduSpan]:
@@ -148,12 +169,13 @@ def _said_to_be_science(view: FitsView) -> list[HduSpan]:
     Chips with a noise plane or flags each: `CCD1`, `CCD1_WEIGHT`, `CCD2`, ...
     """
     images = [hdu for hdu in view.images() if not is_companion(hdu)]
+    if view.hdus[0].has_pixels:  # that is the science, whatever lies beside it
+        return [hdu for hdu in images if hdu.index > 0 and class_of(hdu) == "science"]
     said = [hdu for hdu in images if sort_of(hdu) == "science"]
-    return said or [
-        hdu
-        for hdu in images
-        if hdu.name and any(_is_own(plane_of(view, hdu, sort), hdu) for sort in _SORTS)
-    ]
+    paired = any(
+        hdu.name and _is_own(plane_of(view, hdu, sort), hdu) for hdu in images for sort in _SORTS
+    )
+    return said or (images if paired else [])
 
 
 def _is_own(place: Place | None, science: HduSpan) -> bool:

@@ -43,8 +43,12 @@ def sort_by_name(name: str) -> Sort:
 
 def sort_of(hdu: HduSpan) -> Sort:
     """Tell it by the class of the extension (HDUCLAS2), else by its name."""
-    by_class = _SORT_BY_CLASS.get(_text(hdu, "HDUCLAS2"))
-    return by_class or sort_by_name(hdu.name)
+    return class_of(hdu) or sort_by_name(hdu.name)
+
+
+def class_of(hdu: HduSpan) -> Sort:
+    """Tell it by the class alone; "" where there is none."""
+    return _SORT_BY_CLASS.get(_text(hdu, "HDUCLAS2"), "")
 
 
 def is_companion(hdu: HduSpan) -> bool:
@@ -72,8 +76,10 @@ def plane_of(view: FitsView, science: HduSpan, sort: Literal["noise", "flags"]) 
     card, words = ("ERRDATA", NOISE_NAMES) if sort == "noise" else ("QUALDATA", FLAG_NAMES)
     alike = [hdu for hdu in view.images() if hdu is not science and fits_shape(hdu, science)]
     named = _text(science, card)
-    if named:
-        return next((Place(hdu) for hdu in alike if hdu.name == named), None)
+    of_card = [hdu for hdu in alike if named and hdu.name == named]
+    if of_card:
+        of_version = [hdu for hdu in of_card if hdu.version == science.version]
+        return Place((of_version or of_card)[0])
     stem = stem_of(science.name, SCIENCE_NAMES)
     stem = science.name if stem is None else stem
     if stem:

@@ -197,9 +197,9 @@ def test_single_pixels_in_a_hole_do_not_grow_without_end(support_px):
     sparse = hole.copy()
     sparse[22:40:4, 22:40:4] = False
     problem, truth = exposed(shape, factor=1, seed=2)
-    others = (replace(problem.exposures[0], masked=hole),)
+    others = (replace(problem.exposures[0], masked=sparse),)  # it lies between pixels
     optics = Optics(1, support_px=support_px)
-    made = combined(replace(problem, masked=sparse, exposures=others, optics=optics))
+    made = combined(replace(problem, masked=hole, exposures=others, optics=optics))
     known = ~made.masked
     assert np.abs(made.pixels - truth)[known].max() < 12 * made.error[known].max()
     assert np.median(np.abs(made.pixels - truth)[known]) < 12

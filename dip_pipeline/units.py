@@ -20,7 +20,7 @@ _COUNTS = ("adu", "adus", "dn", "count", "counts", "ct", "cts")
 _SECOND = r"\(?(?:s|sec|second)\)?"
 _RATE = re.compile(rf"^(?P<what>.+?)\s*(?:/\s*{_SECOND}|(?:\.|\*|\s)\s*{_SECOND}(?:\*\*|\^)?-1)$")
 # "Of a pixel" goes without saying.
-_OF_A_PIXEL = re.compile(r"\s*(?:/\s*pix(?:el)?|[.*\s]\s*pix(?:el)?(?:\*\*|\^)?-1)$")
+_OF_A_PIXEL = re.compile(r"\s*(?:/\s*pix(?:el)?|[.*\s]\s*pix(?:el)?(?:\*\*|\^)?-1)(?=$|[\s/.*])")
 
 
 def unit_kind(unit: str) -> UnitKind:

@@ -25,6 +25,8 @@ from dip_pipeline.units import UnitKind, unit_kind
         ("electron/pixel", UnitKind.ELECTRONS),
         ("electron pix-1", UnitKind.ELECTRONS),
         ("e-/s/pix", UnitKind.ELECTRON_RATE),
+        ("e-/pixel/s", UnitKind.ELECTRON_RATE),
+        ("DN/pixel/sec", UnitKind.COUNT_RATE),
         ("counts sec-1", UnitKind.COUNT_RATE),
         ("DN/(s)", UnitKind.COUNT_RATE),
         ("MJy/sr", UnitKind.CALIBRATED),

@@ -62,8 +62,8 @@ def restore_picture(picture: Picture, method: str, settings: Settings) -> Colour
     """Restore a picture and measure it; the paper's recipe clips its input, others do not.
 
     The paper's network and BM3D see all colours at once. Ours restores the brightness, which then
-    guides both differences of colour, as a deep band guides another; other methods restore one
-    plane at a time.
+    guides the differences of colour, as a deep band guides another, and the first of these the
+    second; other methods restore one plane at a time.
     """
     if method in _PUBLISHED_SKIPS:
         return _published(picture, settings, _PUBLISHED_SKIPS[method])
@@ -100,15 +100,16 @@ def _by_planes(
 def _guided_by_brightness(
     noisy: NDArray[np.float32], seed: int, method: str, settings: Settings
 ) -> NDArray[np.float32]:
-    """Restore the brightness, then with it as a guide both differences of colour."""
-    restore = METHODS[method].run
-    brightness, *differences = _opponent(noisy)
-    restored = [restore(_frame(brightness, seed), settings).science]
+    """Restore the brightness, then the differences of colour, guided by what is restored before."""
+    restored: list[Plane] = []
     with tempfile.TemporaryDirectory() as folder:
-        guide = Path(folder) / "brightness.fits"
-        fits.PrimaryHDU(restored[0]).writeto(guide)
-        told = {"task.guides": (str(guide),)}
-        restored += [restore(_frame(one, seed, told), settings).science for one in differences]
+        guides: list[str] = []
+        for number, plane in enumerate(_opponent(noisy)):
+            told = {"task.guides": tuple(guides)} if guides else {}
+            frame = _frame(plane, seed, told)
+            restored.append(METHODS[method].run(frame, settings).science)
+            guides.append(str(Path(folder) / f"{number}.fits"))
+            fits.PrimaryHDU(restored[-1]).writeto(guides[-1])
     return _colours(restored)
 
 

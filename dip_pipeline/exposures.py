@@ -149,7 +149,7 @@ class Exposures:
         support_px = _NARROWER * fwhm_px / _FWHM * optics.factor
         return replace(optics, support_px=round(support_px, 4)), found
 
-    def _one(self, frame: Frame, first: "_First") -> Registration:
+    def _one(self, frame: Frame, first: _First) -> Registration:
         reference, unit = first.frame, first.unit
         _check_alike(frame, reference, any_optics=self.config.fit.any_optics)
         settled, noise = settle_frame(frame, self.config)

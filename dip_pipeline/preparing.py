@@ -14,7 +14,12 @@ from dip_pipeline.errors import SensorError
 from dip_pipeline.frame_noise import REFUTED, Place, find_noise, sensor_of
 from dip_pipeline.frames import Frame, is_sdss, scale_noise
 from dip_pipeline.sdss_noise import with_sdss_noise
-from dip_pipeline.sensor import NoiseChoice, NoiseModel, unit_counts_electrons
+from dip_pipeline.sensor import (
+    NoiseChoice,
+    NoiseModel,
+    SensorOverrides,
+    unit_counts_electrons,
+)
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +34,6 @@ def settle_noise(
     """
     frame = with_noise_planes(frame, config, places)
     noise = find_noise(frame, config, places)
-    given = config.reading.error is not None  # is used as it is
-    if noise.from_error_plane and not given and (factor := _above_sky(frame, places)) is not None:
-        frame = _by_factor(frame, factor)
-        log.warning(
-            "%s: %s, which scatters less than it says (as resampled pixels do, too)",
-            frame.path,
-            frame.noise_words,
-        )
-        noise = find_noise(frame, config, places)
     if config.reading.strict:
         _refuse_guesses(frame, noise)
     if config.reading.find_cosmics:
@@ -48,14 +44,19 @@ def settle_noise(
 
 
 def with_noise_planes(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Frame:
-    """Bring a relative weight to scale; make an error plane of amplifiers that differ."""
+    """Bring a noise plane to scale where it must be; make one of amplifiers that differ."""
     if frame.relative_noise:
         return _scaled(frame, places)
     if is_sdss(frame) and not frame.has_error_plane:
         return with_sdss_noise(frame)
     overrides = config.sensor_overrides()
-    asked = NoiseChoice(config.noise.law) in (NoiseChoice.AUTO, NoiseChoice.POISSON_GAUSSIAN)
-    if frame.has_error_plane or not asked or overrides.sigma_dn is not None:
+    choice = NoiseChoice(config.noise.law)
+    if frame.has_error_plane:
+        given = config.reading.error is not None or overrides != SensorOverrides()
+        taken = choice in (NoiseChoice.AUTO, NoiseChoice.GAUSSIAN)
+        return frame if given or not taken else _not_above_sky(frame, places)
+    asked = choice in (NoiseChoice.AUTO, NoiseChoice.POISSON_GAUSSIAN)
+    if not asked or overrides.sigma_dn is not None:
         return frame
     sensor = sensor_of(frame, config)
     if sensor.amplifiers and unit_counts_electrons(frame.unit):
@@ -72,10 +73,18 @@ def _scaled(frame: Frame, places: Sequence[Place]) -> Frame:
     return replace(frame, has_error_plane=False, relative_noise=False, noise_words="")
 
 
-def _above_sky(frame: Frame, places: Sequence[Place]) -> float | None:
-    """Give the scatter of the sky over a noise plane that must be wrong; None where it need not."""
+def _not_above_sky(frame: Frame, places: Sequence[Place]) -> Frame:
+    """Scale a noise plane that says much more than the sky scatters, which cannot be."""
     factor = _scatter(frame, places)
-    return factor if 0 < factor < REFUTED else None
+    if not 0 < factor < REFUTED:
+        return frame
+    scaled = _by_factor(frame, factor)
+    log.warning(
+        "%s: %s, which scatters less than it says (as resampled pixels do, too)",
+        frame.path,
+        scaled.noise_words,
+    )
+    return scaled
 
 
 def _scatter(frame: Frame, places: Sequence[Place]) -> float:

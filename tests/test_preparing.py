@@ -145,6 +145,7 @@ def test_a_noise_plane_above_all_scatter_is_scaled_to_the_sky(tmp_path, caplog):
     np.testing.assert_allclose(settled.read(ALL, ALL).error, 6.0, rtol=0.03)
     assert "scaled by" in noise.rung
     assert "which scatters less than it says" in caplog.text
+    assert "check gain" not in caplog.text  # it is told once, and what is true of a plane
     with pytest.raises(SensorError, match=r"refused by --strict.*noise plane is scaled"):
         settle_frame(open_frame(path), config(**{"reading.strict": True}))
 

@@ -24,9 +24,7 @@ _BIAS_REMOVED = (
     # and these where it has cut the overscan off, so that the section lies in the light
     "SUBOSCAN", "SUBBIAS", "TRIM", "TRIMIM",
 )  # fmt: skip
-
-
-_ANY_SHAPE = (10**9, 10**9)
+_ANY_SHAPE = (10**9, 10**9)  # of a frame, to tell a section beyond this one from text that is none
 
 
 @dataclass(frozen=True, slots=True)

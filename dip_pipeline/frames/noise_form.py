@@ -69,15 +69,9 @@ def form_of(
 
 
 def _is_square(unit: str, of: str) -> bool:
-    """Whether a unit is another one squared, as FITS and its writers write it."""
-    plain, base = ("".join(text.lower().split()) for text in (unit, of))
-    if not base or plain == base:
-        return False
-    bare = plain.replace("(", "").replace(")", "")
-    squares = (f"{base}2", f"{base}**2", f"{base}^2")
-    return plain.startswith(f"({base})") or bare in {
-        square.replace("(", "").replace(")", "") for square in squares
-    }
+    """Whether a unit is another one squared, in one of the spellings of FITS and its writers."""
+    plain, base = (re.sub(r"[\s()]", "", text.lower()) for text in (unit, of))
+    return bool(base) and plain in (f"{base}2", f"{base}**2", f"{base}^2")
 
 
 _TO_SIGMA: dict[NoiseForm, Callable[[Doubles], Doubles]] = {
@@ -99,12 +93,12 @@ _FORMS_BY_CARD: dict[str, NoiseForm] = {
 
 _WORDS: dict[NoiseForm, str] = {
     NoiseForm.SIGMA: "sigma err error errors rms std stddev noise unc uncert uncertainty",
-    NoiseForm.VARIANCE: "var variance variances varmap stat",
-    NoiseForm.INVERSE_VARIANCE: "invvar ivar ivm oow invvarmap ivarmap inversevariance",
-    NoiseForm.WEIGHT: "weight weights weightmap wht wgt wt wtmap",
+    NoiseForm.VARIANCE: "var variance stat",
+    NoiseForm.INVERSE_VARIANCE: "invvar ivar ivm oow inversevariance",
+    NoiseForm.WEIGHT: "weight wht wgt wt wtmap",
 }
 _FORMS_BY_WORD = {word: form for form, words in _WORDS.items() for word in words.split()}
-# Of names that hold none of these words: SKYVAR, drz_whtmap. In this order: "invvar" holds "var".
+# Of names that hold none of these words: SKYVAR, weightmap. In this order: "invvar" holds "var".
 _PARTS = (
     ("invvar", NoiseForm.INVERSE_VARIANCE),
     ("ivar", NoiseForm.INVERSE_VARIANCE),

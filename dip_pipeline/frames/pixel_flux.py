@@ -17,8 +17,8 @@ class PixelFlux(StrEnum):
 
 # Words of a unit that stand for a solid angle, a beam, or what does not depend on the pixel.
 _BRIGHTNESS_WORDS = re.compile(
-    r"(?<![a-z])(m?sr|steradians?|ster?|str|sq-?(deg|arc-?sec|arc-?min)|bm|(m|u)?arc-?sec(ond)?s?|arc-?min(ute)?s?|mas|uas|deg(ree)?s?|rad|"
-    r"beam|rayleighs?|r|pc|kpc|k|mk|kelvins?|k?m/s|percent|%)(?![a-z])"
+    r"(?<![a-z])(m?sr|steradians?|ster?|str|(m|u)?arc-?sec(ond)?s?|arc-?min(ute)?s?|mas|uas|"
+    r"deg(ree)?s?|rad|sq-?(deg|arc-?sec|arc-?min)|bm|beam|rayleighs?|r|pc|kpc|k|mk|kelvins?|k?m/s|percent|%)(?![a-z])"
 )
 _ANGLE_TYPES = ("angle", "solid angle", "temperature", "speed", "velocity")
 _MAGNITUDES = re.compile(

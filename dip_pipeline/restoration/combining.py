@@ -148,11 +148,8 @@ def _reconstructed(
         sigma = light.variance(_level_of(light, used)).clamp(min=0.0).sqrt()
         sigma = torch.where(used > 0, torch.nan_to_num(sigma, posinf=0.0), 0.0)
         weight = used / dark_variance(light, used)
-        observations.append(
-            Observation(
-                read, footprint, light.pixels, weight, sigma, root_of(each.noise.correlation)
-            )
-        )
+        root = root_of(each.noise.correlation)
+        observations.append(Observation(read, footprint, light.pixels, weight, sigma, root))
     return reconstruct(observations, (rows, cols), support_px=optics.support_px, seed=_NOISE_SEED)
 
 

@@ -85,9 +85,8 @@ def _law_of(exposure: Exposure) -> NoiseLaw:
     # An error plane is known where it is finite and positive; noise is drawn nowhere else.
     usable = np.isfinite(exposure.error) & (exposure.error > 0)
     fallback = float(np.median(exposure.error[usable])) if usable.any() else 1.0
-    return law_for(
-        exposure.noise, plane_of(np.where(usable, exposure.error, fallback).astype(float))
-    )
+    known = np.where(usable, exposure.error, fallback)
+    return law_for(exposure.noise, plane_of(known.astype(np.float64)))
 
 
 def dark_variance(light: Light, used: Tensor) -> float:

@@ -300,9 +300,8 @@ class Sheet:
 
     @staticmethod
     def _drawn_px(star: Star, shape: StarShape) -> int:
-        return (
-            int(min(shape.radius_px(DRAWN_SIGMA / max(star.height, DRAWN_SIGMA)), FARTHEST_PX)) + 1
-        )
+        radius = shape.radius_px(DRAWN_SIGMA / max(star.height, DRAWN_SIGMA))
+        return int(min(radius, FARTHEST_PX)) + 1
 
     def add_variance(self, plane: Image, star: Star, misfit: float) -> None:
         """Add the variance that a star's light has for what is not known of its place and height.

@@ -72,7 +72,8 @@ def test_the_square_of_the_unit_is_a_variance():
 def test_a_square_is_known_in_every_spelling_whatever_the_name(unit):
     assert form_of("ERROR", {}, unit, "adu") is NoiseForm.VARIANCE
     assert form_of("IVAR", {}, unit, "adu") is NoiseForm.INVERSE_VARIANCE
-    assert form_of("ERROR", {}, "adu", "adu") is NoiseForm.SIGMA
+    for plain in ("adu", "(adu)"):
+        assert form_of("ERROR", {}, plain, "adu") is NoiseForm.SIGMA
 
 
 @pytest.mark.parametrize(

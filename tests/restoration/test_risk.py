@@ -247,3 +247,13 @@ def test_where_nothing_can_be_measured_the_rehearsal_counts():
 def test_a_single_pixel_gives_a_finite_error():
     one = Evidence(np.array([0.5]), np.array([[0.2], [0.3]]), np.array([0.04]), np.array([0.05]))
     assert np.isfinite(tabulate(one).errors).all()
+
+
+def test_a_rehearsal_that_overflows_does_not_take_the_errors_of_all_with_it():
+    whole = evidence(lost=1.5)
+    rehearsed = whole.rehearsed.copy()
+    rehearsed[0, :50] = np.nan
+    broken = dataclasses.replace(whole, rehearsed=rehearsed)
+    asked = torch.tensor([0.3, 0.6, 0.9])
+    found = tabulate_by_light(broken, np.zeros(200_000)).look_up(asked, torch.zeros(3))
+    np.testing.assert_allclose(found, 1.5 * asked, rtol=0.1)

@@ -130,15 +130,19 @@ def fits_shape(hdu: HduSpan, science: HduSpan) -> bool:
     )
 
 
-def same_chip(view: FitsView | None, science: HduSpan) -> Place | None:
-    """HDU of another file that belongs to a science HDU: of the same name, else the same place."""
-    if view is None:
+def plane_in(other: FitsView | None, science: HduSpan, *, alone: bool = False) -> Place | None:
+    """Find the plane of another file that belongs to a science HDU.
+
+    Of chips that of their name, or without names that at their place; of an image that is alone in
+    its file any of its shape.
+    """
+    if other is None:
         return None
-    alike = [hdu for hdu in view.images() if fits_shape(hdu, science)]
+    alike = [hdu for hdu in other.images() if fits_shape(hdu, science)]
     same = [h for h in alike if h.name == science.name and h.version == science.version]
-    at_its_place = [hdu for hdu in alike if hdu.index == science.index]
-    found = same or at_its_place
-    return Place(found[0], view.path) if found else None
+    at_its_place = [h for h in alike if h.index == science.index and not (h.name and science.name)]
+    found = same or (alike if alone else at_its_place)
+    return Place(found[0], other.path) if found else None
 
 
 def noise_plane(form: NoiseForm, *places: Place | None) -> NoisePlane | None:

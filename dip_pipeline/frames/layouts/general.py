@@ -11,9 +11,9 @@ from dip_pipeline.frames.layouts.chip import (
     FlagPlane,
     NoisePlane,
     Place,
-    fits_shape,
     flag_plane,
     noise_plane,
+    plane_in,
 )
 from dip_pipeline.frames.layouts.names import (
     FLAG_NAMES,
@@ -98,7 +98,7 @@ class SideFiles:
     def _noise(view: FitsView, science: HduSpan, *, alone: bool) -> NoisePlane | None:
         for ending in _NOISE_ENDINGS:
             for other in _siblings(view, ending):
-                place = _in_side_file(other, science, alone=alone)
+                place = plane_in(other, science, alone=alone)
                 if place is not None:
                     return noise_plane(form_of(ending, other.header(place.hdu)), place)
         return None
@@ -108,23 +108,10 @@ class SideFiles:
         ztf = "ztf" in view.path.name.lower() or view.text("ORIGIN").startswith("ZWICKY")
         for ending in _FLAG_ENDINGS:
             for other in _siblings(view, ending):
-                place = _in_side_file(other, science, alone=alone)
+                place = plane_in(other, science, alone=alone)
                 if place is not None:
                     return flag_plane(rule_for("ZTF" if ztf else "", view.bad_bits), place)
         return None
-
-
-def _in_side_file(other: FitsView, science: HduSpan, *, alone: bool) -> Place | None:
-    """Plane of another file that belongs to a science HDU.
-
-    Of one image alone, any of its shape, that of its name first; of chips that of their name, or
-    without names that at their place.
-    """
-    alike = [hdu for hdu in other.images() if fits_shape(hdu, science)]
-    same = [h for h in alike if h.name == science.name and h.version == science.version]
-    at_its_place = [h for h in alike if h.index == science.index and not (h.name and science.name)]
-    found = same or (alike if alone else at_its_place)
-    return Place(found[0], other.path) if found else None
 
 
 class Mosaic:

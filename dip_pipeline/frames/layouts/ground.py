@@ -10,7 +10,7 @@ from dip_pipeline.frames.layouts.chip import (
     Place,
     flag_plane,
     noise_plane,
-    same_chip,
+    plane_in,
 )
 from dip_pipeline.frames.noise_form import NoiseForm
 
@@ -74,8 +74,8 @@ class DecamPipeline:
         return tuple(
             Chip(
                 science,
-                noise_plane(NoiseForm.INVERSE_VARIANCE, same_chip(weight, science)),
-                flag_plane(rule, same_chip(quality, science)),
+                noise_plane(NoiseForm.INVERSE_VARIANCE, plane_in(weight, science)),
+                flag_plane(rule, plane_in(quality, science)),
             )
             for science in (view.science or view.images())
         )

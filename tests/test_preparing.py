@@ -163,7 +163,8 @@ def test_cards_of_a_frame_full_of_nebula_are_believed(write):
     """Its sky is looked for where it is darkest; there the law is right."""
     rng = np.random.default_rng(8)
     rows, cols = np.indices((384, 384)) / 384
-    light = 100 + 3000 * np.exp(-((rows - 0.4) ** 2 + (cols - 0.45) ** 2) / 0.18)
+    bulge = np.exp(-((rows - 0.4) ** 2 + (cols - 0.45) ** 2) / 0.18)
+    light = 100 + 30000 * np.maximum(bulge - 0.3, 0)
     electrons = rng.poisson(light * 2.0) + rng.normal(0, 4.0, light.shape)
     cards = {"BUNIT": "adu", "GAIN": 2.0, "RDNOISE": 4.0, "PEDESTAL": 0.0}
     noise = settle_frame(open_frame(write(electrons / 2.0, **cards)), config())[1]

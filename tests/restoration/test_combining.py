@@ -164,7 +164,7 @@ def test_noisier_exposures_count_less():
 @pytest.mark.parametrize("deeper", [1.0, 10.0, 30.0])
 def test_what_a_shallow_exposure_alone_sees_comes_back_whole(factor, deeper):
     """A deep exposure beside it must not say what converges, nor what its noise is."""
-    shape, far = (56, 112), 40.0
+    shape, far = (56, 112), 40.4
     star = Sky(np.array([[28.3, 20.6, 1e4], [30.1, 80.4, 1e4]]))
     problem, _ = exposed(shape, factor=factor, noise=False, sky=star)
     quiet = NoiseModel(NoiseKind.GAUSSIAN, "given", sigma=Sourced(6.0, "DN", "given"))

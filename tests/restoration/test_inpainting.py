@@ -1,6 +1,7 @@
 """Laws of inpainting: known pixels stay, every hole is filled, and errors are honest."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -89,6 +90,24 @@ def test_filled_pixels_have_errors_that_cover_the_truth(field):
     covered = np.abs(restored.science - sim.truth_dn)[asked.masked] < error
     assert 0.5 < covered.mean() < 0.97
     assert np.median(error / sim.sigma_true_dn[asked.masked]) < 1.0  # and say something
+
+
+def test_the_error_of_hidden_stars_is_in_that_of_filled_pixels(field, monkeypatch):
+    _, asked, prior, restored = field
+    module = sys.modules[restore.__module__]
+    prepare = module.prepare
+
+    def with_hidden(problem, scale):
+        region = prepare(problem, scale)
+        hidden = region.hidden._replace(error=np.where(problem.masked, 3.0, 0.0))
+        return dataclasses.replace(region, hidden=hidden)
+
+    monkeypatch.setattr(module, "prepare", with_hidden)
+    again = restore(asked, prior)
+    added = again.error[asked.masked].astype(float) ** 2 - restored.error[asked.masked] ** 2
+    expected = (3.0 * prior.scale.sigma) ** 2
+    assert np.median(added) == pytest.approx(expected, rel=0.01)
+    np.testing.assert_array_equal(again.error[asked.valid], restored.error[asked.valid])
 
 
 def test_known_pixels_are_denoised_where_that_is_asked_for(field):

@@ -30,17 +30,21 @@ log = logging.getLogger(__name__)
 _AMPLIFIERS = "ABCD12345678"  # as cards of sections name them
 _MISMATCH = 1.25  # of the sky's scatter and the law's sigma there
 _DARKEST = 0.05  # of the pixels
-REFUTED = 0.5  # of the law's sigma: a sky that scatters less cannot have such noise
+_REFUTED = 0.5  # of the law's sigma: a sky that scatters less cannot have such noise
 _COARSE = 0.5  # of a quantum: a sigma below this shows the steps
 _FEW_COUNTS = 5.0  # a pixel; below, Poisson noise is far from the Gaussian draws of the fit
 
 Place = tuple[slice, slice]
 
 
-def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> NoiseModel:
+def find_noise(
+    frame: Frame, config: RunConfig, places: Sequence[Place]
+) -> tuple[NoiseModel, float]:
     """Find the noise law and its correlation; where nobody says, estimate them from the frame.
 
-    places : rows and columns of the windows to look at. Raises SensorError where the asked law
+    places : rows and columns of the windows to look at
+    Also gives what the frame's noise plane has to be multiplied by: 1 but for one that says much
+    more than the sky scatters, which cannot be. Raises SensorError where the asked law
     needs numbers that nobody gives, EmptyFrameError where there is no scatter to estimate from.
     """
     overrides = config.sensor_overrides()
@@ -58,7 +62,7 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
     except SensorError as error:
         raise SensorError(f"{frame.path}: {error}") from error
     if noise is not None and noise.kind is NoiseKind.NONE:
-        return noise
+        return noise, 1.0
     by_error = noise is not None and noise.from_error_plane
     windows = [_window(frame, place, sensor, by_error=by_error) for place in places]
     if not any(window.good.any() for window in windows):
@@ -70,9 +74,12 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
         noise = replace(_with_counts_checked(frame, noise, windows), correlation=kernel)
         ratio = _scatter_over_law(noise, windows, sky.sigma)
         asked = overrides != SensorOverrides() or choice is not NoiseChoice.AUTO
+        given = asked or config.reading.error is not None
+        if noise.from_error_plane and not given and 0 < ratio < _REFUTED:
+            return _brought_to_sky(frame, noise, ratio), ratio
         corrected = _with_level_of_sky(noise, _level(windows), sky.sigma)
         if asked or corrected is not None or not _is_refuted(noise, windows, sky.sigma):
-            return _compared_with_sky(frame, noise, ratio, corrected)
+            return _compared_with_sky(frame, noise, ratio, corrected), 1.0
         why = f"its sky scatters {ratio:.2g} times as much as {noise_in_words(noise)} says"
         sensor = replace(sensor, gain_e_per_dn=None, read_noise_e=None)
     one_sigma = choice is NoiseChoice.GAUSSIAN
@@ -86,7 +93,23 @@ def find_noise(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Nois
         why,
         noise_in_words(noise),
     )
+    return noise, 1.0
+
+
+def _brought_to_sky(frame: Frame, noise: NoiseModel, ratio: float) -> NoiseModel:
+    """Tell of a noise plane that is brought to the scatter of the sky."""
+    noise = replace(noise, rung=f"{noise.rung}, {scaled_words(ratio)}")
+    log.warning(
+        "%s: %s, which scatters less than it says (as resampled pixels do, too)",
+        frame.path,
+        noise.rung,
+    )
     return noise
+
+
+def scaled_words(factor: float) -> str:
+    """Say that a noise plane was multiplied."""
+    return f"scaled by {factor:.4g} to the scatter of the sky"
 
 
 def _is_refuted(noise: NoiseModel, windows: Sequence[Window], sky_sigma: float) -> bool:
@@ -98,7 +121,7 @@ def _is_refuted(noise: NoiseModel, windows: Sequence[Window], sky_sigma: float) 
     values = np.concatenate([window.pixels[window.good] for window in windows])
     if not told or noise.from_error_plane or not values.size:
         return False
-    return 0 < sky_sigma < REFUTED * sigma_at(noise, float(np.quantile(values, _DARKEST)))
+    return 0 < sky_sigma < _REFUTED * sigma_at(noise, float(np.quantile(values, _DARKEST)))
 
 
 def _nothing_in(frame: Frame) -> EmptyFrameError:

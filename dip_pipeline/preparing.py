@@ -11,15 +11,10 @@ from dip_pipeline.blind.correlation import measure_correlation
 from dip_pipeline.blind.sky import Window, find_sky
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import SensorError
-from dip_pipeline.frame_noise import REFUTED, Place, find_noise, sensor_of
+from dip_pipeline.frame_noise import Place, find_noise, scaled_words, sensor_of
 from dip_pipeline.frames import Frame, is_sdss, scale_noise
 from dip_pipeline.sdss_noise import with_sdss_noise
-from dip_pipeline.sensor import (
-    NoiseChoice,
-    NoiseModel,
-    SensorOverrides,
-    unit_counts_electrons,
-)
+from dip_pipeline.sensor import NoiseChoice, NoiseModel, unit_counts_electrons
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +28,9 @@ def settle_noise(
     known and must be, FrameError where there is no scatter to estimate from.
     """
     frame = with_noise_planes(frame, config, places)
-    noise = find_noise(frame, config, places)
+    noise, factor = find_noise(frame, config, places)
+    if factor != 1.0:
+        frame = _by_factor(frame, factor)
     if config.reading.strict:
         _refuse_guesses(frame, noise)
     if config.reading.find_cosmics:
@@ -44,19 +41,14 @@ def settle_noise(
 
 
 def with_noise_planes(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Frame:
-    """Bring a noise plane to scale where it must be; make one of amplifiers that differ."""
+    """Bring a relative weight to scale; make an error plane of amplifiers that differ."""
     if frame.relative_noise:
         return _scaled(frame, places)
     if is_sdss(frame) and not frame.has_error_plane:
         return with_sdss_noise(frame)
     overrides = config.sensor_overrides()
-    choice = NoiseChoice(config.noise.law)
-    if frame.has_error_plane:
-        given = config.reading.error is not None or overrides != SensorOverrides()
-        taken = choice in (NoiseChoice.AUTO, NoiseChoice.GAUSSIAN)
-        return frame if given or not taken else _not_above_sky(frame, places)
-    asked = choice in (NoiseChoice.AUTO, NoiseChoice.POISSON_GAUSSIAN)
-    if not asked or overrides.sigma_dn is not None:
+    asked = NoiseChoice(config.noise.law) in (NoiseChoice.AUTO, NoiseChoice.POISSON_GAUSSIAN)
+    if frame.has_error_plane or not asked or overrides.sigma_dn is not None:
         return frame
     sensor = sensor_of(frame, config)
     if sensor.amplifiers and unit_counts_electrons(frame.unit):
@@ -66,40 +58,20 @@ def with_noise_planes(frame: Frame, config: RunConfig, places: Sequence[Place]) 
 
 def _scaled(frame: Frame, places: Sequence[Place]) -> Frame:
     """Scale a relative sigma to the scatter of the sky; without a sky, do without the weights."""
-    factor = _scatter(frame, places)
+    windows = []
+    for place in places:
+        pixels = frame.read(*place)
+        windows.append(Window.of(pixels.science, ~pixels.masked, pixels.error))
+    factor = measure_correlation([find_sky(window) for window in windows]).sigma
     if np.isfinite(factor) and factor > 0:
         return _by_factor(frame, factor)
     log.warning("%s: no empty sky to scale its weights by: not used", frame.path)
     return replace(frame, has_error_plane=False, relative_noise=False, noise_words="")
 
 
-def _not_above_sky(frame: Frame, places: Sequence[Place]) -> Frame:
-    """Scale a noise plane that says much more than the sky scatters, which cannot be."""
-    factor = _scatter(frame, places)
-    if not 0 < factor < REFUTED:
-        return frame
-    scaled = _by_factor(frame, factor)
-    log.warning(
-        "%s: %s, which scatters less than it says (as resampled pixels do, too)",
-        frame.path,
-        scaled.noise_words,
-    )
-    return scaled
-
-
-def _scatter(frame: Frame, places: Sequence[Place]) -> float:
-    """By how much more than its noise plane says the sky scatters."""
-    windows = []
-    for place in places:
-        pixels = frame.read(*place)
-        windows.append(Window.of(pixels.science, ~pixels.masked, pixels.error))
-    return measure_correlation([find_sky(window) for window in windows]).sigma
-
-
 def _by_factor(frame: Frame, factor: float) -> Frame:
     told = frame.noise_words or "error plane of the file"
-    words = f"{told}, scaled by {factor:.4g} to the scatter of the sky"
-    return replace(scale_noise(frame, factor), noise_words=words)
+    return replace(scale_noise(frame, factor), noise_words=f"{told}, {scaled_words(factor)}")
 
 
 def _refuse_guesses(frame: Frame, noise: NoiseModel) -> None:

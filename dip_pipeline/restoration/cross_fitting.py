@@ -58,32 +58,12 @@ def fit_folds(
     cross_fits : for each region the blocks of its frame, of as many folds; fitting : that of
         images by default
     Raises RestorationError where there is no valid pixel among the blocks of a network.
-
-    Regions whose stars were taken off are fitted on with these left in, too: so the networks know
-    what to do with a star that no model fits, and learn from more light.
     """
-    starry = [number for number, region in enumerate(regions) if region.shown_stars is not None]
-    regions = [*regions, *(regions[number].with_shown_stars() for number in starry)]
-    cross_fits = [*cross_fits, *(cross_fits[number] for number in starry)]
     folds = range(cross_fits[0].folds)
     together = _Together(on_step, len(folds))
     fitting = fitting or Fitting(fit_image_network)
 
-    def half(fold: int) -> Half:
-        shares = [
-            cross_fit.share(fold, region.origin, region.shape)
-            for cross_fit, region in zip(cross_fits, regions, strict=True)
-        ]
-        rng = np.random.default_rng(np.random.SeedSequence([seed, fold]))
-        fit_on, judge_on = (
-            CropSource(
-                regions, [(share == used).float() for share in shares], rng, turned=fitting.turned
-            )
-            for used in (0, 1)
-        )
-        if fit_on.empty:
-            raise RestorationError("no valid pixel in the blocks of one network: too few to fit on")
-        return Half(seed_of([seed, fold, 1]), fit_on, judge_on)
+    half = partial(half_of, regions, cross_fits, seed=seed, turned=fitting.turned)
 
     def fit_one(fold: int) -> Fitted:
         one, told = half(fold), partial(together.step, fold)
@@ -101,6 +81,37 @@ def fit_folds(
         risks=tuple(fitted.risk for fitted in fits),
     )
     return tuple(fitted.network.eval() for fitted in fits), report
+
+
+def half_of(
+    regions: Sequence[Region],
+    cross_fits: Sequence[CrossFit],
+    fold: int,
+    *,
+    seed: int,
+    turned: bool = True,
+) -> Half:
+    """Find the crops that the network of a fold is fitted and judged on.
+
+    Regions whose stars were taken off are fitted on with these left in, too: so the networks know
+    what to do with a star that no model fits, and learn from more light.
+    Raises RestorationError where there is no valid pixel among its blocks.
+    """
+    starry = [number for number, region in enumerate(regions) if region.shown_stars is not None]
+    regions = [*regions, *(regions[number].with_shown_stars() for number in starry)]
+    cross_fits = [*cross_fits, *(cross_fits[number] for number in starry)]
+    shares = [
+        cross_fit.share(fold, region.origin, region.shape)
+        for cross_fit, region in zip(cross_fits, regions, strict=True)
+    ]
+    rng = np.random.default_rng(np.random.SeedSequence([seed, fold]))
+    fit_on, judge_on = (
+        CropSource(regions, [(share == used).float() for share in shares], rng, turned=turned)
+        for used in (0, 1)
+    )
+    if fit_on.empty:
+        raise RestorationError("no valid pixel in the blocks of one network: too few to fit on")
+    return Half(seed_of([seed, fold, 1]), fit_on, judge_on)
 
 
 class _Together:

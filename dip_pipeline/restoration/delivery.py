@@ -189,7 +189,8 @@ def _closed(estimated: Tensor, observed: Tensor, region: Region, options: FitOpt
     closed = close_flux(estimated, observed, sigma, region.trusted, options.flux_scale_px)
     if region.guides is None:
         return closed
-    return estimated + _share_of_light(estimated / sigma) * (closed - estimated)
+    light = (estimated + region.stars) / sigma
+    return estimated + _share_of_light(light) * (closed - estimated)
 
 
 def _share_of_light(image: Tensor) -> Tensor:

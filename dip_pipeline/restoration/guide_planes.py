@@ -7,6 +7,7 @@ taken off it, and their places filled from around: the guide shows nothing there
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,13 +18,16 @@ from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.lone_sources import (
     Image,
     Peaks,
+    at_places,
     find_peaks,
+    missed_by_frame,
     usual_ratio,
-    without_lone,
+    without_peaks,
 )
 from dip_pipeline.restoration.optics import Plane
 from dip_pipeline.restoration.problem import Problem
 from dip_pipeline.restoration.smoothing import fill_unknown
+from dip_pipeline.restoration.star_grid import Places
 from dip_pipeline.sensor import estimate_sigma
 
 _LEAST_NOISE = 0.01  # of the scatter of its pixels: drawn pictures have none
@@ -35,6 +39,8 @@ _DARK_SIGMA = 3.0
 _MOST_SIGMA = 5.0  # of a guide's differences
 _FEWEST_DARK = 500  # pixels
 _SHARED_NOISE = 0.6  # of its variance, at least, stays where a guide has none of it
+
+NO_STARS: Places = np.zeros((0, 3))
 
 # Light of a problem's frame above the sky, and its sigma, (rows, cols), sky-sigma units.
 Seen = Callable[[Problem], tuple[Image, Image]]
@@ -66,20 +72,45 @@ def measure_guides(problems: Sequence[Problem], seen: Seen) -> tuple[GuideScale,
     )
 
 
-def lay_out_guides(problem: Problem, scales: Sequence[GuideScale], seen: Seen) -> Tensor | None:
-    """Planes of a problem's guides, (1, 2 * guides, rows, cols); None without guides."""
+class GuidePlanes(NamedTuple):
+    """Planes of a problem's guides, (1, 2 * guides, rows, cols).
+
+    starless : without the light of stars that were taken off the frame
+    starry : with it; the same planes where there are no such stars
+    """
+
+    starless: Tensor
+    starry: Tensor
+
+
+def lay_out_guides(
+    problem: Problem, scales: Sequence[GuideScale], seen: Seen, shown: Places = NO_STARS
+) -> GuidePlanes | None:
+    """Lay out a problem's guides; None without guides.
+
+    shown : stars that were taken off the frame
+    """
     if not scales:
         return None
-    values, known = [], []
+    starless, starry, known = [], [], []
     for plane, scale in zip(problem.guides, scales, strict=True):
         light = _light(plane, scale)
-        shown = _plane(np.isfinite(light))
-        if scale.ratio > 0:
-            light = without_lone(light, _peaks(light, problem, seen), scale.ratio)
         told = _plane(np.isfinite(light))
-        values.append(shown * fill_unknown(_plane(np.where(np.isfinite(light), light, 0.0)), told))
-        known.append(shown)
-    return torch.cat([*values, *known], dim=1)
+        known.append(told)
+        peaks = _peaks(light, problem, seen)
+        missed = missed_by_frame(peaks, scale.ratio)
+        starry.append(told * _filled(without_peaks(light, peaks, missed)))
+        if len(shown):
+            missed |= at_places(peaks, shown[:, 1], shown[:, 2])
+            starless.append(told * _filled(without_peaks(light, peaks, missed)))
+    every = torch.cat([*starry, *known], dim=1)
+    return GuidePlanes(torch.cat([*starless, *known], dim=1) if len(shown) else every, every)
+
+
+def _filled(light: Image) -> Tensor:
+    """Fill what is NaN from around."""
+    told = np.isfinite(light)
+    return fill_unknown(_plane(np.where(told, light, 0.0)), _plane(told))
 
 
 def _check_noise(number: int, problems: Sequence[Problem], seen: Seen) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 Image = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -25,6 +26,7 @@ _FEWEST = 5  # peaks that agree on a ratio
 _EXPECTED_SIGMA = 6.0  # a source is missed where it would be seen so well ...
 _SEEN_SIGMA = 3.0  # ... and is not seen even so well,
 _SEEN_SHARE = 0.1  # or is no more than this share of what was expected
+_SAME_PX = 2.0  # from a star to the peak of a guide that is its picture
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,18 +83,33 @@ def usual_ratio(ratios: Image, errors: Image) -> float:
     return max(0.0, float(np.median(ratios[better])))
 
 
-def without_lone(guide: Image, peaks: Peaks, ratio: float) -> Image:
-    """Take off a guide what is missing in the frame at that ratio; NaN there."""
+def missed_by_frame(peaks: Peaks, ratio: float) -> Mask:
+    """Say which peaks of a guide are missing in the frame at that ratio, (peaks,)."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        missed = (ratio > _EXPECTED_SIGMA * peaks.errors) & (
+        missed: Mask = (ratio > _EXPECTED_SIGMA * peaks.errors) & (
             peaks.ratios < np.maximum(_SEEN_SIGMA * peaks.errors, _SEEN_SHARE * ratio)
         )
-    if not missed.any():
+    return missed
+
+
+def at_places(peaks: Peaks, rows: Image, cols: Image) -> Mask:
+    """Say which peaks of a guide are at some places, (peaks,)."""
+    found = np.zeros(len(peaks.rows), bool)
+    if found.size and rows.size:
+        tree = cKDTree(np.column_stack([peaks.rows, peaks.cols]))
+        apart_px, nearest = tree.query(np.column_stack([rows, cols]))
+        found[nearest[apart_px <= _SAME_PX]] = True
+    return found
+
+
+def without_peaks(guide: Image, peaks: Peaks, which: Mask) -> Image:
+    """Take the light of some peaks off a guide; NaN there."""
+    if not which.any():
         return guide
     calm = ndimage.gaussian_filter(np.where(np.isfinite(guide), guide, 0.0), _PEAK_PX)
     gone = np.zeros(guide.shape, bool)
     windows = ndimage.find_objects(peaks.basins)
-    for number in np.flatnonzero(missed):
+    for number in np.flatnonzero(which):
         window = windows[number]
         own = peaks.basins[window] == number + 1
         rises = calm[window] > np.quantile(calm[window][own], 0.25) + _RISES_SIGMA

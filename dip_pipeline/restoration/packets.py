@@ -6,12 +6,10 @@ What comes out equals a fit alone up to rounding, whoever the others are.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration import fit_image as alone
 from dip_pipeline.restoration.blocks import CrossFit
-from dip_pipeline.restoration.crops import CropSource
+from dip_pipeline.restoration.cross_fitting import half_of
 from dip_pipeline.restoration.fitted import Fitted
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.prior_fit import blocks_of, fit_prior, lay_out
@@ -22,7 +20,7 @@ from dip_pipeline.restoration.problem import (
 )
 from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.sky_scale import SkyScale
-from dip_pipeline.restoration.stacked import Half, can_be_stacked, fit_all, seed_of
+from dip_pipeline.restoration.stacked import Half, can_be_stacked, fit_all
 from dip_pipeline.restoration.uncertainty import UNKNOWN_ERRORS
 
 
@@ -68,7 +66,7 @@ class _Laid:
         scale, (region,) = lay_out([problem])
         cross_fit = blocks or blocks_of(problem, problem.pixels.shape)
         folds = range(cross_fit.folds)
-        halves = tuple(_half(problem, region, cross_fit, fold) for fold in folds)
+        halves = tuple(half_of([region], [cross_fit], fold, seed=problem.seed) for fold in folds)
         bare = replace(problem, guides=())
         unguided = cls.of(bare, cross_fit) if problem.guides else None
         return cls(problem, scale, region, cross_fit, halves, unguided)
@@ -80,7 +78,7 @@ class _Laid:
 
     def alone(self, number: int) -> Fitted:
         """Fit one half by itself, from the beginning and with further tries."""
-        half = _half(self.problem, self.region, self.cross_fit, number)
+        half = half_of([self.region], [self.cross_fit], number, seed=self.problem.seed)
         return alone.fit_image_network(
             half.fit_on, half.judge_on, self.problem.options, seed=half.seed
         )
@@ -110,17 +108,6 @@ class _Laid:
         prior = priors[0] if self.unguided is None else priors[0].beside(priors[1])
         measured = prior.calibrated([self.region], self.problem.options)
         return measured.with_hole_errors([self.problem])
-
-
-def _half(problem: Problem, region: Region, cross_fit: CrossFit, number: int) -> Half:
-    """Find the crops of one half, as `fit_folds` does; RestorationError where there are none."""
-    share = cross_fit.share(number, region.origin, region.shape)
-    rng = np.random.default_rng(np.random.SeedSequence([problem.seed, number]))
-    fit_on = CropSource([region], [(share == 0).float()], rng)
-    judge_on = CropSource([region], [(share == 1).float()], rng)
-    if fit_on.empty:
-        raise RestorationError("no valid pixel in one half of the blocks: too few to fit on")
-    return Half(seed_of([problem.seed, number, 1]), fit_on, judge_on)
 
 
 def _fit_all(wanted: Sequence[tuple[_Laid, int]]) -> list[Fitted]:

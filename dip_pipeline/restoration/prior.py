@@ -206,7 +206,7 @@ class Prior:
         if self.unguided is None:
             return replace(self, restraint=choose_restraint([one.said for one in asked], regions))
         alone = [one.alone for one in asked if one.alone is not None]
-        bare = [replace(region, guides=None) for region in regions]
+        bare = [region.without_guides() for region in regions]
         unguided = replace(self.unguided, restraint=choose_restraint(alone, bare))
         # What is not believed of a guided image is not its restraint's business.
         believed = [
@@ -220,7 +220,7 @@ class Prior:
         """Finish what the networks said of a region; of a guided one both images."""
         made = finished(asked.said, region, self.restraint, options)
         if self.unguided is not None and asked.alone is not None:
-            bare = replace(region, guides=None)
+            bare = region.without_guides()
             unguided = finished(asked.alone, bare, self.unguided.restraint, options)
             pairs = (asked.said, made), (asked.alone, unguided)
             made = guided_where_believed(*pairs, region)
@@ -231,7 +231,7 @@ class Prior:
         said, made = self._said_and_made(region, options)
         if self.unguided is None:
             return made
-        alone, unguided = self.unguided._said_and_made(replace(region, guides=None), options)
+        alone, unguided = self.unguided._said_and_made(region.without_guides(), options)
         return unguided + belief(said, alone, region.observed, region) * (made - unguided)
 
     def _said_and_made(self, region: Region, options: FitOptions) -> tuple[Tensor, Tensor]:
@@ -242,9 +242,7 @@ class Prior:
         said = ask_networks(self.networks, self._shares(region), region, options, seed=seed)
         if self.unguided is None:
             return _Asked(said, None)
-        return _Asked(
-            said, self.unguided._ask(replace(region, guides=None), options, seed=seed).said
-        )
+        return _Asked(said, self.unguided._ask(region.without_guides(), options, seed=seed).said)
 
     def _shares(self, region: Region) -> list[Tensor]:
         folds = range(len(self.networks))

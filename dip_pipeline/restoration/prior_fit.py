@@ -58,7 +58,7 @@ def fit_prior(
     prior = _fitted(problems[0], scale, regions, cross_fit, (seed, hooks[0]))
     if scale.guides:
         bare = replace(scale, guides=())
-        alone = [replace(region, guides=None, scale=bare) for region in regions]
+        alone = [replace(region.without_guides(), scale=bare) for region in regions]
         unguided = _fitted(problems[0], bare, alone, cross_fit, (seed, hooks[1]))
         prior = prior.beside(unguided)
     return prior.calibrated(regions, options).with_hole_errors(problems) if known_noise else prior

@@ -13,7 +13,7 @@ from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration import twinning
 from dip_pipeline.restoration.correlation import root_of
 from dip_pipeline.restoration.filling import WIDE, fill, measure_covariance
-from dip_pipeline.restoration.guide_planes import lay_out_guides, measure_guides
+from dip_pipeline.restoration.guide_planes import NO_STARS, lay_out_guides, measure_guides
 from dip_pipeline.restoration.hidden_stars import HiddenStars, find_hidden_stars, nothing_hidden
 from dip_pipeline.restoration.noise import NoiseLaw, law_for
 from dip_pipeline.restoration.optics import Optics
@@ -80,6 +80,7 @@ class Region:
     trusted : 1 where it may enter a data term (known and not saturated)
     guides : (1, 2 * guides, rows, cols), see `guide_planes`; of a twin (1, 3, rows, cols), see
         `twinning`; None without either
+    starry_guides : the same with the light of the stars that the frame shows well
     shown_stars : those of the stars whose light would change with the pixels; None without any
     """
 
@@ -94,12 +95,17 @@ class Region:
     origin: tuple[int, int]
     scale: SkyScale
     guides: Tensor | None = None
+    starry_guides: Tensor | None = None
     shown_stars: ShownStars | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, cols)."""
         return self.observed.shape[-2], self.observed.shape[-1]
+
+    def without_guides(self) -> "Region":
+        """Give the same region without guides, on the scale that it is on."""
+        return replace(self, guides=None, starry_guides=None)
 
     def with_shown_stars(self) -> "Region":
         """Give the same region with the stars that it shows well left in."""
@@ -116,6 +122,7 @@ class Region:
             sigma=noise.sigma(ring_mean(observed)),
             noise=noise,
             stars=self.stars - light,
+            guides=self.guides if self.starry_guides is None else self.starry_guides,
             shown_stars=None,
         )
 
@@ -176,11 +183,12 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
         raise RestorationError(
             "a twin beside the frame where its prior has none, or the reverse: fit it anew"
         )
-    guides = lay_out_guides(problem, scale.guides, seen)
-    if problem.twin is not None:
-        guides = twinning.lay_out_twin(problem.twin, scale.level, scale.sigma)
     known = ~problem.masked & np.isfinite(problem.pixels)
     hidden, shown = _stars_of(problem, scale)
+    laid = lay_out_guides(problem, scale.guides, seen, NO_STARS if shown is None else shown.places)
+    guides, starry = (None, None) if laid is None else laid
+    if problem.twin is not None:
+        guides = twinning.lay_out_twin(problem.twin, scale.level, scale.sigma)
     # A clipped value less its star is nothing at all.
     known &= ~(problem.saturated & (hidden.light > 0))
     stars = hidden.light if shown is None else hidden.light + shown.light
@@ -211,6 +219,7 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
         origin=problem.origin,
         scale=scale,
         guides=None if guides is None else guides.to(device),
+        starry_guides=None if starry is None else starry.to(device),
         shown_stars=shown,
     )
 
@@ -229,12 +238,12 @@ def _sky_sigma_dn(problem: Problem) -> NDArray[np.float64]:
 def _stars_of(problem: Problem, scale: SkyScale) -> tuple[HiddenStars, ShownStars | None]:
     """Stars hidden by pixels that say nothing, and stars that are shown.
 
-    In sky-sigma units. Shown stars are not looked for beside a guide, which shows the same ones;
+    In sky-sigma units. Shown stars are not looked for beside a twin, which shows the same ones;
     nor where a code is fitted, judged by a copy of the pixels that no fit may have seen.
     """
     hidden = nothing_hidden(problem.pixels.shape)
     options, star = problem.options, scale.star
-    if scale.guides or scale.twin or options.input is not InputKind.IMAGE:
+    if scale.twin or options.input is not InputKind.IMAGE:
         star = None
     if not problem.valid.any() or (problem.valid.all() and star is None):
         return hidden, None

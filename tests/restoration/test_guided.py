@@ -247,8 +247,8 @@ def test_guides_are_in_the_digest_of_a_problem(small):
     assert len({problems_key([one], (40, 44)) for one in (asked, other, none)}) == 3
 
 
-def test_guided_tiles_of_a_packet_are_what_they_are_alone(small):
-    tile = small(shape=(64, 64), options=FitOptions(scope=Scope.TILE, steps=3))
+def test_guided_tiles_of_a_packet_are_what_they_are_alone(starry):
+    tile = replace(starry, options=FitOptions(scope=Scope.TILE, steps=3))
     (prior, _) = fit_priors([tile, replace(tile, seed=9)])
     ours, theirs = restore(tile, prior).science, restore(tile).science
     assert np.abs(ours - theirs).max() / 10.0 < 0.02
@@ -257,8 +257,46 @@ def test_guided_tiles_of_a_packet_are_what_they_are_alone(small):
 def test_planes_of_guides_come_values_first(small):
     asked = small(guides=2)
     laid_out = lay_out_guides(asked, measure_guides([asked], unlit), unlit)
-    assert laid_out.shape == (1, 4, 40, 44)
-    assert (laid_out[:, 2:] == 1).all()
+    assert laid_out.starry.shape == (1, 4, 40, 44)
+    assert (laid_out.starry[:, 2:] == 1).all()
+
+
+@pytest.fixture
+def starry(problem, law):
+    """Five stars that the frame shows well, its guide ten times as deep, one too faint to fit."""
+    rng = np.random.default_rng(6)
+    inner = slice(0, 64), slice(0, 64)
+    at = (14.3, 14.2), (14.4, 47.1), (30.2, 30.4), (48.2, 15.4), (49.1, 48.3)
+    light = sources([(*place, 600.0) for place in at])[inner]
+    faint = sources([(30.2, 50.3, 80.0)])[inner]
+    pixels = 0.1 * (light + faint) + rng.normal(100, SIGMA, light.shape)
+    guide = light + faint + rng.normal(0, SIGMA, light.shape)
+    return problem(pixels, law.gaussian(SIGMA), guides=(np.float32(guide),))
+
+
+def test_stars_that_the_frame_shows_well_are_taken_off_it_and_its_guide(starry):
+    region = laid(starry)
+    assert len(region.shown_stars.places) == 5
+    (values, known), (whole, _) = region.guides[0], region.starry_guides[0]
+    near = region.shown_stars.light > 1
+    assert float(whole.numpy()[near].max()) > 50
+    assert float(values.numpy()[near].max()) < 5
+    assert float(values[30, 50]) > 10
+    assert (known == 1).all()
+    again = region.with_shown_stars()
+    assert torch.equal(again.guides, region.starry_guides)
+    bare = region.without_guides()
+    assert bare.guides is None
+    assert bare.with_shown_stars().guides is None
+
+
+def test_guided_stars_come_back_as_they_do_without_a_guide(starry):
+    asked = replace(starry, options=FitOptions(steps=3))
+    guided, unguided = (restore(one).science for one in (asked, replace(asked, guides=())))
+    for row, col, _ in laid(asked).shown_stars.places[:, [1, 2, 0]]:
+        middle = round(row), round(col)
+        assert guided[middle] == unguided[middle]
+        assert guided[middle] > 200
 
 
 @pytest.fixture

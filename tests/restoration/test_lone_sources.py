@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from dip_pipeline.restoration.lone_sources import find_peaks, usual_ratio, without_lone
+from dip_pipeline.restoration.lone_sources import (
+    find_peaks,
+    missed_by_frame,
+    usual_ratio,
+    without_peaks,
+)
 from dip_pipeline.simulate import MoffatPsf
 from dip_pipeline.simulate.psf import add_star
 
@@ -34,7 +39,8 @@ def frame(seed=1):
 
 def cleaned(guide, seen, trusted=EVERYWHERE, doubt=DOUBT):
     peaks = find_peaks(guide, seen, doubt, trusted)
-    return without_lone(guide, peaks, usual_ratio(peaks.ratios, peaks.errors))
+    missed = missed_by_frame(peaks, usual_ratio(peaks.ratios, peaks.errors))
+    return without_peaks(guide, peaks, missed)
 
 
 def around(place, radius_px):

@@ -147,7 +147,7 @@ def _add_files(builder: ProvBuilder, run: str, facts: RunFacts) -> None:
 
 def _role_of(name: str) -> str:
     """Say what a file beside the input is there for."""
-    return "guide" if name.startswith("guide-") else "companion"
+    return "guide" if name.startswith("guide-") and ": " not in name else "companion"
 
 
 def _settled(config: RunConfig) -> dict[str, object]:

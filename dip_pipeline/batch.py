@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import ExecutorKind, Pool, Shard, open_pool
-from dip_pipeline.errors import ConfigError, DipError, ExitCode
+from dip_pipeline.errors import BrokenProcessError, ConfigError, DipError, ExitCode
 
 if TYPE_CHECKING:
     from dip_pipeline.engine.clusters import ClusterOptions
@@ -90,8 +90,8 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
         fitted while the tiles of the last one are restored
     on_result : told of each frame that has ended
 
-    Raises ConfigError, and PriorError for a prior file that cannot be read: with an option that
-    cannot be used no frame would fare better.
+    Raises what no frame would fare better with: ConfigError, PriorError for a prior file that
+    cannot be read, and BrokenProcessError where the workers cannot be had, or are gone.
     """
     from dip_pipeline.exposures import check_exposures
     from dip_pipeline.pipeline import restore_frame  # torch loads here
@@ -110,6 +110,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
         options = replace(options, executor=ExecutorKind.DASK, workers=None)
     with open_pool(options, cluster) as pool:
         front = Front(progress)
+        ended: list[FrameResult] = []
 
         def restore(rank: int) -> FrameResult:
             job = jobs[rank]
@@ -129,11 +130,18 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
                     ),
                 )
             on_result(result)
+            ended.append(result)
             return result
 
-        if options.executor is ExecutorKind.INLINE or min(at_once, len(jobs)) <= 1:
-            return BatchReport(tuple(restore(rank) for rank in range(len(jobs))))
-        return BatchReport(_side_by_side(restore, len(jobs), at_once, pool))
+        try:
+            if options.executor is ExecutorKind.INLINE or min(at_once, len(jobs)) <= 1:
+                return BatchReport(tuple(restore(rank) for rank in range(len(jobs))))
+            return BatchReport(_side_by_side(restore, len(jobs), at_once, pool))
+        except BrokenProcessError as error:
+            if len(jobs) == 1:
+                raise
+            count = f"{len(ended)} of {len(jobs)} frames had ended, the others wait"
+            raise BrokenProcessError(f"{error} ({count})") from error
 
 
 def with_others(config: RunConfig, sources: Sequence[str], rank: int) -> RunConfig:
@@ -153,7 +161,7 @@ def _further(sources: Sequence[str], config: RunConfig) -> list[str]:
 def _side_by_side(
     restore: Callable[[int], FrameResult], frames: int, at_once: int, pool: Pool
 ) -> tuple[FrameResult, ...]:
-    """Restore some frames at a time; an interrupt, and an option that cannot be used, stop all."""
+    """Restore some frames at a time; an interrupt, and what no frame can do without, stop all."""
     threads = ThreadPoolExecutor(at_once, thread_name_prefix="dip-frame")
     try:
         futures = [threads.submit(restore, rank) for rank in range(frames)]
@@ -175,7 +183,7 @@ def _side_by_side(
 def _attempt(job: Job, restore: "Callable[[], RunReport]") -> FrameResult:
     try:
         return FrameResult(job, restore())
-    except ConfigError:
+    except (ConfigError, BrokenProcessError):
         raise
     except (DipError, OSError, MemoryError) as error:
         return _failed(job, str(error) or type(error).__name__)

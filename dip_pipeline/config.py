@@ -252,6 +252,7 @@ _NEEDS = {  # where pydantic's own words are short of a noun
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "a name",
+    "tuple_type": "a list of names",
     "string_too_short": "a name",
     "string_pattern_mismatch": "auto, cpu, cuda, or cuda:0, cuda:1, ...",
 }

@@ -114,11 +114,17 @@ def _ends(span: slice) -> tuple[int, int]:
 
 
 def _saturated(pixels: Pixels, saturation_dn: float | None) -> NDArray[np.bool_]:
+    """Tell saturated pixels by their value, and by their flags.
+
+    Where flags tell saturated pixels from bad ones, a bad one is bad whatever it holds.
+    """
     science = pixels.science
     limit = np.inf if saturation_dn is None else saturation_dn
-    saturated: NDArray[np.bool_] = np.isfinite(science) & (science >= limit)
-    if pixels.saturated is not None:
-        saturated |= np.isfinite(science) & pixels.saturated
+    known = np.isfinite(science)
+    by_value: NDArray[np.bool_] = known & (science >= limit)
+    if pixels.saturated is None:
+        return by_value
+    saturated: NDArray[np.bool_] = (known & pixels.saturated) | (by_value & ~pixels.masked)
     return saturated
 
 

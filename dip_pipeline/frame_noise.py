@@ -85,7 +85,7 @@ def find_noise(
     one_sigma = choice is NoiseChoice.GAUSSIAN
     noise = estimate_noise(windows, sky, kernel, sensor, frame.unit, one_sigma=one_sigma)
     if noise is None:
-        raise _nothing_in(frame)
+        raise _nothing_in(frame, _level(windows))
     noise = replace(noise, correlation=kernel)
     log.warning(
         "%s: NOISE NOT KNOWN: %s; taken from the frame itself: %s",
@@ -124,11 +124,18 @@ def _is_refuted(noise: NoiseModel, windows: Sequence[Window], sky_sigma: float) 
     return 0 < sky_sigma < _REFUTED * sigma_at(noise, float(np.quantile(values, _DARKEST)))
 
 
-def _nothing_in(frame: Frame) -> EmptyFrameError:
+def _nothing_in(frame: Frame, level: float) -> EmptyFrameError:
+    """Say that pixels do not scatter, and whether rounding to single precision may be the cause."""
+    stored = next(plane.dtype for plane in frame.planes if plane.role == "science")
+    rounded, advice = "", ""
+    if level and not np.can_cast(stored, np.float32):
+        step = np.spacing(np.float32(abs(level)))
+        rounded = f" in single precision, which has steps of {step:.2g} at their level of {level:g}"
+        advice = "subtract a constant if their noise is finer than that, or "
     return EmptyFrameError(
-        f"{frame.path}: its pixels are masked, constant or nearly so: no noise to estimate; give "
-        "--sigma, or --gain and --read-noise, or --noise poisson for counts, if there is something "
-        "to restore"
+        f"{frame.path}: its pixels are masked, constant or nearly so{rounded}: no noise to "
+        f"estimate; {advice}give --sigma, or --gain and --read-noise, or --noise poisson for "
+        "counts, if there is something to restore"
     )
 
 

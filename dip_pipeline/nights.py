@@ -1,11 +1,11 @@
-"""Which frames belong together: of one camera, filter and pixel scale, and of one night."""
+"""Which frames belong together: of one camera, filter, pixel scale and kind, and of one night."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from dip_pipeline.frames import camera_of
+from dip_pipeline.frames import calibration_kind, camera_of
 
 _GAP_HOURS = 6.0  # between the last frame of a night and the first of the next, anywhere on Earth
 _MJD_OF_1970 = 40587
@@ -14,13 +14,22 @@ _SCALE_DIGITS = 2  # in which pixel scales must agree
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """One frame: where it is, what it was taken with, and when (hours; None where nobody says)."""
+    """One frame: where it is, what it was taken with, and when (hours; None where nobody says).
+
+    kind : of a frame for calibration; "" for the sky
+    """
 
     source: str
     instrument: str
     filter: str
     scale: str
     hours: float | None
+    kind: str = ""
+
+    @property
+    def sort(self) -> tuple[str, str, str, str]:
+        """What frames must have in common."""
+        return self.instrument, self.filter, self.scale, self.kind
 
     @classmethod
     def of(cls, source: str, header: Mapping[str, object]) -> "Taken":
@@ -33,6 +42,7 @@ class Taken:
             (camera.filter or "").casefold(),
             "" if scale is None else f"{scale:.{_SCALE_DIGITS}g}",
             hours_of(header),
+            (calibration_kind(header) or "").casefold(),
         )
 
 
@@ -66,10 +76,8 @@ def group_by_night(frames: Sequence[Taken]) -> list[Group]:
     that do not say when they were taken count as one night.
     """
     groups: list[Group] = []
-    kinds = dict.fromkeys((item.instrument, item.filter, item.scale) for item in frames)
-    for kind in kinds:
-        same = [item for item in frames if (item.instrument, item.filter, item.scale) == kind]
-        for night in _nights(same):
+    for sort in dict.fromkeys(item.sort for item in frames):
+        for night in _nights([item for item in frames if item.sort == sort]):
             groups.append(Group(_name(night, len(groups) + 1), tuple(i.source for i in night)))
     return groups
 

@@ -1,5 +1,6 @@
 """The story of one frame: read, know its noise, fit, restore tile by tile, blend, write."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,16 +12,15 @@ from dip_pipeline.describing import FrameDescription, describe_frame
 from dip_pipeline.devices import device_name
 from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, reach, read_status
 from dip_pipeline.errors import ConfigError, FrameError, RunError
-from dip_pipeline.exposures import Exposures, exposure_digests
+from dip_pipeline.exposures import Exposures
 from dip_pipeline.frame_prior import prior_facts, prior_task
 from dip_pipeline.frames import (
     Frame,
     RestoredFrame,
+    calibration_kind,
     check_target,
     file_digest,
-    guide_digests,
     left_out_names,
-    named_digest,
     open_frames,
     read_provenance,
     save_frames,
@@ -40,12 +40,15 @@ from dip_pipeline.planning import devices_of, run_room
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.quantising import storage_step
+from dip_pipeline.read_beside import digests_beside
 from dip_pipeline.record import RunFacts, pooled_risk, run_key
 from dip_pipeline.restoring import Place
 from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
 from dip_pipeline.run_report import RunReport, already_done, with_failures_heard
-from dip_pipeline.task_optics import SCENE_TASKS, AskedOptics
+from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.work import PriorTask
+
+log = logging.getLogger(__name__)
 
 __all__ = ["FrameDescription", "Progress", "RunReport", "describe_frame", "restore_frame"]
 
@@ -83,19 +86,25 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     if place.pool.options.executor is ExecutorKind.DASK:  # workers may stand in another folder
         source, target = _absolute(source), target.absolute()
     frames = open_frames(source, config.frame_reading())
-    frame = frames[0]
+    frame, others = frames[0], Exposures.of(config, frames)
     shared = None if config.fit.prior is None else PriorFile.read(Path(config.fit.prior))
     key = run_key(
         config,
         file_digest(frame.path),
         split_selector(source)[1],
         prior_digest=None if shared is None else shared.sha256,
-        companions=_companions(frames, config),
+        companions=digests_beside(frames, others, config),
     )
     if not overwrite and _is_product_of(target, key):
         return already_done(source, target)
-    others = Exposures.of(config, frames)
     _check_target(target, frames, others, config, overwrite=overwrite)
+    if kind := calibration_kind(frame.header):
+        log.warning(
+            "%s: its header calls it %r, which shows no sky; it is restored as if it did; leave it "
+            "out if that is not meant",
+            frame.path,
+            kind,
+        )
     if shared is not None:
         shared.check(frame, config)
     planes = plan_planes(source, frames, config, Told(told, source), asked, others)
@@ -198,19 +207,6 @@ def _check_target(
     beside = (path for each in (*frames, *exposures) for path in each.companions)
     for path in {*beside, *(split_selector(name)[0] for name in named)}:
         prepare(target, path, overwrite=overwrite)
-
-
-def _companions(frames: Sequence[Frame], config: RunConfig) -> dict[str, str]:
-    """Sha256 of all that is read with the input, by name or role."""
-    beside = {path for frame in frames for path in frame.companions}
-    psf = config.task.psf if config.task.name in SCENE_TASKS else None
-    return (
-        {path.name: file_digest(path) for path in sorted(beside)}
-        | named_digest("psf", psf)
-        | named_digest("mask", config.task.mask)
-        | guide_digests(config.task.guides)
-        | exposure_digests(config)
-    )
 
 
 def _step_of(plane: Plane, target: Path, config: RunConfig) -> float | None:

@@ -34,6 +34,11 @@ class Summary:
             for job in jobs
         }
 
+    def begin(self) -> None:
+        """Put this run in the place of an earlier one: all frames wait."""
+        with self._lock:
+            self._write(None, "")
+
     def add(self, result: FrameResult) -> None:
         """Note how a frame ended."""
         with self._lock:

@@ -31,6 +31,7 @@ def check_task(config: RunConfig) -> None:
     task = config.task
     if task.each and task.name is not Task.COMBINE:
         raise ConfigError(f"--each: {task.name} restores every frame for itself; leave it out")
+    _check_unused(config)
     if config.by_hiding:
         _check_hiding(config)
     if task.name is Task.COMBINE:
@@ -38,6 +39,20 @@ def check_task(config: RunConfig) -> None:
     if task.name in SCENE_TASKS:
         _check_fit(config)
         _check_scene(config)
+
+
+def _check_unused(config: RunConfig) -> None:
+    """Raise ConfigError for an option that would change nothing, whatever it says."""
+    task = config.task
+    keeps_pixels = task.name not in (*SCENE_TASKS, Task.COMBINE)
+    unused = {
+        f"--factor {task.factor}": keeps_pixels and task.factor_in_force != 1,
+        f"--psf {task.psf}": task.name not in SCENE_TASKS and task.psf is not None,
+        f"--fwhm {task.fwhm_px}": task.name not in SCENE_TASKS and task.fwhm_px is not None,
+        "--denoise-known": task.name is not Task.INPAINT and task.denoise_known,
+    }
+    for option in (name for name, given in unused.items() if given):
+        raise ConfigError(f"{option}: {task.name} does not use it; leave it out")
 
 
 def _check_scene(config: RunConfig) -> None:

@@ -5,8 +5,8 @@ import glob
 import logging
 import tomllib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -17,8 +17,8 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.config_sections import Section
 from dip_pipeline.engine.clusters import ClusterKind, ClusterOptions
 from dip_pipeline.errors import ConfigError, DipError, ExitCode, OutputError
-from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, open_frame, split_selector
-from dip_pipeline.nights import Group, Taken, group_by_night
+from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, split_selector
+from dip_pipeline.night_priors import NightPriors
 from dip_pipeline.summary import Summary
 from dip_pipeline.task_optics import SCENE_TASKS, check_task
 
@@ -171,12 +171,14 @@ def run_workflow(
 
     Raises ConfigError for what no frame could be done with; what stops one frame is in the report.
     """
-    _check(workflow, jobs)
     summary = Summary(out / SUMMARY, workflow.path, jobs, command_line)
     tables = workflow.tables
     try:
+        _check(workflow, jobs)
+        summary.begin()
         if tables.prior.shared == "night":
-            jobs = _with_priors(workflow, jobs, out / PRIORS, progress)
+            shared = NightPriors(out / PRIORS, tables.prior.frames, workflow.config)
+            jobs = shared.given_to(jobs, progress)
         report = restore_frames(
             jobs,
             workflow.config,
@@ -190,59 +192,13 @@ def run_workflow(
     except KeyboardInterrupt:
         summary.write(ExitCode.INTERRUPTED)
         raise
-    except DipError as error:
+    except (DipError, OSError) as error:
         usage = isinstance(error, ConfigError)
-        summary.write(ExitCode.USAGE if usage else ExitCode.FRAMES_FAILED, error=str(error))
+        with suppress(OutputError):  # it may be the summary that cannot be written
+            summary.write(ExitCode.USAGE if usage else ExitCode.FRAMES_FAILED, error=str(error))
         raise
     summary.write(report.exit_code)
     return report
-
-
-def groups_of(sources: Sequence[str]) -> list[Group]:
-    """Put frames together that can share a prior; those that cannot be opened are left out."""
-    taken = []
-    for source in sources:
-        try:
-            taken.append(Taken.of(source, open_frame(source).header))
-        except (DipError, OSError) as error:
-            log.info("%s: of no group (%s)", source, error)
-    return group_by_night(taken)
-
-
-def _with_priors(
-    workflow: Workflow, jobs: Sequence[Job], folder: Path, progress: "Progress | None"
-) -> list[Job]:
-    """Fit a prior for each group of frames; where that fails they are fitted one by one."""
-    from dip_pipeline.fitting import fit_frames  # torch loads here
-
-    priors: dict[str, str] = {}
-    for group in groups_of([job.source for job in jobs]):
-        if len(group.sources) < 2:
-            continue  # a fit of its own is as good
-        chosen = _spread(group.sources, workflow.tables.prior.frames)
-        facts = "\n".join([*chosen, workflow.config.digest()])
-        target = folder / f"{group.name}_{sha256(facts.encode()).hexdigest()[:8]}.prior"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                fit_frames(chosen, target, workflow.config, progress=progress)
-            except OutputError:  # the frames themselves were replaced since
-                if not target.exists():
-                    raise
-                fit_frames(chosen, target, workflow.config, overwrite=True, progress=progress)
-        except ConfigError:
-            raise
-        except (DipError, OSError) as error:
-            log.error("%s: no prior for %d frames: %s", target, len(group.sources), error)  # noqa: TRY400
-        else:
-            priors.update(dict.fromkeys(group.sources, str(target)))
-    return [job._replace(prior=priors.get(job.source)) for job in jobs]
-
-
-def _spread(sources: Sequence[str], count: int) -> list[str]:
-    """Choose some, evenly over the night."""
-    count = min(count, len(sources))
-    return [sources[(2 * i + 1) * len(sources) // (2 * count)] for i in range(count)]
 
 
 def _lines(path: Path) -> list[str]:

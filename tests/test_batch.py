@@ -1,6 +1,7 @@
 """Laws of a batch: one bad frame never stops a night, and the report forgets none."""
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,13 @@ import pytest
 from dip_pipeline import pipeline
 from dip_pipeline.batch import Job, restore_frames
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import ConfigError, ExitCode, FrameError, OutputError
+from dip_pipeline.errors import (
+    BrokenProcessError,
+    ConfigError,
+    ExitCode,
+    FrameError,
+    OutputError,
+)
 from tests.cli.conftest import report
 
 JOBS = [Job(f"{name}.fits", Path(f"{name}_dip.fits")) for name in ("a", "b", "c")]
@@ -71,6 +78,19 @@ def test_an_option_that_cannot_be_used_stops_all(endings):
     endings["a.fits"] = ConfigError("--device cuda: no GPU here")
     with pytest.raises(ConfigError):
         restore_frames(JOBS, RunConfig())
+
+
+@pytest.mark.parametrize("executor", ["inline", "local"])
+def test_what_no_frame_can_be_restored_without_stops_all_and_says_how_many_wait(endings, executor):
+    endings["b.fits"] = BrokenProcessError("the scheduler is gone")
+    config = RunConfig().with_overrides(**{"workers.executor": executor, "workers.device": "cpu"})
+    with pytest.raises(BrokenProcessError) as caught:
+        restore_frames(JOBS, config, at_once=2)
+    ended = 1 if executor == "inline" else "[12]"  # c.fits may end beside it
+    said = rf"the scheduler is gone \({ended} of 3 frames had ended, the others wait\)"
+    assert re.fullmatch(said, str(caught.value))
+    with pytest.raises(BrokenProcessError, match=r"^the scheduler is gone$"):
+        restore_frames(JOBS[1:2], config)
 
 
 def test_an_interruption_stops_all(endings):

@@ -170,6 +170,38 @@ def test_a_plain_zarr_group_keeps_its_other_arrays_and_not_its_error(tmp_path):
     assert verify_product(tmp_path / "out.zarr", str(tmp_path / "in.zarr")).ok
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_maps_of_a_plain_zarr_group_are_left_out_and_named(tmp_path, zarr_format):
+    group = zarr.create_group(tmp_path / "in.zarr", zarr_format=zarr_format)
+    rng = np.random.default_rng(3)
+    group.create_array("science", data=rng.normal(9, 1, (40, 50)).astype("f4"))
+    gone = {"weight": (40, 50), "maps/Exp": (40, 50), "ivar": (2, 40, 50)}
+    kept = {"model": (40, 50), "maps/weight": (20, 25), "other/time": (40,)}
+    for name, shape in (gone | kept).items():
+        group.create_array(name, data=np.ones(shape, "f4"))
+    report = restore(tmp_path / "in.zarr", tmp_path / "out.zarr")
+    product = zarr.open_group(tmp_path / "out.zarr", mode="r")
+    assert [name for name in gone if name in product] == []
+    assert [name for name in kept if name not in product] == []
+    told = " ".join(note for note in report.notes if "left out" in note)
+    assert all(f"array {name}" in told for name in gone)
+    assert not any(f"array {name}" in told for name in (*kept, "science", "DIP"))
+    assert verify_product(tmp_path / "out.zarr", str(tmp_path / "in.zarr")).ok
+
+
+def test_one_array_of_a_zarr_group_leaves_what_belongs_to_others(tmp_path):
+    group = zarr.create_group(tmp_path / "in.zarr")
+    rng = np.random.default_rng(3)
+    for band in ("g", "r"):
+        image = rng.normal(9, 1, (40, 50)).astype("f4")
+        group.create_array(f"{band}/image", data=image)
+        group.create_array(f"{band}/weight", data=np.ones((40, 50), "f4"))
+    restore(f"{tmp_path / 'in.zarr'}[r/image]", tmp_path / "out.zarr")
+    product = zarr.open_group(tmp_path / "out.zarr", mode="r")
+    assert "g/weight" in product
+    assert "r/weight" not in product
+
+
 @pytest.mark.parametrize(
     ("keyword", "value", "check"),
     [
@@ -232,6 +264,43 @@ def test_chips_of_a_mosaic_and_planes_of_a_cube_are_each_made_finer(tmp_path, su
         mean = chips[1].data.astype(float).mean()
         assert new["SCI", 2].data.astype(float).mean() == pytest.approx(mean)
         assert new["DIP_ERR", 3].data.shape == (2, 128, 160)
+    assert verify_product(target, str(source)).ok
+
+
+def test_a_finer_plane_whose_pixels_are_all_masked_is_not_called_a_failure(tmp_path):
+    hdu = science_hdu()
+    hdu.data = np.stack([hdu.data, hdu.data + 7])
+    flags = fits.ImageHDU(np.zeros(hdu.data.shape, "u1"), name="DQ")
+    flags.data[1] = 1
+    source, target = tmp_path / "in.fits", tmp_path / "out.fits"
+    fits.HDUList([fits.PrimaryHDU(), hdu, flags]).writeto(source)
+    restore(source, target)
+    with fits.open(target) as new:
+        assert new["DIP_FLAG"].data.shape == (2, 128, 160)
+        assert (new["DIP_FLAG"].data[1] == 2).all()
+        assert not (new["DIP_FLAG"].data[0] & 6).any()
+    assert verify_product(target, str(source)).ok
+
+
+def test_maps_of_all_restored_chips_are_left_out_whatever_their_sizes(tmp_path):
+    chips = [science_hdu(version=1), science_hdu(version=2)]
+    chips[1].data = chips[1].data[:50, :60]
+    hdus = [fits.PrimaryHDU()]
+    for chip in chips:
+        planes = {"ERR": np.full_like(chip.data, 3), "EXP": np.full_like(chip.data, 10)}
+        hdus += [chip, *(fits.ImageHDU(p, name=n, ver=chip.ver) for n, p in planes.items())]
+    hdus += [fits.ImageHDU(np.ones((50, 60), "f4"), name="EXP", ver=3)]
+    source, target = tmp_path / "in.fits", tmp_path / "out.fits"
+    fits.HDUList(hdus).writeto(source)
+    report = restore(source, target)
+    with fits.open(target) as new:
+        assert [(h.name, h.ver) for h in new][:5] == [
+            ("PRIMARY", 1), ("SCI", 1), ("SCI", 2), ("EXP", 3), ("DIP_ERR", 1)
+        ]  # fmt: skip
+    told = [note for note in report.notes if "left out" in note]
+    assert len(told) == 1
+    for name in ("HDU 2 (ERR)", "HDU 3 (EXP)", "HDU 5 (ERR)", "HDU 6 (EXP)"):
+        assert name in told[0]
     assert verify_product(target, str(source)).ok
 
 

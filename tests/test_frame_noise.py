@@ -127,8 +127,18 @@ def test_where_no_pixel_can_be_used_the_cause_is_named(tmp_path, pixels, error, 
 
 
 def test_a_constant_frame_says_what_to_give(write):
-    with pytest.raises(FrameError, match=r"--sigma.*--noise poisson"):
+    with pytest.raises(FrameError, match=r"--sigma.*--noise poisson") as caught:
         noise_of(write(np.full((64, 64), 5.0)))
+    assert "single precision" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int32])
+def test_noise_finer_than_the_steps_of_single_precision_is_named_as_the_cause(write, dtype):
+    pixels = np.random.default_rng(4).normal(1e9, 10.0, (64, 64))
+    words = r"single precision.* steps of 64 .* 1e\+09.*subtract"
+    with pytest.raises(FrameError, match=words) as caught:
+        noise_of(write(pixels, dtype))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,17 @@ def test_filters_and_cameras_do_not_mix_and_names_are_good_for_files():
     assert all("/" not in group.name for group in groups)
 
 
+def test_frames_for_calibration_are_not_fitted_with_those_of_the_sky():
+    kinds = ["Light Frame", "Bias Frame", "object", "dome flat", "Bias Frame", "LIGHT", ""]
+    header = {"INSTRUME": "cam", "FILTER": "r", "DATE-OBS": "2026-11-20T21:00:00"}
+    frames = [Taken.of(str(n), {**header, "IMAGETYP": kind}) for n, kind in enumerate(kinds)]
+    groups = [group.sources for group in group_by_night(frames)]
+    assert groups == [("0", "2", "5", "6"), ("1", "4"), ("3",)]
+    assert Taken.of("a", {"ESO DPR TYPE": "FLAT,SKY"}).kind == "flat,sky"
+    assert Taken.of("a", {"OBSTYPE": "zero"}).kind == "zero"
+    assert Taken.of("a", {"OBJECT": "dark nebula", "IMAGETYP": "arcturus"}).kind == ""
+
+
 @given(st.lists(st.tuples(st.none() | st.floats(0, 1e6), st.sampled_from("rg")), max_size=30))
 def test_every_frame_is_in_one_group(facts):
     frames = [taken(str(i), hours, glass=name) for i, (hours, name) in enumerate(facts)]

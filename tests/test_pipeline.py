@@ -496,3 +496,13 @@ def test_pixels_without_a_value_are_told_of(tmp_path, monkeypatch):
     config = RunConfig().with_overrides(**QUICK)
     restore_frame(str(tmp_path / "in.fits"), tmp_path / "out.fits", config, progress=Listener())
     assert any(f"{20 * 80} pixels are NaN (flag 2)" in note for note in notes)
+
+
+@pytest.mark.parametrize(("kind", "told"), [("Dome Flat", True), ("Light Frame", False)])
+def test_a_frame_that_shows_no_sky_is_told_of(tmp_path, caplog, kind, told):
+    pixels = np.random.default_rng(1).normal(100, 5, (32, 32)).astype(np.float32)
+    fits.writeto(tmp_path / "a.fits", pixels, fits.Header({"IMAGETYP": kind}))
+    options = {"fit.steps": 1, "noise.sigma": 5.0}
+    report = restore_frame(str(tmp_path / "a.fits"), tmp_path / "out.fits", quick(**options))
+    assert report.status == "restored"
+    assert ("which shows no sky" in caplog.text) is told

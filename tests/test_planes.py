@@ -124,9 +124,22 @@ def test_a_plane_with_nothing_to_restore_is_left_as_it_is_and_said_so(tmp_path):
         assert np.isnan(hdus[0].data[1]).all()
         assert not np.isnan(hdus[0].data[[0, 2]]).any()
         assert np.isnan(hdus["DIP_ERR"].data[1]).all()
-        assert (hdus["DIP_FLAG"].data[1] == 4).all()
+        assert (hdus["DIP_FLAG"].data[1] == 2).all()  # nothing failed: it has no data
     product = facts_of(read_provenance(target).document, "product")
     assert product["left_as_they_are"][0][0] == "HDU 0, plane [1]"
+
+
+def test_the_flags_of_planes_left_as_they_are_tell_those_without_data_from_others(tmp_path):
+    source, target = files.muse(tmp_path), tmp_path / "out.fits"
+    with fits.open(source, mode="update") as hdus:
+        hdus["DATA"].data[0] = 7.0  # constant: no noise to estimate
+        hdus["DQ"].data[1] = 2**30
+    restored(source, target, **{"reading.error": "none"})
+    with fits.open(source) as old, fits.open(target) as new:
+        flags = [set(plane.ravel()) for plane in new["DIP_FLAG"].data]
+        np.testing.assert_array_equal(new["DATA"].data[:2], old["DATA"].data[:2])
+    assert flags == [{4}, {2}, {0}]
+    assert wrong(target, source) == []
 
 
 def test_a_chip_with_nothing_to_restore_is_copied_byte_for_byte(tmp_path):

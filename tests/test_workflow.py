@@ -8,8 +8,9 @@ from astropy.io import fits
 
 from dip_pipeline import pipeline
 from dip_pipeline.batch import Job
-from dip_pipeline.errors import ConfigError, FrameError
-from dip_pipeline.workflow import Workflow, groups_of, run_workflow
+from dip_pipeline.errors import BrokenProcessError, ConfigError, FrameError, OutputError
+from dip_pipeline.night_priors import NightPriors, groups_of
+from dip_pipeline.workflow import Workflow, run_workflow
 from tests.cli.conftest import ROOT, report
 
 RECIPES = sorted((ROOT / "workflows").glob("*.toml"))
@@ -138,6 +139,50 @@ def test_an_option_that_cannot_be_used_is_in_the_summary_too(endings, tmp_path):
         run(tmp_path)
     summary = summary_of(tmp_path)
     assert (summary["exit_code"], summary["error"]) == (2, "--device cuda: no GPU here")
+
+
+def test_a_scheduler_that_is_gone_is_in_the_summary_with_what_waits(endings, tmp_path):
+    endings["b.fits"] = BrokenProcessError("the scheduler is gone")
+    with pytest.raises(BrokenProcessError):
+        run(tmp_path)
+    summary = summary_of(tmp_path)
+    assert summary["exit_code"] == 1
+    assert summary["error"] == "the scheduler is gone (1 of 3 frames had ended, the others wait)"
+    assert [frame["status"] for frame in summary["frames"]] == ["restored", "waiting", "waiting"]
+
+
+def test_the_summary_is_of_this_run_before_its_priors_are_fitted(endings, tmp_path, monkeypatch):
+    (tmp_path / "summary.json").write_text('{"exit_code": 0, "started": "yesterday"}')
+    found = []
+
+    def look(self, jobs, progress):
+        found.append(summary_of(tmp_path))
+        return jobs
+
+    monkeypatch.setattr(NightPriors, "given_to", look)
+    run(tmp_path, "[prior]\nshared = 'night'")
+    (at_the_start,) = found
+    assert at_the_start["exit_code"] is None
+    assert at_the_start["counts"] == {"waiting": 3}
+    assert at_the_start["started"] == summary_of(tmp_path)["started"]
+    assert summary_of(tmp_path)["exit_code"] == 0
+
+
+def test_options_that_do_not_go_together_are_in_the_summary(endings, tmp_path):
+    (tmp_path / "summary.json").write_text('{"exit_code": 0}')
+    with pytest.raises(ConfigError) as caught:
+        run(tmp_path, "task = 'deconvolve'")
+    summary = summary_of(tmp_path)
+    assert (summary["exit_code"], summary["error"]) == (2, str(caught.value))
+    assert summary["counts"] == {"waiting": 3}
+
+
+def test_what_cannot_be_used_is_told_though_the_summary_cannot_be_written(endings, tmp_path):
+    (tmp_path / "summary.json").mkdir()
+    with pytest.raises(ConfigError, match="no PSF"):
+        run(tmp_path, "task = 'deconvolve'")
+    with pytest.raises(OutputError, match=r"summary\.json"):
+        run(tmp_path)
 
 
 def test_frames_that_cannot_be_opened_are_of_no_group(tmp_path):

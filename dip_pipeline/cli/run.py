@@ -102,7 +102,7 @@ def _say_script(workflow: "Workflow") -> int:
 
 
 def _plan(workflow: "Workflow", jobs: "list[Job]") -> str:
-    from dip_pipeline.workflow import groups_of
+    from dip_pipeline.night_priors import groups_of
 
     lines = [f"{job.source} -> {job.target}" for job in jobs]
     if workflow.tables.prior.shared == "night":

@@ -20,7 +20,7 @@ from dip_pipeline.engine.durable import output_error
 from dip_pipeline.engine.executors import Job
 from dip_pipeline.engine.options import WorkerOptions
 from dip_pipeline.engine.worker_process import Notes
-from dip_pipeline.errors import RunError
+from dip_pipeline.errors import BrokenProcessError, RunError
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -51,6 +51,7 @@ class DaskPool:
         self._stack = contextlib.ExitStack()
         self._starting = threading.Lock()
         self._client: Client | None = None
+        self._failure = ""
         self._folder = ""
         self._notes: set[Path] = set()
         self._closed = False
@@ -102,11 +103,7 @@ class DaskPool:
         client = self._client
         if self._closed or client is None:
             raise RunError("stopped before all items were done; the same command resumes")
-        if client.status not in ("running", "connecting"):
-            raise RunError(
-                f"the scheduler is gone ({client.status}); what is finished is kept: "
-                "the same command resumes"
-            )
+        check_scheduler(client)
 
     @property
     def stopped(self) -> bool:
@@ -119,10 +116,19 @@ class DaskPool:
         return self._workers.keeps_results
 
     def _connected(self, items: int) -> Client:
+        """Find the workers once; what failed is not tried again, for it may take a minute."""
         with self._starting:
+            if self._failure:
+                raise BrokenProcessError(self._failure)
             if self._client is None:
                 self._folder = self._stack.enter_context(_scratch_folder())
-                self._client = self._stack.enter_context(self._workers.connect(items, self._folder))
+                try:
+                    found = self._workers.connect(items, self._folder)
+                    self._client = self._stack.enter_context(found)
+                except RunError as error:
+                    self._failure = str(error)
+                    raise BrokenProcessError(self._failure) from error
+            check_scheduler(self._client)
             return self._client
 
     @contextlib.contextmanager
@@ -141,6 +147,15 @@ class DaskPool:
             self._notes.discard(folder)
             if not own:
                 _delete_folder(folder)
+
+
+def check_scheduler(client: Client) -> None:
+    """Raise BrokenProcessError where the scheduler is gone."""
+    if client.status not in ("running", "connecting"):
+        raise BrokenProcessError(
+            f"the scheduler is gone ({client.status}); what is finished is kept: "
+            "the same command resumes"
+        )
 
 
 @contextlib.contextmanager

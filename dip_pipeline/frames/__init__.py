@@ -1,6 +1,6 @@
 """Files and frames: FITS and Zarr in and out, headers, provenance."""
 
-from dip_pipeline.frames.camera import Camera, camera_of
+from dip_pipeline.frames.camera import Camera, calibration_kind, camera_of
 from dip_pipeline.frames.finer_frame import finer_frame, finer_notes, finer_plane, left_out_names
 from dip_pipeline.frames.finer_header import FinerGrid
 from dip_pipeline.frames.fits_reader import scale_noise
@@ -65,6 +65,7 @@ __all__ = [
     "RestoredPlanes",
     "SdssCalibration",
     "around",
+    "calibration_kind",
     "camera_of",
     "check_holes",
     "check_target",

@@ -1,6 +1,7 @@
 """What a frame was taken with, as far as its header says: filter, camera, pixel scale."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ _FILTER_CARDS = (
     ("FILTER1", "FILTER2", "FILTER3"),
 )
 _NO_FILTER = ("clear", "open", "empty", "none", "n/a")
+_KIND_CARDS = ("IMAGETYP", "OBSTYPE", "OBSTYP", "IMGTYPE", "ESO DPR TYPE")
+_NO_SKY = re.compile(r"bias|zero|dark|flat|lamp|\b(?:arc|comp|comparison)\b", re.IGNORECASE)
 _CELESTIAL = ("RA--", "DEC-", "GLON", "GLAT", "ELON", "ELAT")
 _ARCSEC = {"deg": 3600.0, "arcmin": 60.0, "arcsec": 1.0, "rad": math.degrees(3600.0)}
 
@@ -28,6 +31,16 @@ class Camera:
 def camera_of(header: Mapping[str, object]) -> Camera:
     """Read filter, instrument, and the scale of a pixel from the cards of a header, by keyword."""
     return Camera(_filter(header), _text(header.get("INSTRUME")), _pixel_scale(header))
+
+
+def calibration_kind(header: Mapping[str, object]) -> str | None:
+    """Tell what a header calls a frame that shows no sky (`Bias Frame`, `dome flat`); else None.
+
+    >>> [calibration_kind({"IMAGETYP": kind}) for kind in ("Light Frame", "Dark Frame")]
+    [None, 'Dark Frame']
+    """
+    kinds = (_text(header.get(keyword)) for keyword in _KIND_CARDS)
+    return next((kind for kind in kinds if kind and _NO_SKY.search(kind)), None)
 
 
 def _filter(header: Mapping[str, object]) -> str | None:

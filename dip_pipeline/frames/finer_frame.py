@@ -6,6 +6,7 @@ for cards reaches (a gwcs in an ASDF extension).
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,9 @@ from dip_pipeline.frames.finer_header import (
     lookup_keywords,
 )
 from dip_pipeline.frames.fits_cards import parse_cards, split_cards
-from dip_pipeline.frames.fits_pixels import FitsPixels
+from dip_pipeline.frames.fits_pixels import PRODUCT_HDUS, FitsPixels
 from dip_pipeline.frames.frame import (
     Card,
-    Floats,
     Frame,
     Pixels,
     PixelSource,
@@ -30,10 +30,16 @@ from dip_pipeline.frames.frame import (
 )
 from dip_pipeline.frames.layouts.names import sort_by_name
 from dip_pipeline.frames.sky_agreement import sky_difference_mas
+from dip_pipeline.frames.zarr_choice import arrays_of, open_node
+from dip_pipeline.frames.zarr_hdus import is_hdu
 from dip_pipeline.frames.zarr_reader import ZarrPixels
+
+Value = TypeVar("Value", bound=np.generic)
 
 MOST_MAS = 1.0  # that the sky of a finer image may lie apart from its input's
 GWCS_NAME = "ASDF"
+PixelGrid = tuple[tuple[object, ...], object]
+"""Sides (rows, columns) and EXTVER of an HDU."""
 # Maps of the input's pixels beside those that a layout takes for noise or flags.
 _MAPS = ("AREA", "COVERAGE", "EXP", "EXPMAP", "SAMP", "TIME")
 
@@ -42,7 +48,7 @@ _MAPS = ("AREA", "COVERAGE", "EXP", "EXPMAP", "SAMP", "TIME")
 class FinerPixels:
     """Pixels of a coarse source, each cut into factor x factor equal ones; shape : of the coarse.
 
-    Its error and its flags are left out: they are of the coarse pixels.
+    Its error and its flags are left out: they are of the coarse pixels. What they hide is masked.
     """
 
     coarse: PixelSource
@@ -53,13 +59,14 @@ class FinerPixels:
         """Read one region; its bounds count finer pixels."""
         factor = self.grid.factor
         bounds = [slice(part.start // factor, -(-part.stop // factor)) for part in (rows, cols)]
-        coarse = self.coarse.read(bounds[0], bounds[1]).science * np.float32(self.grid.share)
+        coarse = self.coarse.read(bounds[0], bounds[1])
         first_row, first_col = (bound.start * factor for bound in bounds)
-        science = _repeat(coarse, factor)[
-            rows.start - first_row : rows.stop - first_row,
-            cols.start - first_col : cols.stop - first_col,
-        ]
-        return Pixels(science, None, np.isnan(science))
+        region = (
+            slice(rows.start - first_row, rows.stop - first_row),
+            slice(cols.start - first_col, cols.stop - first_col),
+        )
+        science = _repeat(coarse.science * np.float32(self.grid.share), factor)
+        return Pixels(science[region], None, _repeat(coarse.masked, factor)[region])
 
     def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:  # noqa: ARG002
         """Give none: flags of the input are of its own pixels."""
@@ -81,12 +88,11 @@ class FinerPixels:
 
     def left_out(self) -> list[RawHdu]:
         """HDUs that lie on the input's pixels, or say where these are on the sky."""
-        versions = _science_versions(self.coarse)
+        science = _science_grids(self.coarse)
         return [
             hdu
             for hdu in self.coarse.other_hdus()
-            if hdu.role not in ("other", "science")
-            or lies_on_pixels(hdu.name, hdu.header, self.shape, versions)
+            if hdu.role not in ("other", "science") or lies_on_pixels(hdu.name, hdu.header, science)
         ]
 
     def product_keywords(self) -> frozenset[str]:
@@ -193,39 +199,52 @@ def arrays_left_out(frame: Frame) -> tuple[str, ...]:
         return ()
     gone = {hdu.order for hdu in source.left_out()}
     own = [name for name in (source.coarse.names.error, source.coarse.names.flags) if name]
-    kept = source.coarse.hdus_by_array()
-    return tuple(dict.fromkeys([*own, *(name for name, hdu in kept.items() if hdu.order in gone)]))
+    kept = [name for name, hdu in source.coarse.hdus_by_array().items() if hdu.order in gone]
+    return tuple(dict.fromkeys([*own, *kept, *_plain_maps(source.coarse, source.shape)]))
 
 
-def lies_on_pixels(
-    name: str, header: bytes, shape: tuple[int, int], versions: frozenset[int]
-) -> bool:
-    """Whether an HDU, by its name and form, is a map of the pixels of a science HDU.
+def _plain_maps(source: ZarrPixels, shape: tuple[int, int]) -> list[str]:
+    """Arrays that are no HDUs and maps of the pixels, in the group of the science or below."""
+    group = source.names.science.rpartition("/")[0]
+    return [
+        name
+        for name, array in arrays_of(open_node(source.path)).items()
+        if name.startswith(f"{group}/" if group else "")
+        and name not in (source.names.science, *PRODUCT_HDUS)
+        and tuple(array.shape[-2:]) == shape
+        and _is_map(name.rpartition("/")[2].upper())
+        and not is_hdu(array)
+    ]
 
-    shape, versions : of the science, its EXTVER
-    """
+
+def lies_on_pixels(name: str, header: bytes, science: frozenset[PixelGrid]) -> bool:
+    """Whether an HDU, by its name and form, is a map of the pixels of a science HDU."""
     if name == GWCS_NAME:
         return True
-    if sort_by_name(name) in ("", "science") and name not in _MAPS:
-        return False
+    return _is_map(name) and _pixel_grid(header) in science
+
+
+def _is_map(name: str) -> bool:
+    return sort_by_name(name) not in ("", "science") or name in _MAPS
+
+
+def _pixel_grid(header: bytes) -> PixelGrid:
     values = header_mapping(parse_cards(split_cards(header)))
     sides = tuple(values.get(f"ZNAXIS{axis}", values.get(f"NAXIS{axis}")) for axis in (2, 1))
-    return sides == shape and values.get("EXTVER", 1) in versions
+    return sides, values.get("EXTVER", 1)
 
 
-def _science_versions(source: PixelSource) -> frozenset[int]:
-    """EXTVER of the science HDUs that are restored together."""
+def _science_grids(source: PixelSource) -> frozenset[PixelGrid]:
+    """Sides and EXTVER of the science HDUs that are restored together."""
     behind = source.science_header()
-    raw = [] if behind is None else [parse_cards(behind[2])]
+    if behind is None:
+        return frozenset()
+    _, shape, raw = behind
+    found: set[PixelGrid] = {(shape[-2:], header_mapping(parse_cards(raw)).get("EXTVER", 1))}
     if isinstance(source, FitsPixels):
         places = {order for order, role in source.roles if role == "science"}
-        raw += [
-            parse_cards(split_cards(hdu.header))
-            for hdu in source.other_hdus()
-            if hdu.order in places
-        ]
-    versions = (header_mapping(cards).get("EXTVER", 1) for cards in raw)
-    return frozenset(version for version in versions if isinstance(version, int))
+        found |= {_pixel_grid(hdu.header) for hdu in source.other_hdus() if hdu.order in places}
+    return frozenset(found)
 
 
 def _primary_of(source: PixelSource, order: int) -> tuple[Card, ...]:
@@ -236,5 +255,5 @@ def _primary_of(source: PixelSource, order: int) -> tuple[Card, ...]:
     return parse_cards(split_cards(primary))
 
 
-def _repeat(plane: Floats, factor: int) -> Floats:
+def _repeat(plane: NDArray[Value], factor: int) -> NDArray[Value]:
     return np.repeat(np.repeat(plane, factor, axis=0), factor, axis=1)

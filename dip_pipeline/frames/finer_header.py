@@ -135,7 +135,7 @@ def _added(cards: Sequence[Card], grid: FinerGrid, primary: Sequence[Card]) -> I
 
 
 def _defaults_told(present: set[str], grid: FinerGrid, letters: frozenset[str]) -> Iterator[Card]:
-    """Say what a header leaves to its defaults: CRPIX = 0, CDELT = 1, LTM = 1.
+    """Say what a header leaves to its defaults: CRPIX = 0, CDELT = 1, LTV = 0, LTM = 1.
 
     Where there are CD cards a missing one is 0, and CDELT means nothing; Greisen & Calabretta
     2002, A&A 395, 1061.
@@ -149,6 +149,12 @@ def _defaults_told(present: set[str], grid: FinerGrid, letters: frozenset[str]) 
             if f"CDELT{axis}{letter}" not in present and not (with_cd or letter in letters):
                 yield f"CDELT{axis}{letter}", 1 / grid.factor, "of a finer pixel"
     if present & {"LTV1", "LTV2", "LTM1_1", "LTM2_2"}:
-        for keyword in ("LTM1_1", "LTM2_2"):
-            if keyword not in present:
-                yield keyword, float(grid.factor), "pixels for one physical pixel"
+        yield from _physical_defaults(present, grid.factor)
+
+
+def _physical_defaults(present: set[str], factor: int) -> Iterator[Card]:
+    for axis in (1, 2):
+        if f"LTV{axis}" not in present:
+            yield f"LTV{axis}", finer_place(0.0, factor), "origin of the physical pixels"
+        if f"LTM{axis}_{axis}" not in present:
+            yield f"LTM{axis}_{axis}", float(factor), "pixels for one physical pixel"

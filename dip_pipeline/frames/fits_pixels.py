@@ -49,7 +49,8 @@ class FitsPixels:
         for plane in self.flags:
             marked, full = self.rule.split(plane.numbers(rows, cols))
             bad |= marked
-            saturated = full if saturated is None else saturated | full
+            if self.rule.tells_saturated:
+                saturated = full if saturated is None else saturated | full
         if self.filled is not None:  # what was filled in once holds no information ever after
             bad |= (self.filled.numbers(rows, cols).astype(np.uint8) & PixelFlag.FILLED) != 0
         return make_pixels(science, self._sigma(rows, cols), bad, saturated)

@@ -26,6 +26,10 @@ class FlagRule(Protocol):
     def words(self) -> str:
         """Say it for people."""
 
+    @property
+    def tells_saturated(self) -> bool:
+        """Whether flags tell saturated pixels from bad ones."""
+
     def split(self, flags: NDArray[np.generic]) -> tuple[Mask, Mask]:
         """Which pixels hold no information, and which are saturated."""
 
@@ -37,6 +41,11 @@ class FlagBits:
     bad: int = _ALL_BITS
     saturated: int = 0
     words: str = "not 0 is bad"
+
+    @property
+    def tells_saturated(self) -> bool:
+        """Whether flags tell saturated pixels from bad ones."""
+        return bool(self.saturated)
 
     def split(self, flags: NDArray[np.generic]) -> tuple[Mask, Mask]:
         """Which pixels hold no information, and which are saturated."""
@@ -63,6 +72,11 @@ class FlagCodes:
     bad: frozenset[int]
     saturated: frozenset[int]
     words: str
+
+    @property
+    def tells_saturated(self) -> bool:
+        """Whether flags tell saturated pixels from bad ones."""
+        return bool(self.saturated)
 
     def split(self, flags: NDArray[np.generic]) -> tuple[Mask, Mask]:
         """Which pixels hold no information, and which are saturated."""

@@ -43,7 +43,10 @@ def prepare(target: Path, source: Path, *, overwrite: bool) -> Destination:
     if same or origin in path.parents or path in origin.parents:
         raise OutputError(f"{target}: is the input {source}, or holds it; name another output")
     if exists and not overwrite:
-        raise OutputError(f"{target}: exists already; name another output or give --overwrite")
+        raise OutputError(
+            f"{target}: exists already; name another output, or give --overwrite "
+            "(in a workflow: frames.overwrite = true)"
+        )
     if not folder_is_there:
         raise OutputError(f"{target}: no folder {path.parent}; create it first")
     part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")

@@ -121,16 +121,22 @@ def band_rows(plane: PlaneArray | None, shape: tuple[int, int], itemsize: int) -
 
 
 def _as_it_was(frame: Frame, name: str, dtype: str) -> Iterator[bytes]:
-    """Give the data of a plane that was left as it is: the input's pixels, no error, flag 4."""
+    """Give the data of a plane that was left as it is: the input's pixels, no error, one flag."""
+    flag = _flag_of_left(frame) if name == "flags" else None
     for rows in bands(frame.shape, band_rows(None, frame.shape, 8)):
         shape = (rows.stop - rows.start, frame.shape[1])
         if name == "science":
             plane = frame.read(rows, slice(None)).science
-        elif name == "error":
-            plane = np.full(shape, np.nan, dtype=np.float32)
         else:
-            plane = np.full(shape, PixelFlag.TILE_FAILED, dtype=np.float32)
+            plane = np.full(shape, np.nan if flag is None else flag, dtype=np.float32)
         yield plane.astype(dtype).tobytes()
+
+
+def _flag_of_left(frame: Frame) -> PixelFlag:
+    """Flag of a plane that was left as it is: without a valid pixel it is no failure."""
+    parts = bands(frame.shape, band_rows(None, frame.shape, 8))
+    empty = all(frame.read(rows, slice(None)).masked.all() for rows in parts)
+    return PixelFlag.LOW_CONFIDENCE if empty else PixelFlag.TILE_FAILED
 
 
 def _plain_cards(frame: Frame) -> list[bytes]:

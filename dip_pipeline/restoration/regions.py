@@ -189,8 +189,8 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
     guides, starry = (None, None) if laid is None else laid
     if problem.twin is not None:
         guides = twinning.lay_out_twin(problem.twin, scale.level, scale.sigma)
-    # A clipped value less its star is nothing at all.
-    known &= ~(problem.saturated & (hidden.light > 0))
+    # A clipped value says nothing of the light, and less its star it is nothing at all.
+    known &= ~problem.saturated
     stars = hidden.light if shown is None else hidden.light + shown.light
     level = np.where(known, problem.pixels, scale.level).astype(np.float64)
     device = torch.device(problem.device)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 
+import dask
+import distributed  # noqa: F401  (its settings are there before one of them is changed)
 import pytest
 
 from dip_pipeline.cli.main import run
@@ -88,6 +90,25 @@ def test_an_input_that_is_no_image_is_one_line_and_exit_code_1(
     assert source in one_error_line(err)
     assert not said
     assert not (tmp_path / "out.fits").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "ends", "said"),
+    [
+        ("tls://127.0.0.1:9", 2, "no TLS settings"),
+        ("tcp://127.0.0.1:9", 1, "0 of 2 frames had ended"),
+    ],
+)
+def test_a_scheduler_that_cannot_be_used_is_one_line_for_all_frames(
+    dip, small_frame, tmp_path, address, ends, said
+):
+    other = tmp_path / "other.fits"
+    other.write_bytes(small_frame.read_bytes())
+    out = tmp_path / "out"
+    with dask.config.set({"distributed.comm.timeouts.connect": "0.5s"}):
+        code, _, err = dip("denoise", small_frame, other, "-o", out, "--scheduler", address)
+    assert code == ends
+    assert said in one_error_line(err)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no prior"])

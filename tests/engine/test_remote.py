@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 
+import dask
+import distributed  # noqa: F401  (its settings are there before one of them is changed)
 import pytest
 
 from dip_pipeline.engine import (
@@ -22,7 +24,7 @@ from dip_pipeline.engine import (
     run_items,
 )
 from dip_pipeline.engine.clusters import ClusterKind, ClusterOptions, job_script
-from dip_pipeline.errors import ConfigError, RunError
+from dip_pipeline.errors import BrokenProcessError, ConfigError, RunError
 
 QUIET = {
     "stdout": subprocess.DEVNULL,
@@ -41,16 +43,22 @@ def start_worker(file):
     )
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """File of a scheduler that listens on loopback, with two workers."""
-    file = tmp_path_factory.mktemp("cluster") / "scheduler.json"
+def start_scheduler(folder):
+    """A scheduler that listens on loopback, and its file."""
+    file = folder / "scheduler.json"
     arguments = ("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
     arguments += ("--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(file))
     scheduler = subprocess.Popen([sys.executable, "-m", "dask", *arguments], **QUIET)
     deadline = time.monotonic() + 30
     while not file.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    return scheduler, file
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """File of a scheduler that listens on loopback, with two workers."""
+    scheduler, file = start_scheduler(tmp_path_factory.mktemp("cluster"))
     workers = [start_worker(file) for _ in range(2)]
     yield file
     for process in (*workers, scheduler):
@@ -143,17 +151,106 @@ def test_a_plain_address_in_a_scheduler_file_is_refused_too(tmp_path):
         SchedulerPlace(file=str(file)).find()
 
 
-def test_a_scheduler_that_is_not_there_is_one_line():
+def test_a_scheduler_that_is_not_there_is_one_line_and_is_waited_for_once():
     place = SchedulerPlace("tcp://127.0.0.1:9")
-    import dask
-
+    said, seconds = [], []
     with (
-        dask.config.set({"distributed.comm.timeouts.connect": "0.5s"}),
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
         open_pool(WorkerOptions(ExecutorKind.DASK, scheduler=place)) as pool,
-        pytest.raises(RunError, match="cannot be reached") as caught,
+    ):
+        for _ in range(2):
+            started = time.monotonic()
+            with pytest.raises(BrokenProcessError, match="cannot be reached") as caught:
+                list(run_items(pool, Job(str), [0]))
+            seconds.append(time.monotonic() - started)
+            said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert "\n" not in said[0]
+    assert seconds[1] < 0.5 < seconds[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"ca-file": None}, "no TLS settings"),
+        ({"ca-file": "none.pem", "client.cert": "none.pem"}, "No such file"),
+    ],
+)
+def test_tls_that_dask_has_no_settings_for_is_told_before_anything_is_asked(settings, said):
+    place = SchedulerPlace("tls://127.0.0.1:9")
+    settings = {f"distributed.comm.tls.{name}": value for name, value in settings.items()}
+    with (
+        dask.config.set(settings),
+        open_pool(WorkerOptions(ExecutorKind.DASK, scheduler=place)) as pool,
+        pytest.raises(ConfigError, match=said) as caught,
     ):
         list(run_items(pool, Job(str), [0]))
+    assert "distributed.comm.tls" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+ASK = """
+import sys, dask
+from dip_pipeline.engine import *
+from dip_pipeline.errors import RunError
+dask.config.set({"distributed.comm.timeouts.connect": "2s"})
+kept = []
+with open_pool(WorkerOptions(ExecutorKind.DASK, scheduler=SchedulerPlace(sys.argv[1]))) as pool:
+    try:
+        list(run_items(pool, Job(str), [0]))
+    except RunError as error:
+        kept.append(error)
+        print(error)
+"""
+
+
+def ask(address):
+    """Ask a scheduler for work in a process of its own, as a user does."""
+    return subprocess.Popen(
+        [sys.executable, "-c", ASK, address],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_client_that_cannot_be_made_is_not_waited_for_at_the_end():
+    out, err = ask("127.0.0.1").communicate(timeout=60)
+    assert "missing port" in out
+    assert err == ""
+
+
+def test_a_scheduler_that_dies_while_a_worker_is_waited_for_is_one_line(tmp_path):
+    scheduler, file = start_scheduler(tmp_path)
+    with ask(json.loads(file.read_text())["address"]) as asking:
+        waits = asking.stderr.readline()
+        os.killpg(scheduler.pid, signal.SIGKILL)
+        scheduler.wait(timeout=30)
+        out, err = asking.communicate(timeout=60)
+    assert "no workers yet" in waits
+    assert out.startswith("the scheduler is gone")
+    assert out.endswith("the same command resumes\n")
+    assert err == ""
+
+
+def test_a_scheduler_that_dies_after_the_work_is_told_to_who_asks_for_more(tmp_path):
+    scheduler, file = start_scheduler(tmp_path)
+    worker = start_worker(file)
+    try:
+        with (
+            dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+            open_pool(options(file)) as pool,
+        ):
+            assert list(run_items(pool, Job(str), [0])) == ["0"]
+            os.killpg(scheduler.pid, signal.SIGKILL)
+            scheduler.wait(timeout=30)
+            time.sleep(3)  # as long as the client tries to connect again
+            with pytest.raises(BrokenProcessError, match="the scheduler is gone"):
+                list(run_items(pool, Job(str), [1]))
+    finally:
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait(timeout=30)
 
 
 def test_the_script_of_a_slurm_job_asks_for_what_was_said():

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from dip_pipeline.errors import FrameError
-from dip_pipeline.frames.finer_cards import FINER_RULES, finer_value
+from dip_pipeline.frames.finer_cards import FINER_RULES
 from dip_pipeline.frames.finer_header import FinerGrid, finer_cards, finer_raw_cards
 from dip_pipeline.frames.fits_cards import parse_cards, split_cards
 from dip_pipeline.frames.pixel_flux import PixelFlux, pixel_flux
@@ -179,13 +179,28 @@ def test_cards_in_pixels_and_levels_follow_and_all_else_stays_byte_for_byte():
     assert (bright["SATURATE"], bright["RDNOISE"]) == (65535, 5.0)
 
 
-def test_the_physical_pixel_of_a_place_stays():
+@settings(deadline=None, max_examples=30)
+@given(
+    st.dictionaries(
+        st.sampled_from(["LTV1", "LTV2", "LTM1_1", "LTM2_2"]), st.floats(0.25, 4), min_size=1
+    ),
+    FACTORS,
+)
+def test_the_physical_pixel_of_a_place_stays_also_where_cards_are_left_to_defaults(cards, factor):
     """Physical = (image - LTV) / LTM, the convention of IRAF."""
-    ltv, ltm, place, factor = -31.5, 0.5, 17.25, 3
-    new_ltv = finer_value("LTV1", ltv, factor, per_pixel=True)
-    new_ltm = finer_value("LTM1_1", ltm, factor, per_pixel=True)
+    finer = finer_header(fits.Header(cards), factor)
+    place = 17.25
     new_place = (place - 0.5) * factor + 0.5
-    assert (new_place - new_ltv) / new_ltm == pytest.approx((place - ltv) / ltm)
+    for axis in (1, 2):
+        old, new = (
+            (at - told.get(f"LTV{axis}", 0.0)) / told.get(f"LTM{axis}_{axis}", 1.0)
+            for at, told in ((place, cards), (new_place, finer))
+        )
+        assert new == pytest.approx(old)
+
+
+def test_a_header_without_physical_pixels_gets_none():
+    assert not any(keyword.startswith("LT") for keyword in finer_header(fits.Header({"A": 1}), 2))
 
 
 def test_what_stands_in_the_primary_alone_is_said_anew_unless_it_is_not_inherited():

@@ -60,7 +60,8 @@ def test_an_existing_output_is_refused_or_replaced_as_asked(
     save_frame(target, frame, planes, provenance=provenance)
     before = read_bytes(target)
     planes.science[5, 5] = -1
-    with pytest.raises(OutputError, match="exists already"):
+    both_ways = r"exists already; .* --overwrite \(in a workflow: frames\.overwrite = true\)"
+    with pytest.raises(OutputError, match=both_ways):
         save_frame(target, frame, planes, provenance=provenance)
     assert read_bytes(target) == before
     save_frame(target, frame, planes, provenance=provenance, overwrite=True)

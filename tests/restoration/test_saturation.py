@@ -1,5 +1,7 @@
 """Laws of saturated pixels: whatever they hold, nothing is fitted to it, judged by it or closed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -31,14 +33,23 @@ def test_the_sky_is_measured_without_them(core):
     assert measure_sky([core(CLIPPED)]) == measure_sky([core(7 * CLIPPED)])
 
 
+@pytest.mark.parametrize("value", [CLIPPED, 3e6])
+def test_a_region_is_the_same_whatever_they_hold(core, value):
+    first, other = (prepare(asked, measure_sky([asked])) for asked in (core(101.0), core(value)))
+    for name in ("observed", "sigma", "known", "trusted"):
+        assert torch.equal(getattr(first, name), getattr(other, name)), name
+    assert float(other.observed.abs().max()) < 20
+
+
 def test_no_crop_gives_them_any_weight(core):
     asked = core(CLIPPED)
     region = prepare(asked, measure_sky([asked]))
-    batch = CropSource([region], [region.known], np.random.default_rng(2)).draw(40)
+    marked = replace(region, observed=torch.where(region.trusted > 0, region.observed, 100.0))
+    batch = CropSource([marked], [region.known], np.random.default_rng(2)).draw(40)
     clipped = batch.observed > 20
     assert clipped.any()
     assert float(batch.weight[clipped].abs().max()) == 0
-    assert float(batch.weight[~clipped].min()) == 1
+    assert float(batch.known[clipped].abs().max()) == 0
 
 
 def test_flux_closure_takes_nothing_from_them(core):

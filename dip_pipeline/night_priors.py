@@ -1,0 +1,107 @@
+"""Priors that the frames of a night share: which frames go together, and on which one is fitted."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from dip_pipeline.batch import Job
+from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import ConfigError, DipError, OutputError, PriorError
+from dip_pipeline.frames import open_frame, split_selector
+from dip_pipeline.nights import Group, Taken, group_by_night
+from dip_pipeline.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NightPriors:
+    """Where priors of nights lie, on how many frames each is fitted, and how."""
+
+    folder: Path
+    frames: int
+    config: RunConfig
+
+    def given_to(self, jobs: Sequence[Job], progress: Progress | None) -> list[Job]:
+        """Fit a prior for each group of frames; where that fails they are fitted one by one."""
+        priors: dict[str, str] = {}
+        for group in groups_of([job.source for job in jobs]):
+            if len(group.sources) < 2:
+                continue  # a fit of its own is as good
+            chosen, target = self._choose(group)
+            try:
+                self._fit(chosen, target, progress)
+            except ConfigError:
+                raise
+            except (DipError, OSError) as error:
+                log.error("%s: no prior for %d frames: %s", target, len(group.sources), error)  # noqa: TRY400
+            else:
+                priors.update(dict.fromkeys(group.sources, str(target)))
+        return [job._replace(prior=priors.get(job.source)) for job in jobs]
+
+    def _choose(self, group: Group) -> tuple[list[str], Path]:
+        """Choose frames to fit on, and the file: those of a prior that is there, if they are here.
+
+        So frames that are taken later in the night get the prior that the first ones have.
+        """
+        there = [path for path in self.folder.glob("*.prior") if path.is_file()]
+        for path in sorted(there, key=lambda path: (path.stat().st_mtime_ns, path.name)):
+            fitted = _fitted_on(path, group.sources)
+            if fitted and path.stem.endswith(f"_{self._mark(fitted)}"):
+                return fitted, path
+        chosen = _spread(group.sources, self.frames)
+        return chosen, self.folder / f"{group.name}_{self._mark(chosen)}.prior"
+
+    def _mark(self, chosen: Sequence[str]) -> str:
+        """Tell fits apart by the names of their frames and all options."""
+        facts = "\n".join([*chosen, str(self.frames), self.config.digest()])
+        return sha256(facts.encode()).hexdigest()[:8]
+
+    def _fit(self, chosen: Sequence[str], target: Path, progress: Progress | None) -> None:
+        from dip_pipeline.fitting import fit_frames  # torch loads here
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            fit_frames(chosen, target, self.config, progress=progress)
+        except OutputError:  # the frames themselves were replaced since
+            if not target.exists():
+                raise
+            fit_frames(chosen, target, self.config, overwrite=True, progress=progress)
+
+
+def groups_of(sources: Sequence[str]) -> list[Group]:
+    """Put frames together that can share a prior; those that cannot be opened are left out."""
+    taken = []
+    for source in sources:
+        try:
+            taken.append(Taken.of(source, open_frame(source).header))
+        except (DipError, OSError) as error:
+            log.info("%s: of no group (%s)", source, error)
+    return group_by_night(taken)
+
+
+def _spread(sources: Sequence[str], count: int) -> list[str]:
+    """Choose some, evenly over the night."""
+    count = min(count, len(sources))
+    return [sources[(2 * i + 1) * len(sources) // (2 * count)] for i in range(count)]
+
+
+def _fitted_on(path: Path, sources: Sequence[str]) -> list[str]:
+    """Find the frames that a prior was fitted on; none where one is not here, or it is no prior."""
+    from dip_pipeline.prior_file import PriorFile  # torch loads here
+
+    try:
+        names = [item.name for item in PriorFile.read(path).frames]
+    except PriorError:
+        return []
+    by_name = {_name_of(source): source for source in reversed(sources)}
+    found = [by_name[name] for name in names if name in by_name]
+    return found if len(found) == len(names) else []
+
+
+def _name_of(source: str) -> str:
+    """Name a frame as a prior does."""
+    path, selector = split_selector(source)
+    return path.name if selector is None else f"{path.name}[{selector}]"

@@ -1,5 +1,6 @@
 """Where the results go: one name for one input, a name each in a folder for several."""
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -7,8 +8,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dip_pipeline.batch import Job
-from dip_pipeline.errors import ConfigError, OutputError
+from dip_pipeline.errors import ConfigError, FrameError, OutputError
 from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, output_kind, split_selector
+
+log = logging.getLogger(__name__)
 
 _PACKED = re.compile(r"\.(gz|bz2|fz|xz|z|zip)$", re.IGNORECASE)
 
@@ -18,6 +21,7 @@ def plan_jobs(sources: Sequence[str], out: str, *, create: bool = True) -> list[
 
     out : a file for one input; a folder for several, where it ends in a slash, or is one.
     create : whether the folder is to be made
+    An input that is the finished output of another one is left out: an earlier run left it there.
     Raises ConfigError for an empty name, where two inputs would have one output, and where an
     output is an input.
     """
@@ -27,6 +31,7 @@ def plan_jobs(sources: Sequence[str], out: str, *, create: bool = True) -> list[
     if not _is_folder(sources, out):
         return [Job(sources[0], Path(out))]
     folder = Path(out)
+    sources = _without_results(sources, folder)
     jobs = [Job(source, folder / output_name(source)) for source in sources]
     taken: dict[Path, str] = {}
     inputs = {split_selector(source)[0].resolve() for source in sources}
@@ -71,6 +76,28 @@ def output_name(source: str) -> str:
     if path.suffix.lower() in FITS_SUFFIXES + ZARR_SUFFIXES:
         return f"{path.stem}_dip{path.suffix}"
     return f"{name}_dip.fits"
+
+
+def _without_results(sources: Sequence[str], folder: Path) -> list[str]:
+    """Leave out what an earlier run made of the others."""
+    outputs = {(folder / output_name(source)).resolve() for source in sources}
+    results = [source for source in sources if _is_result(split_selector(source)[0], outputs)]
+    if results:
+        log.warning(
+            "%s: results of the other inputs among these: left out (%d)", folder, len(results)
+        )
+    return [source for source in sources if source not in results]
+
+
+def _is_result(path: Path, outputs: set[Path]) -> bool:
+    if path.resolve() not in outputs:
+        return False
+    from dip_pipeline.frames import read_provenance  # astropy loads here
+
+    try:
+        return read_provenance(path) is not None
+    except FrameError:
+        return False
 
 
 def _is_folder(sources: Sequence[str], out: str) -> bool:

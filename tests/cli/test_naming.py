@@ -1,11 +1,15 @@
 """Laws of the names: one output an input, in the format of the input, never on an input."""
 
+import numpy as np
 import pytest
+from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dip_pipeline.cli.naming import output_name, plan_jobs
+from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, OutputError
+from dip_pipeline.pipeline import restore_frame
 
 
 @pytest.mark.parametrize(
@@ -76,6 +80,21 @@ def test_an_output_that_is_another_input_is_refused(tmp_path):
     sources = [f"{tmp_path}/a.fits", f"{tmp_path}/a_dip.fits"]
     with pytest.raises(ConfigError, match="is an input"):
         plan_jobs(sources, str(tmp_path))
+
+
+def test_an_input_that_is_the_result_of_another_is_left_out(tmp_path, caplog):
+    names = {name: f"{tmp_path}/{name}.fits" for name in ("a", "b")}
+    for seed, path in enumerate(names.values()):
+        pixels = np.random.default_rng(seed).normal(100, 5, (32, 32)).astype(np.float32)
+        fits.writeto(path, pixels)
+    options = {"fit.steps": 1, "noise.sigma": 5.0, "workers.device": "cpu"}
+    result = tmp_path / "a_dip.fits"
+    restore_frame(names["a"], result, RunConfig().with_overrides(**options))
+    jobs = plan_jobs([names["a"], str(result), names["b"]], str(tmp_path))
+    assert [job.source for job in jobs] == [names["a"], names["b"]]
+    assert "results of the other inputs among these: left out (1)" in caplog.text
+    (job,) = plan_jobs([str(result)], f"{tmp_path}/")
+    assert job.source == str(result)
 
 
 def test_a_file_where_the_folder_should_be_is_told(tmp_path):

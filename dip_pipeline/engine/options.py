@@ -44,9 +44,9 @@ class SchedulerPlace:
         address = self.address or self._from_file()
         found = re.fullmatch(r"(?:([a-z]+)://)?(.+?)(?::(\d+))?/?", address)
         scheme, host = (found[1] or "tcp", found[2].strip("[]")) if found else ("", "")
-        if scheme not in ("tcp", "tls") or not host:
+        if found is None or scheme not in ("tcp", "tls") or found[3] is None:
             raise ConfigError(
-                f"--scheduler {address}: need an address such as tls://host:8786 "
+                f"--scheduler {address}: need an address with its port, such as tls://host:8786 "
                 "(or tcp:// on this machine)"
             )
         if scheme == "tcp" and not self.insecure and not _is_loopback(host):

@@ -102,7 +102,7 @@ def blended(
     mean, scatter = stack.mean(dim=0), stack.std(dim=0, correction=0)
     mean = _filled_below_stars(mean, filled, region)
     mean = mean if taken is None else mean + taken
-    if region.scale.guides:
+    if region.scale.guides and region.guides is not None:
         return mean, scatter
     root = region.noise.root
     sigma = region.noise.sigma(mean)

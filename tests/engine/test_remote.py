@@ -120,6 +120,8 @@ def test_what_the_function_raises_comes_out(cluster, tmp_path):
         (SchedulerPlace("tcp://10.1.2.3:8786"), "--insecure-cluster"),
         (SchedulerPlace("cluster.example:8786"), "--insecure-cluster"),
         (SchedulerPlace("ucx://10.1.2.3:8786"), "need an address"),
+        (SchedulerPlace("localhost"), "need an address with its port"),
+        (SchedulerPlace("tls://[::1]"), "need an address with its port"),
         (SchedulerPlace(""), "cannot be read"),
         (SchedulerPlace(file="none.json"), "none.json"),
     ],

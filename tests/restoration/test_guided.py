@@ -15,7 +15,7 @@ from dip_pipeline.restoration.features import FEATURE_CHANNELS, answer_channels,
 from dip_pipeline.restoration.guide_planes import GuideScale, lay_out_guides, measure_guides
 from dip_pipeline.restoration.misleading import Misleading
 from dip_pipeline.restoration.packets import fit_priors
-from dip_pipeline.restoration.problem import FitOptions, Scope
+from dip_pipeline.restoration.problem import Effort, FitOptions, Scope
 from dip_pipeline.restoration.regions import PixelNoise, measure_sky, prepare
 from dip_pipeline.simulate import MoffatPsf, SceneOptions, draw_scene
 from dip_pipeline.simulate.psf import add_star
@@ -248,7 +248,7 @@ def test_guides_are_in_the_digest_of_a_problem(small):
 
 
 def test_guided_tiles_of_a_packet_are_what_they_are_alone(starry):
-    tile = replace(starry, options=FitOptions(scope=Scope.TILE, steps=3))
+    tile = replace(starry, options=FitOptions(scope=Scope.TILE, steps=3, effort=Effort.FAST))
     (prior, _) = fit_priors([tile, replace(tile, seed=9)])
     ours, theirs = restore(tile, prior).science, restore(tile).science
     assert np.abs(ours - theirs).max() / 10.0 < 0.02
@@ -291,12 +291,22 @@ def test_stars_that_the_frame_shows_well_are_taken_off_it_and_its_guide(starry):
 
 
 def test_guided_stars_come_back_as_they_do_without_a_guide(starry):
-    asked = replace(starry, options=FitOptions(steps=3))
+    asked = replace(starry, options=FitOptions(steps=3, effort=Effort.FAST))
     guided, unguided = (restore(one).science for one in (asked, replace(asked, guides=())))
     for row, col, _ in laid(asked).shown_stars.places[:, [1, 2, 0]]:
         middle = round(row), round(col)
         assert guided[middle] == unguided[middle]
         assert guided[middle] > 200
+
+
+def test_where_no_guide_is_known_the_result_is_the_unguided_one_to_the_bit(starry):
+    """With networks so poor that the observation contradicts much of what they say."""
+    asked = replace(starry, options=FitOptions(steps=3, effort=Effort.FAST))
+    unknown = np.full_like(asked.pixels, np.nan)
+    guided, unguided = (
+        restore(replace(asked, guides=guides)).science for guides in ((unknown,), ())
+    )
+    assert guided.tobytes() == unguided.tobytes()
 
 
 @pytest.fixture

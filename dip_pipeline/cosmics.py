@@ -97,19 +97,25 @@ def _detect(pixels: Pixels, noise: NoiseModel) -> Mask:
     if noise.from_error_plane and pixels.error is not None:
         sigma = np.where(np.isfinite(pixels.error), pixels.error, 0.0)
         middle = float(np.median(sigma[known]))
-        variance = np.where(known & (sigma > 0), sigma, middle).astype(np.float32) ** 2
+        variance = np.where(known & (sigma > 0), sigma, middle).astype(np.float64) ** 2
     elif noise.sigma is not None:
-        variance = np.full(science.shape, noise.sigma.value**2, dtype=np.float32)
+        variance = np.full(science.shape, noise.sigma.value**2)
     elif noise.kind in (NoiseKind.POISSON, NoiseKind.POISSON_GAUSSIAN):
         pedestal = sensor.pedestal_dn.value if sensor.pedestal_dn else 0.0
         dark = pedestal - (sensor.subtracted_sky_dn.value if sensor.subtracted_sky_dn else 0.0)
+    unit = 1.0 if variance is None else _power_of_two_near(float(np.median(variance)) ** 0.5)
     found, _ = astroscrappy.detect_cosmics(
-        science - dark,
+        (science - dark) / np.float32(unit),
         inmask=~known,
-        invar=variance,
+        invar=None if variance is None else (variance / unit**2).astype(np.float32),
         gain=1.0 if variance is not None else gain,
         readnoise=read,
-        satlevel=full - dark,
+        satlevel=min((full - dark) / unit, _NO_SATURATION),
         cleantype="medmask",
     )
     return np.asarray(found, dtype=bool) & known
+
+
+def _power_of_two_near(value: float) -> float:
+    """Give a unit that values are of order one in, and that rounds none of them."""
+    return float(2.0 ** round(np.log2(value))) if value > 0 else 1.0

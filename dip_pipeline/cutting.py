@@ -122,9 +122,9 @@ def _saturated(pixels: Pixels, saturation_dn: float | None) -> NDArray[np.bool_]
     limit = np.inf if saturation_dn is None else saturation_dn
     known = np.isfinite(science)
     by_value: NDArray[np.bool_] = known & (science >= limit)
-    if pixels.saturated is None:
+    if pixels.saturated is None or pixels.bad is None:
         return by_value
-    saturated: NDArray[np.bool_] = (known & pixels.saturated) | (by_value & ~pixels.masked)
+    saturated: NDArray[np.bool_] = (known & pixels.saturated) | (by_value & ~pixels.bad)
     return saturated
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from dip_pipeline.account import Recipe, recipe_of
 from dip_pipeline.errors import FrameError, PriorError
-from dip_pipeline.exposures import exposure_role
-from dip_pipeline.frames import file_digest, named_digest, read_account, split_selector
+from dip_pipeline.exposures import Exposures, exposure_role
+from dip_pipeline.frames import file_digest, named_digest, open_frames, read_account, split_selector
 from dip_pipeline.pipeline import RunReport, restore_frame
 from dip_pipeline.progress import SILENT, Progress
+from dip_pipeline.read_beside import digests_beside
 from dip_pipeline.record import software_versions
 
 
@@ -31,6 +32,7 @@ def repeat_run(
     _check_digest(chosen, recipe, product)
     _check_prior(recipe, product)
     _check_files(recipe, product)
+    _check_beside(chosen, recipe, product)
     for note in version_notes(recipe):
         (progress or SILENT).note(f"{product}: {note}")
     return restore_frame(
@@ -41,6 +43,18 @@ def repeat_run(
         progress=progress,
         command_line=command_line,
     )
+
+
+def _check_beside(source: str, recipe: Recipe, product: Path) -> None:
+    """Compare all that is read with the input; raises FrameError."""
+    frames = open_frames(source, recipe.config.frame_reading())
+    now = digests_beside(frames, Exposures.of(recipe.config, frames), recipe.config)
+    other = [name for name in {**now, **recipe.beside} if now.get(name) != recipe.beside.get(name)]
+    if other:
+        raise FrameError(
+            f"{product}: was made with other files beside its input: {', '.join(other)}; put those "
+            "of the account there"
+        )
 
 
 def version_notes(recipe: Recipe) -> list[str]:

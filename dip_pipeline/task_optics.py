@@ -52,7 +52,9 @@ def _check_unused(config: RunConfig) -> None:
         "--denoise-known": task.name is not Task.INPAINT and task.denoise_known,
     }
     for option in (name for name, given in unused.items() if given):
-        raise ConfigError(f"{option}: {task.name} does not use it; leave it out")
+        raise ConfigError(
+            f"{option}: {task.name} does not use it; leave it out, or name another task"
+        )
 
 
 def _check_scene(config: RunConfig) -> None:

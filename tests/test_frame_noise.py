@@ -13,6 +13,7 @@ from dip_pipeline.errors import FrameError, SensorError
 from dip_pipeline.frame_noise import noise_in_words
 from dip_pipeline.frames import open_frame
 from dip_pipeline.planning import resolve_noise
+from dip_pipeline.restoration.noise import sigma_at
 from dip_pipeline.sensor import NoiseKind
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, draw_scene, observe
 
@@ -89,6 +90,34 @@ def test_an_estimated_law_is_said_loudly_and_once(scene, write, caplog):
     assert len(warned) == 1
     assert "gain" in warned[0]
     assert "\n" not in warned[0]
+
+
+@pytest.mark.parametrize(
+    ("level", "dtype"), [(0.0, np.float32), (100.0, np.float32), (100.0, np.int16)]
+)
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.7])
+def test_blank_edges_of_a_mosaic_are_no_sky(write, share, level, dtype):
+    """Stored as zeros, and nowhere called bad; among whole numbers about zero none can be told."""
+    pixels = level + np.random.default_rng(3).normal(0, 7.0, (256, 256))
+    pixels[: int(share * 256)] = 0.0
+    noise = noise_of(write(pixels, dtype))
+    assert noise.sigma.value == pytest.approx(7.0, rel=0.1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5])
+def test_a_sky_that_was_taken_away_is_found_beside_blank_edges(write, share):
+    pixels = np.random.default_rng(4).normal(0, 20.0, (256, 256))
+    pixels[: int(share * 256)] = 0.0
+    noise = noise_of(write(pixels, GAIN=1.0, RDNOISE=5.0))
+    assert sigma_at(noise, 0.0) == pytest.approx(20.0, rel=0.1)
+
+
+@pytest.mark.parametrize("side", [48, 64, 80])
+def test_a_small_frame_is_held_against_its_sky_too(write, side, caplog):
+    pixels = np.random.default_rng(5).normal(0, 20.0, (side, side))
+    noise = noise_of(write(pixels, GAIN=1.0, RDNOISE=5.0))
+    assert sigma_at(noise, 0.0) == pytest.approx(20.0, rel=0.1)
+    assert "times as much as its noise law says" in caplog.text
 
 
 def test_a_gaussian_law_that_is_asked_for_gets_one_sigma(scene, write):

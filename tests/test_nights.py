@@ -45,7 +45,10 @@ def test_frames_for_calibration_are_not_fitted_with_those_of_the_sky():
     assert groups == [("0", "2", "5", "6"), ("1", "4"), ("3",)]
     assert Taken.of("a", {"ESO DPR TYPE": "FLAT,SKY"}).kind == "flat,sky"
     assert Taken.of("a", {"OBSTYPE": "zero"}).kind == "zero"
-    assert Taken.of("a", {"OBJECT": "dark nebula", "IMAGETYP": "arcturus"}).kind == ""
+    for kind in ("arcturus", "OBJECT (dark subtracted)", "zeropoint", "Dark Sky Survey", "sky"):
+        assert Taken.of("a", {"OBJECT": "dark nebula", "IMAGETYP": kind}).kind == ""
+    for kind in ("Master Dark", "twilight flat", "DOMEFLAT", "Flat Field", "LAMP,FLAT", "arc"):
+        assert Taken.of("a", {"IMAGETYP": kind}).kind == kind.casefold()
 
 
 @given(st.lists(st.tuples(st.none() | st.floats(0, 1e6), st.sampled_from("rg")), max_size=30))

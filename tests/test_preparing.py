@@ -260,7 +260,8 @@ def noise_of(sigma):
     return NoiseModel(NoiseKind.GAUSSIAN, "given", sigma=Sourced(sigma, "DN", "given"))
 
 
-def test_cosmic_rays_are_found_and_stars_are_not(write):
+@pytest.mark.parametrize("unit", [1.0, 1e-20, 1e12])
+def test_cosmic_rays_are_found_and_stars_are_not_in_every_unit(write, unit):
     rng = np.random.default_rng(7)
     rows, cols = np.indices(SHAPE)
     stars = np.zeros(SHAPE)
@@ -269,7 +270,7 @@ def test_cosmic_rays_are_found_and_stars_are_not(write):
         stars += 800 * np.exp(-((rows - row) ** 2 + (cols - col) ** 2) / (2 * 1.7**2))
     hits = rays(SHAPE, 8) & (stars < 5)
     pixels = 200 + stars + rng.normal(0, 5, SHAPE) + 400 * hits
-    frame = without_cosmics(open_frame(write(pixels)), noise_of(5.0))
+    frame = without_cosmics(open_frame(write(pixels * unit)), noise_of(5.0 * unit))
     found = frame.read(ALL, ALL).masked
     assert (found & hits).sum() / hits.sum() > 0.9
     cores = np.zeros(SHAPE, dtype=bool)

@@ -19,7 +19,8 @@ _REACH_PX = 4  # noise has no correlation beyond
 _NEAR_PX = 2  # lags of which one must be significant
 _SEEN_PX = 6  # lags that are looked at: the level's subtraction reaches beyond those of the noise
 _BLOCK_PX = 32
-_PADDED_PX = 40  # block and lags, so that they do not wrap
+_SMALL_BLOCK_PX = 16  # where there are too few of the others: they tell the scatter alone
+_PADDING_PX = 8  # for the lags, so that they do not wrap
 _FREE_SHARE = 0.25  # of a block, for it to count
 _EMPTIEST_SHARE = 0.25  # of the blocks are used: light of faint sources is where bright ones are
 _FEWEST_BLOCKS = 8
@@ -41,9 +42,13 @@ def measure_correlation(skies: Sequence[Sky]) -> SkyNoise:
     """Measure the autocorrelation of the sky's noise; white unless it is significant.
 
     The residual r = (1 - G) y of a noise of autocovariance R has (1 - G) (1 - G) R: the linear
-    system is solved for R, which is zero beyond 4 px. Only the emptiest blocks are used.
+    system is solved for R, which is zero beyond 4 px. Only the emptiest blocks are used. A frame
+    with little sky tells its scatter, and no correlation: light might be taken for it.
     """
-    covariances, counts = _emptiest(*_blocks(skies))
+    covariances, counts = _emptiest(*_blocks(skies, _BLOCK_PX))
+    small = len(counts) < _FEWEST_BLOCKS
+    if small:
+        covariances, counts = _emptiest(*_blocks(skies, _SMALL_BLOCK_PX))
     if len(counts) < _FEWEST_BLOCKS:
         return SkyNoise(NoiseKernel(source="too little empty sky to measure"), float("nan"))
     lags = _half_plane(_SEEN_PX)
@@ -53,13 +58,16 @@ def measure_correlation(skies: Sequence[Sky]) -> SkyNoise:
     mean = weights @ solved
     if mean[0] <= 0:
         return SkyNoise(NoiseKernel(source="no noise in the sky"), float("nan"))
+    sigma = float(np.sqrt(mean[0]))
+    if small:
+        return SkyNoise(NoiseKernel(source="too little empty sky to measure"), sigma)
     relative = mean / mean[0]
     deviations = solved / mean[0] - np.outer(solved[:, 0] / mean[0], relative)
     error = np.sqrt((weights**2) @ deviations**2)
     kernel = _kernel(relative, error)
     if kernel is None:
         return SkyNoise(NoiseKernel(source="not to be told from light"), float("nan"))
-    return SkyNoise(kernel, float(np.sqrt(mean[0])))
+    return SkyNoise(kernel, sigma)
 
 
 def _kernel(relative: Floats, error: Floats) -> NoiseKernel | None:
@@ -87,34 +95,34 @@ def _emptiest(covariances: Floats, counts: Floats) -> tuple[Floats, Floats]:
     return covariances[order], counts[order]
 
 
-def _blocks(skies: Sequence[Sky]) -> tuple[Floats, Floats]:
+def _blocks(skies: Sequence[Sky], side: int) -> tuple[Floats, Floats]:
     """Autocovariance of each block with some free sky, (blocks, lags, lags), and its pixels.
 
     Lag 0 comes first on both axes, negative lags at the end.
     """
     found, counts = [], []
     for sky in skies:
-        free = _cut(sky.free.astype(np.float64))
-        residual = _cut(np.where(sky.free, sky.residual, 0.0))
+        free = _cut(sky.free.astype(np.float64), side)
+        residual = _cut(np.where(sky.free, sky.residual, 0.0), side)
         number = free.sum(axis=(1, 2))
-        enough = number >= _FREE_SHARE * _BLOCK_PX**2
+        enough = number >= _FREE_SHARE * side**2
         sums, pairs = _autocorrelate(residual[enough]), _autocorrelate(free[enough])
         found.append(sums / np.maximum(pairs, 1.0))
         counts.append(number[enough])
     return np.concatenate(found), np.concatenate(counts)
 
 
-def _cut(plane: Floats) -> Floats:
-    """Cut a plane to blocks, (blocks, _BLOCK_PX, _BLOCK_PX); what is left over is left out."""
-    rows, cols = (length // _BLOCK_PX for length in plane.shape)
-    whole = plane[: rows * _BLOCK_PX, : cols * _BLOCK_PX]
-    parts = whole.reshape(rows, _BLOCK_PX, cols, _BLOCK_PX).swapaxes(1, 2)
-    return parts.reshape(-1, _BLOCK_PX, _BLOCK_PX)
+def _cut(plane: Floats, side: int) -> Floats:
+    """Cut a plane to blocks, (blocks, side, side); what is left over is left out."""
+    rows, cols = (length // side for length in plane.shape)
+    whole = plane[: rows * side, : cols * side]
+    parts = whole.reshape(rows, side, cols, side).swapaxes(1, 2)
+    return parts.reshape(-1, side, side)
 
 
 def _autocorrelate(blocks: Floats) -> Floats:
     """Sum of products by lag."""
-    shape = (_PADDED_PX, _PADDED_PX)
+    shape = (blocks.shape[1] + _PADDING_PX, blocks.shape[2] + _PADDING_PX)
     spectrum = np.abs(np.fft.rfft2(blocks, shape)) ** 2
     return np.fft.irfft2(spectrum, shape)
 

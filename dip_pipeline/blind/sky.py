@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, gaussian_filter
+from scipy.ndimage import binary_dilation, gaussian_filter, maximum_filter, minimum_filter
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -15,6 +15,7 @@ _SOURCE_PX = 1.5  # scale on which sources are looked for
 _SOURCE_SIGMA = 3.5  # of the smoothed residual; lower, peaks of the noise would be missed
 _PIXEL_SIGMA = 5.0
 _GROWN_PX = 3
+_BLANK_PX = 5  # side of a square of equal pixels, at least
 _PASSES = 6
 
 
@@ -41,6 +42,7 @@ class Window:
         if error is not None:
             known &= np.isfinite(error) & (error > 0)
             sigma = np.where(known, error, 1.0).astype(np.float64)
+        known &= ~_blank(science, known)
         middle = float(np.median(science[known])) if known.any() else 0.0
         return cls(np.where(known, science, middle).astype(np.float64), known, sigma)
 
@@ -73,6 +75,23 @@ def find_sky(window: Window) -> Sky:
             break
         free = left
     return Sky(residual, free)
+
+
+def _blank(science: NDArray[np.float32], known: Mask) -> Mask:
+    """Tell areas of one and the same value, as beyond the edge of a mosaic.
+
+    Whole numbers may agree by chance: there only a value far from all others is a blank.
+    """
+    filled = np.where(known, science, np.float32(0.0))
+    even = maximum_filter(filled, _BLANK_PX) == minimum_filter(filled, _BLANK_PX)
+    blank: Mask = binary_dilation(even & known, np.ones((_BLANK_PX, _BLANK_PX))) & known
+    rest = science[known & ~blank].astype(np.float64)
+    if not blank.any() or not rest.size:
+        return np.zeros_like(known)
+    if np.array_equal(rest, np.rint(rest)):
+        far = np.abs(filled - np.median(rest)) > _PIXEL_SIGMA * max(robust_sigma(rest), 1.0)
+        blank &= far
+    return blank
 
 
 def robust_sigma(values: Floats) -> float:

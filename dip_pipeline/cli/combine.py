@@ -39,7 +39,11 @@ def combine(
     With --each there is no reference: every INPUT is restored for itself, on its own pixels, with
     what all others show as a guide. What moved stays where it was.
     """
+    from dip_pipeline.cli.naming import without_results
+
     each = read_config(config_file, values).task.each
+    if each:
+        inputs = tuple(without_results(inputs, Path(out)))
     return run_task(
         Task.COMBINE,
         inputs if each else inputs[:1],

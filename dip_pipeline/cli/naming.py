@@ -31,7 +31,7 @@ def plan_jobs(sources: Sequence[str], out: str, *, create: bool = True) -> list[
     if not _is_folder(sources, out):
         return [Job(sources[0], Path(out))]
     folder = Path(out)
-    sources = _without_results(sources, folder)
+    sources = without_results(sources, folder)
     jobs = [Job(source, folder / output_name(source)) for source in sources]
     taken: dict[Path, str] = {}
     inputs = {split_selector(source)[0].resolve() for source in sources}
@@ -78,14 +78,12 @@ def output_name(source: str) -> str:
     return f"{name}_dip.fits"
 
 
-def _without_results(sources: Sequence[str], folder: Path) -> list[str]:
+def without_results(sources: Sequence[str], folder: Path) -> list[str]:
     """Leave out what an earlier run made of the others."""
     outputs = {(folder / output_name(source)).resolve() for source in sources}
     results = [source for source in sources if _is_result(split_selector(source)[0], outputs)]
     if results:
-        log.warning(
-            "%s: results of the other inputs among these: left out (%d)", folder, len(results)
-        )
+        log.warning("%s: results of other inputs, left out: %s", folder, ", ".join(results))
     return [source for source in sources if source not in results]
 
 

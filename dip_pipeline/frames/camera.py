@@ -14,7 +14,10 @@ _FILTER_CARDS = (
 )
 _NO_FILTER = ("clear", "open", "empty", "none", "n/a")
 _KIND_CARDS = ("IMAGETYP", "OBSTYPE", "OBSTYP", "IMGTYPE", "ESO DPR TYPE")
-_NO_SKY = re.compile(r"bias|zero|dark|flat|lamp|\b(?:arc|comp|comparison)\b", re.IGNORECASE)
+_NO_SKY = re.compile(
+    r"(?:bias|zero|dark|(?:dome|lamp|sky|twi|twilight|super)?flat(?:field)?|lamp|arc|comp|comparison)"
+)
+_OF_NO_SKY = ("master", "dome", "sky", "twilight", "super", "internal", "field", "frame", "image")
 _CELESTIAL = ("RA--", "DEC-", "GLON", "GLAT", "ELON", "ELAT")
 _ARCSEC = {"deg": 3600.0, "arcmin": 60.0, "arcsec": 1.0, "rad": math.degrees(3600.0)}
 
@@ -40,7 +43,13 @@ def calibration_kind(header: Mapping[str, object]) -> str | None:
     [None, 'Dark Frame']
     """
     kinds = (_text(header.get(keyword)) for keyword in _KIND_CARDS)
-    return next((kind for kind in kinds if kind and _NO_SKY.search(kind)), None)
+    return next((kind for kind in kinds if kind and _shows_no_sky(kind)), None)
+
+
+def _shows_no_sky(kind: str) -> bool:
+    """Whether all words name calibration: `dark subtracted` does not, nor does `zeropoint`."""
+    words = [word for word in re.findall("[a-z]+", kind.casefold()) if word not in _OF_NO_SKY]
+    return bool(words) and all(_NO_SKY.fullmatch(word) for word in words)
 
 
 def _filter(header: Mapping[str, object]) -> str | None:

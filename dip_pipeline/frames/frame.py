@@ -36,12 +36,14 @@ class Pixels:
         None where the file has no error plane
     masked : True where the flags say bad, science is NaN, or error is inf
     saturated : True where the flags say so; None where there are none that could
+    bad : True where flags that tell saturated pixels call others bad; None without such flags
     """
 
     science: Floats
     error: Floats | None
     masked: NDArray[np.bool_]
     saturated: NDArray[np.bool_] | None = None
+    bad: NDArray[np.bool_] | None = None
 
     def cut(self, region: tuple[slice, slice]) -> "Pixels":
         """Cut a part out of all planes."""
@@ -50,6 +52,7 @@ class Pixels:
             None if self.error is None else np.ascontiguousarray(self.error[region]),
             np.ascontiguousarray(self.masked[region]),
             None if self.saturated is None else np.ascontiguousarray(self.saturated[region]),
+            None if self.bad is None else np.ascontiguousarray(self.bad[region]),
         )
 
 
@@ -259,9 +262,11 @@ def make_pixels(
             unknown = ~(np.isfinite(sigma) & (sigma > 0))
         sigma[unknown] = np.inf
         masked |= unknown
+    bad = None
     if flags is not None:
         masked |= flags != 0
-    return Pixels(pixels, sigma, masked, saturated)
+        bad = None if saturated is None else np.asarray(flags != 0)
+    return Pixels(pixels, sigma, masked, saturated, bad)
 
 
 def header_mapping(*headers: tuple[Card, ...]) -> dict[str, object]:

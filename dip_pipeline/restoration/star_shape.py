@@ -19,6 +19,7 @@ _ALIKE = 0.1  # largest difference of ln(FWHM) between stars that agree on a sha
 _BETA = (1.0, 12.0)
 _FWHM_PX = (0.6, 9.0)
 _MISFIT = 0.01  # of the peak: no star is known better than its model
+_MOST_AROUND = 0.9  # of a star's peak, above the sky or below, where its fit begins
 _TRIES = 60
 # Of Gauss and Legendre over a pixel: px from its middle, and weights.
 _TWO_NODES = ((-0.5 / 3**0.5, 0.5), (0.5 / 3**0.5, 0.5))
@@ -162,6 +163,8 @@ def _fit_star(observed: Image, sigma: Image, place: tuple[int, int]) -> FittedSt
     light, doubt = observed[stamp][disc], sigma[stamp][disc]
     rows, cols = rows[disc], cols[disc]
     peak = float(light.max())
+    if peak <= 0:
+        return None
     doubt = np.hypot(doubt, _MISFIT * peak)
 
     def shape_of(terms: Image) -> StarShape:
@@ -175,7 +178,8 @@ def _fit_star(observed: Image, sigma: Image, place: tuple[int, int]) -> FittedSt
         residual: Image = (model + terms[3] * peak - light) / doubt
         return residual
 
-    start = [1.0, 0.0, 0.0, float(np.percentile(light, 20)) / peak, -1.5, -1.5, 0.0, 1.0]
+    around = float(np.clip(np.percentile(light, 20) / peak, -_MOST_AROUND, _MOST_AROUND))
+    start = [1.0, 0.0, 0.0, around, -1.5, -1.5, 0.0, 1.0]
     limits = [3.0, 2.0, 2.0, 1.0, 6.0, 6.0, 4.0, 3.0]
     bounds = ([-limit for limit in limits], limits)
     fit = optimize.least_squares(misfit, start, bounds=bounds, loss="soft_l1", max_nfev=_TRIES)

@@ -77,6 +77,17 @@ def test_every_exposure_comes_out_on_its_own_pixels_and_names_its_guides(dip, th
     assert fits.getdata(again).tobytes() == fits.getdata(products(out)[0]).tobytes()
 
 
+def test_results_beside_the_exposures_are_no_exposures(dip, three, tmp_path):
+    """A folder that holds both, given whole, as it is after the first run."""
+    command = ("-o", f"{tmp_path}/", "--each", *FAST)
+    assert dip("combine", *three[:2], *command)[0] == 0
+    done = products(tmp_path)[:2]
+    code, said, err = dip("combine", *three[:2], *done, *command)
+    assert code == 0
+    assert "2 frames: 2 already done" in said
+    assert "results of other inputs, left out" in err
+
+
 def test_a_refused_run_leaves_no_empty_folder_behind(dip, tmp_path):
     paths = [write(tmp_path, 0), write(tmp_path, 1, FILTER="g")]
     out = tmp_path / "new" / "each"

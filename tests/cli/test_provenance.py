@@ -98,6 +98,27 @@ def test_another_input_is_refused(dip, small_frame, product):
     assert "sha256 differs" in err
 
 
+def test_another_mask_beside_the_input_or_a_guide_is_refused(dip, small_frame, tmp_path):
+    source, guide = tmp_path / "a.fits", tmp_path / "deep.fits"
+    pixels = np.random.default_rng(1).normal(100, 5, (40, 40)).astype(np.float32)
+    fits.writeto(source, pixels)
+    fits.writeto(guide, pixels[::-1] / 5)
+    masks = [tmp_path / f"{name}_mask.fits" for name in ("a", "deep")]
+    for path in masks:
+        fits.writeto(path, np.zeros((40, 40), np.uint8))
+    made, again = tmp_path / "out.fits", tmp_path / "again.fits"
+    options = ("--guide", guide, "--steps", 1, "--sigma", 5, "--effort", "fast")
+    assert dip("denoise", source, "-o", made, *options)[0] == 0
+    for path, name in zip(masks, ("a_mask.fits", "guide-1: deep_mask.fits"), strict=True):
+        with fits.open(path, mode="update") as hdus:
+            hdus[0].data[3, 4] = 1
+        code, _, err = dip("provenance", made, "--repeat", "-o", again)
+        assert code == 1
+        assert f"made with other files beside its input: {name}" in err
+        with fits.open(path, mode="update") as hdus:
+            hdus[0].data[3, 4] = 0
+
+
 def test_repeating_a_run_with_a_prior_needs_that_prior(dip, product, small_frame):
     prior, target = small_frame.with_name("n.prior"), small_frame.with_name("p.fits")
     assert dip("fit", small_frame, "-o", prior, "--steps", 2, "--effort", "fast")[0] == 0

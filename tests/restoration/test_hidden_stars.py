@@ -207,6 +207,15 @@ def test_the_shape_of_stars_is_measured():
     np.testing.assert_allclose(found.at(*offsets.T), SHAPE.at(*offsets.T), atol=0.02)
 
 
+@pytest.mark.parametrize("deep", [-50.0, -3000.0])
+def test_a_peak_in_a_dark_bowl_begins_no_fit_out_of_its_bounds(deep):
+    """As in a smooth map whose sky was taken away: around the peak it is darker than bright."""
+    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
+    apart = np.hypot(rows - 48, cols - 48)
+    observed = np.where(apart < 2.5, 40.0, np.where(apart < 12, deep, 0.0))
+    shape_of(observed)
+
+
 @pytest.mark.parametrize(("fwhm_px", "most"), [(1.6, 0.4), (2.7, 0.15)])
 def test_wings_beyond_the_fitted_pixels_are_those_of_the_star(fwhm_px, most):
     """Stars as a detector sees them, averaged over pixels: the core must not bend the wings."""

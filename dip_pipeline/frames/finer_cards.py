@@ -111,9 +111,9 @@ FINER_RULES = (
     FinerRule(rf"PC([3-9]|\d\d)_[12]{_WCS_LETTER}", _power(-1), "share in a further axis"),
     FinerRule(r"(A|B|AP|BP)_(?P<p>\d+)_(?P<q>\d+)", _sip, "SIP distortion"),
     FinerRule(r"[AB]_DMAX", _power(1), "largest SIP distortion, pixels"),
-    FinerRule(r"LTV[12]", _place, "origin of the physical pixels"),
+    FinerRule(r"LTV[12]", _place, "origin of the physical pixels", inherited=True),
     FinerRule(r"CNPIX[12]", _power(1), "corner on the plate of a sky survey, pixels"),
-    FinerRule(r"LTM[12]_[12]", _power(1), "pixels for one physical pixel"),
+    FinerRule(r"LTM[12]_[12]", _power(1), "pixels for one physical pixel", inherited=True),
     FinerRule(
         r"(DATA|BIAS|TRIM|PRE|POST|OVER|OVRS|SCI|STAT|SKY|NORM|GOOD)SEC[A-Z0-9]?",
         _section,

@@ -116,13 +116,14 @@ def _added(cards: Sequence[Card], grid: FinerGrid, primary: Sequence[Card]) -> I
     """Cards whose default would say something else now, and what was inherited."""
     present = {card[0] for card in cards}
     letters = _with_polynomial(cards)
+    if {card[0]: card[1] for card in cards}.get("INHERIT") is False:
+        primary = ()
     yield from _defaults_told(present, grid, letters)
+    yield from _physical_defaults(present | {card[0] for card in primary}, grid.factor)
     for letter in sorted(letters):
         for axis in (1, 2):
             if f"PC{axis}_{axis}{letter}" not in present:
                 yield f"PC{axis}_{axis}{letter}", 1 / grid.factor, "of a finer pixel"
-    if {card[0]: card[1] for card in cards}.get("INHERIT") is False:
-        return
     told = set(present)
     for card in primary:
         rule = finer_rule(card[0])
@@ -135,7 +136,7 @@ def _added(cards: Sequence[Card], grid: FinerGrid, primary: Sequence[Card]) -> I
 
 
 def _defaults_told(present: set[str], grid: FinerGrid, letters: frozenset[str]) -> Iterator[Card]:
-    """Say what a header leaves to its defaults: CRPIX = 0, CDELT = 1, LTV = 0, LTM = 1.
+    """Say what a header leaves to its defaults: CRPIX = 0, CDELT = 1.
 
     Where there are CD cards a missing one is 0, and CDELT means nothing; Greisen & Calabretta
     2002, A&A 395, 1061.
@@ -148,11 +149,12 @@ def _defaults_told(present: set[str], grid: FinerGrid, letters: frozenset[str]) 
                 yield f"CRPIX{axis}{letter}", finer_place(0.0, grid.factor), "reference pixel"
             if f"CDELT{axis}{letter}" not in present and not (with_cd or letter in letters):
                 yield f"CDELT{axis}{letter}", 1 / grid.factor, "of a finer pixel"
-    if present & {"LTV1", "LTV2", "LTM1_1", "LTM2_2"}:
-        yield from _physical_defaults(present, grid.factor)
 
 
 def _physical_defaults(present: set[str], factor: int) -> Iterator[Card]:
+    """Say the same of physical pixels, where any card speaks of them: LTV = 0, LTM = 1."""
+    if not present & {"LTV1", "LTV2", "LTM1_1", "LTM2_2"}:
+        return
     for axis in (1, 2):
         if f"LTV{axis}" not in present:
             yield f"LTV{axis}", finer_place(0.0, factor), "origin of the physical pixels"

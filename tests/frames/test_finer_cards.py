@@ -203,6 +203,16 @@ def test_a_header_without_physical_pixels_gets_none():
     assert not any(keyword.startswith("LT") for keyword in finer_header(fits.Header({"A": 1}), 2))
 
 
+def test_physical_pixels_that_the_primary_tells_are_inherited():
+    grid = FinerGrid(2, per_pixel=True)
+    own, primary = (("LTM1_1", 0.5, ""),), (("LTV1", -50.0, ""),)
+    finer = {card[0]: card[1] for card in finer_cards(own, grid, primary)}
+    assert finer == {"LTM1_1": 1.0, "LTV1": -100.5, "LTV2": -0.5, "LTM2_2": 2.0}
+    alone = (*own, ("INHERIT", False, ""))
+    finer = {card[0]: card[1] for card in finer_cards(alone, grid, primary)}
+    assert finer["LTV1"] == -0.5
+
+
 def test_what_stands_in_the_primary_alone_is_said_anew_unless_it_is_not_inherited():
     primary = (("SATURATE", 4000, "DN"), ("PIXSCAL1", 0.26, "arcsec"), ("CRPIX1", 3.0, ""),
                ("GAIN", 2.0, ""))  # fmt: skip

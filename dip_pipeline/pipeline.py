@@ -298,6 +298,6 @@ def _is_product_of(target: Path, key: Mapping[str, object]) -> bool:
         return False
     try:
         found = read_provenance(target)
+        return found is not None and key_of(found.document) == key
     except FrameError:
         return False
-    return found is not None and key_of(found.document) == key

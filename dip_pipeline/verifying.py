@@ -1,5 +1,6 @@
 """Verify a product: the file, its account, and, if it is at hand, its input."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,9 +8,10 @@ from dip_pipeline.account import recipe_of
 from dip_pipeline.errors import DipError
 from dip_pipeline.frames import file_digest
 from dip_pipeline.frames.comparing import check_against
+from dip_pipeline.frames.product import Restoration
 from dip_pipeline.frames.prov_json import facts_of, names_of
 from dip_pipeline.frames.provenance import Provenance
-from dip_pipeline.frames.verifying import Check, check_file
+from dip_pipeline.frames.verifying import Check, check_file, contradicted, judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ def verify_product(product: Path, against: str | None = None) -> Verdict:
     """
     checks, account, found = check_file(product)
     if account is not None:
-        checks.append(_configuration(account, product))
+        checks.append(_configuration(account, product, found))
         checks.append(_prior(account, product))
         if against is None:
             checks.append(Check("input", None, "not compared: give it with --against"))
@@ -41,16 +43,26 @@ def verify_product(product: Path, against: str | None = None) -> Verdict:
     return Verdict(product, tuple(checks))
 
 
-def _configuration(account: Provenance, product: Path) -> Check:
-    """Compute the digest of the configuration anew from its values."""
+def _configuration(account: Provenance, product: Path, found: Sequence[Restoration]) -> Check:
+    """Compute the digest of the configuration anew from its values; compare the cards with them."""
     told = facts_of(account.document, "configuration").get("sha256")
     try:
-        digest = recipe_of(account.document, product).config.digest()
-    except DipError as error:
+        config = recipe_of(account.document, product).config
+        digest = config.digest()
+    except (DipError, ValueError) as error:
         return Check("configuration", passed=False, detail=str(error))
-    fine = digest == told
-    words = "its sha256, computed anew" if fine else f"sha256 {digest}, the account says {told}"
-    return Check("configuration", fine, words)
+    wrong = [] if digest == told else [f"sha256 {digest}, the account says {told}"]
+    expected = {
+        "DIPTASK": f"{config.task.name} each" if config.task.each else str(config.task.name),
+        "DIPINPUT": config.fit.input,
+        "DIPSCOPE": config.scope_in_force,
+        "DIPSEED": config.fit.seed,
+        "DIPTILE": config.tile_px,
+        "DIPOVLAP": config.tiles.overlap_px,
+        "DIPFLUX": config.fit.flux_scale_px,
+    }
+    wrong += [text for item in found for text in contradicted(item, expected)]
+    return judged("configuration", wrong, "its sha256, computed anew, and the cards agree with it")
 
 
 def _prior(account: Provenance, product: Path) -> Check:
@@ -61,7 +73,7 @@ def _prior(account: Provenance, product: Path) -> Check:
         return Check("prior", passed=True, detail="the frame's own, no file")
     try:
         name = recipe_of(account.document, product).config.fit.prior
-    except DipError:
+    except (DipError, ValueError):
         name = None
     path = Path(name or "")
     if not path.is_file():

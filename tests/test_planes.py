@@ -325,3 +325,21 @@ def test_saturated_pixels_of_the_flags_are_left_alone(tmp_path, made):
     for problem in made:
         assert [tuple(place) for place in np.argwhere(problem.saturated)] == [(2, 0)]
         assert not problem.masked[2, 0]
+
+
+@pytest.mark.parametrize("suffix", ["fits", "zarr"])
+@pytest.mark.parametrize("back", [slice(None, None, -1), [1, 0, *range(2, 9)]])
+def test_planes_of_a_cube_that_changed_places_are_found(tmp_path, suffix, back):
+    source, target = files.muse(tmp_path), tmp_path / "out.fits"
+    restored(source, target)
+    assert wrong(target) == []
+    with fits.open(target, mode="update", checksum=True) as hdus:
+        for hdu in hdus:
+            if hdu.header.get("DIPRUN") or hdu.name in ("DIP_ERR", "DIP_FLAG"):
+                order = back if isinstance(back, slice) else back[: len(hdu.data)]
+                hdu.data = hdu.data[order].copy()
+    product = target
+    if suffix == "zarr":
+        product = tmp_path / "out.zarr"
+        convert(target, product)
+    assert wrong(product) == ["pixels"]

@@ -43,9 +43,8 @@ def test_the_step_is_a_share_of_the_noise_where_it_is_low(source):
     assert storage_step(FZ, frame, noise, finer) == pytest.approx(0.3)
     given = resolve_noise(frame, config(**{"noise.sigma": 2.0}))
     assert storage_step(FZ, frame, given, config()) == pytest.approx(0.5)
-    counting = resolve_noise(
-        frame, config(**{"noise.gain_e_per_dn": 1.0, "noise.read_noise_e": 0.0})
-    )
+    law = {"noise.gain_e_per_dn": 1.0, "noise.read_noise_e": 0.0, "noise.pedestal_dn": 0.0}
+    counting = resolve_noise(frame, config(**law))
     quiet = np.percentile(frame.read(slice(None), slice(None)).science, 10)
     assert storage_step(FZ, frame, counting, config()) == pytest.approx(quiet**0.5 / 4, rel=0.01)
 

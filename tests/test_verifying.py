@@ -178,6 +178,152 @@ def test_every_undeclared_change_is_found(night, copy, name, change, check):
     assert check in wrong(product, str(night / "in.fits"))
 
 
+def insert_card(product, name, keyword, value):
+    """Add a card to a header with room for it, and renew the check sum; astropy would scale."""
+    with fits.open(product, do_not_scale_image_data=True) as hdus:
+        index = hdus.index_of(name)
+        start, end = hdus[index].fileinfo()["hdrLoc"], hdus[index].fileinfo()["datLoc"]
+    content = bytearray(product.read_bytes())
+    header = content[start:end].rstrip()
+    assert header.endswith(b"END")
+    cards = header[:-3] + fits.Card(keyword, value).image.encode() + b"END"
+    assert len(cards) <= end - start
+    content[start:end] = cards.ljust(end - start)
+    product.write_bytes(content)
+    with fits.open(product, mode="update", do_not_scale_image_data=True) as hdus:
+        hdus[name].add_checksum()
+    close_files()
+
+
+@pytest.mark.filterwarnings("ignore:Invalid 'BLANK' keyword")
+@pytest.mark.parametrize("name", ["SCI", "DIP_ERR", "DIP_FLAG"])
+def test_planes_that_are_scaled_afterwards_are_found(copy, name):
+    for keyword, value, sound in [
+        ("BSCALE", 2.0, False), ("BZERO", 1.0, False), ("BLANK", 3, False),
+        ("BSCALE", 1.0, True), ("BZERO", 0.0, True),
+    ]:  # fmt: skip
+        product = copy()
+        insert_card(product, name, keyword, value)
+        found = wrong(product)
+        assert (keyword in found.get("structure", "")) is not sound, found
+        assert "check sums" not in found
+
+
+@pytest.mark.parametrize("name", ["science", "DIP_ERR", "DIP_FLAG"])
+def test_arrays_that_are_scaled_afterwards_are_found(copy, name):
+    product = copy("zarr")
+    attributes = zarr.open_group(product, mode="r+")[name].attrs
+    for attribute, value in (("scale_factor", 2.0), ("add_offset", 5.0), ("_FillValue", 0.0)):
+        attributes[attribute] = value
+        assert attribute in wrong(product)["structure"]
+        del attributes[attribute]
+    attributes["scale_factor"] = 1.0
+    assert not wrong(product)
+
+
+FORGED = {
+    "DIPNOISE": "poisson", "DIPSIGMA": 2.0, "DIPGAIN": 9.0, "DIPRDN": 1.0, "DIPPED": 7.0,
+    "DIPNTILE": 50, "DIPNFAIL": 3, "DIPSTEPS": 4000, "DIPRISK": 0.001, "DIPRISKE": 0.001,
+    "DIPQSTEP": 0.5, "DIPDEV": "another", "DIPPRIOR": "none", "DIPTASK": "combine",
+    "DIPINPUT": "code", "DIPSCOPE": "none", "DIPSEED": 77, "DIPTILE": 12, "DIPOVLAP": 1,
+    "DIPFLUX": 99.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["fits", "zarr"])
+def test_a_card_that_the_account_tells_otherwise_is_found(copy, suffix):
+    product = copy(suffix)
+    for keyword, value in FORGED.items():
+        if suffix == "fits":
+            edit(product, "SCI", set_card(keyword, value))
+        else:
+            group = zarr.open_group(product, mode="r+")
+            cards = [[k, value if k == keyword else v, c] for k, v, c in group.attrs["cards"]]
+            group.attrs["cards"] = cards
+    found = wrong(product)
+    told = found.get("account", "") + found.get("configuration", "")
+    assert [keyword for keyword in FORGED if f"card {keyword} =" not in told] == []
+
+
+def change_account(product, node, fact, value):
+    """Change one fact in the account of a Zarr product; node : its kind and its name's start."""
+    group = zarr.open_group(product, mode="r+")
+    document = dict(group.attrs["DIP_PROV"])
+    kind, start = node
+    name = next(name for name in document[kind] if name.startswith(f"dip:{start}"))
+    document[kind][name][f"dip:{fact}"] = value
+    group.attrs["DIP_PROV"] = document
+
+
+DAMAGED = [
+    (("activity", "run-"), "key", {"$": "{no JSON", "type": "dip:json"}),
+    (("activity", "run-"), "key", "text"),
+    (("activity", "run-"), "command_line", 7),
+    (("entity", "product"), "moved_cards", 7),
+    (("entity", "product"), "moved_cards", {"$": "7", "type": "dip:json"}),
+    (("entity", "product"), "quantisation_step", "fine"),
+    (("entity", "noise"), "numbers", "none"),
+    (("entity", "noise"), "odd", {"$": "none", "type": "xsd:double"}),
+    (("entity", "configuration"), "fit.seed", {"$": "{", "type": "dip:json"}),
+    (("agent", "dip-pipeline"), "torch", {"$": "{", "type": "dip:json"}),
+]
+
+
+@pytest.mark.parametrize(("node", "fact", "value"), DAMAGED, ids=map(str, range(len(DAMAGED))))
+def test_a_damaged_account_is_told_in_one_line(night, copy, capsys, node, fact, value):
+    product = copy("zarr")
+    change_account(product, node, fact, value)
+    assert "damaged" in wrong(product, str(night / "in.fits"))["account"]
+    assert run(["verify", str(product), "--against", str(night / "in.fits")]) == 1
+    assert "account     WRONG" in capsys.readouterr().out
+    if run(["provenance", str(product)]):
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_moved_cards_of_another_form_are_no_moved_cards(night, copy):
+    product = copy("zarr")
+    change_account(product, ("entity", "product"), "moved_cards", {"$": "[1]", "type": "dip:json"})
+    assert "SEEING" in wrong(product, str(night / "in.fits"))["declared changes"]
+
+
+@pytest.fixture
+def in_adu(night, tmp_path, monkeypatch):
+    """A frame with a unit, and its products."""
+    monkeypatch.setattr(ways, "restore", as_it_should_be)
+    source = tmp_path / "adu.fits"
+    with fits.open(night / "in.fits") as hdus:
+        hdus["SCI"].header["BUNIT"] = "adu"
+        hdus.writeto(source)
+    convert(source, tmp_path / "adu.zarr")
+    for suffix in ("fits", "zarr"):
+        restore_frame(str(source), tmp_path / f"from_fits.{suffix}", CONFIG)
+        restore_frame(str(tmp_path / "adu.zarr"), tmp_path / f"from_zarr.{suffix}", CONFIG)
+    yield tmp_path
+    close_files()
+
+
+@pytest.mark.parametrize("name", ["fits", "zarr"])
+def test_another_unit_of_a_group_is_found_and_none(in_adu, name):
+    product, source = in_adu / f"from_{name}.zarr", in_adu / f"adu.{name}"
+    assert verify_product(product, str(source)).ok
+    group = zarr.open_group(product, mode="r+")
+    sound = dict(group.attrs)
+    in_jansky = [[k, "Jy" if k == "BUNIT" else v, c] for k, v, c in sound["cards"]]
+    without = {key: value for key, value in sound.items() if key != "unit"}
+    for damaged in (without, {**sound, "unit": "Jy"}, {**sound, "cards": in_jansky}):
+        group.attrs.put(damaged)
+        found = wrong(product, str(source))
+        assert {"structure", "declared changes"} <= set(found), found
+        assert "structure" in wrong(product)
+
+
+def test_another_unit_of_a_file_is_found(in_adu):
+    product, source = in_adu / "from_zarr.fits", in_adu / "adu.zarr"
+    assert verify_product(product, str(source)).ok
+    edit(product, "SCI", set_card("BUNIT", "Jy"))
+    assert "unit" in wrong(product, str(source))["declared changes"]
+
+
 def test_a_flipped_bit_is_found(night, copy):
     product = copy()
     content = bytearray(product.read_bytes())

@@ -49,6 +49,7 @@ from dip_pipeline.frames.selectors import split_selector
 from dip_pipeline.frames.sky_agreement import sky_difference_mas
 from dip_pipeline.frames.stale_cards import comment_on, moved_cards, rule_of
 from dip_pipeline.frames.verifying import Check, judged
+from dip_pipeline.frames.zarr_choice import attributes_of, open_node
 from dip_pipeline.frames.zarr_meta import META_NAME
 from dip_pipeline.frames.zarr_to_fits import zarr_to_fits
 
@@ -166,7 +167,7 @@ def _differences(before: Sequence[Card], after: Sequence[Card], account: Provena
         names = {c[0] for c in expected} ^ {c[0] for c in found}
         wrong.append(f"{len(expected)} cards became {len(found)} ({', '.join(sorted(names))})")
     recorded = facts_of(account.document, "product").get("moved_cards") or []
-    missing = set(moved) - {item["keyword"] for item in recorded}
+    missing = set(moved) - {str(item.get("keyword")) for item in recorded if isinstance(item, dict)}
     if missing:
         wrong.append(f"cards that are moved are not in the account: {', '.join(sorted(missing))}")
     return wrong[:_MOST_TOLD]
@@ -236,11 +237,12 @@ def _check_frames(
         for f in (old, new)
     ]
     before = cards[0] if old.format == "fits" else _as_written(cards[0], new)
-    drop = ("EXTEND", "BUNIT") if old.format != new.format else ("EXTEND",)
+    # A FITS file says in a card what an attribute of its input said.
+    drop = ("EXTEND", "BUNIT") if (old.format, new.format) == ("zarr", "fits") else ("EXTEND",)
     lists = [[c for c in some if c[0] not in drop] for some in (before, cards[1])]
     yield judged(
         "declared changes",
-        _differences(lists[0], lists[1], account),
+        _differences(lists[0], lists[1], account) + _changed_unit(coarse, new),
         "no card changed that is not declared",
     )
     apart = sky_of_finer_mas(coarse.cards, new.cards, coarse.shape, grid)
@@ -249,6 +251,20 @@ def _check_frames(
     step = _step_of(account)
     kept = changed_pixels_of_frame(coarse, found[0], step=step, grid=grid) if found else []
     yield judged("kept pixels", kept, "saturated ones are the input's own")
+
+
+def _changed_unit(old: Frame, new: Frame) -> list[str]:
+    """Say where the unit is not the input's; what a group says itself outranks its cards."""
+    told = {"unit": new.unit}
+    if new.format == "zarr" and (old.format == "fits" or _attribute_unit(old)):
+        told["attribute unit"] = _attribute_unit(new)
+    return [
+        f"{name}: {old.unit!r} became {unit!r}" for name, unit in told.items() if unit != old.unit
+    ]
+
+
+def _attribute_unit(frame: Frame) -> str:
+    return str(attributes_of(open_node(frame.path)).get("unit") or "").strip()
 
 
 def _as_written(cards: tuple[Card, ...], new: Frame) -> tuple[Card, ...]:

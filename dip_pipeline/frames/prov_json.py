@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.provenance import from_json, to_json
 
 PREFIXES = {
@@ -22,6 +23,7 @@ PREFIXES = {
 
 _JSON = "dip:json"
 _NAME = "prov:QUALIFIED_NAME"
+_SHOWN = 40  # characters of a damaged value, for people
 _KINDS = ("entity", "activity", "agent")
 # Relation, and which kinds of node its two ends are.
 _RELATIONS = {
@@ -30,6 +32,21 @@ _RELATIONS = {
     "wasDerivedFrom": (("prov:generatedEntity", "entity"), ("prov:usedEntity", "entity")),
     "wasAssociatedWith": (("prov:activity", "activity"), ("prov:agent", "agent")),
     "hadMember": (("prov:collection", "entity"), ("prov:entity", "entity")),
+}
+
+_OF_PLANES = {
+    "moved_cards": list,
+    "left_as_they_are": list,
+    "left_out": list,
+    "quantisation_step": int | float,
+}
+# Facts that are worked with, not only told: of which type they are, by the type of their node.
+_TYPES: dict[str, dict[str, Any]] = {
+    "dip:Restoration": {"key": dict, "command_line": list},
+    "dip:RestoredFrame": _OF_PLANES,
+    "dip:RestoredPlane": _OF_PLANES,
+    "dip:NoiseLaw": {"numbers": dict, "correlation": dict},
+    "dip:Optics": {"factor": int},
 }
 
 Document = dict[str, Any]
@@ -86,17 +103,34 @@ class ProvBuilder:
 
 
 def facts_of(document: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Attributes of one node by their names without `dip:`; empty where it is not there."""
+    """Attributes of one node by their names without `dip:`; empty where it is not there.
+
+    Raises FrameError where one is damaged, or not of the type that dip writes.
+    """
     for kind in _KINDS:
-        nodes = document.get(kind)
-        node = nodes.get(f"dip:{name}") if isinstance(nodes, Mapping) else None
+        node = _nodes(document, kind).get(f"dip:{name}")
         if isinstance(node, Mapping):
-            return {
+            facts = {
                 key.removeprefix("dip:"): from_literal(value)
                 for key, value in node.items()
                 if key != "prov:type"
             }
+            _check_types(name, facts, from_literal(node.get("prov:type")))
+            return facts
     return {}
+
+
+def _nodes(document: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    nodes = document.get(kind)
+    return nodes if isinstance(nodes, Mapping) else {}
+
+
+def _check_types(name: str, facts: Mapping[str, Any], type_name: object) -> None:
+    for key, needed in _TYPES.get(str(type_name), {}).items():
+        if key in facts and not isinstance(facts[key], needed):
+            raise FrameError(
+                f"the account is damaged: {key} of {name} is {str(facts[key])[:_SHOWN]!r}"
+            )
 
 
 def names_of(document: Mapping[str, Any], type_name: str) -> list[str]:
@@ -104,9 +138,20 @@ def names_of(document: Mapping[str, Any], type_name: str) -> list[str]:
     return [
         name.removeprefix("dip:")
         for kind in _KINDS
-        for name, node in dict(document.get(kind) or {}).items()
+        for name, node in _nodes(document, kind).items()
         if isinstance(node, Mapping) and from_literal(node.get("prov:type")) == f"dip:{type_name}"
     ]
+
+
+def damage_of(document: Mapping[str, Any]) -> list[str]:
+    """Say which nodes cannot be read."""
+    problems = []
+    for name in (name for kind in _KINDS for name in _nodes(document, kind)):
+        try:
+            facts_of(document, name.removeprefix("dip:"))
+        except FrameError as error:
+            problems.append(str(error))
+    return problems
 
 
 def problems_of(document: object) -> list[str]:
@@ -121,7 +166,7 @@ def problems_of(document: object) -> list[str]:
         for name, node in found.items() if isinstance(found, Mapping) else ():
             for key, kind in ends:
                 target = node.get(key) if isinstance(node, Mapping) else None
-                if target not in (document.get(kind) or {}):
+                if not isinstance(target, str) or target not in _nodes(document, kind):
                     problems.append(f"{relation} {name}: {key} names no {kind}: {target}")
     return problems
 
@@ -139,15 +184,16 @@ def to_literal(value: object) -> object:
 
 
 def from_literal(value: object) -> Any:  # noqa: ANN401  (whatever JSON holds)
-    """Read a value back."""
+    """Read a value back; raises FrameError where it is not of the type that it names."""
     if not isinstance(value, Mapping) or "$" not in value:
         return value
-    text = str(value["$"])
-    if value.get("type") == _JSON:
-        return from_json(json.loads(text))
-    if value.get("type") == "xsd:double":
-        return float(text)
-    return text
+    text, kind = str(value["$"]), value.get("type")
+    try:
+        if kind == _JSON:
+            return from_json(json.loads(text))
+        return float(text) if kind == "xsd:double" else text
+    except ValueError as error:
+        raise FrameError(f"the account is damaged: {text[:_SHOWN]!r} is no {kind}") from error
 
 
 def flatten(tables: Mapping[str, Any]) -> dict[str, object]:

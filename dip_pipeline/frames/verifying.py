@@ -1,26 +1,44 @@
 """Is a product whole, and is it what its own account says? Checks of the file alone."""
 
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dip_pipeline.errors import FrameError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames.digests import digest_plane
+from dip_pipeline.frames.fits_cards import SCALING_WORDS, parse_cards, split_cards
 from dip_pipeline.frames.fits_file import fits_file
 from dip_pipeline.frames.fits_layout import checksum_notes, lacks_checksums
-from dip_pipeline.frames.frame import PlaneArray, bands
+from dip_pipeline.frames.frame import Card, PlaneArray, bands
 from dip_pipeline.frames.opening import read_account
-from dip_pipeline.frames.product import Restoration, restorations_of, run_of
-from dip_pipeline.frames.prov_json import facts_of, names_of, problems_of
+from dip_pipeline.frames.product import (
+    HduPlane,
+    Restoration,
+    ZarrPlane,
+    image_cards_of,
+    restorations_of,
+    run_of,
+)
+from dip_pipeline.frames.prov_json import damage_of, facts_of, names_of, problems_of
 from dip_pipeline.frames.provenance import Provenance
-from dip_pipeline.frames.zarr_choice import arrays_of, open_node
-from dip_pipeline.frames.zarr_hdus import ZARR_ERRORS, ZarrArray
+from dip_pipeline.frames.zarr_choice import array_of, arrays_of, attributes_of, open_node
+from dip_pipeline.frames.zarr_hdus import HEADER, ZARR_ERRORS, ZarrArray, hdu_of
+from dip_pipeline.frames.zarr_reader import FITS_SHAPE
 
 _KNOWN_BITS = sum(int(flag) for flag in PixelFlag)
 _BAND_ROWS = 256
+# What readers work with to give other numbers than are stored, and where it leaves them alone.
+_AS_STORED = {"BSCALE": 1, "BZERO": 0, "scale_factor": 1, "add_offset": 0}
+_SCALING = (*SCALING_WORDS, "scale_factor", "add_offset", "_FillValue")
+# Numbers of the account have six decimals, those of cards all that they had.
+_ROUNDED = 1e-6
+
+_Planes = tuple[PlaneArray, PlaneArray, PlaneArray]
 
 
 class Check(NamedTuple):
@@ -41,10 +59,12 @@ def check_file(product: Path) -> tuple[list[Check], Provenance | None, list[Rest
         account = read_account(product)
     except FrameError as error:
         return [sums, Check("account", passed=False, detail=str(error))], None, []
+    if damage := damage_of(account.document):
+        return [sums, judged("account", damage[:5], "")], None, []
     checks = [sums]
     try:
         found = restorations_of(product, run_of(account))
-        checks.append(_structure(found))
+        checks.append(_structure(found, product))
         checks.append(_values(found))
         checks.append(_pixels(found, account))
     except FrameError as error:
@@ -86,14 +106,63 @@ def _parts(array: ZarrArray) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def _structure(found: list[Restoration]) -> Check:
+def _structure(found: list[Restoration], product: Path) -> Check:
     wrong = [
         f"{item.where}: science, error, flags are {', '.join(item.dtypes)}"
         for item in found
         if item.dtypes != ("float32", "float32", "uint8")
     ]
+    wrong += [text for item in found for text in _scaled(item)]
+    if product.is_dir():
+        wrong += _contradicted_unit(product, found[0].cards)
     planes = sum(len(item.planes) for item in found)
     return judged("structure", wrong, f"{planes} restored, each with its error and its flags")
+
+
+def _scaled(item: Restoration) -> Iterator[str]:
+    """Say what makes readers scale or blank planes, which a product holds as they are."""
+    told = [(item.where, (*item.cards, *_attributes_of(item.planes[0][0])))]
+    told += [_header_of(plane) for plane in item.planes[0][1:]]
+    for where, facts in told:
+        for name, value, _ in facts:
+            if name in _SCALING and value != _AS_STORED.get(name):
+                yield f"{where}: {name} = {value} makes other numbers of its pixels"
+
+
+def _header_of(plane: PlaneArray) -> tuple[str, tuple[Card, ...]]:
+    """Where an error or flag plane lies, and its cards and attributes."""
+    if isinstance(plane, HduPlane):
+        with fits_file(plane.path) as opened:
+            hdu = opened.layout.hdus[plane.index]
+        return hdu.where, parse_cards(image_cards_of(hdu))
+    facts = _attributes_of(plane)
+    if isinstance(plane, ZarrPlane) and any(name == HEADER for name, _, _ in facts):
+        array = array_of(open_node(plane.path), plane.name)
+        facts += parse_cards(split_cards(hdu_of(plane.path, plane.name, array).header))
+    return f"array {getattr(plane, 'name', '')}", facts
+
+
+def _attributes_of(plane: PlaneArray) -> tuple[Card, ...]:
+    """Attributes of an array, as cards; of a FITS file none."""
+    if not isinstance(plane, ZarrPlane):
+        return ()
+    attributes = attributes_of(array_of(open_node(plane.path), plane.name))
+    return tuple((name, value, "") for name, value in attributes.items())
+
+
+def _contradicted_unit(product: Path, cards: Sequence[Card]) -> list[str]:
+    """Say where a group that came from a FITS file tells two units, or none beside its cards."""
+    node = open_node(product)
+    if FITS_SHAPE not in attributes_of(array_of(node, "science")):
+        return []
+    told = {"attribute unit": attributes_of(node).get("unit")}
+    told |= {f"card {keyword}": value for keyword, value, _ in cards if keyword == "BUNIT"}
+    error = attributes_of(array_of(node, "DIP_ERR"))
+    told |= {"unit of DIP_ERR": error["unit"]} if "unit" in error else {}
+    units = {name: str(value or "").strip() for name, value in told.items()}
+    if len(set(units.values())) == 1:
+        return []
+    return [", ".join(f"{name} is {unit!r}" for name, unit in units.items())]
 
 
 def _values(found: list[Restoration]) -> Check:
@@ -111,30 +180,66 @@ def _values(found: list[Restoration]) -> Check:
 
 def _pixels(found: list[Restoration], account: Provenance) -> Check:
     """Compare the digests of the planes with those of the account, and the ends of the planes."""
-    told = [
-        facts_of(account.document, name) for name in names_of(account.document, "RestoredPlane")
-    ]
-    told = told or [facts_of(account.document, "product")]
-    if any(facts.get("quantisation_step") for facts in told):
-        step = told[0].get("quantisation_step")
+    told = _records(account)
+    if steps := [facts["quantisation_step"] for facts in told if facts.get("quantisation_step")]:
         return Check(
-            "pixels", None, f"stored in steps of {step:.6g}: the check sums vouch for them"
+            "pixels", None, f"stored in steps of {steps[0]:.6g}: the check sums vouch for them"
         )
-    planes = [plane for item in found for plane in item.planes]
     recorded = [facts for facts in told if "sha256_science" in facts]
     wrong = []
     for facts in recorded:
         kinds = (("science", "f4"), ("error", "f4"), ("flags", "u1"))
-        if not any(_is_that(plane, facts, kinds) for plane in planes):
+        if not any(_is_that(plane, facts, kinds) for plane in _named(facts, account, found)):
             wrong.append(f"no plane has the sha256 of {facts.get('plane', 'the restored pixels')}")
     if not recorded:
         wrong.append("the account holds no sha256 of the pixels")
     return judged("pixels", wrong, f"sha256 of {len(recorded)} x science, error, flags")
 
 
+def _records(account: Provenance) -> list[dict[str, Any]]:
+    """Give what the account says of each restored plane, or of the product where it is one."""
+    names = names_of(account.document, "RestoredPlane")
+    return [facts_of(account.document, name) for name in names or ["product"]]
+
+
+def _hdus_of(account: Provenance) -> list[str]:
+    """Names of the restored HDUs of the input, in its order."""
+    wheres = {_place_of(facts.get("plane"))[0] for facts in _records(account)}
+    return sorted(wheres, key=_numbers)
+
+
+def _named(
+    facts: Mapping[str, Any], account: Provenance, found: Sequence[Restoration]
+) -> list[_Planes]:
+    """Planes that a record may be of: the one that it names; all, where it names none of these.
+
+    Planes that were left as they are have their places, too.
+    """
+    hdus = _hdus_of(account)
+    if len(hdus) != len(found):
+        return [plane for item in found for plane in item.planes]
+    where, place = _place_of(facts.get("plane"))
+    planes = found[hdus.index(where)].planes
+    left = facts_of(account.document, "product").get("left_as_they_are", [])
+    names = [one.get("plane") for one in _records(account)]
+    names += [name for item in left if isinstance(item, list) for name in item[:1]]
+    places = sorted(at for hdu, at in map(_place_of, names) if hdu == where)
+    return [planes[places.index(place)]] if len(places) == len(planes) else list(planes)
+
+
+def _place_of(name: object) -> tuple[str, list[int]]:
+    """HDU of a plane, and which of its planes it is, by its name: `HDU 1, plane [0, 2]`."""
+    where, _, place = str(name or "").partition(", plane ")
+    return where, _numbers(place)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
 def _is_that(
-    plane: tuple[PlaneArray, PlaneArray, PlaneArray],
-    facts: dict[str, object],
+    plane: _Planes,
+    facts: Mapping[str, Any],
     kinds: tuple[tuple[str, str], ...],
 ) -> bool:
     return all(
@@ -153,15 +258,72 @@ def _account(account: Provenance, found: list[Restoration]) -> Check:
         "DIPCFG": facts_of(account.document, "configuration").get("sha256"),
         "DIPVER": run.get("version"),
         "DIPFACT": facts_of(account.document, "optics").get("factor"),
+        "DIPPRIOR": run.get("key", {}).get("prior") or None,
     }
-    for item in found:
-        cards = {keyword: value for keyword, value, _ in item.cards}
-        wrong += [
-            f"{item.where}: card {keyword} = {cards.get(keyword)}, the account says {value}"
-            for keyword, value in expected.items()
-            if cards.get(keyword) != value
-        ]
+    wrong += [text for item in found for text in contradicted(item, expected)]
+    for item, facts in _told_of(found, account):
+        wrong += contradicted(item, _cards_of(facts))
+    if len(found) == 1:
+        steps = [told for row in account.tiles if isinstance(told := row.get("steps"), int)]
+        alone = {"DIPDEV": run.get("device"), "DIPSTEPS": max(steps, default=0)}
+        wrong += contradicted(found[0], alone)
     return judged("account", wrong, "PROV-JSON, and the cards agree with it")
+
+
+def _told_of(
+    found: list[Restoration], account: Provenance
+) -> list[tuple[Restoration, dict[str, Any]]]:
+    """Restored HDUs, each with what the account says of it; those without such a record left out.
+
+    Several planes of one of several HDUs are told of one by one, its cards of them together.
+    """
+    if len(found) == 1:
+        document = account.document
+        return [(found[0], {**facts_of(document, "noise"), **facts_of(document, "product")})]
+    told = _records(account)
+    hdus = [_place_of(facts.get("plane"))[0] for facts in told]
+    order = _hdus_of(account)
+    if len(order) != len(found):
+        return []
+    return [
+        (found[order.index(where)], facts)
+        for where, facts in zip(hdus, told, strict=True)
+        if hdus.count(where) == 1
+    ]
+
+
+def _cards_of(facts: Mapping[str, Any]) -> dict[str, object]:
+    """Cards of a restored HDU, as far as its record in the account tells them."""
+    numbers = facts.get("numbers", {})
+    values = {k: item.get("value") for k, item in numbers.items() if isinstance(item, dict)}
+    return {
+        "DIPNOISE": facts.get("law"),
+        "DIPSIGMA": values.get("sigma"),
+        "DIPGAIN": values.get("gain"),
+        "DIPRDN": values.get("read_noise"),
+        "DIPPED": values.get("pedestal"),
+        "DIPNTILE": facts.get("tiles"),
+        "DIPNFAIL": facts.get("failed_tiles"),
+        "DIPRISK": facts.get("risk_rms"),
+        "DIPRISKE": facts.get("risk_standard_error"),
+        "DIPQSTEP": facts.get("quantisation_step"),
+    }
+
+
+def contradicted(item: Restoration, expected: Mapping[str, object]) -> list[str]:
+    """Say which cards of a restored HDU are not those that the account makes expect."""
+    cards = {keyword: value for keyword, value, _ in item.cards}
+    return [
+        f"{item.where}: card {keyword} = {cards.get(keyword)}, the account says {value}"
+        for keyword, value in expected.items()
+        if not _agree(cards.get(keyword), value)
+    ]
+
+
+def _agree(card: object, told: object) -> bool:
+    if isinstance(card, int | float) and isinstance(told, int | float):
+        return math.isclose(card, told, rel_tol=_ROUNDED, abs_tol=_ROUNDED)
+    return card == told
 
 
 def judged(name: str, wrong: list[str], fine: str) -> Check:

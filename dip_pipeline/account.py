@@ -278,7 +278,7 @@ def recipe_of(document: Document, product: Path) -> Recipe:
             config=config,
             versions=facts_of(document, "dip-pipeline"),
         )
-    except (KeyError, TypeError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise FrameError(
             f"{product}: its provenance does not say how it was made: {error}"
         ) from error

@@ -11,30 +11,23 @@ import numpy as np
 from dip_pipeline.errors import FrameError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames.digests import digest_plane
-from dip_pipeline.frames.fits_cards import SCALING_WORDS, parse_cards, split_cards
 from dip_pipeline.frames.fits_file import fits_file
 from dip_pipeline.frames.fits_layout import checksum_notes, lacks_checksums
-from dip_pipeline.frames.frame import Card, PlaneArray, bands
+from dip_pipeline.frames.frame import PlaneArray, bands
 from dip_pipeline.frames.opening import read_account
 from dip_pipeline.frames.product import (
-    HduPlane,
     Restoration,
-    ZarrPlane,
-    image_cards_of,
     restorations_of,
     run_of,
 )
 from dip_pipeline.frames.prov_json import damage_of, facts_of, names_of, problems_of
 from dip_pipeline.frames.provenance import Provenance
-from dip_pipeline.frames.zarr_choice import array_of, arrays_of, attributes_of, open_node
-from dip_pipeline.frames.zarr_hdus import HEADER, ZARR_ERRORS, ZarrArray, hdu_of
-from dip_pipeline.frames.zarr_reader import FITS_SHAPE
+from dip_pipeline.frames.stored_numbers import contradicted_unit, scaled
+from dip_pipeline.frames.zarr_choice import arrays_of, open_node
+from dip_pipeline.frames.zarr_hdus import ZARR_ERRORS, ZarrArray
 
 _KNOWN_BITS = sum(int(flag) for flag in PixelFlag)
 _BAND_ROWS = 256
-# What readers work with to give other numbers than are stored, and where it leaves them alone.
-_AS_STORED = {"BSCALE": 1, "BZERO": 0, "scale_factor": 1, "add_offset": 0}
-_SCALING = (*SCALING_WORDS, "scale_factor", "add_offset", "_FillValue")
 # Numbers of the account have six decimals, those of cards all that they had.
 _ROUNDED = 1e-6
 
@@ -112,57 +105,11 @@ def _structure(found: list[Restoration], product: Path) -> Check:
         for item in found
         if item.dtypes != ("float32", "float32", "uint8")
     ]
-    wrong += [text for item in found for text in _scaled(item)]
+    wrong += [text for item in found for text in scaled(item)]
     if product.is_dir():
-        wrong += _contradicted_unit(product, found[0].cards)
+        wrong += contradicted_unit(product, found[0].cards)
     planes = sum(len(item.planes) for item in found)
     return judged("structure", wrong, f"{planes} restored, each with its error and its flags")
-
-
-def _scaled(item: Restoration) -> Iterator[str]:
-    """Say what makes readers scale or blank planes, which a product holds as they are."""
-    told = [(item.where, (*item.cards, *_attributes_of(item.planes[0][0])))]
-    told += [_header_of(plane) for plane in item.planes[0][1:]]
-    for where, facts in told:
-        for name, value, _ in facts:
-            if name in _SCALING and value != _AS_STORED.get(name):
-                yield f"{where}: {name} = {value} makes other numbers of its pixels"
-
-
-def _header_of(plane: PlaneArray) -> tuple[str, tuple[Card, ...]]:
-    """Where an error or flag plane lies, and its cards and attributes."""
-    if isinstance(plane, HduPlane):
-        with fits_file(plane.path) as opened:
-            hdu = opened.layout.hdus[plane.index]
-        return hdu.where, parse_cards(image_cards_of(hdu))
-    facts = _attributes_of(plane)
-    if isinstance(plane, ZarrPlane) and any(name == HEADER for name, _, _ in facts):
-        array = array_of(open_node(plane.path), plane.name)
-        facts += parse_cards(split_cards(hdu_of(plane.path, plane.name, array).header))
-    return f"array {getattr(plane, 'name', '')}", facts
-
-
-def _attributes_of(plane: PlaneArray) -> tuple[Card, ...]:
-    """Attributes of an array, as cards; of a FITS file none."""
-    if not isinstance(plane, ZarrPlane):
-        return ()
-    attributes = attributes_of(array_of(open_node(plane.path), plane.name))
-    return tuple((name, value, "") for name, value in attributes.items())
-
-
-def _contradicted_unit(product: Path, cards: Sequence[Card]) -> list[str]:
-    """Say where a group that came from a FITS file tells two units, or none beside its cards."""
-    node = open_node(product)
-    if FITS_SHAPE not in attributes_of(array_of(node, "science")):
-        return []
-    told = {"attribute unit": attributes_of(node).get("unit")}
-    told |= {f"card {keyword}": value for keyword, value, _ in cards if keyword == "BUNIT"}
-    error = attributes_of(array_of(node, "DIP_ERR"))
-    told |= {"unit of DIP_ERR": error["unit"]} if "unit" in error else {}
-    units = {name: str(value or "").strip() for name, value in told.items()}
-    if len(set(units.values())) == 1:
-        return []
-    return [", ".join(f"{name} is {unit!r}" for name, unit in units.items())]
 
 
 def _values(found: list[Restoration]) -> Check:

@@ -72,7 +72,7 @@ def guided(problem, law):
 
     def asked(*guides):
         planes = tuple(np.float32(one) for one in guides)
-        options = FitOptions(steps=STEPS)
+        options = FitOptions(steps=STEPS, effort=Effort.FAST)
         return problem(observed, law.gaussian(SIGMA), options=options, guides=planes)
 
     deceived = asked(guide + sources(LONE))

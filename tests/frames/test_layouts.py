@@ -263,6 +263,16 @@ def test_a_side_file_of_one_plane_may_hold_it_anywhere(tmp_path):
     assert open_frame(drizzled).has_error_plane
 
 
+def test_of_a_side_file_that_is_an_image_itself_the_plane_counts_and_not_the_image(tmp_path):
+    path = files.write(tmp_path / "s.fits", [fits.PrimaryHDU(files.sky())])
+    hdus = [files.image(files.sky(seed=2), "SCI"), files.image(files.full(4.0), "VAR")]
+    files.write(tmp_path / "s_err.fits", [*hdus, files.image(files.flags(bad=1), "DQ")])
+    files.write(tmp_path / "s_mask.fits", [hdus[0], files.image(files.flags(bad=1), "DQ")])
+    frame = open_frame(path)
+    np.testing.assert_allclose(frame.read(ALL, ALL).error[9], 2.0)
+    assert 0 < frame.read(ALL, ALL).masked.sum() < 20
+
+
 def test_cards_of_partners_count_with_their_versions(tmp_path):
     hdus = []
     for chip in (1, 2):

@@ -11,6 +11,7 @@ from dip_pipeline.frames.layouts.chip import (
     FlagPlane,
     NoisePlane,
     Place,
+    fits_shape,
     flag_plane,
     noise_plane,
     plane_in,
@@ -98,9 +99,10 @@ class SideFiles:
     def _noise(view: FitsView, science: HduSpan, *, alone: bool) -> NoisePlane | None:
         for ending in _NOISE_ENDINGS:
             for other in _siblings(view, ending):
-                place = plane_in(other, science, alone=alone)
+                place = _plane_beside(other, science, NOISE_NAMES, alone=alone)
                 if place is not None:
-                    return noise_plane(form_of(ending, other.header(place.hdu)), place)
+                    own = place.hdu.name if place.hdu.name in NOISE_NAMES else ending
+                    return noise_plane(form_of(own, other.header(place.hdu)), place)
         return None
 
     @staticmethod
@@ -108,10 +110,18 @@ class SideFiles:
         ztf = "ztf" in view.path.name.lower() or view.text("ORIGIN").startswith("ZWICKY")
         for ending in _FLAG_ENDINGS:
             for other in _siblings(view, ending):
-                place = plane_in(other, science, alone=alone)
+                place = _plane_beside(other, science, FLAG_NAMES, alone=alone)
                 if place is not None:
                     return flag_plane(rule_for("ZTF" if ztf else "", view.bad_bits), place)
         return None
+
+
+def _plane_beside(
+    other: FitsView, science: HduSpan, words: tuple[str, ...], *, alone: bool
+) -> Place | None:
+    """Find a plane in a file beside an image's: the one of such a name, where there are others."""
+    named = [hdu for hdu in other.images(*words) if alone and fits_shape(hdu, science)]
+    return Place(named[0], other.path) if named else plane_in(other, science, alone=alone)
 
 
 class Mosaic:

@@ -103,7 +103,7 @@ def _detect(pixels: Pixels, noise: NoiseModel) -> Mask:
     elif noise.kind in (NoiseKind.POISSON, NoiseKind.POISSON_GAUSSIAN):
         pedestal = sensor.pedestal_dn.value if sensor.pedestal_dn else 0.0
         dark = pedestal - (sensor.subtracted_sky_dn.value if sensor.subtracted_sky_dn else 0.0)
-    unit = 1.0 if variance is None else _power_of_two_near(float(np.median(variance)) ** 0.5)
+    unit = 1.0 if variance is None else float(np.median(variance)) ** 0.5 or 1.0
     found, _ = astroscrappy.detect_cosmics(
         (science - dark) / np.float32(unit),
         inmask=~known,
@@ -114,8 +114,3 @@ def _detect(pixels: Pixels, noise: NoiseModel) -> Mask:
         cleantype="medmask",
     )
     return np.asarray(found, dtype=bool) & known
-
-
-def _power_of_two_near(value: float) -> float:
-    """Give a unit that values are of order one in, and that rounds none of them."""
-    return float(2.0 ** round(np.log2(value))) if value > 0 else 1.0

@@ -126,7 +126,7 @@ def _is_refuted(noise: NoiseModel, windows: Sequence[Window], sky_sigma: float) 
 
 def _nothing_in(frame: Frame, level: float) -> EmptyFrameError:
     """Say that pixels do not scatter, and whether rounding to single precision may be the cause."""
-    stored = next(plane.dtype for plane in frame.planes if plane.role == "science")
+    stored = next((plane.dtype for plane in frame.planes if plane.role == "science"), np.float32)
     rounded, advice = "", ""
     if level and not np.can_cast(stored, np.float32):
         step = np.spacing(np.float32(abs(level)))

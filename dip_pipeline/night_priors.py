@@ -27,10 +27,11 @@ class NightPriors:
     def given_to(self, jobs: Sequence[Job], progress: Progress | None) -> list[Job]:
         """Fit a prior for each group of frames; where that fails they are fitted one by one."""
         priors: dict[str, str] = {}
+        there = self._there()
         for group in groups_of([job.source for job in jobs]):
             if len(group.sources) < 2:
                 continue  # a fit of its own is as good
-            chosen, target = self._choose(group)
+            chosen, target = self._choose(group, there)
             try:
                 self._fit(chosen, target, progress)
             except ConfigError:
@@ -41,15 +42,27 @@ class NightPriors:
                 priors.update(dict.fromkeys(group.sources, str(target)))
         return [job._replace(prior=priors.get(job.source)) for job in jobs]
 
-    def _choose(self, group: Group) -> tuple[list[str], Path]:
+    def _there(self) -> list[tuple[Path, list[str]]]:
+        """Find priors in the folder, the oldest first, and the names of frames of each."""
+        paths = [path for path in self.folder.glob("*.prior") if path.is_file()]
+        paths.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
+        return [(path, _fitted_on(path)) for path in paths]
+
+    def _choose(
+        self, group: Group, there: Sequence[tuple[Path, list[str]]]
+    ) -> tuple[list[str], Path]:
         """Choose frames to fit on, and the file: those of a prior that is there, if they are here.
 
         So frames that are taken later in the night get the prior that the first ones have.
         """
-        there = [path for path in self.folder.glob("*.prior") if path.is_file()]
-        for path in sorted(there, key=lambda path: (path.stat().st_mtime_ns, path.name)):
-            fitted = _fitted_on(path, group.sources)
-            if fitted and path.stem.endswith(f"_{self._mark(fitted)}"):
+        by_name = {_name_of(source): source for source in reversed(group.sources)}
+        for path, names in there:
+            fitted = [by_name[name] for name in names if name in by_name]
+            if (
+                fitted
+                and len(fitted) == len(names)
+                and path.stem.endswith(f"_{self._mark(fitted)}")
+            ):
                 return fitted, path
         chosen = _spread(group.sources, self.frames)
         return chosen, self.folder / f"{group.name}_{self._mark(chosen)}.prior"
@@ -88,17 +101,14 @@ def _spread(sources: Sequence[str], count: int) -> list[str]:
     return [sources[(2 * i + 1) * len(sources) // (2 * count)] for i in range(count)]
 
 
-def _fitted_on(path: Path, sources: Sequence[str]) -> list[str]:
-    """Find the frames that a prior was fitted on; none where one is not here, or it is no prior."""
+def _fitted_on(path: Path) -> list[str]:
+    """Name the frames that a prior was fitted on; none where it is no prior."""
     from dip_pipeline.prior_file import PriorFile  # torch loads here
 
     try:
-        names = [item.name for item in PriorFile.read(path).frames]
+        return [item.name for item in PriorFile.read(path).frames]
     except PriorError:
         return []
-    by_name = {_name_of(source): source for source in reversed(sources)}
-    found = [by_name[name] for name in names if name in by_name]
-    return found if len(found) == len(names) else []
 
 
 def _name_of(source: str) -> str:

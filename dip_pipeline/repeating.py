@@ -5,8 +5,8 @@ from pathlib import Path
 
 from dip_pipeline.account import Recipe, recipe_of
 from dip_pipeline.errors import FrameError, PriorError
-from dip_pipeline.exposures import Exposures, exposure_role
-from dip_pipeline.frames import file_digest, named_digest, open_frames, read_account, split_selector
+from dip_pipeline.exposures import Exposures
+from dip_pipeline.frames import file_digest, open_frames, read_account, split_selector
 from dip_pipeline.pipeline import RunReport, restore_frame
 from dip_pipeline.progress import SILENT, Progress
 from dip_pipeline.read_beside import digests_beside
@@ -31,7 +31,6 @@ def repeat_run(
     chosen = _moved(recipe.source, source)
     _check_digest(chosen, recipe, product)
     _check_prior(recipe, product)
-    _check_files(recipe, product)
     _check_beside(chosen, recipe, product)
     for note in version_notes(recipe):
         (progress or SILENT).note(f"{product}: {note}")
@@ -95,19 +94,3 @@ def _check_prior(recipe: Recipe, product: Path) -> None:
             f"{product}: was made with the prior {path}, which is not there or not the same now; "
             "put the file with the sha256 of card DIPPRIOR there"
         )
-
-
-def _check_files(recipe: Recipe, product: Path) -> None:
-    """Compare files that the task names with those of the account; raises FrameError."""
-    task = recipe.config.task
-    named = [(exposure_role(n), name) for n, name in enumerate(task.exposures, start=1)]
-    named += [(f"guide-{n}", name) for n, name in enumerate(task.guides, start=1)]
-    for role, name in (("psf", task.psf), ("mask", task.mask), *named):
-        told = {key: value for key, value in recipe.beside.items() if key.partition("[")[0] == role}
-        if name is None or not told:
-            continue
-        if named_digest(role, name) != told:
-            raise FrameError(
-                f"{split_selector(name)[0]}: is not the file that {product} was made with as "
-                f"--{role}: its sha256 differs"
-            )

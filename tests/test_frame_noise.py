@@ -9,7 +9,7 @@ from astropy.io import fits
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.describing import describe_frame
-from dip_pipeline.errors import FrameError, SensorError
+from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
 from dip_pipeline.frame_noise import noise_in_words
 from dip_pipeline.frames import open_frame
 from dip_pipeline.planning import resolve_noise
@@ -110,6 +110,14 @@ def test_a_sky_that_was_taken_away_is_found_beside_blank_edges(write, share):
     pixels[: int(share * 256)] = 0.0
     noise = noise_of(write(pixels, GAIN=1.0, RDNOISE=5.0))
     assert sigma_at(noise, 0.0) == pytest.approx(20.0, rel=0.1)
+
+
+def test_a_sky_of_zeros_under_stars_without_noise_is_no_blank_edge(write):
+    rows, cols = np.mgrid[:96, :96]
+    places = np.random.default_rng(6).uniform(8, 88, (12, 2))
+    light = sum(300 * np.exp(-((rows - y) ** 2 + (cols - x) ** 2) / 8) for y, x in places)
+    with pytest.raises(EmptyFrameError, match="constant or nearly so"):
+        noise_of(write(np.where(light < 1, 0.0, light)))
 
 
 @pytest.mark.parametrize("side", [48, 64, 80])

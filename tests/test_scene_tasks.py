@@ -110,7 +110,7 @@ def test_a_run_with_a_psf_is_repeated_and_refused_once_the_psf_is_another(source
         assert one["SCI"].data.tobytes() == other["SCI"].data.tobytes()
         assert one["SCI"].header["DIPPSF"] == "psf.fits, HDU 1 (DET,1)"
     write_psf(tmp_path / "psf.fits", box(3, 3), name="DET")
-    with pytest.raises(FrameError, match=r"is not the file that .* was made with as --psf"):
+    with pytest.raises(FrameError, match="made with other files beside its input: psf"):
         repeat_run(target, tmp_path / "third.fits")
 
 

@@ -88,6 +88,9 @@ def _blank(science: NDArray[np.float32], known: Mask) -> Mask:
     rest = science[known & ~blank].astype(np.float64)
     if not blank.any() or not rest.size:
         return np.zeros_like(known)
+    above = rest - np.median(science[blank])
+    if above.min() >= 0 and np.median(above) < _PIXEL_SIGMA * robust_sigma(rest):
+        return np.zeros_like(known)  # light falls to that value: it is a sky without noise
     if np.array_equal(rest, np.rint(rest)):
         far = np.abs(filled - np.median(rest)) > _PIXEL_SIGMA * max(robust_sigma(rest), 1.0)
         blank &= far

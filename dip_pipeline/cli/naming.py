@@ -9,7 +9,13 @@ from pathlib import Path
 
 from dip_pipeline.batch import Job
 from dip_pipeline.errors import ConfigError, FrameError, OutputError
-from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, output_kind, split_selector
+from dip_pipeline.frames import (
+    FITS_SUFFIXES,
+    ZARR_SUFFIXES,
+    output_kind,
+    read_provenance,
+    split_selector,
+)
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +96,6 @@ def without_results(sources: Sequence[str], folder: Path) -> list[str]:
 def _is_result(path: Path, outputs: set[Path]) -> bool:
     if path.resolve() not in outputs:
         return False
-    from dip_pipeline.frames import read_provenance  # astropy loads here
-
     try:
         return read_provenance(path) is not None
     except FrameError:

@@ -97,6 +97,9 @@ def lay_out_guides(
         light = _light(plane, scale)
         told = _plane(np.isfinite(light))
         known.append(told)
+        if not (scale.ratio or len(shown)):
+            starry.append(told * _filled(light))  # no source of it can be told
+            continue
         peaks = _peaks(light, problem, seen)
         missed = missed_by_frame(peaks, scale.ratio)
         starry.append(told * _filled(without_peaks(light, peaks, missed)))

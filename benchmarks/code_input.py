@@ -19,8 +19,7 @@ from dip_pipeline.frames import open_frame
 from dip_pipeline.planning import problem_source, resolve_noise
 from dip_pipeline.restoration import fit_code
 from dip_pipeline.restoration.problem import Problem
-from dip_pipeline.restoration.regions import measure_sky, prepare
-from dip_pipeline.restoration.sky_scale import SkyScale
+from dip_pipeline.restoration.regions import Region, measure_sky, prepare
 
 _CODE = {"fit.input": "code", "fit.flux_scale_px": 0.0}
 
@@ -30,10 +29,11 @@ def with_watched_code(field: Field, settings: Settings) -> Restored:
     problem = _problem(field, settings)
     torch.set_num_threads(settings.threads)
     scale = measure_sky([problem])
-    watch = _Watch(field, scale)
+    region = prepare(problem, scale)
+    watch = _Watch(field, region)
     with mock.patch.object(fit_code, "_judge", watch.judge):
         fit_code.fit_code_network(
-            [prepare(problem, scale)],
+            [region],
             problem.options,
             seed=field.seed,
             device=settings.device,
@@ -43,12 +43,16 @@ def with_watched_code(field: Field, settings: Settings) -> Restored:
 
 
 class _Watch:
-    """Stands where a fit judges its running mean, and notes the true residual noise there."""
+    """Stands where a fit judges its running mean, and notes the true residual noise there.
 
-    def __init__(self, field: Field, scale: SkyScale) -> None:
+    Of what would be delivered: stars that were taken off the frame are put back.
+    """
+
+    def __init__(self, field: Field, region: Region) -> None:
         self.trace: list[TracePoint] = []
         self.image: Plane = np.zeros_like(field.observed)
-        self._field, self._scale = field, scale
+        self._field, self._scale = field, region.scale
+        self._stars = region.stars
         self._judged = fit_code._judge  # the one place a fit can be seen from
         self._spent, self._since = 0.0, time.monotonic()
 
@@ -58,7 +62,7 @@ class _Watch:
         self._spent += time.monotonic() - self._since
         with torch.no_grad():
             drawn = fit_code.picture(network, sheets[0].code, sheets[0].scale)
-        values = drawn[0, 0].double().cpu().numpy()
+        values = (drawn + self._stars)[0, 0].double().cpu().numpy()
         self.image = (values * self._scale.sigma + self._scale.level).astype(np.float32)
         residual = residual_of(self._field, self.image, ~self._field.saturated)
         self.trace.append(TracePoint(self._spent, residual))

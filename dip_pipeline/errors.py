@@ -36,6 +36,10 @@ class OutputError(DipError):
     """An output that cannot or must not be written."""
 
 
+class ExistsError(OutputError):
+    """An output that exists already and was not to be replaced."""
+
+
 class DiskFullError(OutputError):
     """An output for which there is no room."""
 

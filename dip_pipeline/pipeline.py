@@ -2,16 +2,17 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dip_pipeline.account import describe_run, input_facts, key_of
+from dip_pipeline.account import describe_run, input_facts
 from dip_pipeline.config import RunConfig
 from dip_pipeline.describing import FrameDescription, describe_frame
 from dip_pipeline.devices import device_name
+from dip_pipeline.earlier_product import differences_told, is_product_of
 from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, reach, read_status
-from dip_pipeline.errors import ConfigError, FrameError, RunError
+from dip_pipeline.errors import ConfigError, RunError
 from dip_pipeline.exposures import Exposures
 from dip_pipeline.frame_prior import prior_facts, prior_task
 from dip_pipeline.frames import (
@@ -22,7 +23,6 @@ from dip_pipeline.frames import (
     file_digest,
     left_out_names,
     open_frames,
-    read_provenance,
     save_frames,
     split_selector,
 )
@@ -95,16 +95,11 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         prior_digest=None if shared is None else shared.sha256,
         companions=digests_beside(frames, others, config),
     )
-    if not overwrite and _is_product_of(target, key):
+    if not overwrite and is_product_of(target, key):
         return already_done(source, target)
-    _check_target(target, frames, others, config, overwrite=overwrite)
-    if kind := calibration_kind(frame.header):
-        log.warning(
-            "%s: its header calls it %r, which shows no sky; it is restored as if it did; leave it "
-            "out if that is not meant",
-            frame.path,
-            kind,
-        )
+    with differences_told(target, key):
+        _check_target(target, frames, others, config, overwrite=overwrite)
+    _warn_of_calibration(frame)
     if shared is not None:
         shared.check(frame, config)
     planes = plan_planes(source, frames, config, Told(told, source), asked, others)
@@ -171,6 +166,17 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
             notes=planes.notes,
         )
     )
+
+
+def _warn_of_calibration(frame: Frame) -> None:
+    """Say that a frame's header tells of no sky."""
+    if kind := calibration_kind(frame.header):
+        log.warning(
+            "%s: its header calls it %r, which shows no sky; it is restored as if it did; leave it "
+            "out if that is not meant",
+            frame.path,
+            kind,
+        )
 
 
 def _tell_restarted(run: RunDirectory, told: Progress) -> None:
@@ -290,14 +296,3 @@ def _about(
 def _absolute(source: str) -> str:
     path, selector = split_selector(source)
     return str(path.absolute()) + ("" if selector is None else f"[{selector}]")
-
-
-def _is_product_of(target: Path, key: Mapping[str, object]) -> bool:
-    """Whether the target exists and is the finished product of this very run."""
-    if not target.exists():
-        return False
-    try:
-        found = read_provenance(target)
-        return found is not None and key_of(found.document) == key
-    except FrameError:
-        return False

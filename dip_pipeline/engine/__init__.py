@@ -16,6 +16,7 @@ from dip_pipeline.engine.options import (
 )
 from dip_pipeline.engine.plane_file import PlaneFile
 from dip_pipeline.engine.run_directory import RunDirectory, tell_progress
+from dip_pipeline.engine.run_file import differences
 from dip_pipeline.engine.status import RunStatus, clean, read_status
 from dip_pipeline.engine.tile_store import TileStore
 
@@ -31,6 +32,7 @@ __all__ = [
     "TileStore",
     "WorkerOptions",
     "clean",
+    "differences",
     "map_items",
     "open_pool",
     "output_error",

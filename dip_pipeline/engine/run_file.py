@@ -29,7 +29,7 @@ def set_up(
 ) -> tuple[str, bool, tuple[str, ...]]:
     """Begin the run, or go on with it; gives its id, whether it is an old one, what differs."""
     found = read_run(path)
-    differing = () if found is None else _differences(found["key"], key)
+    differing = () if found is None else differences(found["key"], key)
     for litter in path.rglob(TEMPORARY):
         litter.unlink(missing_ok=True)
     if found is not None and not differing:
@@ -45,7 +45,7 @@ def set_up(
 def join(path: Path, key: Mapping[str, Any]) -> tuple[str, bool, tuple[str, ...]]:
     """Go on beside other shards."""
     found = read_run(path)
-    differing = ("run.json",) if found is None else _differences(found["key"], key)
+    differing = ("run.json",) if found is None else differences(found["key"], key)
     if found is None or differing:
         raise RunError(
             f"{path}: its shards run with other options ({', '.join(differing)}); "
@@ -102,13 +102,13 @@ def _delete(entries: list[Path]) -> None:
         reach("during remove")
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
-    """Dotted names of the fields that are not the same, or are missing on one side."""
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+    """Dotted names of the fields of two keys that are not the same, or are missing on one side."""
     names: list[str] = []
     for name in sorted({*old, *new}):
         before, after = old.get(name, _MISSING), new.get(name, _MISSING)
         if isinstance(before, dict) and isinstance(after, dict):
-            names += [f"{name}.{inner}" for inner in _differences(before, after)]
+            names += [f"{name}.{inner}" for inner in differences(before, after)]
         elif not _same(before, after):
             names.append(name)
     return tuple(names)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dip_pipeline.errors import OutputError
+from dip_pipeline.errors import ExistsError, OutputError
 
 _GZIP_LEVEL = 6
 _COPY_BYTES = 4 * 1024 * 1024
@@ -31,7 +31,7 @@ class Destination:
 def prepare(target: Path, source: Path, *, overwrite: bool) -> Destination:
     """Check that the output may be written at all; raises OutputError.
 
-    Never onto, into, or around the input; onto an existing output only when asked.
+    Never onto, into, or around the input; onto an existing output only when asked (ExistsError).
     """
     try:
         path, origin = target.resolve(), source.resolve()
@@ -43,7 +43,7 @@ def prepare(target: Path, source: Path, *, overwrite: bool) -> Destination:
     if same or origin in path.parents or path in origin.parents:
         raise OutputError(f"{target}: is the input {source}, or holds it; name another output")
     if exists and not overwrite:
-        raise OutputError(
+        raise ExistsError(
             f"{target}: exists already; name another output, or give --overwrite "
             "(in a workflow: frames.overwrite = true)"
         )

@@ -1,0 +1,67 @@
+"""Laws of a product that is there already: it is left alone, and what it was made with is told."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dip_pipeline import ways
+from dip_pipeline.earlier_product import told_differences
+from dip_pipeline.errors import OutputError
+from dip_pipeline.pipeline import restore_frame
+from tests.stand_in import arithmetic
+from tests.test_pipeline import quick
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """Give a frame and its product, made by arithmetic."""
+    monkeypatch.setattr(ways, "restore", arithmetic)
+    source, target = tmp_path / "m13.fits", tmp_path / "m13_dip.fits"
+    pixels = np.random.default_rng(1).normal(100, 5, (64, 64)).astype(np.float32)
+    fits.writeto(source, pixels, fits.Header({"GAIN": 2.0, "RDNOISE": 4.0, "BUNIT": "DN"}))
+    restore_frame(str(source), target, quick())
+    return source, target
+
+
+def refusal(source, target, **options):
+    before = target.read_bytes()
+    with pytest.raises(OutputError, match=r"exists already; .* --overwrite ") as told:
+        restore_frame(str(source), target, quick(**options))
+    assert target.read_bytes() == before
+    return str(told.value)
+
+
+def test_options_that_differ_are_named_with_both_values(made):
+    told = refusal(*made, **{"fit.steps": 6, "noise.gain_e_per_dn": 3.0})
+    assert told.endswith(
+        "; it was made with another fit.steps (4, now 6), noise.gain_e_per_dn (none, now 3.0)"
+    )
+
+
+def test_another_input_is_named(made):
+    source, target = made
+    with fits.open(source, mode="update") as hdus:
+        hdus[0].data[3, 3] += 1
+    assert refusal(source, target).endswith("; it was made with another content of the input")
+
+
+def test_of_a_file_that_is_no_product_nothing_is_told(made):
+    source, target = made
+    target.write_bytes(source.read_bytes())
+    assert refusal(source, target).endswith("(in a workflow: frames.overwrite = true)")
+
+
+def test_a_long_list_is_cut():
+    made = {"configuration": {f"k{number}": 0 for number in range(9)}}
+    wanted = {"configuration": {f"k{number}": 1 for number in range(9)}}
+    told = told_differences(made, wanted)
+    assert "k5 (0, now 1), and 3 more" in told
+    assert "k6" not in told
+
+
+def test_files_beside_go_by_their_names():
+    made = {"companions": {"mask": "a", "psf": "b"}, "prior": ""}
+    wanted = {"companions": {"mask": "c", "guide": "d"}, "prior": "e"}
+    assert told_differences(made, wanted) == (
+        "; it was made with another guide, mask, psf, prior file"
+    )

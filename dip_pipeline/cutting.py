@@ -33,6 +33,7 @@ class ExposureSource:
     geometry: Geometry
     flux_scale: float
     level_offset: float
+    wider_px2: float = 0.0
 
     def exposure(self, window: Window) -> Exposure | None:
         """Read its part of a window of the reference; None where it has hardly any."""
@@ -63,6 +64,7 @@ class ExposureSource:
             shift_px=(row, col),
             flux_scale=self.flux_scale,
             level_offset=self.level_offset,
+            wider_px2=self.wider_px2,
         )
 
 
@@ -167,6 +169,7 @@ def _facts_of(exposure: Exposure) -> dict[str, object]:
         "noise": asdict(exposure.noise),
         "place": [exposure.pixels.shape, exposure.matrix, exposure.shift_px],
         "light": [exposure.flux_scale, exposure.level_offset],
+        "wider_px2": exposure.wider_px2,
     }
 
 

@@ -59,7 +59,7 @@ class Registration:
         row, col = found.geometry.shift_px
         return (
             f"{self.source.frame.path.name}: at {row:+.2f} rows, {col:+.2f} columns ({found.how}); "
-            f"light {self.source.flux_scale:.4g} ({found.how_flux})"
+            f"light {self.source.flux_scale:.4g} ({found.how_flux}){found.seeing_words}"
         )
 
 
@@ -174,6 +174,7 @@ class Exposures:
             geometry=geometry,
             flux_scale=found.flux_scale,
             level_offset=offset,
+            wider_px2=found.wider_px2,
         )
         facts: dict[str, object] = {
             "file": frame.path.name,
@@ -186,6 +187,7 @@ class Exposures:
             "flux_scale": found.flux_scale,
             "flux_scale_by": found.how_flux,
             "level_offset": offset,
+            "wider_px2": found.wider_px2,
         }
         return Registration(source, replace(found, geometry=geometry), facts)
 

@@ -16,6 +16,7 @@ from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.planning import settle_frame
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.task_optics import check_task
+from tests.restoration import exposed
 from tests.restoration.exposed import SHIFTS, SKY, draw_sky, noisy
 
 _SHAPE = (64, 72)
@@ -88,6 +89,20 @@ def test_exposures_without_coordinates_are_registered_by_their_stars(four):
     assert [each.source.level_offset for each in found] == pytest.approx([0, 0, 0], abs=12)
     # Narrower than the stars, 0.9 px of the exposures, 1.8 of the scene.
     assert 0.5 < optics.support_px < 1.5
+
+
+def test_the_seeing_of_each_exposure_is_found_and_told(tmp_path, monkeypatch):
+    paths = [_write(tmp_path / "0.fits", 0)]
+    for number, width_px in ((1, 1.4), (2, 0.9), (3, 1.2)):
+        monkeypatch.setattr(exposed, "SIGMA_PX", width_px)
+        paths.append(_write(tmp_path / f"{number}.fits", number))
+    optics, found = _registered(paths)
+    wider = [each.source.wider_px2 for each in found]
+    assert wider == pytest.approx([1.4**2 - 0.9**2, 0.0, 1.2**2 - 0.9**2], rel=0.2)
+    assert [each.source.flux_scale for each in found] == pytest.approx([1, 1, 1], abs=0.03)
+    assert optics.support_px < 0.9  # the scene is that of the sharpest
+    assert "stars wider by FWHM 2." in found[0].words
+    assert found[0].facts["wider_px2"] == wider[0]
 
 
 def test_coordinates_are_believed_where_stars_confirm_them(tmp_path):
@@ -254,7 +269,11 @@ def test_decam_exposures_are_registered_by_their_coordinates():
     folder = Path(os.environ.get("DIP_EXTRA_DATA", "/nowhere")) / "multi_exposure"
     if not folder.exists():
         pytest.skip("needs the extra data")
-    paths = [str(folder / f"DEC-OBS04{name}.mini.fits") for name in "abc"]
+    paths = [str(folder / f"DEC-OBS04{name}.mini.fits") for name in "abcde"]
     _, found = _registered(paths)
     for each in found:
         np.testing.assert_allclose(each.source.geometry.shift_px, (0, 0), atol=0.1)
+        assert each.source.flux_scale == 1.0  # stars agree with the exposure times
+    wider = [each.source.wider_px2 for each in found]
+    assert wider[1] > 1.0  # c has the worst seeing, e the best
+    assert wider[3] < -1.0

@@ -3,6 +3,7 @@
 import numpy as np
 import sep
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from dip_pipeline.errors import ContradictionError
 from dip_pipeline.registration.geometry import Geometry, Places
@@ -11,6 +12,7 @@ from dip_pipeline.registration.seeing import Seen
 
 LEAST_FLUX_PAIRS = 5
 _APERTURE_WIDTHS = 3.0
+_WING_WIDTHS = 5.0
 _SURE_FLUX = 0.05  # relative standard error of a flux scale that is used
 _SIGNIFICANT_FLUX = 3.0  # standard errors by which stars must differ from the cards
 _FAR_APART = 0.4  # ln: clouds, whose few stars need not be sure
@@ -70,7 +72,7 @@ def _usable_share(seen: Seen, places: Places, radius: float) -> NDArray[np.float
     return share
 
 
-def find_flux_scale(
+def find_flux_scale(  # noqa: PLR0913  (two are by name alone)
     exposure: Seen,
     reference: Seen,
     match: StarMatch | None,
@@ -78,17 +80,19 @@ def find_flux_scale(
     by_cards: tuple[float, str] | None,
     *,
     summed: bool,
+    wider_px2: float = 0.0,
 ) -> tuple[float, str]:
     """Light of the exposure's pixels for one unit in the reference's: by stars, else by cards.
 
     size : of the exposure's pixels, in those of the reference; by_cards, summed : see `register`
+    wider_px2 : of its stars, see `wider_by_px2`; an aperture holds less of a wider star's light
     Stars outrank the cards only where they tell the two apart: a few faint ones are off by some
     percent, and an exposure is seldom.
     """
     told, cards = (1.0, "taken as equal") if by_cards is None else by_cards
     told *= size**2 if summed else 1.0
     if match is not None and len(match.own) >= LEAST_FLUX_PAIRS:
-        scale, error = _star_ratio(exposure, reference, match, size)
+        scale, error = _star_ratio(exposure, reference, match, size, wider_px2)
         scale *= size**2
         words = f"{len(match.own)} stars (+- {100 * error:.1f} %)"
         apart = abs(float(np.log(scale / told)))
@@ -100,18 +104,23 @@ def find_flux_scale(
 
 
 def _star_ratio(
-    exposure: Seen, reference: Seen, match: StarMatch, size: float
+    exposure: Seen, reference: Seen, match: StarMatch, size: float, wider_px2: float
 ) -> tuple[float, float]:
     """Weighted median of the ratio of sums over pixels, and its relative error.
 
-    The apertures are as wide on the sky.
+    The apertures are as wide on the sky. Of different seeing the sharper one is smoothed to the
+    other's, and apertures hold the wings: these are wider, too.
     """
-    radius = _APERTURE_WIDTHS * max(exposure.stars.width_px * size, reference.stars.width_px)
+    narrower_px = [max(0.0, -wider_px2) ** 0.5 / size, max(0.0, wider_px2) ** 0.5]
+    width_px = max(exposure.stars.width_px * size, reference.stars.width_px)
+    radius = _APERTURE_WIDTHS * width_px
+    if wider_px2 != 0:
+        radius = _WING_WIDTHS * (width_px**2 + abs(wider_px2)) ** 0.5
     (own, doubt), (other, other_doubt) = (
-        _fluxes(seen, seen.stars.places[index], wide)
-        for seen, index, wide in (
-            (exposure, match.own, radius / size),
-            (reference, match.reference, radius),
+        _fluxes(seen, seen.stars.places[index], wide, smoothed_px)
+        for seen, index, wide, smoothed_px in (
+            (exposure, match.own, radius / size, narrower_px[0]),
+            (reference, match.reference, radius, narrower_px[1]),
         )
     )
     good = (own > 3 * doubt) & (other > 3 * other_doubt)
@@ -130,10 +139,13 @@ def _star_ratio(
 
 
 def _fluxes(
-    seen: Seen, places: NDArray[np.float64], radius: float
+    seen: Seen, places: NDArray[np.float64], radius: float, smoothed_px: float = 0.0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    light = seen.cleaned.light
+    if smoothed_px > 0:
+        light = gaussian_filter(light, smoothed_px)
     fluxes, errors, _ = sep.sum_circle(
-        np.ascontiguousarray(seen.cleaned.light),
+        np.ascontiguousarray(light),
         places[:, 1],
         places[:, 0],
         radius,

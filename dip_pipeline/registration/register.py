@@ -11,11 +11,13 @@ from dip_pipeline.registration.correlating import shift_by_light
 from dip_pipeline.registration.geometry import Geometry
 from dip_pipeline.registration.matching import StarMatch, match_unknown, refine
 from dip_pipeline.registration.seeing import Seen
+from dip_pipeline.registration.sharpness import wider_by_px2
 from dip_pipeline.registration.stars import measure_fwhm
 
 _SURE_PX = 0.1  # stars that fix the shift better than this are not outvoted by faint light
 _SURE_STARS = 10  # of fewer, one cosmic ray taken for a star spoils the shift
 _SCALE_TOLERANCE = 0.01
+_FWHM_OF_SIGMA = 2.3548
 _LEAST_SHARED = 0.02  # of the exposure's pixels must lie on the reference
 
 
@@ -26,6 +28,7 @@ class Registered:
     error_px : standard error of the shift; NaN where it is not known
     flux_scale : light of its pixels for one unit of light in those of the reference
     fwhm_px : of the stars that both have, in the sharper of the two; NaN where it cannot be told
+    wider_px2 : by how much the variance of its stars is above the reference's, see `wider_by_px2`
     how, how_flux : in words
     """
 
@@ -33,8 +36,17 @@ class Registered:
     error_px: float
     flux_scale: float
     fwhm_px: float
+    wider_px2: float
     how: str
     how_flux: str
+
+    @property
+    def seeing_words(self) -> str:
+        """Say by what Gaussian its stars are wider or narrower; "" where they are alike."""
+        if self.wider_px2 == 0:
+            return ""
+        fwhm_px = _FWHM_OF_SIGMA * abs(self.wider_px2) ** 0.5
+        return f"; stars {'wider' if self.wider_px2 > 0 else 'narrower'} by FWHM {fwhm_px:.2f} px"
 
 
 def register(
@@ -64,8 +76,15 @@ def register(
             f"{reference.name}; exposures of one scale are needed (--any-optics takes others)"
         )
     check_overlap(exposure, reference, geometry)
+    wider_px2 = wider_by_px2(exposure, reference, match, geometry.scale)
     flux_scale, how_flux = find_flux_scale(
-        exposure, reference, match, geometry.scale, by_cards, summed=summed
+        exposure,
+        reference,
+        match,
+        geometry.scale,
+        by_cards,
+        summed=summed,
+        wider_px2=wider_px2,
     )
     if not any_optics and (match is None or len(match.own) < LEAST_FLUX_PAIRS):
         check_shown(exposure, reference, geometry, flux_scale)
@@ -74,6 +93,7 @@ def register(
         error_px=error_px,
         flux_scale=flux_scale,
         fwhm_px=_fwhm_px(exposure, reference, match),
+        wider_px2=wider_px2,
         how=how,
         how_flux=how_flux,
     )

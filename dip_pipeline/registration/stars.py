@@ -106,13 +106,19 @@ def find_stars(cleaned: Cleaned) -> Stars:
     return Stars(places[order], errors[order] + 0.01 * width, fluxes[order], width)
 
 
+def bright_ones(stars: Stars, chosen: NDArray[np.int64]) -> Mask:
+    """Which of some stars are bright enough to tell of their width, (chosen,)."""
+    bright: Mask = stars.errors_px[chosen] < _SHARP_ERROR * stars.width_px
+    return bright
+
+
 def measure_fwhm(cleaned: Cleaned, stars: Stars, chosen: NDArray[np.int64]) -> float:
     """Width of some of the stars at half their height, pixels; NaN where these are too few.
 
     From the radius that holds half the light of a Gaussian, sigma sqrt(2 ln 2); the blur of a
     pixel, variance 1 / 12, is taken off. Galaxies are wider than stars: the lower quartile counts.
     """
-    bright = chosen[stars.errors_px[chosen] < _SHARP_ERROR * stars.width_px]
+    bright = chosen[bright_ones(stars, chosen)]
     places = stars.places[np.sort(bright)][:_MOST_SHARP]
     if len(places) < _LEAST_SHARP:
         return float("nan")

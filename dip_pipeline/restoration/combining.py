@@ -17,7 +17,6 @@ from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.computing import settle_computing
-from dip_pipeline.restoration.correlation import root_of
 from dip_pipeline.restoration.lights import (
     as_exposure,
     dark_variance,
@@ -26,6 +25,7 @@ from dip_pipeline.restoration.lights import (
     unit_of,
     valid_of,
 )
+from dip_pipeline.restoration.operators import Composed
 from dip_pipeline.restoration.optics import Exposure, Optics, Plane
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.prior_fit import fit_prior
@@ -34,6 +34,7 @@ from dip_pipeline.restoration.reconstructing import Observation, Reconstruction,
 from dip_pipeline.restoration.rejecting import Light, reject
 from dip_pipeline.restoration.restore import restore, unchanged
 from dip_pipeline.restoration.sampling import sampling
+from dip_pipeline.restoration.seeing import SeeingBlur
 from dip_pipeline.restoration.smoothing import fill_unknown, smooth
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.warping import Interpolation
@@ -98,9 +99,9 @@ def combined(problem: Problem) -> Problem:
         return _spread(problem)
     level = sky_of(problem, exposures)
     unit = unit_of(exposures, level)
-    lights = [in_common_light(each, level, unit) for each in exposures]
+    lights = in_common_light(exposures, level, unit)
     agreeing = reject(lights, problem.pixels.shape)
-    made = _reconstructed(problem, exposures, lights, agreeing)
+    made = _reconstructed(problem, lights, agreeing)
     base = float(_dark_weight(lights, exposures)) / optics.factor**2
     masked = (made.cover < _LEAST_COVER * base)[0, 0].numpy()
     pixels = (made.scene[0, 0].double().numpy() * unit + level) * optics.share
@@ -124,14 +125,13 @@ def combined(problem: Problem) -> Problem:
 
 def _reconstructed(
     problem: Problem,
-    exposures: Sequence[Exposure],
     lights: Sequence[Light],
     agreeing: Sequence[Tensor],
 ) -> Reconstruction:
     optics = problem.optics or Optics()
     rows, cols = (side * optics.factor for side in problem.pixels.shape)
     observations = []
-    for each, light, agrees in zip(exposures, lights, agreeing, strict=True):
+    for light, agrees in zip(lights, agreeing, strict=True):
         sampled = partial(
             sampling,
             light.matrix,
@@ -141,6 +141,8 @@ def _reconstructed(
             factor=optics.factor,
         )
         read, inside = sampled()
+        if light.blur_px > 0:
+            read = Composed([SeeingBlur(light.blur_px * optics.factor), read])
         footprint, _ = sampled(interpolation=Interpolation.LINEAR)
         used = light.valid * agrees * inside
         if not bool((used > 0).any()):
@@ -148,8 +150,7 @@ def _reconstructed(
         sigma = light.variance(_level_of(light, used)).clamp(min=0.0).sqrt()
         sigma = torch.where(used > 0, torch.nan_to_num(sigma, posinf=0.0), 0.0)
         weight = used / dark_variance(light, used)
-        root = root_of(each.noise.correlation)
-        observations.append(Observation(read, footprint, light.pixels, weight, sigma, root))
+        observations.append(Observation(read, footprint, light.pixels, weight, sigma, light.root))
     return reconstruct(observations, (rows, cols), support_px=optics.support_px, seed=_NOISE_SEED)
 
 

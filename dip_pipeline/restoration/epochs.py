@@ -68,7 +68,7 @@ def with_twin(problem: Problem) -> Problem:
     if any(valid_of(each).any() for each in exposures):
         level = sky_of(problem, exposures)
         unit = unit_of(exposures, level)
-        lights = [in_common_light(each, level, unit) for each in exposures]
+        lights = in_common_light(exposures, level, unit)
         agreeing = reject(lights, shape)
         # From the second on: of a twin that held the frame's own noise a network would learn it.
         for light, agrees in zip(lights[1:], agreeing[1:], strict=True):

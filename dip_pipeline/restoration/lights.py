@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dip_pipeline.restoration.correlation import root_of
 from dip_pipeline.restoration.noise import NoiseLaw, law_for
 from dip_pipeline.restoration.optics import Exposure
 from dip_pipeline.restoration.problem import Problem
 from dip_pipeline.restoration.rejecting import Light
+from dip_pipeline.restoration.seeing import blurs_px
 
 
 def as_exposure(problem: Problem) -> Exposure:
@@ -56,11 +58,16 @@ def unit_of(exposures: Sequence[Exposure], level: float) -> float:
     return 1.0
 
 
-def in_common_light(exposure: Exposure, level: float, unit: float) -> Light:
-    """Bring an exposure to the light of the first.
+def in_common_light(exposures: Sequence[Exposure], level: float, unit: float) -> list[Light]:
+    """Bring exposures to the light of the first.
 
     level : of the first's sky, its unit; unit : see `unit_of`
     """
+    blurs = blurs_px(exposures)
+    return [_in_light(*pair, level, unit) for pair in zip(exposures, blurs, strict=True)]
+
+
+def _in_light(exposure: Exposure, blur_px: float, level: float, unit: float) -> Light:
     valid = valid_of(exposure)
     own_level, scale = _own_level(exposure, level), exposure.flux_scale * unit
     known = np.where(valid, exposure.pixels, own_level).astype(np.float64)
@@ -72,6 +79,8 @@ def in_common_light(exposure: Exposure, level: float, unit: float) -> Light:
         level=own_level,
         matrix=exposure.matrix,
         shift_px=exposure.shift_px,
+        blur_px=blur_px,
+        root=root_of(exposure.noise.correlation),
     )
 
 

@@ -78,6 +78,8 @@ class Exposure:
     flux_scale, level_offset : light x of the problem's observation is flux_scale x + level_offset
         here: transparency, exposure time, and another sky
     optics : what lies between the scene, on its own pixels cut finer, and its pixels
+    wider_px2 : by how much the variance of its stars is above that of the problem's own, squares of
+        the pixels of those: another seeing; below 0 where it is the sharper one
     """
 
     pixels: Plane
@@ -90,3 +92,4 @@ class Exposure:
     level_offset: float = 0.0
     error: Plane | None = None
     optics: Optics | None = None
+    wider_px2: float = 0.0

@@ -4,14 +4,17 @@ All planes are (1, 1, rows, cols), in the light of the reference, its sky taken 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
 from dip_pipeline.restoration.noise import NoiseLaw
 from dip_pipeline.restoration.sampling import Matrix, inverse_of, sampling
+from dip_pipeline.restoration.seeing import LEAST_BLUR_PX, noise_left, softened
+from dip_pipeline.restoration.smoothing import smooth
 
 # Of a step to a neighbouring pixel, and of sigma, that a pixel may be off; then for its neighbours.
 # The rule is that of Fruchter & Hook 2002, PASP 114, 144, section 5, with the numbers usual there.
@@ -30,6 +33,8 @@ class Light:
     valid : 1 where a pixel carries information, else 0
     law, flux_scale, level : noise of its own unit; a light of x is flux_scale x + level there
     matrix, shift_px : where its pixels lie on the reference
+    blur_px : its seeing against the sharpest exposure's, pixels of the reference
+    root : of its noise's correlation; None for white noise
     """
 
     pixels: Tensor
@@ -39,11 +44,19 @@ class Light:
     level: float
     matrix: Matrix
     shift_px: tuple[float, float]
+    blur_px: float = 0.0
+    root: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, cols)."""
         return self.pixels.shape[-2], self.pixels.shape[-1]
+
+    def softening_px(self, broadest_px: float) -> float:
+        """Gaussian that brings it to the broadest seeing, its own pixels; 0 where next to none."""
+        sigma_px = max(0.0, broadest_px**2 - self.blur_px**2) ** 0.5
+        sigma_px /= float(abs(np.linalg.det(np.asarray(self.matrix)))) ** 0.5
+        return sigma_px if sigma_px >= LEAST_BLUR_PX else 0.0
 
     def variance(self, light: Tensor) -> Tensor:
         """Variance of its pixels where they show that light, in the unit of `pixels` squared."""
@@ -58,22 +71,34 @@ def reject(lights: Sequence[Light], shape: tuple[int, int]) -> list[Tensor]:
     The median of all exposures is read at every exposure's pixels; of an even number it is the
     smaller of the two in the middle, for cosmic rays and satellites only add light. A second pass
     leaves out of the median what the first one rejected. Where fewer than two see a place nothing
-    is told.
+    is told. Exposures are compared at the broadest seeing: a star is higher in a sharper one.
     """
     if len(lights) < 2:
         return [torch.ones_like(light.valid) for light in lights]
     agreeing = [torch.ones_like(light.valid) for light in lights]
+    broadest_px = max(light.blur_px for light in lights)
     for _ in range(_PASSES):
-        every = [laid(light, each, shape) for light, each in zip(lights, agreeing, strict=True)]
+        alike = [
+            _softened(light, each, broadest_px)
+            for light, each in zip(lights, agreeing, strict=True)
+        ]
+        every = [laid(light, torch.ones_like(light.valid), shape) for light in alike]
         planes = torch.cat([plane for plane, _ in every], dim=1)
         seen = torch.cat([known for _, known in every], dim=1) > 0
         middle = _middle(planes, seen)
         count = seen.sum(dim=1, keepdim=True)
         agreeing = [
-            _agreeing(light, middle, count, before)
+            _agreeing(light, middle, count, before, light.softening_px(broadest_px))
             for light, before in zip(lights, agreeing, strict=True)
         ]
     return agreeing
+
+
+def _softened(light: Light, agrees: Tensor, broadest_px: float) -> Light:
+    """Bring what agrees of an exposure to the broadest seeing."""
+    softening_px = light.softening_px(broadest_px)
+    pixels, known = softened(light.pixels, light.valid * agrees, softening_px)
+    return replace(light, pixels=pixels, valid=known)
 
 
 def laid(light: Light, agrees: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -93,15 +118,24 @@ def _middle(planes: Tensor, seen: Tensor) -> Tensor:
     return torch.where(count > 0, far.gather(1, low), 0.0)
 
 
-def _agreeing(light: Light, middle: Tensor, count: Tensor, before: Tensor) -> Tensor:
-    """Judge one exposure; where too few see a place, what was judged before stands."""
+def _agreeing(
+    light: Light, middle: Tensor, count: Tensor, before: Tensor, softening_px: float
+) -> Tensor:
+    """Judge one exposure; where too few see a place, what was judged before stands.
+
+    softening_px : that brings it to the seeing of the median
+    """
     shape = (middle.shape[-2], middle.shape[-1])
     blot, inside = sampling(light.matrix, light.shift_px, scene=shape, observed=light.shape)
     expected = blot.forward(middle)
     told = (blot.forward((count >= 2).float()) - 1).abs() * inside < _UNCOVERED * inside
     step = blot.forward(_steepest(middle)).clamp(min=0.0)
     sigma = light.variance(expected).clamp(min=0.0).sqrt()
-    off = (light.pixels - expected).abs()
+    seen = light.pixels
+    if softening_px > 0:
+        sigma = sigma * noise_left(softening_px, light.root)
+        seen = smooth(torch.where(light.valid > 0, seen, expected), softening_px)
+    off = (seen - expected).abs()
     hit = told & (light.valid > 0) & (off > _FIRST[0] * step + _FIRST[1] * sigma)
     beside = nnf.max_pool2d(hit.float(), 3, stride=1, padding=1) > 0
     hit |= beside & told & (off > _BESIDE[0] * step + _BESIDE[1] * sigma)

@@ -22,8 +22,8 @@ def smooth(planes: Tensor, sigma_px: float) -> Tensor:
     """Convolve with a Gaussian of standard deviation sigma_px; borders are mirrored."""
     rows, cols = planes.shape[-2:]
     if max(rows, cols) <= _MATRIX_PX:
-        down = _matrix(rows, sigma_px, planes.dtype, planes.device)
-        across = _matrix(cols, sigma_px, planes.dtype, planes.device)
+        down = smoothing_matrix(rows, sigma_px, planes.dtype, planes.device)
+        across = smoothing_matrix(cols, sigma_px, planes.dtype, planes.device)
         return torch.matmul(torch.matmul(down, planes), across.mT)
     taps = _taps(sigma_px).to(planes.device, planes.dtype)
     radius = len(taps) // 2
@@ -63,7 +63,9 @@ def _taps(sigma_px: float) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _matrix(length: int, sigma_px: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+def smoothing_matrix(
+    length: int, sigma_px: float, dtype: torch.dtype, device: torch.device
+) -> Tensor:
     """Write the convolution along an axis as a matrix, mirrored borders included."""
     taps = _taps(sigma_px)
     impulses = torch.eye(length, dtype=torch.float64)[None, None]

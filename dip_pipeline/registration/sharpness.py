@@ -1,0 +1,92 @@
+"""By how much the stars of one exposure are wider than those of another: seeing changes.
+
+Half-light radii of the same stars are compared; the sharper exposure is smoothed until they agree,
+so that the answer does not hang on the profile that stars have.
+"""
+
+import numpy as np
+import sep
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from dip_pipeline.registration.matching import StarMatch
+from dip_pipeline.registration.seeing import Seen
+from dip_pipeline.registration.stars import Image, bright_ones
+
+_FEWEST = 4  # stars
+_APERTURE_WIDTHS = 6.0  # that holds all of a star's light
+_SURE = 4.0  # standard errors that widths must lie apart
+_LEAST_SCATTER = 0.02  # of the radii's logarithms: of few stars it may seem smaller
+_LEAST_RATIO = 1.02  # of the radii; what is nearer is the same seeing
+_WIDEST = 3.0  # Gaussian, in widths of the stars
+_HALVINGS = 12
+_OF_MEDIAN = 1.2533  # standard error of a median, for that of a mean
+
+
+def wider_by_px2(exposure: Seen, reference: Seen, match: StarMatch | None, scale: float) -> float:
+    """Variance of the Gaussian that lies between the stars of two exposures.
+
+    scale : pixels of the reference to one of the exposure
+    Squares of the reference's pixels; below 0 where the exposure is the sharper one; 0 where they
+    are alike, or nothing can be told.
+    """
+    if match is None:
+        return 0.0
+    pairs = _bright_pairs(exposure, reference, match)
+    if len(pairs) < _FEWEST:
+        return 0.0
+    own = _Widths(exposure, pairs[:, 0], scale)
+    other = _Widths(reference, pairs[:, 1], 1.0)
+    reach_px = _APERTURE_WIDTHS * max(own.width_px, other.width_px)
+    ratios = np.log(own.radii_px(reach_px) / other.radii_px(reach_px))
+    ratios = ratios[np.isfinite(ratios)]
+    if len(ratios) < _FEWEST:
+        return 0.0
+    middle = float(np.median(ratios))
+    scatter = max(_LEAST_SCATTER, 1.4826 * float(np.median(np.abs(ratios - middle))))
+    error = _OF_MEDIAN * scatter / np.sqrt(len(ratios))
+    if abs(middle) < max(_SURE * error, np.log(_LEAST_RATIO)):
+        return 0.0
+    if middle > 0:
+        return _between(other, own, reach_px) ** 2
+    return -(_between(own, other, reach_px) ** 2)
+
+
+class _Widths:
+    """Half-light radii of some stars of an exposure, in pixels of the reference."""
+
+    def __init__(self, seen: Seen, chosen: NDArray[np.int64], scale: float) -> None:
+        self.light = seen.cleaned.light
+        self.places = seen.stars.places[chosen]
+        self.scale = scale
+        self.width_px = seen.stars.width_px * scale
+
+    def radii_px(self, reach_px: float, smoothed_px: float = 0.0) -> Image:
+        """Radii, NaN where one cannot be told; the light smoothed before."""
+        light = self.light
+        if smoothed_px > 0:
+            light = gaussian_filter(light, smoothed_px / self.scale)
+        reach = np.full(len(self.places), reach_px / self.scale)
+        rows, cols = self.places.T
+        radii, flags = sep.flux_radius(
+            np.ascontiguousarray(light), cols, rows, reach, 0.5, subpix=5
+        )
+        known: Image = np.where((flags == 0) & (radii > 0), radii * self.scale, np.nan)
+        return known
+
+
+def _bright_pairs(exposure: Seen, reference: Seen, match: StarMatch) -> NDArray[np.int64]:
+    """Pairs of stars that are bright in both, (pairs, 2)."""
+    both = bright_ones(exposure.stars, match.own) & bright_ones(reference.stars, match.reference)
+    return np.column_stack([match.own[both], match.reference[both]])
+
+
+def _between(sharp: _Widths, broad: _Widths, reach_px: float) -> float:
+    """Gaussian that makes the one as wide as the other, by halving."""
+    aim = broad.radii_px(reach_px)
+    low, high = 0.0, _WIDEST * sharp.width_px
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        left = np.nanmedian(np.log(aim / sharp.radii_px(reach_px, middle)))
+        low, high = (middle, high) if left > 0 else (low, middle)
+    return (low + high) / 2

@@ -1,0 +1,136 @@
+"""Exposures of different seeing give the scene of the sharpest, its stars with all their light."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dip_pipeline.restoration.combining import combined
+from dip_pipeline.restoration.epochs import with_twin
+from dip_pipeline.restoration.lights import as_exposure, in_common_light, sky_of, unit_of
+from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.rejecting import reject
+from dip_pipeline.restoration.seeing import SeeingBlur, blurs_px, noise_left, softened
+from tests.restoration import exposed as drawn
+from tests.restoration.exposed import SHIFTS, SKY, Sky
+
+SHAPE = (64, 64)
+STARS = Sky(np.array([[20.3, 20.2, 2e4], [44.1, 21.4, 6e3], [21.7, 45.2, 3e3], [45.5, 44.6, 1e3]]))
+SEEINGS = [(1.1, 1.4, 1.4, 1.4), (1.4, 1.1, 1.1, 1.1), (1.1, 1.1, 2.0, 2.0), (2.0, 1.1, 1.1, 1.1)]
+
+
+def exposures(seeing_px, *, told=True, noise=False, factor=1):
+    """Four exposures, each with stars of its own width."""
+    problem, _ = drawn.exposed(SHAPE, factor=factor, noise=noise, sky=STARS)
+    rng = np.random.default_rng(5)
+    frames = []
+    for width_px, shift in zip(seeing_px, SHIFTS, strict=True):
+        drawn.SIGMA_PX = width_px
+        level = STARS.seen(SHAPE, shift) + SKY
+        frames.append(drawn.noisy(level, rng) if noise else level.astype(np.float32))
+    others = tuple(
+        replace(each, pixels=frame, wider_px2=width**2 - seeing_px[0] ** 2 if told else 0.0)
+        for each, frame, width in zip(problem.exposures, frames[1:], seeing_px[1:], strict=True)
+    )
+    support_px = 0.45 * min(seeing_px) * factor
+    optics = replace(problem.optics or Optics(), factor=factor, support_px=support_px)
+    return replace(problem, pixels=frames[0], exposures=others, optics=optics)
+
+
+@pytest.fixture(autouse=True)
+def _usual_width(monkeypatch):
+    monkeypatch.setattr(drawn, "SIGMA_PX", drawn.SIGMA_PX)
+
+
+def star_of(problem, row, col, reach_px):
+    """Light of a star and its rms radius, px."""
+    rows, cols = np.indices(problem.pixels.shape)
+    away = np.hypot(rows - row, cols - col)
+    light = np.where(away < reach_px, problem.pixels - SKY, 0.0)
+    return light.sum(), np.sqrt((light * away**2).sum() / light.sum() / 2)
+
+
+@pytest.mark.parametrize("seeing_px", SEEINGS)
+def test_stars_keep_their_light_and_are_as_sharp_as_in_the_sharpest(seeing_px):
+    joined = combined(exposures(seeing_px))
+    alike = combined(exposures((min(seeing_px),) * 4))
+    for row, col, flux in STARS.stars[:3]:
+        light, radius = star_of(joined, row, col, 5)
+        usual, sharp = star_of(alike, row, col, 5)
+        assert light / flux == pytest.approx(usual / flux, abs=0.004)
+        assert radius == pytest.approx(sharp, rel=0.02)
+
+
+def test_a_seeing_that_is_not_told_costs_a_star_its_light():
+    """What the laws above are about: sharper cores were taken for cosmic rays."""
+    light, _ = star_of(combined(exposures(SEEINGS[2], told=False)), *STARS.stars[0, :2], 5)
+    assert light < 0.9 * STARS.stars[0, 2]
+
+
+def test_finer_pixels_too():
+    joined = combined(exposures(SEEINGS[0], factor=2))
+    alike = combined(exposures((1.1,) * 4, factor=2))
+    rows, cols = np.indices(joined.pixels.shape)
+    for row, col, flux in STARS.stars[:2]:
+        near = np.hypot(rows - (2 * row + 0.5), cols - (2 * col + 0.5)) < 9
+        sums = [(each.pixels[near] - SKY / 4).sum() / flux for each in (joined, alike)]
+        assert sums[0] == pytest.approx(sums[1], abs=0.004)
+
+
+def test_the_noise_is_known():
+    rng_free = combined(exposures(SEEINGS[0]))
+    noisy = combined(exposures(SEEINGS[0], noise=True))
+    off = (noisy.pixels - rng_free.pixels) / noisy.error
+    assert off[4:-4, 4:-4].std() == pytest.approx(1.0, abs=0.08)
+
+
+def struck(seeing_px, number):
+    """Agreement of each exposure where one has a cosmic ray at (30, 33)."""
+    problem = exposures(seeing_px, noise=True)
+    frames = [problem.pixels, *(each.pixels for each in problem.exposures)]
+    frames[number][30, 33] += 400.0
+    every = [as_exposure(problem), *problem.exposures]
+    level = sky_of(problem, every)
+    lights = in_common_light(every, level, unit_of(every, level))
+    return [each[0, 0].numpy() > 0 for each in reject(lights, SHAPE)]
+
+
+@pytest.mark.parametrize("seeing_px", SEEINGS)
+@pytest.mark.parametrize("number", range(4))
+def test_cosmic_rays_are_found_in_sharp_and_in_broad_exposures(seeing_px, number):
+    agrees = struck(seeing_px, number)
+    assert not agrees[number][30, 33]
+    left_out = 1 - np.mean(agrees)
+    assert left_out < 0.004  # what is struck, and little around it
+
+
+def test_an_epoch_among_others_of_different_seeing_has_its_twin():
+    twin = with_twin(exposures(SEEINGS[1])).twin
+    core = twin.pixels[20, 20]
+    assert np.isfinite(core)
+    assert core > SKY
+
+
+def test_the_blur_has_its_adjoint():
+    blur = SeeingBlur(0.8)
+    draw = torch.Generator().manual_seed(1)
+    x, y = torch.randn(2, 2, 1, 23, 31, generator=draw, dtype=torch.float64)
+    torch.testing.assert_close((blur.forward(x) * y).sum(), (x * blur.adjoint(y)).sum())
+    even = torch.ones(1, 1, 23, 31, dtype=torch.float64)
+    torch.testing.assert_close(blur.forward(even), even)
+
+
+def test_blurs_are_those_against_the_sharpest():
+    problem = exposures((1.4, 1.1, 1.1, 1.11))
+    blurs = blurs_px([as_exposure(problem), *problem.exposures])
+    assert blurs == pytest.approx([(1.4**2 - 1.1**2) ** 0.5, 0, 0, 0])
+
+
+def test_smoothed_noise_is_as_strong_as_told():
+    draw = torch.Generator().manual_seed(2)
+    noise = torch.randn(1, 1, 256, 256, generator=draw)
+    left, known = softened(noise, torch.ones_like(noise), 1.2)
+    assert float(left.std()) == pytest.approx(noise_left(1.2, None), rel=0.03)
+    assert bool((known == 1).all())
+    assert noise_left(0.0, None) == 1.0

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-from scipy.ndimage import map_coordinates
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.cutting import ExposureSource, Window
 from dip_pipeline.errors import ContradictionError, ExposureError
+from dip_pipeline.exposure_light import level_offset, light_by_cards, see_window, unit_of
 from dip_pipeline.exposure_places import by_sky, in_frames, in_windows, middle_of, origin_of
 from dip_pipeline.frames import (
     Camera,
@@ -21,27 +21,19 @@ from dip_pipeline.frames import (
     open_frames,
 )
 from dip_pipeline.planning import settle_frame
-from dip_pipeline.registration import (
-    Registered,
-    Seen,
-    register,
-    robust_level,
-    see,
-)
+from dip_pipeline.registration import Registered, Seen, register
 from dip_pipeline.restoration.optics import Optics
-from dip_pipeline.sensor import NoiseModel, Sensor
-from dip_pipeline.sensor_cards import exposure_of
+from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.task import Task
-from dip_pipeline.units import UnitKind, is_rate, unit_kind
 
 log = logging.getLogger(__name__)
 
 _SCALE_TOLERANCE = 0.01
-_GAIN_TOLERANCE = 1e-3
 _USUAL_FWHM_PX = 2.3  # of stars, where none can be measured
 _MOST_FWHM_PX = 2.5  # well sampled; knots of a nebula that pass for stars may be wider
 _NARROWER = 0.55  # than stars of the sharpest exposure the scene's Gaussian is taken
 _FWHM = 2.3548
+_MOST_WIDER = 2.0  # stars, than those of the sharpest exposure
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +121,8 @@ class Exposures:
         left.
         """
         window = middle_of(reference.shape)
-        unit = _unit_of(reference, window)
-        seen = _see(reference, window, noise, unit)
+        unit = unit_of(reference, window)
+        seen = see_window(reference, window, noise, unit)
         first = _First(reference, noise, window, unit, seen, optics.summed)
         found = []
         for frames in self.frames:
@@ -145,6 +137,8 @@ class Exposures:
                 f"{reference.path}: no other exposure shows its sources; restore it alone"
             )
         known = [each.found.fwhm_px for each in found if np.isfinite(each.found.fwhm_px)]
+        if known:
+            _warn_of_seeing(reference, found, min(known))
         fwhm_px = min([*known, _MOST_FWHM_PX]) if known else _USUAL_FWHM_PX
         support_px = _NARROWER * fwhm_px / _FWHM * optics.factor
         return replace(optics, support_px=round(support_px, 4)), found
@@ -154,17 +148,17 @@ class Exposures:
         _check_alike(frame, reference, any_optics=self.config.fit.any_optics)
         settled, noise = settle_frame(frame, self.config)
         known, own_window = by_sky(settled, reference, first.window)
-        own = _see(settled, own_window, noise, unit)
+        own = see_window(settled, own_window, noise, unit)
         origins = origin_of(own_window), origin_of(first.window)
         found = register(
             own,
             first.seen,
             known=None if known is None else in_windows(known, *origins),
-            by_cards=_light_by_cards(frame, reference, noise.sensor, first.noise.sensor),
+            by_cards=light_by_cards(frame, reference, noise.sensor, first.noise.sensor),
             summed=first.summed,
             any_optics=self.config.fit.any_optics,
         )
-        offset = unit * _level_offset(own, first.seen, found)
+        offset = unit * level_offset(own, first.seen, found)
         geometry = in_frames(found.geometry, *origins)
         saturation = noise.sensor.saturation_dn
         source = ExposureSource(
@@ -190,6 +184,25 @@ class Exposures:
             "wider_px2": found.wider_px2,
         }
         return Registration(source, replace(found, geometry=geometry), facts)
+
+
+def _warn_of_seeing(
+    reference: Frame, found: Sequence[Registration], sharpest_fwhm_px: float
+) -> None:
+    """Say which exposures are much wider than the sharpest: alone they cannot be made as sharp."""
+    spread = {reference.path.name: 0.0}
+    spread |= {each.source.frame.path.name: each.source.wider_px2 for each in found}
+    least = min(spread.values())
+    for name, wider_px2 in spread.items():
+        fwhm_px = np.hypot(sharpest_fwhm_px, _FWHM * np.sqrt(wider_px2 - least))
+        if fwhm_px > _MOST_WIDER * sharpest_fwhm_px:
+            log.warning(
+                "%s: its stars are %.1f times as wide as those of the sharpest exposure; where "
+                "that does not reach, their light is off by some percent; leave it out, or combine "
+                "it with others of its seeing",
+                name,
+                fwhm_px / sharpest_fwhm_px,
+            )
 
 
 def _identity(frame: Frame) -> tuple[str, str]:
@@ -248,80 +261,3 @@ def _check_scales(frame: Frame, reference: Frame, own: Camera, other: Camera) ->
             f"{frame.path}: {scales[0]:.4g} arcsec a pixel, {reference.path}: {scales[1]:.4g}; "
             "exposures of one pixel scale are needed (--any-optics takes others)"
         )
-
-
-def _unit_of(frame: Frame, window: Window) -> float:
-    """Power of two near the scatter of a frame: exposures are seen in it.
-
-    In their own unit the squares of their pixels may be 1e-50.
-    """
-    _, scatter = robust_level(frame.read(*window).science)
-    return 2.0 ** round(np.log2(scatter)) if scatter > 0 else 1.0
-
-
-def _see(frame: Frame, window: Window, noise: NoiseModel, unit: float) -> Seen:
-    pixels = frame.read(*window)
-    masked = pixels.masked.copy()
-    saturation = noise.sensor.saturation_dn
-    if saturation is not None:
-        masked |= pixels.science >= saturation.value
-    if pixels.saturated is not None:
-        masked |= pixels.saturated
-    science = (pixels.science.astype(np.float64) / unit).astype(np.float32)
-    return see(str(frame.path), science, masked)
-
-
-def _light_by_cards(
-    frame: Frame, reference: Frame, own: Sensor, other: Sensor
-) -> tuple[float, str] | None:
-    """Light of a frame for one unit of the reference's, where their pixels count; and how.
-
-    By exposure times, unless they were divided out, and where data numbers are counted by gains.
-    """
-    kind = unit_kind(frame.unit)
-    if kind is UnitKind.CALIBRATED:
-        return None
-    scale, words = 1.0, []
-    times = [_seconds(each) for each in (frame, reference)]
-    if not is_rate(kind) and times[0] is not None and times[1] is not None:
-        scale, words = times[0] / times[1], ["exposure times"]
-    if kind not in (UnitKind.ELECTRONS, UnitKind.ELECTRON_RATE):
-        gain, of_reference = _named_gain(own), _named_gain(other)
-        if is_rate(kind) and times[0] is not None and times[1] is not None:
-            # Of a rate, a gain holds the exposure time.
-            gain, of_reference = gain / times[0], of_reference / times[1]
-        if abs(gain / of_reference - 1) > _GAIN_TOLERANCE:  # False where one is NaN
-            scale, words = scale * of_reference / gain, [*words, "gains"]
-    return (scale, " and ".join(words)) if words else None
-
-
-def _named_gain(sensor: Sensor) -> float:
-    """Gain that a card or the user names; NaN for one that was estimated from the pixels."""
-    gain = sensor.gain_e_per_dn
-    return np.nan if gain is None or gain.source.startswith("estimated") else gain.value
-
-
-def _seconds(frame: Frame) -> float | None:
-    exposure = exposure_of(frame.header)
-    return None if exposure is None else exposure.value
-
-
-def _level_offset(own: Seen, reference: Seen, found: Registered) -> float:
-    """Level of the exposure where the reference has none: median of what differs, place by place.
-
-    Not the difference of two skies: a nebula lies elsewhere in each exposure.
-    """
-    rows, cols = own.pixels.shape
-    step = max(1, int(np.sqrt(rows * cols / 250_000)))
-    row, col = np.mgrid[0:rows:step, 0:cols:step]
-    places = np.column_stack([row.ravel(), col.ravel()]).astype(float)
-    there = found.geometry.to_reference(places)
-    light = map_coordinates(
-        np.where(reference.usable, reference.pixels, np.nan).astype(np.float64),
-        there.T,
-        order=1,
-        cval=np.nan,
-    )
-    here = np.where(own.usable, own.pixels, np.nan)[row.ravel(), col.ravel()]
-    level, _ = robust_level((here - found.flux_scale * light).astype(np.float32))
-    return level

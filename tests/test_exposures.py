@@ -105,6 +105,17 @@ def test_the_seeing_of_each_exposure_is_found_and_told(tmp_path, monkeypatch):
     assert found[0].facts["wider_px2"] == wider[0]
 
 
+@pytest.mark.parametrize(("width_px", "warned"), [(1.4, False), (2.4, True)])
+def test_an_exposure_much_wider_than_the_sharpest_is_warned_of(
+    tmp_path, monkeypatch, caplog, width_px, warned
+):
+    paths = [_write(tmp_path / "0.fits", 0)]
+    monkeypatch.setattr(exposed, "SIGMA_PX", width_px)
+    paths.append(_write(tmp_path / "1.fits", 1))
+    _registered(paths)
+    assert any("1.fits: its stars are 2." in text for text in caplog.messages) == warned
+
+
 def test_coordinates_are_believed_where_stars_confirm_them(tmp_path):
     paths = [_write(tmp_path / f"{n}.fits", n, wcs=True) for n in (0, 3)]
     _, (found,) = _registered(paths)

@@ -73,7 +73,8 @@ def _seconds(frame: Frame) -> float | None:
 def level_offset(own: Seen, reference: Seen, found: Registered) -> float:
     """Give the level of the exposure where the reference has none.
 
-    The median of what differs, place by place. Not the difference of two skies: a nebula lies elsewhere in each exposure.
+    The median of what differs, place by place. Not the difference of two skies: a nebula lies
+    elsewhere in each exposure.
     """
     rows, cols = own.pixels.shape
     step = max(1, int(np.sqrt(rows * cols / 250_000)))

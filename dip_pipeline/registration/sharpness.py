@@ -13,7 +13,7 @@ from dip_pipeline.registration.matching import StarMatch
 from dip_pipeline.registration.seeing import Seen
 from dip_pipeline.registration.stars import Image, bright_ones
 
-_FEWEST = 4  # stars
+_FEWEST, _MOST = 4, 60  # stars
 _APERTURE_WIDTHS = 6.0  # that holds all of a star's light
 _SURE = 4.0  # standard errors that widths must lie apart
 _LEAST_SCATTER = 0.02  # of the radii's logarithms: of few stars it may seem smaller
@@ -63,22 +63,29 @@ class _Widths:
 
     def radii_px(self, reach_px: float, smoothed_px: float = 0.0) -> Image:
         """Radii, NaN where one cannot be told; the light smoothed before."""
-        light = self.light
-        if smoothed_px > 0:
-            light = gaussian_filter(light, smoothed_px / self.scale)
-        reach = np.full(len(self.places), reach_px / self.scale)
-        rows, cols = self.places.T
-        radii, flags = sep.flux_radius(
-            np.ascontiguousarray(light), cols, rows, reach, 0.5, subpix=5
-        )
-        known: Image = np.where((flags == 0) & (radii > 0), radii * self.scale, np.nan)
-        return known
+        radii = [self._radius_px(place, reach_px, smoothed_px) for place in self.places]
+        return self.scale * np.array(radii)
+
+    def _radius_px(self, place: Image, reach_px: float, smoothed_px: float) -> float:
+        """Radius of one star, in pixels of the exposure; only what is around it is smoothed."""
+        reach, sigma = reach_px / self.scale, smoothed_px / self.scale
+        margin = int(np.ceil(reach + 4 * sigma)) + 2
+        middle = np.rint(place).astype(int)
+        first = np.maximum(middle - margin, 0)
+        last = middle + margin + 1
+        stamp = np.ascontiguousarray(self.light[first[0] : last[0], first[1] : last[1]])
+        if sigma > 0:
+            stamp = gaussian_filter(stamp, sigma)
+        row, col = place - first
+        radius, flag = sep.flux_radius(stamp, [col], [row], [reach], 0.5, subpix=5)
+        return float(radius[0]) if flag[0] == 0 and radius[0] > 0 else np.nan
 
 
 def _bright_pairs(exposure: Seen, reference: Seen, match: StarMatch) -> NDArray[np.int64]:
-    """Pairs of stars that are bright in both, (pairs, 2)."""
+    """Pairs of stars that are bright in both, (pairs, 2); of many the brightest."""
     both = bright_ones(exposure.stars, match.own) & bright_ones(reference.stars, match.reference)
-    return np.column_stack([match.own[both], match.reference[both]])
+    pairs = np.column_stack([match.own[both], match.reference[both]])
+    return pairs[np.argsort(pairs[:, 0], kind="stable")][:_MOST]  # stars are brightest first
 
 
 def _between(sharp: _Widths, broad: _Widths, reach_px: float) -> float:

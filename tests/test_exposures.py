@@ -103,6 +103,8 @@ def test_the_seeing_of_each_exposure_is_found_and_told(tmp_path, monkeypatch):
     assert optics.support_px < 0.9  # the scene is that of the sharpest
     assert "stars wider by FWHM 2." in found[0].words
     assert found[0].facts["wider_px2"] == wider[0]
+    cut = [each.source.exposure((slice(0, 48), slice(0, 48))) for each in found]
+    assert [each.wider_px2 for each in cut] == wider
 
 
 @pytest.mark.parametrize(("width_px", "warned"), [(1.4, False), (2.4, True)])

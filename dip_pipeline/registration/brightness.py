@@ -3,7 +3,6 @@
 import numpy as np
 import sep
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from dip_pipeline.errors import ContradictionError
 from dip_pipeline.registration.geometry import Geometry, Places
@@ -108,19 +107,18 @@ def _star_ratio(
 ) -> tuple[float, float]:
     """Weighted median of the ratio of sums over pixels, and its relative error.
 
-    The apertures are as wide on the sky. Of different seeing the sharper one is smoothed to the
-    other's, and apertures hold the wings: these are wider, too.
+    The apertures are as wide on the sky. Of different seeing they hold the wings: the core of a
+    wider star has less of its light.
     """
-    narrower_px = [max(0.0, -wider_px2) ** 0.5 / size, max(0.0, wider_px2) ** 0.5]
     width_px = max(exposure.stars.width_px * size, reference.stars.width_px)
     radius = _APERTURE_WIDTHS * width_px
     if wider_px2 != 0:
         radius = _WING_WIDTHS * (width_px**2 + abs(wider_px2)) ** 0.5
     (own, doubt), (other, other_doubt) = (
-        _fluxes(seen, seen.stars.places[index], wide, smoothed_px)
-        for seen, index, wide, smoothed_px in (
-            (exposure, match.own, radius / size, narrower_px[0]),
-            (reference, match.reference, radius, narrower_px[1]),
+        _fluxes(seen, seen.stars.places[index], wide)
+        for seen, index, wide in (
+            (exposure, match.own, radius / size),
+            (reference, match.reference, radius),
         )
     )
     good = (own > 3 * doubt) & (other > 3 * other_doubt)
@@ -139,13 +137,10 @@ def _star_ratio(
 
 
 def _fluxes(
-    seen: Seen, places: NDArray[np.float64], radius: float, smoothed_px: float = 0.0
+    seen: Seen, places: NDArray[np.float64], radius: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    light = seen.cleaned.light
-    if smoothed_px > 0:
-        light = gaussian_filter(light, smoothed_px)
     fluxes, errors, _ = sep.sum_circle(
-        np.ascontiguousarray(light),
+        np.ascontiguousarray(seen.cleaned.light),
         places[:, 1],
         places[:, 0],
         radius,

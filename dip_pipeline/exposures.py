@@ -137,7 +137,7 @@ class Exposures:
                 f"{reference.path}: no other exposure shows its sources; restore it alone"
             )
         known = [each.found.fwhm_px for each in found if np.isfinite(each.found.fwhm_px)]
-        if known:
+        if known and not self.config.task.each:
             _warn_of_seeing(reference, found, min(known))
         fwhm_px = min([*known, _MOST_FWHM_PX]) if known else _USUAL_FWHM_PX
         support_px = _NARROWER * fwhm_px / _FWHM * optics.factor
@@ -190,17 +190,17 @@ def _warn_of_seeing(
     reference: Frame, found: Sequence[Registration], sharpest_fwhm_px: float
 ) -> None:
     """Say which exposures are much wider than the sharpest: alone they cannot be made as sharp."""
-    spread = {reference.path.name: 0.0}
-    spread |= {each.source.frame.path.name: each.source.wider_px2 for each in found}
-    least = min(spread.values())
-    for name, wider_px2 in spread.items():
+    spread = [(reference.path, 0.0)]
+    spread += [(each.source.frame.path, each.source.wider_px2) for each in found]
+    least = min(wider_px2 for _, wider_px2 in spread)
+    for path, wider_px2 in spread:
         fwhm_px = np.hypot(sharpest_fwhm_px, _FWHM * np.sqrt(wider_px2 - least))
         if fwhm_px > _MOST_WIDER * sharpest_fwhm_px:
             log.warning(
                 "%s: its stars are %.1f times as wide as those of the sharpest exposure; where "
                 "that does not reach, their light is off by some percent; leave it out, or combine "
                 "it with others of its seeing",
-                name,
+                path,
                 fwhm_px / sharpest_fwhm_px,
             )
 

@@ -116,6 +116,9 @@ def test_an_exposure_much_wider_than_the_sharpest_is_warned_of(
     paths.append(_write(tmp_path / "1.fits", 1))
     _registered(paths)
     assert any("1.fits: its stars are 2." in text for text in caplog.messages) == warned
+    caplog.clear()
+    _registered(paths, **{"task.each": True})  # nothing is made as sharp as another there
+    assert not any("its stars are" in text for text in caplog.messages)
 
 
 def test_coordinates_are_believed_where_stars_confirm_them(tmp_path):

@@ -12,12 +12,11 @@ from dip_pipeline.registration.geometry import Geometry
 from dip_pipeline.registration.matching import StarMatch, match_unknown, refine
 from dip_pipeline.registration.seeing import Seen
 from dip_pipeline.registration.sharpness import wider_by_px2
-from dip_pipeline.registration.stars import measure_fwhm
+from dip_pipeline.registration.stars import FWHM_OF_SIGMA, measure_fwhm
 
 _SURE_PX = 0.1  # stars that fix the shift better than this are not outvoted by faint light
 _SURE_STARS = 10  # of fewer, one cosmic ray taken for a star spoils the shift
 _SCALE_TOLERANCE = 0.01
-_FWHM_OF_SIGMA = 2.3548
 _LEAST_SHARED = 0.02  # of the exposure's pixels must lie on the reference
 
 
@@ -45,7 +44,7 @@ class Registered:
         """Say by what Gaussian its stars are wider or narrower; "" where they are alike."""
         if self.wider_px2 == 0:
             return ""
-        fwhm_px = _FWHM_OF_SIGMA * abs(self.wider_px2) ** 0.5
+        fwhm_px = FWHM_OF_SIGMA * abs(self.wider_px2) ** 0.5
         return f"; stars {'wider' if self.wider_px2 > 0 else 'narrower'} by FWHM {fwhm_px:.2f} px"
 
 

@@ -22,6 +22,7 @@ _BACKGROUND_PX = 64
 _EDGE_PX = 3
 _SHARP_ERROR = 0.1  # of the width: stars whose place is known as well are bright
 _LEAST_SHARP, _MOST_SHARP = 5, 60
+FWHM_OF_SIGMA = 2.3548
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ def find_stars(cleaned: Cleaned) -> Stars:
     )
     cols, rows = found["x"], found["y"]
     cols, rows, failed = sep.winpos(light, cols, rows, width)
+    # Light that overflows has no place: outside.
+    cols, rows = (np.nan_to_num(at, nan=-1.0, posinf=-1.0, neginf=-1.0) for at in (cols, rows))
     fluxes, _, _ = sep.sum_circle(light, cols, rows, 3 * width)
     places = np.column_stack([rows, cols])
     inside = (places >= _EDGE_PX) & (places < np.array(light.shape) - _EDGE_PX)
@@ -134,7 +137,7 @@ def measure_fwhm(cleaned: Cleaned, stars: Stars, chosen: NDArray[np.int64]) -> f
     if len(good) < _LEAST_SHARP:
         return float("nan")
     variance = float(np.quantile(good, 0.25)) ** 2 / (2 * np.log(2)) - 1 / 12
-    return 2.3548 * float(np.sqrt(max(variance, 0.04)))
+    return FWHM_OF_SIGMA * float(np.sqrt(max(variance, 0.04)))
 
 
 def robust_level(values: NDArray[np.float32]) -> tuple[float, float]:

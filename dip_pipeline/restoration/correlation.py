@@ -7,6 +7,9 @@ import torch.nn.functional as nnf
 from torch import Generator, Tensor
 
 from dip_pipeline.noise_kernel import NoiseKernel
+from dip_pipeline.restoration.smoothing import smooth
+
+_LEAST_SPAN_PX = 33  # of the plane on which an impulse is smoothed
 
 
 def root_of(kernel: NoiseKernel, device: torch.device | str = "cpu") -> Tensor | None:
@@ -63,3 +66,13 @@ def same_sided(roots: Sequence[Tensor | None]) -> list[Tensor] | None:
 def reach_px(root: Tensor | None) -> int:
     """How far the kernel reaches to each side, pixels."""
     return 0 if root is None else root.shape[-1] // 2
+
+
+def scatter_left(sigma_px: float, root: Tensor | None) -> float:
+    """Give what smoothing leaves of noise of unit standard deviation; root : see `root_of`."""
+    kernel = torch.ones(1, 1, 1, 1) if root is None else root[:1].cpu()
+    side = max(_LEAST_SPAN_PX, 2 * (round(3 * sigma_px) + kernel.shape[-1] // 2 + 1) + 1)
+    impulse = torch.zeros(1, 1, side, side)
+    start = (side - kernel.shape[-1]) // 2
+    impulse[..., start : start + kernel.shape[-2], start : start + kernel.shape[-1]] = kernel
+    return float((smooth(impulse, sigma_px) ** 2).sum().sqrt())

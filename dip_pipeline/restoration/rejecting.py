@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from dip_pipeline.restoration.correlation import scatter_left
 from dip_pipeline.restoration.noise import NoiseLaw
 from dip_pipeline.restoration.sampling import Matrix, inverse_of, sampling
-from dip_pipeline.restoration.seeing import LEAST_BLUR_PX, noise_left, softened
+from dip_pipeline.restoration.seeing import LEAST_BLUR_PX, softened
 from dip_pipeline.restoration.smoothing import smooth
 
 # Of a step to a neighbouring pixel, and of sigma, that a pixel may be off; then for its neighbours.
@@ -133,7 +134,7 @@ def _agreeing(
     sigma = light.variance(expected).clamp(min=0.0).sqrt()
     seen = light.pixels
     if softening_px > 0:
-        sigma = sigma * noise_left(softening_px, light.root)
+        sigma = sigma * scatter_left(softening_px, light.root)
         seen = smooth(torch.where(light.valid > 0, seen, expected), softening_px)
     off = (seen - expected).abs()
     hit = told & (light.valid > 0) & (off > _FIRST[0] * step + _FIRST[1] * sigma)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dip_pipeline.restoration.correlation import scatter_left
 from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.restoration.spectral import NOTHING_LOST, LostLight
 
@@ -94,19 +95,9 @@ def _belief(
     doubt, disbelief = limits
     # Next to a hole fewer pixels add up; the square of a Gaussian is one of half the variance.
     share_there = smooth(trusted, _SCALE_PX / 2**0.5).clamp(min=_LEAST_SHARE)
-    scatter = _smoothed_scatter(noise) * torch.sqrt(share_there)
+    scatter = scatter_left(_SCALE_PX, noise) * torch.sqrt(share_there)
     seen = smooth(residual, _SCALE_PX).abs() / scatter
     return ((disbelief - seen) / (disbelief - doubt)).clamp(0.0, 1.0)
-
-
-def _smoothed_scatter(noise: Tensor | None) -> float:
-    """Give the standard deviation of smoothed noise of unit variance."""
-    side = 33
-    impulse = torch.zeros(1, 1, side, side)
-    root = torch.ones(1, 1, 1, 1) if noise is None else noise[:1].cpu()
-    start = (side - root.shape[-1]) // 2
-    impulse[..., start : start + root.shape[-2], start : start + root.shape[-1]] = root
-    return float((smooth(impulse, _SCALE_PX) ** 2).sum().sqrt())
 
 
 def least_risk(brightness: np.ndarray, squares: np.ndarray, responses: np.ndarray) -> Restraint:

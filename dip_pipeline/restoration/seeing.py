@@ -7,7 +7,6 @@ Planes are (1, 1, rows, cols).
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from dip_pipeline.restoration.optics import Exposure
@@ -15,7 +14,6 @@ from dip_pipeline.restoration.smoothing import smooth, smoothing_matrix
 
 LEAST_BLUR_PX = 0.2  # a narrower Gaussian is none
 _KNOWN = 0.9  # of the weight that a smoothed pixel is made of
-_SPAN_PX = 65  # of the plane on which noise is smoothed
 
 
 class SeeingBlur:
@@ -63,14 +61,3 @@ def softened(pixels: Tensor, weight: Tensor, sigma_px: float) -> tuple[Tensor, T
     seen = smooth(pixels * weight, sigma_px) / share.clamp(min=1e-6)
     known = (share > _KNOWN).to(weight.dtype)
     return seen * known, known
-
-
-def noise_left(sigma_px: float, root: Tensor | None) -> float:
-    """Give the standard deviation of smoothed noise of unit variance; root : see `root_of`."""
-    if sigma_px < LEAST_BLUR_PX:
-        return 1.0
-    impulse = torch.zeros(1, 1, _SPAN_PX, _SPAN_PX)
-    kernel = torch.ones(1, 1, 1, 1) if root is None else root[:1].cpu().float()
-    start = (_SPAN_PX - kernel.shape[-1]) // 2
-    impulse[..., start : start + kernel.shape[-2], start : start + kernel.shape[-1]] = kernel
-    return float((smooth(impulse, sigma_px) ** 2).sum().sqrt())

@@ -239,3 +239,9 @@ def test_the_same_exposures_are_registered_alike(reference):
     pixels = _exposure(_stars(), Geometry(shift_px=(-7.31, 4.87)), seed=11)
     found = {register(_see(pixels), reference).geometry for _ in range(4)}
     assert len(found) == 1
+
+
+def test_light_that_overflows_is_no_star():
+    pixels = _exposure(_stars(), seed=1).astype(np.float32)
+    pixels[pixels > pixels.mean()] = 3e38
+    assert np.isfinite(_see(pixels).stars.places).all()

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from dip_pipeline.errors import BrokenProcessError, RestorationError, RunError
+from dip_pipeline.errors import BrokenProcessError, GpuMemoryError, RestorationError, RunError
 from dip_pipeline.restoration import Prior
 from dip_pipeline.restoration.packets import fit_priors
 from dip_pipeline.restoration.problem import Problem
@@ -18,9 +18,9 @@ _ROOM: dict[str, int] = {}  # tiles of the largest packet that a device has room
 def device_watched(problem: Problem) -> Iterator[None]:
     """Tell the failures of a device from all others, while a problem is worked on.
 
-    Raises RunError where there is no such device, or its memory does not hold a single fit, and
-    BrokenProcessError where it does not answer any more: after most CUDA errors nothing in the
-    process can use it again.
+    Raises RunError where there is no such device, GpuMemoryError where its memory does not hold
+    the problem, and BrokenProcessError where it does not answer any more: after most CUDA errors
+    nothing in the process can use it again.
     """
     if problem.device.startswith("cuda") and not torch.cuda.is_available():
         raise RunError(f"{problem.device}: no GPU where the work is done; use --device auto or cpu")
@@ -28,7 +28,7 @@ def device_watched(problem: Problem) -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError as error:
         rows, cols = problem.pixels.shape
-        raise RunError(
+        raise GpuMemoryError(
             f"{problem.device}: no memory for one fit of {rows} x {cols} px; use a smaller --tile, "
             "fewer workers on this device, or --device cpu"
         ) from error

@@ -52,6 +52,10 @@ class BrokenProcessError(RunError):
     """A process that can compute no further, whatever it is given: another one must go on."""
 
 
+class GpuMemoryError(RunError):
+    """A GPU whose memory does not hold what it is asked for."""
+
+
 class PriorError(DipError):
     """A prior file that cannot be used: damaged, of another version, or not for this frame."""
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from dip_pipeline.errors import EmptyFrameError, SensorError
 from dip_pipeline.frames import Frame
 from dip_pipeline.noise_kernel import kernel_asked
 from dip_pipeline.restoration.noise import law_for, sigma_at
+from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.sensor import (
     NoiseChoice,
     NoiseKind,
@@ -67,7 +69,7 @@ def find_noise(
     windows = [_window(frame, place, sensor, by_error=by_error) for place in places]
     if not any(window.good.any() for window in windows):
         raise EmptyFrameError(f"{frame.path}: {_why_unusable(frame, places, sensor)}")
-    sky = measure_correlation([find_sky(window) for window in windows])
+    sky = measure_correlation(side_by_side([partial(find_sky, window) for window in windows]))
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
     why = "none in the header and none given"
     if noise is not None:

@@ -45,6 +45,9 @@ _LEAST_BAND_ROWS = 64
 _PRIOR_LOOK_S = 0.5
 _SIDE_BY_SIDE = 2  # tiles at once, where one leaves cores idle
 _MOST_PIXELS_BESIDE = 400 * 400  # of such a tile and its halo
+# A GPU that answers for one tile waits for a core to have found the stars of the next.
+_SIDE_BY_SIDE_ON_GPU = 4
+_MOST_PIXELS_BESIDE_ON_GPU = 800 * 800
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,8 @@ def restore_tiles(
     alone = alone or source.options.by_hiding
     together, packet = restore_packet, 1 if alone else place.pool.options.items_a_packet
     of_a_frame = plan.prior_path is not None and source.optics is None and not source.exposures
-    if of_a_frame and _has_room_beside(tiles, place.pool.options):
-        together, packet = restore_side_by_side, _SIDE_BY_SIDE
+    if of_a_frame and (at_once := _tiles_at_once(missing, place.pool.options)) > 1:
+        together, packet = restore_side_by_side, at_once
     job = Job(restore_tile, copy_tile, run.path, place.rank, together=together, packet=packet)
     for record in run_items(place.pool, job, tasks, key=_tile_name):
         done[int(str(record["tile"]))] = record
@@ -104,12 +107,24 @@ def restore_tiles(
     return [done[tile.index] for tile in tiles if tile.index in done], found_done
 
 
-def _has_room_beside(tiles: Sequence[Tile], options: WorkerOptions) -> bool:
-    """Whether tiles are small enough for two at once, and the work is done here on threads."""
+def _tiles_at_once(tiles: Sequence[Tile], options: WorkerOptions) -> int:
+    """How many tiles a process restores at once, on threads; 1 where they are too large for it.
+
+    Processes that share a device are at once themselves.
+    """
     spans = [(tile.halo_rows, tile.halo_cols) for tile in tiles]
-    pixels = max((high.stop - high.start) * (wide.stop - wide.start) for high, wide in spans)
-    here = options.executor is ExecutorKind.INLINE and options.devices[0] == "cpu"
-    return here and options.threads_per_fit > 1 and pixels <= _MOST_PIXELS_BESIDE
+    pixels = max(
+        ((high.stop - high.start) * (wide.stop - wide.start) for high, wide in spans), default=0
+    )
+    inline, device = options.executor is ExecutorKind.INLINE, options.devices[0]
+    if device == "cpu":
+        room = inline and options.threads_per_fit > 1 and pixels <= _MOST_PIXELS_BESIDE
+        return _SIDE_BY_SIDE if room else 1
+    alone = inline or options.slots <= len(options.devices)
+    if device == "auto" or not alone or pixels > _MOST_PIXELS_BESIDE_ON_GPU:
+        return 1
+    of_each = -(-len(tiles) // options.slots)
+    return max(1, min(_SIDE_BY_SIDE_ON_GPU, options.threads_per_fit, of_each))
 
 
 def blend_tiles(plan: FramePlan, tiles: Sequence[Tile], run: RunDirectory) -> RestoredPlanes:

@@ -19,11 +19,11 @@ from torch import Tensor
 from dip_pipeline.cutting import ProblemSource, Window, problems_key
 from dip_pipeline.devices import device_watched, fit_in_packets
 from dip_pipeline.engine import TileStore, publish_sealed, read_published, tell_progress
-from dip_pipeline.errors import RestorationError
+from dip_pipeline.errors import GpuMemoryError, RestorationError
 from dip_pipeline.restoration import SharedPrior
 from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
-from dip_pipeline.restoration.side_by_side import side_by_side
+from dip_pipeline.restoration.side_by_side import load_linear_algebra, side_by_side
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
 from dip_pipeline.tiling import Tile
 from dip_pipeline.ways import AnyPrior, way_of
@@ -192,7 +192,8 @@ def restore_side_by_side(tasks: Sequence[TileTask]) -> list[Record]:
     """Restore some tiles of a frame whose prior is there, at once; returns their records.
 
     Networks have all threads to answer on, but the stars of a tile are looked for on one: meanwhile
-    another tile has the rest. The pixels are those of each alone. Safe to run twice.
+    another tile has the rest. The pixels are those of each alone. Tiles that a GPU does not hold at
+    once follow one by one. Safe to run twice.
     """
     done: dict[int, Record | None] = {
         task.tile.index: task.plan.store.record_of(task.tile.index) for task in tasks
@@ -207,11 +208,21 @@ def restore_side_by_side(tasks: Sequence[TileTask]) -> list[Record]:
             found = _solved(problem, prior, own=False)
         return found, time.monotonic() - started
 
+    def tried(problem: Problem, prior: AnyPrior) -> tuple[tuple[Problem, Restored], float] | None:
+        try:
+            return solved(problem, prior)
+        except GpuMemoryError:
+            return None
+
     if missing:
         settle_computing(problems[0].threads)
+        if problems[0].device.startswith("cuda"):  # a process that did not fit has not started it
+            with device_watched(problems[0]):
+                load_linear_algebra()
         prior = _read_prior(missing[0].plan)
-        results = side_by_side([partial(solved, problem, prior) for problem in problems])
-        for task, (found, seconds) in zip(missing, results, strict=True):
+        results = side_by_side([partial(tried, problem, prior) for problem in problems])
+        for task, problem, result in zip(missing, problems, results, strict=True):
+            found, seconds = solved(problem, prior) if result is None else result
             done[task.tile.index] = _publish(task, *found, seconds=seconds)
     return [record for record in done.values() if record is not None]
 

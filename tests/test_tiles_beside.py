@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dip_pipeline import restoring, ways
 from dip_pipeline.config import RunConfig
+from dip_pipeline.engine import ExecutorKind, WorkerOptions
 from dip_pipeline.errors import RunError
 from dip_pipeline.frames import open_frame, read_provenance
 from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.restoration import restore
+from dip_pipeline.tiling import TileOptions, plan_tiles
 from tests.test_pipeline import write
 
 SETTINGS = {
@@ -93,6 +96,45 @@ def test_large_tiles_have_the_memory_to_themselves(source, at_once, monkeypatch)
     assert at_once[0] == 1
 
 
+def test_those_that_a_gpu_does_not_hold_at_once_follow_one_by_one(source, at_once, monkeypatch):
+    """What a GPU says where its memory is at an end, said by a processor."""
+    counted, refused = ways.restore, []
+
+    def short_of_memory(problem, prior):
+        if threading.current_thread() is not threading.main_thread():
+            refused.append(problem.seed)
+            raise torch.cuda.OutOfMemoryError
+        return counted(problem, prior)
+
+    monkeypatch.setattr(ways, "restore", short_of_memory)
+    target = product(source, "out.fits")
+    assert refused
+    assert at_once[0] == 1
+    monkeypatch.setattr(restoring, "_SIDE_BY_SIDE", 1)
+    monkeypatch.setattr(ways, "restore", restore)
+    assert np.array_equal(science(target), science(product(source, "alone.fits")), equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "tiles", "at_once"),
+    [
+        (WorkerOptions(threads_per_fit=4, devices=("cuda",)), 16, 4),
+        (WorkerOptions(threads_per_fit=2, devices=("cuda",)), 16, 2),
+        (WorkerOptions(threads_per_fit=4, devices=("cuda",)), 1, 1),
+        (WorkerOptions(ExecutorKind.LOCAL, 2, 4, ("cuda:0", "cuda:1")), 6, 3),
+        (WorkerOptions(ExecutorKind.LOCAL, None, 4, ("cuda:0",)), 6, 4),
+        (WorkerOptions(ExecutorKind.LOCAL, 3, 4, ("cuda:0",)), 16, 1),
+        (WorkerOptions(ExecutorKind.DASK, None, 4, ("auto",)), 16, 1),
+        (WorkerOptions(ExecutorKind.LOCAL, 3, 4), 16, 1),
+        (WorkerOptions(threads_per_fit=4), 16, 1),
+    ],
+)
+def test_a_gpu_that_nobody_shares_has_several_at_once(options, tiles, at_once):
+    """Tiles of 512 px and their halos, which are too large for two at once on a processor."""
+    tile = plan_tiles((512, 512), TileOptions(512, 32))[0]
+    assert restoring._tiles_at_once([tile] * tiles, options) == at_once
+
+
 def test_one_that_fails_ends_the_run_and_the_same_command_resumes(source, monkeypatch):
     seen = []
 
@@ -112,3 +154,13 @@ def test_one_that_fails_ends_the_run_and_the_same_command_resumes(source, monkey
     target = product(source, "out.fits")
     assert first >= 4
     assert len(seen) - first < len(read_provenance(target).tiles)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_tiles_side_by_side_are_what_they_are_alone(source, at_once, monkeypatch):
+    more = {"workers.device": "cuda", "workers.threads_per_fit": 4}
+    together = product(source, "together.fits", **more)
+    assert at_once[0] == 4
+    monkeypatch.setattr(restoring, "_SIDE_BY_SIDE_ON_GPU", 1)
+    alone = product(source, "alone.fits", **more)
+    assert np.array_equal(science(together), science(alone), equal_nan=True)

@@ -1,6 +1,13 @@
-"""How torch computes: on how many threads, and to the same pixels each time."""
+"""How torch computes: on how many threads, where, and to the same pixels each time."""
+
+from collections.abc import Iterable
+from itertools import chain
+from threading import Lock
 
 import torch
+from torch import nn
+
+_MOVING = Lock()
 
 
 def settle_computing(threads: int) -> None:
@@ -11,3 +18,17 @@ def settle_computing(threads: int) -> None:
     torch.set_num_threads(threads)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+
+
+def move_to(device: str, networks: Iterable[nn.Module]) -> None:
+    """Move networks to a device, unless they are there; threads that share them wait for it.
+
+    torch moves weights in place: a thread that copies those which another one has just moved
+    would read memory that is free by then.
+    """
+    place = torch.empty(0, device=device).device
+    with _MOVING:
+        for network in networks:
+            weights = chain(network.parameters(), network.buffers())
+            if any(one.device != place for one in weights):
+                network.to(place)

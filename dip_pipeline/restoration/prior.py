@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dip_pipeline.restoration.asking import Answers, ask_networks
 from dip_pipeline.restoration.believing import belief, guided_where_believed
 from dip_pipeline.restoration.blocks import CrossFit
+from dip_pipeline.restoration.computing import move_to
 from dip_pipeline.restoration.delivery import (
     Delivery,
     choose_restraint,
@@ -133,8 +134,7 @@ class Prior:
 
     def on(self, device: str) -> "Prior":
         """Move the networks to a device; returns self."""
-        for network in self.networks:
-            network.to(device)
+        move_to(device, self.networks)
         if self.unguided is not None:
             self.unguided.on(device)
         return self

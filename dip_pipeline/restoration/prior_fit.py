@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.blocks import CrossFit, folds_for
@@ -11,6 +12,7 @@ from dip_pipeline.restoration.fit_code import fit_code_network
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.problem import SMALLEST_SIDE_PX, FitReport, InputKind, Problem
 from dip_pipeline.restoration.regions import Region, measure_sky, prepare
+from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.restoration.sky_scale import SkyScale
 from dip_pipeline.restoration.stopping import StepHook, halved, ignore_step
 from dip_pipeline.restoration.uncertainty import UNKNOWN_ERRORS
@@ -35,7 +37,7 @@ def lay_out(problems: Sequence[Problem]) -> tuple[SkyScale, list[Region]]:
             f"{shortest} px on the shorter side: need at least {SMALLEST_SIDE_PX} px for a fit"
         )
     scale = measure_sky(problems)
-    return scale, [prepare(problem, scale) for problem in problems]
+    return scale, side_by_side([partial(prepare, problem, scale) for problem in problems])
 
 
 def fit_prior(

@@ -20,6 +20,7 @@ from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import InputKind, Problem
 from dip_pipeline.restoration.scene_shown import in_scene
 from dip_pipeline.restoration.shown_stars import ShownStars, find_shown_stars
+from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.restoration.sky_scale import SkyScale
 from dip_pipeline.restoration.smoothing import fill_unknown, ring_mean, smooth
 from dip_pipeline.restoration.star_shape import (
@@ -157,12 +158,16 @@ def measure_sky(problems: Sequence[Problem]) -> SkyScale:
             "--read-noise"
         )
     shown = [problem for problem in problems if problem.valid.any()]
-    table = torch.stack([_covariance(problem, level, sigma) for problem in shown]).mean(dim=0)
     seen = partial(_light_and_doubt, level=level, sigma=sigma)
-    fitted: list[FittedStar] = []
-    for problem in shown:
-        fitted += fit_bright_stars(*seen(problem), problem.valid, most=stars_of_each(len(shown)))
-    star = measure_shape(fitted)
+
+    def looked_at(problem: Problem) -> tuple[Tensor, list[FittedStar]]:
+        most = stars_of_each(len(shown))
+        stars = fit_bright_stars(*seen(problem), problem.valid, most=most)
+        return _covariance(problem, level, sigma), stars
+
+    found = side_by_side([partial(looked_at, problem) for problem in shown])
+    table = torch.stack([covariance for covariance, _ in found]).mean(dim=0)
+    star = measure_shape([star for _, stars in found for star in stars])
     rows = tuple(tuple(row) for row in table.tolist())
     guides = measure_guides(problems, seen)
     return SkyScale(level, sigma, rows, star, guides, twin=problems[0].twin is not None)

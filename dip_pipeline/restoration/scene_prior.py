@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.asking import Answers
 from dip_pipeline.restoration.blocks import CrossFit
+from dip_pipeline.restoration.computing import move_to
 from dip_pipeline.restoration.correlation import draw_noise
 from dip_pipeline.restoration.cross_fitting import Fitting, fit_folds
 from dip_pipeline.restoration.delivery import choose_restraint
@@ -113,8 +114,7 @@ class ScenePrior:
 
     def on(self, device: str) -> "ScenePrior":
         """Move the networks to a device; returns self."""
-        for network in self.networks:
-            network.to(device)
+        move_to(device, self.networks)
         return self
 
     def deliver(

@@ -28,7 +28,7 @@ def side_by_side(pieces: Sequence[Callable[[], T]], stopped: Event | None = None
         return [piece() for piece in pieces]
     # Work on a processor must not start a GPU.
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        _load_linear_algebra()
+        load_linear_algebra()
     pool = ThreadPoolExecutor(
         workers, initializer=torch.set_num_threads, initargs=(threads // workers,)
     )
@@ -66,8 +66,8 @@ def both(work: Callable[..., T], plain: Planes, moved: Planes) -> tuple[T, T]:
 
 
 @cache
-def _load_linear_algebra() -> None:
-    """Load a GPU's linear algebra, which two threads must not do at once.
+def load_linear_algebra() -> None:
+    """Start a GPU and load its linear algebra, which two threads must not do at once.
 
     torch loads it at the first call, and fails in all threads but one that make theirs together
     (github.com/pytorch/pytorch/issues/90613).

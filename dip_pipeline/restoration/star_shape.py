@@ -45,7 +45,7 @@ class StarShape:
     def profile(self, rows_px: Image, cols_px: Image) -> Image:
         """Brightness at offsets from the centre; they broadcast."""
         square = self.a * rows_px**2 + 2 * self.b * rows_px * cols_px + self.d * cols_px**2
-        values: Image = (1 + np.maximum(square, 0.0)) ** -self.beta
+        values: Image = np.exp(-self.beta * np.log(1 + np.maximum(square, 0.0)))
         return values
 
     def at(self, rows_px: Image, cols_px: Image) -> Image:
@@ -64,7 +64,7 @@ class StarShape:
         for by_row, by_col, weight in self._nodes:
             down, across = rows_px + by_row, cols_px + by_col
             base = 1 + self.a * down**2 + 2 * self.b * down * across + self.d * across**2
-            light = weight * base**-self.beta
+            light = weight * np.exp(-self.beta * np.log(base))
             fall = 2 * self.beta * light / base
             moved = (self.a * down + self.b * across, self.b * down + self.d * across)
             parts = (light, fall * moved[0], fall * moved[1])

@@ -9,8 +9,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize
-from scipy.signal import fftconvolve
+from scipy import fft, optimize
 
 from dip_pipeline.restoration.star_grid import DRAWN_SIGMA, FARTHEST_PX
 from dip_pipeline.restoration.star_shape import USUAL_SHAPE, Image, Mask, StarShape
@@ -135,7 +134,8 @@ class Sheet:
         self.known = shape is not None
         self.left = np.where(trusted, observed, 0.0)
         self.weight = np.where(trusted, 1 / sigma**2, 0.0)
-        self._sums: list[Image] | None = None
+        self._taps: _Taps | None = None
+        self._sums: list[Image] = []
 
     def move_together(self, stars: list[Star]) -> None:
         """Move stars that share their light, all at once: one step of Gauss and Newton."""
@@ -175,16 +175,15 @@ class Sheet:
 
     def height_everywhere(self) -> tuple[Image, Image]:
         """Height of a star centred at each pixel and its standard error, over a level sky."""
-        offsets = np.arange(-_REACH_PX, _REACH_PX + 1, dtype=np.float64)
-        rows, cols = offsets[:, None], offsets[None, :]
-        disc = (rows**2 + cols**2 <= _REACH_PX**2).astype(np.float64)
-        kernel = self.shape.at(rows, cols) * disc
-
-        if self._sums is None:  # of weights: these stay as they are
-            self._sums = [_summed(self.weight, taps) for taps in (kernel**2, kernel, disc)]
-        square, single, level = self._sums
-        weighted = self.weight * self.left
-        with_star, with_level = _summed(weighted, kernel), _summed(weighted, disc)
+        if self._taps is None:
+            offsets = np.arange(-_REACH_PX, _REACH_PX + 1, dtype=np.float64)
+            rows, cols = offsets[:, None], offsets[None, :]
+            disc = (rows**2 + cols**2 <= _REACH_PX**2).astype(np.float64)
+            kernel = self.shape.at(rows, cols) * disc
+            self._taps = _Taps((kernel, disc, kernel**2), self.weight.shape)
+            self._sums = self._taps.summed(self.weight, 3)  # of weights: these stay as they are
+        single, level, square = self._sums
+        with_star, with_level = self._taps.summed(self.weight * self.left, 2)
         # Both are fitted at once: two normal equations a pixel, solved by Cramer's rule.
         determinant = level * square - single**2
         known = (square > 1e-6) & (determinant > 1e-4 * level)
@@ -344,10 +343,22 @@ class Sheet:
         return window, *np.meshgrid(rows, cols, indexing="ij")
 
 
-def _summed(plane: Image, taps: Image) -> Image:
-    """Sum a plane around each pixel, times taps."""
-    total: Image = fftconvolve(plane, taps[::-1, ::-1], mode="same")
-    return total
+class _Taps:
+    """Sums of planes around each pixel, times taps; a plane is transformed once for all of them.
+
+    taps : squares of one odd side; shape : (rows, cols) of the planes
+    """
+
+    def __init__(self, taps: Sequence[Image], shape: tuple[int, ...]) -> None:
+        reach = len(taps[0]) // 2
+        self._size = [fft.next_fast_len(side + 2 * reach, real=True) for side in shape]
+        self._inner = tuple(slice(reach, reach + side) for side in shape)
+        self._waves = [fft.rfft2(one[::-1, ::-1], self._size) for one in taps]
+
+    def summed(self, plane: Image, first: int) -> list[Image]:
+        """Give the sums for each of so many first ones of the taps."""
+        waves = fft.rfft2(plane, self._size)
+        return [fft.irfft2(waves * own, self._size)[self._inner] for own in self._waves[:first]]
 
 
 def _apart(pixels: Image, places: Image) -> tuple[Image, NDArray[np.intp]]:

@@ -47,7 +47,7 @@ def test_a_failing_piece_stops_the_others(threads):
 
 def test_a_gpus_linear_algebra_is_loaded_before_threads_ask_for_it(monkeypatch):
     """Two that load it at once fail: the first to ask must be no thread of a pool."""
-    side_by_side_module._load_linear_algebra.cache_clear()
+    side_by_side_module.load_linear_algebra.cache_clear()
     asked_by = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: bool(used))
@@ -66,7 +66,7 @@ def test_a_gpus_linear_algebra_is_loaded_before_threads_ask_for_it(monkeypatch):
         side_by_side([threading.current_thread, threading.current_thread])
     finally:
         torch.set_num_threads(before)
-        side_by_side_module._load_linear_algebra.cache_clear()
+        side_by_side_module.load_linear_algebra.cache_clear()
     assert asked_by == [threading.main_thread()]
 
 

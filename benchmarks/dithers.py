@@ -1,12 +1,13 @@
 """Dithered exposures of a simulated scene, with the truth on finer pixels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
+from scipy.ndimage import gaussian_filter, maximum_filter
 
 from dip_pipeline.simulate import (
     DetectorOptions,
@@ -56,11 +57,18 @@ class Dithers:
 
 
 def draw_dithers(
-    kind: str, seed: int, side_px: int, count: int = 4, *, moving_snr: float = 0.0
+    kind: str,
+    seed: int,
+    side_px: int,
+    count: int = 4,
+    *,
+    moving_snr: float = 0.0,
+    blurs_px: Sequence[float] = (),
 ) -> Dithers:
     """Draw exposures at random dithers of up to a pixel each way; the first is not moved.
 
     moving_snr : of a source that moves from exposure to exposure over dark sky; 0 for none
+    blurs_px : Gaussian of each exposure's seeing beyond that of the truth; none for alike
     """
     side = side_px + 2 * _MARGIN_PX
     options = SceneOptions(
@@ -72,7 +80,10 @@ def draw_dithers(
     steps[0] = 0
     detector = DetectorOptions(defects=False)
     levels = [
-        _summed(fine, step, side_px, _OVERSAMPLE) + _SKY_DN + detector.pedestal_dn for step in steps
+        _summed(gaussian_filter(fine, blur_px * _OVERSAMPLE), step, side_px, _OVERSAMPLE)
+        + _SKY_DN
+        + detector.pedestal_dn
+        for step, blur_px in zip(steps, blurs_px or [0.0] * count, strict=True)
     ]
     moving: tuple[tuple[float, float], ...] = ()
     if moving_snr:

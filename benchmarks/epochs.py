@@ -36,10 +36,18 @@ Row = dict[str, Any]
 
 
 def epoch_rows(
-    kind: str, seed: int, side_px: int, steps: int | None, exposures: Sequence[int] = EXPOSURES
+    kind: str,
+    seed: int,
+    side_px: int,
+    steps: int | None,
+    exposures: Sequence[int] = EXPOSURES,
+    blurs_px: Sequence[float] = (),
 ) -> list[Row]:
-    """Restore some of four exposures in three ways; one row for each exposure and way."""
-    drawn = draw_dithers(kind, seed, side_px, moving_snr=MOVING_SNR)
+    """Restore some of four exposures in three ways; one row for each exposure and way.
+
+    blurs_px : seeing of each exposure, see `draw_dithers`
+    """
+    drawn = draw_dithers(kind, seed, side_px, moving_snr=MOVING_SNR, blurs_px=blurs_px)
     found = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -136,17 +144,19 @@ def _rms(values: Plane) -> float:
 @click.option("--seeds", default="1", show_default=True, help="Of the fields.")
 @click.option("--steps", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--side", type=click.IntRange(96), default=128, show_default=True)
+@click.option("--blurs", help="Of each exposure's seeing, px: 0,1,0,1.  [default: alike]")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
-def main(*, seeds: str, steps: int, side: int, out: Path) -> None:
+def main(*, seeds: str, steps: int, side: int, blurs: str | None, out: Path) -> None:
     """Measure the fields of some seeds and keep the rows as JSON."""
+    blurs_px = [float(blur) for blur in (blurs or "").split(",") if blur]
     found = [
         row
         for seed in seeds.split(",")
         for kind in SceneKind
-        for row in epoch_rows(str(kind), int(seed), side, steps)
+        for row in epoch_rows(str(kind), int(seed), side, steps, blurs_px=blurs_px)
     ]
     about = {"machine": describe_machine(), "versions": versions(), "commit": commit()}
-    about |= {"side_px": side, "steps": steps}
+    about |= {"side_px": side, "steps": steps, "blurs_px": blurs_px}
     out.write_text(json.dumps({**about, "rows": found}, indent=1) + "\n", encoding="utf-8")
 
 

@@ -1,8 +1,9 @@
 """An exposure restored at its own epoch: what all others show together stands beside it.
 
 The others are laid on its pixels and brought to its light; what one alone shows is rejected; the
-rest is averaged, each by the noise of its dark sky. Where this twin and the exposure agree both are
-believed, where they do not the exposure alone: see `twinning`.
+rest, sharper ones softened to its seeing, is averaged, each by the noise of its dark sky. Where
+this twin and the exposure agree both are believed, where they do not the exposure alone: see
+`twinning`.
 """
 
 from collections.abc import Sequence
@@ -74,7 +75,7 @@ def with_twin(problem: Problem) -> Problem:
         for light, agrees in zip(lights[1:], agreeing[1:], strict=True):
             used = light.valid * agrees
             if bool((used > 0).any()):
-                plane, variance, known = _on_frame(light, used, shape)
+                plane, variance, known = _on_frame(light, used, shape, lights[0].blur_px)
                 share = known / dark_variance(light, used)
                 total, weight = total + share * plane, weight + share
                 spread = spread + share**2 * variance
@@ -89,11 +90,19 @@ def with_twin(problem: Problem) -> Problem:
     return replace(problem, twin=twin, exposures=())
 
 
-def _on_frame(light: Light, used: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Light of an exposure on the frame's pixels, its variance, and where both are known."""
+def _on_frame(
+    light: Light, used: Tensor, shape: tuple[int, int], blur_px: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Light of an exposure on the frame's pixels, its variance, and where both are known.
+
+    blur_px : seeing of the frame; a sharper exposure is softened to it. Its variance stays: over a
+    few pixels, where frame and twin are compared, softened noise is as strong as before
+    """
     # Interpolation reaches over three pixels: a cosmic ray among them must be gone before.
     filled = fill_unknown(light.pixels, used)
     variance = light.variance(smooth(filled, _LEVEL_SCALE_PX)).clamp(min=0.0)
+    softening_px = light.softening_px(blur_px)
+    filled = smooth(filled, softening_px) if softening_px > 0 else filled
     plane, known = laid(replace(light, pixels=filled), used, shape)
     spread, _ = laid(replace(light, pixels=variance), used, shape)
     return plane, spread.clamp(min=0.0), known

@@ -13,6 +13,7 @@ from dip_pipeline.restoration.lights import as_exposure, in_common_light, sky_of
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.rejecting import reject
 from dip_pipeline.restoration.seeing import SeeingBlur, blurs_px, softened
+from dip_pipeline.restoration.smoothing import smooth
 from tests.restoration import exposed as drawn
 from tests.restoration.exposed import SHIFTS, SKY, Sky
 
@@ -126,6 +127,27 @@ def test_an_epoch_among_others_of_different_seeing_has_a_twin_with_all_its_light
     for row, col, flux in STARS.stars[:2]:
         light, _ = star_of(twin, row, col, 9)
         assert light == pytest.approx(flux, rel=0.01)
+
+
+@pytest.mark.parametrize("seeing_px", [(2.0, 1.1, 1.1, 1.1), (1.4, 1.1, 1.1, 1.4)])
+def test_a_twin_is_no_sharper_than_its_epoch(seeing_px):
+    """At the cores of stars the two would contradict each other, and the twin be of no use."""
+    problem = exposures(seeing_px)
+    twin = replace(problem, pixels=with_twin(problem).twin.pixels)
+    for row, col, _ in STARS.stars[:2]:
+        (_, radius), (_, own) = (star_of(each, row, col, 7) for each in (twin, problem))
+        assert 0.99 * own < radius < 1.15 * own
+
+
+def test_the_softer_twin_of_an_epoch_is_believed_as_noisy_as_it_is():
+    problem = exposures((2.0, 1.1, 1.1, 1.1), noise=True)
+    twin = with_twin(problem).twin
+    clean = with_twin(exposures((2.0, 1.1, 1.1, 1.1))).twin
+    off = torch.from_numpy((twin.pixels - clean.pixels) / twin.error)[None, None]
+    off = off[..., 8:-8, 8:-8]
+    for scale_px in (1.0, 2.0):  # as frame and twin are compared
+        left = float(smooth(off, scale_px).std()) * 2 * np.pi**0.5 * scale_px
+        assert 0.5 < left < 1.05
 
 
 def test_the_blur_has_its_adjoint():

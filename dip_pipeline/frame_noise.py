@@ -74,6 +74,7 @@ def find_noise(
     why = "none in the header and none given"
     if noise is not None:
         noise = replace(_with_counts_checked(frame, noise, windows), correlation=kernel)
+        _warn_of_steps(frame, noise, windows)
         ratio = _scatter_over_law(noise, windows, sky.sigma)
         asked = overrides != SensorOverrides() or choice is not NoiseChoice.AUTO
         given = asked or config.reading.error is not None
@@ -128,10 +129,8 @@ def _is_refuted(noise: NoiseModel, windows: Sequence[Window], sky_sigma: float) 
 
 def _nothing_in(frame: Frame, level: float) -> EmptyFrameError:
     """Say that pixels do not scatter, and whether rounding to single precision may be the cause."""
-    stored = next((plane.dtype for plane in frame.planes if plane.role == "science"), np.float32)
     rounded, advice = "", ""
-    if level and not np.can_cast(stored, np.float32):
-        step = np.spacing(np.float32(abs(level)))
+    if step := _step_of_single(frame, level):
         rounded = f" in single precision, which has steps of {step:.2g} at their level of {level:g}"
         advice = "subtract a constant if their noise is finer than that, or "
     return EmptyFrameError(
@@ -139,6 +138,32 @@ def _nothing_in(frame: Frame, level: float) -> EmptyFrameError:
         f"estimate; {advice}give --sigma, or --gain and --read-noise, or --noise poisson for "
         "counts, if there is something to restore"
     )
+
+
+def _step_of_single(frame: Frame, level: float) -> float:
+    """Step of single precision at a level; 0 where the frame's pixels are stored in no more."""
+    stored = next((plane.dtype for plane in frame.planes if plane.role == "science"), np.float32)
+    return 0.0 if np.can_cast(stored, np.float32) else float(np.spacing(np.float32(abs(level))))
+
+
+def _warn_of_steps(frame: Frame, noise: NoiseModel, windows: Sequence[Window]) -> None:
+    """Warn where pixels, in single precision, are rounded more coarsely than they scatter."""
+    level = _level(windows)
+    if noise.from_error_plane:
+        errors = [w.error[w.good] for w in windows if w.error is not None]
+        sigma = float(np.median(np.concatenate(errors)))
+    else:
+        sigma = sigma_at(noise, level)
+    step = _step_of_single(frame, level)
+    if step > _COARSE * sigma:
+        log.warning(
+            "%s: in single precision its pixels, at a level of %g, have steps of %.2g, coarser "
+            "than half their noise of %.2g: subtract a constant first",
+            frame.path,
+            level,
+            step,
+            sigma,
+        )
 
 
 def _why_unusable(frame: Frame, places: Sequence[Place], sensor: Sensor) -> str:

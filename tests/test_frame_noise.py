@@ -179,6 +179,33 @@ def test_noise_finer_than_the_steps_of_single_precision_is_named_as_the_cause(wr
 
 
 @pytest.mark.parametrize(
+    ("level", "dtype", "warned"),
+    [
+        (1e9, np.float64, True),
+        (1e9, np.int32, True),
+        (1e6, np.float64, False),
+        (1e9, np.float32, False),  # as it is stored: nothing is lost here
+    ],
+)
+def test_given_noise_finer_than_the_steps_of_single_precision_is_warned_of(
+    write, caplog, level, dtype, warned
+):
+    pixels = np.random.default_rng(4).normal(level, 10.0, (64, 64))
+    noise_of(write(pixels, dtype), sigma=10.0)
+    words = "steps of 64, coarser than half their noise of 10: subtract a constant"
+    assert (words in caplog.text) == warned
+
+
+def test_so_is_that_of_an_error_plane(tmp_path, caplog):
+    pixels = np.random.default_rng(4).normal(1e9, 10.0, (64, 64))
+    planes = {"SCI": pixels, "ERR": np.full((64, 64), 10.0)}
+    hdus = [fits.ImageHDU(plane, name=name) for name, plane in planes.items()]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "frame.fits")
+    noise_of(str(tmp_path / "frame.fits"))
+    assert "steps of 64, coarser than half their noise of 10" in caplog.text
+
+
+@pytest.mark.parametrize(
     ("gain", "dtype", "coarse"),
     [(30.0, np.int16, True), (30.0, np.float32, False), (2.0, np.int16, False)],
 )

@@ -10,6 +10,8 @@ from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope
 from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.tiling import Tile
 
+_MOST_LOOKED_AT = 12 * 512 * 512  # pixels that a frame's noise and stars are measured on
+
 
 def guess_seconds(
     shape: tuple[int, int], tiles: Sequence[Tile], config: RunConfig, asked: AskedOptics | None
@@ -37,7 +39,8 @@ def _gpu_seconds(pixels: int, tiles: int, config: RunConfig, options: FitOptions
     if config.fit.prior:
         return applied
     fits = max(1.0, tiles / 8) if options.scope is Scope.TILE else 1.0
-    return fits * (3.0 + 0.005 * options.step_limit) + applied
+    looked_at = 3.5e-6 * min(pixels, _MOST_LOOKED_AT)
+    return fits * (3.0 + 0.005 * options.step_limit) + looked_at + applied
 
 
 def _scene_seconds(

@@ -26,7 +26,13 @@ def on(monkeypatch):
 
 @pytest.mark.parametrize(
     ("device", "frame", "measured_s"),
-    [("cpu", SMALL, 130), ("cpu", FRAME, 414), ("cuda:0", SMALL, 9.4), ("cuda:0", FRAME, 29)],
+    [
+        ("cpu", SMALL, 130),
+        ("cpu", FRAME, 414),
+        ("cuda:0", SMALL, 4.9),
+        ("cuda:0", (2048, 2048), 22),
+        ("cuda:0", FRAME, 40),
+    ],
 )
 def test_a_guess_is_right_within_a_factor_of_two(on, device, frame, measured_s):
     on(device)

@@ -91,10 +91,18 @@ def run(arguments: Sequence[str]) -> int:
     except DipError as error:
         complain(in_one_line(str(error)))
         return ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.FRAMES_FAILED
-    except OSError as error:
-        complain(in_one_line(str(error)))
+    except (OSError, ImportError, MemoryError) as error:
+        complain(in_one_line(_what_failed(error)))
         return ExitCode.FRAMES_FAILED
     return int(code or ExitCode.OK)
+
+
+def _what_failed(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return str(error)
+    # Libraries load late, and torch is large.
+    advice = "is its memory limited (ulimit -v), or the installation damaged?"
+    return f"{str(error) or 'no memory left'}: {advice}"
 
 
 def _where_help_is(error: click.ClickException) -> str:

@@ -40,14 +40,14 @@ def plan_jobs(sources: Sequence[str], out: str, *, create: bool = True) -> list[
     sources = without_results(sources, folder)
     jobs = [Job(source, folder / output_name(source)) for source in sources]
     taken: dict[Path, str] = {}
-    inputs = {split_selector(source)[0].resolve() for source in sources}
+    inputs = {os.path.realpath(split_selector(source)[0]) for source in sources}
     for job in jobs:
         if job.target in taken:
             raise ConfigError(
                 f"{taken[job.target]} and {job.source}: both would be written to {job.target}; "
                 "restore them one at a time, each with its own -o"
             )
-        if job.target.resolve() in inputs:
+        if os.path.realpath(job.target) in inputs:
             raise ConfigError(
                 f"{job.target}: would be the output of {job.source}, and is an input; "
                 "give another folder with -o"
@@ -86,15 +86,15 @@ def output_name(source: str) -> str:
 
 def without_results(sources: Sequence[str], folder: Path) -> list[str]:
     """Leave out what an earlier run made of the others."""
-    outputs = {(folder / output_name(source)).resolve() for source in sources}
+    outputs = {os.path.realpath(folder / output_name(source)) for source in sources}
     results = [source for source in sources if _is_result(split_selector(source)[0], outputs)]
     if results:
         log.warning("%s: results of other inputs, left out: %s", folder, ", ".join(results))
     return [source for source in sources if source not in results]
 
 
-def _is_result(path: Path, outputs: set[Path]) -> bool:
-    if path.resolve() not in outputs:
+def _is_result(path: Path, outputs: set[str]) -> bool:
+    if os.path.realpath(path) not in outputs:
         return False
     try:
         return read_provenance(path) is not None

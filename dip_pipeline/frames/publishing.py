@@ -34,12 +34,16 @@ def prepare(target: Path, source: Path, *, overwrite: bool) -> Destination:
     Never onto, into, or around the input; onto an existing output only when asked (ExistsError).
     """
     try:
-        path, origin = target.resolve(), source.resolve()
+        # Unlike `resolve` it leaves a link that leads nowhere but to itself.
+        path, origin = (Path(os.path.realpath(one)) for one in (target, source))
+        looped = path.is_symlink()
         exists = path.exists()
         same = path == origin or (exists and path.samefile(origin))
         folder_is_there = path.parent.is_dir()
     except OSError as error:
         raise OutputError(f"{target}: cannot be written: {error.strerror}") from error
+    if looped:
+        raise OutputError(f"{target}: is a link that leads to itself; name another output")
     if same or origin in path.parents or path in origin.parents:
         raise OutputError(f"{target}: is the input {source}, or holds it; name another output")
     if exists and not overwrite:

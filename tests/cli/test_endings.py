@@ -164,6 +164,24 @@ def test_an_output_that_must_not_be_written_is_one_line_and_exit_code_1(
 
 
 @pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ImportError("libtorch_cpu.so: failed to map segment"), "failed to map segment"),
+        (MemoryError(), "no memory left"),
+    ],
+)
+def test_a_library_that_memory_has_no_room_for_is_one_line(monkeypatch, capsys, error, said):
+    def load(_name):
+        raise error
+
+    monkeypatch.setattr("dip_pipeline.cli.main.importlib.import_module", load)
+    assert run(["denoise", "a.fits", "-o", "b.fits"]) == 1
+    line = one_error_line(capsys.readouterr().err)
+    assert said in line
+    assert "ulimit" in line
+
+
+@pytest.mark.parametrize(
     "error",
     [
         FrameError("bad.fits: truncated;\nget a complete copy"),

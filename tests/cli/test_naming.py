@@ -97,6 +97,13 @@ def test_an_input_that_is_the_result_of_another_is_left_out(tmp_path, caplog):
     assert job.source == str(result)
 
 
+def test_links_that_lead_to_themselves_are_left_to_those_who_open_them(tmp_path):
+    for name in ("a.fits", "a_dip.fits"):
+        (tmp_path / name).symlink_to(tmp_path / name)
+    (job,) = plan_jobs([f"{tmp_path}/a.fits"], f"{tmp_path}/")
+    assert job.target == tmp_path / "a_dip.fits"
+
+
 def test_a_file_where_the_folder_should_be_is_told(tmp_path):
     (tmp_path / "night").write_text("a file")
     with pytest.raises(OutputError, match="night"):

@@ -143,6 +143,15 @@ def test_folders_that_cannot_take_it_are_told(frame, folder, restored, provenanc
             save_frame(Path(f"/proc/out.{suffix}"), frame, planes, provenance=provenance)
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_link_that_leads_to_itself_is_no_output(frame, folder, restored, provenance, suffix):
+    looped = folder / f"loop.{suffix}"
+    looped.symlink_to(looped)
+    with pytest.raises(OutputError, match="leads to itself"):
+        save_frame(looped, frame, restored(frame), provenance=provenance, overwrite=True)
+    assert looped.is_symlink()
+
+
 def test_the_input_is_never_the_output(frame, tmp_path, restored, provenance):
     source = frame.path
     (tmp_path / "link.fits").symlink_to(source)

@@ -219,6 +219,7 @@ class WorkerSection(Section):
         "CPU threads of one fit; changes the last bits of a result. "
         f"By default the cores at hand, {THREADS_BY_DEFAULT} at most.",
         ge=1,
+        le=1024,
     )
     scheduler: str | None = option(
         None,

@@ -28,7 +28,8 @@ def prior_task(
     if source.options.scope is Scope.FRAME:
         key = prior_key(plan, windows, "" if shared is None else shared.sha256)
         plan = replace(plan, prior_path=run.keyed_path("prior", key))
-    return PriorTask(plan, windows, shared_path, seen=False, telling=run.progress_path)
+    sha256 = "" if shared is None else shared.sha256
+    return PriorTask(plan, windows, shared_path, sha256, seen=False, telling=run.progress_path)
 
 
 def prior_facts(plan: FramePlan, run: RunDirectory, shared: PriorFile | None) -> dict[str, object]:

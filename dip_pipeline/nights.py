@@ -9,6 +9,8 @@ from dip_pipeline.frames import calibration_kind, camera_of
 
 _GAP_HOURS = 6.0  # between the last frame of a night and the first of the next, anywhere on Earth
 _MJD_OF_1970 = 40587
+# Of the years 1900 and 2200: a card that says another time says none.
+_EARLIEST_HOURS, _LATEST_HOURS = -613_600.0, 2_016_200.0
 _SCALE_DIGITS = 2  # in which pixel scales must agree
 
 
@@ -58,7 +60,8 @@ def hours_of(header: Mapping[str, object]) -> float | None:
     """Hours since 1970 UT of an exposure's beginning, by MJD-OBS, or DATE-OBS with its time."""
     mjd = header.get("MJD-OBS")
     if isinstance(mjd, int | float) and not isinstance(mjd, bool) and math.isfinite(mjd):
-        return 24.0 * (float(mjd) - _MJD_OF_1970)
+        hours = 24.0 * (float(mjd) - _MJD_OF_1970)
+        return hours if _EARLIEST_HOURS < hours < _LATEST_HOURS else None
     date = str(header.get("DATE-OBS", "")).strip()
     if "T" not in date and isinstance(header.get("TIME-OBS"), str):
         date = f"{date}T{str(header['TIME-OBS']).strip()}"

@@ -19,7 +19,7 @@ from torch import Tensor
 from dip_pipeline.cutting import ProblemSource, Window, problems_key
 from dip_pipeline.devices import device_watched, fit_in_packets
 from dip_pipeline.engine import TileStore, publish_sealed, read_published, tell_progress
-from dip_pipeline.errors import GpuMemoryError, RestorationError
+from dip_pipeline.errors import GpuMemoryError, RestorationError, RunError
 from dip_pipeline.restoration import SharedPrior
 from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
@@ -68,6 +68,7 @@ class PriorTask:
     """The prior of a frame, to be published where the plan says.
 
     shared : prior file that it is made of; None where it is fitted to the frame itself
+    shared_sha256 : of that file, as it was read when the run began
     seen : whether the prior file was fitted on this frame, too
     telling : file to tell in how the fit goes on; None for nowhere
     """
@@ -75,6 +76,7 @@ class PriorTask:
     plan: FramePlan
     windows: tuple[Window, ...]
     shared: Path | None
+    shared_sha256: str
     seen: bool
     telling: Path | None
 
@@ -125,7 +127,10 @@ def provide_prior(task: PriorTask, on_step: StepHook = ignore_step) -> None:
     if task.shared is None:
         content = fit_frame_prior(task.plan, task.windows, tell)
     else:
-        shared = SharedPrior.from_bytes(task.shared.read_bytes())
+        data = task.shared.read_bytes()
+        if hashlib.sha256(data).hexdigest() != task.shared_sha256:
+            raise RunError(f"{task.shared}: changed while it was being used; run it again")
+        shared = SharedPrior.from_bytes(data)
         content = bind_frame_prior(task.plan, task.windows, shared, seen=task.seen)
     publish_sealed(path, [content])
 

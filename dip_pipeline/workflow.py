@@ -206,11 +206,14 @@ def _lines(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise ConfigError(f"frames.list = {path}: cannot be read ({error})") from error
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    names = (line.strip() for line in lines)
+    return [name for name in names if name and not name.startswith("#")]
 
 
 def _found(name: str) -> list[str]:
     """Frames of one name: a file with or without its HDU, a folder, or a glob."""
+    if not name or "\0" in name:
+        raise ConfigError(f"{name!r}: is no name of a frame; leave it out")
     path = split_selector(name)[0]
     if path.suffix.lower() in ZARR_SUFFIXES and path.is_dir():
         return [name]

@@ -9,10 +9,10 @@ import torch
 import zarr
 from astropy.io import fits
 
-from dip_pipeline import pipeline, prior_file, work
+from dip_pipeline import pipeline, planes, prior_file, work
 from dip_pipeline.account import key_of
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import ConfigError, OutputError, PriorError
+from dip_pipeline.errors import ConfigError, OutputError, PriorError, RunError
 from dip_pipeline.fitting import fit_frames
 from dip_pipeline.frames import file_digest, open_frame, read_provenance
 from dip_pipeline.frames.prov_json import facts_of, names_of
@@ -361,3 +361,21 @@ def test_of_a_mosaic_only_the_chip_of_the_fit_has_been_seen(tmp_path):
     document = read_provenance(target).document
     planes = [facts_of(document, name) for name in names_of(document, "RestoredPlane")]
     assert [plane["prior"]["fitted_on_this_frame"] for plane in planes] == [True, False]
+
+
+def test_a_prior_that_is_replaced_while_a_run_uses_it_ends_the_run(
+    night, other, tmp_path, monkeypatch
+):
+    """The product would name the one and be made with the other."""
+    path = tmp_path / "used.prior"
+    path.write_bytes(night[1].target.read_bytes())
+    planned = planes.restore_tiles
+
+    def replaced(*given):
+        path.write_bytes(night[1].target.read_bytes() + b" ")
+        return planned(*given)
+
+    monkeypatch.setattr(planes, "restore_tiles", replaced)
+    with pytest.raises(RunError, match="changed while it was being used"):
+        restore_frame(other[0], tmp_path / "out.fits", quick(path))
+    assert not (tmp_path / "out.fits").exists()

@@ -68,6 +68,8 @@ def test_every_frame_is_in_one_group(facts):
         ({"MJD-OBS": 40588.125, "DATE-OBS": "nonsense"}, 27.0),
         ({"DATE-OBS": "02/01/70"}, None),
         ({"MJD-OBS": True}, None),
+        ({"MJD-OBS": -2400000.5}, None),  # a Julian date of 0
+        ({"MJD-OBS": 1e9}, None),
         ({}, None),
     ],
 )

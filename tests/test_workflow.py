@@ -64,7 +64,8 @@ def test_frames_are_found_by_file_glob_folder_and_list_each_once(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     touch(tmp_path, "a1.fits", "a2.fits", "night/b.fits.gz", "night/c.fit", "night/notes.txt")
     (tmp_path / "night" / "d.zarr").mkdir()
-    (tmp_path / "list.txt").write_text("# of the archive\nb*.fits\n\na1.fits[SCI,1]\n")
+    listed = "# of the archive\n  # second line\nb*.fits\n\na1.fits[SCI,1]\n"
+    (tmp_path / "list.txt").write_text(listed)
     touch(tmp_path, "b7.fits")
     text = "[frames]\ninputs = ['a?.fits', 'a2.fits', 'night']\nlist = 'list.txt'\n"
     workflow = Workflow.read(write(tmp_path, text))
@@ -83,6 +84,9 @@ def test_frames_are_found_by_file_glob_folder_and_list_each_once(tmp_path, monke
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(ConfigError, match=r"finds no file|no frames"):
             workflow.sources(nothing)
+    for no_name in ("", "a\0.fits"):  # an empty one is the working folder to a path
+        with pytest.raises(ConfigError, match="is no name of a frame"):
+            workflow.sources(["b7.fits", no_name])
 
 
 @pytest.fixture

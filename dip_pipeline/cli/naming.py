@@ -31,9 +31,9 @@ def plan_jobs(sources: Sequence[str], out: str, *, create: bool = True) -> list[
     Raises ConfigError for an empty name, where two inputs would have one output, and where an
     output is an input.
     """
-    for option, name in (("-o", out), *(("an input", source) for source in sources)):
-        if not name.strip():
-            raise ConfigError(f"{option} is an empty name; give a file or a folder")
+    _check_name("-o", out)
+    for source in sources:
+        _check_name("an input", source)
     if not _is_folder(sources, out):
         return [Job(sources[0], Path(out))]
     folder = Path(out)
@@ -56,6 +56,13 @@ def plan_jobs(sources: Sequence[str], out: str, *, create: bool = True) -> list[
     if create:
         _create(folder)
     return jobs
+
+
+def _check_name(option: str, name: str) -> None:
+    if not name.strip():
+        raise ConfigError(f"{option} is an empty name; give a file or a folder")
+    if "\0" in name:
+        raise ConfigError(f"{option} is {name!r}, which no file can be called")
 
 
 @contextmanager

@@ -70,9 +70,11 @@ def run(
         workflow = replace(workflow, tables=tables)
     if script:
         return _say_script(workflow)
-    folder = out or workflow.tables.frames.out
+    folder = workflow.tables.frames.out if out is None else out
     if folder is None:
         raise ConfigError(f"{workflow_file}: no folder for the results; give frames.out, or -o")
+    if not folder:
+        raise ConfigError(f"{workflow_file}: frames.out, or -o, is an empty name; give a folder")
     folder = folder.rstrip("/") + "/"
     planned = plan_jobs(workflow.sources(inputs), folder, create=not dry_run)
     if dry_run:

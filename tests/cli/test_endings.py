@@ -36,6 +36,7 @@ def one_error_line(err: str) -> str:
         (["denoise", "a.fits", "-o", "b.fits", "--sigma", "nan"], "--sigma"),
         (["denoise", "a.fits", "-o", "b.fits", "--workers", "2"], "--executor local"),
         (["denoise", "a.fits", "-o", "b.fits", "--device", "tpu"], "tpu"),
+        (["denoise", "a.fits", "-o", "b.fits", "--threads-per-fit", "100000"], "--threads-per-fit"),
         (["denoise", "a.fits", "b.fits", "-o", "c.fits"], "folder"),
         (["denoise", "n1/a.fits", "n2/a.fits", "-o", "out/"], "a_dip.fits"),
         (["denoise", "a.fits", "a_dip.fits", "-o", "."], "is an input"),
@@ -161,6 +162,16 @@ def test_an_output_that_must_not_be_written_is_one_line_and_exit_code_1(
     assert target in one_error_line(err)
     assert taken.read_text() == "mine"
     assert small_frame.read_bytes() == before
+
+
+@pytest.mark.parametrize(("asked", "written"), [((), ""), (("-o", ""), "results")])
+def test_no_results_go_to_a_folder_without_a_name(dip, tmp_path, asked, written):
+    """With its slash it would be the root of the disk."""
+    workflow = tmp_path / "work.toml"
+    workflow.write_text(f"[frames]\ninputs = ['a.fits']\nout = '{written}'\n")
+    code, _, err = dip("run", workflow, *asked, "--dry-run")
+    assert code == 2
+    assert "empty name" in one_error_line(err)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,12 @@ def test_an_input_that_is_the_result_of_another_is_left_out(tmp_path, caplog):
     assert job.source == str(result)
 
 
+@pytest.mark.parametrize("sources", [["a\0.fits"], ["a.fits", "b.fits"]])
+def test_a_name_that_no_file_can_have_is_refused(sources):
+    with pytest.raises(ConfigError, match="no file can be called"):
+        plan_jobs(sources, "out\0/")
+
+
 def test_links_that_lead_to_themselves_are_left_to_those_who_open_them(tmp_path):
     for name in ("a.fits", "a_dip.fits"):
         (tmp_path / name).symlink_to(tmp_path / name)

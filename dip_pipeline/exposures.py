@@ -21,6 +21,7 @@ from dip_pipeline.frames import (
     open_frames,
 )
 from dip_pipeline.planning import settle_frame
+from dip_pipeline.prior_file import centre_digest
 from dip_pipeline.registration import Registered, Seen, register
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.sensor import NoiseModel
@@ -86,16 +87,16 @@ class Exposures:
         if config.task.name is not Task.COMBINE:
             return None
         opened = []
-        seen = {_identity(frames[0]): str(frames[0].path)}
+        seen = dict.fromkeys(_identities(frames[0]), str(frames[0].path))
         for name in config.task.exposures:
             found = open_frames(name, config.frame_reading())
-            identity = _identity(found[0])
-            if identity in seen:
+            identities = _identities(found[0])
+            if known := next((one for one in identities if one in seen), None):
                 raise ExposureError(
-                    f"{name}: the same exposure as {seen[identity]}; leave one of them out, its "
+                    f"{name}: the same exposure as {seen[known]}; leave one of them out, its "
                     "noise would count twice"
                 )
-            seen[identity] = str(found[0].path)
+            seen |= dict.fromkeys(identities, str(found[0].path))
             if len(found) != len(frames):
                 raise ExposureError(
                     f"{name}: {len(found)} science planes, {frames[0].path} has {len(frames)}; "
@@ -205,9 +206,17 @@ def _warn_of_seeing(
             )
 
 
-def _identity(frame: Frame) -> tuple[str, str]:
-    """Tell an exposure by its file's content, whatever its name, and its place in there."""
-    return file_digest(frame.path), frame.label
+def _identities(frame: Frame) -> list[tuple[str, str]]:
+    """Tell an exposure by its file's content and its place in there, and by its pixels.
+
+    The pixels of one that is packed, or was converted, are the same; those of a blank one say
+    nothing.
+    """
+    told = [(file_digest(frame.path), frame.label)]
+    middle = tuple(slice(side // 2, side // 2 + 8) for side in frame.shape)
+    values = frame.read(*middle).science
+    blank = np.unique(values[np.isfinite(values)]).size < 2
+    return told if blank else [*told, ("pixels", centre_digest(frame))]
 
 
 def check_exposures(sources: Sequence[str], config: RunConfig) -> None:

@@ -42,7 +42,7 @@ class FittedFrame:
         """Describe a frame; reads its file once."""
         path, selector = split_selector(source)
         name = path.name if selector is None else f"{path.name}[{selector}]"
-        return cls(name, file_digest(frame.path), _centre_digest(frame), camera_of(frame.header))
+        return cls(name, file_digest(frame.path), centre_digest(frame), camera_of(frame.header))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class PriorFile:
 
     def has_seen(self, frame: Frame) -> bool:
         """Whether it was fitted on this frame: known by its pixels, for a file may hold several."""
-        centre = _centre_digest(frame)
+        centre = centre_digest(frame)
         return any(item.centre == centre for item in self.frames)
 
     def check(self, frame: Frame, config: RunConfig) -> None:
@@ -216,7 +216,8 @@ def _content(path: Path) -> bytes:
         ) from error
 
 
-def _centre_digest(frame: Frame) -> str:
+def centre_digest(frame: Frame) -> str:
+    """Tell a frame by the pixels in its middle, whatever file they are in."""
     rows, cols = (
         slice(max(0, (length - _CENTRE_PX) // 2), (length + _CENTRE_PX + 1) // 2)
         for length in frame.shape

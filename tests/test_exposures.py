@@ -1,5 +1,6 @@
 """Exposures of one sky are checked, registered, combined, and told of in the product."""
 
+import gzip
 import os
 from pathlib import Path
 
@@ -223,6 +224,17 @@ def test_an_exposure_under_clouds_is_refused_or_left_out_of_what_guides_others(t
         _registered([str(clouded), *paths[:2]], **{"task.each": True})
     _, found = _registered(paths, **{"fit.any_optics": True})
     assert len(found) == 2
+
+
+def test_an_exposure_counts_once_however_it_is_packed(tmp_path):
+    first = _write(tmp_path / "a.fits")
+    (tmp_path / "a.fits.gz").write_bytes(gzip.compress(Path(first).read_bytes()))
+    with fits.open(first) as again:
+        again[0].header["OBSERVER"] = "another"
+        again.writeto(tmp_path / "edited.fits")
+    for name in ("a.fits.gz", "edited.fits"):
+        with pytest.raises(ExposureError, match="the same exposure as"):
+            _registered([first, str(tmp_path / name)])
 
 
 def test_an_exposure_counts_once(tmp_path):

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import ExecutorKind, Pool, Shard, open_pool
-from dip_pipeline.errors import BrokenProcessError, ConfigError, DipError, ExitCode
+from dip_pipeline.errors import (
+    BrokenProcessError,
+    ConfigError,
+    DipError,
+    ExitCode,
+    StoppedError,
+)
 
 if TYPE_CHECKING:
     from dip_pipeline.engine.clusters import ClusterOptions
@@ -183,7 +189,7 @@ def _side_by_side(
 def _attempt(job: Job, restore: "Callable[[], RunReport]") -> FrameResult:
     try:
         return FrameResult(job, restore())
-    except (ConfigError, BrokenProcessError):
+    except (ConfigError, BrokenProcessError, StoppedError):
         raise
     except (DipError, OSError, MemoryError) as error:
         return _failed(job, str(error) or type(error).__name__)

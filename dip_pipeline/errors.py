@@ -52,6 +52,10 @@ class BrokenProcessError(RunError):
     """A process that can compute no further, whatever it is given: another one must go on."""
 
 
+class StoppedError(RunError):
+    """Work that somebody stopped: nothing is wrong with it, and the same command goes on."""
+
+
 class GpuMemoryError(RunError):
     """A GPU whose memory does not hold what it is asked for."""
 

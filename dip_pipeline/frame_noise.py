@@ -14,6 +14,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import EmptyFrameError, SensorError
 from dip_pipeline.frames import Frame
 from dip_pipeline.noise_kernel import kernel_asked
+from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.noise import law_for, sigma_at
 from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.sensor import (
@@ -69,6 +70,7 @@ def find_noise(
     windows = [_window(frame, place, sensor, by_error=by_error) for place in places]
     if not any(window.good.any() for window in windows):
         raise EmptyFrameError(f"{frame.path}: {_why_unusable(frame, places, sensor)}")
+    settle_computing(config.threads_per_fit)  # no more cores than a fit may have
     sky = measure_correlation(side_by_side([partial(find_sky, window) for window in windows]))
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
     why = "none in the header and none given"

@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 
 from dip_pipeline.config import RunConfig
-from dip_pipeline.planning import devices_of, fit_options
+from dip_pipeline.planning import devices_of, fit_options, fit_windows
 from dip_pipeline.restoration.blocks import folds_for
 from dip_pipeline.restoration.prior import MOST_CALIBRATION_PIXELS
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope
 from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.tiling import Tile
-
-_MOST_LOOKED_AT = 12 * 512 * 512  # pixels that a frame's noise and stars are measured on
 
 
 def guess_seconds(
@@ -25,22 +23,27 @@ def guess_seconds(
     asked_for = config.workers.device
     device = devices_of(config)[0] if asked_for == "auto" else asked_for
     if device.startswith("cuda") and options.input is InputKind.IMAGE:
-        return _gpu_seconds(pixels, len(sizes), config, options)
+        windows = fit_windows(shape, seed=0)
+        looked_at = sum(
+            (rows.stop - rows.start) * (cols.stop - cols.start) for rows, cols in windows
+        )
+        return _gpu_seconds(pixels, len(sizes), looked_at, config)
     fit = 0.0 if config.fit.prior else _fit_seconds(shape, sizes, options)
     return fit + _calibration_seconds(shape, sizes, options) + _apply_seconds(pixels, options)
 
 
-def _gpu_seconds(pixels: int, tiles: int, config: RunConfig, options: FitOptions) -> float:
+def _gpu_seconds(pixels: int, tiles: int, looked_at: int, config: RunConfig) -> float:
     """Rough time on one H200, as measured there: a step takes as long for two networks as for four.
 
     Of tiles with networks of their own sixteen are fitted at once, in twice the time of one.
+    looked_at : pixels that the noise and the stars of the frame are measured on
     """
+    options = fit_options(config)
     applied = 2.3e-7 * options.view_count * pixels
     if config.fit.prior:
         return applied
     fits = max(1.0, tiles / 8) if options.scope is Scope.TILE else 1.0
-    looked_at = 3.5e-6 * min(pixels, _MOST_LOOKED_AT)
-    return fits * (3.0 + 0.005 * options.step_limit) + looked_at + applied
+    return fits * (3.0 + 0.005 * options.step_limit) + 3.5e-6 * looked_at + applied
 
 
 def _scene_seconds(

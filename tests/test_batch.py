@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from dip_pipeline.errors import (
     ExitCode,
     FrameError,
     OutputError,
+    StoppedError,
 )
 from tests.cli.conftest import report
 
@@ -97,6 +99,23 @@ def test_an_interruption_stops_all(endings):
     endings["b.fits"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         restore_frames(JOBS, RunConfig())
+
+
+def test_frames_that_an_interruption_stops_wait_and_have_not_failed(monkeypatch):
+    def fake(source, target, config, *, place, **options):
+        if source == "a.fits":
+            raise KeyboardInterrupt
+        deadline = time.monotonic() + 10
+        while not place.pool.stopped and time.monotonic() < deadline:
+            time.sleep(0.01)
+        raise StoppedError("stopped before all items were done")
+
+    monkeypatch.setattr(pipeline, "restore_frame", fake)
+    config = RunConfig().with_overrides(**{"workers.executor": "local", "workers.device": "cpu"})
+    told = []
+    with pytest.raises(KeyboardInterrupt):
+        restore_frames(JOBS, config, at_once=2, on_result=told.append)
+    assert told == []
 
 
 def test_a_failed_tile_is_a_failure_of_the_batch(monkeypatch):

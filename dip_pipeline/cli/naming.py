@@ -28,8 +28,8 @@ def plan_jobs(sources: Sequence[str], out: str, *, create: bool = True) -> list[
     out : a file for one input; a folder for several, where it ends in a slash, or is one.
     create : whether the folder is to be made
     An input that is the finished output of another one is left out: an earlier run left it there.
-    Raises ConfigError for an empty name, where two inputs would have one output, and where an
-    output is an input.
+    Raises ConfigError for a name that no file can have, where two inputs would have one output, and
+    where an output is an input.
     """
     _check_name("-o", out)
     for source in sources:

@@ -20,7 +20,7 @@ from dip_pipeline.engine.durable import output_error
 from dip_pipeline.engine.executors import Job
 from dip_pipeline.engine.options import WorkerOptions
 from dip_pipeline.engine.worker_process import Notes
-from dip_pipeline.errors import BrokenProcessError, RunError
+from dip_pipeline.errors import BrokenProcessError, RunError, StoppedError
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -102,7 +102,7 @@ class DaskPool:
         """Raise RunError where the pool is closed, or its scheduler is gone."""
         client = self._client
         if self._closed or client is None:
-            raise RunError("stopped before all items were done; the same command resumes")
+            raise StoppedError("stopped before all items were done; the same command resumes")
         check_scheduler(client)
 
     @property

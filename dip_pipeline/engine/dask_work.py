@@ -18,7 +18,7 @@ from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerErro
 
 from dip_pipeline.engine.executors import Job
 from dip_pipeline.engine.worker_process import MAX_STARTS, Done, Lost, Notes, attempt
-from dip_pipeline.errors import RunError
+from dip_pipeline.errors import RunError, StoppedError
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -91,7 +91,7 @@ class Work(Generic[P, R]):
                 self._submit_new(items)
             yield from results
         if self._pool.stopped:
-            raise RunError("stopped before all items were done; the same command resumes")
+            raise StoppedError("stopped before all items were done; the same command resumes")
 
     def drain(self) -> None:
         """Wait a while for what runs to end; a second interrupt ends the wait."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from dip_pipeline.engine.options import ExecutorKind, WorkerOptions
-from dip_pipeline.errors import RunError
+from dip_pipeline.errors import StoppedError
 
 if TYPE_CHECKING:
     from dip_pipeline.engine.clusters import ClusterOptions
@@ -123,7 +123,7 @@ class InlinePool:
         coming = iter(named_items)
         while packet := list(islice(coming, job.packet)):
             if self._stopped:
-                raise RunError(f"{packet[0][0]}: stopped before it; the same command resumes")
+                raise StoppedError(f"{packet[0][0]}: stopped before it; the same command resumes")
             yield from job.run_packet([item for _, item in packet])
 
     def stop(self) -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from dip_pipeline.restoration.star_shape import StarShape
-from dip_pipeline.restoration.star_sheet import GOOD_MISFIT, Sheet, Star, grid_px
+from dip_pipeline.restoration.star_sheet import Sheet
+from dip_pipeline.restoration.star_trial import GOOD_MISFIT, Star, grid_px
 
 _SPREAD = (3.0, 0.25)  # around where it was found, for the mean of all that explain it
 _WIDTHS = (1.0, 1.6, 2.5)  # of what explains it, in widths of a star

@@ -14,16 +14,8 @@ from scipy import ndimage
 
 from dip_pipeline.restoration.explained import explaining
 from dip_pipeline.restoration.star_shape import Image, Mask, StarShape
-from dip_pipeline.restoration.star_sheet import (
-    FAR_SEARCH,
-    GOOD_MISFIT,
-    NEIGHBOUR_PX,
-    REFINEMENT,
-    Fit,
-    Sheet,
-    Star,
-    apart,
-)
+from dip_pipeline.restoration.star_sheet import FAR_SEARCH, NEIGHBOUR_PX, REFINEMENT, Sheet, apart
+from dip_pipeline.restoration.star_trial import GOOD_MISFIT, Fit, Star
 
 _SIGNIFICANCE = 4.0  # standard errors, times the scatter of the sky's own significance
 _AROUND_PX = 6  # stars as near as this to a hole are fitted with it, so that none is counted twice

@@ -4,31 +4,26 @@ Photometry by point spread function (Stetson 1987, PASP 99, 191), of stars in pa
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import fft, optimize
 
 from dip_pipeline.restoration.star_grid import DRAWN_SIGMA, FARTHEST_PX
 from dip_pipeline.restoration.star_shape import USUAL_SHAPE, Image, Mask, StarShape
+from dip_pipeline.restoration.star_trial import GOOD_MISFIT, Fit, Star, Trial, grid_px
 
 _REACH_PX = 7  # of what is looked at around a star; of bright stars more
 _FAR_PX = 30
 _STEP_PX = 0.05  # for derivatives
 _PASSES = 2  # of looking again around the place that was found
-GOOD_MISFIT = 1.6  # chi-square a pixel up to which a fit is good as it is
-_GAIN = 0.25  # a worse one must leave no more than this of the chi-square without the star
 _SHIFT_PX = 3.0  # largest distance of a star from where it was looked for
 NEIGHBOUR_PX = 12.0
 # Grids of positions that are tried in turn, (half width, step) in px.
 _SEARCH = ((_SHIFT_PX, 0.75), (0.75, 0.25), (0.25, 0.08))
 REFINEMENT = ((0.5, 0.125),)
 FAR_SEARCH = ((7.0, 0.75), (0.75, 0.25), (0.25, 0.08))
-_NEARNESS = 0.1  # cost of a px squared from where a star was looked for
-# Logarithm of how many stars there are by height: N(> f) ~ f^-0.65, so few are bright.
-_COUNTS = 1.65
 _TELLING = 100.0  # standard errors of a height, from which on a star may have a shape of its own
 _BRIGHT = 1000.0  # sky sigma
 _MUCH_BETTER = 0.7  # of the chi-square that the common shape leaves
@@ -36,87 +31,8 @@ _USUAL_CHANGE = 0.3  # of the logarithm of an axis or the exponent, and of the t
 _MOST_CHANGE = np.array([1.0, 1.0, 0.5, 0.5, 0.5, 0.7])
 _UNKNOWN = 2.5  # times as far a shape may change, where none is known
 _TRIES = 40
-_MANY = 200  # places
 _WITHIN_PX = 0.15  # of a place that was tried: farther off the next one was
 _MODEL_ERROR = 0.02  # of a star's light, that its shape is not known to
-_DECIMALS = 9  # of offsets in px that are the same but for rounding
-
-
-@dataclass(slots=True)
-class Star:
-    """A star; px and sky sigma. shape : its own, where it is known to differ from the others'."""
-
-    row: float
-    col: float
-    height: float
-    error: float
-    shape: StarShape | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """A star fitted at a place; chi-squares a pixel without and with it."""
-
-    star: Star
-    before: float
-    after: float
-
-    @property
-    def believed(self) -> bool:
-        """Whether what is seen looks like a star."""
-        return self.after < GOOD_MISFIT or self.after < _GAIN * self.before
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """Pixels around a place: offsets from it, roots of their weights, and their weighted light.
-
-    sky : orthonormal columns of a sloping sky, which the light is already free of
-    """
-
-    rows: Image
-    cols: Image
-    scale: Image
-    sky: Image
-    light: Image
-
-    @property
-    def before(self) -> float:
-        """Chi-square without a star."""
-        return float(self.light @ self.light)
-
-    @property
-    def freedom(self) -> int:
-        """Degrees of freedom that a star leaves."""
-        return max(1, self.light.size - int(self.sky.shape[1]) - 3)
-
-    def tried(self, shape: StarShape, places: Image) -> tuple[Image, Image, Image]:
-        """Heights of stars at (places, 2) offsets, inverse variances of these, and the costs.
-
-        A cost is -2 times the logarithm of the likelihood and of what was believed before.
-        """
-        models = self.scale * self._shapes(shape, places)
-        models -= (models @ self.sky) @ self.sky.T
-        power = (models**2).sum(axis=1) + 1e-12
-        heights = (models @ self.light) / power
-        cost = self.before - np.maximum(heights, 0.0) ** 2 * power
-        cost += 2 * _COUNTS * np.log(np.maximum(heights, 1.0))
-        cost += _NEARNESS * (places**2).sum(axis=1)
-        return heights, power, cost
-
-    def _shapes(self, shape: StarShape, places: Image) -> Image:
-        """Give the shape of a star at each of (places, 2) offsets, (places, pixels).
-
-        Pixels and places lie on grids: of many places most pairs have the offset of another pair,
-        and the shape is computed once for each offset that there is.
-        """
-        if len(places) < _MANY:
-            return shape.at(self.rows - places[:, :1], self.cols - places[:, 1:])
-        rows, at_row = _apart(self.rows, places[:, 0])
-        cols, at_col = _apart(self.cols, places[:, 1])
-        table = shape.at(rows[:, None], cols[None, :])
-        shapes: Image = table[at_row, at_col]
-        return shapes
 
 
 class Sheet:
@@ -134,8 +50,6 @@ class Sheet:
         self.known = shape is not None
         self.left = np.where(trusted, observed, 0.0)
         self.weight = np.where(trusted, 1 / sigma**2, 0.0)
-        self._taps: _Taps | None = None
-        self._sums: list[Image] = []
 
     def move_together(self, stars: list[Star]) -> None:
         """Move stars that share their light, all at once: one step of Gauss and Newton."""
@@ -173,16 +87,22 @@ class Sheet:
             star.height, star.error = fit.star.height, fit.star.error
         self.take_off(star)
 
+    @cached_property
+    def _taps(self) -> "_Taps":
+        """A star, the disc that it is fitted on, and the star squared."""
+        offsets = np.arange(-_REACH_PX, _REACH_PX + 1, dtype=np.float64)
+        rows, cols = offsets[:, None], offsets[None, :]
+        disc = (rows**2 + cols**2 <= _REACH_PX**2).astype(np.float64)
+        kernel = self.shape.at(rows, cols) * disc
+        return _Taps((kernel, disc, kernel**2), self.weight.shape)
+
+    @cached_property
+    def _weight_sums(self) -> list[Image]:
+        return self._taps.summed(self.weight, 3)
+
     def height_everywhere(self) -> tuple[Image, Image]:
         """Height of a star centred at each pixel and its standard error, over a level sky."""
-        if self._taps is None:
-            offsets = np.arange(-_REACH_PX, _REACH_PX + 1, dtype=np.float64)
-            rows, cols = offsets[:, None], offsets[None, :]
-            disc = (rows**2 + cols**2 <= _REACH_PX**2).astype(np.float64)
-            kernel = self.shape.at(rows, cols) * disc
-            self._taps = _Taps((kernel, disc, kernel**2), self.weight.shape)
-            self._sums = self._taps.summed(self.weight, 3)  # of weights: these stay as they are
-        single, level, square = self._sums
+        single, level, square = self._weight_sums
         with_star, with_level = self._taps.summed(self.weight * self.left, 2)
         # Both are fitted at once: two normal equations a pixel, solved by Cramer's rule.
         determinant = level * square - single**2
@@ -258,7 +178,7 @@ class Sheet:
 
     def trial(
         self, row: float, col: float, height: float, beside: Sequence[Star] = ()
-    ) -> "Trial | None":
+    ) -> Trial | None:
         """Lay out what is seen around a place, less a sloping sky; None where it is too little."""
         reach = int(np.clip(self.shape.radius_px(0.5 / max(height, 0.6)), _REACH_PX, _FAR_PX))
         window, rows, cols = self._window(row, col, reach)
@@ -321,7 +241,7 @@ class Sheet:
         plane[window] += np.einsum("iab,ij,jab->ab", changes, covariance, changes)
         plane[window] += (_MODEL_ERROR * changes[0]) ** 2
 
-    def _seen_changes(self, star: Star, trial: "Trial") -> Image:
+    def _seen_changes(self, star: Star, trial: Trial) -> Image:
         """Give `_changes` in what is seen, weighted, free of a sloping sky, (pixels, 3)."""
         columns = np.stack(self._changes(star, star, trial.rows, trial.cols), axis=1)
         columns *= trial.scale[:, None]
@@ -361,18 +281,6 @@ class _Taps:
         return [fft.irfft2(waves * own, self._size)[self._inner] for own in self._waves[:first]]
 
 
-def _apart(pixels: Image, places: Image) -> tuple[Image, NDArray[np.intp]]:
-    """Give all offsets that there are on an axis, and which of them each pair has.
-
-    pixels : (pixels,); places : (places,); pairs are (places, pixels)
-    """
-    pixel, of_pixel = np.unique(pixels, return_inverse=True)
-    place, of_place = np.unique(places, return_inverse=True)
-    offsets = np.round(pixel[None, :] - place[:, None], _DECIMALS)
-    there, which = np.unique(offsets, return_inverse=True)
-    return there, which.reshape(offsets.shape)[of_place[:, None], of_pixel[None, :]]
-
-
 def _misfit(changes: Image, *, trial: Trial, shape: StarShape) -> Image:
     """Give what a star of a changed shape leaves, and how unlikely the change is."""
     model = trial.scale * _changed(shape, changes[2:]).at(
@@ -397,10 +305,3 @@ def _changed(shape: StarShape, changes: Image) -> StarShape:
 def apart(one: Star, other: Star) -> float:
     """Give their distance in px."""
     return float(np.hypot(one.row - other.row, one.col - other.col))
-
-
-def grid_px(half_width: float, step: float) -> Image:
-    """Give offsets on a square grid, (places, 2)."""
-    line = np.arange(-half_width, half_width + step / 2, step)
-    rows, cols = np.meshgrid(line, line, indexing="ij")
-    return np.stack([rows.ravel(), cols.ravel()], axis=1)

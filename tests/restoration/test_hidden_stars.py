@@ -12,7 +12,8 @@ from dip_pipeline.restoration.star_shape import (
     measure_shape,
     stars_of_each,
 )
-from dip_pipeline.restoration.star_sheet import Sheet, grid_px
+from dip_pipeline.restoration.star_sheet import Sheet
+from dip_pipeline.restoration.star_trial import grid_px
 from dip_pipeline.simulate import MoffatPsf
 
 SHAPE = StarShape(a=0.14, b=0.02, d=0.11, beta=3.0)

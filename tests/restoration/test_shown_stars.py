@@ -16,6 +16,7 @@ from dip_pipeline.restoration.regions import measure_sky, prepare
 from dip_pipeline.restoration.scene_shown import TargetShape
 from dip_pipeline.restoration.shown_stars import find_shown_stars
 from dip_pipeline.restoration.star_shape import StarShape
+from dip_pipeline.restoration.star_sheet import Sheet
 from dip_pipeline.restoration.stopping import ignore_step
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
 from dip_pipeline.task import Task
@@ -252,3 +253,39 @@ def test_a_star_is_drawn_out_to_where_it_is_next_to_nothing_on_every_side(tilt):
     angles = np.linspace(0, 2 * np.pi, 360)
     around = shape.profile(radius * np.sin(angles), radius * np.cos(angles))
     assert around.max() == pytest.approx(0.001, rel=0.01)
+
+
+def uneven():
+    """A sky with a star, noise that differs from pixel to pixel, and holes."""
+    rng = np.random.default_rng(8)
+    sigma = rng.uniform(0.5, 3.0, (SIDE_PX, SIDE_PX))
+    observed = drawn([(50.0, 48.0, 40.0)]) + 2.0 + sigma * white(9)
+    return observed, sigma, rng.random(sigma.shape) > 0.1
+
+
+def test_heights_everywhere_are_least_squares_of_a_star_over_a_level_sky():
+    observed, sigma, trusted = uneven()
+    sheet = Sheet(observed, sigma, trusted, SHAPE)
+    sheet.height_everywhere()
+    sheet.left = np.where(trusted, observed + 1.0, 0.0)  # as it changes from round to round
+    heights, errors = sheet.height_everywhere()
+    for row, col in ((50, 48), (30, 61), (2, 93)):
+        rows, cols = (
+            grid - at for grid, at in zip(np.indices(sigma.shape), (row, col), strict=True)
+        )
+        seen = trusted & (rows**2 + cols**2 <= 7**2)
+        columns = np.stack([SHAPE.at(rows[seen], cols[seen]), np.ones(seen.sum())], axis=1)
+        columns /= sigma[seen][:, None]
+        light = (observed[seen] + 1.0) / sigma[seen]
+        assert heights[row, col] == pytest.approx(np.linalg.lstsq(columns, light)[0][0])
+        assert errors[row, col] == pytest.approx(np.linalg.inv(columns.T @ columns)[0, 0] ** 0.5)
+
+
+def test_changes_of_stars_are_least_squares_by_the_noise_of_each_pixel():
+    observed, sigma, trusted = uneven()
+    stars = find_shown_stars(observed, sigma, trusted, SHAPE)
+    left = np.where(trusted, white(11), 0.0)
+    weight = np.where(trusted, 1 / sigma, 0.0).ravel()
+    columns = stars.equations.columns.toarray()
+    step = np.linalg.lstsq(columns * weight[:, None], left.ravel() * weight)[0]
+    assert stars.equations.step(left) == pytest.approx(step, rel=1e-3, abs=1e-6)

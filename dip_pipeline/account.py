@@ -1,7 +1,7 @@
 """The account of a run: one W3C PROV-JSON document, from which alone it can be done again."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from dip_pipeline.frames.prov_json import (
     names_of,
     unflatten,
 )
+from dip_pipeline.frames.provenance import digest_tiles
 from dip_pipeline.frames.stale_cards import moved_cards
 from dip_pipeline.record import (
     RunFacts,
@@ -27,6 +28,7 @@ from dip_pipeline.record import (
     pooled_risk,
     run_cards,
     software_versions,
+    usual_stop,
 )
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.task import Task
@@ -69,16 +71,17 @@ class Recipe:
 def describe_run(facts: RunFacts) -> Provenance:
     """Put a run on record."""
     task = facts.config.task
+    tiles = [dict(tile) for tile in sorted(facts.tiles, key=lambda t: int(str(t["tile"])))]
     deed = _EACH if task.each else _DEEDS.get(task.name, "Restored")
     return Provenance(
         cards=run_cards(facts),
         history=_HISTORY.format(deed=deed, version=__version__),
-        document=_document(facts),
-        tiles=[dict(tile) for tile in sorted(facts.tiles, key=lambda t: int(str(t["tile"])))],
+        document=_document(facts, tiles),
+        tiles=tiles,
     )
 
 
-def _document(facts: RunFacts) -> Document:
+def _document(facts: RunFacts, tiles: Sequence[Mapping[str, object]]) -> Document:
     """Say as PROV-JSON what was made of what, by what, and how: enough to do it again."""
     run = f"run-{facts.run_id}"
     builder = ProvBuilder()
@@ -102,7 +105,8 @@ def _document(facts: RunFacts) -> Document:
     if facts.optics is not None:
         builder.entity("optics", "Optics", facts.optics)
         builder.relate("used", run, "optics", "optics")
-    builder.entity("product", "RestoredFrame", _product_facts(facts))
+    made = {**_product_facts(facts), "sha256_tiles": digest_tiles(tiles)}
+    builder.entity("product", "RestoredFrame", made)
     builder.relate("wasDerivedFrom", "product", "input")
     for number, (where, own) in enumerate(facts.planes, start=1):
         first = min(int(str(tile["tile"])) for tile in own.tiles)
@@ -205,13 +209,15 @@ def _product_facts(facts: RunFacts) -> dict[str, object]:
 
 
 def _plane_facts(facts: RunFacts) -> dict[str, object]:
-    """Tell what came out: risk, change of flux, digests of the planes, cards moved here."""
+    """Tell what came out: risk, network, change of flux, digests of planes, cards moved here."""
     risk = pooled_risk(facts.tiles, facts.frame_pixels)
     return {
         "risk_rms": finite_or_none(risk.rms),
         "risk_standard_error": finite_or_none(risk.error),
         "risk_is_upper_bound": risk.bound,
         "risk_judge": _judge(facts),
+        "network": facts.network,
+        "stop_reason": usual_stop(facts.tiles),
         "flux_change": facts.flux_change,
         "tiles": len(facts.tiles),
         "failed_tiles": facts.failed_tiles,

@@ -128,7 +128,6 @@ def run_cards(facts: RunFacts) -> tuple[Card, ...]:
     """Cards of the science header that tell of a run."""
     config, sensor = facts.config, facts.noise.sensor
     risk = pooled_risk(facts.tiles, facts.frame_pixels)
-    reasons = Counter(str(tile["stop_reason"]) for tile in facts.tiles)
     steps = [int(str(tile["steps"])) for tile in facts.tiles]
     risk_comment = "upper bound: " if risk.bound else "estimated "
     return (
@@ -146,7 +145,7 @@ def run_cards(facts: RunFacts) -> tuple[Card, ...]:
         ("DIPSCOPE", config.scope_in_force, "what one network was fitted to"),
         ("DIPNET", facts.network, "network"),
         ("DIPSTEPS", max(steps, default=0), "steps of the longest fit"),
-        ("DIPSTOP", reasons.most_common(1)[0][0] if reasons else "", "most frequent stop reason"),
+        ("DIPSTOP", usual_stop(facts.tiles), "most frequent stop reason"),
         ("DIPSEED", config.fit.seed, "run seed"),
         ("DIPTILE", config.tile_px, "largest side of a tile, px"),
         ("DIPOVLAP", config.tiles.overlap_px, "tile overlap, px"),
@@ -162,6 +161,12 @@ def run_cards(facts: RunFacts) -> tuple[Card, ...]:
         ("DIPIN", str(facts.key["input"]), "sha256 of the input file"),
         ("DIPCFG", config.digest(), "sha256 of the configuration"),
     )
+
+
+def usual_stop(tiles: Sequence[Mapping[str, object]]) -> str:
+    """Why most tiles stopped; "" where there is none."""
+    reasons = Counter(str(tile["stop_reason"]) for tile in tiles)
+    return reasons.most_common(1)[0][0] if reasons else ""
 
 
 def _optics_cards(facts: RunFacts) -> tuple[Card, ...]:

@@ -367,3 +367,19 @@ def test_the_input_is_not_touched(source, tmp_path):
     shutil.copy(source, copy)
     restore(source, tmp_path / "out.fits")
     assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", ["fits", "zarr"])
+def test_a_psf_whose_name_no_header_can_hold_is_no_contradiction(source, tmp_path, suffix):
+    psf = tmp_path / "étoile — 2.fits"
+    rows, cols = np.mgrid[-6:7, -6:7]
+    kernel = np.exp(-(rows**2 + cols**2) / 4)
+    fits.PrimaryHDU((kernel / kernel.sum()).astype("f4")).writeto(psf)
+    target = tmp_path / f"out.{suffix}"
+    restore(source, target, **{"task.psf": str(psf)})
+    assert verify_product(target, str(source)).ok
+    if suffix == "fits":
+        with fits.open(target, mode="update", checksum=True) as hdus:
+            hdus["SCI"].header["DIPPSF"] = "another.fits"
+        close_files()
+        assert not verify_product(target, str(source)).ok

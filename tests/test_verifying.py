@@ -226,7 +226,7 @@ FORGED = {
     "DIPNTILE": 50, "DIPNFAIL": 3, "DIPSTEPS": 4000, "DIPRISK": 0.001, "DIPRISKE": 0.001,
     "DIPQSTEP": 0.5, "DIPDEV": "another", "DIPPRIOR": "none", "DIPTASK": "combine",
     "DIPINPUT": "code", "DIPSCOPE": "none", "DIPSEED": 77, "DIPTILE": 12, "DIPOVLAP": 1,
-    "DIPFLUX": 99.0,
+    "DIPFLUX": 99.0, "DIPNCOR": 0.3, "DIPNET": "hourglass", "DIPSTOP": "diverged",
 }  # fmt: skip
 
 
@@ -243,6 +243,38 @@ def test_a_card_that_the_account_tells_otherwise_is_found(copy, suffix):
     found = wrong(product)
     told = found.get("account", "") + found.get("configuration", "")
     assert [keyword for keyword in FORGED if f"card {keyword} =" not in told] == []
+
+
+TABLE = [
+    ("risk", lambda values: values + 0.5), ("stop_reason", lambda _: "never"),
+    ("steps", lambda values: values + 1), ("failed", lambda values: ~values),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "change"), TABLE, ids=[name for name, _ in TABLE])
+@pytest.mark.parametrize("suffix", ["fits", "zarr"])
+def test_a_table_of_tiles_that_was_changed_is_found(copy, suffix, column, change):
+    product = copy(suffix)
+    if suffix == "fits":
+        with fits.open(product, mode="update", checksum=True) as hdus:
+            hdus["DIP_TILE"].data[column][1:2] = change(hdus["DIP_TILE"].data[column][1:2])
+        close_files()
+    else:
+        group = zarr.open_group(product, mode="r+")
+        rows = group.attrs["DIP_TILE"]
+        changed = change(np.array([rows[1][column]]))
+        rows[1][column] = changed if isinstance(changed, str) else changed.tolist()[0]
+        group.attrs["DIP_TILE"] = rows
+    assert wrong(product).keys() == {"account"}
+    assert "DIP_TILE" in wrong(product)["account"]
+
+
+@pytest.mark.parametrize("rest", [b"junk" * 720, b"x"], ids=["a block", "a byte"])
+def test_bytes_after_the_last_hdu_are_found(copy, rest):
+    product = copy()
+    with product.open("ab") as stream:
+        stream.write(rest)
+    assert "after the last HDU" in wrong(product)["check sums"]
 
 
 def change_account(product, node, fact, value):

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+import numpy as np
 from astropy.io import fits
 
 from dip_pipeline.frames.frame import Card
@@ -73,7 +74,7 @@ def format_card(keyword: str, value: object, comment: str = "") -> list[bytes]:
     What a header cannot hold is written as near as it can: NaN as its name, letters outside
     ASCII without their accents or as "?".
     """
-    value, comment = _legal_value(value), _ascii(comment)
+    value, comment = legal_value(value), plain_text(comment)
     if keyword in _COMMENTARY:
         text = "" if value is None else str(value)
         pieces = [text[start : start + 72] for start in range(0, len(text), 72)] or [""]
@@ -156,15 +157,18 @@ def _parse_card(raw: bytes) -> Card:
     return keyword, value, comment
 
 
-def _legal_value(value: object) -> object:
+def legal_value(value: object) -> object:
+    """Give a value as a header can hold it: NaN as its name, all but numbers as ASCII."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    if isinstance(value, str):
-        return _ascii(value)
-    return value
+    if value is None or isinstance(value, int | float):
+        return value
+    return plain_text(str(value))
 
 
-def _ascii(text: str) -> str:
+def plain_text(text: str) -> str:
     """Letters that a header may hold: accents dropped, the rest as "?"."""
     plain = unicodedata.normalize("NFKD", text.replace("\n", " ").replace("\N{MICRO SIGN}", "u"))
     plain = "".join(letter for letter in plain if not unicodedata.combining(letter))

@@ -4,6 +4,7 @@ In FITS: DIP* cards and one HISTORY line in the science header, the document in 
 DIP_PROV, the tiles in DIP_TILE. In Zarr: attributes of the same names.
 """
 
+import hashlib
 import io
 import json
 import math
@@ -110,10 +111,19 @@ def document_table(name: str, document: object, comment: str) -> tuple[list[byte
 
 def tiles_hdu(provenance: Provenance) -> tuple[list[bytes], bytes]:
     """Header cards and data of DIP_TILE."""
-    names = list(provenance.tiles[0]) if provenance.tiles else []
-    columns = [_column(name, [row.get(name) for row in provenance.tiles]) for name in names]
-    cards, data = _table_bytes(columns, TILES_NAME)
+    cards, data = _tiles_table(provenance.tiles)
     return cards + format_card("COMMENT", "One row a tile of the restoration."), data
+
+
+def digest_tiles(tiles: Sequence[Mapping[str, object]]) -> str:
+    """Sha256 of the rows as DIP_TILE holds them, whatever format they were read from."""
+    return hashlib.sha256(_tiles_table(tiles)[1]).hexdigest()
+
+
+def _tiles_table(tiles: Sequence[Mapping[str, object]]) -> tuple[list[bytes], bytes]:
+    names = list(tiles[0]) if tiles else []
+    columns = [_column(name, [row.get(name) for row in tiles]) for name in names]
+    return _table_bytes(columns, TILES_NAME)
 
 
 def read_fits_provenance(path: Path) -> Provenance | None:

@@ -1,5 +1,6 @@
 """How far apart two headers put the same pixels on the sky."""
 
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -8,10 +9,12 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS, WcsError
 
+from dip_pipeline.frames.fits_cards import legal_value, plain_text
 from dip_pipeline.frames.frame import Card
 
 _GRID = 6  # pixels a side where the two are compared, corners among them
 _MAS = 3600_000.0
+_KEYWORD = re.compile(r"[A-Za-z0-9_-]{1,8}")
 Header = tuple[Any, fits.HDUList | None]
 """A header, or cards, and the file that distortion tables are in."""
 
@@ -64,11 +67,11 @@ def _coordinates(
 
 
 def as_header(header: fits.Header | Sequence[Card]) -> fits.Header:
-    """Make a header of cards; those that FITS has no place for are left out."""
+    """Make a header of cards, whatever they hold; keywords of no FITS header are left out."""
     if isinstance(header, fits.Header):
         return header
     made = fits.Header()
     for keyword, value, comment in header:
-        if keyword and len(keyword) <= 8 and keyword not in ("COMMENT", "HISTORY", "END"):
-            made.append((keyword, value, comment), end=True)
+        if _KEYWORD.fullmatch(keyword) and keyword not in ("COMMENT", "HISTORY", "END"):
+            made.append((keyword, legal_value(value), plain_text(comment)), end=True)
     return made

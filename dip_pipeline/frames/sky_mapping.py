@@ -4,11 +4,11 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from astropy.io import fits
 from astropy.wcs import WCS, WcsError
 from numpy.typing import NDArray
 
 from dip_pipeline.frames.frame import Card, Frame
+from dip_pipeline.frames.sky_agreement import as_header
 
 Places = NDArray[np.float64]
 
@@ -34,14 +34,10 @@ def places_on(places: Places, frame: Frame, other: Frame) -> Places | None:
 
 
 def _celestial(cards: Sequence[Card]) -> WCS | None:
-    header = fits.Header()
-    for keyword, value, comment in cards:
-        if keyword and len(keyword) <= 8 and keyword not in ("COMMENT", "HISTORY", "END"):
-            header.append((keyword, value, comment), end=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            wcs = WCS(header)
+            wcs = WCS(as_header(cards))
             celestial = wcs.celestial if wcs.naxis != 2 else wcs
         except (ValueError, TypeError, LookupError, AttributeError, OSError, WcsError):
             return None

@@ -11,6 +11,7 @@ import numpy as np
 from dip_pipeline.errors import FrameError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames.digests import digest_plane
+from dip_pipeline.frames.fits_cards import format_card, parse_cards
 from dip_pipeline.frames.fits_file import fits_file
 from dip_pipeline.frames.fits_layout import checksum_notes, lacks_checksums
 from dip_pipeline.frames.frame import PlaneArray, bands
@@ -21,7 +22,7 @@ from dip_pipeline.frames.product import (
     run_of,
 )
 from dip_pipeline.frames.prov_json import damage_of, facts_of, names_of, problems_of
-from dip_pipeline.frames.provenance import Provenance
+from dip_pipeline.frames.provenance import TILES_NAME, Provenance, digest_tiles
 from dip_pipeline.frames.stored_numbers import contradicted_unit, scaled
 from dip_pipeline.frames.zarr_choice import arrays_of, open_node
 from dip_pipeline.frames.zarr_hdus import ZARR_ERRORS, ZarrArray
@@ -70,6 +71,7 @@ def check_file(product: Path) -> tuple[list[Check], Provenance | None, list[Rest
 def _fits_sums(product: Path) -> Check:
     with fits_file(product) as opened:
         wrong = [note.split("; ")[0] for note in checksum_notes(opened.stream, opened.layout)]
+        wrong += [note for note in opened.layout.notes if "after the last HDU" in note]
         lacking = [h.where for h in opened.layout.hdus if lacks_checksums(h.cards)]
         count = len(opened.layout.hdus)
     wrong += [f"{where}: no check sum" for where in lacking]
@@ -199,12 +201,13 @@ def _account(account: Provenance, found: list[Restoration]) -> Check:
     """Check the account as PROV-JSON, and the cards against it."""
     wrong = problems_of(account.document)[:5]
     run = facts_of(account.document, names_of(account.document, "Restoration")[0])
+    config = facts_of(account.document, "configuration")
     expected = {
         "DIPRUN": run.get("run"),
         "DIPIN": facts_of(account.document, "input").get("sha256"),
-        "DIPCFG": facts_of(account.document, "configuration").get("sha256"),
+        "DIPCFG": config.get("sha256"),
         "DIPVER": run.get("version"),
-        "DIPFACT": facts_of(account.document, "optics").get("factor"),
+        **_scene_cards(account.document, each=config.get("task.each") is True),
         "DIPPRIOR": run.get("key", {}).get("prior") or None,
     }
     wrong += [text for item in found for text in contradicted(item, expected)]
@@ -214,7 +217,22 @@ def _account(account: Provenance, found: list[Restoration]) -> Check:
         steps = [told for row in account.tiles if isinstance(told := row.get("steps"), int)]
         alone = {"DIPDEV": run.get("device"), "DIPSTEPS": max(steps, default=0)}
         wrong += contradicted(found[0], alone)
+    told = facts_of(account.document, "product").get("sha256_tiles")
+    if told is not None and digest_tiles(account.tiles) != told:
+        wrong.append(f"{TILES_NAME} has not the sha256 that the account says")
     return judged("account", wrong, "PROV-JSON, and the cards agree with it")
+
+
+def _scene_cards(document: Mapping[str, Any], *, each: bool) -> dict[str, object]:
+    """Cards of the way from the scene to the pixels, and of further exposures."""
+    optics = facts_of(document, "optics")
+    others = len(names_of(document, "Exposure"))
+    return {
+        "DIPFACT": optics.get("factor"),
+        "DIPPSF": optics.get("psf"),
+        "DIPNEXP": 1 + others if others and not each else None,
+        "DIPNGUID": others if others and each else None,
+    }
 
 
 def _told_of(
@@ -243,7 +261,11 @@ def _cards_of(facts: Mapping[str, Any]) -> dict[str, object]:
     """Cards of a restored HDU, as far as its record in the account tells them."""
     numbers = facts.get("numbers", {})
     values = {k: item.get("value") for k, item in numbers.items() if isinstance(item, dict)}
+    later = {"DIPNET": "network", "DIPSTOP": "stop_reason"}  # not in every older account
+    neighbours = facts.get("correlation", {}).get("neighbours")
     return {
+        **{keyword: facts[fact] for keyword, fact in later.items() if fact in facts},
+        **({"DIPNCOR": round(sum(neighbours) / 2, 4)} if neighbours else {}),
         "DIPNOISE": facts.get("law"),
         "DIPSIGMA": values.get("sigma"),
         "DIPGAIN": values.get("gain"),
@@ -270,6 +292,8 @@ def contradicted(item: Restoration, expected: Mapping[str, object]) -> list[str]
 def _agree(card: object, told: object) -> bool:
     if isinstance(card, int | float) and isinstance(told, int | float):
         return math.isclose(card, told, rel_tol=_ROUNDED, abs_tol=_ROUNDED)
+    if isinstance(card, str) and isinstance(told, str) and card != told:
+        return card == parse_cards(format_card("TEXT", told))[0][1]  # a FITS header holds ASCII
     return card == told
 
 

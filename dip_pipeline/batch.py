@@ -99,7 +99,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     Raises what no frame would fare better with: ConfigError, PriorError for a prior file that
     cannot be read, and BrokenProcessError where the workers cannot be had, or are gone.
     """
-    from dip_pipeline.exposures import check_exposures
+    from dip_pipeline.exposures import check_exposures, readable_exposures
     from dip_pipeline.pipeline import restore_frame  # torch loads here
     from dip_pipeline.planning import devices_of
     from dip_pipeline.prior_file import PriorFile
@@ -109,8 +109,10 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
         PriorFile.read(Path(config.fit.prior))
     jobs = [Job(*job) for job in jobs]
     sources = [job.source for job in jobs]
+    guiding = sources
     if config.task.each:
-        check_exposures([*sources, *_further(sources, config)], config)
+        guiding = readable_exposures(sources, config)
+        check_exposures([*guiding, *_further(sources, config)], config)
     options = config.worker_options(devices_of(config))
     if cluster is not None:
         options = replace(options, executor=ExecutorKind.DASK, workers=None)
@@ -121,7 +123,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
         def restore(rank: int) -> FrameResult:
             job = jobs[rank]
             own = config if job.prior is None else config.with_overrides(**{"fit.prior": job.prior})
-            own = with_others(own, sources, rank)
+            own = with_others(own, sources, rank, guiding)
             with front.listening(rank) as listener:
                 result = _attempt(
                     job,
@@ -150,11 +152,17 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
             raise BrokenProcessError(f"{error} ({count})") from error
 
 
-def with_others(config: RunConfig, sources: Sequence[str], rank: int) -> RunConfig:
-    """Let all other frames guide one, where each is to be restored at its own epoch."""
+def with_others(
+    config: RunConfig, sources: Sequence[str], rank: int, guiding: Sequence[str] | None = None
+) -> RunConfig:
+    """Let all other frames guide one, where each is to be restored at its own epoch.
+
+    guiding : those of the sources that can be read (default: all)
+    """
     if not config.task.each:
         return config
-    others = [source for number, source in enumerate(sources) if number != rank]
+    able = set(sources if guiding is None else guiding)
+    others = [one for number, one in enumerate(sources) if number != rank and one in able]
     return config.with_overrides(**{"task.exposures": (*others, *_further(sources, config))})
 
 

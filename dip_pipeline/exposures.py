@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.cutting import ExposureSource, Window
-from dip_pipeline.errors import ContradictionError, ExposureError
+from dip_pipeline.errors import ContradictionError, ExposureError, FrameError
 from dip_pipeline.exposure_light import level_offset, light_by_cards, see_window, unit_of
 from dip_pipeline.exposure_places import by_sky, in_frames, in_windows, middle_of, origin_of
 from dip_pipeline.frames import (
@@ -217,6 +218,16 @@ def _identities(frame: Frame) -> list[tuple[str, str]]:
     values = frame.read(*middle).science
     blank = np.unique(values[np.isfinite(values)]).size < 2
     return told if blank else [*told, ("pixels", centre_digest(frame))]
+
+
+def readable_exposures(sources: Sequence[str], config: RunConfig) -> list[str]:
+    """Those that can be opened, if these are two at least; else all: nothing can be done then."""
+    found = []
+    for source in sources:
+        with suppress(FrameError):
+            open_frames(source, config.frame_reading())
+            found.append(source)
+    return found if len(found) > 1 else list(sources)
 
 
 def check_exposures(sources: Sequence[str], config: RunConfig) -> None:

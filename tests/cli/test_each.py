@@ -110,6 +110,39 @@ def test_what_is_there_is_not_replaced_and_does_not_stop_the_others(dip, three, 
     assert products(out)[0].read_text() == "mine"
 
 
+@pytest.mark.parametrize(("kind", "place"), [("no FITS", 0), ("missing", 2)])
+def test_a_file_that_cannot_be_read_fails_alone(dip, three, tmp_path, kind, place):
+    out, bad = tmp_path / "each", three[place]
+    whole = bad.read_bytes()
+    if kind == "missing":
+        bad.unlink()
+    else:
+        bad.write_bytes(b"no frame at all" * 99)
+    command = ("combine", *three, "-o", f"{out}/", "--each", *FAST)
+    code, said, err = dip(*command)
+    assert code == 1, err
+    assert "2 restored" in said
+    assert "1 failed" in said
+    assert bad.name in err
+    good = [path for path in products(out) if path != products(out)[place]]
+    assert sorted(out.glob("*.fits")) == good
+    for product in good:
+        assert fits.getheader(product)["DIPNGUID"] == 1
+    bad.write_bytes(whole)  # a good copy: what lacked it as a guide is no longer finished
+    code, said, err = dip(*command)
+    assert code == 1
+    assert "1 restored" in said
+    assert err.count("--overwrite") == 2
+
+
+def test_where_fewer_than_two_can_be_read_all_end_in_one_line(dip, three, tmp_path):
+    three[0].write_bytes(b"no frame")
+    code, said, err = dip("combine", *three[:2], "-o", f"{tmp_path / 'each'}/", "--each", *FAST)
+    assert code == 1
+    assert "restored" not in said
+    assert err.count("a.fits") == 1
+
+
 @pytest.mark.parametrize(
     ("more", "words", "code"),
     [

@@ -1,6 +1,7 @@
 """Outputs appear whole or not at all: written beside under another name, then renamed."""
 
 import gzip
+import hashlib
 import os
 import shutil
 import zlib
@@ -13,6 +14,7 @@ from dip_pipeline.errors import ExistsError, OutputError
 
 _GZIP_LEVEL = 6
 _COPY_BYTES = 4 * 1024 * 1024
+_NAME_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,16 @@ def prepare(target: Path, source: Path, *, overwrite: bool) -> Destination:
         )
     if not folder_is_there:
         raise OutputError(f"{target}: no folder {path.parent}; create it first")
-    part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
+    part = path.with_name(f".{_short(path.name)}.{os.getpid()}.part")
     return Destination(target, path, part, overwrite)
+
+
+def _short(name: str) -> str:
+    """Leave room behind a name (255 bytes at most); two names stay two."""
+    raw = os.fsencode(name)
+    if len(raw) <= _NAME_BYTES:
+        return name
+    return f"{raw[:100].decode(errors='ignore')}.{hashlib.sha256(raw).hexdigest()}"
 
 
 @contextmanager

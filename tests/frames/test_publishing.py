@@ -12,6 +12,7 @@ from astropy.io import fits
 
 from dip_pipeline.errors import OutputError
 from dip_pipeline.frames import RestoredPlanes, open_frame, save_frame
+from dip_pipeline.frames.publishing import prepare
 
 SUFFIXES = ["fits", "zarr"]
 
@@ -49,6 +50,23 @@ def read_bytes(path):
     if path.is_file():
         return path.read_bytes()
     return {str(file): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, "fits.gz"])
+@pytest.mark.parametrize("letter", ["n", "α", "星"])
+def test_a_name_as_long_as_a_folder_takes_is_written(
+    frame, folder, restored, provenance, suffix, letter
+):
+    count = (250 - len(suffix)) // len(letter.encode())
+    target = folder / f"{letter * count}.{suffix}"
+    save_frame(target, frame, restored(frame), provenance=provenance)
+    assert names(folder) == [target.name]
+
+
+def test_two_long_names_grow_in_two_places(frame, folder):
+    paths = [folder / f"{'n' * 230}{number}.fits" for number in (1, 2)]
+    parts = [prepare(path, frame.path, overwrite=False).part for path in paths]
+    assert parts[0] != parts[1]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

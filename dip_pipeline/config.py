@@ -253,9 +253,17 @@ _NEEDS = {  # where pydantic's own words are short of a noun
     "bool_type": "true or false",
     "string_type": "a name",
     "tuple_type": "a list of names",
+    "model_type": "a table of options",
+    "model_attributes_type": "a table of options",
     "string_too_short": "a name",
     "string_pattern_mismatch": "auto, cpu, cuda, or cuda:0, cuda:1, ...",
 }
+
+
+def needed(error: ErrorDetails) -> str:
+    """Say what a value needs to be, by what pydantic found wrong with it."""
+    words = error["msg"].removeprefix("Input should be ")
+    return _NEEDS.get(error["type"], words.replace("greater than", "a number greater than"))
 
 
 def _in_one_line(error: ErrorDetails) -> str:
@@ -265,10 +273,8 @@ def _in_one_line(error: ErrorDetails) -> str:
         return f"unknown key {name}{_suggestion(name)}"
     if name not in OPTIONS:
         return f"{name} = {error['input']!r}: need a table of options, [{name}]"
-    words = error["msg"].removeprefix("Input should be ")
-    need = _NEEDS.get(error["type"], words.replace("greater than", "a number greater than"))
     flag = f" ({OPTIONS[name].flag})" if OPTIONS[name].flag else ""
-    return f"{name}{flag} = {error['input']!r}: need {need}"
+    return f"{name}{flag} = {error['input']!r}: need {needed(error)}"
 
 
 def _suggestion(name: str) -> str:

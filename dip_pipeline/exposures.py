@@ -18,11 +18,11 @@ from dip_pipeline.frames import (
     Frame,
     camera_of,
     file_digest,
+    identities,
     named_digest,
     open_frames,
 )
 from dip_pipeline.planning import settle_frame
-from dip_pipeline.prior_file import centre_digest
 from dip_pipeline.registration import Registered, Seen, register
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.sensor import NoiseModel
@@ -88,16 +88,16 @@ class Exposures:
         if config.task.name is not Task.COMBINE:
             return None
         opened = []
-        seen = dict.fromkeys(_identities(frames[0]), str(frames[0].path))
+        seen = dict.fromkeys(identities(frames[0]), str(frames[0].path))
         for name in config.task.exposures:
             found = open_frames(name, config.frame_reading())
-            identities = _identities(found[0])
-            if known := next((one for one in identities if one in seen), None):
+            told = identities(found[0])
+            if known := next((one for one in told if one in seen), None):
                 raise ExposureError(
                     f"{name}: the same exposure as {seen[known]}; leave one of them out, its "
                     "noise would count twice"
                 )
-            seen |= dict.fromkeys(identities, str(found[0].path))
+            seen |= dict.fromkeys(told, str(found[0].path))
             if len(found) != len(frames):
                 raise ExposureError(
                     f"{name}: {len(found)} science planes, {frames[0].path} has {len(frames)}; "
@@ -205,19 +205,6 @@ def _warn_of_seeing(
                 path,
                 fwhm_px / sharpest_fwhm_px,
             )
-
-
-def _identities(frame: Frame) -> list[tuple[str, str]]:
-    """Tell an exposure by its file's content and its place in there, and by its pixels.
-
-    The pixels of one that is packed, or was converted, are the same; those of a blank one say
-    nothing.
-    """
-    told = [(file_digest(frame.path), frame.label)]
-    middle = tuple(slice(side // 2, side // 2 + 8) for side in frame.shape)
-    values = frame.read(*middle).science
-    blank = np.unique(values[np.isfinite(values)]).size < 2
-    return told if blank else [*told, ("pixels", centre_digest(frame))]
 
 
 def readable_exposures(sources: Sequence[str], config: RunConfig) -> list[str]:

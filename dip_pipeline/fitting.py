@@ -10,7 +10,7 @@ from typing import Literal
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, FrameError, RestorationError
 from dip_pipeline.frame_noise import noise_in_words
-from dip_pipeline.frames import Frame, open_frame
+from dip_pipeline.frames import Frame, identities, open_frame
 from dip_pipeline.planning import fit_windows, problem_source, settle_frame
 from dip_pipeline.prior_file import (
     FittedFrame,
@@ -70,6 +70,7 @@ def fit_frames(
             "leave the table [task] out"
         )
     frames = [open_frame(source, config.frame_reading()) for source in sources]
+    _check_each_once(sources, frames)
     fitted = [FittedFrame.of(source, frame) for source, frame in zip(sources, frames, strict=True)]
     key = fit_key(fitted, config)
     if not overwrite and is_fit_of(target, key):
@@ -92,6 +93,19 @@ def fit_frames(
         )
     save_prior(destination, prior)
     return _summary(target, "fitted", prior, len(frames), time.monotonic() - started)
+
+
+def _check_each_once(sources: Sequence[str], frames: Sequence[Frame]) -> None:
+    """Raise FrameError for a frame given twice: networks would be judged on what they saw."""
+    seen: dict[tuple[str, str], str] = {}
+    for source, frame in zip(sources, frames, strict=True):
+        for told in identities(frame):
+            if told in seen:
+                raise FrameError(
+                    f"{source}: the same frame as {seen[told]}; leave one of them out, its noise "
+                    "would be fitted twice"
+                )
+        seen |= dict.fromkeys(identities(frame), source)
 
 
 def _problems(

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from dip_pipeline.batch import Job
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, DipError, OutputError, PriorError
-from dip_pipeline.frames import open_frame, split_selector
+from dip_pipeline.frames import identities, open_frame, split_selector
 from dip_pipeline.nights import Group, Taken, group_by_night
 from dip_pipeline.progress import Progress
 
@@ -64,8 +65,21 @@ class NightPriors:
                 and path.stem.endswith(f"_{self._mark(fitted)}")
             ):
                 return fitted, path
-        chosen = _spread(group.sources, self.frames)
+        chosen = self._each_once(_spread(group.sources, self.frames))
         return chosen, self.folder / f"{group.name}_{self._mark(chosen)}.prior"
+
+    def _each_once(self, sources: Sequence[str]) -> list[str]:
+        """Leave out copies of a frame under another name: packed, converted, with another card."""
+        seen: set[tuple[str, str]] = set()
+        kept = []
+        for source in sources:
+            told = []
+            with suppress(DipError, OSError):  # the fit will say it
+                told = identities(open_frame(source, self.config.frame_reading()))
+            if seen.isdisjoint(told):
+                kept.append(source)
+            seen.update(told)
+        return kept
 
     def _mark(self, chosen: Sequence[str]) -> str:
         """Tell fits apart by the names of their frames and all options."""

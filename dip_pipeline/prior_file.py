@@ -10,7 +10,14 @@ from typing import Self
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import OutputError, PriorError, RestorationError
-from dip_pipeline.frames import Camera, Frame, camera_of, file_digest, split_selector
+from dip_pipeline.frames import (
+    Camera,
+    Frame,
+    camera_of,
+    centre_digest,
+    file_digest,
+    split_selector,
+)
 from dip_pipeline.frames.publishing import Destination, prepare, publishing
 from dip_pipeline.record import ALGORITHM_VERSION, software_versions
 from dip_pipeline.restoration import SharedPrior
@@ -20,7 +27,6 @@ log = logging.getLogger(__name__)
 _SUFFIX = ".prior"
 _MOST_BYTES = 1 << 28  # a hundred times what our networks need
 _SCALE_TOLERANCE = 0.02
-_CENTRE_PX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,13 +220,3 @@ def _content(path: Path) -> bytes:
         raise PriorError(
             f"{path}: cannot be read ({error.strerror}); give a file that `dip fit` wrote"
         ) from error
-
-
-def centre_digest(frame: Frame) -> str:
-    """Tell a frame by the pixels in its middle, whatever file they are in."""
-    rows, cols = (
-        slice(max(0, (length - _CENTRE_PX) // 2), (length + _CENTRE_PX + 1) // 2)
-        for length in frame.shape
-    )
-    science = frame.read(rows, cols).science
-    return hashlib.sha256(science.astype("<f4").tobytes()).hexdigest()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, ValidationError, field_validator
 
 from dip_pipeline.batch import BatchReport, Job, restore_frames, with_others
-from dip_pipeline.config import RunConfig
+from dip_pipeline.config import RunConfig, needed
 from dip_pipeline.config_sections import Section
 from dip_pipeline.engine.clusters import ClusterKind, ClusterOptions
 from dip_pipeline.errors import ConfigError, DipError, ExitCode, OutputError
@@ -40,7 +40,7 @@ class FramesSection(Section):
     inputs: tuple[str, ...] = ()
     list: str | None = None
     out: str | None = None
-    overwrite: bool = False
+    overwrite: bool = Field(default=False, strict=True)
 
 
 class PriorSection(Section):
@@ -51,25 +51,25 @@ class PriorSection(Section):
     """
 
     shared: Literal["none", "night"] = "none"
-    frames: int = Field(default=2, ge=1)
+    frames: int = Field(default=2, ge=1, strict=True)
 
 
 class ScheduleSection(Section):
     """frames_at_once : in work at the same time, where there are workers."""
 
-    frames_at_once: int = Field(default=2, ge=1, le=64)
+    frames_at_once: int = Field(default=2, ge=1, le=64, strict=True)
 
 
 class ClusterSection(Section):
     """A cluster to start; see `ClusterOptions`."""
 
     kind: ClusterKind
-    least: int = 1
-    most: int = 4
-    cores: int = Field(default=1, ge=1)
+    least: int = Field(default=1, strict=True)
+    most: int = Field(default=4, strict=True)
+    cores: int = Field(default=1, ge=1, strict=True)
     memory: str = "4GB"
     walltime: str = "01:00:00"
-    gpus: int = Field(default=0, ge=0)
+    gpus: int = Field(default=0, ge=0, strict=True)
     queue: str | None = None
     account: str | None = None
     directives: tuple[str, ...] = ()
@@ -246,8 +246,10 @@ def _in_one_line(error: ValidationError) -> str:
         kind = ClusterSection if first["loc"][0] == "cluster" else kind
         known = list(getattr(kind, "model_fields", {}))
         return f"unknown key {name}; {_nearest(str(first['loc'][-1]), known)}"
-    need = first["msg"].removeprefix("Input should be ")
-    return f"{name} = {first['input']!r}: need {need}"
+    if first["type"] == "missing":
+        kinds = ", ".join(repr(str(kind)) for kind in ClusterKind)
+        return f"{name} is missing; needed: one of {kinds}"
+    return f"{name} = {first['input']!r}: need {needed(first)}"
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

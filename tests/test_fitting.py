@@ -12,7 +12,7 @@ from astropy.io import fits
 from dip_pipeline import pipeline, planes, prior_file, work
 from dip_pipeline.account import key_of
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import ConfigError, OutputError, PriorError, RunError
+from dip_pipeline.errors import ConfigError, FrameError, OutputError, PriorError, RunError
 from dip_pipeline.fitting import fit_frames
 from dip_pipeline.frames import file_digest, open_frame, read_provenance
 from dip_pipeline.frames.prov_json import facts_of, names_of
@@ -177,6 +177,15 @@ def test_the_same_fit_is_the_same_file_and_is_not_done_twice(stamps, tmp_path, m
     again = fit_frames(stamps, first, ONE_STEP)
     assert again.status == "already done"
     assert again.steps == 1
+
+
+def test_a_frame_given_twice_is_refused_by_its_pixels(stamps, tmp_path):
+    packed = tmp_path / "packed.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(fits.getdata(stamps[0]))]).writeto(packed)
+    for twice in (stamps[0], str(packed)):
+        with pytest.raises(FrameError, match=r"the same frame as .*; leave one of them out"):
+            fit_frames([*stamps, twice], tmp_path / "n.prior", ONE_STEP)
+    assert not (tmp_path / "n.prior").exists()
 
 
 def test_a_prior_is_not_overwritten_unasked(night, stamps, tmp_path):

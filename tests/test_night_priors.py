@@ -66,6 +66,16 @@ def test_it_is_fitted_on_as_many_as_were_asked_for_though_fewer_were_there(tmp_p
     assert fits_made == [2, 2]
 
 
+def test_a_copy_of_a_frame_is_not_fitted_beside_it(tmp_path, fits_made):
+    first = write(tmp_path, 0)
+    copy = tmp_path / "copy.fits"
+    fits.writeto(copy, fits.getdata(first), fits.getheader(first) + fits.Header({"NOTE": "x"}))
+    prior = priors_of(tmp_path, [first, str(copy)])
+    assert prior[0] is not None
+    assert prior[0] == prior[1]
+    assert fits_made == [1]
+
+
 def test_other_options_or_a_frame_that_is_gone_are_another_prior(tmp_path, fits_made):
     sources = [write(tmp_path, number) for number in range(3)]
     before = priors_of(tmp_path, sources)

@@ -16,6 +16,7 @@ from dip_pipeline.frames.frame import (
     around,
 )
 from dip_pipeline.frames.guides import Guide, guide_digests, guide_notes, open_guides
+from dip_pipeline.frames.identity import centre_digest, identities
 from dip_pipeline.frames.mask_file import check_holes, with_mask
 from dip_pipeline.frames.opening import (
     file_digest,
@@ -67,6 +68,7 @@ __all__ = [
     "around",
     "calibration_kind",
     "camera_of",
+    "centre_digest",
     "check_holes",
     "check_target",
     "file_digest",
@@ -75,6 +77,7 @@ __all__ = [
     "finer_plane",
     "guide_digests",
     "guide_notes",
+    "identities",
     "is_sdss",
     "left_out_names",
     "named_digest",

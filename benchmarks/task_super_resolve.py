@@ -57,7 +57,7 @@ def field_rows(
     started = time.monotonic()
     ours = _restored(scene, steps)
     seconds = time.monotonic() - started
-    results = [*_peers(scene, steps), ("dip super-resolve", ours)]
+    results = [*peers_of(scene, steps), ("dip super-resolve", ours)]
     name = kind if exposures == 1 else f"{kind}-deep"
     return [
         {
@@ -111,7 +111,8 @@ def _restored(scene: ObservedScene, steps: int | None) -> Image:
     return restore_scene(problem, prior).science.astype(np.float64)
 
 
-def _peers(scene: ObservedScene, steps: int | None) -> Iterator[tuple[str, Image]]:
+def peers_of(scene: ObservedScene, steps: int | None) -> Iterator[tuple[str, Image]]:
+    """Finer frames by what interpolates and sharpens, of the noisy frame and of denoised ones."""
     frames = {
         "noisy": scene.observed,
         "BM3D": restored_by_bm3d(scene.observed, scene.detector),

@@ -24,7 +24,7 @@ from benchmarks.machine import command_told, commit, describe_machine, versions
 from dip_pipeline.errors import DipError
 
 RESULTS = Path(__file__).resolve().parent / "results"
-TASKS = ("super_resolve", "deconvolve", "inpaint", "guided", "combine")
+TASKS = ("super_resolve", "deconvolve", "inpaint", "guided", "combine", "bounds")
 
 Row = Mapping[str, object]
 

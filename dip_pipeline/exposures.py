@@ -25,6 +25,7 @@ from dip_pipeline.frames import (
 from dip_pipeline.planning import settle_frame
 from dip_pipeline.registration import Registered, Seen, register
 from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restored_input import inferred_by
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.task import Task
 
@@ -88,9 +89,11 @@ class Exposures:
         if config.task.name is not Task.COMBINE:
             return None
         opened = []
+        _check_observed(frames[0])
         seen = dict.fromkeys(identities(frames[0]), str(frames[0].path))
         for name in config.task.exposures:
             found = open_frames(name, config.frame_reading())
+            _check_observed(found[0])
             told = identities(found[0])
             if known := next((one for one in told if one in seen), None):
                 raise ExposureError(
@@ -205,6 +208,15 @@ def _warn_of_seeing(
                 path,
                 fwhm_px / sharpest_fwhm_px,
             )
+
+
+def _check_observed(frame: Frame) -> None:
+    """Raise ExposureError for a result of an earlier run: its noise is not an exposure's."""
+    if task := inferred_by(frame):
+        raise ExposureError(
+            f"{frame.path}: a result of dip ({task}), whose noise hangs together and is no "
+            "exposure's; combine the frames that it was made of"
+        )
 
 
 def readable_exposures(sources: Sequence[str], config: RunConfig) -> list[str]:

@@ -25,6 +25,7 @@ from dip_pipeline.prior_file import (
 from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.restoration import SharedPrior, fit_shared_prior
 from dip_pipeline.restoration.problem import Problem, StopReason
+from dip_pipeline.restored_input import check_observed
 from dip_pipeline.task import Task
 from dip_pipeline.work import prior_seed
 
@@ -71,6 +72,8 @@ def fit_frames(
         )
     frames = [open_frame(source, config.frame_reading()) for source in sources]
     _check_each_once(sources, frames)
+    for frame in frames:
+        check_observed(frame, strict=config.reading.strict)
     fitted = [FittedFrame.of(source, frame) for source, frame in zip(sources, frames, strict=True)]
     key = fit_key(fitted, config)
     if not overwrite and is_fit_of(target, key):

@@ -42,6 +42,7 @@ from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.quantising import storage_step
 from dip_pipeline.read_beside import digests_beside
 from dip_pipeline.record import RunFacts, pooled_risk, run_key
+from dip_pipeline.restored_input import check_observed
 from dip_pipeline.restoring import Place
 from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
 from dip_pipeline.run_report import RunReport, already_done, with_failures_heard
@@ -99,7 +100,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         return already_done(source, target)
     with differences_told(target, key):
         _check_target(target, frames, others, config, overwrite=overwrite)
-    _warn_of_calibration(frame)
+    _check_kind(frame, strict=config.reading.strict)
     if shared is not None:
         shared.check(frame, config)
     planes = plan_planes(source, frames, config, Told(told, source), asked, others)
@@ -168,8 +169,9 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     )
 
 
-def _warn_of_calibration(frame: Frame) -> None:
-    """Say that a frame's header tells of no sky."""
+def _check_kind(frame: Frame, *, strict: bool) -> None:
+    """Say that a frame's header tells of no sky, or that its pixels were not observed."""
+    check_observed(frame, strict=strict)
     if kind := calibration_kind(frame.header):
         log.warning(
             "%s: its header calls it %r, which shows no sky; it is restored as if it did; leave it "

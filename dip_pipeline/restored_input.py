@@ -1,0 +1,38 @@
+"""An input that is itself a result: its pixels are inferred, and their errors hang together."""
+
+import logging
+
+from dip_pipeline.errors import FrameError
+from dip_pipeline.frames import Frame, read_provenance
+from dip_pipeline.frames.prov_json import facts_of
+from dip_pipeline.task import Task
+
+log = logging.getLogger(__name__)
+
+
+def inferred_by(frame: Frame) -> str:
+    """Name the task that inferred the pixels of a frame; "" where they were observed.
+
+    Known pixels stay as they were observed when holes are filled, unless that was asked for.
+    """
+    cards = {keyword: value for keyword, value, _ in frame.cards}
+    task = str(cards.get("DIPTASK") or "")
+    if "DIPRUN" not in cards or task != Task.INPAINT:
+        return task if "DIPRUN" in cards else ""
+    account = read_provenance(frame.path)
+    settings = {} if account is None else facts_of(account.document, "configuration")
+    return task if settings.get("task.denoise_known") is True else ""
+
+
+def check_observed(frame: Frame, *, strict: bool) -> None:
+    """Warn of a frame whose pixels are inferred; where nothing may be guessed, FrameError."""
+    task = inferred_by(frame)
+    if not task:
+        return
+    told = (
+        f"{frame.path}: a result of dip ({task}): what is left of its noise hangs together, and no "
+        "law of noise tells it, so error plane and estimated risk come out too small"
+    )
+    if strict:
+        raise FrameError(f"{told}; give the frame that it was made of")
+    log.warning("%s; better give the frame that it was made of", told)

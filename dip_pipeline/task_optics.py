@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, FrameError
-from dip_pipeline.frames import FinerGrid, Frame, PixelFlux, camera_of, pixel_flux, read_psf
+from dip_pipeline.frames import (
+    FinerGrid,
+    Frame,
+    PixelFlux,
+    camera_of,
+    is_guess,
+    pixel_flux,
+    read_psf,
+)
 from dip_pipeline.restoration.gaussian_psf import gaussian_psf
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.sensor import NoiseChoice
@@ -219,6 +227,14 @@ class AskedOptics:
                     self.scale_arcsec,
                     wanted,
                 )
+        if self.factor > 1 and is_guess(frame.unit):
+            log.warning(
+                "%s: unit %r: not known whether of a pixel or of what does not depend on pixels; "
+                "taken for a flux of a pixel, which finer ones share: numbers are divided by %d",
+                frame.path,
+                frame.unit,
+                self.factor**2,
+            )
         return Optics(self.factor, self.psf, summed=self.grid(frame).per_pixel)
 
     def grid(self, frame: Frame) -> FinerGrid:

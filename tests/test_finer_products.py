@@ -383,3 +383,21 @@ def test_a_psf_whose_name_no_header_can_hold_is_no_contradiction(source, tmp_pat
             hdus["SCI"].header["DIPPSF"] = "another.fits"
         close_files()
         assert not verify_product(target, str(source)).ok
+
+
+@pytest.mark.parametrize(("unit", "told"), [("furlong/fortnight", True), ("e-/s", False)])
+def test_a_unit_that_nobody_knows_is_warned_of(tmp_path, caplog, unit, told):
+    source = layered(tmp_path / "in.fits", unit=unit)
+    restore(source, tmp_path / "out.fits")
+    assert ("not known whether of a pixel" in caplog.text) is told
+    assert ("numbers are divided by 4" in caplog.text) is told
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("DN/s", 4), ("MJy/sr", 1)])
+def test_brightness_by_the_cards_stays_what_it_was(tmp_path, unit, factor):
+    source = layered(tmp_path / "in.fits", unit=unit)
+    with fits.open(source, mode="update") as hdus:
+        hdus["SCI"].header["PHOTMJSR"] = 0.3
+    restore(source, tmp_path / "out.fits")
+    assert fits.getheader(tmp_path / "out.fits", "SCI")["PHOTMJSR"] == pytest.approx(0.3 * factor)
+    assert verify_product(tmp_path / "out.fits", str(source)).ok

@@ -26,7 +26,7 @@ from dip_pipeline.frames.opening import (
     read_account,
     read_provenance,
 )
-from dip_pipeline.frames.pixel_flux import PixelFlux, pixel_flux
+from dip_pipeline.frames.pixel_flux import PixelFlux, is_guess, pixel_flux
 from dip_pipeline.frames.pixels_over import PixelsOver
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.frames.psf_file import read_psf
@@ -78,6 +78,7 @@ __all__ = [
     "guide_digests",
     "guide_notes",
     "identities",
+    "is_guess",
     "is_sdss",
     "left_out_names",
     "named_digest",

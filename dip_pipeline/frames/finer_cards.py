@@ -94,7 +94,7 @@ def _level_keywords() -> str:
     ]
     names = [*noise, *saturation, *of_amplifiers, "SATURAT[A-Z]", "ESATUR", "TSATUR"]
     names += ["PEDESTAL", "SUBSKY", "SKYSUB", "AVSKY", "SKY(ADU|LEVEL|VAL|MED|MEAN|BRITE)", "SKY"]
-    names += ["BACKGR?(OU)?ND", "BKG(LEVEL|MEAN|MED)?"]
+    names += ["BACKGR?(OU)?ND", "BKG(LEVEL|MEAN|MED)?", "MDRIZSKY"]
     return "|".join(names)
 
 
@@ -124,6 +124,13 @@ FINER_RULES = (
         r"PIXSCALE?[12]?|SECPIX[12]?|PIXELSCL|D\d{3}SCAL|[XY]PIXSZ|[XY]PIXELSZ",
         _power(-1),
         "side of a pixel",
+        inherited=True,
+    ),
+    FinerRule(
+        r"PHOTMJSR|FLUXCONV",
+        _power(2),
+        "brightness for one unit of a pixel",
+        per_pixel=True,
         inherited=True,
     ),
     FinerRule(

@@ -1,6 +1,7 @@
 """Whether a pixel's number is shared among finer pixels, or is the same in each: by BUNIT."""
 
 import re
+import warnings
 from enum import StrEnum
 
 from astropy import units
@@ -18,9 +19,19 @@ class PixelFlux(StrEnum):
 # Words of a unit that stand for a solid angle, a beam, or what does not depend on the pixel.
 _BRIGHTNESS_WORDS = re.compile(
     r"(?<![a-z])(m?sr|steradians?|ster?|str|(m|u)?arc-?sec(ond)?s?|arc-?min(ute)?s?|mas|uas|"
-    r"deg(ree)?s?|rad|sq-?(deg|arc-?sec|arc-?min)|bm|beam|rayleighs?|r|pc|kpc|k|mk|kelvins?|k?m/s|percent|%)(?![a-z])"
+    r"deg(ree)?s?|rad|sq-?(deg|arc-?sec|arc-?min)|bm|beam|rayleighs?|r|pc|kpc|"
+    r"(n|u|mu|\N{MICRO SIGN}|\N{GREEK SMALL LETTER MU}|m)?k(elvins?)?|k?m/s|"
+    r"percent|%|tau|ratios?|fractions?|optical depth|column density|index)(?![a-z])"
 )
-_ANGLE_TYPES = ("angle", "solid angle", "temperature", "speed", "velocity")
+_NO_PIXEL_TYPES = (
+    "angle", "solid angle", "temperature", "speed", "velocity", "column density",
+    "surface mass density",
+)  # fmt: skip
+# Words that astropy does not know, of what a detector or a catalogue counts in a pixel.
+_PIXEL_WORDS = re.compile(
+    r"(?<![a-z])(counts?|cts?|cps|adus?|dn|e-?|electrons?|photo-?(n|electron)s?|"
+    r"(nano|micro|milli)?magg(y|ies)|ergs?|(m|u|micro)?jy|flux|data numbers?)(?![a-z])"
+)
 _MAGNITUDES = re.compile(
     r"(?<![a-z])(ab|st|m_?(ab|st)|m|bol)?mag(nitude)?s?(?![a-z])|(?<![a-z])d(ex|b)(?![a-z])"
 )
@@ -47,14 +58,38 @@ def pixel_flux(unit: str) -> PixelFlux:
     return PixelFlux.BRIGHTNESS if brightness else PixelFlux.PER_PIXEL
 
 
+def is_guess(unit: str) -> bool:
+    """Whether a unit is sorted as a flux of the pixel for want of knowing better.
+
+    >>> [is_guess(unit) for unit in ("adu", "MJy/sr", "DN/S", "e-/s", "", "furlong/fortnight")]
+    [False, False, False, False, False, True]
+    """
+    text = " ".join(unit.strip().split())
+    if not text or _PIXEL_WORDS.search(text.lower()):
+        return False
+    if pixel_flux(unit) is PixelFlux.BRIGHTNESS:
+        return False
+    return isinstance(_parsed(text), units.UnrecognizedUnit | None)
+
+
 def _is_brightness(text: str) -> bool:
     """Whether astropy knows the unit, and it holds an angle, or is one of what has no pixels."""
+    unit = _parsed(text)
+    if unit is None or isinstance(unit, units.UnrecognizedUnit):
+        return False
     try:
-        unit = units.Unit(text, parse_strict="silent")
-        if isinstance(unit, units.UnrecognizedUnit):
-            return False
         bases = {base.name for base in unit.decompose().bases}
         kinds = set(unit.physical_type)
     except (ValueError, TypeError, AttributeError):
         return False
-    return bool(bases & {"rad", "beam"}) or bool(kinds & set(_ANGLE_TYPES))
+    return bool(bases & {"rad", "beam"}) or bool(kinds & set(_NO_PIXEL_TYPES))
+
+
+def _parsed(text: str) -> units.UnitBase | None:
+    """Read a unit as astropy does; None where it cannot."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a style that the standard does not like
+        try:
+            return units.Unit(text, parse_strict="silent")
+        except (ValueError, TypeError, AttributeError):
+            return None

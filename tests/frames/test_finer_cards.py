@@ -13,7 +13,7 @@ from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.finer_cards import FINER_RULES
 from dip_pipeline.frames.finer_header import FinerGrid, finer_cards, finer_raw_cards
 from dip_pipeline.frames.fits_cards import parse_cards, split_cards
-from dip_pipeline.frames.pixel_flux import PixelFlux, pixel_flux
+from dip_pipeline.frames.pixel_flux import PixelFlux, is_guess, pixel_flux
 from tests.frames.conftest import ROOT
 
 SHAPE = (60, 90)
@@ -260,10 +260,29 @@ def test_lookup_distortions_are_dropped_and_nothing_that_only_sounds_like_them()
         ("K km/s", "BRIGHTNESS"), ("erg/s/cm2/arcsec2", "BRIGHTNESS"),
         ("W m-2 sr-1", "BRIGHTNESS"), ("Rayleigh", "BRIGHTNESS"), ("Msun/pc2", "BRIGHTNESS"),
         ("mJy/arcsec^2", "BRIGHTNESS"), ("km/s", "BRIGHTNESS"), ("deg", "BRIGHTNESS"),
+        ("uK_CMB", "BRIGHTNESS"), ("K_CMB", "BRIGHTNESS"), ("muK", "BRIGHTNESS"),
+        ("mK", "BRIGHTNESS"), ("kelvin", "BRIGHTNESS"), ("cm-2", "BRIGHTNESS"),
+        ("g/cm2", "BRIGHTNESS"), ("10^20 cm^-2", "BRIGHTNESS"), ("tau", "BRIGHTNESS"),
+        ("optical depth", "BRIGHTNESS"), ("ratio", "BRIGHTNESS"), ("Kcounts", "PER_PIXEL"),
+        ("erg/s/cm2", "PER_PIXEL"), ("ph/s/cm2", "PER_PIXEL"), ("k", "BRIGHTNESS"),
     ],
 )  # fmt: skip
 def test_units_say_whether_finer_pixels_share_the_number(unit, flux):
     assert pixel_flux(unit) is PixelFlux[flux]
+
+
+@pytest.mark.parametrize(
+    ("unit", "guessed"),
+    [
+        ("", False), ("adu", False), ("ADU", False), ("DN/S", False), ("ELECTRONS", False),
+        ("e-/s", False), ("nanomaggies", False), ("COUNTS/SEC", False), ("ergs/s/cm^2/A", False),
+        ("MJy/sr", False), ("tau", False), ("photoelectrons", False), ("microJy", False),
+        ("Jy", False), ("data", True), ("Kcounts", True), ("unknown", True), ("x" * 80, True),
+        ("(", True),
+    ],
+)  # fmt: skip
+def test_a_unit_that_nobody_knows_is_a_guess(unit, guessed):
+    assert is_guess(unit) is guessed
 
 
 @pytest.mark.parametrize("unit", ["mag", "mag/arcsec2", "mmag", "ABmag", "dex", "mag(AB)"])

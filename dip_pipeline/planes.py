@@ -27,6 +27,7 @@ from dip_pipeline.frames import (
 from dip_pipeline.frames.digests import digest_planes
 from dip_pipeline.planning import guides_of, settle_frame
 from dip_pipeline.progress import Told
+from dip_pipeline.psf_agreement import warn_of_psf
 from dip_pipeline.record import RunFacts, run_cards
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoring import Place, blend_tiles, restore_tiles
@@ -140,7 +141,7 @@ def plan_planes(
             reason = str(error).removeprefix(f"{frame.path}: ")
             left.append((_as_product(frame, asked, products), reason))
             continue
-        optics = None if asked is None else asked.of_frame(frame)
+        optics = _optics_of(frame, settled, noise, asked)
         options = config.tile_options()
         tiles = plan_tiles(frame.shape, asked.tile_options(options) if asked else options)
         tiles = [replace(tile, index=count + tile.index) for tile in tiles]
@@ -165,6 +166,16 @@ def plan_planes(
     for note in planned.notes:
         told.progress.note(f"{source}: {note}")
     return planned
+
+
+def _optics_of(
+    frame: Frame, settled: Frame, noise: NoiseModel, asked: AskedOptics | None
+) -> Optics | None:
+    """Say what lies between a scene and a frame, and whether the frame's stars agree."""
+    if asked is None:
+        return None
+    warn_of_psf(settled, noise, asked)
+    return asked.of_frame(frame)
 
 
 def _settled(frame: Frame, config: RunConfig) -> tuple[Frame, NoiseModel]:

@@ -227,6 +227,7 @@ class AskedOptics:
                     self.scale_arcsec,
                     wanted,
                 )
+        grid = self.grid(frame)
         if self.factor > 1 and is_guess(frame.unit):
             log.warning(
                 "%s: unit %r: not known whether of a pixel or of what does not depend on pixels; "
@@ -235,7 +236,7 @@ class AskedOptics:
                 frame.unit,
                 self.factor**2,
             )
-        return Optics(self.factor, self.psf, summed=self.grid(frame).per_pixel)
+        return Optics(self.factor, self.psf, summed=grid.per_pixel)
 
     def grid(self, frame: Frame) -> FinerGrid:
         """Say how the frame's pixels are cut, and whether finer ones share what is in them."""

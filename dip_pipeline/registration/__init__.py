@@ -5,6 +5,7 @@ from dip_pipeline.registration.geometry import Geometry, fit_affine
 from dip_pipeline.registration.register import Registered, check_overlap, register
 from dip_pipeline.registration.seeing import Seen, see
 from dip_pipeline.registration.stars import robust_level
+from dip_pipeline.registration.widths import psf_fwhm_px, star_fwhm_px
 
 __all__ = [
     "Geometry",
@@ -13,8 +14,10 @@ __all__ = [
     "Seen",
     "check_overlap",
     "fit_affine",
+    "psf_fwhm_px",
     "register",
     "robust_level",
     "see",
     "shift_by_light",
+    "star_fwhm_px",
 ]

@@ -118,8 +118,8 @@ def bright_ones(stars: Stars, chosen: NDArray[np.int64]) -> Mask:
 def measure_fwhm(cleaned: Cleaned, stars: Stars, chosen: NDArray[np.int64]) -> float:
     """Width of some of the stars at half their height, pixels; NaN where these are too few.
 
-    From the radius that holds half the light of a Gaussian, sigma sqrt(2 ln 2); the blur of a
-    pixel, variance 1 / 12, is taken off. Galaxies are wider than stars: the lower quartile counts.
+    From the radius that holds half the light, see `fwhm_of_radius`. Galaxies are wider than stars:
+    the lower quartile counts.
     """
     bright = chosen[bright_ones(stars, chosen)]
     places = stars.places[np.sort(bright)][:_MOST_SHARP]
@@ -136,7 +136,15 @@ def measure_fwhm(cleaned: Cleaned, stars: Stars, chosen: NDArray[np.int64]) -> f
     good = radii[(flags == 0) & (radii > 0)]
     if len(good) < _LEAST_SHARP:
         return float("nan")
-    variance = float(np.quantile(good, 0.25)) ** 2 / (2 * np.log(2)) - 1 / 12
+    return fwhm_of_radius(float(np.quantile(good, 0.25)))
+
+
+def fwhm_of_radius(radius_px: float) -> float:
+    """FWHM of a Gaussian that holds half its light in a radius, sigma sqrt(2 ln 2).
+
+    The blur of a pixel, variance 1 / 12, is taken off.
+    """
+    variance = radius_px**2 / (2 * np.log(2)) - 1 / 12
     return FWHM_OF_SIGMA * float(np.sqrt(max(variance, 0.04)))
 
 

@@ -26,7 +26,7 @@ from dip_pipeline.frames import (
     save_frames,
     split_selector,
 )
-from dip_pipeline.frames.digests import count_unknown
+from dip_pipeline.frames.digests import count_filled, count_unknown
 from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.planes import (
     Plane,
@@ -46,6 +46,7 @@ from dip_pipeline.restored_input import check_observed
 from dip_pipeline.restoring import Place
 from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
 from dip_pipeline.run_report import RunReport, already_done, with_failures_heard
+from dip_pipeline.task import Task
 from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.work import PriorTask
 
@@ -142,7 +143,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
             )
         if place.shard is None:
             restored, facts = blend_planes(results, facts, planes, run)
-            _tell_unknown(restored, source, told)
+            _tell_filled(restored, source, told, config)
             run.tell("write")
             reach("before save")
             provenance = describe_run(pooled_facts(facts, planes))
@@ -188,10 +189,16 @@ def _tell_restarted(run: RunDirectory, told: Progress) -> None:
         told.note(f"{run.path}: begun anew, for these changed: {changed}")
 
 
-def _tell_unknown(restored: Sequence[RestoredFrame], source: str, told: Progress) -> None:
-    """Say how many pixels have no value, also where the frame has a number."""
-    made = [each.planes.science for each in restored if each.planes is not None]
-    if unknown := sum(count_unknown(science) for science in made):
+def _tell_filled(
+    restored: Sequence[RestoredFrame], source: str, told: Progress, config: RunConfig
+) -> None:
+    """Say how many pixels were filled, where that was the task, and how many have no value."""
+    made = [each.planes for each in restored if each.planes is not None]
+    if config.task.name is Task.INPAINT:
+        filled = sum(count_filled(planes) for planes in made)
+        share = filled / sum(planes.flags.shape[0] * planes.flags.shape[1] for planes in made)
+        told.note(f"{source}: {filled} pixels filled, {share:.2%} (flag 1)")
+    if unknown := sum(count_unknown(planes) for planes in made):
         told.note(
             f"{source}: {unknown} pixels are NaN (flag 2): masked, or without a noise, and far "
             "from any that is known; dip inpaint fills what is masked"

@@ -10,6 +10,8 @@ from dip_pipeline.frames import read_provenance
 
 log = logging.getLogger(__name__)
 
+_SURE = 3.0  # standard errors
+
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
@@ -39,7 +41,18 @@ class RunReport:
 
 
 def with_failures_heard(report: RunReport) -> RunReport:
-    """Log tiles that failed, as an error: an exit code of 1 is never silent; returns the report."""
+    """Log what nobody should miss; returns the report.
+
+    Tiles that failed as an error, for an exit code of 1 is never silent; and as a warning an error
+    that is larger than the input's noise.
+    """
+    if report.risk - _SURE * report.risk_error > 1:  # False where either is NaN
+        log.warning(
+            "%s: the estimated error is %.2f times the input's noise, more than observed pixels "
+            "have: are noise, sampling and PSF the frame's own?",
+            report.source,
+            report.risk,
+        )
     if report.failed_tiles:
         log.error(
             "%s: %d of %d tiles failed: copied from the input, flag %d",

@@ -144,6 +144,7 @@ def test_the_command_fills_a_trail_and_says_what_it_did(tmp_path, dip):  # noqa:
     code, out, err = dip("inpaint", source, "-o", target, *options)
     assert code == 0, err
     assert "restored" in out
+    assert f"{hidden.sum()} pixels filled, {hidden.mean():.2%} (flag 1)" in err
     with fits.open(target) as new, fits.open(source) as old:
         science = new[0].data
         assert science[~hidden].tobytes() == old[0].data[~hidden].tobytes()

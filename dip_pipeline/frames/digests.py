@@ -1,10 +1,13 @@
 """What planes are known by, and what they lack, whatever file format holds them."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames.frame import PlaneArray, RestoredPlanes, bands
 
 _BAND_BYTES = 4 * 1024 * 1024
@@ -30,11 +33,20 @@ def digest_planes(planes: RestoredPlanes) -> dict[str, str]:
     }
 
 
-def count_unknown(plane: PlaneArray) -> int:
+def count_unknown(planes: RestoredPlanes) -> int:
     """Count the pixels that have no value."""
+    return _count(planes.science, np.isnan)
+
+
+def count_filled(planes: RestoredPlanes) -> int:
+    """Count the pixels that were masked and have a value."""
+    return _count(planes.flags, lambda flags: flags & PixelFlag.FILLED)
+
+
+def _count(plane: PlaneArray, test: Callable[[NDArray[Any]], NDArray[Any]]) -> int:
     rows, cols = plane.shape
     return sum(
-        int(np.count_nonzero(np.isnan(np.asarray(plane[band, slice(0, cols)]))))
+        int(np.count_nonzero(test(np.asarray(plane[band, slice(0, cols)]))))
         for band in bands((rows, cols), _height(cols, np.dtype("f4")))
     )
 

@@ -1,5 +1,6 @@
 """A mask that lies in a file of its own: pixels to fill, whatever the frame says of them."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,9 @@ from dip_pipeline.frames.selectors import Selector, parse_selector, split_select
 from dip_pipeline.frames.zarr_choice import arrays_of, attributes_of, open_node
 from dip_pipeline.frames.zarr_hdus import ZARR_ERRORS, physical
 
+log = logging.getLogger(__name__)
+
+_MOST_FILLED = 0.5  # of a frame, without a word
 _BAND_PX = 4 * 1024 * 1024
 _ARRAYS = ("mask", "flags")  # of a Zarr group, in this order, where none is named
 _NUMBERS = "iufb"
@@ -97,13 +101,24 @@ def check_holes(frame: Frame, text: str | None, *, may_be_none: bool = False) ->
     """Raise EmptyFrameError where a frame has no pixel to fill, or none to fill from.
 
     text : the mask that hides them, for people; may_be_none : holes may yet be found
+    Warns where they are most of the frame.
     """
-    some_bad, some_known = may_be_none, False
+    bad = 0
     for rows in bands(frame.shape, max(1, _BAND_PX // frame.shape[1])):
-        masked = frame.read(rows, slice(None)).masked
-        some_bad, some_known = some_bad or bool(masked.any()), some_known or not masked.all()
-        if some_bad and some_known:
-            return
+        bad += int(np.count_nonzero(frame.read(rows, slice(None)).masked))
+    pixels = frame.shape[0] * frame.shape[1]
+    some_bad, some_known = bad > 0 or may_be_none, bad < pixels
+    if some_bad and some_known:
+        if bad > _MOST_FILLED * pixels:
+            log.warning(
+                "%s: %.0f%% of the pixels are to be filled from the rest%s",
+                frame.path,
+                100 * bad / pixels,
+                ""
+                if text is None
+                else "; is the mask the other way round? What is not 0 is filled",
+            )
+        return
     mask = "" if text is None else f"--mask {text} and "
     if some_bad:
         raise EmptyFrameError(

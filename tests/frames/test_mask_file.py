@@ -115,6 +115,20 @@ def test_a_mask_that_does_not_fit_is_told_of(tmp_path):
         with_mask(frames, str(several))
 
 
+@pytest.mark.parametrize(("share", "told"), [(0.94, True), (0.4, False)])
+def test_a_mask_the_other_way_round_is_warned_of(tmp_path, caplog, share, told):
+    source, _ = frame_file(tmp_path)
+    hides = np.random.default_rng(1).random(SHAPE) < share
+    path = mask_file(tmp_path, hides.astype(int))
+    (frame,) = with_mask(open_frames(source), str(path))
+    check_holes(frame, str(path))
+    assert ("is the mask the other way round?" in caplog.text) is told
+    caplog.clear()
+    check_holes(frame, None)
+    assert "other way round" not in caplog.text
+    assert ("are to be filled from the rest" in caplog.text) is told
+
+
 def test_a_mask_that_hides_everything_or_nothing_is_told_of(tmp_path):
     source, _ = frame_file(tmp_path)
     frames = open_frames(source)

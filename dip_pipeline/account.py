@@ -41,6 +41,7 @@ _DEEDS = {
     Task.DECONVOLVE: "Deconvolved",
     Task.COMBINE: "Combined with further exposures",
 }
+_GUIDED = ", guided by other images,"
 _EACH = "Restored with other exposures beside it"
 _COMPANIONS = {
     "error": "error_plane",
@@ -73,6 +74,7 @@ def describe_run(facts: RunFacts) -> Provenance:
     task = facts.config.task
     tiles = [dict(tile) for tile in sorted(facts.tiles, key=lambda t: int(str(t["tile"])))]
     deed = _EACH if task.each else _DEEDS.get(task.name, "Restored")
+    deed += _GUIDED if task.guides else ""
     return Provenance(
         cards=run_cards(facts),
         history=_HISTORY.format(deed=deed, version=__version__),

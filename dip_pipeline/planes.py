@@ -162,10 +162,23 @@ def plan_planes(
             f"{left[0][0].label}: {left[0][1]}"
         )
     finer = dict.fromkeys(note for product in products.values() for note in finer_notes(product))
-    planned = Planes(tuple(planes), tuple(left), (*unlike_notes(frames), *finer))
+    more = (*unlike_notes(frames), *finer, *_first_alone(planes, config))
+    planned = Planes(tuple(planes), tuple(left), more)
     for note in planned.notes:
         told.progress.note(f"{source}: {note}")
     return planned
+
+
+def _first_alone(planes: Sequence[Plane], config: RunConfig) -> tuple[str, ...]:
+    """Say of combined exposures that planes of the first stay beside what is of all of them."""
+    planes = [plane for plane in planes if plane.exposures and plane.product is plane.origin]
+    own = any(plane.origin.has_error_plane or plane.origin.has_mask for plane in planes)
+    if config.task.each or not own:
+        return ()
+    return (
+        "error plane and flags of the input stay in the result and are those of the first exposure "
+        "alone; DIP_ERR and DIP_FLAG are of all",
+    )
 
 
 def _optics_of(

@@ -184,7 +184,9 @@ def _task_words(config: RunConfig) -> str:
 
 
 def _exposure_cards(facts: RunFacts) -> tuple[Card, ...]:
-    """Say how many exposures are in a product, or guided it."""
+    """Say how many exposures are in a product, or how many images guided it."""
+    if guides := len(facts.config.task.guides):
+        return (("DIPNGUID", guides, "other images that guided this one"),)
     if not facts.exposures:
         return ()
     if facts.config.task.each:

@@ -14,9 +14,11 @@ from dip_pipeline.exposures import Exposures
 from dip_pipeline.frames import open_frame, open_frames, read_account
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.planes import plan_planes
 from dip_pipeline.planning import settle_frame
+from dip_pipeline.progress import SILENT, Told
 from dip_pipeline.restoration.optics import Optics
-from dip_pipeline.task_optics import check_task
+from dip_pipeline.task_optics import AskedOptics, check_task
 from tests.restoration import exposed
 from tests.restoration.exposed import SHIFTS, SKY, draw_sky, noisy
 
@@ -279,6 +281,27 @@ def test_a_product_tells_what_was_combined(four, product):
         assert told["file"] == Path(path).name
         np.testing.assert_allclose(told["shift_px"], SHIFTS[number], atol=0.05)
     assert restore_frame(four[0], target, config).status == "already done"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({}, True), ({"task.factor": 2}, False), ({"task.each": True}, False)],
+    ids=["own pixels", "finer", "each"],
+)
+def test_planes_that_are_of_the_first_exposure_alone_are_told_of(tmp_path, options, told):
+    paths = []
+    for number in range(2):
+        path = _write(tmp_path / f"{number}.fits", number)
+        with fits.open(path, mode="append") as hdus:
+            hdus.append(fits.ImageHDU(np.zeros(_SHAPE, "u1"), name="DQ"))
+        paths.append(path)
+    config = _config(paths, **options)
+    frames = open_frames(paths[0])
+    planes = plan_planes(
+        paths[0], frames, config, Told(SILENT, paths[0]), AskedOptics.of(config),
+        Exposures.of(config, frames),
+    )  # fmt: skip
+    assert any("of the first exposure alone" in note for note in planes.notes) is told
 
 
 def test_another_exposure_is_another_product(four, product, tmp_path):

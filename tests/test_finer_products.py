@@ -401,3 +401,22 @@ def test_brightness_by_the_cards_stays_what_it_was(tmp_path, unit, factor):
     restore(source, tmp_path / "out.fits")
     assert fits.getheader(tmp_path / "out.fits", "SCI")["PHOTMJSR"] == pytest.approx(0.3 * factor)
     assert verify_product(tmp_path / "out.fits", str(source)).ok
+
+
+@pytest.mark.parametrize("suffix", ["fits", "fits.fz"])
+@pytest.mark.parametrize("factor", [2, 3])
+def test_error_and_flags_lie_on_the_sky_where_the_science_does(source, tmp_path, suffix, factor):
+    target = tmp_path / f"out.{suffix}"
+    restore(source, target, factor=factor)
+    with fits.open(target) as hdus, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        places = np.array([[0.0, 0.0], [60.0, 100.0], [127.0, 5.0]])
+        worlds = [
+            WCS(hdus[name].header).all_pix2world(places, 0)
+            for name in ("SCI", "DIP_ERR", "DIP_FLAG")
+        ]
+        assert {"A_2_0", "CD1_1", "CTYPE2"} <= set(hdus["DIP_ERR"].header)
+        assert not {"SATURATE", "HISTORY", "LONGTEXT", "BUNIT"} & set(hdus["DIP_FLAG"].header)
+    np.testing.assert_array_equal(worlds[0], worlds[1])
+    np.testing.assert_array_equal(worlds[0], worlds[2])
+    assert verify_product(target, str(source)).ok

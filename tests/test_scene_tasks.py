@@ -165,6 +165,18 @@ def test_a_psf_that_is_not_there_or_too_large_is_refused_in_one_line(source, tmp
         restore(small, target, **{"task.psf": psf, "tiles.size_px": 256})
 
 
+def test_of_several_images_the_psf_has_to_be_named(source, tmp_path):
+    path = tmp_path / "stpsf.fits"
+    images = [fits.ImageHDU(box(side, side), name=name) for name, side in
+              (("OVERSAMP", 5), ("DET_SAMP", 3))]  # fmt: skip
+    fits.HDUList([fits.PrimaryHDU(), *images]).writeto(path)
+    target = tmp_path / "out.fits"
+    with pytest.raises(FrameError, match=r"2 images; name .*\[1\] OVERSAMP 5 x 5, \[2\] DET_SAMP"):
+        restore(source, target, **{"task.psf": str(path)})
+    restore(source, target, **{"task.psf": f"{path}[det_samp]"})
+    assert "DET_SAMP" in fits.getheader(target, "SCI")["DIPPSF"]
+
+
 def test_a_psf_off_its_middle_is_told(source, tmp_path, caplog):
     kernel = np.zeros((7, 7), "f4")
     kernel[3, 5] = 1

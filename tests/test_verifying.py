@@ -467,6 +467,17 @@ def test_a_converted_product_passes(night, tmp_path, suffix):
     assert set(told) <= ({"check sums"} if suffix == "zarr" else set()), verdict
 
 
+def test_a_zarr_product_is_whole_as_a_fits_file_though_its_input_had_no_check_sums(night, tmp_path):
+    back, again = tmp_path / "back.fits", tmp_path / "again.fits"
+    convert(night / "out.zarr", back)
+    verdict = verify_product(back, str(night / "in.fits"))
+    assert verdict.ok, [check for check in verdict.checks if check.passed is False]
+    # What is no product comes back to the byte, check sums or not.
+    convert(night / "in.fits", tmp_path / "in.zarr")
+    convert(tmp_path / "in.zarr", again)
+    assert again.read_bytes() == (night / "in.fits").read_bytes()
+
+
 def test_what_was_restored_twice_passes_against_the_first_product(night, tmp_path, monkeypatch):
     monkeypatch.setattr(ways, "restore", as_it_should_be)
     twice = tmp_path / "twice.fits"

@@ -95,7 +95,13 @@ def describe(file: Path, found: "Provenance") -> str:
         f"  command: {command or 'not from a command line'}",
         f"  run {done.get('run')}, on {done.get('device')}",
     ]
-    for name, title in _PARTS:
+    beside = [
+        (name, name.replace("-", " "))
+        for kind in ("Exposure", "Frame")
+        for name in names_of(document, kind)
+        if name != "input"
+    ]
+    for name, title in (*_PARTS[:1], *beside, *_PARTS[1:]):
         facts = facts_of(document, name)
         if facts:
             lines.append(f"  {title}:")

@@ -18,13 +18,11 @@ from dip_pipeline.frames.fits_cards import (
     image_cards,
     is_structural,
     keyword_of,
-    split_cards,
     upper_exponents,
     without,
 )
-from dip_pipeline.frames.fits_layout import lacks_checksums
-from dip_pipeline.frames.frame import Frame, RawHdu, RestoredFrame, bands
-from dip_pipeline.frames.hdu_plans import HduPlan
+from dip_pipeline.frames.frame import Frame, RestoredFrame, bands
+from dip_pipeline.frames.hdu_plans import HduPlan, copied
 from dip_pipeline.frames.provenance import (
     Provenance,
     document_hdu,
@@ -33,6 +31,7 @@ from dip_pipeline.frames.provenance import (
 )
 from dip_pipeline.frames.restored_hdu import RestoredHdu, band_rows, restored_hdus
 from dip_pipeline.frames.stale_cards import split_stale
+from dip_pipeline.frames.world_cards import world_cards
 
 ERROR_FINER = 16  # times: an error is a fraction of the input's noise, and is stored as finely
 
@@ -57,7 +56,7 @@ def plan_fits(restored: Sequence[RestoredFrame], provenance: Provenance) -> list
         if order in replaced:
             plans.append(_science_plan(replaced[order], provenance))
         else:
-            plans += [_copy(hdu) for hdu in others if hdu.order == order]
+            plans += [copied(hdu) for hdu in others if hdu.order == order]
     if frame.format == "zarr":
         present = {hdu.role for hdu in others}
         plans += _input_planes(frame, replaced[min(replaced)].identity, present)
@@ -110,12 +109,6 @@ def _with_extend(cards: list[bytes]) -> list[bytes]:
     return [*cards[: last + 1], extend, *cards[last + 1 :]]
 
 
-def _copy(hdu: RawHdu) -> HduPlan:
-    cards = split_cards(hdu.header)
-    verbatim = None if lacks_checksums(tuple(cards)) else hdu.header
-    return HduPlan(cards, hdu.data_bytes, hdu.blocks, verbatim)
-
-
 def _input_planes(frame: Frame, identity: list[bytes], present: Collection[str]) -> list[HduPlan]:
     """ERR and DQ of a Zarr input; left out where the input brings them as HDUs."""
     plans = []
@@ -157,12 +150,18 @@ def _flags_plan(frame: Frame, identity: list[bytes]) -> HduPlan:
 
 
 def _product_planes(hdu: RestoredHdu) -> list[HduPlan]:
-    """DIP_ERR and DIP_FLAG of one HDU: of its shape, degenerate axes left out."""
+    """DIP_ERR and DIP_FLAG of one HDU: of its shape, degenerate axes left out.
+
+    Where the axes are those of the science, they say themselves where they lie on the sky.
+    """
     shape = hdu.shape if len(hdu.planes) > 1 else hdu.frame.shape
+    world = world_cards(hdu.raw) if len(shape) == len(hdu.shape) else []
     error = image_cards(shape, -32, primary=False) + _name("DIP_ERR", hdu.identity)
     error += format_card("BUNIT", hdu.frame.unit, "unit of the pixels")
+    error += world
     error += format_card("COMMENT", "Standard deviation of the restored pixels.")
     flags = image_cards(shape, 8, primary=False) + _name("DIP_FLAG", hdu.identity)
+    flags += world
     flags += format_card("COMMENT", "Bits of the restored pixels; 0: restored as usual.")
     for flag, meaning in FLAG_MEANINGS.items():
         flags += format_card("COMMENT", f"{int(flag)}: {meaning}")

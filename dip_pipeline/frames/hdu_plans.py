@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dip_pipeline.errors import OutputError
-from dip_pipeline.frames.fits_cards import CARD_BYTES, CHECKSUM_WORDS, join_cards, keyword_of
+from dip_pipeline.frames.fits_cards import (
+    CARD_BYTES,
+    CHECKSUM_WORDS,
+    join_cards,
+    keyword_of,
+    split_cards,
+)
 from dip_pipeline.frames.fits_checksum import (
     ALL_ONES,
     BLANK_CHECKSUM,
@@ -15,7 +21,8 @@ from dip_pipeline.frames.fits_checksum import (
     encode_checksum,
     sum_of,
 )
-from dip_pipeline.frames.fits_layout import padded, scan_layout
+from dip_pipeline.frames.fits_layout import lacks_checksums, padded, scan_layout
+from dip_pipeline.frames.frame import RawHdu
 
 _BAND_BYTES = 4 * 1024 * 1024
 Blocks = Callable[[], Iterator[bytes]]
@@ -42,6 +49,13 @@ class HduPlan:
         """Size in the file."""
         header = self.verbatim or join_cards(_with_checksums(self.cards, BLANK_CHECKSUM, 0))
         return len(header) + padded(self.data_bytes)
+
+
+def copied(hdu: RawHdu) -> HduPlan:
+    """Plan an HDU byte by byte as it was; where check sums are missing, they are added."""
+    cards = split_cards(hdu.header)
+    verbatim = None if lacks_checksums(tuple(cards)) else hdu.header
+    return HduPlan(cards, hdu.data_bytes, hdu.blocks, verbatim)
 
 
 def write_fits(path: Path, plans: list[HduPlan]) -> None:

@@ -98,7 +98,7 @@ def _scale_of(hdu: HduSpan) -> float | None:
 
 
 def _chosen(layout: Layout, selector: str | None, path: Path) -> HduSpan:
-    """Take the HDU that was named, else the first image."""
+    """Take the HDU that was named, else the only image."""
     images = [hdu for hdu in layout.hdus if hdu.has_pixels]
     if selector is not None:
         asked = parse_selector(selector)
@@ -114,7 +114,17 @@ def _chosen(layout: Layout, selector: str | None, path: Path) -> HduSpan:
         ]
     if not images:
         raise FrameError(f"{path}: no image{f' [{selector}]' if selector else ''} for a PSF")
+    if len(images) > 1:  # STPSF writes one on the detector's pixels, and one on finer ones
+        held = ", ".join(f"[{hdu.index}] {hdu.name} {_sides(hdu)}".strip() for hdu in images[:8])
+        raise FrameError(
+            f"{path}: {len(images)} images; name the one that has the pixels of the result, "
+            f"FILE[EXT]: {held}"
+        )
     return images[0]
+
+
+def _sides(hdu: HduSpan) -> str:
+    return " x ".join(map(str, hdu.shape))
 
 
 def _tell_shift(kernel: NDArray[np.float64], where: str) -> None:

@@ -207,7 +207,7 @@ def _account(account: Provenance, found: list[Restoration]) -> Check:
         "DIPIN": facts_of(account.document, "input").get("sha256"),
         "DIPCFG": config.get("sha256"),
         "DIPVER": run.get("version"),
-        **_scene_cards(account.document, each=config.get("task.each") is True),
+        **_scene_cards(account, config),
         "DIPPRIOR": run.get("key", {}).get("prior") or None,
     }
     wrong += [text for item in found for text in contradicted(item, expected)]
@@ -223,16 +223,21 @@ def _account(account: Provenance, found: list[Restoration]) -> Check:
     return judged("account", wrong, "PROV-JSON, and the cards agree with it")
 
 
-def _scene_cards(document: Mapping[str, Any], *, each: bool) -> dict[str, object]:
-    """Cards of the way from the scene to the pixels, and of further exposures."""
-    optics = facts_of(document, "optics")
-    others = len(names_of(document, "Exposure"))
-    return {
+def _scene_cards(account: Provenance, config: Mapping[str, Any]) -> dict[str, object]:
+    """Cards of the way from the scene to the pixels, of further exposures, and of guides."""
+    optics = facts_of(account.document, "optics")
+    others = len(names_of(account.document, "Exposure"))
+    each = config.get("task.each") is True
+    guides = config.get("task.guides")
+    guiding = others if each else len(guides) if isinstance(guides, list) else 0
+    cards = {
         "DIPFACT": optics.get("factor"),
         "DIPPSF": optics.get("psf"),
         "DIPNEXP": 1 + others if others and not each else None,
-        "DIPNGUID": others if others and each else None,
+        "DIPNGUID": guiding or None,
     }
+    # Older products do not count their guides.
+    return {k: v for k, v in cards.items() if k != "DIPNGUID" or each or k in account.keywords}
 
 
 def _told_of(

@@ -16,7 +16,7 @@ from dip_pipeline.errors import OutputError
 from dip_pipeline.frames.fits_cards import format_card, image_cards, is_structural, parse_cards
 from dip_pipeline.frames.fits_to_zarr import kept_hdus
 from dip_pipeline.frames.frame import RawHdu
-from dip_pipeline.frames.hdu_plans import HduPlan, write_fits
+from dip_pipeline.frames.hdu_plans import HduPlan, copied, write_fits
 from dip_pipeline.frames.provenance import document_hdu, tiles_hdu
 from dip_pipeline.frames.zarr_choice import ZarrNode, arrays_of, attributes_of, open_node
 from dip_pipeline.frames.zarr_hdus import ZarrArray, is_hdu, regions_of
@@ -59,7 +59,9 @@ def _plans(
     """Science in its place among the HDUs that were kept, then arrays, then the account."""
     science = next((name for name in ("science", "") if name in own), None)
     cards = [] if science is None else _science_cards(source, node)
-    named = [(_array_name(node, hdu), _verbatim(hdu)) for hdu in hdus]
+    product = read_zarr_provenance(source)
+    as_it_was = _verbatim if product is None else copied  # a product has a check sum everywhere
+    named = [(_array_name(node, hdu), as_it_was(hdu)) for hdu in hdus]
     if science is not None:
         place = int(attributes_of(own[science]).get(FITS_ORDER, 0)) if hdus else 0
         plan = _image(source, science, own[science], cards, primary=place == 0)
@@ -72,7 +74,6 @@ def _plans(
     places = {name: number for number, (name, _) in enumerate(named) if name != _NOTHING}
     meta = meta_of(node, places, [list(card) for card in parse_cards(cards)])
     tables = [meta_table(meta)]
-    product = read_zarr_provenance(source)
     if product is not None:
         tables += [document_hdu(product), tiles_hdu(product)]
     plans = [plan for _, plan in named]

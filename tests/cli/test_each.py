@@ -65,6 +65,9 @@ def test_every_exposure_comes_out_on_its_own_pixels_and_names_its_guides(dip, th
         document = read_account(product).document
         told = {facts_of(document, f"exposure-{n}")["sha256"] for n in (1, 2)}
         assert told == {file_digest(path) for path in three if path != source}
+    told = dip("provenance", products(out)[0])[1]
+    assert "exposure 2:\n    file: c.fits" in told
+    assert "wider_px2" in told
     # An interrupted batch goes on with what is missing.
     products(out)[1].unlink()
     code, said, _ = dip("combine", *three, "-o", f"{out}/", "--each", *FAST)

@@ -39,6 +39,10 @@ def test_a_guide_is_taken_and_told_of(dip, small_frame, guide):
     assert "taken pixel by pixel" in out + err
     with fits.open(target) as hdus:
         assert np.isfinite(hdus["SCI"].data).all()
+        assert hdus["SCI"].header["DIPNGUID"] == 1
+        assert "Denoised, guided by other images, by" in str(hdus["SCI"].header["HISTORY"])
+    assert dip("verify", target, "--against", small_frame)[0] == 0
+    assert "file: guide-1" in dip("provenance", target)[1]
     document = str(read_account(target).document)
     assert "guide-1" in document
     assert "deep.fits" in document

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dip_pipeline.flags import PixelFlag
-from dip_pipeline.frames import RestoredPlanes, open_frame, save_frame
+from dip_pipeline.frames import (
+    RestoredFrame,
+    RestoredPlanes,
+    open_frame,
+    open_frames,
+    save_frame,
+    save_frames,
+)
 from dip_pipeline.frames.fits_checksum import ALL_ONES, RunningSum, encode_checksum, sum_of
 from dip_pipeline.frames.fits_layout import scan_layout
 
@@ -170,6 +177,24 @@ def test_axes_of_length_one_stay_in_the_output(tmp_path, restored, provenance):
     save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
     assert fits.getdata(tmp_path / "out.fits").shape == (1, 1, 3, 4)
     assert open_frame(tmp_path / "out.fits").shape == (3, 4)
+
+
+@pytest.mark.parametrize("shape", [(30, 40), (2, 30, 40), (1, 30, 40)], ids=str)
+def test_planes_of_ours_have_the_coordinates_of_as_many_axes(tmp_path, restored, provenance, shape):
+    pixels = np.random.default_rng(2).normal(size=shape).astype("f4")
+    hdu = fits.PrimaryHDU(pixels)
+    world = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRPIX2": 7.0,
+             "CD1_1": -1e-4, "CD2_2": 1e-4, "CTYPE1A": "LINEAR", "LTV1": 3.0}  # fmt: skip
+    hdu.header.update(world | {"OBJECT": "M 13", "CDS": "no coordinate", "PCOUNTER": 3})
+    hdu.writeto(tmp_path / "in.fits")
+    frames = open_frames(tmp_path / "in.fits")
+    made = [RestoredFrame(frame, restored(frame), ()) for frame in frames]
+    save_frames(tmp_path / "out.fits", made, provenance=provenance)
+    for name in ("DIP_ERR", "DIP_FLAG"):
+        header = fits.getheader(tmp_path / "out.fits", name)
+        found = {keyword: header[keyword] for keyword in world if keyword in header}
+        assert found == ({} if shape[0] == 1 else world)
+        assert not {"OBJECT", "CDS", "PCOUNTER"} & set(header)
 
 
 def test_a_product_restored_again_holds_one_set_of_planes_and_cards(

@@ -7,7 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dip_pipeline.engine import ExecutorKind, WorkerOptions, usable_memory_bytes
+from dip_pipeline.engine import (
+    ExecutorKind,
+    WorkerOptions,
+    address_space_left_bytes,
+    usable_memory_bytes,
+)
 from dip_pipeline.errors import DiskFullError, OutputError, RunError
 from dip_pipeline.frames import Frame
 from dip_pipeline.tiling import Tile
@@ -15,6 +20,7 @@ from dip_pipeline.tiling import Tile
 _PLANES_BYTES = 9  # of a pixel: science and error in float32, flags in a byte
 _TILE_HEAD_BYTES = 4096  # head, and what the disk rounds up
 _PRIOR_BYTES = 4 << 20
+_BUFFERS_BYTES = 256 << 20  # of linear algebra, and stacks of threads, never touched
 _DRIVER_BYTES = 400 << 20  # of a driver whose workers do the work
 
 
@@ -69,9 +75,21 @@ def room_for(
 
 
 def check_memory(room: Room, source: str, options: WorkerOptions) -> None:
-    """Raise RunError where the machine does not have the memory; workers elsewhere are not ours."""
+    """Raise RunError where the machine does not have the memory; workers elsewhere are not ours.
+
+    Nor does it begin where a limit of the address space leaves too little: linear algebra waits for
+    ever then for what it cannot get.
+    """
+    if options.executor is ExecutorKind.DASK:
+        return
+    left, more = address_space_left_bytes(), room.memory_bytes + _BUFFERS_BYTES
+    if left is not None and left < more:
+        raise RunError(
+            f"{source}: needs about {more} bytes of address space, the limit of this process "
+            f"(ulimit -v) leaves {left}; raise it by {more - left}, or take a smaller --tile"
+        )
     there = usable_memory_bytes()
-    if options.executor is ExecutorKind.DASK or there is None or room.all_memory_bytes <= there:
+    if there is None or room.all_memory_bytes <= there:
         return
     raise RunError(
         f"{source}: needs about {room.all_memory_bytes} bytes of memory ({room.processes} x "

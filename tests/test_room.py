@@ -158,6 +158,32 @@ def test_workers_elsewhere_have_memory_of_their_own(monkeypatch):
         room.check_memory(need, "a.fits", WorkerOptions(ExecutorKind.LOCAL, workers=2))
 
 
+def test_an_address_space_too_small_is_refused_and_not_waited_in(monkeypatch):
+    need = room.Room(400 << 20, 1, 0, 0, 0)
+    for left, fits_in in ((300 << 20, False), (500 << 20, False), (700 << 20, True), (None, True)):
+        monkeypatch.setattr(room, "address_space_left_bytes", lambda left=left: left)
+        if fits_in:
+            room.check_memory(need, "a.fits", WorkerOptions())
+            continue
+        with pytest.raises(RunError, match=r"a\.fits: .*\(ulimit -v\) leaves \d+; raise it by \d+"):
+            room.check_memory(need, "a.fits", WorkerOptions())
+
+
+def test_the_address_space_that_is_left_is_the_limit_less_what_is_taken():
+    resource = pytest.importorskip("resource")
+    script = (
+        "import resource; from dip_pipeline.engine import address_space_left_bytes as left; "
+        "before = left(); resource.setrlimit(resource.RLIMIT_AS, (4 << 30, -1)); "
+        "print(before, left())"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+    if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+        assert said[0] == "None"
+    assert (1 << 30) < int(said[1]) < (4 << 30)
+
+
 @pytest.mark.parametrize(("limit", "least"), [("500000000\n", 500_000_000), ("max\n", None)])
 def test_a_limit_of_a_container_counts(tmp_path, monkeypatch, limit, least):
     (tmp_path / "memory.max").write_text(limit)

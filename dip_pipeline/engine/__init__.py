@@ -12,6 +12,7 @@ from dip_pipeline.engine.options import (
     SchedulerPlace,
     Shard,
     WorkerOptions,
+    address_space_left_bytes,
     usable_memory_bytes,
 )
 from dip_pipeline.engine.plane_file import PlaneFile
@@ -31,6 +32,7 @@ __all__ = [
     "Shard",
     "TileStore",
     "WorkerOptions",
+    "address_space_left_bytes",
     "clean",
     "differences",
     "map_items",

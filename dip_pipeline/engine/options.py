@@ -193,6 +193,18 @@ def usable_memory_bytes() -> int | None:
     return min((size for size in found if size > 0), default=None)
 
 
+def address_space_left_bytes() -> int | None:
+    """Tell what a limit of its address space leaves this process; None without one, or unknown."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # not on every system
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+            return limit - pages * resource.getpagesize()
+    return None
+
+
 def usable_cores() -> int:
     """CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on every system

@@ -29,6 +29,7 @@ _ALIKE = 0.005  # relative difference up to which amplifiers count as one
 _ALIKE_NOISE = 0.02
 _ALIKE_LEVEL_DN = 1.0
 _LEVELS = (0.0, np.inf)
+_FULL_OF_16_BITS = 65536.0
 
 
 def read_sensor(
@@ -64,7 +65,7 @@ def read_sensor(
         gain_e_per_dn=gain,
         read_noise_e=noise,
         pedestal_dn=pedestal,
-        saturation_dn=_saturation(cards, kind),
+        saturation_dn=_saturation(cards, kind, amplifiers),
         subtracted_sky_dn=_card(cards, "SUBSKY", "DN", _LEVELS),
         n_combined=n_combined,
         guesses=guesses,
@@ -127,10 +128,24 @@ def _overscan(name: str, levels_dn: Mapping[str, float]) -> Sourced | None:
     return Sourced(levels_dn[name], "DN", f"median of section BIASSEC{name}")
 
 
-def _saturation(cards: Mapping[str, object], kind: UnitKind) -> Sourced | None:
+def _saturation(
+    cards: Mapping[str, object], kind: UnitKind, amplifiers: tuple[Amplifier, ...]
+) -> Sourced | None:
+    """Level at which pixels are full, in their unit, but for the exposure time of a rate.
+
+    Cards tell of data numbers. Where pixels are electrons, one that a converter of 16 bits could
+    have read is multiplied by the gain of the raw frame; a larger one is of electrons already.
+    """
     if kind is UnitKind.CALIBRATED:
-        return None  # cards tell of data numbers
-    return look_up(cards, SATURATION_RULES, "DN", (1.0, np.inf))[0]
+        return None
+    found = look_up(cards, SATURATION_RULES, "DN", (1.0, np.inf))[0]
+    if found is None or kind not in (UnitKind.ELECTRONS, UnitKind.ELECTRON_RATE):
+        return found
+    raw = mean_of([amp.gain for amp in amplifiers])
+    raw = raw or look_up(cards, GAIN_RULES, "e/DN", GAIN_RANGE_E_PER_DN)[0]
+    if raw is None or found.value > _FULL_OF_16_BITS or abs(raw.value - 1) <= _ALIKE:
+        return replace(found, unit="e")
+    return Sourced(found.value * raw.value, "e", f"{found.source} times {raw}")
 
 
 def _with_exposure(sensor: Sensor, cards: Mapping[str, object], kind: UnitKind) -> Sensor:
@@ -150,15 +165,15 @@ def _with_exposure(sensor: Sensor, cards: Mapping[str, object], kind: UnitKind) 
         gain_e_per_dn=Sourced(gain.value * time.value, "e/(DN/s)", f"{gain.source} {words}"),
         saturation_dn=None
         if full is None
-        else Sourced(full.value / time.value, "DN/s", f"{full.source}, over {time}"),
+        else Sourced(full.value / time.value, f"{full.unit}/s", f"{full.source}, over {time}"),
     )
 
 
 def _with_amplifiers(sensor: Sensor, amplifiers: tuple[Amplifier, ...], kind: UnitKind) -> Sensor:
     """Keep amplifiers that differ and whose pixels are known; else say that a mean was taken."""
-    if not amplifiers or is_rate(kind):
+    if not amplifiers:
         return sensor
-    in_electrons = kind is UnitKind.ELECTRONS
+    in_electrons = kind in (UnitKind.ELECTRONS, UnitKind.ELECTRON_RATE)
     gains = [amp.gain.value for amp in amplifiers]
     noises = [amp.read_noise.value for amp in amplifiers if amp.read_noise is not None]
     alike = in_electrons or max(gains) / min(gains) - 1 <= _ALIKE
@@ -168,11 +183,13 @@ def _with_amplifiers(sensor: Sensor, amplifiers: tuple[Amplifier, ...], kind: Un
     levels = [amp.pedestal.value for amp in amplifiers if amp.pedestal is not None]
     if alike and (not levels or max(levels) - min(levels) <= _ALIKE_LEVEL_DN):
         return sensor
-    if any(amp.section is None for amp in amplifiers) or len(noises) < len(amplifiers):
+    unplaced = any(amp.section is None for amp in amplifiers) or len(noises) < len(amplifiers)
+    if unplaced or is_rate(kind):
         spread = f"{min(gains):.4g} to {max(gains):.4g} e/DN"
         if noises:
             spread += f", {min(noises):.4g} to {max(noises):.4g} e"
-        guess = f"amplifiers differ ({spread}) and no card says which pixels are whose: mean taken"
+        why = "no card says which pixels are whose" if unplaced else "pixels are a rate"
+        guess = f"amplifiers differ ({spread}) and {why}: mean taken"
         return replace(sensor, guesses=(*sensor.guesses, guess))
     if in_electrons:
         one = Sourced(1.0, "e/DN", "pixels in electrons")

@@ -15,9 +15,20 @@ class UnitKind(StrEnum):
     CALIBRATED = "calibrated flux"  # no electrons without the calibration
 
 
-_ELECTRONS = ("electron", "electrons", "e", "e-", "el", "photon", "photons", "photoelectrons")
-_COUNTS = ("adu", "adus", "dn", "count", "counts", "ct", "cts")
-_SECOND = r"\(?(?:s|sec|second)\)?"
+_ELECTRONS = (
+    "electron",
+    "electrons",
+    "e",
+    "e-",
+    "el",
+    "photon",
+    "photons",
+    "photoelectron",
+    "photoelectrons",
+)
+_COUNTS = ("adu", "adus", "dn", "du", "count", "counts", "ct", "cts")
+_NO_UNIT = ("", "none", "unknown", "undefined", "null", "n/a", "-")
+_SECOND = r"\(?(?:s|secs?|seconds?)\)?"
 _RATE = re.compile(rf"^(?P<what>.+?)\s*(?:/\s*{_SECOND}|(?:\.|\*|\s)\s*{_SECOND}(?:\*\*|\^)?-1)$")
 # "Of a pixel" goes without saying.
 _OF_A_PIXEL = re.compile(r"\s*(?:/\s*pix(?:el)?|[.*\s]\s*pix(?:el)?(?:\*\*|\^)?-1)(?=$|[\s/.*])")
@@ -32,7 +43,7 @@ def unit_kind(unit: str) -> UnitKind:
     ['COUNTS', 'ELECTRON_RATE', 'COUNT_RATE', 'COUNT_RATE']
     """
     text = _OF_A_PIXEL.sub("", " ".join(unit.strip().lower().split()))
-    if not text:
+    if text in _NO_UNIT:
         return UnitKind.UNKNOWN
     if text == "cps":
         return UnitKind.COUNT_RATE

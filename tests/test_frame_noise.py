@@ -81,6 +81,28 @@ def test_a_law_that_the_sky_gainsays_is_warned_of(scene, write, caplog, gain, wa
     assert any("times as much" in record.getMessage() for record in caplog.records) == warned
 
 
+@pytest.mark.parametrize(("factor", "told"), [(1.12, True), (1.0, False), (0.95, False)])
+def test_an_error_plane_a_tenth_too_large_is_told(scene, tmp_path, caplog, factor, told):
+    """The sky cannot scatter less than its noise: risk would come out at half of the truth."""
+    shot = observe(scene, DetectorOptions(defects=False))
+    observed, error = shot.observed_dn, factor * shot.sigma_true_dn
+    path = tmp_path / "layered.fits"
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(observed.astype("f4"), name="SCI"),
+            fits.ImageHDU(error.astype("f4"), name="ERR")]  # fmt: skip
+    fits.HDUList(hdus).writeto(path)
+    with caplog.at_level(logging.WARNING):
+        noise_of(str(path))
+    assert ("times as much as its noise law says" in caplog.text) is told
+
+
+@pytest.mark.parametrize(("read_noise_e", "rounded"), [(0.0, False), (0.1, True)])
+def test_electrons_that_are_counted_one_by_one_are_not_rounded(write, read_noise_e, rounded):
+    counts = np.random.default_rng(4).poisson(0.1, (160, 160))
+    read = counts + np.random.default_rng(5).normal(0, read_noise_e, counts.shape)
+    path = write(np.rint(read), np.int16, BUNIT="electron", RDNOISE=read_noise_e)
+    assert (noise_of(path).quantum is not None) is rounded
+
+
 def test_an_estimated_law_is_said_loudly_and_once(scene, write, caplog):
     with caplog.at_level(logging.WARNING):
         noise = noise_of(write(shot_of(scene)))

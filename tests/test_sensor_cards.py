@@ -170,3 +170,28 @@ def test_what_is_taken_for_granted_is_told():
 def test_numbers_are_numbers():
     assert sensor({"GAIN": math.inf, "RDNOISE": math.nan}).gain_e_per_dn is None
     assert sensor({"GAIN": 60.0}).gain_e_per_dn is None
+
+
+@pytest.mark.parametrize(
+    ("cards", "unit", "level"),
+    [
+        ({"GAIN": 0.5}, "electron", 30000.0), ({"GAIN": 4.0}, "electron", 240000.0),
+        ({"GAIN": 4.0, "EXPTIME": 10.0}, "electron/s", 24000.0),
+        ({"GAIN": 4.0, "SATURATE": 240000.0}, "electron", 240000.0),  # of electrons already
+        ({"GAIN": 1.0}, "electron", 60000.0), ({}, "electron", 60000.0),
+        (DECAM | HALVES, "electron", 270000.0), ({"GAIN": 4.0}, "adu", 60000.0),
+    ],
+)  # fmt: skip
+def test_saturation_is_in_the_unit_of_the_pixels(cards, unit, level):
+    found = sensor({"SATURATE": 60000.0, **cards}, unit).saturation_dn
+    assert found.value == pytest.approx(level)
+    assert found.unit == {"electron": "e", "electron/s": "e/s"}.get(unit, "DN")
+
+
+@pytest.mark.parametrize("unit", ["adu/s", "electron/s"])
+def test_amplifiers_that_differ_in_a_rate_are_a_guess(unit):
+    found = sensor(DECAM | HALVES | {"EXPTIME": 10.0}, unit, shape=(80, 100))
+    assert found.amplifiers == ()
+    assert any("amplifiers differ" in guess and "a rate" in guess for guess in found.guesses)
+    alike = DECAM | HALVES | {"EXPTIME": 10.0, "GAINB": 4.0, "RDNOISEB": 6.0}
+    assert not any("amplifiers" in guess for guess in sensor(alike, unit).guesses)

@@ -37,6 +37,11 @@ from dip_pipeline.units import UnitKind, unit_kind
         ("10**(-20)*erg/s/cm**2/Angstrom", UnitKind.CALIBRATED),
         ("km/s", UnitKind.CALIBRATED),
         ("s", UnitKind.CALIBRATED),
+        ("none", UnitKind.UNKNOWN),
+        ("UNKNOWN", UnitKind.UNKNOWN),
+        ("DU", UnitKind.COUNTS),
+        ("photoelectron", UnitKind.ELECTRONS),
+        ("counts/seconds", UnitKind.COUNT_RATE),
     ],
 )
 def test_units_are_sorted(unit, kind):

@@ -169,13 +169,12 @@ def test_options_that_do_not_go_together_are_one_clear_line(
         ({"FILTER": "g"}, "filter g"),
         ({"BUNIT": "electron"}, "in electron"),
         ({"CD1_1": -3e-4, "CD2_2": 3e-4}, "one pixel scale"),
-        (None, "c.fits"),
     ],
-    ids=["filter", "unit", "scale", "missing"],
+    ids=["filter", "unit", "scale"],
 )
 def test_exposures_that_do_not_belong_together_are_one_clear_line(dip, tmp_path, cards, words):
     paths = [write(tmp_path, number) for number in (0, 1)]
-    paths.append(tmp_path / "c.fits" if cards is None else write(tmp_path, 2, **cards))
+    paths.append(write(tmp_path, 2, **cards))
     code, _, err = dip("combine", *paths, "-o", f"{tmp_path}/each/", "--each", *FAST)
     assert (code, len(err.splitlines())) == (1, 1), err
     assert words in err

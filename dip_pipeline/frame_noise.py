@@ -27,6 +27,7 @@ from dip_pipeline.sensor import (
     choose_noise,
 )
 from dip_pipeline.sensor_reading import read_sensor
+from dip_pipeline.units import UnitKind, unit_kind
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ _AGREEMENT = (0.93, 1.25)
 _DARKEST = 0.05  # of the pixels
 _REFUTED = 0.5  # of the law's sigma: a sky that scatters less cannot have such noise
 _COARSE = 0.5  # of a quantum: a sigma below this shows the steps
+_SIXTEEN_BITS = {"int16": 32767.0, "uint16": 65535.0}
 _FEW_COUNTS = 5.0  # a pixel; below, Poisson noise is far from the Gaussian draws of the fit
 
 Place = tuple[slice, slice]
@@ -199,7 +201,7 @@ def _why_unusable(frame: Frame, places: Sequence[Place], sensor: Sensor) -> str:
 def sensor_of(frame: Frame, config: RunConfig) -> Sensor:
     """Collect the sensor's numbers of a frame: command line, cards, overscan."""
     levels = {name: frame.overscan_level(name) for name in _AMPLIFIERS}
-    return read_sensor(
+    sensor = read_sensor(
         frame.header,
         frame.unit,
         config.sensor_overrides(),
@@ -207,6 +209,27 @@ def sensor_of(frame: Frame, config: RunConfig) -> Sensor:
         amplifier_levels_dn={name: level for name, level in levels.items() if level is not None},
         shape=frame.shape,
     )
+    if sensor.saturation_dn is None and unit_kind(frame.unit) in (
+        UnitKind.COUNTS,
+        UnitKind.UNKNOWN,
+    ):
+        return replace(sensor, saturation_dn=_largest_stored(frame))
+    return sensor
+
+
+def _largest_stored(frame: Frame) -> Sourced | None:
+    """Largest number that 16 bits hold, where a converter's numbers are stored as they came.
+
+    None for other numbers: pictures of 8 bits have white paper, and scaled ones (BSCALE) may be
+    scaled to their own brightest pixel.
+    """
+    stored = next((plane.dtype for plane in frame.planes if plane.role == "science"), "")
+    cards = {keyword: value for keyword, value, _ in frame.cards}
+    zero, scale = cards.get("BZERO", 0), cards.get("BSCALE", 1)
+    if stored not in _SIXTEEN_BITS or scale != 1 or zero not in (0, 32768):
+        return None
+    top = _SIXTEEN_BITS[stored] + (float(zero) if stored == "int16" else 0.0)
+    return Sourced(top, "DN", "largest number that 16 bits hold")
 
 
 def noise_in_words(noise: NoiseModel) -> str:

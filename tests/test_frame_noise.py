@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from astropy.io import fits
 from dip_pipeline.config import RunConfig
 from dip_pipeline.describing import describe_frame
 from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
-from dip_pipeline.frame_noise import noise_in_words
+from dip_pipeline.frame_noise import noise_in_words, sensor_of
 from dip_pipeline.frames import open_frame
+from dip_pipeline.frames.converting import convert
 from dip_pipeline.planning import resolve_noise
 from dip_pipeline.restoration.noise import sigma_at
 from dip_pipeline.sensor import NoiseKind
@@ -101,6 +103,33 @@ def test_electrons_that_are_counted_one_by_one_are_not_rounded(write, read_noise
     read = counts + np.random.default_rng(5).normal(0, read_noise_e, counts.shape)
     path = write(np.rint(read), np.int16, BUNIT="electron", RDNOISE=read_noise_e)
     assert (noise_of(path).quantum is not None) is rounded
+
+
+@pytest.mark.parametrize(
+    ("dtype", "cards", "level"),
+    [
+        (np.uint16, {}, 65535.0), (np.int16, {}, 32767.0), (np.float32, {}, None),
+        (np.int32, {}, None), (np.uint8, {}, None), (np.uint16, {"SATURATE": 5e4}, 5e4),
+        (np.uint16, {"BUNIT": "electron"}, None), (np.uint16, {"BUNIT": "adu"}, 65535.0),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kept_as", ["fits", "zarr"])
+def test_the_largest_number_of_sixteen_bits_is_where_a_converter_ends(
+    write, tmp_path, dtype, cards, level, kept_as
+):
+    path = write(np.random.default_rng(1).normal(100, 5, (64, 64)), dtype, **cards)
+    if kept_as == "zarr":
+        convert(Path(path), tmp_path / "frame.zarr")
+        path = str(tmp_path / "frame.zarr")
+    found = sensor_of(open_frame(path), RunConfig()).saturation_dn
+    assert (None if found is None else found.value) == level
+
+
+def test_scaled_numbers_say_nothing_of_a_converter(tmp_path):
+    hdu = fits.PrimaryHDU(np.random.default_rng(1).normal(100, 5, (64, 64)).astype("f4"))
+    hdu.scale("int16", option="minmax")
+    hdu.writeto(tmp_path / "packed.fits")
+    assert sensor_of(open_frame(tmp_path / "packed.fits"), RunConfig()).saturation_dn is None
 
 
 def test_an_estimated_law_is_said_loudly_and_once(scene, write, caplog):

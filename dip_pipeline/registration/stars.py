@@ -1,6 +1,7 @@
 """Stars of an exposure: where they are, how bright, with single hot pixels kept out."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import sep
@@ -86,14 +87,7 @@ def find_stars(cleaned: Cleaned) -> Stars:
     reach = int(np.ceil(3 * width))
     offset = np.arange(-reach, reach + 1)
     kernel = np.exp(-(offset[:, None] ** 2 + offset[None] ** 2) / (2 * width**2))
-    found = sep.extract(
-        light,
-        _DETECTION_SIGMA,
-        err=np.full_like(light, cleaned.noise),  # of one number it makes no matched filter
-        filter_kernel=kernel,
-        minarea=3,
-        deblend_cont=0.01,
-    )
+    found = _extracted(light, cleaned.noise, kernel)
     cols, rows = found["x"], found["y"]
     cols, rows, failed = sep.winpos(light, cols, rows, width)
     # Light that overflows has no place: outside.
@@ -107,6 +101,25 @@ def find_stars(cleaned: Cleaned) -> Stars:
     errors = cleaned.noise / (np.sqrt(np.pi) * peaks)
     order = np.flatnonzero(good)[np.argsort(-fluxes[good], kind="stable")][:_MOST_STARS]
     return Stars(places[order], errors[order] + 0.01 * width, fluxes[order], width)
+
+
+def _extracted(light: Image, noise: float, kernel: Image) -> NDArray[np.void]:
+    """Find what stands out, however much of the image that is."""
+    sep.set_extract_pixstack(max(sep.get_extract_pixstack(), light.size))
+    # Of one number for the noise sep makes no matched filter.
+    find = partial(
+        sep.extract,
+        light,
+        _DETECTION_SIGMA,
+        err=np.full_like(light, noise),
+        filter_kernel=kernel,
+        minarea=3,
+    )
+    try:
+        found: NDArray[np.void] = find(deblend_cont=0.01)
+    except Exception:  # noqa: BLE001  (sep has no class of its own for too many parts of one source)
+        found = find(deblend_nthresh=1)  # whole, as no star is
+    return found
 
 
 def bright_ones(stars: Stars, chosen: NDArray[np.int64]) -> Mask:

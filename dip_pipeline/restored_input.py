@@ -16,9 +16,11 @@ def inferred_by(frame: Frame) -> str:
     Known pixels stay as they were observed when holes are filled, unless that was asked for.
     """
     cards = {keyword: value for keyword, value, _ in frame.cards}
+    if "DIPRUN" not in cards:
+        return ""
     task = str(cards.get("DIPTASK") or "")
-    if "DIPRUN" not in cards or task != Task.INPAINT:
-        return task if "DIPRUN" in cards else ""
+    if task != Task.INPAINT:
+        return task
     account = read_provenance(frame.path)
     settings = {} if account is None else facts_of(account.document, "configuration")
     return task if settings.get("task.denoise_known") is True else ""

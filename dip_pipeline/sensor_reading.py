@@ -133,8 +133,9 @@ def _saturation(
 ) -> Sourced | None:
     """Level at which pixels are full, in their unit, but for the exposure time of a rate.
 
-    Cards tell of data numbers. Where pixels are electrons, one that a converter of 16 bits could
-    have read is multiplied by the gain of the raw frame; a larger one is of electrons already.
+    Cards tell of data numbers. Where pixels are electrons nobody says whether the card was
+    converted, too: the lower level counts, for sound pixels that are left alone do no harm. A level
+    that no converter of 16 bits reads is of electrons already.
     """
     if kind is UnitKind.CALIBRATED:
         return None
@@ -143,7 +144,7 @@ def _saturation(
         return found
     raw = mean_of([amp.gain for amp in amplifiers])
     raw = raw or look_up(cards, GAIN_RULES, "e/DN", GAIN_RANGE_E_PER_DN)[0]
-    if raw is None or found.value > _FULL_OF_16_BITS or abs(raw.value - 1) <= _ALIKE:
+    if raw is None or found.value > _FULL_OF_16_BITS or raw.value >= 1:
         return replace(found, unit="e")
     return Sourced(found.value * raw.value, "e", f"{found.source} times {raw}")
 

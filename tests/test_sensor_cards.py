@@ -175,11 +175,11 @@ def test_numbers_are_numbers():
 @pytest.mark.parametrize(
     ("cards", "unit", "level"),
     [
-        ({"GAIN": 0.5}, "electron", 30000.0), ({"GAIN": 4.0}, "electron", 240000.0),
-        ({"GAIN": 4.0, "EXPTIME": 10.0}, "electron/s", 24000.0),
-        ({"GAIN": 4.0, "SATURATE": 240000.0}, "electron", 240000.0),  # of electrons already
+        ({"GAIN": 0.5}, "electron", 30000.0), ({"GAIN": 4.0}, "electron", 60000.0),
+        ({"GAIN": 0.5, "EXPTIME": 10.0}, "electron/s", 3000.0),
+        ({"GAIN": 0.5, "SATURATE": 90000.0}, "electron", 90000.0),  # of electrons already
         ({"GAIN": 1.0}, "electron", 60000.0), ({}, "electron", 60000.0),
-        (DECAM | HALVES, "electron", 270000.0), ({"GAIN": 4.0}, "adu", 60000.0),
+        (DECAM | HALVES, "electron", 60000.0), ({"GAIN": 4.0}, "adu", 60000.0),
     ],
 )  # fmt: skip
 def test_saturation_is_in_the_unit_of_the_pixels(cards, unit, level):

@@ -11,10 +11,9 @@ from scipy.ndimage import gaussian_filter
 
 from dip_pipeline.registration.matching import StarMatch
 from dip_pipeline.registration.seeing import Seen
-from dip_pipeline.registration.stars import Image, bright_ones
+from dip_pipeline.registration.stars import APERTURE_WIDTHS, Image, bright_ones
 
 _FEWEST, _MOST = 4, 60  # stars
-_APERTURE_WIDTHS = 6.0  # that holds all of a star's light
 _SURE = 4.0  # standard errors that widths must lie apart
 _LEAST_SCATTER = 0.02  # of the radii's logarithms: of few stars it may seem smaller
 _LEAST_RATIO = 1.02  # of the radii; what is nearer is the same seeing
@@ -37,7 +36,7 @@ def wider_by_px2(exposure: Seen, reference: Seen, match: StarMatch | None, scale
         return 0.0
     own = _Widths(exposure, pairs[:, 0], scale)
     other = _Widths(reference, pairs[:, 1], 1.0)
-    reach_px = _APERTURE_WIDTHS * max(own.width_px, other.width_px)
+    reach_px = APERTURE_WIDTHS * max(own.width_px, other.width_px)
     ratios = np.log(own.radii_px(reach_px) / other.radii_px(reach_px))
     ratios = ratios[np.isfinite(ratios)]
     if len(ratios) < _FEWEST:

@@ -24,6 +24,7 @@ _EDGE_PX = 3
 _SHARP_ERROR = 0.1  # of the width: stars whose place is known as well are bright
 _LEAST_SHARP, _MOST_SHARP = 5, 60
 FWHM_OF_SIGMA = 2.3548
+APERTURE_WIDTHS = 6.0  # that holds all of a star's light
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ def measure_fwhm(cleaned: Cleaned, stars: Stars, chosen: NDArray[np.int64]) -> f
         np.ascontiguousarray(cleaned.light),
         places[:, 1],
         places[:, 0],
-        np.full(len(places), 6 * stars.width_px),
+        np.full(len(places), APERTURE_WIDTHS * stars.width_px),
         0.5,
         subpix=5,
     )

@@ -5,9 +5,12 @@ import sep
 from numpy.typing import NDArray
 
 from dip_pipeline.registration.seeing import Seen
-from dip_pipeline.registration.stars import Image, fwhm_of_radius, measure_fwhm
-
-_APERTURE_WIDTHS = 6.0  # that holds all of a star's light
+from dip_pipeline.registration.stars import (
+    APERTURE_WIDTHS,
+    Image,
+    fwhm_of_radius,
+    measure_fwhm,
+)
 
 
 def star_fwhm_px(seen: Seen) -> float:
@@ -21,7 +24,7 @@ def psf_fwhm_px(kernel: NDArray[np.floating], factor: int, seen: Seen) -> float:
     kernel : (rows, cols), of pixels of which factor x factor make one of the exposure's
     The mean over where in its pixel a star lies.
     """
-    reach_px = _APERTURE_WIDTHS * seen.stars.width_px
+    reach_px = APERTURE_WIDTHS * seen.stars.width_px
     radii = [_radius_px(_binned(kernel, factor, phase), reach_px) for phase in range(factor)]
     return fwhm_of_radius(float(np.mean(radii)))
 

@@ -27,16 +27,12 @@ from dip_pipeline.sensor import (
     choose_noise,
 )
 from dip_pipeline.sensor_reading import read_sensor
+from dip_pipeline.sky_agreement import hold_against_sky, level_of
 from dip_pipeline.units import UnitKind, unit_kind
 
 log = logging.getLogger(__name__)
 
 _AMPLIFIERS = "ABCD12345678"  # as cards of sections name them
-# The sky's scatter over the law's sigma there, within which the law is believed. Measured on fields
-# with the right law it is 0.95 at least; structure of the sky itself can only raise it.
-_AGREEMENT = (0.93, 1.25)
-_DARKEST = 0.05  # of the pixels
-_REFUTED = 0.5  # of the law's sigma: a sky that scatters less cannot have such noise
 _COARSE = 0.5  # of a quantum: a sigma below this shows the steps
 _SIXTEEN_BITS = {"int16": 32767.0, "uint16": 65535.0}
 _FEW_COUNTS = 5.0  # a pixel; below, Poisson noise is far from the Gaussian draws of the fit
@@ -81,20 +77,19 @@ def find_noise(
     if noise is not None:
         noise = replace(_with_counts_checked(frame, noise, windows), correlation=kernel)
         _warn_of_steps(frame, noise, windows)
-        ratio = _scatter_over_law(noise, windows, sky.sigma)
         asked = overrides != SensorOverrides() or choice is not NoiseChoice.AUTO
-        given = asked or config.reading.error is not None
-        if noise.from_error_plane and not given and 0 < ratio < _REFUTED:
-            return _brought_to_sky(frame, noise, ratio), ratio
-        corrected = _with_level_of_sky(noise, _level(windows), sky.sigma)
-        if asked or corrected is not None or not _is_refuted(noise, windows, sky.sigma):
-            return _compared_with_sky(frame, noise, ratio, corrected), 1.0
-        why = f"its sky scatters {ratio:.2g} times as much as {noise_in_words(noise)} says"
+        held = hold_against_sky(noise, windows, sky)
+        if noise.from_error_plane and not (asked or config.reading.error) and held.is_refuted:
+            return _brought_to_sky(frame, noise, held.ratio), held.ratio
+        against = "" if asked else held.against(windows)
+        if not against:
+            return held.told(frame.path), 1.0
+        why, kernel = against, held.noise.correlation
         sensor = replace(sensor, gain_e_per_dn=None, read_noise_e=None)
     one_sigma = choice is NoiseChoice.GAUSSIAN
     noise = estimate_noise(windows, sky, kernel, sensor, frame.unit, one_sigma=one_sigma)
     if noise is None:
-        raise _nothing_in(frame, _level(windows))
+        raise _nothing_in(frame, level_of(windows))
     noise = replace(noise, correlation=kernel)
     log.warning(
         "%s: NOISE NOT KNOWN: %s; taken from the frame itself: %s",
@@ -121,18 +116,6 @@ def scaled_words(factor: float) -> str:
     return f"scaled by {factor:.4g} to the scatter of the sky"
 
 
-def _is_refuted(noise: NoiseModel, windows: Sequence[Window], sky_sigma: float) -> bool:
-    """Whether the sky scatters so much less than a law says that it cannot be the frame's.
-
-    The law is taken where the frame is darkest, for its sky was looked for there.
-    """
-    told = noise.kind in (NoiseKind.GAUSSIAN, NoiseKind.POISSON_GAUSSIAN) and noise.quantum is None
-    values = np.concatenate([window.pixels[window.good] for window in windows])
-    if not told or noise.from_error_plane or not values.size:
-        return False
-    return 0 < sky_sigma < _REFUTED * sigma_at(noise, float(np.quantile(values, _DARKEST)))
-
-
 def _nothing_in(frame: Frame, level: float) -> EmptyFrameError:
     """Say that pixels do not scatter, and whether rounding to single precision may be the cause."""
     rounded, advice = "", ""
@@ -154,7 +137,7 @@ def _step_of_single(frame: Frame, level: float) -> float:
 
 def _warn_of_steps(frame: Frame, noise: NoiseModel, windows: Sequence[Window]) -> None:
     """Warn where pixels, in single precision, are rounded more coarsely than they scatter."""
-    level = _level(windows)
+    level = level_of(windows)
     if noise.from_error_plane:
         errors = [w.error[w.good] for w in windows if w.error is not None]
         sigma = float(np.median(np.concatenate(errors)))
@@ -256,74 +239,6 @@ def _window(frame: Frame, place: Place, sensor: Sensor, *, by_error: bool) -> Wi
     if sensor.saturation_dn is not None:
         good &= ~(pixels.science >= sensor.saturation_dn.value)
     return Window.of(pixels.science, good, pixels.error if by_error else None)
-
-
-def _compared_with_sky(
-    frame: Frame, noise: NoiseModel, ratio: float, corrected: NoiseModel | None
-) -> NoiseModel:
-    """Warn where the sky scatters by another amount than the law says.
-
-    Where only its level without light was taken for granted, that is corrected.
-    ratio : see `_scatter_over_law`
-    """
-    if not np.isfinite(ratio) or _AGREEMENT[0] < ratio < _AGREEMENT[1]:
-        return noise
-    if corrected is None:
-        advice = "check gain, read noise and pedestal, or give --sigma"
-    else:
-        pedestal, sky = corrected.sensor.pedestal_dn, corrected.sensor.subtracted_sky_dn
-        advice = f"taken from that scatter: pedestal {pedestal}" + (
-            f", subtracted sky {sky}" if sky else ""
-        )
-    log.warning(
-        "%s: its sky scatters %.2f times as much as its noise law says: %s",
-        frame.path,
-        ratio,
-        advice,
-    )
-    return corrected or noise
-
-
-def _scatter_over_law(noise: NoiseModel, windows: Sequence[Window], sky_sigma: float) -> float:
-    """By how much more the sky scatters than its law says; NaN where that cannot be told."""
-    expected = 1.0 if noise.from_error_plane else sigma_at(noise, _level(windows))
-    return sky_sigma / expected if expected > 0 else float("nan")
-
-
-def _level(windows: Sequence[Window]) -> float:
-    values = np.concatenate([window.pixels[window.good] for window in windows])
-    return float(np.median(values)) if values.size else 0.0
-
-
-def _with_level_of_sky(noise: NoiseModel, level: float, sky_sigma: float) -> NoiseModel | None:
-    """Find the level without light from the sky's scatter, where nobody says what it is.
-
-    Raw frames hold a bias, and reduced ones have lost their sky: both move the level at which no
-    photon arrived, level - (sigma^2 - read noise) gain. None where a card or the user says, and
-    where the sky scatters less than reading alone.
-    """
-    sensor = noise.sensor
-    pedestal = sensor.pedestal_dn
-    guessed = pedestal is not None and pedestal.source.endswith("taken as removed")
-    if not guessed or sensor.subtracted_sky_dn or noise.kind is not NoiseKind.POISSON_GAUSSIAN:
-        return None
-    dark = law_for(noise)
-    # Rounded, so that one pixel more or less does not make another law of it.
-    sky_sigma = float(f"{sky_sigma:.3g}")
-    level = round(level / sky_sigma, 2) * sky_sigma
-    photons = sky_sigma**2 - sigma_at(noise, dark.dark_level) ** 2
-    if photons <= 0:
-        return None
-    zero = level - photons / dark.slope
-    words = "from the scatter of the sky"
-    return replace(
-        noise,
-        sensor=replace(
-            sensor,
-            pedestal_dn=Sourced(max(zero, 0.0), "DN", words),
-            subtracted_sky_dn=Sourced(-zero, "DN", words) if zero < 0 else None,
-        ),
-    )
 
 
 def _counts_electrons(noise: NoiseModel, step: float) -> bool:

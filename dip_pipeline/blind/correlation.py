@@ -31,11 +31,14 @@ _MOST_AT_THE_END = 0.2  # correlation left at 4 px: more is light, not noise
 class SkyNoise:
     """Noise of the empty sky: kernel, and standard deviation in the unit of its residual.
 
-    sigma is NaN where it could not be measured; the kernel is white then, and its source says why.
+    level : mean level of the pixels that it was measured on, in the frame's unit
+    Both numbers are NaN where nothing could be measured; the kernel is white then, and its source
+    says why.
     """
 
     kernel: NoiseKernel
     sigma: float
+    level: float
 
 
 def measure_correlation(skies: Sequence[Sky]) -> SkyNoise:
@@ -45,29 +48,33 @@ def measure_correlation(skies: Sequence[Sky]) -> SkyNoise:
     system is solved for R, which is zero beyond 4 px. Only the emptiest blocks are used. A frame
     with little sky tells its scatter, and no correlation: light might be taken for it.
     """
-    covariances, counts = _emptiest(*_blocks(skies, _BLOCK_PX))
-    small = len(counts) < _FEWEST_BLOCKS
+    blocks = _blocks(skies, _BLOCK_PX).emptiest()
+    small = len(blocks.pixels) < _FEWEST_BLOCKS
     if small:
-        covariances, counts = _emptiest(*_blocks(skies, _SMALL_BLOCK_PX))
-    if len(counts) < _FEWEST_BLOCKS:
-        return SkyNoise(NoiseKernel(source="too little empty sky to measure"), float("nan"))
+        blocks = _blocks(skies, _SMALL_BLOCK_PX).emptiest()
+    if len(blocks.pixels) < _FEWEST_BLOCKS:
+        return _unmeasured("too little empty sky to measure")
     lags = _half_plane(_SEEN_PX)
-    seen = np.array([covariances[:, row, col] for row, col in lags]).T
+    seen = np.array([blocks.covariance[:, row, col] for row, col in lags]).T
     solved = seen @ np.linalg.pinv(_level_taken_away()).T
-    weights = counts / counts.sum()
+    weights = blocks.pixels / blocks.pixels.sum()
     mean = weights @ solved
     if mean[0] <= 0:
-        return SkyNoise(NoiseKernel(source="no noise in the sky"), float("nan"))
-    sigma = float(np.sqrt(mean[0]))
+        return _unmeasured("no noise in the sky")
+    sigma, level = float(np.sqrt(mean[0])), float(weights @ blocks.level)
     if small:
-        return SkyNoise(NoiseKernel(source="too little empty sky to measure"), sigma)
+        return SkyNoise(NoiseKernel(source="too little empty sky to measure"), sigma, level)
     relative = mean / mean[0]
     deviations = solved / mean[0] - np.outer(solved[:, 0] / mean[0], relative)
     error = np.sqrt((weights**2) @ deviations**2)
     kernel = _kernel(relative, error)
     if kernel is None:
-        return SkyNoise(NoiseKernel(source="not to be told from light"), float("nan"))
-    return SkyNoise(kernel, sigma)
+        return _unmeasured("not to be told from light")
+    return SkyNoise(kernel, sigma, level)
+
+
+def _unmeasured(why: str) -> SkyNoise:
+    return SkyNoise(NoiseKernel(source=why), float("nan"), float("nan"))
 
 
 def _kernel(relative: Floats, error: Floats) -> NoiseKernel | None:
@@ -88,28 +95,39 @@ def _kernel(relative: Floats, error: Floats) -> NoiseKernel | None:
     return NoiseKernel.from_correlation(plane, "measured on the sky")
 
 
-def _emptiest(covariances: Floats, counts: Floats) -> tuple[Floats, Floats]:
-    """Keep the blocks with most free pixels, a quarter of all but no fewer than are needed."""
-    number = max(_FEWEST_BLOCKS, int(_EMPTIEST_SHARE * len(counts)))
-    order = np.argsort(-counts, kind="stable")[:number]
-    return covariances[order], counts[order]
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """Blocks with some free sky.
 
-
-def _blocks(skies: Sequence[Sky], side: int) -> tuple[Floats, Floats]:
-    """Autocovariance of each block with some free sky, (blocks, lags, lags), and its pixels.
-
-    Lag 0 comes first on both axes, negative lags at the end.
+    covariance : autocovariance, (blocks, lags, lags); lag 0 first on both axes, negative ones last
+    pixels, level : number of free pixels in each, and their mean level
     """
-    found, counts = [], []
+
+    covariance: Floats
+    pixels: Floats
+    level: Floats
+
+    def emptiest(self) -> "_Blocks":
+        """Keep those with most free pixels, a quarter of all but no fewer than are needed."""
+        number = max(_FEWEST_BLOCKS, int(_EMPTIEST_SHARE * len(self.pixels)))
+        order = np.argsort(-self.pixels, kind="stable")[:number]
+        return _Blocks(self.covariance[order], self.pixels[order], self.level[order])
+
+
+def _blocks(skies: Sequence[Sky], side: int) -> _Blocks:
+    found = []
     for sky in skies:
         free = _cut(sky.free.astype(np.float64), side)
-        residual = _cut(np.where(sky.free, sky.residual, 0.0), side)
-        number = free.sum(axis=(1, 2))
-        enough = number >= _FREE_SHARE * side**2
-        sums, pairs = _autocorrelate(residual[enough]), _autocorrelate(free[enough])
-        found.append(sums / np.maximum(pairs, 1.0))
-        counts.append(number[enough])
-    return np.concatenate(found), np.concatenate(counts)
+        enough = free.sum(axis=(1, 2)) >= _FREE_SHARE * side**2
+        free = free[enough]
+        residual, level = (
+            _cut(np.where(sky.free, plane, 0.0), side)[enough]
+            for plane in (sky.residual, sky.level)
+        )
+        pixels = free.sum(axis=(1, 2))
+        covariance = _autocorrelate(residual) / np.maximum(_autocorrelate(free), 1.0)
+        found.append((covariance, pixels, level.sum(axis=(1, 2)) / pixels))
+    return _Blocks(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
 
 def _cut(plane: Floats, side: int) -> Floats:

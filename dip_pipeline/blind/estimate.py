@@ -57,6 +57,20 @@ def estimate_noise(
     return _darkest(line, scale, slope, sensor, unit)
 
 
+def slope_of_scatter(
+    windows: Sequence[Window], sky: SkyNoise, kernel: NoiseKernel
+) -> tuple[float, float]:
+    """Measure how fast variance grows with light, a unit of level, and its standard error.
+
+    sky, kernel : as of `estimate_noise`. The error is infinite where the frame does not tell.
+    """
+    line = measure_scatter(windows)
+    if line is None:
+        return 0.0, float("inf")
+    scale = _true_variance(sky, kernel, line)
+    return scale * line.slope, scale * line.slope_error
+
+
 def _darkest(
     line: ScatterLine, scale: float, slope: float, sensor: Sensor, unit: str
 ) -> NoiseModel:

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, convolve1d, gaussian_filter
 
-from dip_pipeline.blind.sky import Window, clipped_sigma
+from dip_pipeline.blind.sky import Mask, Window, clipped_sigma
 
 Floats = NDArray[np.float64]
 
 # Fourth differences along both axes: what a telescope's optics pass, they hardly do.
 _TAPS = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 DETAIL = np.outer(_TAPS, _TAPS) / (_TAPS**2).sum()  # squares sum to 1
+_WEIGHTS = _TAPS**2 / (_TAPS**2).sum()  # of a pixel's variance in the detail's, along an axis
 _LEVEL_PX = 1.0  # smoothing of the level
 _HINT_PX = 1.2  # smoothing of the image in which structure is looked for
 # Noise of a pixel leaves 0.002 sigma in the hint, a star under its own noise more than this.
@@ -92,7 +93,7 @@ class _Bins:
 
 def measure_scatter(windows: Sequence[Window]) -> ScatterLine | None:
     """Fit the line of scatter against level, from the dark end up; None without scatter."""
-    parts = [_details(window) for window in windows]
+    parts = [[plane[_inside(window)] for plane in _details(window)] for window in windows]
     detail, level, hint = (np.concatenate(planes) for planes in zip(*parts, strict=True))
     if detail.size < _FEWEST_PIXELS:
         return None
@@ -115,19 +116,46 @@ def measure_scatter(windows: Sequence[Window]) -> ScatterLine | None:
     return found if found.rises else replace(found, floor=sigma**2)
 
 
-def _details(window: Window) -> tuple[Floats, Floats, Floats]:
-    """Detail, level and hint of structure of every good pixel away from bad ones and edges.
+def scatter_over_law(windows: Sequence[Window], sigmas: Sequence[Floats]) -> tuple[float, float]:
+    """Scatter from pixel to pixel over that of a law of white noise, and the mean level of both.
+
+    NaN without enough pixels.
+
+    sigmas : standard deviation of each pixel by the law, a plane a window
+
+    In the darker half of what has no structure. Stars that no sky can be seen between raise the
+    scatter about any local level, but hardly this one, where optics spread them over two pixels.
+    """
+    parts = []
+    for window, sigma in zip(windows, sigmas, strict=True):
+        # Exactly the variance of the detail, were the pixels independent.
+        expected = np.sqrt(_separable(sigma**2, _WEIGHTS))
+        parts.append([plane[_inside(window)] for plane in (*_details(window), expected)])
+    detail, level, hint, expected = (np.concatenate(planes) for planes in zip(*parts, strict=True))
+    plain = np.abs(hint) < _MOST_HINT_SIGMA * expected
+    if plain.sum() < 2 * _FEWEST_PIXELS:
+        return float("nan"), float("nan")
+    dark = plain & (level <= np.median(level[plain]))
+    return clipped_sigma(detail[dark] / expected[dark]), float(level[dark].mean())
+
+
+def _inside(window: Window) -> Mask:
+    """Good pixels away from bad ones and edges.
 
     Few pixels at the highest value of all may be clipped there, if nobody names a saturation.
     """
     highest = window.pixels == window.pixels.max()
     clipped = highest.mean() < _CLIPPED_SHARE
-    inside = binary_erosion(window.good & ~(highest & clipped), iterations=_EDGE_PX)
-    smoothed = gaussian_filter(window.pixels, _LEVEL_PX)
+    inside: Mask = binary_erosion(window.good & ~(highest & clipped), iterations=_EDGE_PX)
+    return inside
+
+
+def _details(window: Window) -> tuple[Floats, Floats, Floats]:
+    """Detail, level and hint of structure of every pixel."""
     # The mean level of the pixels that the detail is made of, in the weights of their variances.
-    level = _separable(smoothed, _TAPS**2 / (_TAPS**2).sum())
+    level = _separable(gaussian_filter(window.pixels, _LEVEL_PX), _WEIGHTS)
     hint = _detail_of(gaussian_filter(window.pixels, _HINT_PX))
-    return _detail_of(window.pixels)[inside], level[inside], hint[inside]
+    return _detail_of(window.pixels), level, hint
 
 
 def _detail_of(pixels: Floats) -> Floats:

@@ -51,10 +51,12 @@ class Window:
 class Sky:
     """Residual about the local level, (rows, cols), and where it is free of sources.
 
-    In the frame's unit, or in units of the error plane where there is one.
+    residual : in the frame's unit, or in units of the error plane where there is one
+    level : local level, in the frame's unit
     """
 
     residual: Floats
+    level: Floats
     free: Mask
 
 
@@ -62,11 +64,12 @@ def find_sky(window: Window) -> Sky:
     """Take the local level away, and mask what stands out of it, above or below."""
     scale = 1.0 if window.error is None else window.error
     free = window.good
-    residual = np.zeros_like(window.pixels)
+    residual, level = np.zeros_like(window.pixels), window.pixels
     for _ in range(_PASSES):
         if not free.any():
             break
-        residual = (window.pixels - _local_mean(window.pixels, free)) / scale
+        level = _local_mean(window.pixels, free)
+        residual = (window.pixels - level) / scale
         smoothed = gaussian_filter(np.where(window.good, residual, 0.0), _SOURCE_PX)
         stands_out = np.abs(smoothed) > _SOURCE_SIGMA * robust_sigma(smoothed[free])
         stands_out |= np.abs(residual) > _PIXEL_SIGMA * robust_sigma(residual[free])
@@ -74,7 +77,7 @@ def find_sky(window: Window) -> Sky:
         if (left == free).all():
             break
         free = left
-    return Sky(residual, free)
+    return Sky(residual, level, free)
 
 
 def _blank(science: NDArray[np.float32], known: Mask) -> Mask:

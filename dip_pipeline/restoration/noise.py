@@ -5,7 +5,9 @@ Units are the frame's own (DN, or whatever BUNIT says); a level is the noiseless
 
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from dip_pipeline.errors import SensorError
@@ -193,9 +195,15 @@ def law_for(noise: NoiseModel, error: Tensor | None = None) -> NoiseLaw:
     return law if root is None else Correlated(law, root)
 
 
+def sigmas_at(noise: NoiseModel, levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the standard deviation of pixels, each at its level; no error plane is needed."""
+    sigmas: NDArray[np.float64] = law_for(noise).variance(torch.from_numpy(levels)).sqrt().numpy()
+    return sigmas
+
+
 def sigma_at(noise: NoiseModel, level: float) -> float:
     """Give the standard deviation of a pixel at one level, where no error plane is needed."""
-    return float(law_for(noise).variance(torch.tensor([level], dtype=torch.float64)).sqrt())
+    return float(sigmas_at(noise, np.array([level]))[0])
 
 
 def _law_of_pixels(noise: NoiseModel, error: Tensor | None) -> NoiseLaw:

@@ -1,0 +1,123 @@
+"""A right law of the noise is kept whatever fills the frame; a wrong one is told for what it is."""
+
+import logging
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from scipy.ndimage import gaussian_filter
+
+from dip_pipeline.config import RunConfig
+from dip_pipeline.frames import open_frame
+from dip_pipeline.planning import resolve_noise
+from dip_pipeline.restoration.noise import sigma_at
+from dip_pipeline.simulate import DetectorOptions, SceneOptions, draw_scene, observe
+
+GAIN, READ_NOISE_E, SKY_DN = 2.0, 6.0, 100.0
+SENSOR = {"GAIN": GAIN, "RDNOISE": READ_NOISE_E, "BUNIT": "adu"}
+
+
+def galaxy(side, brightest_dn):
+    """Fill a frame: nowhere is there empty sky at the frame's median."""
+    rows, cols = np.indices((side, side)) - side / 2
+    return SKY_DN + brightest_dn * np.exp(-np.hypot(rows, cols) / (side / 4))
+
+
+def unresolved(side, fwhm_px, seed=0, share=0.3):
+    """Fill a frame with stars too close to be told apart."""
+    rng = np.random.default_rng(seed)
+    light = (rng.random((side, side)) < share) * rng.exponential(300.0, (side, side))
+    return SKY_DN + gaussian_filter(light, fwhm_px / 2.355, mode="wrap")
+
+
+FULL = {
+    "a faint galaxy": galaxy(512, 1000.0),
+    "a galaxy": galaxy(512, 2e4),
+    "a bright galaxy": galaxy(512, 1e5),
+    "a galaxy in a small frame": galaxy(256, 2e4),
+    "stars of 2.5 px": unresolved(256, 2.5),
+    "stars of 3.5 px": unresolved(256, 3.5),
+    "few of 3.5 px": unresolved(256, 3.5, share=0.1),
+}
+
+
+def shot(level_dn, seed=1):
+    rng = np.random.default_rng(seed)
+    electrons = rng.poisson(level_dn * GAIN) + rng.normal(0, READ_NOISE_E, level_dn.shape)
+    return electrons / GAIN
+
+
+def true_sigma(level_dn):
+    return np.sqrt(level_dn / GAIN + (READ_NOISE_E / GAIN) ** 2)
+
+
+@pytest.fixture
+def noise_of(tmp_path):
+    def found(pixels, error=None, **cards):
+        hdus = [fits.PrimaryHDU(), fits.ImageHDU(pixels.astype("f4"), fits.Header(cards), "SCI")]
+        if error is not None:
+            hdus.append(fits.ImageHDU(error.astype("f4"), name="ERR"))
+        path = tmp_path / "frame.fits"
+        fits.HDUList(hdus).writeto(path)
+        return resolve_noise(open_frame(str(path)), RunConfig())
+
+    return found
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_right_law_is_kept_in_a_frame_full_of_light(name, noise_of):
+    level = FULL[name]
+    noise = noise_of(shot(level), **SENSOR)
+    assert noise.rung == "gain and read noise of the header"
+    for quantile in (0.02, 0.5, 0.98):
+        at = float(np.quantile(level, quantile))
+        assert sigma_at(noise, at) == pytest.approx(true_sigma(at), rel=0.05)
+    assert noise.correlation.is_white
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_so_is_a_right_error_plane(name, noise_of):
+    level = FULL[name]
+    assert noise_of(shot(level), true_sigma(level)).correlation.is_white
+
+
+@pytest.mark.parametrize(("name", "told"), [("a galaxy", False), ("stars of 2.5 px", True)])
+def test_light_that_looks_like_noise_is_told(name, told, noise_of, caplog):
+    with caplog.at_level(logging.WARNING):
+        noise_of(shot(FULL[name]), **SENSOR)
+    assert ("taken as light" in caplog.text) is told
+    assert "pedestal" not in caplog.text
+
+
+@pytest.mark.parametrize("name", sorted(set(FULL) - {"few of 3.5 px"}))  # that one is ambiguous
+def test_a_bias_that_nobody_names_is_found_under_it(name, noise_of):
+    bias_dn = 300.0
+    level = FULL[name]
+    noise = noise_of(shot(level) + bias_dn, **SENSOR)
+    for quantile in (0.1, 0.9):
+        at = float(np.quantile(level, quantile))
+        assert sigma_at(noise, at + bias_dn) == pytest.approx(true_sigma(at), rel=0.08)
+
+
+@pytest.mark.parametrize("kind", ["crowded", "galaxies"])
+@pytest.mark.parametrize("stacked", [4, 16])
+def test_a_mean_that_does_not_say_so_is_no_bias(kind, stacked, noise_of, caplog):
+    """Its scatter is explained by a bias at the sky, and by nothing but the gain under light."""
+    scene = draw_scene(SceneOptions(kind, shape=(384, 384), seed=4, saturated_star=False))
+    alike = DetectorOptions(
+        defects=False, quantised=False, gain_e_per_dn=GAIN * stacked, read_noise_e=6 * stacked**0.5
+    )
+    frame = observe(scene, alike)
+    with caplog.at_level(logging.WARNING):
+        noise = noise_of(frame.observed_dn, **SENSOR)
+    bright = float(np.quantile(frame.truth_dn, 0.998))
+    true = float(np.median(frame.sigma_true_dn[np.abs(frame.truth_dn - bright) < 0.1 * bright]))
+    assert sigma_at(noise, bright) == pytest.approx(true, rel=0.25)
+    assert "NOISE NOT KNOWN" in caplog.text
+
+
+def test_correlated_noise_stays_correlated(noise_of):
+    scene = draw_scene(SceneOptions("crowded", shape=(384, 384), seed=4, saturated_star=False))
+    frame = observe(scene, DetectorOptions(defects=False, neighbour_correlation=0.4))
+    noise = noise_of(frame.observed_dn, **SENSOR)
+    assert noise.correlation.neighbours == pytest.approx((0.4, 0.4), abs=0.05)

@@ -33,7 +33,7 @@ def test_what_it_leaves_is_less_than_the_noise(factor):
         level, truth = smooth(seed)
         return (level, truth) if factor == 2 else (level, level)
 
-    network = teach(draw, DETECTOR, factor, fields=4, steps=120)
+    network = teach(draw, DETECTOR, factor, fields=4, steps=200)
     level, truth = draw(1)
     sigma = DETECTOR.sigma_dn(level)
     observed = level + sigma * np.random.default_rng(2).standard_normal(level.shape)

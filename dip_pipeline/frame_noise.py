@@ -13,6 +13,7 @@ from dip_pipeline.blind.sky import Window, find_sky, quantum_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import EmptyFrameError, SensorError
 from dip_pipeline.frames import Frame
+from dip_pipeline.noise_agreement import hold_against_sky, level_of
 from dip_pipeline.noise_kernel import kernel_asked
 from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.noise import law_for, sigma_at
@@ -27,7 +28,6 @@ from dip_pipeline.sensor import (
     choose_noise,
 )
 from dip_pipeline.sensor_reading import read_sensor
-from dip_pipeline.sky_agreement import hold_against_sky, level_of
 from dip_pipeline.units import UnitKind, unit_kind
 
 log = logging.getLogger(__name__)
@@ -215,6 +215,15 @@ def _largest_stored(frame: Frame) -> Sourced | None:
     return Sourced(top, "DN", "largest number that 16 bits hold")
 
 
+def _step_stored(frame: Frame) -> float | None:
+    """Step of pixels that are stored as whole numbers and scaled (BSCALE); None for others."""
+    stored = next((plane.dtype for plane in frame.planes if plane.role == "science"), "float32")
+    scale = next((value for keyword, value, _ in frame.cards if keyword == "BSCALE"), None)
+    if np.dtype(stored).kind not in "iu" or not isinstance(scale, int | float) or not scale:
+        return None
+    return abs(float(scale))
+
+
 def noise_in_words(noise: NoiseModel) -> str:
     """Say the noise law in one line: which, by which rung, with which numbers from where."""
     numbers = [] if noise.sigma is None else [f"sigma {noise.sigma}"]
@@ -264,7 +273,7 @@ def _with_counts_checked(frame: Frame, noise: NoiseModel, windows: Sequence[Wind
                 counts,
             )
         return noise
-    step = quantum_of(windows)
+    step = quantum_of(windows) or _step_stored(frame)
     if step is None or sigma_at(noise, float(np.median(values))) >= _COARSE * step:
         return noise
     if _counts_electrons(noise, step):

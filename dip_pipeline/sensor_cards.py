@@ -98,6 +98,15 @@ AMPLIFIER_RULES = (
     ),
 )
 
+_ELECTRONS = r"(?:photo)?e(?:lectrons?)?[-_]?"
+_NUMBERS = r"(?:adu|dn|counts?)"
+_PER = r"\s*(?:/|\bper\b)\s*"
+_NUMBER_AND_UNIT = re.compile(
+    rf"(?P<number>[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)\s*[\[(]?(?:(?P<inverse>{_NUMBERS}{_PER}{_ELECTRONS})"
+    rf"|{_ELECTRONS}(?:{_PER}{_NUMBERS})?(?:\s*rms)?|{_NUMBERS}|s|sec|seconds?)[\])]?",
+    re.IGNORECASE,
+)
+
 # Software and cameras whose GAIN is a setting without a unit.
 _SETTING_SOFTWARE = re.compile(
     r"N\.?I\.?N\.?A|sharpcap|asiair|asistudio|siril|firecapture|ekos|kstars|indi\b|apt[ -]?v?\d",
@@ -133,11 +142,13 @@ def look_up(
         if rule.unless and FAMILIES[rule.unless](cards):
             passed_over.append(f"card {rule.keyword} = {value:g}: {rule.unless}, not used")
             continue
-        number = 1 / value if rule.inverse and value else value
+        # Text with a unit says itself which way it goes.
+        inverse = rule.inverse and _with_unit(str(cards[rule.keyword])) is None
+        number = 1 / value if inverse and value else value
         if not (np.isfinite(number) and legal[0] <= number <= legal[1]):
             passed_over.append(f"card {rule.keyword} = {value:g}: cannot be true, not used")
             continue
-        source = f"card {rule.keyword}" + (", inverted" if rule.inverse else "")
+        source = f"card {rule.keyword}" + (", inverted" if inverse else "")
         return Sourced(number, unit, source), tuple(passed_over)
     return None, tuple(passed_over)
 
@@ -179,13 +190,28 @@ def mean_of(numbers: Sequence[Sourced | None]) -> Sourced | None:
 
 
 def number_of(value: object) -> float | None:
-    """Take a card's value as a number; None where it is none. A number written as text counts."""
+    """Take a card's value as a number; None where it is none.
+
+    A number written as text counts, and so does one with its unit: "2.0 e/ADU". Where that is data
+    numbers an electron the number is turned over.
+
+    >>> number_of("2.0 e/ADU"), number_of("0.5 ADU per e-"), number_of("2x2"), number_of("4 ports")
+    (2.0, 2.0, None, None)
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         return float(value)
     except ValueError:
+        return _with_unit(str(value))
+
+
+def _with_unit(text: str) -> float | None:
+    found = _NUMBER_AND_UNIT.fullmatch(text.strip())
+    if found is None:
         return None
+    number, inverse = float(found["number"]), found["inverse"] is not None
+    return 1 / number if inverse and number else number
 
 
 def exposure_of(cards: Cards) -> Sourced | None:

@@ -274,6 +274,17 @@ def test_coarse_whole_numbers_add_the_variance_of_their_rounding(write, gain, dt
         assert "rounded to 1 DN" in noise_in_words(noise)
 
 
+@pytest.mark.parametrize(("step", "coarse"), [(0.5, True), (0.1, False)])
+def test_so_do_steps_that_are_scaled_to_the_unit(tmp_path, step, coarse):
+    level = np.random.default_rng(2).normal(100.3, 0.2, (96, 96))
+    hdu = fits.PrimaryHDU(level.astype("f4"), fits.Header({"GAIN": 30.0, "RDNOISE": 6.0}))
+    hdu.scale("int16", bscale=step, bzero=90.0)
+    hdu.header["PEDESTAL"] = 100.0
+    hdu.writeto(tmp_path / "scaled.fits")
+    quantum = noise_of(str(tmp_path / "scaled.fits")).quantum
+    assert (None if quantum is None else quantum.value) == (step if coarse else None)
+
+
 def test_counts_are_restored_with_their_own_law(write, caplog):
     pixels = np.random.default_rng(3).poisson(40.0, (96, 96))
     noise = noise_of(write(pixels, np.int16), law="poisson")

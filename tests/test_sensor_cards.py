@@ -11,6 +11,7 @@ from dip_pipeline.sensor_cards import (
     READ_NOISE_RULES,
     SATURATION_RULES,
     amplifiers_of,
+    number_of,
 )
 from dip_pipeline.sensor_reading import read_sensor
 
@@ -195,3 +196,21 @@ def test_amplifiers_that_differ_in_a_rate_are_a_guess(unit):
     assert any("amplifiers differ" in guess and "a rate" in guess for guess in found.guesses)
     alike = DECAM | HALVES | {"EXPTIME": 10.0, "GAINB": 4.0, "RDNOISEB": 6.0}
     assert not any("amplifiers" in guess for guess in sensor(alike, unit).guesses)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("2.0 e/ADU", 2.0), ("5.2 e-", 5.2), ("1.6 (e-/DN)", 1.6), ("0.5 ADU/e-", 2.0),
+        ("1.5e0 electrons per count", 1.5), ("6 e rms", 6.0), ("300 s", 300.0), ("0 ADU/e", 0.0),
+        ("2x2", None), ("4 ports", None), ("1.2.3 e", None), ("high", None), ("2 e/ADU/s", None),
+    ],
+)  # fmt: skip
+def test_a_number_with_its_unit_is_read(text, number):
+    assert number_of(text) == number
+
+
+@pytest.mark.parametrize("rule", GAIN_RULES, ids=lambda rule: rule.keyword)
+@pytest.mark.parametrize("text", ["2.0 e/ADU", "0.5 DN/e-"])
+def test_a_unit_in_the_text_of_a_gain_says_which_way_it_goes(rule, text):
+    assert sensor({rule.keyword: text}).gain_e_per_dn.value == 2.0

@@ -49,12 +49,14 @@ def form_of(
 
     CCDData says it by UTYPE, ESO by HDUCLAS3 (ESO-044286); a variance has the square of the
     science's unit. Of the words of the name, then of the name of its file, the last that says
-    something counts.
+    something counts. What Pan-STARRS calls weights are variances (Waters et al. 2020, ApJS 251, 4).
     """
     for keyword in ("UTYPE", "HDUCLAS3"):
         form = _FORMS_BY_CARD.get(str(header.get(keyword, "")).strip().lower())
         if form is not None:
             return form
+    if re.search(r"\.skycell\..*\.wt\.", file_name.lower()):
+        return NoiseForm.VARIANCE
     for text in (name, file_name):
         words = re.findall("[a-z]+", text.lower())
         said = [_FORMS_BY_WORD[word] for word in words if word in _FORMS_BY_WORD]

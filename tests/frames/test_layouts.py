@@ -92,6 +92,28 @@ def test_companions_are_files_of_their_own(tmp_path):
     assert open_frame(files.hubble(tmp_path)).companions == ()
 
 
+def test_exposures_of_wise_have_uncertainty_and_mask_beside_them(tmp_path):
+    """Compressed ones beside one that is not, as the archive serves them."""
+    path = files.write(tmp_path / "01234a123-w1-int-1b.fits", [fits.PrimaryHDU(files.sky())])
+    sigma = np.full(files.SHAPE, 3.0, "f4")
+    files.write(tmp_path / "01234a123-w1-unc-1b.fits.gz", [fits.PrimaryHDU(sigma)])
+    bad = files.flags("i4", bad=1)
+    files.write(tmp_path / "01234a123-w1-msk-1b.fits.gz", [fits.PrimaryHDU(bad)])
+    pixels = open_frame(path).read(ALL, ALL)
+    assert (pixels.error[~pixels.masked] == 3.0).all()
+    np.testing.assert_array_equal(pixels.masked, bad != 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "sigma"), [("rings.v3.skycell.1725.051.stk.g.unconv", 2.0), ("m31", 0.5)]
+)
+def test_a_weight_of_pan_starrs_is_a_variance(tmp_path, name, sigma):
+    path = files.write(tmp_path / f"{name}.fits", [fits.PrimaryHDU(files.sky())])
+    stored = np.full(files.SHAPE, 4.0, "f4")
+    files.write(tmp_path / f"{name}.wt.fits", [fits.PrimaryHDU(stored)])
+    assert open_frame(path).read(ALL, ALL).error == pytest.approx(sigma)
+
+
 def test_a_mask_of_real_numbers_beside_an_image_is_one(tmp_path):
     path = files.write(tmp_path / "f.fits", [fits.PrimaryHDU(files.sky())])
     files.write(tmp_path / "f_mask.fits", [fits.PrimaryHDU(files.flags("f4", bad=1, fine=0))])

@@ -28,8 +28,10 @@ from dip_pipeline.frames.layouts.names import (
 from dip_pipeline.frames.noise_form import form_of
 
 # Sorts of companion files, by the end of their names; those of the science may end in _sci, _drz.
-_NOISE_ENDINGS = ("rms", "err", "error", "sigma", "noise", "var", "ivar", "invvar", "weight", "wht")
-_FLAG_ENDINGS = ("mask", "dq", "mskimg", "flags", "bpm")
+_NOISE_ENDINGS = (
+    "rms", "err", "error", "sigma", "noise", "unc", "var", "ivar", "invvar", "weight", "wht", "wt",
+)  # fmt: skip
+_FLAG_ENDINGS = ("mask", "dq", "mskimg", "msk", "flags", "bpm")
 _SORTS: tuple[Literal["noise", "flags"], ...] = ("noise", "flags")
 _SCIENCE_ENDING = re.compile(r"(?:[._-](?:sci|drz|drc|image|img|sciimg))$", re.IGNORECASE)
 
@@ -102,7 +104,8 @@ class SideFiles:
                 place = _plane_beside(other, science, NOISE_NAMES, alone=alone)
                 if place is not None:
                     own = place.hdu.name if place.hdu.name in NOISE_NAMES else ending
-                    return noise_plane(form_of(own, other.header(place.hdu)), place)
+                    form = form_of(own, other.header(place.hdu), file_name=other.path.name)
+                    return noise_plane(form, place)
         return None
 
     @staticmethod
@@ -203,7 +206,10 @@ def _siblings(view: FitsView, ending: str) -> list[FitsView]:
     stem, suffix = found.groups() if found else (name, "")
     bare = _SCIENCE_ENDING.sub("", stem)
     names = [f"{part}{mark}{ending}{suffix}" for part in (bare, stem) for mark in "_.-"]
-    if "-image-" in name:  # bricks of the Legacy Surveys
-        names.append(name.replace("-image-", f"-{ending}-"))
+    # Bricks of the Legacy Surveys, exposures and atlases of WISE.
+    names += [name.replace(ours, f"-{ending}-") for ours in ("-image-", "-int-") if ours in name]
+    names += [
+        other.removesuffix(".gz") if suffix.endswith(".gz") else f"{other}.gz" for other in names
+    ]
     views = [view.sibling(other) for other in dict.fromkeys(names)]
     return [other for other in views if other is not None]

@@ -1,13 +1,14 @@
 """Error plane of a frame whose amplifiers differ: numbers of each, light of the frame."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.frames import Frame, Pixels, PixelsOver, around
 from dip_pipeline.sensor import Sensor
-from dip_pipeline.smooth_level import LEVEL_PX, level_without
+from dip_pipeline.smooth_level import LEVEL_PX, level_for_noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +22,11 @@ class AmplifierPixels(PixelsOver):
         """Read one region; its errors do not depend on what else is read."""
         wide, inner = around(rows, cols, self.shape, LEVEL_PX // 2)
         pixels = self.inner.read(*wide)
-        level = level_without(pixels.science, ~pixels.masked)[inner]
-        return replace(pixels.cut(inner), error=self._sigma(level, rows, cols))
+        sigma = partial(self._sigma, rows=rows, cols=cols)
+        level = level_for_noise(pixels.science, ~pixels.masked, inner, sigma)
+        return replace(pixels.cut(inner), error=sigma(level).astype(np.float32))
 
-    def _sigma(self, level: NDArray[np.float64], rows: slice, cols: slice) -> NDArray[np.float32]:
+    def _sigma(self, level: NDArray[np.float64], rows: slice, cols: slice) -> NDArray[np.float64]:
         """sqrt((max(level - pedestal + subtracted sky, 0) / gain + (read noise / gain)^2) / n).
 
         What is of no amplifier is overscan: no light, and the mean of their read noises.
@@ -47,7 +49,8 @@ class AmplifierPixels(PixelsOver):
             gain[part], noise[part] = amp.gain.value, amp.read_noise.value
             zero[part] = pedestal if amp.pedestal is None else amp.pedestal.value
         light = np.maximum(level - zero + sky, 0.0)
-        return np.sqrt((light / gain + (noise / gain) ** 2) / count).astype(np.float32)
+        sigma: NDArray[np.float64] = np.sqrt((light / gain + (noise / gain) ** 2) / count)
+        return sigma
 
 
 def with_amplifiers(frame: Frame, sensor: Sensor) -> Frame:

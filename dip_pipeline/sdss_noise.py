@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames import (
@@ -21,7 +22,7 @@ from dip_pipeline.frames import (
     around,
     read_sdss_calibration,
 )
-from dip_pipeline.smooth_level import LEVEL_PX, level_without
+from dip_pipeline.smooth_level import LEVEL_PX, level_for_noise
 
 _FILTERS = "ugriz"
 
@@ -61,11 +62,15 @@ class SdssPixels(PixelsOver):
         wide, inner = around(rows, cols, self.shape, LEVEL_PX // 2)
         pixels = self.inner.read(*wide)
         known = _calibration(self.path, self.shape)
-        nanomaggies = level_without(pixels.science, ~pixels.masked)[inner]
-        scale = known.calibration[cols]
-        dn = np.maximum(nanomaggies / scale + known.sky_of(rows, cols), 0.0)
-        sigma = scale * np.sqrt(dn / self.gain + self.dark_variance)
-        return replace(pixels.cut(inner), error=sigma.astype(np.float32))
+        scale, sky = known.calibration[cols], known.sky_of(rows, cols)
+
+        def sigma_of(nanomaggies: NDArray[np.float64]) -> NDArray[np.float64]:
+            dn = np.maximum(nanomaggies / scale + sky, 0.0)
+            sigma: NDArray[np.float64] = scale * np.sqrt(dn / self.gain + self.dark_variance)
+            return sigma
+
+        level = level_for_noise(pixels.science, ~pixels.masked, inner, sigma_of)
+        return replace(pixels.cut(inner), error=sigma_of(level).astype(np.float32))
 
 
 def with_sdss_noise(frame: Frame) -> Frame:

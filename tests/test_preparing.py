@@ -64,6 +64,23 @@ def test_each_amplifier_has_its_own_noise(write):
     )
 
 
+@pytest.mark.parametrize("fwhm_px", [2.0, 2.5, 4.0])
+def test_the_core_of_a_star_has_its_own_noise(write, fwhm_px):
+    """A mean over 5 x 5 pixels holds a quarter of it: half the noise, and twice too sure."""
+    rows, cols = np.indices(SHAPE)
+    level_e = np.full(SHAPE, 900.0)
+    middles = [(40, 50), (81, 52), (120, 30), (41, 150), (80, 151), (121, 170)]
+    for row, col in middles:
+        square = (rows - row) ** 2 + (cols - col) ** 2
+        level_e += 4e4 * np.exp(-square / (2 * (fwhm_px / 2.355) ** 2))
+    observed, sigma = halves(level_e)
+    frame, _ = settle_frame(open_frame(write(observed, **HALVES)), config())
+    ratio = frame.read(ALL, ALL).error / sigma
+    for row, col in middles:
+        assert 0.8 < ratio[row, col] < 1.1
+        assert ratio[row - 1 : row + 2, col - 1 : col + 2].min() > 0.7
+
+
 def test_an_error_plane_of_amplifiers_is_the_same_in_every_region(write):
     observed, _ = halves()
     observed[40, 50] = np.nan

@@ -53,13 +53,15 @@ def true_sigma(level_dn):
 
 @pytest.fixture
 def noise_of(tmp_path):
-    def found(pixels, error=None, **cards):
+    def found(pixels, error=None, correlation="auto", **cards):
         hdus = [fits.PrimaryHDU(), fits.ImageHDU(pixels.astype("f4"), fits.Header(cards), "SCI")]
         if error is not None:
             hdus.append(fits.ImageHDU(error.astype("f4"), name="ERR"))
         path = tmp_path / "frame.fits"
         fits.HDUList(hdus).writeto(path)
-        return resolve_noise(open_frame(str(path)), RunConfig())
+        return resolve_noise(
+            open_frame(str(path)), RunConfig().with_overrides(**{"noise.correlation": correlation})
+        )
 
     return found
 
@@ -121,3 +123,17 @@ def test_correlated_noise_stays_correlated(noise_of):
     frame = observe(scene, DetectorOptions(defects=False, neighbour_correlation=0.4))
     noise = noise_of(frame.observed_dn, **SENSOR)
     assert noise.correlation.neighbours == pytest.approx((0.4, 0.4), abs=0.05)
+
+
+def test_what_is_asked_for_is_not_held_against_light(noise_of):
+    noise = noise_of(shot(FULL["stars of 2.5 px"]), correlation="0.3", **SENSOR)
+    assert noise.correlation.neighbours == pytest.approx((0.3, 0.3), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("cards", "pedestal_dn"), [({}, 300.0), ({"GAIN": 0.7}, 0.0)], ids=["a bias", "a wrong gain"]
+)
+def test_faint_structure_of_a_nebula_is_no_correlation(cards, pedestal_dn, noise_of):
+    scene = draw_scene(SceneOptions("nebula", shape=(160, 160), seed=3, saturated_star=False))
+    frame = observe(scene, DetectorOptions(defects=False, pedestal_dn=pedestal_dn))
+    assert noise_of(frame.observed_dn, **{**SENSOR, **cards}).correlation.is_white

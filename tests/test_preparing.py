@@ -81,6 +81,18 @@ def test_the_core_of_a_star_has_its_own_noise(write, fwhm_px):
         assert ratio[row - 1 : row + 2, col - 1 : col + 2].min() > 0.7
 
 
+def test_empty_sky_has_no_steep_surfaces(write):
+    """Nor has it any beside a pixel that is not known."""
+    observed, sigma = halves()
+    observed[::9, ::9] = np.nan
+    frame, _ = settle_frame(open_frame(write(observed, **HALVES)), config())
+    ratio = (frame.read(ALL, ALL).error / sigma)[:, np.r_[5:95, 105:195]]
+    assert np.mean(ratio[np.isfinite(ratio)]) == pytest.approx(1, abs=0.002)
+    beside = np.isnan(observed)
+    beside = np.roll(beside, (1, 1), (0, 1))[:, np.r_[5:95, 105:195]]
+    assert np.mean(ratio[1:][beside[1:]]) == pytest.approx(1, abs=0.01)
+
+
 def test_an_error_plane_of_amplifiers_is_the_same_in_every_region(write):
     observed, _ = halves()
     observed[40, 50] = np.nan

@@ -102,3 +102,14 @@ def test_the_clipped_scatter_is_that_of_the_bulk():
 def test_whole_numbers_are_noticed(pixels, step):
     good = np.ones(pixels.shape, dtype=bool)
     assert quantum_of([Window.of(pixels.astype(np.float32), good)]) == step
+
+
+def test_the_level_of_the_noise_is_that_of_the_pixels_it_was_measured_on():
+    """Bright pixels, and those that are not good, are none of them."""
+    pixels = np.random.default_rng(3).normal(100.0, 5.0, (160, 160))
+    pixels[:, 100:] += 3000.0
+    good = np.ones(pixels.shape, bool)
+    good[::2, ::3] = False
+    good[:, 100:] = np.random.default_rng(4).random((160, 60)) < 0.5
+    found = measure_correlation([find_sky(Window.of(pixels.astype(np.float32), good))])
+    assert found.level == pytest.approx(100.0, rel=0.01)

@@ -5,7 +5,7 @@ import pytest
 
 from dip_pipeline.blind.correlation import measure_correlation
 from dip_pipeline.blind.estimate import estimate_noise
-from dip_pipeline.blind.scatter import measure_scatter
+from dip_pipeline.blind.scatter import measure_scatter, scatter_over_law
 from dip_pipeline.blind.sky import Window, find_sky
 from dip_pipeline.restoration.noise import sigma_at
 from dip_pipeline.sensor import NoiseKind, Sensor, Sourced
@@ -96,3 +96,20 @@ def test_clipped_stars_do_not_bend_the_line(level, shoot):
 def test_a_frame_that_does_not_scatter_has_no_law(pixels):
     window = Window.of(pixels.astype(np.float32), np.isfinite(pixels))
     assert law_of(window) is None
+
+
+def test_the_dark_half_decides_how_a_law_agrees():
+    """Bright pixels scatter by their unequal response, too."""
+    rng = np.random.default_rng(2)
+    level = np.where(np.arange(200) < 120, 100.0, 1e5) + np.zeros((200, 1))
+    sigma = np.sqrt(level)
+    observed = level + np.where(level > 1e4, 5.0, 1.0) * sigma * rng.standard_normal(level.shape)
+    window = Window.of(observed.astype(np.float32), np.ones(level.shape, bool))
+    ratio, dark = scatter_over_law([window], [sigma])
+    assert ratio == pytest.approx(1.0, abs=0.03)
+    assert dark == pytest.approx(100.0, rel=0.05)
+
+
+def test_too_few_pixels_say_nothing_of_a_law():
+    window = Window.of(np.ones((12, 12), np.float32) * 3, np.ones((12, 12), bool))
+    assert np.isnan(scatter_over_law([window], [np.ones((12, 12))])).all()

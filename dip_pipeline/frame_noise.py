@@ -35,6 +35,11 @@ log = logging.getLogger(__name__)
 _AMPLIFIERS = "ABCD12345678"  # as cards of sections name them
 _COARSE = 0.5  # of a quantum: a sigma below this shows the steps
 _SIXTEEN_BITS = {"int16": 32767.0, "uint16": 65535.0}
+_AS_LIGHT = 0.6  # correlation of neighbours; that of resampled noise is seldom more
+_LIKE_LIGHT = (
+    "; light of stars too close to be told apart correlates so, too, and would be smoothed away as "
+    "noise: where there are any give gain and read noise, or --noise-correlation white"
+)
 _FEW_COUNTS = 5.0  # a pixel; below, Poisson noise is far from the Gaussian draws of the fit
 
 Place = tuple[slice, slice]
@@ -92,10 +97,11 @@ def find_noise(
         raise _nothing_in(frame, level_of(windows))
     noise = replace(noise, correlation=kernel)
     log.warning(
-        "%s: NOISE NOT KNOWN: %s; taken from the frame itself: %s",
+        "%s: NOISE NOT KNOWN: %s; taken from the frame itself: %s%s",
         frame.path,
         why,
         noise_in_words(noise),
+        _LIKE_LIGHT if max(kernel.neighbours) > _AS_LIGHT and kernel is sky.kernel else "",
     )
     return noise, 1.0
 

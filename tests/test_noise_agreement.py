@@ -137,3 +137,13 @@ def test_faint_structure_of_a_nebula_is_no_correlation(cards, pedestal_dn, noise
     scene = draw_scene(SceneOptions("nebula", shape=(160, 160), seed=3, saturated_star=False))
     frame = observe(scene, DetectorOptions(defects=False, pedestal_dn=pedestal_dn))
     assert noise_of(frame.observed_dn, **{**SENSOR, **cards}).correlation.is_white
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("stars of 2.5 px", True), ("a galaxy in a small frame", False)]
+)
+def test_where_no_law_is_known_light_is_told_to_look_like_noise(name, told, noise_of, caplog):
+    with caplog.at_level(logging.WARNING):
+        noise = noise_of(shot(FULL[name]), BUNIT="adu")
+    assert noise.rung == "estimated from the frame"
+    assert ("--noise-correlation white" in caplog.text) is told

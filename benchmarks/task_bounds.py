@@ -173,7 +173,8 @@ def _taught(kind: FieldKind, seed: int, side_px: int, settings: Settings) -> Ite
 
     detector = DetectorOptions(defects=False)
     field = draw_without_defects(kind, seed, side_px=side_px)
-    network = taught.teach(draw_level, detector, 1, **_lessons(settings))
+    fields, steps = _lessons(settings)
+    network = taught.teach(draw_level, detector, 1, fields=fields, steps=steps)
     results = {
         "taught by other fields": taught.restored_by(
             network, field.observed.astype(np.float64), detector
@@ -196,7 +197,8 @@ def _taught_finer(kind: FieldKind, seed: int, side_px: int, settings: Settings) 
         return scene.level, scene.truth
 
     scene = observe_fine(kind.value, seed, side_px=side_px)
-    network = taught.teach(draw_levels, scene.detector, scene.factor, **_lessons(settings))
+    fields, steps = _lessons(settings)
+    network = taught.teach(draw_levels, scene.detector, scene.factor, fields=fields, steps=steps)
     name, best = best_of(list(peers_of(scene, settings.steps)), scene)
     finer = taught.restored_by(network, scene.observed, scene.detector)
     on = {
@@ -207,11 +209,9 @@ def _taught_finer(kind: FieldKind, seed: int, side_px: int, settings: Settings) 
         yield {"method": method, "on_source": residual, "to_best": _rounded(residual / on[name])}
 
 
-def _lessons(settings: Settings) -> dict[str, int]:
-    """Give the size of a network's schooling; small where few steps are asked for, to try it."""
-    if settings.steps is None:
-        return {"fields": taught.FIELDS, "steps": taught.STEPS}
-    return {"fields": 2, "steps": settings.steps}
+def _lessons(settings: Settings) -> tuple[int, int]:
+    """Give the fields and steps of a network's schooling; few where few steps are asked for."""
+    return (taught.FIELDS, taught.STEPS) if settings.steps is None else (2, settings.steps)
 
 
 def _filled(kind: FieldKind, seed: int, side_px: int, settings: Settings) -> Iterator[Row]:

@@ -26,7 +26,7 @@ _BATCH = 12
 _RATE = 1e-3
 _WARM_UP = 100
 _KEPT = 0.998  # of the running mean of the weights, a step
-_WIDTHS = (24, 48, 96, 96)
+WIDTHS = (24, 48, 96, 96)
 _SCALE = 10.0  # sigma, as the network's unit
 
 Floats = NDArray[np.float32]
@@ -63,10 +63,10 @@ class Stabilised:
 class Taught(nn.Module):
     """U-Net from an observation to its level, or to that on pixels of a whole part of the size."""
 
-    def __init__(self, factor: int) -> None:
+    def __init__(self, factor: int, widths: tuple[int, ...] = WIDTHS) -> None:
         super().__init__()
         self.factor = factor
-        self.network = UNet(1, factor**2, widths=_WIDTHS)
+        self.network = UNet(1, factor**2, widths=widths)
 
     def forward(self, observed: Tensor) -> Tensor:
         """Map (batch, 1, rows, cols) to (batch, 1, factor rows, factor cols)."""
@@ -76,14 +76,22 @@ class Taught(nn.Module):
         return observed - found
 
 
-def teach(draw: Draw, detector: DetectorOptions, factor: int, *, fields: int, steps: int) -> Taught:
+def teach(
+    draw: Draw,
+    detector: DetectorOptions,
+    factor: int,
+    *,
+    fields: int,
+    steps: int,
+    widths: tuple[int, ...] = WIDTHS,
+) -> Taught:
     """Teach a network.
 
     draw : from a seed to (level, rows x cols; truth, factor times as many), DN a pixel of each
     """
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    taught, mean = Taught(factor), Taught(factor)
+    taught, mean = Taught(factor, widths), Taught(factor, widths)
     mean.load_state_dict(taught.state_dict())
     optimiser = torch.optim.Adam(taught.parameters(), _RATE)
     drawn = [draw(_FIRST_SEED + number) for number in range(fields)]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.taught import Stabilised, restored_by, teach
 from dip_pipeline.simulate import DetectorOptions
@@ -27,13 +28,23 @@ def test_units_of_sigma_lead_back_to_levels_and_have_unit_noise():
     assert shown.std() == pytest.approx(1, abs=0.02)
 
 
+@pytest.fixture
+def one_thread():
+    """Threads that wait for each other in small operations take minutes on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("factor", [1, 2])
 def test_what_it_leaves_is_less_than_the_noise(factor):
     def draw(seed):
         level, truth = smooth(seed)
         return (level, truth) if factor == 2 else (level, level)
 
-    network = teach(draw, DETECTOR, factor, fields=4, steps=200)
+    network = teach(draw, DETECTOR, factor, fields=4, steps=200, widths=(8, 16))
     level, truth = draw(1)
     sigma = DETECTOR.sigma_dn(level)
     observed = level + sigma * np.random.default_rng(2).standard_normal(level.shape)

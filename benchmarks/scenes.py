@@ -84,6 +84,14 @@ class ObservedScene:
         return restore(problem, prior).science.astype(np.float64)
 
 
+def observed_level(level: Image, detector: DetectorOptions, rng: np.random.Generator) -> Image:
+    """Draw photons and read noise over a level, DN without pedestal."""
+    electrons = rng.poisson(level * detector.gain_e_per_dn)
+    read_e = detector.read_noise_e * rng.standard_normal(level.shape)
+    observed: Image = (electrons + read_e) / detector.gain_e_per_dn
+    return observed
+
+
 def averaged(detector: DetectorOptions, exposures: int) -> DetectorOptions:
     """Describe a detector whose pixels are means of so many exposures."""
     return replace(

@@ -66,6 +66,11 @@ class Anscombe:
         electrons[bright] = means[bright] ** 2 / 4 - 1 / 8 - self.read_noise_e**2
         return electrons / self.gain_e_per_dn + self.pedestal_dn
 
+    def undo(self, values: Values) -> Values:
+        """Give the levels in DN whose own transforms those are: the algebraic inverse."""
+        electrons = values**2 / 4 - 3 / 8 - self.read_noise_e**2
+        return electrons / self.gain_e_per_dn + self.pedestal_dn
+
 
 def _transform(electrons: Values, read_noise_e: float) -> Values:
     values: Values = 2 * np.sqrt(np.maximum(electrons + 0.375 + read_noise_e**2, 0.0))

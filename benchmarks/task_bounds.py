@@ -9,7 +9,7 @@ finer pixels (asked for by name: --fields taught-nebula, taught_finer-nebula; ha
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 
@@ -31,7 +31,7 @@ from benchmarks.machine import usual_device
 from benchmarks.ours import with_dip
 from benchmarks.peers import with_bm3d
 from benchmarks.restored import Restored, Settings
-from benchmarks.scenes import Image, best_of, figures
+from benchmarks.scenes import Image, ObservedScene, best_of, figures
 from benchmarks.task_inpaint import PEERS, Holes, draw_holed
 from benchmarks.task_super_resolve import observe_fine, peers_of
 from dip_pipeline.restoration.problem import FitOptions
@@ -45,7 +45,6 @@ FIELDS = (
     "filled-galaxies",
     "filled-nebula",
 )
-TAUGHT = ("taught-nebula", "taught_finer-nebula")
 _SIDES_PX = {"filled": 256}  # as those rows are measured
 _RANGES = 10  # of restored light, and of the error plane in each
 _COVERED = 0.683
@@ -124,22 +123,25 @@ def _shared(kind: FieldKind, seed: int, side_px: int, settings: Settings) -> Ite
     field = draw(kind, seed, side_px=side_px)
     ours = with_dip(field, settings, {"fit.flux_scale_px": 0.0}).science
     theirs = with_bm3d(field, settings).science
-    counted = ~field.saturated
-    places = {"all": counted, "on_source": counted & field.truth.on_source}
     results: dict[str, Plane] = {
         "ours": ours,
         "BM3D": theirs,
         "mean of both": (ours + theirs) / np.float32(2),
     }
+    yield from _residuals(field, results)
+    parts = {name: shared_part(field, ours, theirs, at) for name, at in _places(field).items()}
+    yield {"method": "shared by both / BM3D"} | {name: _rounded(of) for name, of in parts.items()}
+
+
+def _places(field: Field) -> dict[str, Mask]:
+    counted = ~field.saturated
+    return {"all": counted, "on_source": counted & field.truth.on_source}
+
+
+def _residuals(field: Field, results: Mapping[str, Plane]) -> Iterator[Row]:
     for method, science in results.items():
-        yield {
-            "method": method,
-            **{name: _rounded(residual_of(field, science, at)) for name, at in places.items()},
-        }
-    yield {
-        "method": "shared by both / BM3D",
-        **{name: _rounded(shared_part(field, ours, theirs, at)) for name, at in places.items()},
-    }
+        residuals = {name: residual_of(field, science, at) for name, at in _places(field).items()}
+        yield {"method": method} | {name: _rounded(of) for name, of in residuals.items()}
 
 
 def shared_part(field: Field, first: Plane, second: Plane, where: Mask) -> float:
@@ -158,12 +160,16 @@ def _finer(kind: FieldKind, seed: int, side_px: int, settings: Settings) -> Iter
     name, best = best_of(list(peers_of(scene, settings.steps)), scene)
     denoised = scene.denoised(FitOptions(steps=settings.steps))
     alone = scene.truth + spline(denoised - scene.level, scene.factor)
-    on = {
-        method: figures(scene, result)["on_sources"]
-        for method, result in ((name, best), ("dip denoise's error alone", alone))
-    }
-    for method, residual in on.items():
-        yield {"method": method, "on_source": residual, "to_best": _rounded(residual / on[name])}
+    yield from _beside_best(scene, (name, best), ("dip denoise's error alone", alone))
+
+
+def _beside_best(
+    scene: ObservedScene, best: tuple[str, Image], bound: tuple[str, Image]
+) -> Iterator[Row]:
+    reference = figures(scene, best[1])["on_sources"]
+    for method, result in (best, bound):
+        residual = figures(scene, result)["on_sources"]
+        yield {"method": method, "on_source": residual, "to_best": _rounded(residual / reference)}
 
 
 def _taught(kind: FieldKind, seed: int, side_px: int, settings: Settings) -> Iterator[Row]:
@@ -182,13 +188,7 @@ def _taught(kind: FieldKind, seed: int, side_px: int, settings: Settings) -> Ite
         "ours": with_dip(field, settings, {"fit.flux_scale_px": 0.0}).science,
         "BM3D": with_bm3d(field, settings).science,
     }
-    counted = ~field.saturated
-    places = {"all": counted, "on_source": counted & field.truth.on_source}
-    for method, science in results.items():
-        yield {
-            "method": method,
-            **{name: _rounded(residual_of(field, science, at)) for name, at in places.items()},
-        }
+    yield from _residuals(field, results)
 
 
 def _taught_finer(kind: FieldKind, seed: int, side_px: int, settings: Settings) -> Iterator[Row]:
@@ -201,12 +201,7 @@ def _taught_finer(kind: FieldKind, seed: int, side_px: int, settings: Settings) 
     network = taught.teach(draw_levels, scene.detector, scene.factor, fields=fields, steps=steps)
     name, best = best_of(list(peers_of(scene, settings.steps)), scene)
     finer = taught.restored_by(network, scene.observed, scene.detector)
-    on = {
-        method: figures(scene, result)["on_sources"]
-        for method, result in ((name, best), ("taught by other fields", finer))
-    }
-    for method, residual in on.items():
-        yield {"method": method, "on_source": residual, "to_best": _rounded(residual / on[name])}
+    yield from _beside_best(scene, (name, best), ("taught by other fields", finer))
 
 
 def _lessons(settings: Settings) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from benchmarks.interpolating import lanczos, lucy, restored_by_bm3d, spline
-from benchmarks.scenes import Image, ObservedScene, averaged, best_of, figures
+from benchmarks.scenes import Image, ObservedScene, averaged, best_of, figures, observed_level
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.scene_prior import fit_scene_prior
@@ -87,12 +87,10 @@ def observe_fine(kind: str, seed: int, *, side_px: int, exposures: int = 1) -> O
     level = truth.reshape(side_px, FACTOR, side_px, FACTOR).sum(axis=(1, 3))
     rng = np.random.default_rng([seed, KINDS.index(kind), exposures])
     sigma = detector.sigma_dn(level)
-    electrons = rng.poisson(level * detector.gain_e_per_dn)
-    read_e = detector.read_noise_e * rng.standard_normal(level.shape)
     return ObservedScene(
         kind=kind,
         seed=seed,
-        observed=(electrons + read_e) / detector.gain_e_per_dn,
+        observed=observed_level(level, detector, rng),
         level=level,
         truth=truth,
         signal=truth - options.sky_dn / FACTOR**2,

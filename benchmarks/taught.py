@@ -4,17 +4,16 @@ No result of ours: it needs what nobody has of a real sky, sixty fields of the s
 noise. What it leaves of the noise in a field that it has not seen, any method would leave, nearly.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, mse_loss, pixel_shuffle
 
-from benchmarks.scenes import Image
+from benchmarks.scenes import Image, observed_level
+from benchmarks.stabilising import Anscombe
 from dip_pipeline.restoration.networks import UNet
 from dip_pipeline.simulate import DetectorOptions
 
@@ -29,35 +28,7 @@ _KEPT = 0.998  # of the running mean of the weights, a step
 WIDTHS = (24, 48, 96, 96)
 _SCALE = 10.0  # sigma, as the network's unit
 
-Floats = NDArray[np.float32]
 Draw = Callable[[int], tuple[Image, Image]]
-
-
-@dataclass(frozen=True, slots=True)
-class Stabilised:
-    """Levels in units of their own noise: 2 sqrt(electrons + read noise^2 + 3/8)."""
-
-    detector: DetectorOptions
-
-    def of(self, level_dn: Image) -> Image:
-        """Level or observation, DN, to units of sigma."""
-        detector = self.detector
-        electrons = detector.gain_e_per_dn * (level_dn - detector.pedestal_dn)
-        return 2 * np.sqrt(np.maximum(electrons + detector.read_noise_e**2 + 0.375, 0.0))
-
-    def back(self, stabilised: Image) -> Image:
-        """Undo `of`, to DN."""
-        detector = self.detector
-        electrons = (stabilised / 2) ** 2 - detector.read_noise_e**2 - 0.375
-        return electrons / detector.gain_e_per_dn + detector.pedestal_dn
-
-    def observed(self, level_dn: Image, rng: np.random.Generator) -> Image:
-        """Observe levels anew, in units of sigma."""
-        detector = self.detector
-        electrons = np.maximum(detector.gain_e_per_dn * (level_dn - detector.pedestal_dn), 0.0)
-        counted = rng.poisson(electrons).astype(np.float64)
-        counted += detector.read_noise_e * rng.standard_normal(electrons.shape)
-        return self.of(counted / detector.gain_e_per_dn + detector.pedestal_dn)
 
 
 class Taught(nn.Module):
@@ -95,16 +66,16 @@ def teach(
     mean.load_state_dict(taught.state_dict())
     optimiser = torch.optim.Adam(taught.parameters(), _RATE)
     drawn = [draw(_FIRST_SEED + number) for number in range(fields)]
-    stabilised = Stabilised(detector)
+    stabilised = _stabiliser(detector)
     for step in range(steps):
         rate = min(1.0, (step + 1) / _WARM_UP) * (0.505 + 0.495 * np.cos(np.pi * step / steps))
         optimiser.param_groups[0]["lr"] = _RATE * rate
-        pairs = [next(_crops(drawn, factor, rng)) for _ in range(_BATCH)]
+        pairs = [_crop(*drawn[rng.integers(fields)], factor, rng) for _ in range(_BATCH)]
         levels, truths = (np.stack(planes) for planes in zip(*pairs, strict=True))
-        shown = stabilised.observed(levels, rng)
+        shown = stabilised.forward(observed_level(levels, detector, rng))
         middle = np.median(shown, axis=(1, 2), keepdims=True)
         # Fine pixels, as bright as coarse ones.
-        wanted = stabilised.of(truths * factor**2)
+        wanted = stabilised.forward(truths * factor**2)
         optimiser.zero_grad()
         loss = mse_loss(taught(_batch(shown - middle)), _batch(wanted - middle))
         loss.backward()  # type: ignore[no-untyped-call]
@@ -118,8 +89,8 @@ def teach(
 
 def restored_by(taught: Taught, observed_dn: Image, detector: DetectorOptions) -> Image:
     """Restore an observation, as the mean over its eight turned and mirrored views."""
-    stabilised = Stabilised(detector)
-    shown = stabilised.of(observed_dn)
+    stabilised = _stabiliser(detector)
+    shown = stabilised.forward(observed_dn)
     middle = np.median(shown)
     views = []
     with torch.no_grad():
@@ -128,7 +99,7 @@ def restored_by(taught: Taught, observed_dn: Image, detector: DetectorOptions) -
             view = view[::-1] if mirrored else view
             found = taught(_batch(view[None]))[0, 0].double().numpy() * _SCALE
             views.append(np.rot90(found[::-1] if mirrored else found, -turns))
-    level = stabilised.back(np.mean(views, axis=0) + middle)
+    level = stabilised.undo(np.mean(views, axis=0) + middle)
     return level / taught.factor**2
 
 
@@ -136,18 +107,18 @@ def _batch(planes: Image) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(planes[:, None] / _SCALE, np.float32))
 
 
-def _crops(
-    drawn: list[tuple[Image, Image]], factor: int, rng: np.random.Generator
-) -> Iterator[tuple[Image, Image]]:
-    """Cut crops of levels and truths, turned and mirrored alike."""
-    while True:
-        level, truth = drawn[rng.integers(len(drawn))]
-        side = min(_CROP_PX // factor, *level.shape)
-        row, col = (int(rng.integers(0, length - side + 1)) for length in level.shape)
-        turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
-        pair = []
-        for plane, scale in ((level, 1), (truth, factor)):
-            cut = plane[scale * row : scale * (row + side), scale * col : scale * (col + side)]
-            cut = np.rot90(cut, turns)
-            pair.append(cut[::-1] if mirrored else cut)
-        yield pair[0], pair[1]
+def _stabiliser(detector: DetectorOptions) -> Anscombe:
+    return Anscombe(detector.gain_e_per_dn, detector.read_noise_e)
+
+
+def _crop(level: Image, truth: Image, factor: int, rng: np.random.Generator) -> tuple[Image, Image]:
+    """Cut a level and its truth, turned and mirrored alike."""
+    side = min(_CROP_PX // factor, *level.shape)
+    row, col = (int(rng.integers(0, length - side + 1)) for length in level.shape)
+    turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+    pair = []
+    for plane, scale in ((level, 1), (truth, factor)):
+        cut = plane[scale * row : scale * (row + side), scale * col : scale * (col + side)]
+        cut = np.rot90(cut, turns)
+        pair.append(cut[::-1] if mirrored else cut)
+    return pair[0], pair[1]

@@ -137,8 +137,11 @@ def _nothing_in(frame: Frame, level: float) -> EmptyFrameError:
 
 def _step_of_single(frame: Frame, level: float) -> float:
     """Step of single precision at a level; 0 where the frame's pixels are stored in no more."""
-    stored = next((plane.dtype for plane in frame.planes if plane.role == "science"), np.float32)
-    return 0.0 if np.can_cast(stored, np.float32) else float(np.spacing(np.float32(abs(level))))
+    return (
+        0.0
+        if np.can_cast(_stored_as(frame), np.float32)
+        else float(np.spacing(np.float32(abs(level))))
+    )
 
 
 def _warn_of_steps(frame: Frame, noise: NoiseModel, windows: Sequence[Window]) -> None:
@@ -212,7 +215,7 @@ def _largest_stored(frame: Frame) -> Sourced | None:
     None for other numbers: pictures of 8 bits have white paper, and scaled ones (BSCALE) may be
     scaled to their own brightest pixel.
     """
-    stored = next((plane.dtype for plane in frame.planes if plane.role == "science"), "")
+    stored = _stored_as(frame)
     cards = {keyword: value for keyword, value, _ in frame.cards}
     zero, scale = cards.get("BZERO", 0), cards.get("BSCALE", 1)
     if stored not in _SIXTEEN_BITS or scale != 1 or zero not in (0, 32768):
@@ -221,11 +224,18 @@ def _largest_stored(frame: Frame) -> Sourced | None:
     return Sourced(top, "DN", "largest number that 16 bits hold")
 
 
+def _stored_as(frame: Frame) -> str:
+    return next((plane.dtype for plane in frame.planes if plane.role == "science"), "float32")
+
+
 def _step_stored(frame: Frame) -> float | None:
     """Step of pixels that are stored as whole numbers and scaled (BSCALE); None for others."""
-    stored = next((plane.dtype for plane in frame.planes if plane.role == "science"), "float32")
     scale = next((value for keyword, value, _ in frame.cards if keyword == "BSCALE"), None)
-    if np.dtype(stored).kind not in "iu" or not isinstance(scale, int | float) or not scale:
+    if (
+        np.dtype(_stored_as(frame)).kind not in "iu"
+        or not isinstance(scale, int | float)
+        or not scale
+    ):
         return None
     return abs(float(scale))
 

@@ -102,7 +102,7 @@ _ELECTRONS = r"(?:photo)?e(?:lectrons?)?[-_]?"
 _NUMBERS = r"(?:adu|dn|counts?)"
 _PER = r"\s*(?:/|\bper\b)\s*"
 _NUMBER_AND_UNIT = re.compile(
-    rf"(?P<number>[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)\s*[\[(]?(?:(?P<inverse>{_NUMBERS}{_PER}{_ELECTRONS})"
+    rf"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*[\[(]?(?:(?P<inverse>{_NUMBERS}{_PER}{_ELECTRONS})"
     rf"|{_ELECTRONS}(?:{_PER}{_NUMBERS})?(?:\s*rms)?|{_NUMBERS}|s|sec|seconds?)[\])]?",
     re.IGNORECASE,
 )
@@ -136,14 +136,17 @@ def look_up(
     """Find the first card of the rules whose number is legal; also say what was passed over."""
     passed_over = []
     for rule in rules:
-        value = number_of(cards.get(rule.keyword))
+        stored = cards.get(rule.keyword)
+        value = number_of(stored)
         if value is None:
+            if isinstance(stored, str) and stored.strip():
+                passed_over.append(f"card {rule.keyword} = {stored.strip()!r}: no number, not used")
             continue
         if rule.unless and FAMILIES[rule.unless](cards):
             passed_over.append(f"card {rule.keyword} = {value:g}: {rule.unless}, not used")
             continue
         # Text with a unit says itself which way it goes.
-        inverse = rule.inverse and _with_unit(str(cards[rule.keyword])) is None
+        inverse = rule.inverse and _with_unit(str(stored)) is None
         number = 1 / value if inverse and value else value
         if not (np.isfinite(number) and legal[0] <= number <= legal[1]):
             passed_over.append(f"card {rule.keyword} = {value:g}: cannot be true, not used")

@@ -203,6 +203,7 @@ def test_amplifiers_that_differ_in_a_rate_are_a_guess(unit):
     [
         ("2.0 e/ADU", 2.0), ("5.2 e-", 5.2), ("1.6 (e-/DN)", 1.6), ("0.5 ADU/e-", 2.0),
         ("1.5e0 electrons per count", 1.5), ("6 e rms", 6.0), ("300 s", 300.0), ("0 ADU/e", 0.0),
+        ("2. e/ADU", 2.0), (".5 DN/e", 2.0), ("6e-", 6.0),
         ("2x2", None), ("4 ports", None), ("1.2.3 e", None), ("high", None), ("2 e/ADU/s", None),
     ],
 )  # fmt: skip
@@ -214,3 +215,11 @@ def test_a_number_with_its_unit_is_read(text, number):
 @pytest.mark.parametrize("text", ["2.0 e/ADU", "0.5 DN/e-"])
 def test_a_unit_in_the_text_of_a_gain_says_which_way_it_goes(rule, text):
     assert sensor({rule.keyword: text}).gain_e_per_dn.value == 2.0
+
+
+@pytest.mark.parametrize(("text", "notes"), [("HIGH", 1), ("", 0), ("  ", 0)])
+def test_a_gain_that_is_no_number_is_told(text, notes):
+    found = sensor({"GAIN": text})
+    assert found.gain_e_per_dn is None
+    assert len(found.notes) == notes
+    assert all("card GAIN = 'HIGH': no number, not used" in note for note in found.notes)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from dip_pipeline.blind.correlation import SkyNoise
+from dip_pipeline.blind.correlation import MEASURED, SkyNoise
 from dip_pipeline.blind.estimate import slope_of_scatter
 from dip_pipeline.blind.scatter import DETAIL, scatter_over_law
 from dip_pipeline.blind.sky import Window
@@ -182,7 +182,12 @@ def hold_against_sky(noise: NoiseModel, windows: Sequence[Window], sky: SkyNoise
             return held
         white = NoiseKernel(source="light, not noise, correlates")
         held = replace(held, noise=replace(noise, correlation=white))
-    return replace(held, ratio=ratio, level=level) if ratio < sky_ratio else held
+    # Where too little sky tells whether it is correlated, less scatter from pixel to pixel may be
+    # that: then it can but confirm the law.
+    unknown = noise.correlation is sky.kernel and noise.correlation.source != MEASURED
+    if ratio >= sky_ratio or (unknown and ratio < _AGREEMENT[0]):
+        return held
+    return replace(held, ratio=ratio, level=level)
 
 
 def level_of(windows: Sequence[Window]) -> float:

@@ -147,3 +147,12 @@ def test_where_no_law_is_known_light_is_told_to_look_like_noise(name, told, nois
         noise = noise_of(shot(FULL[name]), BUNIT="adu")
     assert noise.rung == "estimated from the frame"
     assert ("--noise-correlation white" in caplog.text) is told
+
+
+def test_too_little_sky_does_not_make_white_noise_of_a_correlated_one(noise_of):
+    """A plane a tenth too large is told, and not brought to what scatters from pixel to pixel."""
+    scene = draw_scene(SceneOptions("galaxies", shape=(80, 80), seed=4, saturated_star=False))
+    detector = DetectorOptions(defects=False, quantised=False, neighbour_correlation=0.4)
+    frame = observe(scene, detector)
+    noise = noise_of(frame.observed_dn, 1.15 * frame.sigma_true_dn, BUNIT="adu")
+    assert "scaled" not in noise.rung

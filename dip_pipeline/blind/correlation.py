@@ -12,6 +12,7 @@ from dip_pipeline.noise_kernel import NoiseKernel
 
 Floats = NDArray[np.float64]
 
+MEASURED = "measured on the sky"  # source of a kernel, white or not, where there was enough of it
 LEAST_CORRELATION = 0.05  # less is taken as none: the light of faint sources alone makes 0.02
 _SIGNIFICANCE = 5.0  # standard errors, for any correlation at all
 _LAG_SIGNIFICANCE = 3.0  # for each lag of it
@@ -84,7 +85,7 @@ def _kernel(relative: Floats, error: Floats) -> NoiseKernel | None:
     distance = np.array([max(abs(row), abs(col)) for row, col in lags])
     # Of all lags one may look significant by chance; noise that is correlated shows it nearby.
     if not strong[(distance > 0) & (distance <= _NEAR_PX)].any():
-        return NoiseKernel(source="measured on the sky")
+        return NoiseKernel(source=MEASURED)
     if np.abs(relative[distance == _REACH_PX]).max() > _MOST_AT_THE_END:
         return None
     kept = np.where(np.abs(relative) > _LAG_SIGNIFICANCE * error, relative, 0.0)
@@ -92,7 +93,7 @@ def _kernel(relative: Floats, error: Floats) -> NoiseKernel | None:
     for value, (row, col) in zip(kept, lags, strict=True):
         plane[_REACH_PX + row, _REACH_PX + col] = value
         plane[_REACH_PX - row, _REACH_PX - col] = value
-    return NoiseKernel.from_correlation(plane, "measured on the sky")
+    return NoiseKernel.from_correlation(plane, MEASURED)
 
 
 @dataclass(frozen=True, slots=True)

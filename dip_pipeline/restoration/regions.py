@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration import twinning
+from dip_pipeline.restoration.common_shape import measure_shape
 from dip_pipeline.restoration.correlation import root_of
 from dip_pipeline.restoration.filling import WIDE, fill, measure_covariance
 from dip_pipeline.restoration.guide_planes import NO_STARS, lay_out_guides, measure_guides
@@ -27,7 +28,6 @@ from dip_pipeline.restoration.star_shape import (
     FittedStar,
     Image,
     fit_bright_stars,
-    measure_shape,
     stars_of_each,
 )
 from dip_pipeline.sensor import NoiseKind, estimate_sigma

@@ -1,6 +1,5 @@
 """The shape of a star in a frame, measured on the frame's own stars."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +12,8 @@ Mask = NDArray[np.bool_]
 _BRIGHT_SIGMA = 15.0  # smoothed over 1 px: fainter stars say little of their shape
 _MOST_STARS = 40  # of one region
 _STARS_IN_ALL = 120  # of all regions of a frame
-_FEWEST_STARS = 4
+FEWEST_STARS = 4
 _RADIUS_PX = 6
-_ALIKE = 0.1  # largest difference of ln(FWHM) between stars that agree on a shape
 _BETA = (1.0, 12.0)
 _FWHM_PX = (0.6, 9.0)
 _MISFIT = 0.01  # of the peak: no star is known better than its model
@@ -103,34 +101,34 @@ class StarShape:
 USUAL_SHAPE = StarShape(a=0.143, b=0.0, d=0.143, beta=3.0)
 
 
-def measure_shape(stars: Sequence["FittedStar"]) -> StarShape | None:
-    """Find the shape that most of some stars agree on; None where too few do.
-
-    Galaxies are wider and each in its own way; the shape is the median of the largest group of
-    about equal width.
-    """
-    if len(stars) < _FEWEST_STARS:
-        return None
-    widths = np.log([star.shape.fwhm_px for star in stars])
-    groups = [np.abs(widths - width) < _ALIKE for width in widths]
-    members = max(groups, key=np.count_nonzero)
-    if np.count_nonzero(members) < _FEWEST_STARS:
-        return None
-    terms = [[s.shape.a, s.shape.b, s.shape.d, s.shape.beta] for s in stars]
-    return StarShape(*(float(v) for v in np.median(np.array(terms)[members], axis=0)))
-
-
 @dataclass(frozen=True, slots=True)
 class FittedStar:
-    """A bright star and the shape that fits it."""
+    """A bright star and the shape that fits it; cutout : what was seen of it."""
 
     shape: StarShape
     height: float
+    cutout: "Cutout | None" = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cutout:
+    """Pixels around a star, (pixels,), and where it is.
+
+    rows, cols : offsets from its brightest pixel; place : of the star among them, (row, col)
+    light, sigma : sky at zero; around : light around the star, the same unit
+    """
+
+    rows: Image
+    cols: Image
+    light: Image
+    sigma: Image
+    place: tuple[float, float]
+    around: float
 
 
 def stars_of_each(regions: int) -> int:
     """How many stars of each region are fitted: enough in all, and some of each."""
-    return int(np.clip(_STARS_IN_ALL // regions, _FEWEST_STARS, _MOST_STARS))
+    return int(np.clip(_STARS_IN_ALL // regions, FEWEST_STARS, _MOST_STARS))
 
 
 def fit_bright_stars(
@@ -160,12 +158,12 @@ def _fit_star(observed: Image, sigma: Image, place: tuple[int, int]) -> FittedSt
     rows, cols = (grid.astype(np.float64) for grid in np.meshgrid(offsets, offsets, indexing="ij"))
     disc = rows**2 + cols**2 <= _RADIUS_PX**2
     stamp = tuple(slice(at - _RADIUS_PX, at + _RADIUS_PX + 1) for at in place)
-    light, doubt = observed[stamp][disc], sigma[stamp][disc]
+    light, noise = observed[stamp][disc], sigma[stamp][disc]
     rows, cols = rows[disc], cols[disc]
     peak = float(light.max())
     if peak <= 0:
         return None
-    doubt = np.hypot(doubt, _MISFIT * peak)
+    doubt = np.hypot(noise, _MISFIT * peak)
 
     def shape_of(terms: Image) -> StarShape:
         # The axes by their logarithms and the tilt by a tangent: every number is a profile.
@@ -184,5 +182,13 @@ def _fit_star(observed: Image, sigma: Image, place: tuple[int, int]) -> FittedSt
     bounds = ([-limit for limit in limits], limits)
     fit = optimize.least_squares(misfit, start, bounds=bounds, loss="soft_l1", max_nfev=_TRIES)
     shape = shape_of(fit.x)
-    good = _BETA[0] < shape.beta < _BETA[1] and _FWHM_PX[0] < shape.fwhm_px < _FWHM_PX[1]
-    return FittedStar(shape, float(fit.x[0]) * peak) if good else None
+    if not is_usual(shape):
+        return None
+    height, row, col, around = (float(term) for term in fit.x[:4])
+    cutout = Cutout(rows, cols, light, noise, (row, col), around * peak)
+    return FittedStar(shape, height * peak, cutout)
+
+
+def is_usual(shape: StarShape) -> bool:
+    """Whether a star may look like that, and the search did not end at its limits."""
+    return _BETA[0] < shape.beta < _BETA[1] and _FWHM_PX[0] < shape.fwhm_px < _FWHM_PX[1]

@@ -5,11 +5,11 @@ import pytest
 from scipy import ndimage
 
 from dip_pipeline.restoration import explained
+from dip_pipeline.restoration.common_shape import measure_shape
 from dip_pipeline.restoration.hidden_stars import find_hidden_stars
 from dip_pipeline.restoration.star_shape import (
     StarShape,
     fit_bright_stars,
-    measure_shape,
     stars_of_each,
 )
 from dip_pipeline.restoration.star_sheet import Sheet

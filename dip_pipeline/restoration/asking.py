@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as nnf
@@ -30,12 +31,22 @@ class Answers:
 
     plain, moved : the image from the observation, and from observation + e sigma probe
     scatter : standard deviation of `plain` between views
+    taken : of both images, the light by which stars that the frame shows well are fitted otherwise
     """
 
     plain: Tensor
     moved: Tensor
     scatter: Tensor
     probe: Tensor
+    taken: tuple[Tensor, Tensor]
+
+
+class Blend(NamedTuple):
+    """What networks say of an observation; planes as in `Answers`."""
+
+    image: Tensor
+    scatter: Tensor
+    taken: Tensor
 
 
 def ask_networks(
@@ -49,12 +60,12 @@ def ask_networks(
     """Apply the cross-fitted networks, blended by their shares, averaged over views."""
     generator = Generator().manual_seed(seed)
     probe = draw_noise(region.observed, generator, region.noise.root)
-    (plain, scatter), (moved, _) = both(
+    plain, moved = both(
         lambda observed: blended(networks, shares, observed, region, options),
         (region.observed,),
         (moved_by(region, probe),),
     )
-    return Answers(plain, moved, scatter, probe)
+    return Answers(plain.image, moved.image, plain.scatter, probe, (plain.taken, moved.taken))
 
 
 def blended(
@@ -63,8 +74,8 @@ def blended(
     observed: Tensor,
     region: Region,
     options: FitOptions,
-) -> tuple[Tensor, Tensor]:
-    """Blend the networks by their shares, averaged over views, where believable; and the scatter.
+) -> Blend:
+    """Blend the networks by their shares, averaged over views, where believable.
 
     A guided image is judged against the unguided one instead, see `believing`.
     """
@@ -75,8 +86,9 @@ def blended(
     ]
 
     # Stars that would be fitted otherwise take their part of a change.
-    taken = None if region.shown_stars is None else region.shown_stars.change(observed)
-    left = observed if taken is None else observed - taken
+    shown = region.shown_stars
+    taken = torch.zeros_like(observed) if shown is None else shown.change(observed)
+    left = observed - taken
     # Once for all views: neither what fills a hole nor what is seen depends on how it is turned.
     filled = fill(left, region.known, region.covariance, WIDE)
     step = int(getattr(networks[0], "multiple", 16))
@@ -100,13 +112,11 @@ def blended(
     answered = side_by_side([partial(estimated, views) for views in groups])
     stack = torch.cat(answered)
     mean, scatter = stack.mean(dim=0), stack.std(dim=0, correction=0)
-    mean = _filled_below_stars(mean, filled, region)
-    mean = mean if taken is None else mean + taken
-    if region.scale.guides and region.guides is not None:
-        return mean, scatter
-    root = region.noise.root
-    sigma = region.noise.sigma(mean)
-    return believable(mean, observed, sigma, region.trusted, root), scatter
+    mean = _filled_below_stars(mean, filled, region) + taken
+    if not region.scale.guides or region.guides is None:
+        sigma = region.noise.sigma(mean)
+        mean = believable(mean, observed, sigma, region.trusted, region.noise.root)
+    return Blend(mean, scatter, taken)
 
 
 def _turned(plane: Tensor, views: Sequence[int]) -> Tensor:

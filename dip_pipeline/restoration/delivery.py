@@ -60,8 +60,9 @@ def restored_once(
     Returns what the networks say, and the finished image.
     """
     with torch.no_grad():
-        plain, _ = blended(networks, shares, region.observed, region, options)
-        return plain, _finished_image(plain, region.observed, region, restraint, options)
+        said = blended(networks, shares, region.observed, region, options)
+        images = said.image, region.observed, said.taken
+        return said.image, _finished_image(*images, region, restraint, options)
 
 
 def finished(
@@ -70,11 +71,11 @@ def finished(
     """Mix in the observation where it knows more, and close the flux, in both images."""
     shifted = moved_by(region, answers.probe)
     plain, moved = both(
-        lambda estimated, observed: _finished_image(
-            estimated, observed, region, restraint, options
+        lambda estimated, observed, taken: _finished_image(
+            estimated, observed, taken, region, restraint, options
         ),
-        (answers.plain, region.observed),
-        (answers.moved, shifted),
+        (answers.plain, region.observed, answers.taken[0]),
+        (answers.moved, shifted, answers.taken[1]),
     )
     return replace(answers, plain=plain, moved=moved)
 
@@ -91,11 +92,22 @@ def judged(answers: Answers, region: Region) -> Delivery:
 
 
 def _finished_image(
-    estimated: Tensor, observed: Tensor, region: Region, restraint: Restraint, options: FitOptions
+    estimated: Tensor,
+    observed: Tensor,
+    taken: Tensor,
+    region: Region,
+    restraint: Restraint,
+    options: FitOptions,
 ) -> Tensor:
+    """Finish an image; taken : light in both planes that is of stars, and no network's to judge.
+
+    It would be shrunk with what networks draw where there is no light; of stars as they are put
+    back nothing is, so that what their fit makes of noise would be underestimated.
+    """
     sigma = region.noise.sigma(estimated)
-    mixed = restraint.apply(
-        estimated, observed, sigma, region.trusted, region.stars, region.noise.root
+    stars = region.stars + taken
+    mixed = taken + restraint.apply(
+        estimated - taken, observed - taken, sigma, region.trusted, stars, region.noise.root
     )
     level = keep_level(mixed, observed, sigma, region.trusted)
     return _closed(level, observed, region, options)
@@ -142,16 +154,19 @@ def _trial(answer: Answers, region: Region) -> Trial:
 def _put_back(lost: LostLight, answer: Answers, region: Region) -> tuple[Tensor, Tensor]:
     """Image of the region, and of the region slightly moved, with the light put back."""
     return both(
-        lambda estimated, observed: lost.put_back(
-            estimated,
-            observed,
-            region.noise.sigma(estimated),
-            region.trusted,
-            stars=region.stars,
-            noise=region.noise.root,
+        lambda estimated, observed, taken: (
+            taken
+            + lost.put_back(
+                estimated - taken,
+                observed - taken,
+                region.noise.sigma(estimated),
+                region.trusted,
+                stars=region.stars + taken,
+                noise=region.noise.root,
+            )
         ),
-        (answer.plain, region.observed),
-        (answer.moved, moved_by(region, answer.probe)),
+        (answer.plain, region.observed, answer.taken[0]),
+        (answer.moved, moved_by(region, answer.probe), answer.taken[1]),
     )
 
 

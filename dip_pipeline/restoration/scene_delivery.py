@@ -67,7 +67,8 @@ class SceneNetworks:
             scene, scatter = self.asked(observed, region)
             upright = scene_optics(self.optics)
             seen = upright.observe(scene)
-            wanted = _corrected(seen, observed, region, restraint, self.options)
+            taken = self.taken(observed, region)
+            wanted = _corrected((seen, observed, taken), region, restraint, self.options)
             scene = scene + upright.refine(wanted - seen)
         return scene, scatter
 
@@ -79,10 +80,7 @@ class SceneNetworks:
         """
         factor = self.optics.factor
         total, scatter = None, None
-        ways = [_Way(observed, region, torch.zeros(()))]
-        if region.shown_stars is not None:
-            ways = _with_stars(region.shown_stars, observed, region)
-            ways = ways if self.optics.psf is not None else ways[:1]
+        ways = self._ways(observed, region)
         for network, share in zip(self.networks, self.shares, strict=True):
             if not bool((share > 0).any()):
                 continue
@@ -93,6 +91,21 @@ class SceneNetworks:
         assert total is not None
         assert scatter is not None
         return total, scatter
+
+    def taken(self, observed: Tensor, region: Region) -> Tensor:
+        """Light, in the scene as seen, by which stars that were taken off are fitted otherwise."""
+        if region.shown_stars is None:
+            return torch.zeros_like(observed)
+        views = range(self.options.view_count)
+        ways = len(self._ways(observed, region))
+        share = sum(number % ways == 0 for number in views) / len(views)
+        return share * region.shown_stars.change(observed)
+
+    def _ways(self, observed: Tensor, region: Region) -> list["_Way"]:
+        if region.shown_stars is None:
+            return [_Way(observed, region, torch.zeros(()))]
+        ways = _with_stars(region.shown_stars, observed, region)
+        return ways if self.optics.psf is not None else ways[:1]
 
     def deliver(self, region: Region, restraint: Restraint, *, seed: int) -> SceneDelivery:
         """Restore a region and estimate, pixel by pixel, how wrong the result is."""
@@ -159,13 +172,22 @@ def observed_anew(region: Region, delivery: SceneDelivery, noise: Tensor) -> Reg
 
 
 def _corrected(
-    seen: Tensor, observed: Tensor, region: Region, restraint: Restraint, options: FitOptions
+    planes: tuple[Tensor, Tensor, Tensor],
+    region: Region,
+    restraint: Restraint,
+    options: FitOptions,
 ) -> Tensor:
-    """Correct what a scene shows by the observation: believe it, restrain it, close its flux."""
+    """Correct what a scene shows by the observation: believe it, restrain it, close its flux.
+
+    planes : what it shows, the observation, and light in both that is of stars, see `taken`
+    """
+    seen, observed, taken = planes
     root = region.noise.root
     wanted = believable(seen, observed, region.sigma, region.trusted, root)
     sigma = region.noise.sigma(wanted)
-    wanted = restraint.apply(wanted, observed, sigma, region.trusted, region.stars, root)
+    stars = region.stars + taken
+    bare, left = wanted - taken, observed - taken
+    wanted = taken + restraint.apply(bare, left, sigma, region.trusted, stars, root)
     wanted = keep_level(wanted, observed, sigma, region.trusted)
     return close_flux(wanted, observed, sigma, region.trusted, options.flux_scale_px)
 

@@ -136,5 +136,6 @@ def test_what_a_scene_shows_has_the_level_of_the_observation(problem, law):
     asked = problem(noisy, law.gaussian(1.0), options=FitOptions(flux_scale_px=0.0))
     region = prepare(asked, measure_sky([asked]))
     dark = torch.full_like(region.observed, -0.5)
-    shown = _corrected(dark, region.observed, region, NO_RESTRAINT, asked.options)
+    planes = dark, region.observed, torch.zeros_like(dark)
+    shown = _corrected(planes, region, NO_RESTRAINT, asked.options)
     assert abs(float((shown - region.observed).mean())) < 0.02

@@ -7,11 +7,13 @@ import torch
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions, Problem
 from dip_pipeline.restoration.regions import measure_sky, prepare
-from dip_pipeline.restoration.scene_delivery import SceneNetworks
+from dip_pipeline.restoration.restraint import Restraint
+from dip_pipeline.restoration.scene_delivery import SceneNetworks, stepped
 from dip_pipeline.restoration.scene_features import channels_of
 from dip_pipeline.restoration.scene_optics import TARGET_FWHM_PX, scene_optics
 from dip_pipeline.restoration.scene_shown import in_scene
 from dip_pipeline.restoration.shown_stars import find_shown_stars
+from dip_pipeline.restoration.spectral import LostLight
 from dip_pipeline.restoration.star_shape import StarShape
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
 from dip_pipeline.task import Task
@@ -96,6 +98,22 @@ def test_the_scene_changes_as_its_observation_does(optics):
     assert float((seen - change).std()) < 0.1 * float(change.std())
 
 
+def asked_for(optics, task, *, views):
+    """A problem of five stars."""
+    stars = np.concatenate([STARS, [[150.0, 12.2, 12.7], [120.0, 12.4, 52.1]]])
+    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
+    light = sum(height * SHAPE.at(rows - row, cols - col) for height, row, col in stars)
+    return Problem(
+        pixels=(light + np.random.default_rng(1).standard_normal(light.shape)).astype(np.float32),
+        masked=np.zeros(light.shape, bool),
+        saturated=np.zeros(light.shape, bool),
+        noise=NoiseModel(NoiseKind.GAUSSIAN, "given", sigma=Sourced(1.0, "test", "given")),
+        options=FitOptions(task=task, views=views, flux_scale_px=0.0),
+        seed=1,
+        optics=optics,
+    )
+
+
 @pytest.mark.parametrize(
     ("optics", "task", "disagree"),
     [(OPTICS[0], Task.SUPER_RESOLVE, False), (OPTICS[2], Task.DECONVOLVE, True)],
@@ -103,21 +121,40 @@ def test_the_scene_changes_as_its_observation_does(optics):
 )
 def test_where_a_psf_is_undone_every_second_view_has_the_stars_left_in(optics, task, disagree):
     """What looks like one star may be two: a fit alone would be sure of it."""
-    stars = np.concatenate([STARS, [[150.0, 12.2, 12.7], [120.0, 12.4, 52.1]]])
-    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
-    light = sum(height * SHAPE.at(rows - row, cols - col) for height, row, col in stars)
-    asked = Problem(
-        pixels=(light + np.random.default_rng(1).standard_normal(light.shape)).astype(np.float32),
-        masked=np.zeros(light.shape, bool),
-        saturated=np.zeros(light.shape, bool),
-        noise=NoiseModel(NoiseKind.GAUSSIAN, "given", sigma=Sourced(1.0, "test", "given")),
-        options=FitOptions(task=task, views=2),
-        seed=1,
-        optics=optics,
-    )
+    asked = asked_for(optics, task, views=2)
     region = prepare(asked, measure_sky([asked]))
     assert region.shown_stars is not None
     network = Silent(channels_of(scene_optics(optics))[1])
     networks = SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
     _, scatter = networks.asked(region.observed, region)
     assert (float(scatter.max()) > 1.0) is disagree
+
+
+@pytest.mark.parametrize(
+    ("optics", "task", "views"),
+    [(OPTICS[0], Task.SUPER_RESOLVE, 1), (OPTICS[2], Task.DECONVOLVE, 1)],
+    ids=["x2", "deconvolve"],
+)
+def test_what_a_fit_makes_of_noise_is_not_shrunk_with_what_networks_draw(optics, task, views):
+    asked = asked_for(optics, task, views=views)
+    region = prepare(asked, measure_sky([asked]))
+    network = Silent(channels_of(scene_optics(optics))[1])
+    networks = SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
+    shrinking = Restraint(lost=LostLight((0.0,), (0.7,), (0.0,)))
+    moved_on = stepped(region, networks.deliver(region, shrinking, seed=4).probe)
+    seen = [
+        scene_optics(optics).observe(networks.restored(one, region, shrinking)[0])
+        for one in (region.observed, moved_on)
+    ]
+    of_stars = networks.taken(moved_on, region) - networks.taken(region.observed, region)
+    power = float((of_stars**2).sum())
+    assert float(((seen[1] - seen[0]) * of_stars).sum()) / power == pytest.approx(1.0, abs=0.1)
+
+
+def test_of_views_with_the_stars_left_in_no_light_is_taken_for_theirs():
+    asked = asked_for(OPTICS[2], Task.DECONVOLVE, views=4)
+    region = prepare(asked, measure_sky([asked]))
+    networks = SceneNetworks([], [], OPTICS[2], asked.options)
+    moved = region.observed + torch.ones_like(region.observed)
+    whole = region.shown_stars.change(moved)
+    torch.testing.assert_close(networks.taken(moved, region), whole / 2)

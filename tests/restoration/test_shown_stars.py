@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from dip_pipeline.restoration.asking import blended, moved_by
+from dip_pipeline.restoration.asking import ask_networks, blended, moved_by
 from dip_pipeline.restoration.blocks import CrossFit
 from dip_pipeline.restoration.cross_fitting import Fitting, fit_folds
+from dip_pipeline.restoration.delivery import finished
 from dip_pipeline.restoration.features import ANSWER_CHANNELS
 from dip_pipeline.restoration.fitted import Fitted
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Problem, StopReason
 from dip_pipeline.restoration.regions import measure_sky, prepare
+from dip_pipeline.restoration.restraint import Restraint
 from dip_pipeline.restoration.scene_shown import TargetShape
 from dip_pipeline.restoration.shown_stars import find_shown_stars
+from dip_pipeline.restoration.spectral import LostLight
 from dip_pipeline.restoration.star_shape import StarShape
 from dip_pipeline.restoration.star_sheet import Sheet
 from dip_pipeline.restoration.stopping import ignore_step
@@ -181,8 +184,26 @@ def test_a_restoration_follows_its_pixels_where_stars_were_taken_off():
     region = prepare(problem, measure_sky([problem]))
     moved = moved_by(region, plane(white(5)).float())
     share = torch.ones_like(region.observed)
-    given, _ = blended([Nothing()], [share], moved, region, problem.options)
+    given = blended([Nothing()], [share], moved, region, problem.options).image
     assert torch.allclose(given, moved, atol=0.02)
+
+
+SHRINKING = Restraint(lost=LostLight((0.0,), (0.7,), (0.0,)))
+
+
+def test_what_a_fit_makes_of_noise_is_not_shrunk_with_what_networks_draw():
+    """Of the stars as they are put back nothing is: their noise stays, and is to be known."""
+    problem = frame(drawn(STARS) + white(), views=1, flux_scale_px=0.0)
+    region = prepare(problem, measure_sky([problem]))
+    share = torch.ones_like(region.observed)
+    answers = ask_networks([Nothing()], [share], region, problem.options, seed=3)
+    done = finished(answers, region, SHRINKING, problem.options)
+    moved = done.moved - done.plain
+    unmoved = answers.moved - answers.plain
+    of_stars = answers.taken[1] - answers.taken[0]
+    power = float((of_stars**2).sum())
+    assert float((moved * of_stars).sum()) / power == pytest.approx(1.0, abs=0.05)
+    assert float((moved**2).sum()) < 0.5 * float((unmoved**2).sum())  # or nothing was shrunk
 
 
 NARROW = StarShape(a=0.9, b=0.1, d=0.7, beta=3.0)  # FWHM 1.2 px

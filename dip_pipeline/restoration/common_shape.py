@@ -60,7 +60,7 @@ class _Sight:
 
     def settle(self, shape: StarShape) -> None:
         """Take one step of Gauss and Newton in the star's own four terms."""
-        columns, left = self._linear(shape)
+        columns, left, _ = self._linear(shape)
         step = np.linalg.lstsq(columns, left, rcond=None)[0]
         step[1:3] = np.clip(step[1:3], -_MOST_SHIFT_PX, _MOST_SHIFT_PX)
         self.terms += step
@@ -71,30 +71,33 @@ class _Sight:
         By variable projection: of each change of the shape only what no change of the star's own
         terms can do. A star that no shape fits well counts less.
         """
-        columns, left = self._linear(shape)
+        columns, left, root = self._linear(shape)
         basis, _ = np.linalg.qr(columns)
-        changes = self._shape_changes(shape)
+        changes = self._shape_changes(shape) * root[:, None]
         changes -= basis @ (basis.T @ changes)
         weight = min(1.0, (_GOOD_MISFIT * left.size / max(float(left @ left), 1e-12)) ** 2)
         return weight * changes.T @ changes, weight * changes.T @ left
 
-    def _linear(self, shape: StarShape) -> tuple[Image, Image]:
-        """Give changes with the star's own terms, and what is not explained; weighted."""
+    def _linear(self, shape: StarShape) -> tuple[Image, Image, Image]:
+        """Give changes with the star's own terms, and what is not explained, both weighted.
+
+        And the roots of the weights.
+        """
         height, _, _, around = self.terms
         light, by_row, by_col = shape.slopes(*self._offsets())
         left = (self.cutout.light - height * light - around) / self.sigma
         # Huber's weights: what is far off is a neighbour or a cosmic ray.
-        root = np.sqrt(np.minimum(1.0, _OUTLYING / np.maximum(np.abs(left), 1e-9)))
+        trust = np.sqrt(np.minimum(1.0, _OUTLYING / np.maximum(np.abs(left), 1e-9)))
         columns = [light, height * by_row, height * by_col, np.ones_like(light)]
-        self._weight = root / self.sigma
-        return np.stack(columns, axis=1) * self._weight[:, None], left * root
+        root = trust / self.sigma
+        return np.stack(columns, axis=1) * root[:, None], left * trust, root
 
     def _shape_changes(self, shape: StarShape) -> Image:
         terms, offsets = _terms_of(shape), self._offsets()
         here = shape.at(*offsets)
         there = [_shape_of(terms + _DIFFERENCE * one).at(*offsets) for one in np.eye(4)]
         slopes = (np.stack(there, axis=1) - here[:, None]) / _DIFFERENCE
-        changes: Image = self.terms[0] * slopes * self._weight[:, None]
+        changes: Image = self.terms[0] * slopes
         return changes
 
     def _offsets(self) -> tuple[Image, Image]:

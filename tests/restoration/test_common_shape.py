@@ -96,6 +96,24 @@ def test_too_few_stars_have_nothing_in_common():
     assert measure_shape([FittedStar(ROUND, 100.0)] * 3) is None
 
 
+def test_stars_of_many_widths_have_nothing_in_common():
+    widths = [StarShape(a, 0.0, a, 3.0) for a in (0.04, 0.06, 0.09, 0.14, 0.21, 0.32)]
+    assert measure_shape([FittedStar(shape, 100.0) for shape in widths]) is None
+
+
+def test_a_cosmic_ray_on_every_star_changes_little():
+    found = []
+    for seed in range(4):
+        light = observed_stars(ROUND, seed)
+        rng = np.random.default_rng(seed)
+        for number in range(36):
+            middle = 14 + 20 * np.array(divmod(number, 6))
+            row, col = middle + rng.choice([-2, 2], 2)
+            light[row, col] += 60.0
+        found.append(off_by(measure_shape(fitted_stars(light)), ROUND))
+    assert np.mean(found) < 0.001
+
+
 def test_the_fit_does_not_depend_on_the_unit():
     light = observed_stars(ROUND, 2)
     once = measure_shape(fitted_stars(light))

@@ -42,10 +42,7 @@ def measure_shape(stars: Sequence[FittedStar]) -> StarShape | None:
     alike = [star for star, member in zip(stars, members, strict=True) if member]
     terms = [[s.shape.a, s.shape.b, s.shape.d, s.shape.beta] for s in alike]
     median = StarShape(*(float(value) for value in np.median(terms, axis=0)))
-    sights = [_Sight(star.height, star.cutout) for star in alike if star.cutout is not None]
-    if len(sights) < FEWEST_STARS:
-        return median
-    fitted = _fit_together(sights, median)
+    fitted = _fit_together([_Sight(star.height, star.cutout) for star in alike], median)
     moved = abs(np.log(fitted.fwhm_px / median.fwhm_px))
     return fitted if is_usual(fitted) and moved < _ALIKE else median
 

@@ -22,7 +22,7 @@ from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.restraint import Restraint, least_risk
 from dip_pipeline.restoration.side_by_side import both
 from dip_pipeline.restoration.smoothing import smooth
-from dip_pipeline.restoration.spectral import LostLight, Trial, least_loss
+from dip_pipeline.restoration.spectral import LostLight, StarLight, Trial, least_loss
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
 
 _NO_LIGHT, _LIGHT = 0.5, 1.0  # contrast in sigma
@@ -99,16 +99,9 @@ def _finished_image(
     restraint: Restraint,
     options: FitOptions,
 ) -> Tensor:
-    """Finish an image; taken : light in both planes that is of stars, and no network's to judge.
-
-    It would be shrunk with what networks draw where there is no light; of stars as they are put
-    back nothing is, so that what their fit makes of noise would be underestimated.
-    """
     sigma = region.noise.sigma(estimated)
-    stars = region.stars + taken
-    mixed = taken + restraint.apply(
-        estimated - taken, observed - taken, sigma, region.trusted, stars, region.noise.root
-    )
+    stars = StarLight(region.stars, taken)
+    mixed = restraint.apply(estimated, observed, sigma, region.trusted, stars, region.noise.root)
     level = keep_level(mixed, observed, sigma, region.trusted)
     return _closed(level, observed, region, options)
 
@@ -154,16 +147,13 @@ def _trial(answer: Answers, region: Region) -> Trial:
 def _put_back(lost: LostLight, answer: Answers, region: Region) -> tuple[Tensor, Tensor]:
     """Image of the region, and of the region slightly moved, with the light put back."""
     return both(
-        lambda estimated, observed, taken: (
-            taken
-            + lost.put_back(
-                estimated - taken,
-                observed - taken,
-                region.noise.sigma(estimated),
-                region.trusted,
-                stars=region.stars + taken,
-                noise=region.noise.root,
-            )
+        lambda estimated, observed, taken: lost.put_back(
+            estimated,
+            observed,
+            region.noise.sigma(estimated),
+            region.trusted,
+            stars=StarLight(region.stars, taken),
+            noise=region.noise.root,
         ),
         (answer.plain, region.observed, answer.taken[0]),
         (answer.moved, moved_by(region, answer.probe), answer.taken[1]),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dip_pipeline.restoration.correlation import scatter_left
 from dip_pipeline.restoration.smoothing import smooth
-from dip_pipeline.restoration.spectral import NOTHING_LOST, LostLight
+from dip_pipeline.restoration.spectral import NO_STARLIGHT, NOTHING_LOST, LostLight, StarLight
 
 _EDGES_SIGMA = (3.0, 10.0, 30.0, 100.0, 300.0)  # brightness above the sky, in local sigma
 _FEWEST_PIXELS = 20
@@ -43,18 +43,17 @@ class Restraint:
         observed: Tensor,
         sigma: Tensor,
         trusted: Tensor,
-        stars: Tensor | float = 0.0,
+        stars: StarLight = NO_STARLIGHT,
         noise: Tensor | None = None,
     ) -> Tensor:
         """Mix estimate and observation where the pixel is trusted; planes (1, 1, rows, cols).
 
-        stars : light that was taken off both, and counts as brightness
         noise : root of the noise's correlation; None for white noise
         """
         estimate = self.lost.put_back(estimate, observed, sigma, trusted, stars=stars, noise=noise)
         if min(self.shares) == 1.0:
             return estimate
-        brightness = np.log1p(((estimate + stars) / sigma).clamp(min=0).cpu().numpy())
+        brightness = np.log1p(((estimate + stars.off) / sigma).clamp(min=0).cpu().numpy())
         share = np.interp(brightness, np.log1p(self.knots), self.shares).astype(np.float32)
         mixed = observed + torch.from_numpy(share).to(observed.device) * (estimate - observed)
         return torch.where(trusted > 0, mixed, estimate)

@@ -21,6 +21,7 @@ from dip_pipeline.restoration.scene_optics import SceneOptics, scene_optics
 from dip_pipeline.restoration.shown_stars import ShownStars
 from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.restoration.smoothing import ring_mean
+from dip_pipeline.restoration.spectral import StarLight
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
 
 _MARGIN_PX = 16  # mirrored around a region, so that frame borders are not the network's own
@@ -64,23 +65,26 @@ class SceneNetworks:
     ) -> tuple[Tensor, Tensor]:
         """Restore a scene; and its scatter between views, both on the fine grid."""
         with torch.no_grad():
-            scene, scatter = self.asked(observed, region)
+            scene, scatter, taken = self.asked(observed, region)
             upright = scene_optics(self.optics)
             seen = upright.observe(scene)
-            taken = self.taken(observed, region)
             wanted = _corrected((seen, observed, taken), region, restraint, self.options)
             scene = scene + upright.refine(wanted - seen)
         return scene, scatter
 
-    def asked(self, observed: Tensor, region: Region) -> tuple[Tensor, Tensor]:
+    def asked(self, observed: Tensor, region: Region) -> tuple[Tensor, Tensor, Tensor]:
         """Blend what the networks say of an observation; and the scatter.
 
+        And the light, as seen, by which stars that were taken off are fitted otherwise.
         Where a PSF is undone, stars that look like one may be two: every second view has them left
         in, for the networks to tell what they are made of.
         """
         factor = self.optics.factor
         total, scatter = None, None
-        ways = self._ways(observed, region)
+        ways = [_Way(observed, region, torch.zeros(()), torch.zeros_like(observed))]
+        if region.shown_stars is not None:
+            ways = _with_stars(region.shown_stars, observed, region)
+            ways = ways if self.optics.psf is not None else ways[:1]
         for network, share in zip(self.networks, self.shares, strict=True):
             if not bool((share > 0).any()):
                 continue
@@ -90,22 +94,8 @@ class SceneNetworks:
             scatter = used * spread if scatter is None else scatter + used * spread
         assert total is not None
         assert scatter is not None
-        return total, scatter
-
-    def taken(self, observed: Tensor, region: Region) -> Tensor:
-        """Light, in the scene as seen, by which stars that were taken off are fitted otherwise."""
-        if region.shown_stars is None:
-            return torch.zeros_like(observed)
-        views = range(self.options.view_count)
-        ways = len(self._ways(observed, region))
-        share = sum(number % ways == 0 for number in views) / len(views)
-        return share * region.shown_stars.change(observed)
-
-    def _ways(self, observed: Tensor, region: Region) -> list["_Way"]:
-        if region.shown_stars is None:
-            return [_Way(observed, region, torch.zeros(()))]
-        ways = _with_stars(region.shown_stars, observed, region)
-        return ways if self.optics.psf is not None else ways[:1]
+        views = [ways[number % len(ways)] for number in range(self.options.view_count)]
+        return total, scatter, torch.stack([way.taken for way in views]).mean(dim=0)
 
     def deliver(self, region: Region, restraint: Restraint, *, seed: int) -> SceneDelivery:
         """Restore a region and estimate, pixel by pixel, how wrong the result is."""
@@ -142,11 +132,15 @@ class SceneNetworks:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """What networks are shown of a region; added : to what they answer."""
+    """What networks are shown of a region.
+
+    added : to what they answer; taken : from what was observed, for stars that are fitted otherwise
+    """
 
     observed: Tensor
     region: Region
     added: Tensor
+    taken: Tensor
 
 
 def _with_stars(shown: ShownStars, observed: Tensor, region: Region) -> list[_Way]:
@@ -155,9 +149,11 @@ def _with_stars(shown: ShownStars, observed: Tensor, region: Region) -> list[_Wa
     observed : the region's, its stars taken off, or what may be observed instead
     """
     # Stars that would be fitted otherwise take their part of a change.
-    without = _Way(observed - shown.change(observed), region, shown.change_of_scene(observed))
+    taken = shown.change(observed)
+    without = _Way(observed - taken, region, shown.change_of_scene(observed), taken)
     light = torch.from_numpy(shown.light)[None, None].to(observed)
-    return [without, _Way(observed + light, region.with_shown_stars(), -shown.in_scene(observed))]
+    starry, off = region.with_shown_stars(), -shown.in_scene(observed)
+    return [without, _Way(observed + light, starry, off, torch.zeros_like(observed))]
 
 
 def stepped(region: Region, probe: Tensor) -> Tensor:
@@ -185,9 +181,8 @@ def _corrected(
     root = region.noise.root
     wanted = believable(seen, observed, region.sigma, region.trusted, root)
     sigma = region.noise.sigma(wanted)
-    stars = region.stars + taken
-    bare, left = wanted - taken, observed - taken
-    wanted = taken + restraint.apply(bare, left, sigma, region.trusted, stars, root)
+    stars = StarLight(region.stars, taken)
+    wanted = restraint.apply(wanted, observed, sigma, region.trusted, stars, root)
     wanted = keep_level(wanted, observed, sigma, region.trusted)
     return close_flux(wanted, observed, sigma, region.trusted, options.flux_scale_px)
 

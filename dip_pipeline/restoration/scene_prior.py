@@ -204,10 +204,12 @@ def _answered(networks: SceneNetworks, region: Region, seed: int) -> Answers:
     """Ask the networks twice; their scenes as the observation would show them."""
     upright = scene_optics(networks.optics)
     probe = draw_noise(region.observed, Generator().manual_seed(seed), region.noise.root)
-    both = region.observed, stepped(region, probe)
     with torch.no_grad():
-        plain, moved = (upright.observe(networks.asked(one, region)[0]) for one in both)
-    taken, taken_moved = (networks.taken(one, region) for one in both)
+        (plain, _, taken), (moved, _, taken_moved) = (
+            networks.asked(observed, region)
+            for observed in (region.observed, stepped(region, probe))
+        )
+        plain, moved = upright.observe(plain), upright.observe(moved)
     return Answers(plain, moved, torch.zeros_like(plain), probe, (taken, taken_moved))
 
 

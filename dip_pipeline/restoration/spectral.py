@@ -17,6 +17,7 @@ Processing On Line 1, 292.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +32,21 @@ _CHOICES = ((0.0, 1.0), (0.025, 1.0), (0.05, 1.0), (0.1, 1.0), (0.2, 1.0), (0.4,
 _EDGES_SIGMA = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of brightness above the sky, in local sigma
 _FEWEST_PIXELS = 50
 _ERRORS = 2.0  # standard errors that a gain must be worth
+
+
+class StarLight(NamedTuple):
+    """Light of stars beside an estimate and its observation; planes (1, 1, rows, cols).
+
+    off : taken off both, and counts as brightness
+    taken : in both, of stars that are fitted otherwise. No network drew it, and of stars as they
+        are put back nothing is shrunk: what their fit makes of noise would be underestimated
+    """
+
+    off: Tensor | float = 0.0
+    taken: Tensor | float = 0.0
+
+
+NO_STARLIGHT = StarLight()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +68,16 @@ class LostLight:
         sigma: Tensor,
         trusted: Tensor,
         *,
-        stars: Tensor | float = 0.0,
+        stars: StarLight = NO_STARLIGHT,
         noise: Tensor | None = None,
     ) -> Tensor:
         """Add to the estimate what the residual holds of its light; planes (1, 1, rows, cols).
 
-        stars : light that was taken off both, and counts as brightness
         noise : root of the noise's correlation; None for white noise
         """
         if max(self.rates) == 0.0 and min(self.kept) == 1.0:
             return estimate
-        brightness = np.log1p(((estimate + stars) / sigma).clamp(min=0).cpu().numpy())
+        brightness = np.log1p(((estimate + stars.off) / sigma).clamp(min=0).cpu().numpy())
         rate, kept = (
             torch.from_numpy(
                 np.interp(brightness, np.log1p(self.knots), column).astype(np.float32)
@@ -70,7 +85,7 @@ class LostLight:
             for column in (self.rates, self.kept)
         )
         residual = trusted * (observed - estimate)
-        return estimate + filtered(estimate, residual, sigma**2, (rate, kept), noise)
+        return estimate + filtered(estimate - stars.taken, residual, sigma**2, (rate, kept), noise)
 
 
 NOTHING_LOST = LostLight()

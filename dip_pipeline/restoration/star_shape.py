@@ -101,15 +101,6 @@ class StarShape:
 USUAL_SHAPE = StarShape(a=0.143, b=0.0, d=0.143, beta=3.0)
 
 
-@dataclass(frozen=True, slots=True)
-class FittedStar:
-    """A bright star and the shape that fits it; cutout : what was seen of it."""
-
-    shape: StarShape
-    height: float
-    cutout: "Cutout | None" = None
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Cutout:
     """Pixels around a star, (pixels,), and where it is.
@@ -124,6 +115,15 @@ class Cutout:
     sigma: Image
     place: tuple[float, float]
     around: float
+
+
+@dataclass(frozen=True, slots=True)
+class FittedStar:
+    """A bright star and the shape that fits it; cutout : what was seen of it."""
+
+    shape: StarShape
+    height: float
+    cutout: Cutout
 
 
 def stars_of_each(regions: int) -> int:

@@ -126,7 +126,7 @@ def test_where_a_psf_is_undone_every_second_view_has_the_stars_left_in(optics, t
     assert region.shown_stars is not None
     network = Silent(channels_of(scene_optics(optics))[1])
     networks = SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
-    _, scatter = networks.asked(region.observed, region)
+    _, scatter, _ = networks.asked(region.observed, region)
     assert (float(scatter.max()) > 1.0) is disagree
 
 
@@ -146,7 +146,7 @@ def test_what_a_fit_makes_of_noise_is_not_shrunk_with_what_networks_draw(optics,
         scene_optics(optics).observe(networks.restored(one, region, shrinking)[0])
         for one in (region.observed, moved_on)
     ]
-    of_stars = networks.taken(moved_on, region) - networks.taken(region.observed, region)
+    of_stars = networks.asked(moved_on, region)[2] - networks.asked(region.observed, region)[2]
     power = float((of_stars**2).sum())
     assert float(((seen[1] - seen[0]) * of_stars).sum()) / power == pytest.approx(1.0, abs=0.1)
 
@@ -154,7 +154,9 @@ def test_what_a_fit_makes_of_noise_is_not_shrunk_with_what_networks_draw(optics,
 def test_of_views_with_the_stars_left_in_no_light_is_taken_for_theirs():
     asked = asked_for(OPTICS[2], Task.DECONVOLVE, views=4)
     region = prepare(asked, measure_sky([asked]))
-    networks = SceneNetworks([], [], OPTICS[2], asked.options)
+    network = Silent(channels_of(scene_optics(OPTICS[2]))[1])
+    shares = [torch.ones_like(region.known)]
+    networks = SceneNetworks([network], shares, OPTICS[2], asked.options)
     moved = region.observed + torch.ones_like(region.observed)
     whole = region.shown_stars.change(moved)
-    torch.testing.assert_close(networks.taken(moved, region), whole / 2)
+    torch.testing.assert_close(networks.asked(moved, region)[2], whole / 2)

@@ -90,7 +90,7 @@ def _detect(pixels: Pixels, noise: NoiseModel) -> Mask:
     typical = float(np.median(pixels.science[known]))
     science = np.where(known, pixels.science, typical).astype(np.float32)
     count = sensor.n_combined.value if sensor.n_combined else 1.0
-    gain = sensor.gain_e_per_dn.value * count if sensor.gain_e_per_dn else 1.0
+    gain = 1.0
     read = sensor.read_noise_e.value * count**0.5 if sensor.read_noise_e else 0.0
     dark = 0.0
     variance = None
@@ -103,14 +103,16 @@ def _detect(pixels: Pixels, noise: NoiseModel) -> Mask:
     elif noise.kind in (NoiseKind.POISSON, NoiseKind.POISSON_GAUSSIAN):
         pedestal = sensor.pedestal_dn.value if sensor.pedestal_dn else 0.0
         dark = pedestal - (sensor.subtracted_sky_dn.value if sensor.subtracted_sky_dn else 0.0)
+        gain = sensor.gain_e_per_dn.value * count if sensor.gain_e_per_dn else 1.0
     unit = 1.0 if variance is None else float(np.median(variance)) ** 0.5 or 1.0
     found, _ = astroscrappy.detect_cosmics(
         (science - dark) / np.float32(unit),
         inmask=~known,
         invar=None if variance is None else (variance / unit**2).astype(np.float32),
-        gain=1.0 if variance is not None else gain,
+        gain=gain,
         readnoise=read,
-        satlevel=min((full - dark) / unit, _NO_SATURATION),
+        # It is held against what it makes of the pixels, electrons.
+        satlevel=min((full - dark) / unit * gain, _NO_SATURATION),
         cleantype="medmask",
     )
     return np.asarray(found, dtype=bool) & known

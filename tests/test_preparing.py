@@ -346,6 +346,27 @@ def test_a_poisson_law_serves_the_search_too(write):
     assert (found & ~hits).mean() < 0.01
 
 
+@pytest.mark.parametrize("gain", [0.2, 4.0])
+def test_pixels_are_full_at_a_level_in_data_numbers_whatever_the_gain(write, gain):
+    """The search works in electrons: rays well below saturation are found, bleeding stars are not."""
+    rng = np.random.default_rng(15)
+    rows, cols = np.indices(SHAPE)
+    star = 4e5 * np.exp(-((rows - 80) ** 2 + (cols - 80) ** 2) / (2 * 1.5**2))
+    hits = rays(SHAPE, 16) & (star < 1)
+    sky = 3000.0
+    light = rng.poisson((sky + star) * gain) / gain + rng.normal(0, 2, SHAPE)
+    pixels = np.minimum(light + 25_000 * hits, 60_000.0)
+    sensor = Sensor(
+        gain_e_per_dn=Sourced(gain, "e/DN", ""),
+        read_noise_e=Sourced(2 * gain, "e", ""),
+        saturation_dn=Sourced(60_000.0, "DN", ""),
+    )
+    noise = NoiseModel(NoiseKind.POISSON_GAUSSIAN, "given", sensor=sensor)
+    found = without_cosmics(open_frame(write(pixels)), noise).read(ALL, ALL).masked
+    assert (found & hits).sum() / hits.sum() > 0.9
+    assert (found & ~hits).sum() < 25
+
+
 @pytest.mark.parametrize(
     ("cards", "options", "taken"),
     [

@@ -102,6 +102,9 @@ def combined(problem: Problem) -> Problem:
     lights = in_common_light(exposures, level, unit)
     agreeing = reject(lights, problem.pixels.shape)
     made = _reconstructed(problem, lights, agreeing)
+    if made is None:
+        spread = _spread(problem)
+        return replace(spread, masked=~spread.saturated)
     base = float(_dark_weight(lights, exposures)) / optics.factor**2
     masked = (made.cover < _LEAST_COVER * base)[0, 0].numpy()
     pixels = (made.scene[0, 0].double().numpy() * unit + level) * optics.share
@@ -127,7 +130,8 @@ def _reconstructed(
     problem: Problem,
     lights: Sequence[Light],
     agreeing: Sequence[Tensor],
-) -> Reconstruction:
+) -> Reconstruction | None:
+    """Solve for the scene; None where no exposure has a pixel of it to use."""
     optics = problem.optics or Optics()
     rows, cols = (side * optics.factor for side in problem.pixels.shape)
     observations = []
@@ -151,6 +155,8 @@ def _reconstructed(
         sigma = torch.where(used > 0, torch.nan_to_num(sigma, posinf=0.0), 0.0)
         weight = used / dark_variance(light, used)
         observations.append(Observation(read, footprint, light.pixels, weight, sigma, light.root))
+    if not observations:
+        return None
     return reconstruct(observations, (rows, cols), support_px=optics.support_px, seed=_NOISE_SEED)
 
 

@@ -283,3 +283,22 @@ def test_exposures_without_a_noise_law_are_refused():
     unknown = NoiseModel(NoiseKind.NONE, "asked for")
     with pytest.raises(RestorationError, match="give a noise law"):
         combined(with_exposure(problem, 1, noise=unknown))
+
+
+def test_a_tile_that_no_exposure_reaches_has_no_data():
+    """The second one has pixels, but all of them lie just beside the tile."""
+    problem, _ = exposed(factor=1)
+    blank = np.full_like(problem.pixels, np.nan)
+    nothing = np.zeros_like(problem.masked)
+    first = slice(0, 8)
+    beside = replace(
+        problem.exposures[0],
+        pixels=problem.exposures[0].pixels[first],
+        masked=nothing[first],
+        saturated=nothing[first],
+        shift_px=(-8.0, 0.0),
+    )
+    alone = replace(problem, pixels=blank, masked=~nothing, exposures=(beside,))
+    restored = restore_combined(alone)
+    assert restored.outcome.stop_reason is StopReason.NO_DATA
+    assert np.isnan(restored.pixels).all()

@@ -301,4 +301,4 @@ def test_a_tile_that_no_exposure_reaches_has_no_data():
     alone = replace(problem, pixels=blank, masked=~nothing, exposures=(beside,))
     restored = restore_combined(alone)
     assert restored.outcome.stop_reason is StopReason.NO_DATA
-    assert np.isnan(restored.pixels).all()
+    assert np.isnan(restored.science).all()

@@ -60,5 +60,6 @@ def with_amplifiers(frame: Frame, sensor: Sensor) -> Frame:
         frame,
         source=AmplifierPixels(frame.source, frame.shape, sensor),
         has_error_plane=True,
+        relative_noise=False,
         noise_words=f"cards of amplifiers {names}",
     )

@@ -42,18 +42,21 @@ def settle_noise(
 
 def with_noise_planes(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Frame:
     """Bring a relative weight to scale; make an error plane of amplifiers that differ."""
+    law = NoiseChoice(config.noise.law)
+    if law is NoiseChoice.POISSON_GAUSSIAN and _has_unlike_amplifiers(frame, config):
+        return with_amplifiers(frame, sensor_of(frame, config))
     if frame.relative_noise:
         return _scaled(frame, places)
     if is_sdss(frame) and not frame.has_error_plane:
         return with_sdss_noise(frame)
-    overrides = config.sensor_overrides()
-    asked = NoiseChoice(config.noise.law) in (NoiseChoice.AUTO, NoiseChoice.POISSON_GAUSSIAN)
-    if frame.has_error_plane or not asked or overrides.sigma_dn is not None:
-        return frame
-    sensor = sensor_of(frame, config)
-    if sensor.amplifiers and unit_counts_electrons(frame.unit):
-        return with_amplifiers(frame, sensor)
+    told = frame.has_error_plane or config.sensor_overrides().sigma_dn is not None
+    if law is NoiseChoice.AUTO and not told and _has_unlike_amplifiers(frame, config):
+        return with_amplifiers(frame, sensor_of(frame, config))
     return frame
+
+
+def _has_unlike_amplifiers(frame: Frame, config: RunConfig) -> bool:
+    return bool(sensor_of(frame, config).amplifiers) and unit_counts_electrons(frame.unit)
 
 
 def _scaled(frame: Frame, places: Sequence[Place]) -> Frame:

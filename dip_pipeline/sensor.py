@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from dip_pipeline.errors import SensorError
 from dip_pipeline.noise_kernel import WHITE, NoiseKernel
 from dip_pipeline.sensor_cards import Amplifier, Sourced
-from dip_pipeline.units import UnitKind, unit_kind
+from dip_pipeline.units import UnitKind, counts_events, is_rate, unit_kind
 
 __all__ = [
     "NoiseChoice",
@@ -24,8 +24,6 @@ __all__ = [
     "estimated_noise",
     "unit_counts_electrons",
 ]
-
-_NEEDS_GAIN = {"adu", "dn"}
 
 
 class NoiseChoice(StrEnum):
@@ -119,7 +117,8 @@ def choose_noise(
 ) -> NoiseModel | None:
     """Climb down the ladder: command line, error plane, gain and read noise, else None.
 
-    error_words : what the error plane is, as the rung is named
+    error_words : what the error plane is, as the rung is named; of amplifiers that differ it is
+        made of their own numbers, so it is what a law of gain and read noise asks for
 
     None means that nobody says: the caller estimates sigma from the frame, and says so.
     Raises SensorError where the asked law needs numbers that nobody gives.
@@ -129,6 +128,9 @@ def choose_noise(
         return NoiseModel(NoiseKind.NONE, "asked for: noise level not used")
     sigma_given = overrides.sigma_dn is not None
     asked = choice in (NoiseChoice.POISSON, NoiseChoice.POISSON_GAUSSIAN)
+    of_amplifiers = has_error_plane and sensor.amplifiers and unit_counts_electrons(unit)
+    if choice is NoiseChoice.POISSON_GAUSSIAN and of_amplifiers:
+        return NoiseModel(NoiseKind.GAUSSIAN, error_words, from_error_plane=True, sensor=sensor)
     if asked or (choice is NoiseChoice.AUTO and given and not sigma_given):
         poisson = choice is NoiseChoice.POISSON
         return _poisson(sensor, unit) if poisson else _poisson_gaussian(sensor, unit, asked=True)
@@ -203,14 +205,25 @@ def _poisson(sensor: Sensor, unit: str) -> NoiseModel:
             f"unit {unit!r}: poisson noise needs pixels that count; "
             "use --noise gaussian with --sigma or an error plane"
         )
-    if sensor.gain_e_per_dn is None and unit.strip().lower() in _NEEDS_GAIN:
+    kind = unit_kind(unit)
+    if sensor.gain_e_per_dn is None and is_rate(kind):
+        raise SensorError(
+            f"no exposure time in the header, or no gain: poisson noise of pixels in {unit} needs "
+            "how many electrons one unit stands for; give --gain"
+        )
+    if sensor.gain_e_per_dn is None and kind is UnitKind.COUNTS and not counts_events(unit):
         raise SensorError(
             f"no gain (--gain, electrons per DN) in the header or on the command line: "
             f"poisson noise of pixels in {unit} needs it"
         )
     gain = sensor.gain_e_per_dn or Sourced(1.0, "e/DN", "pixels taken as counts")
+    guesses = sensor.guesses
+    if sensor.amplifiers:
+        guesses = (*guesses, "amplifiers differ: the mean of their gains taken")
     return NoiseModel(
-        NoiseKind.POISSON, "asked for: counts", sensor=replace(sensor, gain_e_per_dn=gain)
+        NoiseKind.POISSON,
+        "asked for: counts",
+        sensor=replace(sensor, gain_e_per_dn=gain, guesses=guesses),
     )
 
 

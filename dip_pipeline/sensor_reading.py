@@ -73,7 +73,7 @@ def read_sensor(
     )
     sensor = _with_exposure(sensor, cards, kind)
     sensor = _with_amplifiers(sensor, amplifiers, kind)
-    return _with_overrides(sensor, overrides)
+    return _with_overrides(sensor, overrides, exposure_of(cards) if is_rate(kind) else None)
 
 
 def _gain(
@@ -157,17 +157,20 @@ def _with_exposure(sensor: Sensor, cards: Mapping[str, object], kind: UnitKind) 
         return sensor
     time = exposure_of(cards)
     gain, full = sensor.gain_e_per_dn, sensor.saturation_dn
-    if time is None or gain is None:
+    if time is None:
         note = "a rate, and no exposure time named: no photon noise from cards"
         return replace(sensor, gain_e_per_dn=None, saturation_dn=None, notes=(*sensor.notes, note))
-    words = f"times {time}"
     return replace(
         sensor,
-        gain_e_per_dn=Sourced(gain.value * time.value, "e/(DN/s)", f"{gain.source} {words}"),
+        gain_e_per_dn=None if gain is None else _of_rate(gain, time),
         saturation_dn=None
         if full is None
         else Sourced(full.value / time.value, f"{full.unit}/s", f"{full.source}, over {time}"),
     )
+
+
+def _of_rate(gain: Sourced, time: Sourced) -> Sourced:
+    return Sourced(gain.value * time.value, "e/(DN/s)", f"{gain.source} times {time}")
 
 
 def _with_amplifiers(sensor: Sensor, amplifiers: tuple[Amplifier, ...], kind: UnitKind) -> Sensor:
@@ -198,8 +201,13 @@ def _with_amplifiers(sensor: Sensor, amplifiers: tuple[Amplifier, ...], kind: Un
     return replace(sensor, amplifiers=amplifiers)
 
 
-def _with_overrides(sensor: Sensor, overrides: SensorOverrides) -> Sensor:
-    """Lay the command line over it; what is given there is no guess."""
+def _with_overrides(
+    sensor: Sensor, overrides: SensorOverrides, time_of_rate: Sourced | None
+) -> Sensor:
+    """Lay the command line over it; what is given there is no guess.
+
+    time_of_rate : by which pixels were divided; None where they were not, or nobody tells
+    """
     given: dict[str, Sourced | None] = {
         "gain_e_per_dn": _override(overrides.gain_e_per_dn, "e/DN", "--gain"),
         "read_noise_e": _override(overrides.read_noise_e, "e", "--read-noise"),
@@ -207,8 +215,11 @@ def _with_overrides(sensor: Sensor, overrides: SensorOverrides) -> Sensor:
         "saturation_dn": _override(overrides.saturation_dn, "DN", "--saturation"),
     }
     known: dict[str, Any] = {name: item for name, item in given.items() if item is not None}
+    if "gain_e_per_dn" in known and time_of_rate is not None:
+        known["gain_e_per_dn"] = _of_rate(known["gain_e_per_dn"], time_of_rate)
     amplifiers, guesses = sensor.amplifiers, sensor.guesses
     if "pedestal_dn" in known:
+        amplifiers = tuple(replace(amp, pedestal=None) for amp in amplifiers)
         guesses = tuple(guess for guess in guesses if "pedestal" not in guess)
     if "gain_e_per_dn" in known:
         guesses = tuple(guess for guess in guesses if "unit" not in guess)

@@ -154,6 +154,17 @@ def test_cards_tell_the_light_where_stars_cannot(cards, light, words, tmp_path):
     assert f"({words}: too few stars" in found.words
 
 
+def test_one_gain_for_all_does_not_tell_two_rates_apart(tmp_path):
+    """Whatever their exposure times: those were divided out."""
+    paths = [
+        _write_empty(tmp_path / "0.fits", seed=0, BUNIT="adu/s", EXPTIME=60.0),
+        _write_empty(tmp_path / "1.fits", seed=1, BUNIT="adu/s", EXPTIME=240.0),
+    ]
+    given = {"noise.sigma": 10.0, "noise.gain_e_per_dn": 2.0}
+    _, (found,) = _registered(paths, **given)
+    assert found.source.flux_scale == 1.0
+
+
 @pytest.mark.parametrize("unit", [1e-25, 1e20])
 def test_exposures_are_seen_alike_in_every_unit(unit, tmp_path):
     paths = [_write(tmp_path / f"{n}.fits", n) for n in (0, 3)]

@@ -1,5 +1,7 @@
 """Before a frame is fitted: amplifiers, weights, cosmic rays, and what --strict refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -11,8 +13,10 @@ from dip_pipeline.describing import describe_frame
 from dip_pipeline.errors import SensorError
 from dip_pipeline.frame_noise import sensor_of
 from dip_pipeline.frames import open_frame
+from dip_pipeline.frames.pixels_over import ScaledErrors
 from dip_pipeline.planning import settle_frame
-from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
+from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, SensorOverrides, Sourced
+from dip_pipeline.sensor_reading import read_sensor
 
 ALL = slice(None)
 SHAPE = (160, 200)
@@ -62,6 +66,38 @@ def test_each_amplifier_has_its_own_noise(write):
     np.testing.assert_allclose(
         np.median(error[:, inner], axis=0), np.broadcast_to(sigma, SHAPE)[0, inner], rtol=0.01
     )
+
+
+def test_each_amplifier_has_its_own_noise_when_gain_and_read_noise_are_asked_for(write):
+    """Not the mean of their gains; nor an error plane of the file, which was not asked for."""
+    observed, sigma = halves()
+    frame = open_frame(write(observed, **HALVES))
+    settled, noise = settle_frame(frame, config(**{"noise.law": "poisson-gaussian"}))
+    assert noise.rung == "cards of amplifiers A, B"
+    error = settled.read(ALL, ALL).error
+    np.testing.assert_allclose(np.median(error[:, 5:95]), sigma[0], rtol=0.01)
+    np.testing.assert_allclose(np.median(error[:, 105:195]), sigma[-1], rtol=0.01)
+    of_file = replace(settled, source=ScaledErrors(settled.source, 7.0), noise_words="of the file")
+    settled, noise = settle_frame(of_file, config(**{"noise.law": "poisson-gaussian"}))
+    assert np.median(settled.read(ALL, ALL).error[:, 5:95]) == pytest.approx(sigma[0], rel=0.01)
+
+
+def test_a_mean_of_amplifiers_is_a_guess(write):
+    frame = open_frame(write(halves()[0], **HALVES))
+    asked = config(**{"noise.law": "poisson", "reading.strict": True})
+    with pytest.raises(SensorError, match="amplifiers differ"):
+        settle_frame(frame, asked)
+
+
+def test_the_pedestal_of_the_command_line_is_that_of_all_amplifiers(write):
+    observed, sigma = halves()
+    levels = {"A": 300.0, "B": 310.0}
+    given = SensorOverrides(pedestal_dn=1000.0)
+    sensor = read_sensor(HALVES, "adu", given, amplifier_levels_dn=levels, shape=SHAPE)
+    frame = with_amplifiers(open_frame(write(observed + 1000.0, **HALVES)), sensor)
+    error = frame.read(ALL, ALL).error
+    np.testing.assert_allclose(np.median(error[:, 5:95]), sigma[0], rtol=0.01)
+    np.testing.assert_allclose(np.median(error[:, 105:195]), sigma[-1], rtol=0.01)
 
 
 @pytest.mark.parametrize("fwhm_px", [2.0, 2.5, 4.0])

@@ -189,3 +189,20 @@ def test_an_estimated_sigma_says_so():
     noise = estimated_noise(4.0, Sensor(), "")
     assert (noise.kind, noise.rung) == (NoiseKind.GAUSSIAN, "estimated from the frame")
     assert noise.sigma == Sourced(4.0, "DN", "estimated from the frame's pixel-to-pixel scatter")
+
+
+@pytest.mark.parametrize("unit", ["adu", "adus", "du", "DN/pix", "adu/s", "DN s-1", "electron/s"])
+def test_pixels_that_are_no_counts_need_a_gain_for_the_law_of_counts(unit):
+    with pytest.raises(SensorError, match="gain"):
+        climb("poisson", cards={}, unit=unit)
+    assert climb("poisson", cards={}, unit=unit, overrides=SensorOverrides(gain_e_per_dn=2.0))
+
+
+@pytest.mark.parametrize("unit", ["count", "ct / pix", "electron", "photon", ""])
+def test_counts_are_counts(unit):
+    assert climb("poisson", cards={}, unit=unit).sensor.gain_e_per_dn.value == 1.0
+
+
+def test_a_rate_of_electrons_has_the_exposure_time_for_its_gain():
+    noise = climb("poisson", cards={"EXPTIME": 50.0}, unit="electron/s")
+    assert noise.sensor.gain_e_per_dn.value == 50.0

@@ -138,6 +138,25 @@ def test_a_rate_takes_the_exposure_time():
     assert any("no exposure time" in note for note in without.notes)
 
 
+def test_a_gain_that_is_given_is_of_data_numbers_in_a_rate_too():
+    """Electrons per data number, like the card; without a time they are those of one unit."""
+    given = SensorOverrides(gain_e_per_dn=2.0)
+    card = sensor({"GAIN": 2.0, "EXPTIME": 50.0}, "DN/s").gain_e_per_dn
+    told = sensor({"GAIN": 7.0, "EXPTIME": 50.0}, "DN/s", given).gain_e_per_dn
+    assert (told.value, told.unit) == (card.value, card.unit)
+    assert "--gain" in told.source
+    assert "EXPTIME" in told.source
+    assert sensor({}, "DN/s", given).gain_e_per_dn.value == 2.0
+    assert sensor({"EXPTIME": 50.0}, "DN", given).gain_e_per_dn.value == 2.0
+
+
+def test_a_rate_without_a_gain_is_full_all_the_same():
+    rate = sensor({"EXPTIME": 50.0, "SATURATE": 5e4}, "DN/s")
+    assert rate.saturation_dn.value == 1000.0
+    assert rate.gain_e_per_dn is None
+    assert not any("no exposure time" in note for note in rate.notes)
+
+
 def test_the_variance_of_a_rate_is_that_of_the_counts():
     """variance(rate) = (rate t g + read noise^2) / (g t)^2, whichever way it is written."""
     gain, seconds, noise, rate = 2.0, 50.0, 6.0, 3.0

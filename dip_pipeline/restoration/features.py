@@ -101,7 +101,7 @@ def view(
     sigma = noise.sigma(smooth(filled, 1.0))
     more: list[Tensor] = []
     if guides is not None and guides.shape[1] == twinning.PLANES:
-        filled, sigma, more = twinning.joined(guides, filled, sigma)
+        filled, sigma, more = twinning.joined(guides, filled, sigma, noise.root)
         guides = None
     copies = [filled, *(smooth(filled, scale_px) for scale_px in _SCALES_PX)]
     details = [asinh((fine - coarse) / sigma) for fine, coarse in pairwise(copies)]

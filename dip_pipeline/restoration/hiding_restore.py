@@ -32,11 +32,11 @@ def restore_by_hiding(problem: Problem, prior: Prior | None = None) -> Restored:
     unknown = unknown_of(problem)
     options = problem.options
     steps = options.steps or _STEPS * options.step_limit
-    if unknown.all():
+    if not problem.valid.any():
         return unchanged(problem, StopReason.NO_DATA)
     try:
         filled = fill_by_hiding(
-            np.where(unknown, np.float32(np.nan), problem.pixels),
+            np.where(problem.valid, problem.pixels, np.float32(np.nan)),
             HidingOptions(steps=steps),
             seed=problem.seed,
             device=problem.device,
@@ -45,7 +45,8 @@ def restore_by_hiding(problem: Problem, prior: Prior | None = None) -> Restored:
         log.warning("tile at %s: %s", problem.origin, cause)
         diverged = isinstance(cause, DivergedError)
         return unchanged(problem, StopReason.DIVERGED if diverged else StopReason.NOT_FITTED)
-    away_px = distance_transform_edt(unknown)
+    filled = np.where(unknown, filled, problem.pixels)
+    away_px = distance_transform_edt(~problem.valid)
     flags = np.where(unknown, np.uint8(PixelFlag.FILLED), np.uint8(0))
     flags[away_px > SURE_REACH_PX] |= np.uint8(PixelFlag.LOW_CONFIDENCE)
     flags[problem.saturated & ~unknown] = PixelFlag.SATURATED

@@ -47,7 +47,7 @@ def try_hidden(
     predicted = _plane(light + region.stars)
     observed = (problem.pixels[hidden].astype(np.float64) - scale.level) / scale.sigma
     return Hidden(
-        distance_px=distance_px(~unknown_of(again))[hidden],
+        distance_px=distance_px(again.valid)[hidden],
         brightness=brightness_of(predicted / sigma)[hidden],
         miss=np.abs(observed - predicted[hidden]) / sigma[hidden],
     )
@@ -68,7 +68,7 @@ def give_back(
     science, error = planes
     unknown = unknown_of(problem)
     alone = problem.saturated & ~unknown
-    away_px = distance_px(~unknown)
+    away_px = distance_px(problem.valid)
     sigma_dn = _plane(delivery.sigma) * region.scale.sigma
     flags = np.where(unknown, _FILLED, np.uint8(0))
     flags[unknown & (away_px > SURE_REACH_PX)] |= _UNSURE
@@ -109,13 +109,12 @@ def without_data(problem: Problem, scale: SkyScale, holes: HoleErrors | None) ->
 
 def filled_simply(problem: Problem, restored: Restored) -> Restored:
     """Fill the holes of a tile whose fit failed with a mean of what is around them."""
-    unknown = unknown_of(problem)
-    if not unknown.any() or unknown.all():
+    unknown, valid = unknown_of(problem), problem.valid
+    if not unknown.any() or not valid.any():
         return restored
-    known = problem.pixels[~unknown]
-    seen = np.where(unknown, 0.0, problem.pixels).astype(np.float64)
-    shown = torch.from_numpy(~unknown)[None, None].double()
-    fallback = float(np.median(known))
+    seen = np.where(valid, problem.pixels, 0.0).astype(np.float64)
+    shown = torch.from_numpy(valid)[None, None].double()
+    fallback = float(np.median(problem.pixels[valid]))
     filled = _plane(fill_unknown(torch.from_numpy(seen)[None, None], shown, fallback))
     science = np.where(unknown, filled, problem.pixels).astype(np.float32)
     more = np.where(unknown, _FILLED | _UNSURE, np.uint8(0))[problem.inner]

@@ -138,10 +138,10 @@ def _in_frame_unit(delivered: Tensor, region: Region) -> np.ndarray:
 
 
 def _flagged(problem: Problem, science: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Leave saturated pixels alone, give up far from any known one, and say so in flags."""
+    """Leave saturated pixels alone, give up far from any that tells of its surroundings, flag both."""
     known = ~problem.masked & np.isfinite(problem.pixels)
     flags = np.zeros(science.shape, dtype=np.uint8)
-    distance = distance_transform_edt(~known)
+    distance = distance_transform_edt(~problem.valid)
     filled = ~known & (distance <= _REACH_PX)
     flags[filled] |= np.uint8(PixelFlag.FILLED)
     flags[distance > _SURE_REACH_PX] |= np.uint8(PixelFlag.LOW_CONFIDENCE)

@@ -115,21 +115,21 @@ def _outcome(
 
 
 def _cut(problem: Problem, science: np.ndarray, error: np.ndarray, outcome: Outcome) -> Restored:
-    """Leave saturated pixels alone, give up far from any known one, say so, and cut.
+    """Leave saturated pixels alone, give up far from any that tells of its surroundings; cut.
 
     science, error : brightness on the scene's grid
     """
     factor = (problem.optics or Optics()).factor
     known = ~problem.masked & np.isfinite(problem.pixels)
     flags = np.zeros(known.shape, dtype=np.uint8)
-    distance = distance_transform_edt(~known)
+    distance = distance_transform_edt(~problem.valid)
     flags[~known & (distance <= _REACH_PX)] |= np.uint8(PixelFlag.FILLED)
     flags[distance > _SURE_REACH_PX] |= np.uint8(PixelFlag.LOW_CONFIDENCE)
     alone = problem.saturated & np.isfinite(problem.pixels)
     flags[alone] = PixelFlag.SATURATED
+    science = np.where(in_blocks(distance > _REACH_PX, factor), np.nan, science)
     if alone.any():
         science = np.where(in_blocks(alone, factor), in_blocks(problem.pixels, factor), science)
-    science = np.where(in_blocks(distance > _REACH_PX, factor), np.nan, science)
     # Nothing is claimed of a clipped value, nor of a filled one: no data say how wrong it is.
     error = np.where(in_blocks(problem.valid, factor), error, np.nan)
     window = fine_window(problem.inner, known.shape, factor)

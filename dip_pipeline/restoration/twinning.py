@@ -12,6 +12,7 @@ import torch.nn.functional as nnf
 from torch import Tensor
 
 from dip_pipeline.restoration.asinh import asinh
+from dip_pipeline.restoration.correlation import scatter_left
 from dip_pipeline.restoration.optics import Twin
 from dip_pipeline.restoration.smoothing import smooth
 
@@ -30,18 +31,28 @@ def lay_out_twin(twin: Twin, level: float, sigma: float) -> Tensor:
     return torch.from_numpy(planes)[None]
 
 
-def joined(planes: Tensor, frame: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Average frame and twin where they agree: image, its noise, features that tell of it."""
+def joined(
+    planes: Tensor, frame: Tensor, sigma: Tensor, root: Tensor | None
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Average frame and twin where they agree: image, its noise, features that tell of it.
+
+    root : of the correlation of the frame's noise, which that of the twin is taken to have, too;
+        see `root_of`
+    """
     light, known, noise = planes.chunk(PLANES, dim=1)
     variance = sigma**2 + noise**2
     off = known * (light - frame) / variance.sqrt()
     belief = torch.ones_like(frame)
     for scale_px in _SCALES_PX:
-        # White noise of unit variance, smoothed, scatters by 1 / (2 sqrt(pi) scale).
-        seen = smooth(off, scale_px).abs() * (2 * torch.pi**0.5 * scale_px)
+        seen = smooth(off, scale_px).abs() / _scatter(scale_px, root)
         belief = torch.minimum(belief, (_DISBELIEF - seen) / (_DISBELIEF - _DOUBT))
     belief = -nnf.max_pool2d(-belief.clamp(min=0.0), 5, stride=1, padding=2)
     share = known * belief * sigma**2 / variance
     image = frame + share * (light - frame)
     left = (((1 - share) * sigma) ** 2 + (share * noise) ** 2).sqrt()
-    return image, left, [share, asinh(smooth(known * off, 1.0) * (2 * torch.pi**0.5))]
+    return image, left, [share, asinh(smooth(known * off, 1.0) / _scatter(1.0, root))]
+
+
+def _scatter(scale_px: float, root: Tensor | None) -> float:
+    """Give what smoothing leaves of noise of unit variance; of white noise 1 / (2 sqrt(pi) scale)."""
+    return 1 / (2 * torch.pi**0.5 * scale_px) if root is None else scatter_left(scale_px, root)

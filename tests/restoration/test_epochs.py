@@ -8,6 +8,8 @@ import torch
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration import Prior, fit_prior, restore
+from dip_pipeline.noise_kernel import NoiseKernel
+from dip_pipeline.restoration.correlation import draw_noise, root_of
 from dip_pipeline.restoration.epochs import (
     epoch_unchanged,
     fit_epoch_prior,
@@ -187,11 +189,15 @@ def test_a_tile_that_cannot_be_restored_is_given_back(four):
     assert given.outcome.failed
 
 
-def test_both_are_averaged_by_their_noise_where_they_agree():
+@pytest.mark.parametrize("correlation", [0.0, 0.4, 0.6])
+def test_both_are_averaged_by_their_noise_where_they_agree(correlation):
+    """Noise that hangs together scatters more once it is smoothed, and is no disagreement."""
     draw = torch.Generator().manual_seed(2)
-    frame, light = (torch.randn(1, 1, 64, 64, generator=draw) for _ in range(2))
+    root = root_of(NoiseKernel.from_neighbour(correlation, "given")) if correlation else None
+    like = torch.empty(1, 1, 64, 64)
+    frame, light = (draw_noise(like, draw, root) for _ in range(2))
     planes = torch.cat([light * 0.5, torch.ones_like(frame), torch.full_like(frame, 0.5)], dim=1)
-    image, sigma, (share, *_) = joined(planes, frame, torch.ones_like(frame))
+    image, sigma, (share, *_) = joined(planes, frame, torch.ones_like(frame), root)
     assert float(share.median()) == pytest.approx(0.8)
     assert float(image.std()) == pytest.approx(float(sigma.median()), rel=0.1)
     assert float(sigma.median()) == pytest.approx(0.2**0.5)
@@ -203,7 +209,7 @@ def test_where_they_do_not_agree_the_frame_alone_counts(at):
     source = torch.from_numpy(_source((32.0, 32.0), 20.0)[:64, :64] / SIGMA).float()
     (light if at == "twin" else frame)[0, 0] += source
     planes = torch.cat([light, torch.ones_like(frame), torch.full_like(frame, 0.5)], dim=1)
-    image, *_ = joined(planes, frame, torch.ones_like(frame))
+    image, *_ = joined(planes, frame, torch.ones_like(frame), None)
     assert (image - frame).abs().max() < 0.5
 
 

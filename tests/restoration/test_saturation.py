@@ -6,12 +6,25 @@ import numpy as np
 import pytest
 import torch
 
+from dip_pipeline.flags import PixelFlag
+from dip_pipeline.restoration import restore
 from dip_pipeline.restoration.crops import CropSource
 from dip_pipeline.restoration.flux import close_flux
+from dip_pipeline.restoration.hiding_restore import restore_by_hiding
+from dip_pipeline.restoration.inpainting import filled_simply
+from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.problem import StopReason
 from dip_pipeline.restoration.regions import measure_sky, prepare
+from dip_pipeline.restoration.restore import unchanged
+from dip_pipeline.restoration.scene_restore import in_blocks, restore_scene
+from dip_pipeline.task import Task
 
 SIDE = 64
 CLIPPED = 5000.0
+
+
+def _filled_simply(asked):
+    return filled_simply(asked, unchanged(asked, StopReason.DIVERGED))
 
 
 @pytest.fixture
@@ -61,3 +74,50 @@ def test_flux_closure_takes_nothing_from_them(core):
         one = torch.ones_like(flat)
         closed.append(close_flux(flat, region.observed, one, region.trusted, 2.0))
     assert torch.equal(*closed)
+
+
+@pytest.fixture
+def ringed(problem, law):
+    """Unknown pixels within a saturated square that is 48 px wide."""
+    saturated = np.zeros((80, 80), dtype=bool)
+    saturated[16:64, 16:64] = True
+    masked = np.zeros_like(saturated)
+    masked[38:42, 38:42] = True
+    pixels = np.random.default_rng(4).normal(100, 5, saturated.shape)
+    pixels[saturated] = CLIPPED
+    return problem(pixels, law.sensor(), masked=masked, saturated=saturated & ~masked)
+
+
+def test_what_only_they_surround_is_not_known(ringed):
+    """They say nothing of their neighbours: 24 px from any other pixel nothing is restored."""
+    restored = restore(ringed)
+    assert np.isnan(restored.science[ringed.masked]).all()
+    assert (restored.flags[ringed.masked] == PixelFlag.LOW_CONFIDENCE).all()
+    np.testing.assert_array_equal(restored.science[ringed.saturated], np.float32(CLIPPED))
+
+
+def test_nor_is_it_on_finer_pixels(ringed):
+    asked = replace(ringed, optics=Optics(2), options=replace(ringed.options, task=Task.SUPER_RESOLVE))
+    restored = restore_scene(asked)
+    masked, saturated = (in_blocks(plane, 2) for plane in (ringed.masked, ringed.saturated))
+    assert np.isnan(restored.science[masked]).all()
+    assert (restored.flags[masked] == PixelFlag.LOW_CONFIDENCE).all()
+    assert np.isfinite(restored.science[saturated]).all()
+
+
+def test_a_hole_that_only_they_surround_is_filled_as_far_from_all(ringed):
+    options = replace(ringed.options, task=Task.INPAINT)
+    restored = restore(replace(ringed, options=options))
+    assert np.isfinite(restored.science[ringed.masked]).all()
+    assert (restored.flags[ringed.masked] & PixelFlag.LOW_CONFIDENCE).all()
+
+
+@pytest.mark.parametrize("fill", [restore_by_hiding, _filled_simply], ids=["hiding", "failed"])
+def test_a_hole_is_the_same_whatever_they_hold(ringed, fill):
+    beside = ringed.masked.copy()
+    beside[10:14, 40:44] = True
+    asked = replace(ringed, masked=beside)
+    brighter = replace(asked, pixels=np.where(asked.saturated, 9 * CLIPPED, asked.pixels))
+    first, other = fill(asked), fill(brighter)
+    np.testing.assert_array_equal(first.science[beside], other.science[beside])
+    np.testing.assert_array_equal(other.science[asked.saturated], np.float32(9 * CLIPPED))

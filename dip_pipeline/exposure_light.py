@@ -1,10 +1,12 @@
 """Light of an exposure beside the reference's: as it is seen, by its cards, and place by place."""
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
+from dip_pipeline.blind.sky import Window as SkyWindow
 from dip_pipeline.cutting import Window
-from dip_pipeline.frames import Frame
+from dip_pipeline.frames import Frame, Pixels
 from dip_pipeline.registration import Registered, Seen, robust_level, see
 from dip_pipeline.sensor import NoiseModel, Sensor
 from dip_pipeline.sensor_cards import exposure_of
@@ -16,16 +18,18 @@ _GAIN_TOLERANCE = 1e-3
 def unit_of(frame: Frame, window: Window) -> float:
     """Give the power of two near the scatter of a frame: exposures are seen in it.
 
-    In their own unit the squares of their pixels may be 1e-50.
+    In their own unit the squares of their pixels may be 1e-50. What is masked or blank does not
+    scatter, though it may be most of the frame.
     """
-    _, scatter = robust_level(frame.read(*window).science)
+    pixels = frame.read(*window)
+    _, scatter = robust_level(pixels.science[_lit(pixels)])
     return 2.0 ** round(np.log2(scatter)) if scatter > 0 else 1.0
 
 
 def see_window(frame: Frame, window: Window, noise: NoiseModel, unit: float) -> Seen:
     """Prepare a window of an exposure for registration, in a unit; saturated pixels are masked."""
     pixels = frame.read(*window)
-    masked = pixels.masked.copy()
+    masked = ~_lit(pixels)
     saturation = noise.sensor.saturation_dn
     if saturation is not None:
         masked |= pixels.science >= saturation.value
@@ -33,6 +37,11 @@ def see_window(frame: Frame, window: Window, noise: NoiseModel, unit: float) -> 
         masked |= pixels.saturated
     science = (pixels.science.astype(np.float64) / unit).astype(np.float32)
     return see(str(frame.path), science, masked)
+
+
+def _lit(pixels: Pixels) -> NDArray[np.bool_]:
+    """Pixels that are neither masked nor of a blank area, as beyond the edge of a mosaic."""
+    return SkyWindow.of(pixels.science, ~pixels.masked, None).good
 
 
 def light_by_cards(

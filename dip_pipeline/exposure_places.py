@@ -25,13 +25,16 @@ def middle_of(shape: tuple[int, int]) -> Window:
 
 def by_sky(frame: Frame, reference: Frame, window: Window) -> tuple[Geometry | None, Window]:
     """Geometry by celestial coordinates, and what of the exposure lies in a reference's window."""
-    rows, cols = (np.linspace(0, side - 1, _GRID) for side in frame.shape)
-    grid = np.stack(np.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(-1, 2)
+    grid = _grid_over(frame.shape)
     mapped = places_on(grid, frame, reference)
     if mapped is None:
         return None, middle_of(frame.shape)
     good = np.isfinite(mapped).all(axis=1)
     near = good & _near(mapped, reference.shape)
+    if near.sum() < _GRID and (part := _part_seen(frame, reference)) is not None:
+        # A small reference falls between the places of a grid over all of the exposure.
+        grid, mapped = part
+        near = np.isfinite(mapped).all(axis=1) & _near(mapped, reference.shape)
     if near.sum() < _GRID:
         raise ExposureError(
             f"{frame.path}: does not overlap with {reference.path}, by the celestial coordinates "
@@ -57,6 +60,24 @@ def by_sky(frame: Frame, reference: Frame, window: Window) -> tuple[Geometry | N
             )
         spans.append(slice(first, last))
     return geometry, (spans[0], spans[1])
+
+
+def _part_seen(
+    frame: Frame, reference: Frame
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Places of a frame that its reference covers, and where they lie there, pixel by pixel."""
+    there = _grid_over(reference.shape)
+    here = places_on(there, reference, frame)
+    if here is None:
+        return None
+    last = np.array(frame.shape) - 1.0
+    inside = np.isfinite(here).all(axis=1) & np.all((here >= 0) & (here <= last), axis=1)
+    return here[inside], there[inside]
+
+
+def _grid_over(shape: tuple[int, int]) -> NDArray[np.float64]:
+    rows, cols = (np.linspace(0, side - 1, _GRID) for side in shape)
+    return np.stack(np.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
 def _near(places: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:

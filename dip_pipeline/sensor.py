@@ -127,14 +127,17 @@ def choose_noise(
     if choice is NoiseChoice.NONE:
         return NoiseModel(NoiseKind.NONE, "asked for: noise level not used")
     sigma_given = overrides.sigma_dn is not None
-    asked = choice in (NoiseChoice.POISSON, NoiseChoice.POISSON_GAUSSIAN)
-    of_amplifiers = has_error_plane and sensor.amplifiers and unit_counts_electrons(unit)
-    if choice is NoiseChoice.POISSON_GAUSSIAN and of_amplifiers:
-        return NoiseModel(NoiseKind.GAUSSIAN, error_words, from_error_plane=True, sensor=sensor)
+    of_amplifiers = (
+        choice is NoiseChoice.POISSON_GAUSSIAN
+        and has_error_plane
+        and bool(sensor.amplifiers)
+        and unit_counts_electrons(unit)
+    )
+    asked = choice in (NoiseChoice.POISSON, NoiseChoice.POISSON_GAUSSIAN) and not of_amplifiers
     if asked or (choice is NoiseChoice.AUTO and given and not sigma_given):
         poisson = choice is NoiseChoice.POISSON
         return _poisson(sensor, unit) if poisson else _poisson_gaussian(sensor, unit, asked=True)
-    if overrides.sigma_dn is not None:
+    if overrides.sigma_dn is not None and not of_amplifiers:
         sigma = Sourced(overrides.sigma_dn, unit or "DN", "--sigma")
         return NoiseModel(NoiseKind.GAUSSIAN, "command line: --sigma", sigma=sigma, sensor=sensor)
     if has_error_plane:

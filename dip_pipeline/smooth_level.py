@@ -38,14 +38,14 @@ def level_for_noise(
 
 
 def level_without(science: NDArray[np.float32], good: Mask) -> Floats:
-    """Mean of the good pixels around each one, itself left out; where there are none, their median.
+    """Mean of the good pixels around each one, itself left out; its own value where there are none.
 
-    A level that holds the pixel's own noise would give bright noise larger errors.
+    A level that holds the pixel's own noise would give bright noise larger errors. Nothing else
+    counts: the level of a pixel does not depend on what else is read.
     """
     values = np.where(good, science, 0.0).astype(np.float64)
     average: Callable[..., Floats] = uniform_filter
     area = LEVEL_PX**2
     count = np.rint(average(good.astype(np.float64), LEVEL_PX, mode="constant") * area) - good
     total = average(values, LEVEL_PX, mode="constant") * area - values
-    typical = float(np.median(science[good])) if good.any() else 0.0
-    return np.where(count > 0, total / np.maximum(count, 1), typical)
+    return np.where(count > 0, total / np.maximum(count, 1), values)

@@ -10,6 +10,8 @@ from astropy.io import fits
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, ExposureError, OutputError
+from dip_pipeline.exposure_light import see_window, unit_of
+from dip_pipeline.exposure_places import by_sky, middle_of
 from dip_pipeline.exposures import Exposures
 from dip_pipeline.frames import open_frame, open_frames, read_account
 from dip_pipeline.frames.prov_json import facts_of
@@ -131,6 +133,33 @@ def test_coordinates_are_believed_where_stars_confirm_them(tmp_path):
     assert "celestial coordinates" in found.words
 
 
+@pytest.mark.parametrize(("side", "middle"), [(48, 300.5), (90, 41.0), (600, 300.5)])
+def test_a_reference_may_be_a_small_part_of_an_exposure(side, middle, tmp_path):
+    """All of it may fall between the places at which an exposure's coordinates are looked at."""
+    frames = []
+    for name, length, centre in (("small", side, (side + 1) / 2), ("large", 600, middle)):
+        header = fits.Header(_WCS | {"CRPIX1": centre, "CRPIX2": centre})
+        path = tmp_path / f"{name}.fits"
+        fits.PrimaryHDU(np.zeros((length, length), np.float32), header).writeto(path)
+        frames.append(open_frame(str(path)))
+    small, large = frames
+    geometry, (rows, cols) = by_sky(large, small, middle_of(small.shape))
+    first = middle - (side + 1) / 2
+    np.testing.assert_allclose(geometry.shift_px, (-first, -first), atol=1e-3)
+    assert max(rows.start, cols.start) <= max(0, first)
+    assert min(rows.stop, cols.stop) >= min(600, first + side) - 1
+
+
+def test_an_exposure_of_another_sky_does_not_overlap(tmp_path):
+    frames = []
+    for name, cards in (("here", {}), ("there", {"CRVAL1": 151.0})):
+        path = tmp_path / f"{name}.fits"
+        fits.PrimaryHDU(np.zeros(_SHAPE, np.float32), fits.Header(_WCS | cards)).writeto(path)
+        frames.append(open_frame(str(path)))
+    with pytest.raises(ExposureError, match="does not overlap"):
+        by_sky(frames[1], frames[0], middle_of(_SHAPE))
+
+
 @pytest.mark.parametrize(
     ("cards", "light", "words"),
     [
@@ -163,6 +192,23 @@ def test_one_gain_for_all_does_not_tell_two_rates_apart(tmp_path):
     given = {"noise.sigma": 10.0, "noise.gain_e_per_dn": 2.0}
     _, (found,) = _registered(paths, **given)
     assert found.source.flux_scale == 1.0
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-24])
+def test_blank_parts_of_exposures_are_not_seen(unit, tmp_path):
+    """They do not scatter: counted, they would leave the frame without any unit to be seen in."""
+    config, places = RunConfig().with_overrides(**{"noise.sigma": 11.0 * unit}), []
+    for fill in (0.0, np.nan):
+        path = _write(tmp_path / f"{fill}.fits")
+        with fits.open(path, mode="update") as hdus:
+            hdus[0].data = (hdus[0].data * unit).astype(np.float64)
+            hdus[0].data[:, :40] = fill
+        frame, noise = settle_frame(open_frame(path), config)
+        window = middle_of(frame.shape)
+        seen = see_window(frame, window, noise, unit_of(frame, window))
+        places.append(seen.stars.places)
+    assert len(places[0]) > 5
+    np.testing.assert_array_equal(*places)
 
 
 @pytest.mark.parametrize("unit", [1e-25, 1e20])

@@ -113,7 +113,9 @@ def _against_truth(evidence: Evidence, truth: Truth) -> TruthFigures:
         flux = flux_bias(restored, level, truth.stars, truth.sigma, without=evidence.saturated)
     if evidence.error is None:
         return TruthFigures(noise, before.rms, flux)
-    judged = np.ones(level.shape, bool) if evidence.saturated is None else ~evidence.saturated
+    judged = np.isfinite(evidence.error)  # of what is filled nothing is claimed
+    if evidence.saturated is not None:
+        judged &= ~evidence.saturated
     covered, on_source, off_source = (
         coverage(restored, level, evidence.error, where=where)
         for where in (judged, judged & truth.on_source, judged & ~truth.on_source)

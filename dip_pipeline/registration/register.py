@@ -26,7 +26,8 @@ class Registered:
 
     error_px : standard error of the shift; NaN where it is not known
     flux_scale : light of its pixels for one unit of light in those of the reference
-    fwhm_px : of the stars that both have, in the sharper of the two; NaN where it cannot be told
+    fwhm_px : of the stars that both have, in the sharper of the two, pixels of the reference; NaN
+        where it cannot be told
     wider_px2 : by how much the variance of its stars is above the reference's, see `wider_by_px2`
     how, how_flux : in words
     """
@@ -91,7 +92,7 @@ def register(
         geometry=geometry,
         error_px=error_px,
         flux_scale=flux_scale,
-        fwhm_px=_fwhm_px(exposure, reference, match),
+        fwhm_px=_fwhm_px(exposure, reference, match, geometry.scale),
         wider_px2=wider_px2,
         how=how,
         how_flux=how_flux,
@@ -160,15 +161,18 @@ def _first(exposure: Seen, reference: Seen) -> tuple[Geometry, str]:
     )
 
 
-def _fwhm_px(exposure: Seen, reference: Seen, match: StarMatch | None) -> float:
-    """Width of the stars of the sharper exposure; a cosmic ray is in one only, and no star."""
+def _fwhm_px(exposure: Seen, reference: Seen, match: StarMatch | None, pixel_scale: float) -> float:
+    """Width of the stars of the sharper exposure; a cosmic ray is in one only, and no star.
+
+    pixel_scale : pixels of the reference, in which the width is given, along one of the exposure's
+    """
     if match is None:
         return float("nan")
-    widths = [
-        measure_fwhm(seen.cleaned, seen.stars, index)
-        for seen, index in ((exposure, match.own), (reference, match.reference))
-    ]
-    return float(np.min(widths))
+    widths = (
+        measure_fwhm(exposure.cleaned, exposure.stars, match.own) * pixel_scale,
+        measure_fwhm(reference.cleaned, reference.stars, match.reference),
+    )
+    return float(np.fmin(*widths))
 
 
 def _apart(first: Geometry, second: Geometry, exposure: Seen) -> float:

@@ -212,5 +212,5 @@ def _mostly_usable(cleaned: Cleaned, places: Places) -> NDArray[np.bool_]:
         np.clip(np.rint(places[:, axis]), 0, cleaned.light.shape[axis] - 1).astype(int)
         for axis in (0, 1)
     )
-    usable: NDArray[np.bool_] = share[rows, cols] == 0
+    usable: NDArray[np.bool_] = (share[rows, cols] == 0) & ~cleaned.unusable[rows, cols]
     return usable

@@ -138,7 +138,7 @@ def _in_frame_unit(delivered: Tensor, region: Region) -> np.ndarray:
 
 
 def _flagged(problem: Problem, science: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Leave saturated pixels alone, give up far from any that tells of its surroundings, flag both."""
+    """Leave saturated pixels alone, give up far from all that tell of others, say so."""
     known = ~problem.masked & np.isfinite(problem.pixels)
     flags = np.zeros(science.shape, dtype=np.uint8)
     distance = distance_transform_edt(~problem.valid)

@@ -115,7 +115,7 @@ def _outcome(
 
 
 def _cut(problem: Problem, science: np.ndarray, error: np.ndarray, outcome: Outcome) -> Restored:
-    """Leave saturated pixels alone, give up far from any that tells of its surroundings; cut.
+    """Leave saturated pixels alone, give up far from all that tell of others, cut.
 
     science, error : brightness on the scene's grid
     """

@@ -54,5 +54,5 @@ def joined(
 
 
 def _scatter(scale_px: float, root: Tensor | None) -> float:
-    """Give what smoothing leaves of noise of unit variance; of white noise 1 / (2 sqrt(pi) scale)."""
+    """Scatter of smoothed noise of unit variance: 1 / (2 sqrt(pi) scale) where it is white."""
     return 1 / (2 * torch.pi**0.5 * scale_px) if root is None else scatter_left(scale_px, root)

@@ -33,6 +33,14 @@ def test_cosmic_rays_do_not_flatter_the_fraction(evidence):
     assert figures.restored.pixels > evidence.usable.sum()
 
 
+def test_what_is_filled_claims_nothing_and_misses_nothing(evidence):
+    error = np.array(evidence.error, np.float64)
+    error[:80] = np.nan
+    claimed = dataclasses.replace(evidence, error=error)
+    for found in (assess(evidence), assess(claimed)):
+        assert found.truth.covered.overall == pytest.approx(0.683, abs=0.02)
+
+
 def test_the_json_says_what_the_values_say(evidence):
     found = assess(evidence, borders=BORDERS, estimated_noise=0.21)
     document = json.loads(found.to_json())

@@ -1,6 +1,7 @@
 """Exposures are registered right, whatever lies on the detector."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from astropy.io import fits
 
 from dip_pipeline.errors import ExposureError
 from dip_pipeline.registration import Geometry, register, see, shift_by_light
+from dip_pipeline.registration.stars import _mostly_usable
 from dip_pipeline.simulate import (
     GALAXY,
     STAR,
@@ -115,6 +117,26 @@ def test_pixels_that_are_larger_hold_more_light(reference, told, summed):
         any_optics=True,
     )
     assert found.flux_scale == pytest.approx(told, rel=0.04)
+    assert np.isfinite(found.fwhm_px)
+
+
+def test_the_width_of_stars_is_told_in_pixels_of_the_reference(reference):
+    """The sharper exposure has pixels half as wide, and more of them across a star."""
+    finer = Geometry(((0.5, 0.0), (0.0, 0.5)), (40.0, 40.0))
+    sharp = _see(_exposure(_stars(300, brightest=1e5), finer, seed=9, fwhm_px=2.4))
+    own = register(sharp, sharp).fwhm_px
+    coarse = _see(_exposure(_stars(300, brightest=1e5), seed=10), "coarse")
+    found = register(sharp, coarse, known=finer, any_optics=True)
+    assert found.fwhm_px == pytest.approx(own / 2, rel=0.1)
+
+
+def test_a_star_whose_own_pixel_is_masked_is_none_to_match(reference):
+    """Its core is the median of what is around it then: its place and its light are not known."""
+    places = np.array([[40.0, 40.0], [60.0, 60.0]])
+    unusable = np.zeros(_SHAPE, bool)
+    unusable[40, 40] = unusable[61, 61] = True
+    cleaned = replace(reference.cleaned, unusable=unusable)
+    assert list(_mostly_usable(cleaned, places)) == [False, True]
 
 
 def test_flux_scale_and_width_are_found_within_a_few_percent(reference):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration import Prior, fit_prior, restore
 from dip_pipeline.noise_kernel import NoiseKernel
+from dip_pipeline.restoration import Prior, fit_prior, restore
 from dip_pipeline.restoration.correlation import draw_noise, root_of
 from dip_pipeline.restoration.epochs import (
     epoch_unchanged,

@@ -97,7 +97,9 @@ def test_what_only_they_surround_is_not_known(ringed):
 
 
 def test_nor_is_it_on_finer_pixels(ringed):
-    asked = replace(ringed, optics=Optics(2), options=replace(ringed.options, task=Task.SUPER_RESOLVE))
+    asked = replace(
+        ringed, optics=Optics(2), options=replace(ringed.options, task=Task.SUPER_RESOLVE)
+    )
     restored = restore_scene(asked)
     masked, saturated = (in_blocks(plane, 2) for plane in (ringed.masked, ringed.saturated))
     assert np.isnan(restored.science[masked]).all()

@@ -85,7 +85,7 @@ def find_noise(
         asked = overrides != SensorOverrides() or choice is not NoiseChoice.AUTO
         held = hold_against_sky(noise, windows, sky)
         if noise.from_error_plane and not (asked or config.reading.error) and held.is_refuted:
-            return _brought_to_sky(frame, noise, held.ratio), held.ratio
+            return _brought_to_sky(frame, held.noise, held.ratio), held.ratio
         against = "" if asked else held.against(windows)
         if not against:
             return held.told(frame.path), 1.0

@@ -12,16 +12,9 @@ from dip_pipeline.frames.layouts import Chip, FitsView, FlagPlane, NoisePlane, P
 from dip_pipeline.frames.layouts.chip import fits_shape
 from dip_pipeline.frames.layouts.names import FLAG_NAMES
 from dip_pipeline.frames.layouts.refusals import refusal
-from dip_pipeline.frames.noise_form import NoiseForm, form_of
+from dip_pipeline.frames.noise_form import FORMS_ASKED, NoiseForm, form_of
 from dip_pipeline.frames.reading import Reading
 from dip_pipeline.frames.selectors import Selector, parse_selector, split_selector
-
-_FORMS = {
-    "sigma": NoiseForm.SIGMA,
-    "variance": NoiseForm.VARIANCE,
-    "ivar": NoiseForm.INVERSE_VARIANCE,
-    "weight": NoiseForm.WEIGHT,
-}
 
 
 def choose_chips(
@@ -109,11 +102,11 @@ def _with_overrides(view: FitsView, chip: Chip, reading: Reading) -> Chip:
         noise = None
         if reading.error.lower() != "none":
             word, colon, rest = reading.error.partition(":")
-            form = _FORMS.get(word.lower()) if colon else None
+            form = FORMS_ASKED.get(word.lower()) if colon else None
             if form is None and re.fullmatch("[A-Za-z]+", word) and _names_a_file(rest):
                 raise FrameError(
                     f"--err {reading.error}: {word} is no form of a noise plane; need one of "
-                    f"{', '.join(_FORMS)}"
+                    f"{', '.join(FORMS_ASKED)}"
                 )
             text = rest if form is not None else reading.error
             place, header_of = _place(view, chip, text, "--err")

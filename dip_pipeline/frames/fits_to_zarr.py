@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ import zarr
 
 from dip_pipeline.errors import FrameError, OutputError
 from dip_pipeline.frames.fits_file import fits_file
+from dip_pipeline.frames.fits_pixels import FitsPixels
+from dip_pipeline.frames.fits_planes import plane_of
 from dip_pipeline.frames.fits_reader import open_fits
 from dip_pipeline.frames.frame import Frame, RawHdu, bands
 from dip_pipeline.frames.provenance import (
@@ -20,7 +22,7 @@ from dip_pipeline.frames.provenance import (
     to_json,
 )
 from dip_pipeline.frames.reading import AS_THE_FILE_SAYS
-from dip_pipeline.frames.zarr_choice import arrays_of, open_node
+from dip_pipeline.frames.zarr_choice import DERIVED, OTHER_SCIENCE, arrays_of, open_node
 from dip_pipeline.frames.zarr_hdus import create_array, hdu_of, is_hdu, keep_hdu
 from dip_pipeline.frames.zarr_meta import META_NAME, restore_group
 from dip_pipeline.frames.zarr_reader import (
@@ -31,7 +33,7 @@ from dip_pipeline.frames.zarr_reader import (
     REST,
     cards_to_json,
 )
-from dip_pipeline.frames.zarr_writer import derive_planes, keep_hdus
+from dip_pipeline.frames.zarr_writer import derive_planes, facts_of_planes, keep_hdus
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,8 @@ def fits_to_zarr(source: Path, part: Path) -> None:
 
     Raises FrameError where the file cannot be read, OutputError where the group differs.
     """
-    frame = _as_frame(source)
+    frames = _as_frames(source)
+    frame = frames[0] if frames else None
     hdus, rest = hdus_of_file(source, frame)
     group = zarr.create_group(part, zarr_format=3)
     if any(hdu.name == META_NAME for hdu in hdus):
@@ -53,8 +56,12 @@ def fits_to_zarr(source: Path, part: Path) -> None:
     attributes: dict[str, Any] = {}
     if frame is not None:
         attributes = {"unit": frame.unit, "cards": cards_to_json(frame.cards)}
+        attributes |= facts_of_planes(frame)
+        if others := _other_science(frames):
+            attributes[OTHER_SCIENCE] = others
         _complete_science(group, frame, derived="science" not in names)
         derive_planes(group, frame, names)
+        _complete_product(group, frame, names)
     product = read_fits_provenance(source)
     if product is not None:
         attributes[PROVENANCE_NAME] = to_json(product.document)
@@ -99,13 +106,38 @@ def kept_hdus(path: Path) -> list[RawHdu]:
     return sorted(found, key=lambda hdu: hdu.order)
 
 
-def _as_frame(source: Path) -> Frame | None:
+def _as_frames(source: Path) -> tuple[Frame, ...]:
     try:
-        return open_fits(source, None, AS_THE_FILE_SAYS)[0]
+        return open_fits(source, None, AS_THE_FILE_SAYS)
     except FrameError as error:
         with fits_file(source):  # what is no FITS file at all is refused here
             logger.warning("%s; converted all the same", error)
-        return None
+        return ()
+
+
+def _other_science(frames: Sequence[Frame]) -> list[str]:
+    """Arrays that keep the science HDUs after the first."""
+    headers = [frame.source.science_header() for frame in frames]
+    orders = dict.fromkeys(header[0] for header in headers if header is not None)
+    return [f"{FITS_GROUP}/{order:03d}" for order in list(orders)[1:]]
+
+
+def _complete_product(group: zarr.Group, frame: Frame, names: Collection[str]) -> None:
+    """Make arrays of the planes of a product that the file holds compressed."""
+    source = frame.source
+    if not isinstance(source, FitsPixels):
+        return
+    with fits_file(source.path, source.state) as opened:
+        hdus = [h for h in opened.layout.hdus if h.kind == "compressed" and h.name not in names]
+    for name, dtype in (("DIP_ERR", "float32"), ("DIP_FLAG", "uint8")):
+        found = next((hdu for hdu in hdus if hdu.name == name), None)
+        if found is None or found.plane_shape != frame.shape:
+            continue
+        plane = plane_of(source.path, source.state, found, ())
+        array = create_array(group, name, frame.shape, dtype)
+        array.attrs[DERIVED] = True
+        for band in bands(frame.shape, array.chunks[0]):
+            array[band, :] = plane.physical(band, slice(0, frame.shape[1])).astype(dtype)
 
 
 def _complete_science(group: zarr.Group, frame: Frame, *, derived: bool) -> None:

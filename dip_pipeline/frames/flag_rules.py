@@ -5,9 +5,9 @@ The names come from the handbooks of the instruments and pass through astropy's 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from astropy.nddata.bitmask import BitFlagNameMap, extend_bit_flag_map, interpret_bit_flags
@@ -27,6 +27,10 @@ class FlagRule(Protocol):
         """Say it for people."""
 
     @property
+    def names(self) -> Mapping[str, int]:
+        """Names of bits or codes, where they have any."""
+
+    @property
     def tells_saturated(self) -> bool:
         """Whether flags tell saturated pixels from bad ones."""
 
@@ -36,11 +40,15 @@ class FlagRule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FlagBits:
-    """Bits of one integer: any of `bad` makes a pixel bad, any of `saturated` saturated."""
+    """Bits of one integer: any of `bad` makes a pixel bad, any of `saturated` saturated.
+
+    names : of its bits, where they have any
+    """
 
     bad: int = _ALL_BITS
     saturated: int = 0
     words: str = "not 0 is bad"
+    names: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def tells_saturated(self) -> bool:
@@ -67,11 +75,15 @@ ANY_FLAG = FlagBits()
 
 @dataclass(frozen=True, slots=True)
 class FlagCodes:
-    """Codes, one a pixel, that exclude each other: the DECam pipeline from version 3.5 on."""
+    """Codes, one a pixel, that exclude each other: the DECam pipeline from version 3.5 on.
+
+    names : of the codes
+    """
 
     bad: frozenset[int]
     saturated: frozenset[int]
     words: str
+    names: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def tells_saturated(self) -> bool:
@@ -119,13 +131,17 @@ def rule_for(instrument: str, bad_bits: str | None = None) -> FlagRule:
     if meanings.saturated:
         words += f"; left alone: {', '.join(meanings.saturated)}"
     if meanings.codes:
-        bad = _named(meanings, meanings.bad) if bad_bits is None else _codes(bad_bits, meanings)
-        return FlagCodes(frozenset(bad), frozenset(_named(meanings, meanings.saturated)), words)
+        bad = _named(meanings, meanings.bad)
+        if bad_bits is not None:
+            bad = _codes(bad_bits, meanings.names)
+        saturated_codes = frozenset(_named(meanings, meanings.saturated))
+        return FlagCodes(frozenset(bad), saturated_codes, words, meanings.names)
     bits = sum(_named(meanings, meanings.bad))
     if bad_bits is not None:
         bits = _interpret(bad_bits, flag_map(instrument), instrument)
     saturated = sum(_named(meanings, meanings.saturated))
-    return FlagBits(bits, saturated & ~bits if bad_bits is not None else saturated, words)
+    kept = saturated & ~bits if bad_bits is not None else saturated
+    return FlagBits(bits, kept, words, meanings.names)
 
 
 def rule_of_planes(planes: Mapping[str, int], bad_bits: str | None = None) -> FlagRule:
@@ -134,11 +150,40 @@ def rule_of_planes(planes: Mapping[str, int], bad_bits: str | None = None) -> Fl
     saturated = [name for name in ("SAT",) if name in planes]
     words = f"MP_ cards, bad: {', '.join(bad) or 'none'}; left alone: {', '.join(saturated)}"
     bits = sum(1 << planes[name] for name in bad)
+    names = {name: 1 << bit for name, bit in planes.items()}
     if bad_bits is not None:
-        names = {name: 1 << bit for name, bit in planes.items()}
         bits = _interpret(bad_bits, extend_bit_flag_map("LSST_MASK", **names), "this mask")
         words = f"MP_ cards, bad by --bad-bits: {bad_bits}"
-    return FlagBits(bits, sum(1 << planes[name] for name in saturated) & ~bits, words)
+    return FlagBits(bits, sum(1 << planes[name] for name in saturated) & ~bits, words, names)
+
+
+def rule_to_json(rule: FlagRule) -> dict[str, object]:
+    """Write a rule down, so that flags keep their meaning where no header tells it."""
+    facts: dict[str, object] = {"words": rule.words, "names": dict(rule.names)}
+    if isinstance(rule, FlagCodes):
+        return facts | {"bad_codes": sorted(rule.bad), "saturated_codes": sorted(rule.saturated)}
+    assert isinstance(rule, FlagBits)
+    return facts | {"bad_bits": rule.bad, "saturated_bits": rule.saturated}
+
+
+def rule_from_json(facts: Mapping[str, Any], bad_bits: str | None = None) -> FlagRule:
+    """Read what `rule_to_json` wrote; raises LookupError, TypeError or ValueError for all else.
+
+    bad_bits : what the user says is bad, as in `rule_for`
+    """
+    words = str(facts["words"])
+    names = {str(name): int(value) for name, value in facts["names"].items()}
+    if bad_bits is not None:
+        words = f"bad by --bad-bits: {bad_bits}"
+    if "bad_codes" in facts:
+        bad, full = (frozenset(map(int, facts[f"{sort}_codes"])) for sort in ("bad", "saturated"))
+        bad = bad if bad_bits is None else frozenset(_codes(bad_bits, names))
+        return FlagCodes(bad, full - bad, words, names)
+    bits, saturated = (int(facts[f"{sort}_bits"]) for sort in ("bad", "saturated"))
+    if bad_bits is not None:
+        known = extend_bit_flag_map("STORED", **names) if names else None
+        bits = _interpret(bad_bits, known, "these flags")
+    return FlagBits(bits, saturated & ~bits, words, names)
 
 
 def _named(meanings: FlagMeanings, names: Iterable[str]) -> list[int]:
@@ -160,18 +205,18 @@ def _interpret(text: str, names: BitFlagNameMap | None, instrument: str) -> int:
     return bits & _ALL_BITS
 
 
-def _codes(text: str, meanings: FlagMeanings) -> list[int]:
+def _codes(text: str, names: Mapping[str, int]) -> list[int]:
     codes = []
     for word in text.replace("|", ",").split(","):
         name = word.strip().upper()
         if name.isdigit():
             codes.append(int(name))
-        elif name in meanings.names:
-            codes.append(meanings.names[name])
+        elif name in names:
+            codes.append(names[name])
         else:
             raise FrameError(
                 f"--bad-bits {text}: {word.strip()!r} is no code; need numbers or "
-                f"{', '.join(meanings.names)}"
+                f"{', '.join(names)}"
             )
     return codes
 

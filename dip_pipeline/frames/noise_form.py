@@ -76,6 +76,14 @@ def _is_square(unit: str, of: str) -> bool:
     return bool(base) and plain in (f"{base}2", f"{base}**2", f"{base}^2")
 
 
+# As the user names them before a plane, "ivar:NAME".
+FORMS_ASKED = {
+    "sigma": NoiseForm.SIGMA,
+    "variance": NoiseForm.VARIANCE,
+    "ivar": NoiseForm.INVERSE_VARIANCE,
+    "weight": NoiseForm.WEIGHT,
+}
+
 _TO_SIGMA: dict[NoiseForm, Callable[[Doubles], Doubles]] = {
     NoiseForm.SIGMA: lambda values: values,
     NoiseForm.VARIANCE: np.sqrt,

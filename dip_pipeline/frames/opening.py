@@ -41,7 +41,7 @@ def open_frames(source: str | Path, reading: Reading = AS_THE_FILE_SAYS) -> tupl
         raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
     if not is_folder:
         return open_fits(path, selector, reading)
-    frame = open_zarr(path, selector)
+    frame = open_zarr(path, selector, reading)
     return (replace(frame, layout="Zarr group", grow_px=reading.grow_px),)
 
 

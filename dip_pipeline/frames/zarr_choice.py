@@ -2,18 +2,25 @@
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import zarr
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.flag_rules import ANY_FLAG, FlagRule, rule_for, rule_from_json
+from dip_pipeline.frames.noise_form import FORMS_ASKED, NoiseForm, form_of
+from dip_pipeline.frames.reading import Reading
 from dip_pipeline.frames.zarr_hdus import ZARR_ERRORS, ZarrArray, reading
 
 logger = logging.getLogger(__name__)
 
 _MARKS = ("zarr.json", ".zgroup", ".zarray")  # of formats 3 and 2
+FLAG_RULE = "flag_rule"  # attribute of the group: what the numbers of `flags` mean
+RELATIVE_ERROR = "relative_error"  # attribute: `error` is known up to one factor alone
+DERIVED = "derived"  # attribute of an array that was made of other planes, for convenience
+OTHER_SCIENCE = "other_science"  # attribute: arrays that are further chips of a mosaic
 _MOST_ARRAYS = 1000  # looked at in a foreign store
 
 ZarrNode = zarr.Group | ZarrArray
@@ -21,11 +28,16 @@ ZarrNode = zarr.Group | ZarrArray
 
 @dataclass(frozen=True, slots=True)
 class ZarrNames:
-    """Arrays of a store by what they are; "" is a store that is itself one array."""
+    """Arrays of a store by what they are; "" is a store that is itself one array.
+
+    form : of the numbers of `error`; rule : what those of `flags` mean
+    """
 
     science: str
     error: str | None = None
     flags: str | None = None
+    form: NoiseForm = NoiseForm.SIGMA
+    rule: FlagRule = ANY_FLAG
 
 
 def is_zarr(path: Path) -> bool:
@@ -60,16 +72,74 @@ def arrays_of(node: ZarrNode) -> dict[str, ZarrArray]:
     return {name: item for name, item in members if isinstance(item, zarr.Array)}
 
 
-def choose_arrays(node: ZarrNode, selector: str | None, path: Path) -> ZarrNames:
-    """Pick the image: the selected array, else `science`, else the only one that can be it."""
+def choose_arrays(node: ZarrNode, selector: str | None, path: Path, reading: Reading) -> ZarrNames:
+    """Pick the image: the selected array, else `science`, else the only one that can be it.
+
+    What is asked for of noise and flags is taken from the store's own arrays, or refused.
+    """
     arrays = arrays_of(node)
-    if selector is not None:
-        if selector not in arrays:
-            raise FrameError(f"{path}: no array [{selector}]; it holds {_names(arrays)}")
-        name = selector
+    asked = selector if selector is not None else reading.science
+    if asked is not None:
+        if asked not in arrays:
+            raise FrameError(f"{path}: no array [{asked}]; it holds {_names(arrays)}")
+        name = asked
     else:
         name = "science" if "science" in arrays else _only_image(arrays, path)
-    return _with_companions(arrays, path) if name == "science" else ZarrNames(name)
+    names = _with_companions(arrays, path) if name == "science" else ZarrNames(name)
+    names = replace(names, rule=_rule_of(node, names, path, reading.bad_bits))
+    if reading.error is not None:
+        error, form = _noise_asked(arrays, name, path, reading.error)
+        names = replace(names, error=error, form=form)
+    if reading.flags is not None:
+        flags = _beside(arrays, name, path, "--dq", reading.flags)
+        rule = names.rule if flags == names.flags else rule_for("", reading.bad_bits)
+        names = replace(names, flags=flags, rule=rule)
+    return names
+
+
+def _rule_of(node: ZarrNode, names: ZarrNames, path: Path, bad_bits: str | None) -> FlagRule:
+    """Give what flags mean: as the FITS file said that they come from, else any is bad."""
+    stored = attributes_of(node).get(FLAG_RULE) if names.flags is not None else None
+    if stored is None:
+        return rule_for("", bad_bits)
+    try:
+        return rule_from_json(stored, bad_bits)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise FrameError(
+            f"{path}: attribute {FLAG_RULE} is broken ({error}); take it out, or convert the FITS "
+            "file again"
+        ) from error
+
+
+def _noise_asked(
+    arrays: dict[str, ZarrArray], science: str, path: Path, text: str
+) -> tuple[str | None, NoiseForm]:
+    """Find the array that --err names, "none", NAME or FORM:NAME, and the form of its numbers."""
+    word, _, rest = text.partition(":")
+    form = FORMS_ASKED.get(word.lower()) if rest else None
+    found = _beside(arrays, science, path, "--err", text if form is None else rest)
+    if found is None or form is not None:
+        return found, form or NoiseForm.SIGMA
+    unit, of_science = (
+        str(attributes_of(arrays[name]).get("unit") or "") for name in (found, science)
+    )
+    return found, form_of(found.rpartition("/")[2], {}, unit, of_science)
+
+
+def _beside(
+    arrays: dict[str, ZarrArray], science: str, path: Path, option: str, text: str
+) -> str | None:
+    """Name the array of the science's size that an option names; None for "none"."""
+    if text.lower() == "none":
+        return None
+    shape = plane_shape(arrays[science])
+    alike = {name: a for name, a in arrays.items() if plane_shape(a) == shape and name != science}
+    if text not in alike:
+        raise FrameError(
+            f"{path}: {option} {text}: no such array of the shape {shape} of {science}; of a Zarr "
+            f"store one of its own is taken, or none; it holds {_names(alike)}"
+        )
+    return text
 
 
 def _only_image(arrays: dict[str, ZarrArray], path: Path) -> str:

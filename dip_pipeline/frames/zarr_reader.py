@@ -22,6 +22,7 @@ from dip_pipeline.frames.frame import (
     header_mapping,
     make_pixels,
 )
+from dip_pipeline.frames.noise_form import NoiseForm, sigma_of
 from dip_pipeline.frames.provenance import (
     PROVENANCE_NAME,
     TILES_NAME,
@@ -29,7 +30,10 @@ from dip_pipeline.frames.provenance import (
     from_json,
     to_json,
 )
+from dip_pipeline.frames.reading import AS_THE_FILE_SAYS, Reading
 from dip_pipeline.frames.zarr_choice import (
+    OTHER_SCIENCE,
+    RELATIVE_ERROR,
     ZarrNames,
     ZarrNode,
     array_of,
@@ -69,15 +73,20 @@ class ZarrPixels:
 
     def read(self, rows: slice, cols: slice) -> Pixels:
         """Read one region of all planes: only the chunks it touches."""
-        science = self._slice(self.names.science, rows, cols)
-        error = None if self.names.error is None else self._slice(self.names.error, rows, cols)
+        names = self.names
+        science = self._slice(names.science, rows, cols)
+        error = None if names.error is None else self._slice(names.error, rows, cols)
+        if error is not None and names.form is not NoiseForm.SIGMA:
+            error = sigma_of(error, names.form)
         bad = np.zeros(science.shape, dtype=bool)
+        saturated = None
         flags = self.read_flags(rows, cols)
         if flags is not None:
-            bad |= flags != 0
+            bad, full = names.rule.split(flags)
+            saturated = full if names.rule.tells_saturated else None
         if self.has_filled:  # what was filled in once holds no information ever after
             bad |= (self._slice("DIP_FLAG", rows, cols).astype(np.uint8) & PixelFlag.FILLED) != 0
-        return make_pixels(science, error, bad)
+        return make_pixels(science, error, bad, saturated)
 
     def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:
         """Read the flags of one region as stored."""
@@ -136,15 +145,18 @@ class ZarrPixels:
             ) from error
 
 
-def open_zarr(path: Path, selector: str | None = None) -> Frame:
+def open_zarr(
+    path: Path, selector: str | None = None, reading: Reading = AS_THE_FILE_SAYS
+) -> Frame:
     """Open a Zarr group, or an array, as a Frame; reads metadata only.
 
-    selector : path of the array to restore. Raises FrameError for what holds no two-dimensional
-    image, or several without one named `science`.
+    selector : path of the array to restore; it outranks that of `reading`
+    Raises FrameError for what holds no two-dimensional image, or several without one named
+    `science`, and for arrays that are asked for and not there.
     """
     node = open_node(path)
     try:
-        names = choose_arrays(node, selector, path)
+        names = choose_arrays(node, selector, path, reading)
         arrays = arrays_of(node)
     except ZARR_ERRORS as error:
         raise FrameError(f"{path}: the Zarr store cannot be read: {_one_line(error)}") from error
@@ -155,7 +167,10 @@ def open_zarr(path: Path, selector: str | None = None) -> Frame:
     source = ZarrPixels(path.absolute(), names, filled)
     primary = next((hdu.header for hdu in source.other_hdus() if hdu.order == 0), b"")
     header = header_mapping(cards, parse_cards(split_cards(primary)))
-    units = (attributes_of(node).get("unit"), header.get("BUNIT"))
+    stored = attributes_of(node)
+    _tell_of_others(stored, names, path)
+    own = names.error == "error"
+    units = (stored.get("unit"), header.get("BUNIT"))
     units += tuple(attributes_of(science).get(name) for name in ("unit", "units"))
     return Frame(
         path=path,
@@ -178,7 +193,26 @@ def open_zarr(path: Path, selector: str | None = None) -> Frame:
         header=header,
         has_error_plane=names.error is not None,
         has_mask=names.flags is not None,
+        noise_words=""
+        if names.error is None
+        else f"error plane of the store (array {names.error}, {names.form})",
+        relative_noise=names.form is NoiseForm.WEIGHT or (own and bool(stored.get(RELATIVE_ERROR))),
+        flag_words="" if names.flags is None else f"{names.rule.words}; in array {names.flags}",
     )
+
+
+def _tell_of_others(attributes: dict[str, Any], names: ZarrNames, path: Path) -> None:
+    """Warn of further chips of the mosaic that a group was converted from."""
+    others = attributes.get(OTHER_SCIENCE)
+    if names.science == "science" and isinstance(others, list) and others:
+        logger.warning(
+            "%s: of a mosaic of %d images this is the first alone; select another one, as in "
+            "%s[%s], or restore the FITS file, where all are",
+            path,
+            len(others) + 1,
+            path.name,
+            others[0],
+        )
 
 
 def _role(name: str, names: ZarrNames) -> Role:

@@ -18,7 +18,13 @@ from dip_pipeline.frames.fits_to_zarr import kept_hdus
 from dip_pipeline.frames.frame import RawHdu
 from dip_pipeline.frames.hdu_plans import HduPlan, copied, write_fits
 from dip_pipeline.frames.provenance import document_hdu, tiles_hdu
-from dip_pipeline.frames.zarr_choice import ZarrNode, arrays_of, attributes_of, open_node
+from dip_pipeline.frames.zarr_choice import (
+    DERIVED,
+    ZarrNode,
+    arrays_of,
+    attributes_of,
+    open_node,
+)
 from dip_pipeline.frames.zarr_hdus import ZarrArray, is_hdu, regions_of
 from dip_pipeline.frames.zarr_meta import meta_of, meta_table, plain_pixels
 from dip_pipeline.frames.zarr_reader import FITS_ORDER, read_cards, read_zarr_provenance
@@ -45,12 +51,16 @@ def zarr_to_fits(source: Path, part: Path) -> None:
 
 
 def _own_arrays(node: ZarrNode, hdus: list[RawHdu]) -> dict[str, ZarrArray]:
-    """Arrays that are no HDU of an earlier FITS file, nor made of one for convenience."""
+    """Arrays that are no HDU of an earlier FITS file, nor made of one, or of a file beside it."""
     roles = {hdu.role for hdu in hdus}
     made = {"science"} & roles
     made |= {"error"} if roles & {"error", "variance"} else set()
     made |= {"flags"} & roles
-    return {n: a for n, a in arrays_of(node).items() if not is_hdu(a) and n not in made}
+    return {
+        name: array
+        for name, array in arrays_of(node).items()
+        if not is_hdu(array) and name not in made and not (hdus and array.attrs.get(DERIVED))
+    }
 
 
 def _plans(

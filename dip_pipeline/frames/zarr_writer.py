@@ -12,6 +12,8 @@ from dip_pipeline.errors import OutputError
 from dip_pipeline.flags import FLAG_MEANINGS
 from dip_pipeline.frames.finer_frame import arrays_left_out, coarse_of
 from dip_pipeline.frames.fits_cards import is_structural
+from dip_pipeline.frames.fits_pixels import FitsPixels
+from dip_pipeline.frames.flag_rules import ANY_FLAG, rule_to_json
 from dip_pipeline.frames.frame import Card, Frame, PlaneArray, RawHdu, RestoredPlanes, bands
 from dip_pipeline.frames.provenance import (
     PROVENANCE_NAME,
@@ -21,7 +23,14 @@ from dip_pipeline.frames.provenance import (
     to_json,
 )
 from dip_pipeline.frames.stale_cards import kept_cards
-from dip_pipeline.frames.zarr_choice import array_of, attributes_of, open_node
+from dip_pipeline.frames.zarr_choice import (
+    DERIVED,
+    FLAG_RULE,
+    RELATIVE_ERROR,
+    array_of,
+    attributes_of,
+    open_node,
+)
 from dip_pipeline.frames.zarr_hdus import (
     CHUNK_PX,
     HEADER,
@@ -63,6 +72,7 @@ def write_zarr(part: Path, frame: Frame, planes: RestoredPlanes, provenance: Pro
         science_attributes |= _place_attributes(frame, science_attributes)
     else:
         science_attributes = _take_fits_along(group, frame)
+        attributes |= facts_of_planes(frame)
     attributes["cards"] = cards_to_json(_cards(frame, provenance))
     attributes[PROVENANCE_NAME] = to_json(provenance.document)
     attributes[TILES_NAME] = to_json(provenance.tiles)
@@ -187,17 +197,27 @@ def _take_fits_along(group: zarr.Group, frame: Frame) -> dict[str, Any]:
     return {FITS_ORDER: behind[0], FITS_SHAPE: list(behind[1])}
 
 
+def facts_of_planes(frame: Frame) -> dict[str, Any]:
+    """Attributes that say of a FITS frame's `error` and `flags` what no header says in a group."""
+    facts: dict[str, Any] = {RELATIVE_ERROR: True} if frame.relative_noise else {}
+    source = coarse_of(frame.source)
+    if frame.has_mask and isinstance(source, FitsPixels) and source.rule != ANY_FLAG:
+        facts[FLAG_RULE] = rule_to_json(source.rule)
+    return facts
+
+
 def derive_planes(group: zarr.Group, frame: Frame, kept: Collection[str]) -> None:
-    """Write `error` (one sigma) and `flags` where the input holds them in another form."""
+    """Write `error` (one sigma) and `flags` where the input holds them in another form, or file."""
     if frame.has_error_plane and "error" not in kept:
         error = create_array(group, "error", frame.shape, "float32")
-        error.attrs["unit"] = frame.unit
+        error.attrs.put({"unit": frame.unit, DERIVED: True})
         for band in bands(frame.shape, error.chunks[0]):
             error[band, :] = np.asarray(frame.read(band, slice(None)).error)
     if frame.has_mask and "flags" not in kept:
         whole = slice(0, frame.shape[1])
         first = np.asarray(frame.source.read_flags(slice(0, 1), slice(0, 1)))
         flags = create_array(group, "flags", frame.shape, first.dtype.name)
+        flags.attrs[DERIVED] = True
         for band in bands(frame.shape, flags.chunks[0]):
             flags[band, :] = np.asarray(frame.source.read_flags(band, whole))
 

@@ -166,7 +166,8 @@ def _chips_of_mosaic(view: FitsView) -> list[HduSpan]:
 def _said_to_be_science(view: FitsView) -> list[HduSpan]:
     """Images that a class or the end of a name says are science, or that have planes of their own.
 
-    Chips with a noise plane or flags each: `CCD1`, `CCD1_WEIGHT`, `CCD2`, ...
+    Chips with a noise plane or flags each: `CCD1`, `CCD1_WEIGHT`, `CCD2`, ...; or one image of any
+    name or none, with `ERR` or `DQ` beside it.
     """
     images = [hdu for hdu in view.images() if not is_companion(hdu)]
     if view.hdus[0].has_pixels:  # that is the science, whatever lies beside it
@@ -175,7 +176,11 @@ def _said_to_be_science(view: FitsView) -> list[HduSpan]:
     paired = any(
         hdu.name and _is_own(plane_of(view, hdu, sort), hdu) for hdu in images for sort in _SORTS
     )
-    return said or (images if paired else [])
+    if said or paired:
+        return said or images
+    # The only image, whatever its name, has the planes that are of its size.
+    alone = len(images) == 1 and any(plane_of(view, images[0], sort) for sort in _SORTS)
+    return images if alone else []
 
 
 def _is_own(place: Place | None, science: HduSpan) -> bool:

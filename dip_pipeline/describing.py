@@ -22,6 +22,7 @@ from dip_pipeline.ladder import Rung, climb
 from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.planning import devices_of, fit_windows, run_room, settle_frame
 from dip_pipeline.prior_file import PriorFile
+from dip_pipeline.restored_input import inferred_notes
 from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.tiling import plan_tiles
 from dip_pipeline.time_guess import guess_seconds
@@ -118,6 +119,7 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         seconds=sum(guess_seconds(item.shape, cut, config, asked) for item, cut in planes),
         result=_result_words(frame, asked),
         notes=notes
+        + inferred_notes(frame)
         + unlike_notes(frames)
         + _sort_notes(frame)
         + sensor.notes

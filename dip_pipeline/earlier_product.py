@@ -8,7 +8,7 @@ from typing import Any
 from dip_pipeline.account import key_of
 from dip_pipeline.engine import differences
 from dip_pipeline.errors import ExistsError, FrameError
-from dip_pipeline.frames import read_provenance
+from dip_pipeline.frames import read_provenance, wrong_sums
 
 _CONFIGURATION = "configuration."
 _PLAIN_NAMES = {
@@ -22,8 +22,27 @@ _MOST_TOLD = 6
 
 
 def is_product_of(target: Path, key: Mapping[str, object]) -> bool:
-    """Whether the target exists and is the finished product of this very run."""
-    return _key_of_product(target) == key
+    """Whether the target exists and is the finished product of this very run.
+
+    Raises ExistsError where it was, and has been changed since.
+    """
+    if _key_of_product(target) != key:
+        return False
+    if damage := _damage(target):
+        raise ExistsError(
+            f"{target}: made by this very run{damage}; give --overwrite to make it again"
+        )
+    return True
+
+
+def _damage(target: Path) -> str:
+    """Say what is wrong with the bytes of a product; "" where nothing is, or it is none."""
+    try:
+        wrong = wrong_sums(target)
+    except FrameError as error:
+        return f"; it cannot be read whole: {str(error).removeprefix(f'{target}: ')}"
+    is_ours = wrong and read_provenance(target) is not None
+    return f"; damaged, or changed since: {wrong}" if is_ours else ""
 
 
 @contextmanager
@@ -35,7 +54,8 @@ def differences_told(target: Path, key: Mapping[str, object]) -> Iterator[None]:
     try:
         yield
     except ExistsError as error:
-        raise ExistsError(f"{error}{told_differences(_key_of_product(target), key)}") from error
+        told = _damage(target) or told_differences(_key_of_product(target), key)
+        raise ExistsError(f"{error}{told}") from error
 
 
 def told_differences(made: Mapping[str, Any], wanted: Mapping[str, object]) -> str:

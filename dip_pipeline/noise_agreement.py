@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 # The sky's scatter over the law's sigma there, within which the law is believed. Measured on fields
 # with the right law it is 0.96 at least; structure of the sky itself can only raise it.
+_NO_PEDESTAL = "no pedestal named: taken"  # as guesses of the cards begin
 _AGREEMENT = (0.93, 1.25)
 _MOST_OF_WHITE = 1.1  # scatter from pixel to pixel over the law's, for white noise to be all of it
 _DARKEST = 0.05  # of the pixels
@@ -136,10 +137,13 @@ class Agreement:
             return None
         zero = level - photons / dark.slope
         words = "from the scatter of the sky"
+        guess = f"{_NO_PEDESTAL} from the scatter of the sky"
+        guesses = [guess if own.startswith(_NO_PEDESTAL) else own for own in noise.sensor.guesses]
         return replace(
             noise,
             sensor=replace(
                 noise.sensor,
+                guesses=tuple(guesses),
                 pedestal_dn=Sourced(max(zero, 0.0), "DN", words),
                 subtracted_sky_dn=Sourced(-zero, "DN", words) if zero < 0 else None,
             ),

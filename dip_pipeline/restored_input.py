@@ -28,13 +28,18 @@ def inferred_by(frame: Frame) -> str:
 
 def check_observed(frame: Frame, *, strict: bool) -> None:
     """Warn of a frame whose pixels are inferred; where nothing may be guessed, FrameError."""
+    for told in inferred_notes(frame):
+        if strict:
+            raise FrameError(f"{frame.path}: {told}; give the frame that it was made of")
+        log.warning("%s: %s; better give the frame that it was made of", frame.path, told)
+
+
+def inferred_notes(frame: Frame) -> tuple[str, ...]:
+    """Say what is wrong with a frame whose pixels are inferred; nothing of others."""
     task = inferred_by(frame)
     if not task:
-        return
-    told = (
-        f"{frame.path}: a result of dip ({task}): what is left of its noise hangs together, and no "
-        "law of noise tells it, so error plane and estimated risk come out too small"
+        return ()
+    return (
+        f"a result of dip ({task}): what is left of its noise hangs together, and no law of noise "
+        "tells it, so error plane and estimated risk come out too small",
     )
-    if strict:
-        raise FrameError(f"{told}; give the frame that it was made of")
-    log.warning("%s; better give the frame that it was made of", told)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import read_provenance
+from dip_pipeline.frames.prov_json import facts_of
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,9 @@ def already_done(source: str, target: Path) -> RunReport:
     found = read_provenance(target)
     tiles = [] if found is None else found.tiles
     cards = {} if found is None else {card[0]: card[1] for card in found.cards}
-    risk, error = (cards.get(name) for name in ("DIPRISK", "DIPRISKE"))
+    # Of all planes together: cards are those of the first.
+    made = {} if found is None else facts_of(found.document, "product")
+    risk, error = (made.get(name) for name in ("risk_rms", "risk_standard_error"))
     return RunReport(
         source=source,
         target=target,

@@ -1,5 +1,6 @@
 """summary.json: how every frame of a workflow ended."""
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -82,6 +83,8 @@ def _frame_facts(result: FrameResult) -> dict[str, Any]:
             "noise": report.noise,
             "residual_noise": _finite(report.risk),
             "residual_noise_error": _finite(report.risk_error),
+            "residual_noise_is_upper_bound": math.isfinite(report.risk)
+            and math.isnan(report.risk_error),
         }
     return facts
 

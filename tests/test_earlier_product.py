@@ -1,5 +1,7 @@
 """Laws of a product that is there already: it is left alone, and what it was made with is told."""
 
+import gzip
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -65,3 +67,43 @@ def test_files_beside_go_by_their_names():
     assert told_differences(made, wanted) == (
         "; it was made with another guide, mask, psf, prior file"
     )
+
+
+@pytest.mark.parametrize("suffix", [".fits", ".fits.gz", ".zarr"])
+def test_a_damaged_product_is_not_done(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(ways, "restore", arithmetic)
+    source, target = tmp_path / "m13.fits", tmp_path / f"m13_dip{suffix}"
+    fits.writeto(source, np.random.default_rng(1).normal(100, 5, (64, 64)).astype(np.float32))
+    options = {"noise.sigma": 5.0}
+    restore_frame(str(source), target, quick(**options))
+    assert restore_frame(str(source), target, quick(**options)).status == "already done"
+    file = target / "science/c/0/0" if suffix == ".zarr" else target
+    content = gzip.decompress(file.read_bytes()) if suffix == ".fits.gz" else file.read_bytes()
+    changed = bytearray(content)
+    changed[len(changed) // 2 if suffix == ".zarr" else 5000] ^= 1
+    file.write_bytes(gzip.compress(changed) if suffix == ".fits.gz" else changed)
+    with pytest.raises(OutputError, match=r"made by this very run; .*; give --overwrite"):
+        restore_frame(str(source), target, quick(**options))
+    again = restore_frame(str(source), target, quick(**options), overwrite=True)
+    assert again.status == "restored"
+
+
+def test_a_cut_product_is_told_to_be_cut(made):
+    source, target = made
+    target.write_bytes(target.read_bytes()[:9000])
+    assert "it cannot be read whole: truncated" in refusal(source, target)
+
+
+def test_of_several_planes_what_is_done_is_told_as_it_was(tmp_path, monkeypatch):
+    """Not the residual noise of the first plane, which its card tells."""
+    monkeypatch.setattr(ways, "restore", arithmetic)
+    rng = np.random.default_rng(3)
+    cube = rng.normal(100, [[[5.0]], [[9.0]]], (2, 64, 64)).astype(np.float32)
+    source, target = tmp_path / "cube.fits", tmp_path / "out.fits"
+    fits.writeto(source, cube)
+    options = quick(**{"noise.sigma": 5.0})
+    first = restore_frame(str(source), target, options)
+    again = restore_frame(str(source), target, options)
+    assert again.status == "already done"
+    assert again.risk == pytest.approx(first.risk, abs=1e-5, nan_ok=True)
+    assert again.risk_error == pytest.approx(first.risk_error, abs=1e-5, nan_ok=True)

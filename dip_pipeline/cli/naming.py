@@ -12,6 +12,7 @@ from dip_pipeline.errors import ConfigError, FrameError, OutputError
 from dip_pipeline.frames import (
     FITS_SUFFIXES,
     ZARR_SUFFIXES,
+    companions_of,
     output_kind,
     read_provenance,
     split_selector,
@@ -28,6 +29,7 @@ def plan_jobs(sources: Sequence[str], out: str, *, create: bool = True) -> list[
     out : a file for one input; a folder for several, where it ends in a slash, or is one.
     create : whether the folder is to be made
     An input that is the finished output of another one is left out: an earlier run left it there.
+    So is a file of noise or flags that belongs to another one.
     Raises ConfigError for a name that no file can have, where two inputs would have one output, and
     where an output is an input.
     """
@@ -37,7 +39,7 @@ def plan_jobs(sources: Sequence[str], out: str, *, create: bool = True) -> list[
     if not _is_folder(sources, out):
         return [Job(sources[0], Path(out))]
     folder = Path(out)
-    sources = without_results(sources, folder)
+    sources = without_companions(without_results(sources, folder), folder)
     jobs = [Job(source, folder / output_name(source)) for source in sources]
     taken: dict[Path, str] = {}
     inputs = {os.path.realpath(split_selector(source)[0]) for source in sources}
@@ -98,6 +100,16 @@ def without_results(sources: Sequence[str], folder: Path) -> list[str]:
     if results:
         log.warning("%s: results of other inputs, left out: %s", folder, ", ".join(results))
     return [source for source in sources if source not in results]
+
+
+def without_companions(sources: Sequence[str], folder: Path) -> list[str]:
+    """Leave out what lies beside an image for its sake: weights and masks, by their names."""
+    paths = {source: Path(source).absolute() for source in sources}
+    beside = {path.with_name(name) for path in paths.values() for name in companions_of(path.name)}
+    left = [source for source, path in paths.items() if path in beside]
+    if left:
+        log.info("%s: noise and flags of other inputs, left out: %s", folder, ", ".join(left))
+    return [source for source in sources if source not in left]
 
 
 def _is_result(path: Path, outputs: set[str]) -> bool:

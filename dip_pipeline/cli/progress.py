@@ -150,7 +150,9 @@ def judged_risk(record: Mapping[str, object]) -> str:
     risk = record.get("risk")
     if not isinstance(risk, int | float) or not math.isfinite(risk):
         return "not judged"
-    return f"residual noise about {math.sqrt(max(risk, 0.0)):.3f} sigma"
+    if risk <= 0:  # an estimate with an error of its own
+        return "residual noise too small to be told"
+    return f"residual noise about {math.sqrt(risk):.3f} sigma"
 
 
 def stop_reason(record: Mapping[str, object]) -> str:

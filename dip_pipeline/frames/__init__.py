@@ -17,6 +17,7 @@ from dip_pipeline.frames.frame import (
 )
 from dip_pipeline.frames.guides import Guide, guide_digests, guide_notes, open_guides
 from dip_pipeline.frames.identity import centre_digest, identities
+from dip_pipeline.frames.layouts import companions_of
 from dip_pipeline.frames.mask_file import check_holes, with_mask
 from dip_pipeline.frames.opening import (
     file_digest,
@@ -44,6 +45,7 @@ from dip_pipeline.frames.selectors import split_selector
 from dip_pipeline.frames.sky_coordinates import wcs_words
 from dip_pipeline.frames.sky_mapping import places_on
 from dip_pipeline.frames.unlike_planes import unlike_notes
+from dip_pipeline.frames.verifying import wrong_sums
 
 __all__ = [
     "AS_THE_FILE_SAYS",
@@ -71,6 +73,7 @@ __all__ = [
     "centre_digest",
     "check_holes",
     "check_target",
+    "companions_of",
     "file_digest",
     "finer_frame",
     "finer_notes",
@@ -99,4 +102,5 @@ __all__ = [
     "unlike_notes",
     "wcs_words",
     "with_mask",
+    "wrong_sums",
 ]

@@ -109,10 +109,16 @@ def _with_extend(cards: list[bytes]) -> list[bytes]:
     return [*cards[: last + 1], extend, *cards[last + 1 :]]
 
 
+def _unit_card(frame: Frame) -> list[bytes]:
+    """BUNIT, where the frame has a unit: without one nobody says what its errors are in, either."""
+    return format_card("BUNIT", frame.unit, "unit of the pixels") if frame.unit else []
+
+
 def _input_planes(frame: Frame, identity: list[bytes], present: Collection[str]) -> list[HduPlan]:
     """ERR and DQ of a Zarr input; left out where the input brings them as HDUs."""
     plans = []
-    if frame.has_error_plane and not {"error", "variance", "weight"} & set(present):
+    told = frame.has_error_plane and not frame.relative_noise  # ERR is no place for weights
+    if told and not {"error", "variance", "weight"} & set(present):
 
         def error_blocks() -> Iterator[bytes]:
             for rows in bands(frame.shape, band_rows(None, frame.shape, 8)):
@@ -120,7 +126,7 @@ def _input_planes(frame: Frame, identity: list[bytes], present: Collection[str])
                 yield np.asarray(sigma, dtype=">f4").tobytes()
 
         cards = image_cards(frame.shape, -32, primary=False) + _name("ERR", identity)
-        cards += format_card("BUNIT", frame.unit, "unit of the pixels")
+        cards += _unit_card(frame)
         plans.append(HduPlan(cards, _size(frame.shape, 4), error_blocks, compressible=True))
     if frame.has_mask and "flags" not in present:
         plans.append(_flags_plan(frame, identity))
@@ -157,7 +163,7 @@ def _product_planes(hdu: RestoredHdu) -> list[HduPlan]:
     shape = hdu.shape if len(hdu.planes) > 1 else hdu.frame.shape
     world = world_cards(hdu.raw) if len(shape) == len(hdu.shape) else []
     error = image_cards(shape, -32, primary=False) + _name("DIP_ERR", hdu.identity)
-    error += format_card("BUNIT", hdu.frame.unit, "unit of the pixels")
+    error += _unit_card(hdu.frame)
     error += world
     error += format_card("COMMENT", "Standard deviation of the restored pixels.")
     flags = image_cards(shape, 8, primary=False) + _name("DIP_FLAG", hdu.identity)

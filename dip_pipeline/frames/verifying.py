@@ -68,6 +68,15 @@ def check_file(product: Path) -> tuple[list[Check], Provenance | None, list[Rest
     return checks, account, found
 
 
+def wrong_sums(product: Path) -> str:
+    """Say which check sums of a product are wrong; "" where all are right.
+
+    Raises FrameError where the file cannot be read at all.
+    """
+    sums = _zarr_sums(product) if product.is_dir() else _fits_sums(product)
+    return "" if sums.passed else sums.detail
+
+
 def _fits_sums(product: Path) -> Check:
     with fits_file(product) as opened:
         wrong = [note.split("; ")[0] for note in checksum_notes(opened.stream, opened.layout)]

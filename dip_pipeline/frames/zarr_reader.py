@@ -60,7 +60,6 @@ FITS_SHAPE = "fits_shape"
 FITS_ORDER = "fits_order"
 OWN_KEYWORDS = "DIP_CARDS"
 REST = "rest"  # role of what follows the last HDU of a FITS file
-_ROLES: dict[str, Role] = {"science": "science", "error": "error", "flags": "flags"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +217,9 @@ def _tell_of_others(attributes: dict[str, Any], names: ZarrNames, path: Path) ->
 def _role(name: str, names: ZarrNames) -> Role:
     if name == names.science:
         return "science"
-    return _ROLES[name] if name in (names.error, names.flags) else "other"
+    if name == names.error:
+        return "error"
+    return "flags" if name == names.flags else "other"
 
 
 def read_cards(node: ZarrNode, path: Path) -> tuple[Card, ...]:

@@ -1,5 +1,7 @@
 """Laws of the names: one output an input, in the format of the input, never on an input."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -114,3 +116,12 @@ def test_a_file_where_the_folder_should_be_is_told(tmp_path):
     (tmp_path / "night").write_text("a file")
     with pytest.raises(OutputError, match="night"):
         plan_jobs(["a.fits", "b.fits"], f"{tmp_path}/night")
+
+
+def test_noise_and_flags_of_other_inputs_are_left_out(tmp_path):
+    """Nights of DECam hold three files an exposure, and a folder of images their weights."""
+    names = [f"c4d_1_oo{sort}_z.fits.fz" for sort in "diw"]
+    names += ["m31.fits", "m31_rms.fits", "m31.mask.fits", "m33_rms.fits"]
+    jobs = plan_jobs([f"{tmp_path}/{name}" for name in names], f"{tmp_path}/out/")
+    left = [Path(job.source).name for job in jobs]
+    assert left == ["c4d_1_ooi_z.fits.fz", "m31.fits", "m33_rms.fits"]

@@ -128,6 +128,16 @@ def muse(folder: Path) -> Path:
     return write(folder / "DATACUBE.fits", hdus, INSTRUME="MUSE")
 
 
+def one_image(folder: Path, name: str | None = None) -> Path:
+    """An image in an extension of any name, with its ERR and DQ; what writers of one chip do."""
+    hdus = [image(sky(), name), image(full(SIGMA), "ERR"), image(flags(bad=1), "DQ")]
+    return write(folder / "chip.fits", hdus)
+
+
+def one_chip(folder: Path) -> Path:
+    return one_image(folder, "N2")
+
+
 def side_files(folder: Path) -> Path:
     write(folder / "m31_rms.fits", [fits.PrimaryHDU(full(SIGMA))])
     write(folder / "m31_mask.fits", [fits.PrimaryHDU(flags("u1", bad=1))])

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dip_pipeline.errors import FrameError, OutputError
-from dip_pipeline.frames import open_frame, read_provenance, save_frame
+from dip_pipeline.frames import Reading, open_frame, read_provenance, save_frame
 from dip_pipeline.frames.converting import convert
+from tests.frames import layout_files as files
 from tests.frames.test_zarr import group, same_pixels
 
 ALL = slice(None)
@@ -264,3 +265,85 @@ def test_real_files_come_back_byte_for_byte(extra_data, tmp_path, name):
     content = (extra_data / name).read_bytes()
     plain = gzip.decompress(content) if name.endswith(".gz") else content
     assert there_and_back(tmp_path, extra_data / name)[1] == plain
+
+
+FAMILIES = [
+    files.hubble, files.jwst, files.lsst, files.decam, files.decam_bits, files.gemini,
+    files.side_files, files.one_image,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", FAMILIES, ids=lambda make: make.__name__)
+def test_noise_and_flags_mean_in_a_group_what_they_meant_in_the_file(make, tmp_path):
+    """Wherever they lie; and what lies beside the file is not in the file that comes back."""
+    path = make(tmp_path)
+    there, back = there_and_back(tmp_path, path)
+    assert back == path.read_bytes()
+    frame, again = open_frame(path), open_frame(there)
+    pixels, converted = frame.read(ALL, ALL), again.read(ALL, ALL)
+    same_pixels(pixels, converted)
+    for name in ("saturated", "bad"):
+        np.testing.assert_array_equal(getattr(pixels, name), getattr(converted, name))
+    assert (again.has_error_plane, again.has_mask) == (frame.has_error_plane, frame.has_mask)
+    assert frame.flag_words.split("; in ")[0] == again.flag_words.split("; in ")[0]
+
+
+def test_a_product_in_zarr_keeps_the_meaning_of_flags(tmp_path, restored, provenance):
+    frame = open_frame(files.decam(tmp_path))
+    save_frame(tmp_path / "p.zarr", frame, restored(frame), provenance=provenance)
+    again = open_frame(tmp_path / "p.zarr").read(ALL, ALL)
+    np.testing.assert_array_equal(again.saturated, frame.read(ALL, ALL).saturated)
+    convert(tmp_path / "p.zarr", tmp_path / "p.fits")
+    with fits.open(tmp_path / "p.fits") as hdus:
+        names = [hdu.name for hdu in hdus]
+    assert not {"ERR", "DQ"} & set(names)  # they lie beside the input
+
+
+def test_weights_stay_relative(tmp_path):
+    files.write(tmp_path / "m.weight.fits", [fits.PrimaryHDU(files.full(0.5))])
+    path = files.write(tmp_path / "m.fits", [fits.PrimaryHDU(files.sky())])
+    there, back = there_and_back(tmp_path, path)
+    assert back == path.read_bytes()
+    assert open_frame(path).relative_noise
+    assert open_frame(there).relative_noise
+
+
+def test_bad_bits_are_asked_of_a_group_as_of_the_file(tmp_path):
+    path = files.hubble(tmp_path)
+    there, _ = there_and_back(tmp_path, path)
+    for asked in ("WARM", "64,256"):
+        reading = Reading(bad_bits=asked)
+        pixels, again = (open_frame(one, reading).read(ALL, ALL) for one in (path, there))
+        assert again.masked.any()
+        np.testing.assert_array_equal(again.masked, pixels.masked)
+        np.testing.assert_array_equal(again.saturated, pixels.saturated)
+    with pytest.raises(FrameError, match="--bad-bits NOSUCH"):
+        open_frame(there, Reading(bad_bits="NOSUCH"))
+    codes, _ = there_and_back(tmp_path, files.decam(tmp_path))
+    masked = open_frame(codes, Reading(bad_bits="STREAK")).read(ALL, ALL).masked
+    assert set(np.flatnonzero(masked[:, 0])) == {4}
+
+
+def test_further_chips_of_a_group_are_told_of(tmp_path, caplog):
+    there, _ = there_and_back(tmp_path, files.mosaic(tmp_path))
+    open_frame(there)
+    assert "of a mosaic of 3 images this is the first alone" in caplog.text
+    other = caplog.text.partition("there.zarr[")[2].partition("]")[0]
+    caplog.clear()
+    pixels = open_frame(f"{there}[{other}]").read(ALL, ALL)
+    second = open_frame(f"{tmp_path / 'mosaic.fits'}[CCD2]").read(ALL, ALL)
+    np.testing.assert_array_equal(pixels.science, second.science)
+    assert not caplog.text
+
+
+def test_a_compressed_product_is_one_as_a_group_too(layered, tmp_path, restored, provenance):
+    frame = open_frame(layered)
+    planes = restored(frame)
+    save_frame(tmp_path / "p.fits.fz", frame, planes, provenance=provenance)
+    there, back = there_and_back(tmp_path, tmp_path / "p.fits.fz")
+    assert back == (tmp_path / "p.fits.fz").read_bytes()
+    node = zarr.open_group(there, mode="r")
+    np.testing.assert_array_equal(node["DIP_ERR"][:], planes.error)
+    np.testing.assert_array_equal(node["DIP_FLAG"][:], planes.flags)
+    masked = [open_frame(one).read(ALL, ALL).masked for one in (there, tmp_path / "p.fits.fz")]
+    np.testing.assert_array_equal(*masked)

@@ -25,6 +25,8 @@ FAMILIES = [
     (files.ccd_data, "CCDData", 1, True, {0}, set()),
     (files.gemini, "Gemini", 1, True, {0, 3}, {2}),
     (files.muse, "MUSE", 3, True, {0}, set()),
+    (files.one_image, "named extensions", 1, True, {0}, set()),
+    (files.one_chip, "named extensions", 1, True, {0}, set()),
     (files.side_files, "image with files beside it", 1, True, {0}, set()),
     (files.mosaic, "multi-extension mosaic", 3, False, set(), set()),
     (files.ramp, "JWST", 4, False, {0}, set()),

@@ -13,7 +13,7 @@ from astropy.io.fits.scripts import fitscheck
 
 from dip_pipeline.errors import FrameError
 from dip_pipeline.flags import PixelFlag
-from dip_pipeline.frames import open_frame, save_frame
+from dip_pipeline.frames import Reading, open_frame, save_frame
 
 ALL = slice(None)
 SHAPE = (70, 50)
@@ -256,3 +256,44 @@ def test_missing_chunks_are_told(group, caplog):
     (group / "science" / "c" / "0" / "0").unlink()
     open_frame(group)
     assert "1 of 12 chunks of science are not there" in caplog.text
+
+
+def test_a_user_names_the_planes_of_a_group(group):
+    node = zarr.open_group(group, mode="r+")
+    node.create_array("mine", data=np.full(SHAPE, 4.0))
+    node.create_array("marks", data=np.eye(*SHAPE, dtype="u1"))
+    plain = open_frame(group).read(ALL, ALL)
+    asked = open_frame(group, Reading(error="ivar:mine", flags="marks", science="science"))
+    pixels = asked.read(ALL, ALL)
+    np.testing.assert_array_equal(pixels.error, np.float32(0.5))
+    assert pixels.masked[2, 2]
+    assert not pixels.masked[5, 6]
+    assert "marks" in asked.flag_words
+    none = open_frame(group, Reading(error="none", flags="none"))
+    assert (none.has_error_plane, none.has_mask) == (False, False)
+    assert none.read(ALL, ALL).masked.sum() == 1  # not a number
+    other = open_frame(group, Reading(science="mine")).read(ALL, ALL)
+    assert (other.science == 4).all()
+    assert plain.masked[5, 6]
+
+
+@pytest.mark.parametrize(
+    ("reading", "message"),
+    [
+        (Reading(error="gone"), "--err gone: no such array"),
+        (Reading(flags="gone.fits"), "--dq gone.fits: no such array"),
+        (Reading(science="SCI,2"), r"no array \[SCI,2\]"),
+        (Reading(error="weights"), "--err weights: no such array of the shape"),
+        (Reading(bad_bits="NOSUCH"), "--bad-bits NOSUCH"),
+    ],
+)
+def test_planes_that_a_group_does_not_have_are_refused(group, reading, message):
+    with pytest.raises(FrameError, match=message):
+        open_frame(group, reading)
+
+
+@pytest.mark.parametrize("rule", [3, {"words": "?"}, {"words": "", "names": 4, "bad_bits": 1}])
+def test_a_broken_rule_of_flags_is_refused_in_one_line(group, rule):
+    zarr.open_group(group, mode="r+").attrs["flag_rule"] = rule
+    with pytest.raises(FrameError, match="attribute flag_rule is broken"):
+        open_frame(group)

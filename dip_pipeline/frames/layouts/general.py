@@ -204,9 +204,24 @@ def _flags(view: FitsView, science: HduSpan) -> Place | None:
     return place
 
 
+def companion_names(name: str) -> set[str]:
+    """Names that files of noise and flags beside an image of this name may have.
+
+    >>> sorted(companion_names("m31.fits") & {"m31_rms.fits", "m31.mask.fits", "m31_sci.fits"})
+    ['m31.mask.fits', 'm31_rms.fits']
+    """
+    endings = (*_NOISE_ENDINGS, *_FLAG_ENDINGS)
+    return {other for ending in endings for other in _names_beside(name, ending)} - {name}
+
+
 def _siblings(view: FitsView, ending: str) -> list[FitsView]:
     """Files beside this one whose name says that they belong to it."""
-    name = view.path.name
+    views = [view.sibling(other) for other in _names_beside(view.path.name, ending)]
+    return [other for other in views if other is not None]
+
+
+def _names_beside(name: str, ending: str) -> list[str]:
+    """Names that a file of some sort may have beside an image of this name, likely ones first."""
     found = re.match(r"(.+?)((?:\.(?:fits?|fts))?(?:\.(?:fz|gz|bz2|xz))?)$", name, re.IGNORECASE)
     stem, suffix = found.groups() if found else (name, "")
     bare = _SCIENCE_ENDING.sub("", stem)
@@ -216,5 +231,4 @@ def _siblings(view: FitsView, ending: str) -> list[FitsView]:
     names += [
         other.removesuffix(".gz") if suffix.endswith(".gz") else f"{other}.gz" for other in names
     ]
-    views = [view.sibling(other) for other in dict.fromkeys(names)]
-    return [other for other in views if other is not None]
+    return list(dict.fromkeys(names))

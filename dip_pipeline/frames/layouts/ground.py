@@ -68,8 +68,7 @@ class DecamPipeline:
         """Every CCD of an ooi file."""
         if "_ooi_" not in view.path.name or not view.text("PLVER"):
             return ()
-        quality = view.sibling(view.path.name.replace("_ooi_", "_ood_"))
-        weight = view.sibling(view.path.name.replace("_ooi_", "_oow_"))
+        quality, weight = (view.sibling(name) for name in self.beside(view.path.name))
         rule = self.rule(view)
         return tuple(
             Chip(
@@ -79,6 +78,11 @@ class DecamPipeline:
             )
             for science in (view.science or view.images())
         )
+
+    @staticmethod
+    def beside(name: str) -> tuple[str, str]:
+        """Names of the quality and of the weight of an image."""
+        return name.replace("_ooi_", "_ood_"), name.replace("_ooi_", "_oow_")
 
     @staticmethod
     def rule(view: FitsView) -> FlagRule:

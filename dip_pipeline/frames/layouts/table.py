@@ -1,7 +1,14 @@
 """The table of layouts, in the order in which they are tried."""
 
 from dip_pipeline.frames.layouts.chip import Chip, FitsLayout, FitsView
-from dip_pipeline.frames.layouts.general import CcdData, Mosaic, NamedExtensions, Plain, SideFiles
+from dip_pipeline.frames.layouts.general import (
+    CcdData,
+    Mosaic,
+    NamedExtensions,
+    Plain,
+    SideFiles,
+    companion_names,
+)
 from dip_pipeline.frames.layouts.ground import DecamPipeline, Gemini, Lsst, Muse
 from dip_pipeline.frames.layouts.sloan import SdssFrame
 from dip_pipeline.frames.layouts.space import Hubble, Jwst
@@ -20,6 +27,11 @@ LAYOUTS: tuple[FitsLayout, ...] = (
     Mosaic(),
     Plain(),
 )
+
+
+def companions_of(name: str) -> set[str]:
+    """Names that files of noise and flags beside an image of this name may have."""
+    return (companion_names(name) | set(DecamPipeline.beside(name))) - {name}
 
 
 def detect(view: FitsView) -> tuple[str, tuple[Chip, ...]]:

@@ -21,6 +21,7 @@ from dip_pipeline.frames import (
     calibration_kind,
     check_target,
     file_digest,
+    left_behind,
     left_out_names,
     open_frames,
     save_frames,
@@ -222,6 +223,13 @@ def _check_target(
     beside = (path for each in (*frames, *exposures) for path in each.companions)
     for path in {*beside, *(split_selector(name)[0] for name in named)}:
         prepare(target, path, overwrite=overwrite)
+    if gone := left_behind(target, frames[0]):
+        log.warning(
+            "%s: arrays that a FITS file of the result does not hold, left out: %s; write to a "
+            "name that ends in .zarr to keep them",
+            frames[0].path,
+            ", ".join(gone[:8]) + (", ..." if len(gone) > 8 else ""),
+        )
 
 
 def _step_of(plane: Plane, target: Path, config: RunConfig) -> float | None:

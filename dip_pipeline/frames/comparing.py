@@ -31,7 +31,7 @@ from dip_pipeline.frames.fits_cards import (
     without,
 )
 from dip_pipeline.frames.fits_file import OpenFits, fits_file
-from dip_pipeline.frames.fits_layout import HduSpan
+from dip_pipeline.frames.fits_layout import HduSpan, is_packed
 from dip_pipeline.frames.fits_pixels import PRODUCT_HDUS
 from dip_pipeline.frames.frame import Card, Frame, RawHdu, bands
 from dip_pipeline.frames.kept_pixels import changed_pixels, changed_pixels_of_frame
@@ -39,7 +39,6 @@ from dip_pipeline.frames.opening import file_digest, open_frame
 from dip_pipeline.frames.product import (
     Restoration,
     image_cards_of,
-    is_packed,
     restorations_of,
     run_of,
 )
@@ -88,7 +87,8 @@ def _check_hdus(
 ) -> Iterator[Check]:
     """Compare HDU by HDU: restored ones by their cards, sky and kept pixels, others by all."""
     before, wrong = hdus_to_find(old, account, found)
-    after = [hdu for hdu in new.layout.hdus if hdu.name not in (*PRODUCT_HDUS, META_NAME)]
+    ours = {*PRODUCT_HDUS, *({META_NAME} - {hdu.name for hdu in before})}
+    after = [hdu for hdu in new.layout.hdus if hdu.name not in ours]
     if is_packed(new.layout) and not is_packed(old.layout):
         after = after[1:]  # the empty primary before a compressed image
     restored = {item.index: item for item in found}

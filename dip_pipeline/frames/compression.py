@@ -8,7 +8,7 @@ half a step at most, and their mean is not moved. Compressed band by band, in me
 
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +93,7 @@ def _compress(plan: HduPlan, heap: BinaryIO) -> HduPlan:
     values = header_mapping(parse_cards(plan.cards))
     shape = tuple(int(str(values[f"NAXIS{n}"])) for n in range(int(str(values["NAXIS"])), 0, -1))
     bitpix = int(str(values["BITPIX"]))
-    _refuse_reserved(plan)
+    refuse_reserved(plan.cards)
     table = _Table(heap)
     for band in _bands(plan, shape, np.dtype(_DTYPES[bitpix])):
         _add_band(table, band, plan.step)
@@ -110,8 +110,9 @@ def _compress(plan: HduPlan, heap: BinaryIO) -> HduPlan:
     return HduPlan(cards, len(content) + table.heap_bytes, blocks)
 
 
-def _refuse_reserved(plan: HduPlan) -> None:
-    for card in plan.cards:
+def refuse_reserved(cards: Iterable[bytes]) -> None:
+    """Raise OutputError for a card of an image that means something else in a compressed one."""
+    for card in cards:
         keyword = keyword_of(card)
         if is_reserved(keyword):
             raise OutputError(

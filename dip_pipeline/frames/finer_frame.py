@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.finer_cards import is_lookup
 from dip_pipeline.frames.finer_header import (
     FinerGrid,
     finer_cards,
@@ -29,6 +30,7 @@ from dip_pipeline.frames.frame import (
     header_mapping,
 )
 from dip_pipeline.frames.layouts.names import sort_by_name
+from dip_pipeline.frames.pixels_over import PixelsOver
 from dip_pipeline.frames.sky_agreement import sky_difference_mas
 from dip_pipeline.frames.zarr_choice import arrays_of, open_node
 from dip_pipeline.frames.zarr_hdus import is_hdu
@@ -147,9 +149,11 @@ def sky_of_finer_mas(
     coarse: tuple[Card, ...], finer: tuple[Card, ...], shape: tuple[int, int], grid: FinerGrid
 ) -> float:
     """How far apart coarse and finer cards put the same places, lookup distortions left out."""
-    lookups = set(lookup_keywords(coarse))
-    plain = tuple(card for card in coarse if card[0] not in lookups)
-    return sky_difference_mas((plain, None), (finer, None), shape, factor=grid.factor)
+    plain = [
+        tuple(card for card in cards if not is_lookup(card[0], card[1]))
+        for cards in (coarse, finer)
+    ]
+    return sky_difference_mas((plain[0], None), (plain[1], None), shape, factor=grid.factor)
 
 
 def finer_notes(frame: Frame) -> tuple[str, ...]:
@@ -174,15 +178,17 @@ def finer_notes(frame: Frame) -> tuple[str, ...]:
 
 
 def coarse_of(source: PixelSource) -> PixelSource:
-    """Source of the input's own pixels."""
-    return source.coarse if isinstance(source, FinerPixels) else source
+    """Source of the input's own pixels, without what is laid over them."""
+    if isinstance(source, FinerPixels):
+        return coarse_of(source.coarse)
+    return coarse_of(source.inner) if isinstance(source, PixelsOver) else source
 
 
 def left_out_names(frame: Frame) -> tuple[str, ...]:
     """Name the HDUs and arrays that a finer product leaves out, for people."""
     if not isinstance(frame.source, FinerPixels):
         return ()
-    if isinstance(frame.source.coarse, ZarrPixels):
+    if isinstance(coarse_of(frame.source), ZarrPixels):
         return tuple(f"array {name}" for name in arrays_left_out(frame))
     return tuple(left_out_name(hdu.order, hdu.name) for hdu in frame.source.left_out())
 
@@ -195,12 +201,13 @@ def left_out_name(order: int, name: str) -> str:
 def arrays_left_out(frame: Frame) -> tuple[str, ...]:
     """Arrays of a Zarr group that a finer product leaves out."""
     source = frame.source
-    if not (isinstance(source, FinerPixels) and isinstance(source.coarse, ZarrPixels)):
+    coarse = coarse_of(source)
+    if not (isinstance(source, FinerPixels) and isinstance(coarse, ZarrPixels)):
         return ()
     gone = {hdu.order for hdu in source.left_out()}
-    own = [name for name in (source.coarse.names.error, source.coarse.names.flags) if name]
-    kept = [name for name, hdu in source.coarse.hdus_by_array().items() if hdu.order in gone]
-    return tuple(dict.fromkeys([*own, *kept, *_plain_maps(source.coarse, source.shape)]))
+    own = [name for name in (coarse.names.error, coarse.names.flags) if name]
+    kept = [name for name, hdu in coarse.hdus_by_array().items() if hdu.order in gone]
+    return tuple(dict.fromkeys([*own, *kept, *_plain_maps(coarse, source.shape)]))
 
 
 def _plain_maps(source: ZarrPixels, shape: tuple[int, int]) -> list[str]:
@@ -241,6 +248,7 @@ def _science_grids(source: PixelSource) -> frozenset[PixelGrid]:
         return frozenset()
     _, shape, raw = behind
     found: set[PixelGrid] = {(shape[-2:], header_mapping(parse_cards(raw)).get("EXTVER", 1))}
+    source = coarse_of(source)
     if isinstance(source, FitsPixels):
         places = {order for order, role in source.roles if role == "science"}
         found |= {_pixel_grid(hdu.header) for hdu in source.other_hdus() if hdu.order in places}

@@ -27,6 +27,11 @@ def keyword_of(raw: bytes) -> str:
     return raw[:8].decode("latin-1").rstrip()
 
 
+def name_of(raw: bytes) -> str:
+    """Keyword of a raw card as `parse_cards` gives it: of HIERARCH cards the long one."""
+    return parse_cards([raw])[0][0] if raw.startswith(b"HIERARCH") else keyword_of(raw)
+
+
 def is_structural(keyword: str) -> bool:
     """Whether a card states the form of the HDU and not what is in it."""
     if keyword.startswith("NAXIS"):
@@ -79,6 +84,8 @@ def format_card(keyword: str, value: object, comment: str = "") -> list[bytes]:
         text = "" if value is None else str(value)
         pieces = [text[start : start + 72] for start in range(0, len(text), 72)] or [""]
         return [f"{keyword:<8}{piece}".ljust(CARD_BYTES).encode() for piece in pieces]
+    if keyword == "END":
+        return format_card("COMMENT", f"{keyword} = {value}")
     name = keyword
     if len(keyword) > 8 or " " in keyword:
         name = "HIERARCH " + keyword.removeprefix("HIERARCH ")
@@ -89,8 +96,19 @@ def format_card(keyword: str, value: object, comment: str = "") -> list[bytes]:
             kept = fits.Card.fromstring(image).comment if len(image) == CARD_BYTES else comment
             if len(kept) < min(8, len(comment)):  # a stub of a comment says nothing
                 image = str(fits.Card(name, value))
-        except ValueError:  # a value too long for a long keyword
-            image = str(fits.Card(name, str(value)[: max(0, 60 - len(name))] + "..."))
+        except ValueError:
+            return _card_beyond(name, value)
+    raw = image.encode("ascii", "replace")
+    return [raw[start : start + CARD_BYTES] for start in range(0, len(raw), CARD_BYTES)]
+
+
+def _card_beyond(name: str, value: object) -> list[bytes]:
+    """Write what no card can hold: its value cut where it is too long, else in a COMMENT."""
+    try:
+        image = str(fits.Card(name, str(value)[: max(0, 60 - len(name))] + "..."))
+    except ValueError:  # a keyword of letters that no header has
+        name = name.removeprefix("HIERARCH ")
+        return format_card("COMMENT", plain_text(f"{name} = {'' if value is None else value}"))
     raw = image.encode("ascii", "replace")
     return [raw[start : start + CARD_BYTES] for start in range(0, len(raw), CARD_BYTES)]
 
@@ -133,7 +151,7 @@ def without(raw_cards: Iterable[bytes], keywords: Iterable[str]) -> list[bytes]:
     kept: list[bytes] = []
     dropping = False
     for raw in raw_cards:
-        keyword = keyword_of(raw)
+        keyword = name_of(raw)
         if keyword != "CONTINUE":
             dropping = keyword in unwanted
         if not dropping:

@@ -10,7 +10,7 @@ from dip_pipeline.frames.fits_pixels import PRODUCT_HDUS
 from dip_pipeline.frames.flag_rules import rule_for
 from dip_pipeline.frames.layouts import Chip, FitsView, FlagPlane, NoisePlane, Place, detect
 from dip_pipeline.frames.layouts.chip import fits_shape
-from dip_pipeline.frames.layouts.names import FLAG_NAMES
+from dip_pipeline.frames.layouts.names import FLAG_NAMES, NOISE_NAMES
 from dip_pipeline.frames.layouts.refusals import refusal
 from dip_pipeline.frames.noise_form import FORMS_ASKED, NoiseForm, form_of
 from dip_pipeline.frames.reading import Reading
@@ -162,4 +162,25 @@ def _place(view: FitsView, chip: Chip, text: str, option: str) -> tuple[Place, F
             f"{view.path}: {option} {text or path}: no such plane of the shape "
             f"{chip.science.plane_shape} of {chip.science.where}; {where.path.name} holds {held}"
         )
-    return Place((same or found)[0], None if other is None else other.path), where
+    words = NOISE_NAMES if option == "--err" else FLAG_NAMES
+    plane = _only(same or found, chip.science, words)
+    if plane is None:
+        held = ", ".join(hdu.where for hdu in found[:8])
+        raise FrameError(
+            f"{view.path}: {option} {path}: which of its planes is that of {chip.science.where}? "
+            f"It holds {held}; name one as FILE[EXT]"
+        )
+    return Place(plane, None if other is None else other.path), where
+
+
+def _only(found: list[HduSpan], science: HduSpan, words: tuple[str, ...]) -> HduSpan | None:
+    """Of several planes take that of such a name, of the science's version, or at its place."""
+    for chosen in (
+        found,
+        named := [hdu for hdu in found if hdu.name in words],
+        [hdu for hdu in named or found if hdu.version == science.version],
+        [hdu for hdu in named or found if hdu.index == science.index],
+    ):
+        if len(chosen) == 1:
+            return chosen[0]
+    return None

@@ -88,6 +88,14 @@ def padded(size: int) -> int:
     return size + -size % BLOCK_BYTES
 
 
+def is_packed(layout: Layout) -> bool:
+    """Whether the first image was moved behind an empty primary to be compressed."""
+    hdus = layout.hdus
+    if len(hdus) < 2 or hdus[0].data_bytes or hdus[1].kind != "compressed":
+        return False
+    return any(keyword_of(card) == "ZSIMPLE" for card in hdus[1].cards)
+
+
 def scan_layout(stream: BinaryIO, size: int, path: Path) -> Layout:
     """Find every HDU of an open file of this size.
 

@@ -67,11 +67,14 @@ def plane_of(
     values = header_mapping(parse_cards(hdu.cards))
     scale, zero, blank = values.get("BSCALE"), values.get("BZERO"), values.get("BLANK")
     axes = max(0, len(hdu.shape) - 2)
+    place = (0,) * (axes - len(leading)) + leading[len(leading) - axes :] if axes else ()
+    # One plane for all of a cube: its axis has a length of 1.
+    place = tuple(min(at, side - 1) for at, side in zip(place, hdu.shape, strict=False))
     return FitsPlane(
         path=path.absolute(),
         state=state,
         index=hdu.index,
-        leading=(0,) * (axes - len(leading)) + leading[len(leading) - axes :] if axes else (),
+        leading=place,
         scale=float(scale) if isinstance(scale, int | float) else 1.0,
         zero=float(zero) if isinstance(zero, int | float) else 0.0,
         blank=blank if isinstance(blank, int) and hdu.bitpix > 0 else None,

@@ -12,7 +12,7 @@ from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.fits_cards import parse_cards
 from dip_pipeline.frames.fits_choice import choose_chips
 from dip_pipeline.frames.fits_file import file_state, fits_file
-from dip_pipeline.frames.fits_layout import HduSpan, Layout, checksum_notes
+from dip_pipeline.frames.fits_layout import HduSpan, Layout, checksum_notes, is_packed
 from dip_pipeline.frames.fits_pixels import FitsPixels
 from dip_pipeline.frames.fits_planes import FitsPlane, image_cards_of, plane_of
 from dip_pipeline.frames.flag_rules import ANY_FLAG
@@ -167,12 +167,16 @@ class _File:
 
 def _filled_of(layout: Layout, science: HduSpan) -> HduSpan | None:
     """Find the flags that an earlier restoration of this science HDU left."""
-    for hdu in layout.hdus:
-        if hdu.name == "DIP_FLAG" and fits_shape(hdu, science):
-            of = header_mapping(parse_cards(hdu.cards)).get("DIPOF")
-            if of == science.where or (of is None and hdu.version == science.version):
-                return hdu
-    return None
+    alike = [hdu for hdu in layout.hdus if hdu.name == "DIP_FLAG" and fits_shape(hdu, science)]
+    told = [str(header_mapping(parse_cards(hdu.cards)).get("DIPOF") or "") for hdu in alike]
+    # The number of an HDU is that of its input: others may have gone, or come, before it.
+    moved = science.index - int(is_packed(layout))
+    named = f"({science.name},{science.version})" if science.name else f"HDU {moved}"
+    for hdu, of in zip(alike, told, strict=True):
+        if of in (science.where, named) or (science.name and of.endswith(f" {named}")):
+            return hdu
+    untold = [hdu for hdu, of in zip(alike, told, strict=True) if not of]
+    return next((hdu for hdu in untold if hdu.version == science.version), None)
 
 
 def _noise_words(chip: Chip) -> str:

@@ -24,7 +24,7 @@ from dip_pipeline.frames.provenance import (
 from dip_pipeline.frames.reading import AS_THE_FILE_SAYS
 from dip_pipeline.frames.zarr_choice import DERIVED, OTHER_SCIENCE, arrays_of, open_node
 from dip_pipeline.frames.zarr_hdus import create_array, hdu_of, is_hdu, keep_hdu
-from dip_pipeline.frames.zarr_meta import META_NAME, restore_group
+from dip_pipeline.frames.zarr_meta import restore_group, tells_all
 from dip_pipeline.frames.zarr_reader import (
     FITS_GROUP,
     FITS_ORDER,
@@ -47,7 +47,7 @@ def fits_to_zarr(source: Path, part: Path) -> None:
     frame = frames[0] if frames else None
     hdus, rest = hdus_of_file(source, frame)
     group = zarr.create_group(part, zarr_format=3)
-    if any(hdu.name == META_NAME for hdu in hdus):
+    if tells_all(hdus, source):
         restore_group(group, hdus, source)
         return
     names = keep_hdus(group, hdus)

@@ -136,7 +136,7 @@ def _input_planes(frame: Frame, identity: list[bytes], present: Collection[str])
 def _flags_plan(frame: Frame, identity: list[bytes]) -> HduPlan:
     first = frame.source.read_flags(slice(0, 1), slice(0, 1))
     kind = np.dtype(bool) if first is None else first.dtype
-    bitpix, zero = _STORED["b" if kind.kind == "b" else kind.str[1:]]
+    bitpix, zero = _STORED[{"b1": "b", "f2": "f4"}.get(kind.str[1:], kind.str[1:])]
     stored = np.dtype(f">{'f' if bitpix < 0 else 'u' if bitpix == 8 else 'i'}{abs(bitpix) // 8}")
 
     def blocks() -> Iterator[bytes]:

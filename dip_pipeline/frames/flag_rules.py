@@ -264,6 +264,17 @@ MEANINGS: dict[str, FlagMeanings] = {
         saturated=("SATURATED", "AD_SATURATED"),
         source="WFC3 Data Handbook, table of data quality flags",
     ),
+    "HST_WFC3_IR": FlagMeanings(
+        {
+            **_HST, "UNSTABLE_ZERO": 8, "HOT": 16, "UNSTABLE": 32, "WARM": 64,
+            "BAD_REFERENCE": 128, "SATURATED": 256, "BLOB": 512, "TRAP": 1024,
+            "ZERO_SIGNAL": 2048, **_HST_LATE,
+        },
+        bad=("REED_SOLOMON", "FILLED", "BAD_PIXEL", "UNSTABLE_ZERO", "HOT", "BAD_REFERENCE",
+             "BLOB", "TRAP", "CR_DRIZZLE", "CR"),
+        saturated=("SATURATED",),
+        source="WFC3 Data Handbook, table of data quality flags of the IR channel",
+    ),
     "HST_STIS": FlagMeanings(
         {
             **_HST, "MASKED": 8, "HOT": 16, "LARGE_BLEMISH": 32, "VIGNETTED": 64, "OVERSCAN": 128,
@@ -295,7 +306,7 @@ MEANINGS: dict[str, FlagMeanings] = {
     ),
     "MUSE": FlagMeanings(
         {
-            "TELLURIC_UNCORRECTED": 1, "TELLURIC_CORRECTED": 2, "GHOST": 4, "PICKUP": 8,
+            "TELLURIC_CORRECTED": 1, "TELLURIC_UNCORRECTED": 2, "GHOST": 4, "PICKUP": 8,
             "COSMIC_REMOVED": 16, "COSMIC": 32, "LOW_QE": 64, "CALIBRATION": 128, "HOT": 256,
             "DARK": 512, "QUESTIONABLE": 1024, "FULL_WELL": 2048, "AD_SATURATED": 4096,
             "DEFECT": 8192, "OTHER": 16384, "NON_LINEAR": 32768, "MISSING": 1073741824,

@@ -12,7 +12,7 @@ from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.compressed_cards import image_cards_of_table
 from dip_pipeline.frames.fits_cards import keyword_of, parse_cards, split_cards
 from dip_pipeline.frames.fits_file import READ_ERRORS, fits_file, log_warnings
-from dip_pipeline.frames.fits_layout import HduSpan, Layout
+from dip_pipeline.frames.fits_layout import HduSpan
 from dip_pipeline.frames.frame import Card, PlaneArray
 from dip_pipeline.frames.prov_json import facts_of, names_of
 from dip_pipeline.frames.provenance import Provenance
@@ -76,14 +76,6 @@ class Restoration:
     cards: tuple[Card, ...]
     planes: tuple[tuple[PlaneArray, PlaneArray, PlaneArray], ...]
     dtypes: tuple[str, str, str]
-
-
-def is_packed(layout: Layout) -> bool:
-    """Whether the first image was moved behind an empty primary to be compressed."""
-    hdus = layout.hdus
-    if len(hdus) < 2 or hdus[0].data_bytes or hdus[1].kind != "compressed":
-        return False
-    return any(keyword_of(card) == "ZSIMPLE" for card in hdus[1].cards)
 
 
 def run_of(account: Provenance) -> str:

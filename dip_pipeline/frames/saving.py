@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Literal
 
 from dip_pipeline.errors import OutputError
-from dip_pipeline.frames.compression import compressed
+from dip_pipeline.frames.compression import compressed, refuse_reserved
+from dip_pipeline.frames.finer_frame import coarse_of
 from dip_pipeline.frames.fits_to_zarr import fits_to_zarr
 from dip_pipeline.frames.fits_writer import plan_fits
 from dip_pipeline.frames.frame import Frame, RestoredFrame, RestoredPlanes
 from dip_pipeline.frames.hdu_plans import HduPlan, write_fits
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.frames.publishing import Destination, prepare, publishing, write_gzip
-from dip_pipeline.frames.zarr_writer import needed_bytes, write_zarr
+from dip_pipeline.frames.zarr_choice import DERIVED, arrays_of, open_node
+from dip_pipeline.frames.zarr_hdus import is_hdu
+from dip_pipeline.frames.zarr_reader import ZarrPixels
+from dip_pipeline.frames.zarr_writer import check_place, needed_bytes, write_zarr
 
 FITS_SUFFIXES = (".fits", ".fit", ".fts")
 ZARR_SUFFIXES = (".zarr",)
@@ -124,7 +128,28 @@ def check_target(target: Path, frame: Frame, *, overwrite: bool = False) -> Dest
         )
     destination = prepare(target, frame.path, overwrite=overwrite)
     check_kind(destination, wants_folder=kind == "zarr")
+    if kind == "tiles":
+        behind = frame.source.science_header()
+        refuse_reserved([] if behind is None else behind[2])
+    if kind == "zarr":
+        check_place(frame)
     return destination
+
+
+def left_behind(target: Path, frame: Frame) -> tuple[str, ...]:
+    """Arrays of a Zarr input that a product in FITS does not hold."""
+    source = coarse_of(frame.source)
+    if output_kind(target) == "zarr" or not isinstance(source, ZarrPixels):
+        return ()
+    names = source.names
+    held = {names.science, names.error, names.flags, "DIP_ERR", "DIP_FLAG", *source.hdus_by_array()}
+    arrays = arrays_of(open_node(source.path))
+    # What a FITS file was converted to along with its own HDUs is made of these.
+    return tuple(
+        name
+        for name, array in sorted(arrays.items())
+        if name not in held and not is_hdu(array) and not array.attrs.get(DERIVED)
+    )
 
 
 def check_kind(destination: Destination, *, wants_folder: bool) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from astropy.wcs import WCS, WcsError
 from numpy.typing import NDArray
 
+from dip_pipeline.frames.finer_cards import is_lookup
 from dip_pipeline.frames.frame import Card, Frame
 from dip_pipeline.frames.sky_agreement import as_header
 
@@ -37,7 +38,7 @@ def _celestial(cards: Sequence[Card]) -> WCS | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            wcs = WCS(as_header(cards))
+            wcs = WCS(as_header([c for c in cards if not is_lookup(c[0], c[1])]))
             celestial = wcs.celestial if wcs.naxis != 2 else wcs
         except (ValueError, TypeError, LookupError, AttributeError, OSError, WcsError):
             return None

@@ -11,7 +11,7 @@ from typing import Literal
 
 from dip_pipeline.frames.fits_cards import (
     format_card,
-    keyword_of,
+    name_of,
     parse_cards,
     without,
 )
@@ -74,7 +74,7 @@ def rule_of(keyword: str) -> StaleRule | None:
 
 def split_stale(raw_cards: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
     """Raw cards that stay, and the COMMENT that names those which were moved (none: empty)."""
-    stale = {k for raw in raw_cards if rule_of(k := keyword_of(raw)) is not None}
+    stale = {k for raw in raw_cards if rule_of(k := name_of(raw)) is not None}
     moved = [card[0] for card in moved_cards(parse_cards(raw_cards))]
     kept = without(raw_cards, stale)
     return kept, comment_on(moved)

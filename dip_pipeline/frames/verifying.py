@@ -24,7 +24,7 @@ from dip_pipeline.frames.product import (
 from dip_pipeline.frames.prov_json import damage_of, facts_of, names_of, problems_of
 from dip_pipeline.frames.provenance import TILES_NAME, Provenance, digest_tiles
 from dip_pipeline.frames.stored_numbers import contradicted_unit, scaled
-from dip_pipeline.frames.zarr_choice import arrays_of, open_node
+from dip_pipeline.frames.zarr_choice import arrays_of, missing_chunks, open_node
 from dip_pipeline.frames.zarr_hdus import ZARR_ERRORS, ZarrArray
 
 _KNOWN_BITS = sum(int(flag) for flag in PixelFlag)
@@ -99,7 +99,7 @@ def _zarr_sums(product: Path) -> Check:
             wrong.append(f"array {name}: {' '.join(str(error).split())[:120]}")
         else:
             if name in ("science", "DIP_ERR", "DIP_FLAG"):
-                missing = array.nchunks - array.nchunks_initialized
+                missing = missing_chunks(array)
                 wrong += [f"array {name}: {missing} chunks are missing"] if missing else []
     return judged("check sums", wrong, f"every chunk of {len(arrays)} arrays")
 

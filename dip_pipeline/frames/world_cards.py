@@ -9,7 +9,8 @@ from dip_pipeline.frames.fits_cards import parse_cards, upper_exponents
 _WORLD = re.compile(
     r"(WCSAXES|WCSNAME|CTYPE\d|CRPIX\d|CRVAL\d|CDELT\d|CUNIT\d|CD\d_\d|PC\d_\d|P[VS]\d_\d+|"
     r"LONPOLE|LATPOLE|RADESYS|EQUINOX|SPECSYS|RESTFRQ|RESTWAV)[A-Z]?|"
-    r"CROTA\d|RADECSYS|EPOCH|RESTFREQ|[AB]P?_(\d+_\d+|ORDER)|[AB]_DMAX|LTV\d|LTM\d_\d"
+    r"CROTA\d|RADECSYS|EPOCH|RESTFREQ|[AB]P?_(\d+_\d+|ORDER)|[AB]_DMAX|LTV\d|LTM\d_\d|"
+    r"WAT\d_\d{3}|WCSDIM"
 )
 
 

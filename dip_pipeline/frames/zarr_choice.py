@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -171,6 +172,20 @@ def _with_companions(arrays: dict[str, ZarrArray], path: Path) -> ZarrNames:
             )
         companions[other] = None if array is None or plane_shape(array) != shape else other
     return ZarrNames("science", companions["error"], companions["flags"])
+
+
+def missing_chunks(array: ZarrArray) -> int:
+    """Count the chunks, or where these are packed the shards, that are not on the disk."""
+    packed = 1  # chunks a shard, of which zarr counts all where one is there
+    if array.shards is not None:
+        packed = math.prod(s // c for s, c in zip(array.shards, array.chunks, strict=True))
+    return files_of(array) - array.nchunks_initialized // packed
+
+
+def files_of(array: ZarrArray) -> int:
+    """Count the chunks of an array, or its shards where it has any."""
+    cut = array.shards or array.chunks
+    return math.prod(-(-side // part) for side, part in zip(array.shape, cut, strict=True))
 
 
 def plane_shape(array: ZarrArray) -> tuple[int, ...]:

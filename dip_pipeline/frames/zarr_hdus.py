@@ -106,12 +106,18 @@ def keep_hdu(group: zarr.Group, name: str, hdu: RawHdu) -> ZarrArray:
     return array
 
 
-def read_hdu(hdu: RawHdu) -> Numbers:
-    """Numbers of a whole image HDU as they are meant, where FITS only offsets them; else stored."""
+def read_form(hdu: RawHdu) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape of an image HDU, and the type of its stored numbers."""
     values = header_mapping(parse_cards(split_cards(hdu.header)))
     axes = int(str(values["NAXIS"]))
     shape = tuple(int(str(values[f"NAXIS{axis}"])) for axis in range(axes, 0, -1))
-    kind = np.dtype(_STORED[int(str(values["BITPIX"]))])
+    return shape, np.dtype(_STORED[int(str(values["BITPIX"]))])
+
+
+def read_hdu(hdu: RawHdu) -> Numbers:
+    """Numbers of a whole image HDU as they are meant, where FITS only offsets them; else stored."""
+    values = header_mapping(parse_cards(split_cards(hdu.header)))
+    shape, kind = read_form(hdu)
     if not shape:
         return np.zeros(0, kind)
     content = b"".join(hdu.blocks())
@@ -185,10 +191,13 @@ def physical(stored: Numbers, attributes: dict[str, Any]) -> Numbers:
     blank = attributes.get("_FillValue")
     no_scale = scale == 1 and offset == 0
     known = isinstance(scale, int | float) and isinstance(offset, int | float)
-    if not known or (no_scale and (blank is None or stored.dtype.kind == "f")):
+    marked = isinstance(blank, int | float) and not isinstance(blank, bool)
+    if not known or (no_scale and not marked):
         return stored
+    if no_scale and stored.dtype.kind == "f":
+        return np.where(stored == blank, stored.dtype.type("nan"), stored)
     values: NDArray[np.float64] = stored.astype(np.float64) * scale + offset
-    if isinstance(blank, int | float) and not isinstance(blank, bool):
+    if marked:
         values[stored == blank] = np.nan
     return values
 
@@ -200,6 +209,8 @@ def regions_of(shape: tuple[int, ...]) -> Iterator[Any]:
         yield from (slice(i, min(i + COPY_BYTES, length)) for i in range(0, length, COPY_BYTES))
         if not shape:
             yield ...
+        return
+    if 0 in shape:
         return
     rows, cols = shape[-2:]
     height = max(1, min(rows, COPY_BYTES // (8 * cols) // CHUNK_PX * CHUNK_PX or CHUNK_PX))

@@ -25,7 +25,15 @@ from dip_pipeline.frames.fits_cards import (
 from dip_pipeline.frames.frame import Card, RawHdu
 from dip_pipeline.frames.provenance import document_table, to_json
 from dip_pipeline.frames.zarr_choice import ZarrNode, arrays_of
-from dip_pipeline.frames.zarr_hdus import ZarrArray, create_array, is_hdu, keep_hdu, read_hdu
+from dip_pipeline.frames.zarr_hdus import (
+    ZarrArray,
+    create_array,
+    is_hdu,
+    keep_hdu,
+    read_form,
+    read_hdu,
+    reading,
+)
 
 META_NAME = "ZARR_META"
 SCIENCE_CARDS = "science_cards"
@@ -39,9 +47,9 @@ def meta_of(node: ZarrNode, places: Mapping[str, int], cards: Sequence[object]) 
     groups = {}
     if isinstance(node, zarr.Group):
         members = node.members(max_depth=None)
-        groups = {name: dict(m.attrs) for name, m in members if isinstance(m, zarr.Group)}
+        groups = {name: _as_text(dict(m.attrs)) for name, m in members if isinstance(m, zarr.Group)}
     return {
-        "attributes": dict(node.attrs) if isinstance(node, zarr.Group) else {},
+        "attributes": _as_text(dict(node.attrs) if isinstance(node, zarr.Group) else {}),
         "groups": groups,
         "arrays": {
             name: {**_describe(array), "hdu": places[name]}
@@ -64,7 +72,40 @@ def restore_group(group: zarr.Group, hdus: Sequence[RawHdu], source: Path) -> No
 
     Raises FrameError where its description is damaged, or does not fit the HDUs.
     """
-    meta = _read_meta(hdus, source)
+    with reading(source, f"its {META_NAME}"):
+        _restore(group, hdus, _read_meta(hdus, source), source)
+
+
+def tells_all(hdus: Sequence[RawHdu], source: Path) -> bool:
+    """Whether a file holds ZARR_META and nothing that this does not tell of, in the same form.
+
+    A frame that was restored since, or a file that an HDU was added to, is another one.
+    Raises FrameError where the description is damaged.
+    """
+    if all(hdu.name != META_NAME for hdu in hdus):
+        return False
+    with reading(source, f"its {META_NAME}"):
+        meta = _read_meta(hdus, source)
+        told = {int(facts["hdu"]): facts for facts in meta["arrays"].values()}
+        others = [hdu for hdu in hdus if hdu.order not in told and hdu.name != META_NAME]
+        if any(hdu.order > 0 or hdu.data_bytes for hdu in others):
+            return False
+        plain = {place: facts for place, facts in told.items() if not facts["kept"]}
+        return all(_has_form(hdus[place], facts) for place, facts in plain.items())
+
+
+def _has_form(hdu: RawHdu, facts: Mapping[str, Any]) -> bool:
+    """Whether an image HDU holds numbers of the type and the shape that an array had."""
+    numbers, kind = read_form(hdu), np.dtype(facts["dtype"])
+    kind = np.dtype({"b1": "u1", "f2": "f4"}.get(kind.str[1:], kind.str[1:]))
+    shape = tuple(facts["shape"]) or (1,)
+    alike = (numbers[1].kind == "f") == (kind.kind == "f")
+    return alike and numbers[1].itemsize == kind.itemsize and numbers[0] in (shape, ())
+
+
+def _restore(
+    group: zarr.Group, hdus: Sequence[RawHdu], meta: Mapping[str, Any], source: Path
+) -> None:
     attributes = dict(meta["attributes"])
     for name, inner in meta["groups"].items():
         group.require_group(name).attrs.put(inner)
@@ -112,7 +153,7 @@ def _describe(array: ZarrArray) -> dict[str, Any]:
         "dtype": str(array.dtype),
         "shape": list(array.shape),
         "chunks": list(array.chunks),
-        "attributes": {} if is_hdu(array) else dict(array.attrs),
+        "attributes": _as_text({} if is_hdu(array) else dict(array.attrs)),
         "axes": None if names is None else list(names),
         "kept": kept,
     }
@@ -127,7 +168,12 @@ def _read_meta(hdus: Sequence[RawHdu], source: Path) -> dict[str, Any]:
         primary.writeto(stream)
         with fits.open(io.BytesIO(stream.getvalue() + content)) as opened:
             meta = json.loads(opened[1].data["DOCUMENT"][0])
-        parts = [dict(meta["attributes"]), dict(meta["groups"]), dict(meta["arrays"])]
+        parts = [_of_text(meta["attributes"]), dict(meta["groups"]), dict(meta["arrays"])]
+        parts[1] = {name: _of_text(inner) for name, inner in parts[1].items()}
+        parts[2] = {
+            name: {**facts, "attributes": _of_text(facts["attributes"])}
+            for name, facts in parts[2].items()
+        }
         parts.append(dict(enumerate(meta[SCIENCE_CARDS])))
     except (OSError, LookupError, TypeError, ValueError) as error:
         raise FrameError(f"{source}: its {META_NAME} is damaged: {error}") from error
@@ -138,6 +184,17 @@ def _read_meta(hdus: Sequence[RawHdu], source: Path) -> dict[str, Any]:
             strict=True,
         )
     )
+
+
+def _as_text(attributes: Mapping[str, Any]) -> str:
+    """Attributes as JSON of its own, in which NaN is what Zarr writes for it."""
+    return json.dumps(attributes)
+
+
+def _of_text(stored: object) -> dict[str, Any]:
+    """Read what `_as_text` wrote; older files hold the attributes themselves."""
+    found: dict[str, Any] = json.loads(stored) if isinstance(stored, str) else dict(stored)  # type: ignore[call-overload]
+    return found
 
 
 def plain_pixels(name: str, array: ZarrArray) -> np.dtype[Any]:

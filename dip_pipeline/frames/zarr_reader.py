@@ -40,6 +40,8 @@ from dip_pipeline.frames.zarr_choice import (
     arrays_of,
     attributes_of,
     choose_arrays,
+    files_of,
+    missing_chunks,
     open_node,
     plane_shape,
 )
@@ -165,7 +167,9 @@ def open_zarr(
     filled = "DIP_FLAG" in arrays and tuple(arrays["DIP_FLAG"].shape) == shape
     source = ZarrPixels(path.absolute(), names, filled)
     primary = next((hdu.header for hdu in source.other_hdus() if hdu.order == 0), b"")
-    header = header_mapping(cards, parse_cards(split_cards(primary)))
+    alone = header_mapping(cards)
+    inherits = alone.get("INHERIT") is not False
+    header = header_mapping(cards, parse_cards(split_cards(primary))) if inherits else alone
     stored = attributes_of(node)
     _tell_of_others(stored, names, path)
     own = names.error == "error"
@@ -271,13 +275,13 @@ def _check_science(array: ZarrArray, path: Path) -> tuple[int, int]:
         raise FrameError(f"{path}: science holds {array.dtype}: real numbers are needed")
     if 0 in array.shape:
         raise FrameError(f"{path}: science has size {array.shape}: no pixels to restore")
-    missing = array.nchunks - array.nchunks_initialized
+    missing = missing_chunks(array)
     if missing:
         logger.warning(
             "%s: %d of %d chunks of science are not there and read as %s",
             path,
             missing,
-            array.nchunks,
+            files_of(array),
             array.fill_value,
         )
     return int(shape[0]), int(shape[1])

@@ -28,6 +28,7 @@ from dip_pipeline.frames.zarr_choice import (
     FLAG_RULE,
     RELATIVE_ERROR,
     array_of,
+    arrays_of,
     attributes_of,
     open_node,
 )
@@ -87,6 +88,18 @@ def write_zarr(part: Path, frame: Frame, planes: RestoredPlanes, provenance: Pro
 def _true_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
     """Attributes of the input's science that are true of restored pixels: not its scaling."""
     return {name: value for name, value in attributes.items() if name not in _OF_STORED}
+
+
+def check_place(frame: Frame) -> None:
+    """Refuse a group whose product would take the place of another image than it was made of."""
+    source = coarse_of(frame.source)
+    if not isinstance(source, ZarrPixels) or source.names.science in ("", "science"):
+        return
+    if "science" in arrays_of(open_node(source.path)):
+        raise OutputError(
+            f"{source.path}[{source.names.science}]: its group has another image, `science`, which "
+            "the restored one would take the place of; write to a name that ends in .fits"
+        )
 
 
 def needed_bytes(frame: Frame) -> int:

@@ -10,10 +10,14 @@ from astropy.io.fits.scripts import fitscheck
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dip_pipeline.errors import OutputError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import (
+    FinerGrid,
     RestoredFrame,
     RestoredPlanes,
+    check_target,
+    finer_frame,
     open_frame,
     open_frames,
     save_frame,
@@ -22,6 +26,7 @@ from dip_pipeline.frames import (
 from dip_pipeline.frames.fits_checksum import ALL_ONES, RunningSum, encode_checksum, sum_of
 from dip_pipeline.frames.fits_layout import scan_layout
 
+ALL = slice(None)
 OURS = ["DIP_ERR", "DIP_FLAG", "DIP_PROV", "DIP_TILE"]
 DECLARED = {"BITPIX", "BSCALE", "BZERO", "BLANK", "CHECKSUM", "DATASUM"}
 
@@ -195,6 +200,76 @@ def test_planes_of_ours_have_the_coordinates_of_as_many_axes(tmp_path, restored,
         found = {keyword: header[keyword] for keyword in world if keyword in header}
         assert found == ({} if shape[0] == 1 else world)
         assert not {"OBJECT", "CDS", "PCOUNTER"} & set(header)
+
+
+def test_planes_of_ours_have_the_distortions_that_cards_hold(tmp_path, restored, provenance):
+    """TNX and ZPX stand in WAT cards."""
+    hdu = fits.PrimaryHDU(np.zeros((30, 40), "f4"))
+    world = {"CTYPE1": "RA---TNX", "WCSDIM": 2, "WAT0_001": "system=image",
+             "WAT1_001": "wtype=tnx axtype=ra lngcor", "WAT1_002": "more of it"}  # fmt: skip
+    hdu.header.update(world | {"WATER": "none"})
+    hdu.writeto(tmp_path / "in.fits")
+    frame = open_frame(tmp_path / "in.fits")
+    save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
+    for name in ("DIP_ERR", "DIP_FLAG"):
+        header = fits.getheader(tmp_path / "out.fits", name)
+        assert {keyword: header.get(keyword) for keyword in world} == world
+        assert "WATER" not in header
+
+
+def _filled(frame, restored, flag):
+    planes = restored(frame)
+    return RestoredPlanes(planes.science, planes.error, np.full_like(planes.flags, flag))
+
+
+def _masked_shares(path):
+    return [frame.read(ALL, ALL).masked.mean() for frame in open_frames(path)]
+
+
+def test_pixels_that_were_filled_stay_bad_where_hdus_have_gone(tmp_path, restored, provenance):
+    """Finer products leave out the errors of their input: chips have other numbers in them."""
+    hdus = [fits.PrimaryHDU()]
+    for ver in (1, 2):
+        pixels = np.full((20, 24), 100.0, "f4")
+        hdus.append(fits.ImageHDU(pixels, fits.Header({"BUNIT": "adu"}), name="SCI", ver=ver))
+        hdus.append(fits.ImageHDU(np.ones_like(pixels), name="ERR", ver=ver))
+    fits.HDUList(hdus).writeto(tmp_path / "in.fits")
+    finer = [finer_frame(frame, FinerGrid(2, True)) for frame in open_frames(tmp_path / "in.fits")]
+    made = [
+        RestoredFrame(frame, _filled(frame, restored, flag), provenance.cards)
+        for flag, frame in enumerate(finer)
+    ]
+    save_frames(tmp_path / "out.fits", made, provenance=provenance)
+    first, second = _masked_shares(tmp_path / "out.fits")
+    assert first < 0.01
+    assert second == 1.0
+
+
+def test_pixels_that_were_filled_stay_bad_where_the_primary_has_moved(
+    tmp_path, restored, provenance
+):
+    pixels = np.full((20, 24), 100.0, "f4")
+    hdus = [fits.PrimaryHDU(pixels), fits.ImageHDU(pixels, name="SCI", ver=2)]
+    hdus[0].header["EXTNAME"] = "SCI"
+    fits.HDUList(hdus).writeto(tmp_path / "in.fits")
+    made = [
+        RestoredFrame(frame, _filled(frame, restored, flag), provenance.cards)
+        for flag, frame in enumerate(open_frames(tmp_path / "in.fits"))
+    ]
+    save_frames(tmp_path / "out.fits.fz", made, provenance=provenance)
+    first, second = _masked_shares(tmp_path / "out.fits.fz")
+    assert first < 0.01
+    assert second == 1.0
+
+
+def test_cards_that_no_compressed_image_may_have_are_told_of_before_the_work(tmp_path):
+    hdu = fits.PrimaryHDU(np.zeros((30, 40), "f4"))
+    hdu.header["ZSCALE"] = 2.0
+    hdu.writeto(tmp_path / "in.fits")
+    frame = open_frame(tmp_path / "in.fits")
+    check_target(tmp_path / "out.fits", frame)
+    with pytest.raises(OutputError, match="card ZSCALE: has another meaning"):
+        check_target(tmp_path / "out.fits.fz", frame)
 
 
 def test_a_product_restored_again_holds_one_set_of_planes_and_cards(

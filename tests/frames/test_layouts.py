@@ -468,3 +468,56 @@ def test_every_real_file_is_read_or_refused_in_one_line(extra_data: Path):
     assert told["gmos.fits"] == "Gemini"
     assert told["combined_bias.fit.gz"] == "CCDData"
     assert told["test0.fits"] == told["3c120_stis.fits.gz"] == "HST"
+
+
+def test_signal_in_the_zeroth_read_of_the_infrared_is_no_saturation(tmp_path):
+    """Of WFC3 the UVIS channel calls that bit saturated, the IR channel not."""
+    for detector, full in (("UVIS", True), ("IR", False)):
+        hdus = [files.image(files.sky(), "SCI"), files.image(files.flags(a=2048, b=256), "DQ")]
+        path = tmp_path / f"{detector}_flt.fits"
+        files.write(path, hdus, TELESCOP="HST", INSTRUME="WFC3", DETECTOR=detector)
+        pixels = open_frame(path).read(ALL, ALL)
+        assert list(pixels.saturated[:2, 0]) == [full, True]
+        assert not pixels.masked[:2, 0].any()
+
+
+def _two_chips(folder, name, *planes):
+    hdus = [files.image(plane, label, ver) for label, ver, plane in planes]
+    return files.write(folder / name, hdus)
+
+
+def test_of_another_file_each_chip_takes_its_own_plane(tmp_path):
+    chips = [("SCI", ver, files.sky(seed=ver)) for ver in (1, 2)]
+    path = _two_chips(tmp_path, "chips.fits", *chips)
+    sigmas = [("ERR", ver, files.full(float(ver))) for ver in (1, 2)]
+    maps = [("MAP", ver, files.full(7.0)) for ver in (1, 2)]
+    for name, planes in (("e.fits", sigmas), ("more.fits", maps + sigmas)):
+        beside = _two_chips(tmp_path, name, *planes)
+        for ver, frame in enumerate(open_frames(path, Reading(error=str(beside))), start=1):
+            assert (frame.read(ALL, ALL).error == ver).all()
+    unnamed = files.write(tmp_path / "u.fits", [files.image(files.full(float(v))) for v in (1, 2)])
+    for place, frame in enumerate(open_frames(path, Reading(error=str(unnamed))), start=1):
+        assert (frame.read(ALL, ALL).error == place).all()
+
+
+def test_which_plane_of_another_file_is_meant_has_to_be_told(tmp_path):
+    path = files.write(tmp_path / "one.fits", [fits.PrimaryHDU(files.sky())])
+    several = [("A", 1, files.full(1.0)), ("B", 1, files.full(2.0))]
+    beside = _two_chips(tmp_path, "e.fits", *several)
+    with pytest.raises(FrameError, match=r"--err .*: which of its planes .* as FILE\[EXT\]"):
+        open_frame(path, Reading(error=str(beside)))
+    frame = open_frame(path, Reading(error=f"{beside}[B]"))
+    assert (frame.read(ALL, ALL).error == 2).all()
+
+
+def test_one_plane_with_an_axis_of_one_is_for_all_planes_of_a_cube(tmp_path):
+    bad = files.flags("u1", first=1)[None]
+    hdus = [
+        files.image(np.stack([files.sky(seed=n) for n in range(3)]), "SCI"),
+        files.image(bad, "DQ"),
+        files.image(files.full(files.SIGMA)[None], "ERR"),
+    ]
+    for frame in open_frames(files.write(tmp_path / "cube.fits", hdus)):
+        pixels = frame.read(ALL, ALL)
+        assert pixels.masked[0, 0]
+        assert (pixels.error == files.SIGMA).all()

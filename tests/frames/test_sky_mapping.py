@@ -13,6 +13,10 @@ ODD = [("OBSERVER", "Zoë", ""), ("OBJECT", "M 13", "in µm"), ("BAD", [1, 2], "
        ("MUCHTOOLONG", 1, "")]  # fmt: skip
 
 
+TABLES = [("CPDIS1", "LOOKUP"), ("CPERR1", 0.1), ("DP1", "EXTVER: 1.0"), ("DP1", "NAXES: 2.0"),
+          ("D2IMDIS1", "LOOKUP"), ("D2IM1", "EXTVER: 1.0")]  # fmt: skip
+
+
 def frame_at(path, first, *, odd=()):
     group = zarr.create_group(path)
     group.create_array("science", data=np.zeros((40, 50), "f4"))
@@ -29,3 +33,12 @@ def test_a_card_that_no_header_can_hold_hides_no_sky(tmp_path, odd):
     there = places_on(places, frame, other)
     assert there is not None
     np.testing.assert_allclose(there, places + np.array([0.0, 3.0]), atol=1e-6)
+
+
+def test_tables_of_distortions_hide_no_sky(tmp_path):
+    """Those of Hubble's cameras: they stand in other HDUs, and are less than a pixel."""
+    odd = [(keyword, value, "") for keyword, value in TABLES]
+    frame = frame_at(tmp_path / "a.zarr", 25.0, odd=odd)
+    other = frame_at(tmp_path / "b.zarr", 28.0, odd=odd)
+    there = places_on(np.array([[3.0, 5.0]]), frame, other)
+    np.testing.assert_allclose(there, [[3.0, 8.0]], atol=1e-6)

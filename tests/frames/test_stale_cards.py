@@ -54,6 +54,24 @@ def test_moved_cards_leave_the_science_header_which_names_them(
         assert zarr.open_group(target, mode="r").attrs["cards"]
 
 
+@pytest.mark.parametrize("suffix", ["fits", "fits.fz"])
+def test_long_keywords_are_moved_too(tmp_path, restored, provenance, suffix):
+    """Which HIERARCH cards hold, as astropy writes every one of more than eight letters."""
+    hdu = fits.PrimaryHDU(np.zeros((4, 5), "f4"))
+    hdu.header["HIERARCH ELLIPTICITY"] = 0.1
+    hdu.header["HIERARCH MAGLIMITS"] = 22.0
+    hdu.header["HIERARCH ESO DET GAIN"] = 2.0
+    hdu.writeto(tmp_path / "in.fits")
+    frame = open_frame(tmp_path / "in.fits")
+    save_frame(tmp_path / f"out.{suffix}", frame, restored(frame), provenance=provenance)
+    cards = open_frame(tmp_path / f"out.{suffix}").cards
+    keywords = [card[0] for card in cards]
+    assert "ESO DET GAIN" in keywords
+    assert not {"ELLIPTICITY", "MAGLIMITS"} & set(keywords)
+    comment = "".join(str(card[1]) for card in cards if card[0] == "COMMENT")
+    assert "ELLIPTICITY MAGLIMITS" in comment
+
+
 def test_a_frame_without_stale_cards_gets_no_comment(tmp_path, restored, provenance):
     fits.PrimaryHDU(np.zeros((4, 5), "f4")).writeto(tmp_path / "in.fits")
     frame = open_frame(tmp_path / "in.fits")

@@ -11,9 +11,18 @@ import zarr
 from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
-from dip_pipeline.errors import FrameError
+from dip_pipeline.errors import FrameError, OutputError
 from dip_pipeline.flags import PixelFlag
-from dip_pipeline.frames import Reading, open_frame, save_frame
+from dip_pipeline.frames import (
+    Reading,
+    left_behind,
+    open_frame,
+    open_frames,
+    save_frame,
+    with_mask,
+)
+from dip_pipeline.frames.converting import convert
+from tests.frames import layout_files as files
 
 ALL = slice(None)
 SHAPE = (70, 50)
@@ -297,3 +306,99 @@ def test_a_broken_rule_of_flags_is_refused_in_one_line(group, rule):
     zarr.open_group(group, mode="r+").attrs["flag_rule"] = rule
     with pytest.raises(FrameError, match="attribute flag_rule is broken"):
         open_frame(group)
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8", "i2"])
+def test_a_fill_value_is_no_measurement_whatever_the_type(tmp_path, kind):
+    root = zarr.create_group(tmp_path / "g.zarr", zarr_format=3)
+    pixels = np.full((20, 24), 100, kind)
+    pixels[4] = -999
+    root.create_array("science", data=pixels, attributes={"_FillValue": -999})
+    found = open_frame(tmp_path / "g.zarr").read(ALL, ALL)
+    assert found.masked[4].all()
+    assert found.masked.sum() == 24
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_of_packed_chunks_those_that_are_missing_are_counted(tmp_path, caplog, lost):
+    root = zarr.create_group(tmp_path / "g.zarr", zarr_format=3)
+    array = root.create_array(
+        "science", shape=(64, 80), chunks=(10, 10), shards=(20, 40), dtype="f4"
+    )
+        "science", shape=(64, 80), chunks=(10, 10), shards=(20, 40), dtype="f4"
+    )
+    array[:] = 1
+    if lost:
+        (tmp_path / "g.zarr/science/c/3/1").unlink()
+    open_frame(tmp_path / "g.zarr")
+    assert ("1 of 8 chunks of science are not there" in caplog.text) == lost
+    assert ("not there" in caplog.text) == lost
+
+
+def test_another_image_does_not_take_the_place_of_science(group, tmp_path, restored, provenance):
+    zarr.open_group(group, mode="r+").create_array("other", data=np.ones(SHAPE))
+    frame = open_frame(f"{group}[other]")
+    with pytest.raises(OutputError, match="another image, `science`"):
+        save_frame(tmp_path / "out.zarr", frame, restored(frame), provenance=provenance)
+    save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
+    assert not (tmp_path / "out.zarr").exists()
+
+
+def test_arrays_that_a_fits_product_does_not_hold_are_named(group, tmp_path):
+    frame = open_frame(group)
+    assert left_behind(tmp_path / "out.fits", frame) == ("notes/inner", "weights")
+    assert left_behind(tmp_path / "out.zarr", frame) == ()
+    assert left_behind(tmp_path / "out.fits", open_frame(files.hubble(tmp_path))) == ()
+    convert(tmp_path / "jabc_flt.fits", tmp_path / "h.zarr")
+    assert left_behind(tmp_path / "out.fits", open_frame(tmp_path / "h.zarr")) == ()
+
+
+def test_cards_that_no_header_can_hold_are_told_as_comments(group, tmp_path, restored, provenance):
+    odd = [["Größe", 3, ""], ["a=b", "x", ""], ["END", "early", ""], ["OBJECT", "M 13", ""]]
+    zarr.open_group(group, mode="r+").attrs["cards"] = odd
+    convert(group, tmp_path / "plain.fits")
+    frame = open_frame(group)
+    save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
+    for path in (tmp_path / "plain.fits", tmp_path / "out.fits"):
+        with fits.open(path, checksum=True) as hdus:
+            told = " ".join(str(line) for line in hdus[0].header["COMMENT"])
+            assert hdus[0].header["OBJECT"] == "M 13"
+        for words in ("Gr", "a=b = x", "END = early"):
+            assert words in told
+
+
+def test_flags_of_half_precision_are_written(tmp_path, restored, provenance):
+    root = zarr.create_group(tmp_path / "g.zarr", zarr_format=3)
+    root.create_array("science", data=np.ones((20, 24), "f4"))
+    root.create_array("flags", data=np.eye(20, 24, dtype="f2"))
+    frame = open_frame(tmp_path / "g.zarr")
+    save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
+    with fits.open(tmp_path / "out.fits") as hdus:
+        np.testing.assert_array_equal(hdus["DQ"].data, np.eye(20, 24))
+
+
+def test_a_header_that_inherits_nothing_does_not_in_a_group_either(tmp_path):
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(np.ones((20, 24), "f4"), name="SCI")]
+    hdus[0].header["GAIN"], hdus[1].header["INHERIT"] = 9.0, False
+    fits.HDUList(hdus).writeto(tmp_path / "in.fits")
+    convert(tmp_path / "in.fits", tmp_path / "in.zarr")
+    assert "GAIN" not in open_frame(tmp_path / "in.zarr").header
+
+
+def test_a_mask_over_a_group_leaves_its_arrays_where_they_are(
+    group, tmp_path, restored, provenance
+):
+    fits.writeto(tmp_path / "mask.fits", np.eye(*SHAPE, dtype="u1"))
+    (frame,) = with_mask(open_frames(group), str(tmp_path / "mask.fits"))
+    save_frame(tmp_path / "out.zarr", frame, restored(frame), provenance=provenance)
+    node = zarr.open_group(tmp_path / "out.zarr", mode="r")
+    assert {"weights", "notes", "error", "flags"} <= set(node)
+
+
+def test_a_mask_over_a_file_leaves_its_flags_their_meaning(tmp_path, restored, provenance):
+    path = files.lsst(tmp_path)
+    fits.writeto(tmp_path / "mask.fits", files.flags("u1", first=0, second=1))
+    (frame,) = with_mask(open_frames(path), str(tmp_path / "mask.fits"))
+    save_frame(tmp_path / "out.zarr", frame, restored(frame), provenance=provenance)
+    flags = open_frame(tmp_path / "out.zarr").flag_words
+    assert "MP_ cards" in flags

@@ -59,7 +59,7 @@ class Hubble:
         instrument = view.text("INSTRUME")
         if view.text("TELESCOP") != "HST" and instrument != "WFPC2":
             return ()
-        rule = _hubble_rule(instrument, view.bad_bits)
+        rule = _hubble_rule(instrument, view.text("DETECTOR"), view.bad_bits)
         return tuple(
             Chip(
                 science,
@@ -71,8 +71,9 @@ class Hubble:
         )
 
 
-def _hubble_rule(instrument: str, bad_bits: str | None) -> FlagRule:
-    name = f"HST_{instrument}"
+def _hubble_rule(instrument: str, detector: str, bad_bits: str | None) -> FlagRule:
+    name = f"HST_{instrument}_{detector}"
+    name = name if name in MEANINGS else f"HST_{instrument}"
     return rule_for(name if name in MEANINGS else "", bad_bits)
 
 

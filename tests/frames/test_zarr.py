@@ -325,8 +325,6 @@ def test_of_packed_chunks_those_that_are_missing_are_counted(tmp_path, caplog, l
     array = root.create_array(
         "science", shape=(64, 80), chunks=(10, 10), shards=(20, 40), dtype="f4"
     )
-        "science", shape=(64, 80), chunks=(10, 10), shards=(20, 40), dtype="f4"
-    )
     array[:] = 1
     if lost:
         (tmp_path / "g.zarr/science/c/3/1").unlink()

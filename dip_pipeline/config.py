@@ -26,6 +26,7 @@ from dip_pipeline.config_sections import (
     Section,
     TileSection,
     WorkerSection,
+    nameless,
 )
 from dip_pipeline.engine import SchedulerPlace, WorkerOptions
 from dip_pipeline.engine.options import usable_cores
@@ -65,7 +66,7 @@ class RunConfig(Section):
     def from_toml(cls, path: Path) -> Self:
         """Read a configuration file; ConfigError in one line for anything wrong with it."""
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
+            document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise ConfigError(
                 f"{path}: cannot be read ({error.strerror}); give a TOML file with --config"
@@ -104,8 +105,12 @@ class RunConfig(Section):
         del document["workers"]
         document["task"]["factor"] = self.task.factor_in_force
         document["tiles"]["size_px"] = self.tile_px
+        for name in ("error", "flags"):
+            document["reading"][name] = nameless(document["reading"][name])
         if not self.task.each:
             del document["task"]["each"]  # of no other task it decides anything
+        else:  # exposures that contradict each other guide each other, or not
+            document["fit"]["any_optics"] = self.fit.any_optics
         return {**document, "threads_per_fit": self.threads_per_fit}
 
     def digest(self) -> str:

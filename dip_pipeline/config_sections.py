@@ -91,10 +91,35 @@ class ReadingSection(Section):
     @classmethod
     def _file_in_full(cls, text: str | None) -> str | None:
         """Name a file by its whole path: workers, and `dip finish`, may stand in another folder."""
-        found = re.fullmatch(r"((?:\w+:)?)(.+?)((?:\[[^\[\]]*\])?)", text or "", re.DOTALL)
+        found = _PLANE.fullmatch(text or "")
         if found is None or not Path(found.group(2)).is_file():
             return text
         return f"{found.group(1)}{Path(found.group(2)).absolute()}{found.group(3)}"
+
+
+_PLANE = re.compile(r"((?:\w+:)?)(.+?)((?:\[[^\[\]]*\])?)", re.DOTALL)  # form, file, [EXT]
+
+
+def nameless(plane: str | None) -> str | None:
+    """Leave the name of a file out of what names a plane of it: its content counts.
+
+    >>> [nameless(text) for text in ("ivar:/night/w.fits[2]", "variance:VAR", "none")]
+    ['ivar:FILE[2]', 'variance:VAR', 'none']
+    """
+    found = _PLANE.fullmatch(plane or "")
+    if found is None or not Path(found.group(2)).is_absolute():
+        return plane
+    return f"{found.group(1)}FILE{found.group(3)}"
+
+
+def whole_path(text: str) -> str:
+    """Name a FILE or FILE[EXT] by its whole path: workers may stand in another folder."""
+    if Path(text).exists():
+        return str(Path(text).absolute())
+    found = re.fullmatch(r"(.+)(\[[^\[\]]*\])", text, re.DOTALL)
+    if found is None or not Path(found.group(1)).exists():
+        return text
+    return f"{Path(found.group(1)).absolute()}{found.group(2)}"
 
 
 class NoiseSection(Section):
@@ -173,6 +198,7 @@ class FitSection(Section):
         "--flux-scale",
         "Scale on which fluxes are put back, standard deviation, pixels; 0 for not at all.",
         ge=0,
+        le=64,
     )
     seed: int = option(0, "--seed", "Seed of all random numbers.", ge=0, lt=2**63)
 

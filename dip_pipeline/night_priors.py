@@ -82,8 +82,9 @@ class NightPriors:
         return kept
 
     def _mark(self, chosen: Sequence[str]) -> str:
-        """Tell fits apart by the names of their frames and all options."""
-        facts = "\n".join([*chosen, str(self.frames), self.config.digest()])
+        """Tell fits apart by where their frames lie, however that is written, and all options."""
+        places = [f"{Path(split_selector(one)[0]).resolve()} {_name_of(one)}" for one in chosen]
+        facts = "\n".join([*places, str(self.frames), self.config.digest()])
         return sha256(facts.encode()).hexdigest()[:8]
 
     def _fit(self, chosen: Sequence[str], target: Path, progress: Progress | None) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         companions=digests_beside(frames, others, config),
     )
     if not overwrite and is_product_of(target, key):
-        return already_done(source, target)
+        return _left_alone(source, target, key)
     with differences_told(target, key):
         _check_target(target, frames, others, config, overwrite=overwrite)
     _check_kind(frame, strict=config.reading.strict)
@@ -204,6 +204,12 @@ def _tell_filled(
             f"{source}: {unknown} pixels are NaN (flag 2): masked, or without a noise, and far "
             "from any that is known; dip inpaint fills what is masked"
         )
+
+
+def _left_alone(source: str, target: Path, key: Mapping[str, object]) -> RunReport:
+    """Report on a product that is there; a run that died once it was written left its scratch."""
+    RunDirectory.forget(scratch_of(target), key)
+    return already_done(source, target)
 
 
 def _check_target(

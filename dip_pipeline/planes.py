@@ -17,6 +17,7 @@ from dip_pipeline.frames import (
     Guide,
     RestoredFrame,
     check_holes,
+    check_unchanged,
     finer_frame,
     finer_notes,
     finer_plane,
@@ -236,7 +237,12 @@ def restore_plane(
 def blend_planes(
     results: Sequence[PlaneResult], facts: Sequence[RunFacts], planes: Planes, run: RunDirectory
 ) -> tuple[list[RestoredFrame], list[RunFacts]]:
-    """Blend the tiles of every plane; each gets the cards that tell of it, and its digests."""
+    """Blend the tiles of every plane; each gets the cards that tell of it, and its digests.
+
+    Raises FrameError where a store that they were read of is not what it was.
+    """
+    for plane in planes.restored:
+        check_unchanged(plane.origin)
     steps = _steps_by_hdu(results, facts, planes)
     blended = [
         replace(

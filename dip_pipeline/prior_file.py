@@ -36,19 +36,30 @@ class FittedFrame:
     name : of its file, and the HDU if one was chosen
     sha256 : of its file; centre : of the pixels in its middle, which stay the same when a header
         is edited or the format changed
+    shape : rows and columns; beside : sha256 of its noise plane and its mask, where these lie in
+        other files
     """
 
     name: str
     sha256: str
     centre: str
     camera: Camera
+    shape: tuple[int, int] = (0, 0)
+    beside: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, source: str, frame: Frame) -> Self:
         """Describe a frame; reads its file once."""
         path, selector = split_selector(source)
         name = path.name if selector is None else f"{path.name}[{selector}]"
-        return cls(name, file_digest(frame.path), centre_digest(frame), camera_of(frame.header))
+        return cls(
+            name,
+            file_digest(frame.path),
+            centre_digest(frame),
+            camera_of(frame.header),
+            frame.shape,
+            tuple(file_digest(path) for path in frame.companions),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +100,17 @@ class PriorFile:
     def has_seen(self, frame: Frame) -> bool:
         """Whether it was fitted on this frame: known by its pixels, for a file may hold several."""
         centre = centre_digest(frame)
-        return any(item.centre == centre for item in self.frames)
+        alike = [item for item in self.frames if item.centre == centre]
+        seen = any(tuple(item.shape) == frame.shape for item in alike)
+        if alike and not seen:
+            log.warning(
+                "%s: has the middle of %s, which %s was fitted on, and another size: of pixels "
+                "that both show the estimated error is too small",
+                frame.path,
+                alike[0].name,
+                self.path,
+            )
+        return seen
 
     def check(self, frame: Frame, config: RunConfig) -> None:
         """Refuse a frame or options that it is not for; raises PriorError."""
@@ -124,7 +145,7 @@ def fit_key(frames: Sequence[FittedFrame], config: RunConfig) -> dict[str, objec
     del configuration["fit"]["flux_scale_px"]
     return {
         "algorithm": ALGORITHM_VERSION,
-        "frames": [[frame.name, frame.sha256] for frame in frames],
+        "frames": [[frame.name, frame.sha256, *frame.beside] for frame in frames],
         "configuration": configuration,
     }
 

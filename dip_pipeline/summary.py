@@ -35,21 +35,26 @@ class Summary:
             for job in jobs
         }
 
+        # A frame may end after an interrupt has ended the rest.
+        self._ended: tuple[int | None, str] = None, ""
+
     def begin(self) -> None:
         """Put this run in the place of an earlier one: all frames wait."""
         with self._lock:
-            self._write(None, "")
+            self._ended = None, ""
+            self._write(*self._ended)
 
     def add(self, result: FrameResult) -> None:
         """Note how a frame ended."""
         with self._lock:
             self._frames[result.job.source] = _frame_facts(result)
-            self._write(None, "")
+            self._write(*self._ended)
 
     def write(self, exit_code: ExitCode, error: str = "") -> None:
         """Note how all of it ended."""
         with self._lock:
-            self._write(int(exit_code), error)
+            self._ended = int(exit_code), error
+            self._write(*self._ended)
 
     def _write(self, exit_code: int | None, error: str) -> None:
         frames = list(self._frames.values())

@@ -1,10 +1,8 @@
 """The options that say what is made of a frame: one table of the configuration."""
 
-from pathlib import Path
-
 from pydantic import field_validator
 
-from dip_pipeline.config_sections import Section, option
+from dip_pipeline.config_sections import Section, option, whole_path
 from dip_pipeline.task import Task
 
 _FACTORS = {Task.SUPER_RESOLVE: 2}
@@ -65,7 +63,7 @@ class TaskSection(Section):
     @field_validator("psf", "mask")
     @classmethod
     def _in_full(cls, text: str | None) -> str | None:
-        return None if text is None else _whole_path(text)
+        return None if text is None else whole_path(text)
 
     @field_validator("guides", "exposures", mode="before")
     @classmethod
@@ -75,15 +73,11 @@ class TaskSection(Section):
     @field_validator("guides", "exposures")
     @classmethod
     def _all_in_full(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(_whole_path(text) for text in texts)
+        if not all(text.strip() for text in texts):
+            raise ValueError("an empty name; give a file")
+        return tuple(whole_path(text) for text in texts)
 
     @property
     def factor_in_force(self) -> int:
         """What was asked for, or what the task has by default."""
         return self.factor or _FACTORS.get(self.name, 1)
-
-
-def _whole_path(text: str) -> str:
-    """Name a file by its whole path: workers, and `dip finish`, may stand in another folder."""
-    path, bracket, selector = text.partition("[")
-    return f"{Path(path).absolute()}{bracket}{selector}" if Path(path).exists() else text

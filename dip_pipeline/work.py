@@ -7,7 +7,7 @@ run directory, once a process.
 import hashlib
 import os
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from dip_pipeline.cutting import ProblemSource, Window, problems_key
 from dip_pipeline.devices import device_watched, fit_in_packets
 from dip_pipeline.engine import TileStore, publish_sealed, read_published, tell_progress
 from dip_pipeline.errors import GpuMemoryError, RestorationError, RunError
-from dip_pipeline.restoration import SharedPrior
+from dip_pipeline.restoration import Prior, SharedPrior
 from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
 from dip_pipeline.restoration.side_by_side import load_linear_algebra, side_by_side
@@ -181,11 +181,15 @@ def restore_packet(tasks: Sequence[TileTask]) -> list[Record]:
     missing = [task for task in tasks if done[task.tile.index] is None]
     started = time.monotonic()
     problems = [problem_of(task) for task in missing]
-    if problems:
-        with device_watched(problems[0]):
-            priors = fit_in_packets(problems)
+    # One without any data is none to fit to, and no failure.
+    fitted = [problem for problem in problems if problem.valid.any()]
+    priors: Iterator[Prior | RestorationError] = iter(())
+    if fitted:
+        with device_watched(fitted[0]):
+            priors = iter(fit_in_packets(fitted))
     seconds = (time.monotonic() - started) / max(1, len(missing))
-    for task, problem, prior in zip(missing, problems, priors if problems else [], strict=True):
+    for task, problem in zip(missing, problems, strict=True):
+        prior = next(priors) if problem.valid.any() else None
         started = time.monotonic() - seconds
         with device_watched(problem):
             solved = _solved(problem, prior, own=True)

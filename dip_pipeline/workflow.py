@@ -108,7 +108,7 @@ class Workflow:
     def read(cls, path: Path) -> Self:
         """Read a file; ConfigError in one line for anything wrong with it."""
         try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
+            document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
         except ValueError as error:
@@ -203,7 +203,7 @@ def run_workflow(
 
 def _lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise ConfigError(f"frames.list = {path}: cannot be read ({error})") from error
     names = (line.strip() for line in lines)

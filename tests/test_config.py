@@ -71,6 +71,52 @@ def test_the_table_of_other_values_knows_every_option():
     assert set(OTHER_VALUES) == set(OPTIONS)
 
 
+def test_a_file_of_noise_counts_by_its_content_and_not_by_its_name(tmp_path):
+    """Else a folder that was moved would hold products of other options."""
+    digests = []
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        file = tmp_path / folder / "n.fits"
+        file.touch()
+        for plane in (f"{file}", f"ivar:{file}", f"{file}[2]"):
+            given = {"reading.error": plane, "reading.flags": plane}
+            digests.append(RunConfig().with_overrides(**given).digest())
+    assert digests[:3] == digests[3:]
+    assert len(set(digests)) == 3
+
+
+def test_exposures_that_contradict_each_other_count_where_each_guides_the_others():
+    each = RunConfig().with_overrides(**{"task.name": "combine", "task.each": True})
+    asked = {"fit.any_optics": True}
+    assert each.with_overrides(**asked).digest() != each.digest()
+    alone = RunConfig()
+    assert alone.with_overrides(**asked).digest() == alone.digest()
+
+
+@pytest.mark.parametrize("name", ["task.mask", "task.psf", "task.guides"])
+def test_brackets_in_folders_are_no_planes(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "od[1]").mkdir()
+    (tmp_path / "od[1]" / "m.fits").touch()
+    for text in ("od[1]/m.fits", "od[1]/m.fits[SCI,1]"):
+        given = (text,) if name == "task.guides" else text
+        config = RunConfig().with_overrides(**{name: given})
+        found = getattr(config.task, name.partition(".")[2])
+        assert found in (f"{tmp_path}/{text}", (f"{tmp_path}/{text}",))
+
+
+@pytest.mark.parametrize("wrong", [{"task.guides": ("",)}, {"fit.flux_scale_px": 65.0}])
+def test_values_that_no_run_could_use_are_refused_at_once(wrong):
+    with pytest.raises(ConfigError):
+        RunConfig().with_overrides(**wrong)
+
+
+def test_a_mark_of_the_byte_order_is_no_letter(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_bytes(b"\xef\xbb\xbf[fit]\nsteps = 7\n")
+    assert RunConfig.from_toml(path).fit.steps == 7
+
+
 def test_a_file_with_a_plane_is_named_in_full(tmp_path, monkeypatch):
     """Otherwise a run that is finished from another folder would be another run."""
     monkeypatch.chdir(tmp_path)

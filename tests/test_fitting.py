@@ -179,6 +179,34 @@ def test_the_same_fit_is_the_same_file_and_is_not_done_twice(stamps, tmp_path, m
     assert again.steps == 1
 
 
+def test_a_noise_plane_that_changed_beside_a_frame_is_another_fit(stamps, tmp_path):
+    source, noise = tmp_path / "x.fits", tmp_path / "x_rms.fits"
+    shutil.copy(stamps[0], source)
+    shape = open_frame(source).shape
+    digests = []
+    for sigma in (5.0, 20.0):
+        fits.writeto(noise, np.full(shape, sigma, np.float32), overwrite=True)
+        given = ONE_STEP.with_overrides(**{"reading.error": str(noise)})
+        summary = fit_frames([str(source)], tmp_path / "x.prior", given, overwrite=bool(digests))
+        digests.append(fit_frames([str(source)], tmp_path / "x.prior", given).status)
+        assert summary.status == "fitted"
+    assert digests == ["already done"] * 2
+
+
+def test_a_part_of_a_frame_is_another_frame_and_told_of(stamps, tmp_path, caplog):
+    """Its blocks would be others: networks would restore what they were fitted on."""
+    pixels = np.random.default_rng(5).normal(100, 5, (300, 300)).astype(np.float32)
+    for name, part in (("big", pixels), ("cut", pixels[20:-20, 20:-20])):
+        fits.writeto(tmp_path / f"{name}.fits", part)
+    given = ONE_STEP.with_overrides(**{"noise.sigma": 5.0})
+    fit_frames([str(tmp_path / "big.fits")], tmp_path / "big.prior", given)
+    prior = PriorFile.read(tmp_path / "big.prior")
+    assert prior.has_seen(open_frame(tmp_path / "big.fits"))
+    assert not caplog.text
+    assert not prior.has_seen(open_frame(tmp_path / "cut.fits"))
+    assert "has the middle of big.fits" in caplog.text
+
+
 def test_a_frame_given_twice_is_refused_by_its_pixels(stamps, tmp_path):
     packed = tmp_path / "packed.fits"
     fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(fits.getdata(stamps[0]))]).writeto(packed)

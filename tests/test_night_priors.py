@@ -66,6 +66,16 @@ def test_it_is_fitted_on_as_many_as_were_asked_for_though_fewer_were_there(tmp_p
     assert fits_made == [2, 2]
 
 
+def test_a_prior_is_found_again_however_its_frames_are_written(tmp_path, fits_made, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sources = [write(tmp_path, number) for number in range(2)]
+    found = set(priors_of(tmp_path, sources))
+    for way in ("{}", "./{}", f"../{tmp_path.name}/{{}}"):
+        found |= set(priors_of(tmp_path, [way.format(Path(source).name) for source in sources]))
+    assert len(found) == 1
+    assert fits_made == [2]
+
+
 def test_a_copy_of_a_frame_is_not_fitted_beside_it(tmp_path, fits_made):
     first = write(tmp_path, 0)
     copy = tmp_path / "copy.fits"

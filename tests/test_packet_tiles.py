@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from astropy.io import fits
 
 from dip_pipeline import devices, ways
 from dip_pipeline.config import RunConfig
@@ -18,7 +19,7 @@ from dip_pipeline.record import ALGORITHM_VERSION
 from dip_pipeline.restoration.problem import Outcome, Restored, StopReason
 from dip_pipeline.restoring import Place
 from dip_pipeline.tiling import plan_tiles
-from dip_pipeline.work import FramePlan, TileTask, restore_packet, restore_tile
+from dip_pipeline.work import FramePlan, TileTask, problem_of, restore_packet, restore_tile
 from tests.stand_in import QUICK, arithmetic, planes
 from tests.test_pipeline import write
 
@@ -79,6 +80,20 @@ def test_a_packet_leaves_what_its_tiles_alone_leave(tasks, packets):
     assert stored(together) == stored(alone)
     keys = [list(some[0].plan.store.keys().values()) for some in (together, alone)]
     assert keys[0] == keys[1]
+
+
+def test_a_tile_without_data_is_no_failure_in_a_packet_either(tasks, packets):
+    some = tasks("store")
+    plan = some[0].plan
+    blank = np.full(plan.source.frame.shape, 100.0, np.float32)
+    blank[:40] = np.nan
+    fits.writeto(plan.source.frame.path, blank, overwrite=True)
+    source = replace(plan.source, frame=open_frame(plan.source.frame.path))
+    again = [replace(task, plan=replace(plan, source=source)) for task in some]
+    empty = sum(not problem_of(task).valid.any() for task in again)
+    assert 0 < empty < 9
+    assert len(restore_packet(again)) == 9
+    assert packets[0] == [9 - empty]
 
 
 def test_tiles_that_are_there_are_not_fitted_again(tasks, packets):

@@ -1,22 +1,25 @@
 """Laws of the whole chain: one frame from file to file."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
 from dip_pipeline import pipeline, restoring, ways, work
 from dip_pipeline.account import key_of
 from dip_pipeline.config import RunConfig
-from dip_pipeline.engine import TileStore
+from dip_pipeline.engine import RunDirectory, TileStore
 from dip_pipeline.errors import ConfigError, DipError, FrameError, OutputError, SensorError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import read_provenance
 from dip_pipeline.frames.prov_json import facts_of, problems_of, unflatten
-from dip_pipeline.pipeline import describe_frame, restore_frame
+from dip_pipeline.pipeline import describe_frame, restore_frame, scratch_of
+from dip_pipeline.progress import SILENT
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 from dip_pipeline.tiling import tile_borders
 from tests.stand_in import arithmetic
@@ -167,6 +170,34 @@ def test_the_same_command_on_the_finished_product_is_already_done(sky, product):
     assert report.tiles == product[1].tiles
     assert product[0].stat() == before
     assert not list(product[0].parent.glob("*.dip"))
+
+
+def test_scratch_of_a_run_that_died_once_it_was_written_goes_with_the_next(sky, product):
+    target = product[0]
+    key = key_of(read_provenance(target).document)
+    scratch = scratch_of(target)
+    for another, left in ((key, False), (key | {"algorithm": -1}, True)):
+        with RunDirectory.open(scratch, another):
+            pass
+        assert restore_frame(str(sky[0]), target, quick()).status == "already done"
+        assert scratch.exists() == left
+    shutil.rmtree(scratch)
+
+
+def test_a_group_that_was_written_to_meanwhile_is_no_input(tmp_path, monkeypatch):
+    monkeypatch.setattr(ways, "restore", arithmetic)
+    root = zarr.create_group(tmp_path / "in.zarr")
+    pixels = np.random.default_rng(1).normal(100, 5, (64, 64)).astype(np.float32)
+    science = root.create_array("science", data=pixels)
+
+    class Rewriting(type(SILENT)):
+        def frame_started(self, *_):
+            science[...] = pixels + 1000
+
+    config = quick(**{"noise.sigma": 5.0})
+    with pytest.raises(FrameError, match="changed while it was being read"):
+        restore_frame(str(tmp_path / "in.zarr"), tmp_path / "o.fits", config, progress=Rewriting())
+    assert not (tmp_path / "o.fits").exists()
 
 
 def test_a_product_of_other_options_is_not_overwritten_unasked(sky, product):

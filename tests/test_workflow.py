@@ -7,9 +7,16 @@ import pytest
 from astropy.io import fits
 
 from dip_pipeline import pipeline
-from dip_pipeline.batch import Job
-from dip_pipeline.errors import BrokenProcessError, ConfigError, FrameError, OutputError
+from dip_pipeline.batch import FrameResult, Job
+from dip_pipeline.errors import (
+    BrokenProcessError,
+    ConfigError,
+    ExitCode,
+    FrameError,
+    OutputError,
+)
 from dip_pipeline.night_priors import NightPriors, groups_of
+from dip_pipeline.summary import Summary
 from dip_pipeline.workflow import Workflow, run_workflow
 from tests.cli.conftest import ROOT, report
 
@@ -26,6 +33,26 @@ def touch(folder, *names):
     for name in names:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_name(tmp_path, monkeypatch):
+    """Editors on other systems begin a list, or a workflow, with it."""
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "a.fits")
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa.fits\n")
+    (tmp_path / "w.toml").write_bytes(b"\xef\xbb\xbf[frames]\nlist = 'list.txt'\nout = 'out'\n")
+    assert Workflow.read(tmp_path / "w.toml").sources([]) == ["a.fits"]
+
+
+def test_a_frame_that_ends_after_an_interrupt_does_not_take_its_code_away(tmp_path):
+    jobs = [Job("a.fits", tmp_path / "a_dip.fits")]
+    summary = Summary(tmp_path / "summary.json", tmp_path / "w.toml", jobs, ())
+    summary.begin()
+    summary.write(ExitCode.INTERRUPTED)
+    summary.add(FrameResult(jobs[0], error="late"))
+    told = json.loads((tmp_path / "summary.json").read_text())
+    assert told["exit_code"] == ExitCode.INTERRUPTED
+    assert told["frames"][0]["status"] == "failed"
 
 
 @pytest.mark.parametrize("path", [p for p in RECIPES if p.stem != "denoise"], ids=lambda p: p.stem)

@@ -11,9 +11,11 @@ from typing import NoReturn
 import click
 
 from dip_pipeline import __version__
-from dip_pipeline.cli.output import complain, complain_as_is, in_one_line
+from dip_pipeline.cli.output import complain, complain_as_is, in_one_line, write_any_name
 from dip_pipeline.cli.verbosity import verbosity_options
 from dip_pipeline.errors import ConfigError, DipError, ExitCode
+
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
 # What `dip --help` says of each command. The commands themselves load with their options, and
 # those load the configuration: not before one of them is asked for.
@@ -66,6 +68,7 @@ def dip() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and leave with its exit code; no user's mistake shows a traceback."""
+    write_any_name()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -112,13 +115,14 @@ def _where_help_is(error: click.ClickException) -> str:
 
 @contextmanager
 def _termination_as_interrupt() -> Iterator[None]:
-    """End on SIGTERM as cleanly as on Ctrl-C: workers stop, what is finished stays."""
+    """End on SIGTERM, or a terminal that is gone, as cleanly as on Ctrl-C."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in _ENDINGS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

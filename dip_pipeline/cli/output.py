@@ -1,13 +1,17 @@
 """What the command says: reports on stdout, everything else on stderr."""
 
+import io
 import os
 import sys
+from contextlib import suppress
 
 import click
 
 
 def say(text: str) -> None:
     """Write a report to stdout; that nobody reads it any more is no failure."""
+    if sys.stdout is None:  # closed by who called
+        return
     try:
         click.echo(text)
         sys.stdout.flush()
@@ -22,8 +26,16 @@ def complain(message: str) -> None:
 
 
 def complain_as_is(line: str) -> None:
-    """Write a line to stderr."""
-    click.echo(line, err=True)
+    """Write a line to stderr; that nobody reads it is no failure of what it tells of."""
+    with suppress(OSError):
+        click.echo(line, err=True)
+
+
+def write_any_name() -> None:
+    """Let names of files be written that the encoding of the terminal has no letters for."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def in_one_line(text: str) -> str:

@@ -32,7 +32,7 @@ def watching(verbosity: int) -> Iterator["Listener | None"]:
     if verbosity < NORMAL:
         start_logging(LogLines(complain_as_is), verbosity)
         yield None
-    elif sys.stderr.isatty():
+    elif sys.stderr is not None and sys.stderr.isatty():
         console = Console(stderr=True, soft_wrap=True, highlight=False)
         start_logging(LogLines(lambda line: console.print(line, markup=False)), verbosity)
         with _bars(console) as bars:

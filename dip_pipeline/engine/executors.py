@@ -38,9 +38,14 @@ class Job(Generic[P, R]):
     together: Callable[[Sequence[P]], Sequence[R]] | None = None
     packet: int = 1
 
+    @property
+    def packs(self) -> bool:
+        """Whether items are done in packets; many short ones in one task are none."""
+        return self.together is not None and self.packet > 1
+
     def run_packet(self, items: Sequence[P]) -> Sequence[R]:
         """Do some items in this process."""
-        if self.together is None or len(items) == 1:
+        if self.together is None or self.packet == 1 or len(items) == 1:
             return [self.run(item) for item in items]
         return self.together(items)
 

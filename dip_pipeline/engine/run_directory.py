@@ -21,10 +21,20 @@ from dip_pipeline.engine.durable import (
 from dip_pipeline.engine.faults import reach
 from dip_pipeline.engine.options import Shard
 from dip_pipeline.engine.records import Records
-from dip_pipeline.engine.run_file import LOCK, PREVIOUS, RUN, TILES, drop_content, join, set_up
+from dip_pipeline.engine.run_file import (
+    LOCK,
+    PREVIOUS,
+    RUN,
+    TILES,
+    differences,
+    drop_content,
+    join,
+    read_run,
+    set_up,
+)
 from dip_pipeline.engine.run_lock import Lock, remove_empty, take
 from dip_pipeline.engine.tile_store import TileStore
-from dip_pipeline.errors import RunError
+from dip_pipeline.errors import OutputError, RunError
 
 logger = logging.getLogger(__name__)
 
@@ -167,6 +177,15 @@ class RunDirectory:
         """Let other processes have the folder; its content stays."""
         while self._locks:
             self._locks.pop().release()
+
+    @classmethod
+    def forget(cls, path: Path, key: Mapping[str, object]) -> None:
+        """Delete the folder of a run whose product is there, unless somebody is at work in it."""
+        found = read_run(path)
+        if found is None or differences(found["key"], json.loads(json.dumps(key))):
+            return
+        with contextlib.suppress(RunError, OutputError):
+            cls.open(path, key).remove()
 
     def remove(self) -> None:
         """Delete the folder: the product is safe and nothing here is worth keeping.

@@ -147,7 +147,7 @@ def attempt(job: "Job[P, R]", entries: Sequence[tuple[P, Notes]]) -> list[Done[R
     began = time.monotonic()
     results: list[Done[R] | Lost | None] = [Lost()] * len(entries)
     places = list(range(len(entries)))
-    if job.together is not None:
+    if job.packs:
         fresh = [i for i in places if entries[i][1].fresh and entries[i][1].begin()]
         if fresh:
             started = time.monotonic()

@@ -1,6 +1,7 @@
 """Open whatever the user names: a FITS file (or one HDU of it), or a Zarr group."""
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def file_digest(path: Path) -> str:
             (file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file()
         )
         for name, file in files:
-            digest.update(f"{name}\0{file.stat().st_size}\0".encode())
+            digest.update(os.fsencode(f"{name}\0{file.stat().st_size}\0"))
             _feed(digest, file)
     except OSError as error:
         raise FrameError(f"{path}: cannot be read: {error.strerror}") from error

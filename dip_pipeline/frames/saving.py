@@ -136,6 +136,16 @@ def check_target(target: Path, frame: Frame, *, overwrite: bool = False) -> Dest
     return destination
 
 
+def check_unchanged(frame: Frame) -> None:
+    """Raise FrameError where a Zarr store was written to since it was opened.
+
+    Of a FITS file every read sees to that.
+    """
+    source = coarse_of(frame.source)
+    if isinstance(source, ZarrPixels):
+        source.check_unchanged()
+
+
 def left_behind(target: Path, frame: Frame) -> tuple[str, ...]:
     """Arrays of a Zarr input that a product in FITS does not hold."""
     source = coarse_of(frame.source)

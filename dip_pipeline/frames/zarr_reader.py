@@ -64,6 +64,17 @@ OWN_KEYWORDS = "DIP_CARDS"
 REST = "rest"  # role of what follows the last HDU of a FITS file
 
 
+StoreState = tuple[int, int, int]
+"""Number of the files of a store, their bytes, and when the last one was written, in ns."""
+
+
+def state_of(path: Path) -> StoreState:
+    """Tell whether a store is as it was, without reading it."""
+    found = [file.stat() for file in path.rglob("*") if file.is_file()]
+    newest = max((one.st_mtime_ns for one in found), default=0)
+    return len(found), sum(one.st_size for one in found), newest
+
+
 @dataclass(frozen=True, slots=True)
 class ZarrPixels:
     """Pixels of one Zarr store, by slices."""
@@ -71,6 +82,7 @@ class ZarrPixels:
     path: Path
     names: ZarrNames
     has_filled: bool = False  # flags of an earlier restoration
+    state: StoreState = (0, 0, 0)
 
     def read(self, rows: slice, cols: slice) -> Pixels:
         """Read one region of all planes: only the chunks it touches."""
@@ -128,6 +140,13 @@ class ZarrPixels:
             if hdu.role not in ("science", REST) and hdu.name not in PRODUCT_HDUS
         }
 
+    def check_unchanged(self) -> None:
+        """Raise FrameError where the store was written to since it was opened."""
+        if state_of(self.path) != self.state:
+            raise FrameError(
+                f"{self.path}: changed while it was being read; run again when it is complete"
+            )
+
     def product_keywords(self) -> frozenset[str]:
         """Keywords of cards that an earlier restoration wrote."""
         stored = attributes_of(open_node(self.path)).get(OWN_KEYWORDS, [])
@@ -165,7 +184,7 @@ def open_zarr(
     shape = _check_science(science, path)
     cards = read_cards(node, path)
     filled = "DIP_FLAG" in arrays and tuple(arrays["DIP_FLAG"].shape) == shape
-    source = ZarrPixels(path.absolute(), names, filled)
+    source = ZarrPixels(path.absolute(), names, filled, state_of(path))
     primary = next((hdu.header for hdu in source.other_hdus() if hdu.order == 0), b"")
     alone = header_mapping(cards)
     inherits = alone.get("INHERIT") is not False

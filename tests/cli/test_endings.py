@@ -242,7 +242,7 @@ def test_the_handler_of_signals_is_put_back():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_process_as_ctrl_c_does(number, tmp_path):
     program = (
         "import time, sys\n"
@@ -297,3 +297,41 @@ def test_nobody_reading_the_report_is_no_failure(tmp_path):
             child.kill()
     assert err == ""
     assert child.returncode == 0
+
+
+RESTORING = (
+    "import sys\n"
+    "from dip_pipeline import ways\n"
+    "from dip_pipeline.cli.main import main\n"
+    "from tests.stand_in import arithmetic\n"
+    "ways.restore = arithmetic\n"
+    "quick = '--sigma 5 --device cpu --steps 1 --effort fast --threads-per-fit 1'.split()\n"
+    "main(['denoise', *sys.argv[1:], *quick])\n"
+)
+
+
+@pytest.mark.parametrize("closed", [">&- 2>&-", "2> >(true)"])
+def test_a_frame_is_restored_whoever_reads_what_is_told(small_frame, tmp_path, closed):
+    """Progress that nobody reads is no failure of the frame; nor is a stream that is closed."""
+    target = tmp_path / "out.fits"
+    command = f'sleep 0.2; exec "{sys.executable}" -c "$0" "$1" -o "$2" {closed}'
+    done = subprocess.run(
+        ["bash", "-c", command, RESTORING, str(small_frame), str(target)], timeout=120, check=False
+    )
+    assert done.returncode == 0
+    assert target.exists()
+
+
+def test_names_that_no_encoding_has_letters_for_are_told(small_frame, tmp_path):
+    source, target = (tmp_path / os.fsdecode(b"m\xff" + end) for end in (b".fits", b"_dip.fits"))
+    small_frame.rename(source)
+    done = subprocess.run(
+        [sys.executable, "-c", RESTORING, source, "-o", target],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+    assert b"_dip.fits" in done.stdout
+    assert target.exists()

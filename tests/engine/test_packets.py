@@ -125,3 +125,10 @@ def test_long_items_among_short_ones_are_left_to_whoever_is_free(tmp_path):
     assert all(len(processes) == 1 for processes in by)
     long = [processes[0] for processes in by[100:]]
     assert max(long.count(process) for process in set(long)) <= 5
+
+
+@pytest.mark.parametrize("options", [INLINE, TWO], ids=["inline", "local"])
+def test_many_short_items_in_one_task_are_no_packet(options):
+    """They would be done by what is for another sort of items."""
+    job = Job(lambda _: "one", together=lambda some: ["together"] * len(some), packet=1)
+    assert run_all(job, range(120), options) == ["one"] * 120

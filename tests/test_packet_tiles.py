@@ -86,7 +86,7 @@ def test_a_tile_without_data_is_no_failure_in_a_packet_either(tasks, packets):
     some = tasks("store")
     plan = some[0].plan
     blank = np.full(plan.source.frame.shape, 100.0, np.float32)
-    blank[:60] = np.nan
+    blank[:90] = np.nan
     fits.writeto(plan.source.frame.path, blank, overwrite=True)
     source = replace(plan.source, frame=open_frame(plan.source.frame.path))
     again = [replace(task, plan=replace(plan, source=source)) for task in some]

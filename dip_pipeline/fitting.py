@@ -65,10 +65,10 @@ def fit_frames(
             f"--input {config.fit.input}, --scope {config.fit.scope}: a prior for other frames "
             "needs --input image, --scope frame; change the configuration"
         )
-    if config.task.name is not Task.DENOISE or config.task.guides:
+    if config.task.name is not Task.DENOISE or config.task.guides or config.task.mask:
         raise ConfigError(
-            f"a prior for other frames denoises; it is not for {config.task.name} or guides: "
-            "leave the table [task] out"
+            f"a prior for other frames denoises; it is not for {config.task.name}, guides or a "
+            "mask: leave the table [task] out"
         )
     frames = [open_frame(source, config.frame_reading()) for source in sources]
     _check_each_once(sources, frames)

@@ -10,7 +10,7 @@ from pathlib import Path
 from dip_pipeline.batch import Job
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, DipError, OutputError, PriorError
-from dip_pipeline.frames import identities, open_frame, split_selector
+from dip_pipeline.frames import Reading, identities, open_frame, split_selector
 from dip_pipeline.nights import Group, Taken, group_by_night
 from dip_pipeline.progress import Progress
 
@@ -29,7 +29,8 @@ class NightPriors:
         """Fit a prior for each group of frames; where that fails they are fitted one by one."""
         priors: dict[str, str] = {}
         there = self._there()
-        for group in groups_of([job.source for job in jobs]):
+        reading = self.config.frame_reading()
+        for group in groups_of([job.source for job in jobs], reading):
             if len(group.sources) < 2:
                 continue  # a fit of its own is as good
             chosen, target = self._choose(group, there)
@@ -99,12 +100,12 @@ class NightPriors:
             fit_frames(chosen, target, self.config, overwrite=True, progress=progress)
 
 
-def groups_of(sources: Sequence[str]) -> list[Group]:
+def groups_of(sources: Sequence[str], reading: Reading) -> list[Group]:
     """Put frames together that can share a prior; those that cannot be opened are left out."""
     taken = []
     for source in sources:
         try:
-            taken.append(Taken.of(source, open_frame(source).header))
+            taken.append(Taken.of(source, open_frame(source, reading).header))
         except (DipError, OSError) as error:
             log.info("%s: of no group (%s)", source, error)
     return group_by_night(taken)

@@ -190,7 +190,8 @@ def run_workflow(
             on_result=summary.add,
         )
     except KeyboardInterrupt:
-        summary.write(ExitCode.INTERRUPTED)
+        with suppress(OutputError):  # that it was interrupted is what counts
+            summary.write(ExitCode.INTERRUPTED)
         raise
     except (DipError, OSError) as error:
         usage = isinstance(error, ConfigError)

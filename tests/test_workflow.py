@@ -15,6 +15,7 @@ from dip_pipeline.errors import (
     FrameError,
     OutputError,
 )
+from dip_pipeline.frames import AS_THE_FILE_SAYS
 from dip_pipeline.night_priors import NightPriors, groups_of
 from dip_pipeline.summary import Summary
 from dip_pipeline.workflow import Workflow, run_workflow
@@ -228,5 +229,5 @@ def test_frames_that_cannot_be_opened_are_of_no_group(tmp_path):
         fits.PrimaryHDU(np.zeros((8, 8), np.float32), header).writeto(tmp_path / f"{name}.fits")
     (tmp_path / "bad.fits").write_text("no image")
     sources = [str(tmp_path / f"{name}.fits") for name in ("a", "bad", "b", "c", "missing")]
-    groups = groups_of(sources)
+    groups = groups_of(sources, AS_THE_FILE_SAYS)
     assert [group.sources for group in groups] == [(sources[0], sources[3]), (sources[2],)]

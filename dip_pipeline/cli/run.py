@@ -110,7 +110,7 @@ def _plan(workflow: "Workflow", jobs: "list[Job]") -> str:
     if workflow.tables.prior.shared == "night":
         lines += [
             f"prior {group.name}: {len(group.sources)} frames"
-            for group in groups_of([job.source for job in jobs])
+            for group in groups_of([job.source for job in jobs], workflow.config.frame_reading())
             if len(group.sources) > 1
         ]
     return "\n".join(lines)

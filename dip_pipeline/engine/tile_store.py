@@ -113,7 +113,8 @@ class TileStore:
     def adopt(self, index: int, other: "TileStore") -> None:
         """Take over a tile of another store, whose key says that it is this one's too."""
         if publish_copy(self._path(index), other._path(index)):
-            self._note(index, failed=False)
+            record = self.record_of(index)
+            self._note(index, failed=record is not None and bool(record.get("failed")))
 
     def drop(self, index: int) -> None:
         """Move a damaged tile aside, so that it is made anew."""

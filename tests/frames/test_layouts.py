@@ -521,3 +521,13 @@ def test_one_plane_with_an_axis_of_one_is_for_all_planes_of_a_cube(tmp_path):
         pixels = frame.read(ALL, ALL)
         assert pixels.masked[0, 0]
         assert (pixels.error == files.SIGMA).all()
+
+
+def test_a_file_beside_is_a_variance_where_its_unit_is_a_square(tmp_path):
+    """Whatever its name says: `err` of adu2 is none."""
+    for name, unit, sigma in (("a", "adu", 4.0), ("b", "adu**2", 2.0)):
+        err = fits.PrimaryHDU(files.full(4.0), fits.Header({"BUNIT": unit}))
+        files.write(tmp_path / f"{name}_err.fits", [err])
+        path = tmp_path / f"{name}.fits"
+        files.write(path, [fits.PrimaryHDU(files.sky(), fits.Header({"BUNIT": "adu"}))])
+        assert (open_frame(path).read(ALL, ALL).error == sigma).all()

@@ -104,7 +104,9 @@ class SideFiles:
                 place = _plane_beside(other, science, NOISE_NAMES, alone=alone)
                 if place is not None:
                     own = place.hdu.name if place.hdu.name in NOISE_NAMES else ending
-                    form = form_of(own, other.header(place.hdu), file_name=other.path.name)
+                    headers = other.header(place.hdu), view.header(science)
+                    units = (str(cards.get("BUNIT") or "") for cards in headers)
+                    form = form_of(own, headers[0], *units, file_name=other.path.name)
                     return noise_plane(form, place)
         return None
 

@@ -43,7 +43,7 @@ from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.quantising import storage_step
 from dip_pipeline.read_beside import digests_beside
 from dip_pipeline.record import RunFacts, pooled_risk, run_key
-from dip_pipeline.restored_input import check_observed
+from dip_pipeline.restored_input import check_observed, check_whole
 from dip_pipeline.restoring import Place
 from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
 from dip_pipeline.run_report import RunReport, already_done, with_failures_heard
@@ -220,8 +220,12 @@ def _check_target(
     *,
     overwrite: bool,
 ) -> None:
-    """Refuse a target that must not be written, or that anything is read of; raises OutputError."""
+    """Refuse a target that must not be written, or that anything is read of; raises OutputError.
+
+    FrameError for some images of a result of several.
+    """
     exposures = others.first_planes if others else ()
+    check_whole(frames)
     for each in (frames[0], *exposures):
         check_target(target, each, overwrite=overwrite)
     task, prior = config.task, config.fit.prior

@@ -1,6 +1,7 @@
 """An input that is itself a result: its pixels are inferred, and their errors hang together."""
 
 import logging
+from collections.abc import Sequence
 
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames import Frame, read_provenance
@@ -32,6 +33,20 @@ def check_observed(frame: Frame, *, strict: bool) -> None:
         if strict:
             raise FrameError(f"{frame.path}: {told}; give the frame that it was made of")
         log.warning("%s: %s; better give the frame that it was made of", frame.path, told)
+
+
+def check_whole(frames: Sequence[Frame]) -> None:
+    """Refuse some images of a result of several: error and flags of the others would be lost.
+
+    Raises FrameError.
+    """
+    restored = sum(plane.name == "DIP_FLAG" for plane in frames[0].planes)
+    if restored > len({frame.where for frame in frames}):
+        raise FrameError(
+            f"{frames[0].path}: a result of dip that holds {restored} restored images: the error "
+            "planes and flags of those that are left out would be lost; restore all of it, or the "
+            "frame that it was made of"
+        )
 
 
 def inferred_notes(frame: Frame) -> tuple[str, ...]:

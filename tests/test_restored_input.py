@@ -105,3 +105,21 @@ def test_one_restored_chip_says_nothing_of_the_others(tmp_path):
     restore_frame(f"{source}[SCI,1]", product, CONFIG)
     told = [inferred_by(open_frame(f"{product}[SCI,{version}]")) for version in (1, 2)]
     assert told == ["denoise", ""]
+
+
+@pytest.mark.parametrize("suffix", ["fits", "fits.fz"])
+def test_of_a_result_of_several_images_none_is_restored_alone(tmp_path, suffix):
+    """Error and flags of the other would be lost, and it would stay as it is."""
+    rng = np.random.default_rng(3)
+    hdus = [fits.PrimaryHDU()]
+    for version in (1, 2):
+        pixels = rng.normal(100, 3, (64, 80)).astype("f4")
+        hdus.append(fits.ImageHDU(pixels, name="SCI", ver=version))
+    fits.HDUList(hdus).writeto(tmp_path / "in.fits")
+    once = tmp_path / f"once.{suffix}"
+    restore_frame(str(tmp_path / "in.fits"), once, CONFIG)
+    with pytest.raises(FrameError, match="holds 2 restored images"):
+        restore_frame(f"{once}[SCI,2]", tmp_path / "twice.fits", CONFIG)
+    assert not (tmp_path / "twice.fits").exists()
+    assert restore_frame(str(once), tmp_path / "all.fits", CONFIG).ok
+    assert restore_frame(f"{tmp_path}/in.fits[SCI,2]", tmp_path / "one.fits", CONFIG).ok

@@ -8,6 +8,7 @@ from dip_pipeline.errors import ContradictionError
 from dip_pipeline.registration.geometry import Geometry, Places
 from dip_pipeline.registration.matching import StarMatch
 from dip_pipeline.registration.seeing import Seen
+from dip_pipeline.registration.stars import are_whole
 
 LEAST_FLUX_PAIRS = 5
 _APERTURE_WIDTHS = 3.0
@@ -15,6 +16,7 @@ _WING_WIDTHS = 5.0
 _SURE_FLUX = 0.05  # relative standard error of a flux scale that is used
 _SIGNIFICANT_FLUX = 3.0  # standard errors by which stars must differ from the cards
 _FAR_APART = 0.4  # ln: clouds, whose few stars need not be sure
+_SURE_OF_CLOUDS = 0.15
 _CLEAR_SNR = 10.0  # of a source that both must show
 _SHOWN_SHARE = 0.3  # of the light that is expected, to say that it is there
 _FEWEST_CLEAR = 8
@@ -95,7 +97,8 @@ def find_flux_scale(  # noqa: PLR0913  (two are by name alone)
         scale *= size**2
         words = f"{len(match.own)} stars (+- {100 * error:.1f} %)"
         apart = abs(float(np.log(scale / told)))
-        if apart > _SIGNIFICANT_FLUX * error and (error <= _SURE_FLUX or apart > _FAR_APART):
+        sure = error <= _SURE_FLUX or (apart > _FAR_APART and error <= _SURE_OF_CLOUDS)
+        if apart > _SIGNIFICANT_FLUX * error and sure:
             return scale, words
         if error <= _SURE_FLUX:
             return told, f"{cards}, as {words} confirm"
@@ -122,6 +125,8 @@ def _star_ratio(
         )
     )
     good = (own > 3 * doubt) & (other > 3 * other_doubt)
+    for seen, index in ((exposure, match.own), (reference, match.reference)):
+        good &= are_whole(seen.cleaned, seen.stars.places[index], seen.stars.width_px)
     if good.sum() < LEAST_FLUX_PAIRS:
         return 1.0, float("inf")
     ratios = np.log(own[good] / other[good])

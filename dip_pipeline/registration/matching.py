@@ -69,6 +69,7 @@ def refine(
         pairs = _pairs(stars, reference, geometry, reach_px)
         if len(pairs) < _LEAST_PAIRS:
             return None
+        pairs = _agreeing(stars, reference, pairs, geometry)
         match = _fitted(stars, reference, pairs, keep=start, trusted=trusted)
         geometry = match.geometry
     return match if match is not None and _beats_chance(stars, reference, match) else None
@@ -97,6 +98,18 @@ def _pairs(
     reach = np.maximum(reach_px, 3 * np.hypot(stars.errors_px, reference.errors_px[nearest]))
     good = (returned[nearest] == own) & (distance <= reach)
     return np.column_stack([own[good], nearest[good]]).astype(np.int64)
+
+
+def _agreeing(
+    stars: Stars, reference: Stars, pairs: NDArray[np.int64], geometry: Geometry
+) -> NDArray[np.int64]:
+    """Leave out pairs that lie far from what most say: a bright one of them would rule the fit."""
+    apart = geometry.to_reference(stars.places[pairs[:, 0]]) - reference.places[pairs[:, 1]]
+    errors = np.hypot(stars.errors_px[pairs[:, 0]], reference.errors_px[pairs[:, 1]])
+    apart = np.abs(apart - np.median(apart, axis=0))
+    scatter = 1.4826 * np.median(apart, axis=0)
+    good = (apart <= _CLIP * np.maximum(scatter, errors[:, None])).all(axis=1)
+    return pairs[good] if good.sum() >= _LEAST_PAIRS else pairs
 
 
 def _fitted(

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from dip_pipeline.registration.matching import StarMatch
 from dip_pipeline.registration.seeing import Seen
-from dip_pipeline.registration.stars import APERTURE_WIDTHS, Image, bright_ones
+from dip_pipeline.registration.stars import APERTURE_WIDTHS, Image, are_whole, bright_ones
 
 _FEWEST, _MOST = 4, 60  # stars
 _SURE = 4.0  # standard errors that widths must lie apart
@@ -81,8 +81,11 @@ class _Widths:
 
 
 def _bright_pairs(exposure: Seen, reference: Seen, match: StarMatch) -> NDArray[np.int64]:
-    """Pairs of stars that are bright in both, (pairs, 2); of many the brightest."""
-    both = bright_ones(exposure.stars, match.own) & bright_ones(reference.stars, match.reference)
+    """Pairs of stars that are bright and whole in both, (pairs, 2); of many the brightest."""
+    both = np.ones(len(match.own), dtype=bool)
+    for seen, chosen in ((exposure, match.own), (reference, match.reference)):
+        both &= bright_ones(seen.stars, chosen)
+        both &= are_whole(seen.cleaned, seen.stars.places[chosen], seen.stars.width_px)
     pairs = np.column_stack([match.own[both], match.reference[both]])
     return pairs[np.argsort(pairs[:, 0], kind="stable")][:_MOST]  # stars are brightest first
 

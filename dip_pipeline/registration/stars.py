@@ -23,6 +23,7 @@ _BACKGROUND_PX = 64
 _EDGE_PX = 3
 _SHARP_ERROR = 0.1  # of the width: stars whose place is known as well are bright
 _LEAST_SHARP, _MOST_SHARP = 5, 60
+_CORE_WIDTHS = 2.0
 FWHM_OF_SIGMA = 2.3548
 APERTURE_WIDTHS = 6.0  # that holds all of a star's light
 
@@ -131,6 +132,16 @@ def bright_ones(stars: Stars, chosen: NDArray[np.int64]) -> Mask:
     return bright
 
 
+def are_whole(cleaned: Cleaned, places: Places, width_px: float) -> Mask:
+    """Whether all pixels of stars' cores were observed: those replaced hold less light."""
+    if not len(places):
+        return np.zeros(0, dtype=bool)
+    gone, _, _ = sep.sum_circle(
+        cleaned.unusable.astype(np.float64), places[:, 1], places[:, 0], _CORE_WIDTHS * width_px
+    )
+    return np.asarray(gone < 0.5)
+
+
 def measure_fwhm(cleaned: Cleaned, stars: Stars, chosen: NDArray[np.int64]) -> float:
     """Width of some of the stars at half their height, pixels; NaN where these are too few.
 
@@ -138,6 +149,7 @@ def measure_fwhm(cleaned: Cleaned, stars: Stars, chosen: NDArray[np.int64]) -> f
     the lower quartile counts.
     """
     bright = chosen[bright_ones(stars, chosen)]
+    bright = bright[are_whole(cleaned, stars.places[bright], stars.width_px)]
     places = stars.places[np.sort(bright)][:_MOST_SHARP]
     if len(places) < _LEAST_SHARP:
         return float("nan")

@@ -10,7 +10,8 @@ from astropy.io import fits
 
 from dip_pipeline.errors import ExposureError
 from dip_pipeline.registration import Geometry, register, see, shift_by_light
-from dip_pipeline.registration.stars import _mostly_usable
+from dip_pipeline.registration.matching import refine
+from dip_pipeline.registration.stars import Stars, _mostly_usable
 from dip_pipeline.simulate import (
     GALAXY,
     STAR,
@@ -261,6 +262,39 @@ def test_the_same_exposures_are_registered_alike(reference):
     pixels = _exposure(_stars(), Geometry(shift_px=(-7.31, 4.87)), seed=11)
     found = {register(_see(pixels), reference).geometry for _ in range(4)}
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_stars_that_are_saturated_tell_neither_light_nor_seeing(seed):
+    """Their cores are filled from around; beside a shorter exposure they looked faint and wide."""
+    rng = np.random.default_rng(seed)
+    stars = _stars(count=10, seed=seed)
+    stars["row"], stars["col"] = rng.uniform(20, 172, (2, 10))
+    stars["flux_dn"] = 10 ** rng.uniform(4.3, 5.3, 10)
+    frames = []
+    for number, scale in enumerate((1.0, 0.25)):
+        pixels = _exposure(stars, seed=100 * seed + number, fwhm_px=2.7, flux_scale=scale)
+        full = pixels >= 2500.0
+        frames.append(see(f"frame {number}", np.minimum(pixels, np.float32(2500)), full))
+    found = register(frames[1], frames[0], known=_HERE, by_cards=(0.25, "exposure times"))
+    assert found.flux_scale == pytest.approx(0.25, rel=0.05)
+    assert found.wider_px2 == 0.0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_one_bright_pair_by_chance_does_not_rule_the_others(seed):
+    """A cosmic ray beside another one, with the smallest error of all."""
+    rng = np.random.default_rng(seed)
+    places = rng.uniform(6, 106, (11, 2))
+    errors = np.geomspace(0.01, 0.05, 11)
+    aims = places + [1.0, -1.0] + rng.normal(0, 1, places.shape) * errors[:, None]
+    aims[0] = places[0] + [0.1, 0.0]
+    fluxes = np.geomspace(1e4, 1e2, 11)
+    own, other = (Stars(at, errors, fluxes, 0.8) for at in (places, aims))
+    match = refine(own, other, Geometry(shift_px=(1.0, -1.0)), trusted=True)
+    assert len(match.own) == 10
+    middle = np.array([[56.0, 56.0]])
+    np.testing.assert_allclose(match.geometry.to_reference(middle), [[57.0, 55.0]], atol=0.05)
 
 
 def test_light_that_overflows_is_no_star():

@@ -16,6 +16,7 @@ from dip_pipeline.sensor import NoiseChoice
 THREADS_BY_DEFAULT = 4
 TILE_PX = 512
 SMALL_TILE_PX = 256  # a network of its own takes time, finer pixels and exposures take memory
+_PLANE = re.compile(r"((?:\w+:)?)(.+?)((?:\[[^\[\]]*\])?)", re.DOTALL)  # form, file, [EXT]
 
 
 def option(default: object, flag: str, text: str, **limits: Any) -> Any:  # noqa: ANN401
@@ -95,9 +96,6 @@ class ReadingSection(Section):
         if found is None or not Path(found.group(2)).is_file():
             return text
         return f"{found.group(1)}{Path(found.group(2)).absolute()}{found.group(3)}"
-
-
-_PLANE = re.compile(r"((?:\w+:)?)(.+?)((?:\[[^\[\]]*\])?)", re.DOTALL)  # form, file, [EXT]
 
 
 def nameless(plane: str | None) -> str | None:

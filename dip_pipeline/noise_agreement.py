@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 
 # The sky's scatter over the law's sigma there, within which the law is believed. Measured on fields
 # with the right law it is 0.96 at least; structure of the sky itself can only raise it.
-_NO_PEDESTAL = "no pedestal named: taken"  # as guesses of the cards begin
 _AGREEMENT = (0.93, 1.25)
 _MOST_OF_WHITE = 1.1  # scatter from pixel to pixel over the law's, for white noise to be all of it
 _DARKEST = 0.05  # of the pixels
@@ -29,6 +28,7 @@ _REFUTED = 0.5  # of the law's sigma: a sky that scatters less cannot have such 
 # A slope over that of a gain, within which the gain is believed: structure can raise it by half.
 _GAIN_AGREEMENT = (0.67, 2.0)
 _SLOPE_ERRORS = 4.0  # by which it must be off
+_NO_PEDESTAL = "no pedestal named: taken"  # as guesses of the cards begin
 _LEVEL_PX = 2.0  # smoothing of the level that a pixel's sigma is taken at
 
 

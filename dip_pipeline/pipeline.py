@@ -226,11 +226,11 @@ def _check_target(
     """
     exposures = others.first_planes if others else ()
     check_whole(frames)
-    for each in (frames[0], *exposures):
-        check_target(target, each, overwrite=overwrite)
+    check_target(target, frames[0], overwrite=overwrite)
     task, prior = config.task, config.fit.prior
     named = (name for name in (task.psf, task.mask, prior, *task.guides) if name is not None)
-    beside = (path for each in (*frames, *exposures) for path in each.companions)
+    beside = [path for each in (*frames, *exposures) for path in each.companions]
+    beside += [each.path for each in exposures]
     for path in {*beside, *(split_selector(name)[0] for name in named)}:
         prepare(target, path, overwrite=overwrite)
     if gone := left_behind(target, frames[0]):

@@ -14,7 +14,7 @@ from dip_pipeline.errors import SensorError
 from dip_pipeline.frame_noise import Place, find_noise, scaled_words, sensor_of
 from dip_pipeline.frames import Frame, is_sdss, scale_noise
 from dip_pipeline.sdss_noise import with_sdss_noise
-from dip_pipeline.sensor import NoiseChoice, NoiseModel, unit_counts_electrons
+from dip_pipeline.sensor import NoiseChoice, NoiseModel, Sensor, unit_counts_electrons
 
 log = logging.getLogger(__name__)
 
@@ -43,20 +43,24 @@ def settle_noise(
 def with_noise_planes(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Frame:
     """Bring a relative weight to scale; make an error plane of amplifiers that differ."""
     law = NoiseChoice(config.noise.law)
-    if law is NoiseChoice.POISSON_GAUSSIAN and _has_unlike_amplifiers(frame, config):
-        return with_amplifiers(frame, sensor_of(frame, config))
+    if law is NoiseChoice.POISSON_GAUSSIAN and (sensor := _of_unlike_amplifiers(frame, config)):
+        return with_amplifiers(frame, sensor)
     if frame.relative_noise:
         return _scaled(frame, places)
     if is_sdss(frame) and not frame.has_error_plane:
         return with_sdss_noise(frame)
     told = frame.has_error_plane or config.sensor_overrides().sigma_dn is not None
-    if law is NoiseChoice.AUTO and not told and _has_unlike_amplifiers(frame, config):
-        return with_amplifiers(frame, sensor_of(frame, config))
+    if law is NoiseChoice.AUTO and not told and (sensor := _of_unlike_amplifiers(frame, config)):
+        return with_amplifiers(frame, sensor)
     return frame
 
 
-def _has_unlike_amplifiers(frame: Frame, config: RunConfig) -> bool:
-    return bool(sensor_of(frame, config).amplifiers) and unit_counts_electrons(frame.unit)
+def _of_unlike_amplifiers(frame: Frame, config: RunConfig) -> Sensor | None:
+    """Sensor whose amplifiers differ, where pixels count electrons; else None."""
+    if not unit_counts_electrons(frame.unit):
+        return None
+    sensor = sensor_of(frame, config)
+    return sensor if sensor.amplifiers else None
 
 
 def _scaled(frame: Frame, places: Sequence[Place]) -> Frame:

@@ -285,6 +285,15 @@ def test_an_exposure_under_clouds_is_refused_or_left_out_of_what_guides_others(t
     assert len(found) == 2
 
 
+def test_cards_of_further_exposures_are_no_cards_of_the_product(tmp_path):
+    """One that no compressed image may have is of no account there; of the first it is refused."""
+    paths = [_write(tmp_path / "0.fits"), _write(tmp_path / "1.fits", 1, ZSCALE=2.0)]
+    target = tmp_path / "out.fits.fz"
+    with pytest.raises(OutputError, match="card ZSCALE"):
+        restore_frame(paths[1], target, _config(paths[::-1]))
+    assert restore_frame(paths[0], target, _config(paths)).status == "restored"
+
+
 def test_an_exposure_counts_once_however_it_is_packed(tmp_path):
     first = _write(tmp_path / "a.fits")
     (tmp_path / "a.fits.gz").write_bytes(gzip.compress(Path(first).read_bytes()))

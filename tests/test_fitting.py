@@ -183,14 +183,14 @@ def test_a_noise_plane_that_changed_beside_a_frame_is_another_fit(stamps, tmp_pa
     source, noise = tmp_path / "x.fits", tmp_path / "x_rms.fits"
     shutil.copy(stamps[0], source)
     shape = open_frame(source).shape
-    digests = []
-    for sigma in (5.0, 20.0):
-        fits.writeto(noise, np.full(shape, sigma, np.float32), overwrite=True)
-        given = ONE_STEP.with_overrides(**{"reading.error": str(noise)})
-        summary = fit_frames([str(source)], tmp_path / "x.prior", given, overwrite=bool(digests))
-        digests.append(fit_frames([str(source)], tmp_path / "x.prior", given).status)
-        assert summary.status == "fitted"
-    assert digests == ["already done"] * 2
+    given = ONE_STEP.with_overrides(**{"reading.error": str(noise)})
+    target = tmp_path / "x.prior"
+    fits.writeto(noise, np.full(shape, 5.0, np.float32))
+    for status in ("fitted", "already done"):
+        assert fit_frames([str(source)], target, given).status == status
+    fits.writeto(noise, np.full(shape, 20.0, np.float32), overwrite=True)
+    with pytest.raises(OutputError, match="--overwrite"):
+        fit_frames([str(source)], target, given)
 
 
 def test_a_part_of_a_frame_is_another_frame_and_told_of(stamps, tmp_path, caplog):

@@ -20,6 +20,7 @@ from dip_pipeline.frames import (
 
 log = logging.getLogger(__name__)
 
+_MOST_NAMED = 4
 _PACKED = re.compile(r"\.(gz|bz2|fz|xz|z|zip)$", re.IGNORECASE)
 
 
@@ -108,7 +109,13 @@ def without_companions(sources: Sequence[str], folder: Path) -> list[str]:
     beside = {path.with_name(name) for path in paths.values() for name in companions_of(path.name)}
     left = [source for source, path in paths.items() if path in beside]
     if left:
-        log.info("%s: noise and flags of other inputs, left out: %s", folder, ", ".join(left))
+        log.warning(
+            "%s: noise and flags of other inputs, left out: %d files, %s%s",
+            folder,
+            len(left),
+            ", ".join(Path(source).name for source in left[:_MOST_NAMED]),
+            ", ..." if len(left) > _MOST_NAMED else "",
+        )
     return [source for source in sources if source not in left]
 
 

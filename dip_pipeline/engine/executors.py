@@ -45,7 +45,7 @@ class Job(Generic[P, R]):
 
     def run_packet(self, items: Sequence[P]) -> Sequence[R]:
         """Do some items in this process."""
-        if self.together is None or self.packet == 1 or len(items) == 1:
+        if self.together is None or not self.packs or len(items) == 1:
             return [self.run(item) for item in items]
         return self.together(items)
 

@@ -84,8 +84,6 @@ def format_card(keyword: str, value: object, comment: str = "") -> list[bytes]:
         text = "" if value is None else str(value)
         pieces = [text[start : start + 72] for start in range(0, len(text), 72)] or [""]
         return [f"{keyword:<8}{piece}".ljust(CARD_BYTES).encode() for piece in pieces]
-    if keyword == "END":
-        return format_card("COMMENT", f"{keyword} = {value}")
     name = keyword
     if len(keyword) > 8 or " " in keyword:
         name = "HIERARCH " + keyword.removeprefix("HIERARCH ")

@@ -175,12 +175,8 @@ def _place(view: FitsView, chip: Chip, text: str, option: str) -> tuple[Place, F
 
 def _only(found: list[HduSpan], science: HduSpan, words: tuple[str, ...]) -> HduSpan | None:
     """Of several planes take that of such a name, of the science's version, or at its place."""
-    for chosen in (
-        found,
-        named := [hdu for hdu in found if hdu.name in words],
-        [hdu for hdu in named or found if hdu.version == science.version],
-        [hdu for hdu in named or found if hdu.index == science.index],
-    ):
-        if len(chosen) == 1:
-            return chosen[0]
-    return None
+    named = [hdu for hdu in found if hdu.name in words] or found
+    of_version = [hdu for hdu in named if hdu.version == science.version]
+    at_its_place = [hdu for hdu in named if hdu.index == science.index]
+    alone = (some[0] for some in (named, of_version, at_its_place) if len(some) == 1)
+    return next(alone, None)

@@ -170,13 +170,20 @@ def _filled_of(layout: Layout, science: HduSpan) -> HduSpan | None:
     alike = [hdu for hdu in layout.hdus if hdu.name == "DIP_FLAG" and fits_shape(hdu, science)]
     told = [str(header_mapping(parse_cards(hdu.cards)).get("DIPOF") or "") for hdu in alike]
     # The number of an HDU is that of its input: others may have gone, or come, before it.
-    moved = science.index - int(is_packed(layout))
-    named = f"({science.name},{science.version})" if science.name else f"HDU {moved}"
-    for hdu, of in zip(alike, told, strict=True):
-        if of in (science.where, named) or (science.name and of.endswith(f" {named}")):
-            return hdu
-    untold = [hdu for hdu, of in zip(alike, told, strict=True) if not of]
-    return next((hdu for hdu in untold if hdu.version == science.version), None)
+    moved = f"HDU {science.index - int(is_packed(layout))}"
+    named = f"({science.name},{science.version})" if science.name else ""
+    exact = [hdu for hdu, of in zip(alike, told, strict=True) if of == science.where]
+    other = [
+        hdu
+        for hdu, of in zip(alike, told, strict=True)
+        if (of.endswith(named) if named else of == moved)
+    ]
+    untold = [
+        hdu
+        for hdu, of in zip(alike, told, strict=True)
+        if not of and hdu.version == science.version
+    ]
+    return next(iter(exact or other or untold), None)
 
 
 def _noise_words(chip: Chip) -> str:

@@ -63,7 +63,6 @@ FITS_ORDER = "fits_order"
 OWN_KEYWORDS = "DIP_CARDS"
 REST = "rest"  # role of what follows the last HDU of a FITS file
 
-
 StoreState = tuple[int, int, int]
 """Number of the files of a store, their bytes, and when the last one was written, in ns."""
 
@@ -77,12 +76,15 @@ def state_of(path: Path) -> StoreState:
 
 @dataclass(frozen=True, slots=True)
 class ZarrPixels:
-    """Pixels of one Zarr store, by slices."""
+    """Pixels of one Zarr store, by slices.
+
+    has_filled : it has flags of an earlier restoration; state : of the store when it was opened
+    """
 
     path: Path
     names: ZarrNames
-    has_filled: bool = False  # flags of an earlier restoration
-    state: StoreState = (0, 0, 0)
+    has_filled: bool
+    state: StoreState
 
     def read(self, rows: slice, cols: slice) -> Pixels:
         """Read one region of all planes: only the chunks it touches."""
@@ -191,7 +193,7 @@ def open_zarr(
     header = header_mapping(cards, parse_cards(split_cards(primary))) if inherits else alone
     stored = attributes_of(node)
     _tell_of_others(stored, names, path)
-    own = names.error == "error"
+    relative = names.error == "error" and bool(stored.get(RELATIVE_ERROR))
     units = (stored.get("unit"), header.get("BUNIT"))
     units += tuple(attributes_of(science).get(name) for name in ("unit", "units"))
     return Frame(
@@ -218,7 +220,7 @@ def open_zarr(
         noise_words=""
         if names.error is None
         else f"error plane of the store (array {names.error}, {names.form})",
-        relative_noise=names.form is NoiseForm.WEIGHT or (own and bool(stored.get(RELATIVE_ERROR))),
+        relative_noise=names.form is NoiseForm.WEIGHT or relative,
         flag_words="" if names.flags is None else f"{names.rule.words}; in array {names.flags}",
     )
 

@@ -23,7 +23,7 @@ _BACKGROUND_PX = 64
 _EDGE_PX = 3
 _SHARP_ERROR = 0.1  # of the width: stars whose place is known as well are bright
 _LEAST_SHARP, _MOST_SHARP = 5, 60
-_CORE_WIDTHS = 2.0
+_CORE_WIDTHS = 2.0  # within which pixels make out how bright and how wide a star seems
 FWHM_OF_SIGMA = 2.3548
 APERTURE_WIDTHS = 6.0  # that holds all of a star's light
 

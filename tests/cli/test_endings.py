@@ -10,7 +10,7 @@ import dask
 import distributed  # noqa: F401  (its settings are there before one of them is changed)
 import pytest
 
-from dip_pipeline.cli.main import run
+from dip_pipeline.cli.main import _termination_as_interrupt, run
 from dip_pipeline.errors import FrameError, SensorError
 from tests.cli.conftest import ENDINGS
 
@@ -240,6 +240,18 @@ def test_the_handler_of_signals_is_put_back():
     before = signal.getsignal(signal.SIGTERM)
     run(["--version"])
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_terminal_that_is_gone_ends_nothing_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _termination_as_interrupt():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

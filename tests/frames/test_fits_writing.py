@@ -262,6 +262,19 @@ def test_pixels_that_were_filled_stay_bad_where_the_primary_has_moved(
     assert second == 1.0
 
 
+def test_chips_of_one_name_and_version_have_flags_of_their_own(tmp_path, restored, provenance):
+    hdus = [fits.ImageHDU(np.full((20, 24), 100.0 + n, "f4"), name="CHIP") for n in range(3)]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "in.fits")
+    made = [
+        RestoredFrame(frame, _filled(frame, restored, flag), provenance.cards)
+        for flag, frame in zip((0, 1, 0), open_frames(tmp_path / "in.fits"), strict=True)
+    ]
+    save_frames(tmp_path / "out.fits", made, provenance=provenance)
+    first, second, third = _masked_shares(tmp_path / "out.fits")
+    assert max(first, third) < 0.01
+    assert second == 1.0
+
+
 def test_cards_that_no_compressed_image_may_have_are_told_of_before_the_work(tmp_path):
     hdu = fits.PrimaryHDU(np.zeros((30, 40), "f4"))
     hdu.header["ZSCALE"] = 2.0

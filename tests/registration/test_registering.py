@@ -9,9 +9,10 @@ import pytest
 from astropy.io import fits
 
 from dip_pipeline.errors import ExposureError
-from dip_pipeline.registration import Geometry, register, see, shift_by_light
-from dip_pipeline.registration.matching import refine
-from dip_pipeline.registration.stars import Stars, _mostly_usable
+from dip_pipeline.registration import Geometry, brightness, register, see, shift_by_light
+from dip_pipeline.registration.matching import StarMatch, refine
+from dip_pipeline.registration.sharpness import wider_by_px2
+from dip_pipeline.registration.stars import Stars, _mostly_usable, measure_fwhm
 from dip_pipeline.simulate import (
     GALAXY,
     STAR,
@@ -279,6 +280,46 @@ def test_stars_that_are_saturated_tell_neither_light_nor_seeing(seed):
     found = register(frames[1], frames[0], known=_HERE, by_cards=(0.25, "exposure times"))
     assert found.flux_scale == pytest.approx(0.25, rel=0.05)
     assert found.wider_px2 == 0.0
+
+
+def _saturated(brightest):
+    """Twenty stars of a short exposure and a longer one; the brightest saturate that."""
+    grid = np.array(
+        [(row, col) for row in (25, 70.3, 115.4, 165.2) for col in np.linspace(20, 170, 5)]
+    )
+    stars = np.zeros(20, STAR)
+    stars["row"], stars["col"] = grid.T
+    stars["flux_dn"] = np.geomspace(brightest, brightest / 50, 20)
+    seen = []
+    for number, scale in enumerate((1.0, 0.3)):
+        pixels = _exposure(stars, seed=number, fwhm_px=2.7, flux_scale=scale)
+        pixels = np.minimum(pixels, np.float32(2500))
+        found = see(f"exposure {number}", pixels, pixels >= 2500)
+        known = Stars(grid, np.full(20, 0.02), stars["flux_dn"], found.stars.width_px)
+        seen.append(replace(found, stars=known))
+    every = np.arange(20)
+    return seen[1], seen[0], StarMatch(_HERE, every, every, 0.01)
+
+
+def test_the_light_of_saturated_stars_counts_for_nothing():
+    scale, _ = brightness.find_flux_scale(*_saturated(3e5), 1.0, None, summed=False)
+    assert scale == pytest.approx(0.3, rel=0.03)
+
+
+def test_the_width_of_saturated_stars_counts_for_nothing():
+    exposure, reference, match = _saturated(6e5)
+    assert wider_by_px2(exposure, reference, match, 1.0) == 0.0
+    # Four whole ones are too few to tell the width of all.
+    assert np.isnan(measure_fwhm(reference.cleaned, reference.stars, match.own))
+
+
+@pytest.mark.parametrize(("error", "taken"), [(0.1, 2.0), (0.2, 1.0)])
+def test_few_stars_must_be_sure_of_clouds(monkeypatch, error, taken):
+    monkeypatch.setattr(brightness, "_star_ratio", lambda *_: (2.0, error))
+    scale, _ = brightness.find_flux_scale(
+        *_saturated(3e5), 1.0, (1.0, "exposure times"), summed=False
+    )
+    assert scale == taken
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -323,7 +323,13 @@ def test_what_cannot_be_fitted_for_other_frames_is_refused(night, tmp_path, chan
 
 
 @pytest.mark.parametrize(
-    "changes", [{"task.name": "super-resolve"}, {"task.name": "inpaint"}, {"task.guides": ("g",)}]
+    "changes",
+    [
+        {"task.name": "super-resolve"},
+        {"task.name": "inpaint"},
+        {"task.guides": ("g",)},
+        {"task.mask": "m.fits"},
+    ],
 )
 def test_a_prior_of_another_task_is_refused_and_not_quietly_one_that_denoises(
     night, tmp_path, changes

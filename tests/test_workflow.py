@@ -15,7 +15,7 @@ from dip_pipeline.errors import (
     FrameError,
     OutputError,
 )
-from dip_pipeline.frames import AS_THE_FILE_SAYS
+from dip_pipeline.frames import AS_THE_FILE_SAYS, Reading
 from dip_pipeline.night_priors import NightPriors, groups_of
 from dip_pipeline.summary import Summary
 from dip_pipeline.workflow import Workflow, run_workflow
@@ -171,6 +171,20 @@ def test_an_interruption_is_in_the_summary_with_what_was_done_and_what_waits(
     assert [frame["status"] for frame in summary["frames"]] == ["restored", "restored", "waiting"]
 
 
+def test_an_interruption_is_one_though_the_summary_cannot_be_written(
+    endings, tmp_path, monkeypatch
+):
+    endings["c.fits"] = KeyboardInterrupt()
+
+    def full(self, code, **more):
+        assert code is ExitCode.INTERRUPTED
+        raise OutputError("disk full")
+
+    monkeypatch.setattr(Summary, "write", full)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+
+
 def test_an_option_that_cannot_be_used_is_in_the_summary_too(endings, tmp_path):
     endings["a.fits"] = ConfigError("--device cuda: no GPU here")
     with pytest.raises(ConfigError):
@@ -231,3 +245,13 @@ def test_frames_that_cannot_be_opened_are_of_no_group(tmp_path):
     sources = [str(tmp_path / f"{name}.fits") for name in ("a", "bad", "b", "c", "missing")]
     groups = groups_of(sources, AS_THE_FILE_SAYS)
     assert [group.sources for group in groups] == [(sources[0], sources[3]), (sources[2],)]
+
+
+def test_frames_are_grouped_by_the_image_that_is_to_be_restored(tmp_path):
+    header = fits.Header({"FILTER": "r", "DATE-OBS": "2026-03-01T01:00:00"})
+    image = fits.ImageHDU(np.zeros((8, 8), np.float32), header, name="SKY")
+    path = tmp_path / "a.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.zeros((9, 9))), image]).writeto(path)
+    (group,) = groups_of([str(path)], Reading(science="SKY"))
+    assert group.sources == (str(path),)
+    assert groups_of([str(path)], Reading(science="NONE")) == []

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dip_pipeline.engine import TileStore
+from dip_pipeline.engine.records import Records
 from dip_pipeline.errors import OutputError, RunError
 
 
@@ -178,11 +179,25 @@ def test_tiles_are_taken_over_where_there_are_no_hard_links_and_where_there_are(
         TileStore(tmp_path / "not there").adopt(0, old)
 
 
+def test_a_tile_that_is_taken_over_failed_or_not_as_it_was(tmp_path):
+    stores = []
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        stores.append(TileStore(tmp_path / name, Records(tmp_path / f"{name}.records")))
+    old, new = stores
+    for index, failed in enumerate((False, True)):
+        old.publish(index, planes(), {"failed": failed})
+        new.adopt(index, old)
+    told = [[(line["tile"], line["failed"]) for line in store.records.read()] for store in stores]
+    assert told == [[(0, False), (1, True)]] * 2
+
+
 DIES_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
 from dip_pipeline.engine import TileStore
+from dip_pipeline.engine.records import Records
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 TileStore(Path(sys.argv[1])).publish(0, {"science": np.ones((9, 9))}, {})
 """

@@ -99,6 +99,8 @@ def test_a_bias_that_nobody_names_is_found_under_it(name, noise_of):
     for quantile in (0.1, 0.9):
         at = float(np.quantile(level, quantile))
         assert sigma_at(noise, at + bias_dn) == pytest.approx(true_sigma(at), rel=0.08)
+    (guess,) = [guess for guess in noise.sensor.guesses if "pedestal" in guess]
+    assert guess.partition("taken ")[2] in noise.sensor.pedestal_dn.source
 
 
 @pytest.mark.parametrize("kind", ["crowded", "galaxies"])

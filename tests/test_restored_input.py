@@ -8,6 +8,7 @@ from astropy.io import fits
 
 from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
+from dip_pipeline.describing import describe_frame
 from dip_pipeline.errors import ExposureError, FrameError
 from dip_pipeline.exposures import Exposures
 from dip_pipeline.frames import identities, open_frame, open_frames
@@ -60,6 +61,8 @@ def test_a_result_as_an_input_is_warned_of_and_refused_where_nothing_is_guessed(
         restore_frame(str(once), tmp_path / "twice.fits", CONFIG)
     (told,) = [line for line in caplog.messages if "a result of dip (denoise)" in line]
     assert told.endswith("better give the frame that it was made of")
+    for path, told in ((once, True), (frames[0], False)):
+        assert ("a result of dip" in " ".join(describe_frame(str(path), CONFIG).notes)) is told
     strict = CONFIG.with_overrides(**{"reading.strict": True, "noise.pedestal_dn": 0.0})
     with pytest.raises(FrameError, match=r"a result of dip \(denoise\).*; give the frame"):
         restore_frame(str(once), tmp_path / "thrice.fits", strict)

@@ -535,6 +535,35 @@ def test_several_restored_chips_are_verified_each(two_chips):
 
 
 @pytest.mark.parametrize("suffix", ["fits", "fits.fz", "zarr"])
+def test_products_of_a_group_s_file_pass(tmp_path, monkeypatch, suffix):
+    """Its description of the group is the input's, not ours."""
+    monkeypatch.setattr(ways, "restore", as_it_should_be)
+    pixels = np.random.default_rng(1).normal(10, 3, (60, 50)).astype("f4")
+    zarr.create_group(tmp_path / "in.zarr").create_array("science", data=pixels)
+    source, target = tmp_path / "in.fits", tmp_path / f"out.{suffix}"
+    convert(tmp_path / "in.zarr", source)
+    restore_frame(str(source), target, CONFIG)
+    verdict = verify_product(target, str(source))
+    assert verdict.ok, verdict
+
+
+@pytest.mark.parametrize("zarr_input", [False, True])
+@pytest.mark.parametrize("suffix", ["fits", "zarr"])
+def test_products_of_a_frame_with_weights_pass(tmp_path, monkeypatch, suffix, zarr_input):
+    monkeypatch.setattr(ways, "restore", as_it_should_be)
+    pixels = np.random.default_rng(1).normal(10, 3, (60, 50)).astype("f4")
+    fits.writeto(tmp_path / "in.fits", pixels)
+    fits.writeto(tmp_path / "in.weight.fits", np.full_like(pixels, 0.5))
+    source, target = tmp_path / "in.fits", tmp_path / f"out.{suffix}"
+    if zarr_input:
+        source = tmp_path / "in.zarr"
+        convert(tmp_path / "in.fits", source)
+    restore_frame(str(source), target, CONFIG)
+    verdict = verify_product(target, str(source))
+    assert verdict.ok, verdict
+
+
+@pytest.mark.parametrize("suffix", ["fits", "fits.fz", "zarr"])
 @pytest.mark.parametrize("version", [2, 3])
 def test_products_of_a_foreign_array_pass(tmp_path, monkeypatch, suffix, version):
     monkeypatch.setattr(ways, "restore", as_it_should_be)

@@ -375,6 +375,20 @@ def test_flags_of_half_precision_are_written(tmp_path, restored, provenance):
         np.testing.assert_array_equal(hdus["DQ"].data, np.eye(20, 24))
 
 
+def test_weights_of_a_group_are_no_errors_of_its_product(group, tmp_path, restored, provenance):
+    node = zarr.open_group(group, mode="r+")
+    node.attrs["relative_error"] = True
+    del node.attrs["unit"]
+    frame = open_frame(group)
+    save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
+    del node.attrs["relative_error"]
+    frame = open_frame(group)
+    save_frame(tmp_path / "errors.fits", frame, restored(frame), provenance=provenance)
+    with fits.open(tmp_path / "out.fits") as relative, fits.open(tmp_path / "errors.fits") as hdus:
+        assert "ERR" not in relative
+        assert "BUNIT" not in hdus["ERR"].header
+
+
 def test_a_header_that_inherits_nothing_does_not_in_a_group_either(tmp_path):
     hdus = [fits.PrimaryHDU(), fits.ImageHDU(np.ones((20, 24), "f4"), name="SCI")]
     hdus[0].header["GAIN"], hdus[1].header["INHERIT"] = 9.0, False

@@ -14,7 +14,7 @@ from dip_pipeline.restoration.hole_errors import (
     distance_px,
     measure_hole_errors,
 )
-from dip_pipeline.restoration.inpainting import filled_simply, without_data
+from dip_pipeline.restoration.inpainting import filled_simply, try_hidden, without_data
 from dip_pipeline.restoration.problem import FitOptions, StopReason
 from dip_pipeline.restoration.refilling import fill_again
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
@@ -108,6 +108,21 @@ def test_the_error_of_hidden_stars_is_in_that_of_filled_pixels(field, monkeypatc
     expected = (3.0 * prior.scale.sigma) ** 2
     assert np.median(added) == pytest.approx(expected, rel=0.01)
     np.testing.assert_array_equal(again.error[asked.valid], restored.error[asked.valid])
+
+
+def test_pixels_amid_saturated_ones_are_rehearsed_as_far_from_any_known_one(field):
+    """A saturated pixel tells nothing of its neighbours, hidden or not."""
+    _, asked, prior, _ = field
+    saturated = np.zeros_like(asked.masked)
+    saturated[4:21, 20:37] = True
+    hidden = np.zeros_like(saturated)
+    hidden[12, 28] = True
+    asked = dataclasses.replace(
+        asked, masked=np.zeros_like(hidden), saturated=saturated & ~hidden,
+        pixels=np.nan_to_num(asked.pixels, nan=100.0),
+    )  # fmt: skip
+    found = try_hidden(lambda region: torch.zeros_like(region.sigma), asked, prior.scale, hidden)
+    assert found.distance_px == pytest.approx([9.0])
 
 
 def test_known_pixels_are_denoised_where_that_is_asked_for(field):

@@ -65,12 +65,20 @@ def array_of(node: ZarrNode, name: str) -> ZarrArray:
 
 
 def arrays_of(node: ZarrNode) -> dict[str, ZarrArray]:
-    """Every array of a store by its path."""
+    """Every array of a store by its path; FrameError where the metadata of one are damaged."""
+    path = str(node.store_path).removeprefix("file://")
     if isinstance(node, zarr.Array):
-        return {"": node}
-    with reading(str(node.store_path).removeprefix("file://"), "its members"):
-        members = node.members(max_depth=None)[:_MOST_ARRAYS]
-    return {name: item for name, item in members if isinstance(item, zarr.Array)}
+        arrays = {"": node}
+    else:
+        with reading(path, "its members"):
+            members = node.members(max_depth=None)[:_MOST_ARRAYS]
+        arrays = {name: item for name, item in members if isinstance(item, zarr.Array)}
+    for name, array in arrays.items():  # zarr takes what is no object, and chunks without a pixel
+        if not isinstance(array.metadata.attributes, dict):
+            raise FrameError(f"{path}: the attributes of array {name} are no JSON object")
+        if not all(type(side) is int and side > 0 for side in array.chunks):
+            raise FrameError(f"{path}: array {name} has chunks of {array.chunks}")
+    return arrays
 
 
 def choose_arrays(node: ZarrNode, selector: str | None, path: Path, reading: Reading) -> ZarrNames:

@@ -30,7 +30,15 @@ _KEPT = ("fits_order", "fits_name", "fits_role")
 _STORED = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 
 # What zarr raises for damaged metadata, missing keys, and chunks that fail their check sum.
-ZARR_ERRORS = (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError)
+ZARR_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    RuntimeError,
+    AttributeError,
+    ArithmeticError,
+)
 
 ZarrArray = zarr.Array[Any]
 Numbers = NDArray[np.generic]
@@ -147,10 +155,13 @@ def hdu_of(path: Path, name: str, array: ZarrArray) -> RawHdu:
         size, form = array.nbytes, image_form(header)
         if form is not None and form[:2] != (array.shape, array.dtype):
             raise ValueError(f"header and numbers disagree: {form[:2]}")
+        role = attributes["fits_role"]
+        if not isinstance(role, str):
+            raise TypeError(f"its role is {role}")
         return RawHdu(
             order=int(cast(int, attributes["fits_order"])),
             name=str(attributes["fits_name"]),
-            role=cast(Any, attributes["fits_role"]),
+            role=cast(Any, role),
             header=header,
             data_bytes=size if form is None else padded(size),
             blocks=partial(_blocks, path, name),

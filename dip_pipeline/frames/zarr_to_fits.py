@@ -25,7 +25,7 @@ from dip_pipeline.frames.zarr_choice import (
     attributes_of,
     open_node,
 )
-from dip_pipeline.frames.zarr_hdus import ZarrArray, is_hdu, regions_of
+from dip_pipeline.frames.zarr_hdus import ZarrArray, is_hdu, reading, regions_of
 from dip_pipeline.frames.zarr_meta import meta_of, meta_table, plain_pixels
 from dip_pipeline.frames.zarr_reader import FITS_ORDER, read_cards, read_zarr_provenance
 
@@ -143,7 +143,8 @@ def _blocks(source: Path, name: str, kind: np.dtype[Any], *, flipped: bool) -> I
     array = arrays_of(open_node(source))[name]
     unsigned = np.dtype(f"u{kind.itemsize}")
     for region in regions_of(array.shape):
-        values = np.asarray(array[region]).astype(kind)
+        with reading(source, f"array {name}"):
+            values = np.asarray(array[region]).astype(kind)
         if flipped:  # adding half the range flips the top bit, and nothing else
             values = values.view(unsigned) ^ unsigned.type(1 << (8 * kind.itemsize - 1))
         yield values.astype(values.dtype.newbyteorder(">")).tobytes()

@@ -1,7 +1,9 @@
 """FITS to Zarr and back: the same bytes; Zarr to FITS and back: the same group."""
 
+import contextlib
 import gzip
 import io
+import json
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dip_pipeline.errors import FrameError, OutputError
+from dip_pipeline.errors import DipError, FrameError, OutputError
 from dip_pipeline.frames import Reading, open_frame, read_provenance, save_frame
 from dip_pipeline.frames.converting import convert
 from tests.frames import layout_files as files
@@ -247,6 +249,37 @@ def test_a_damaged_description_is_refused(group, tmp_path):
     (tmp_path / "out.fits").write_bytes(stream.getvalue())
     with pytest.raises(FrameError, match="ZARR_META is damaged"):
         convert(tmp_path / "out.fits", tmp_path / "b.zarr")
+
+
+@pytest.mark.parametrize(
+    ("member", "keys", "value"),
+    [
+        ("error", ("attributes",), "none"),
+        ("science", ("chunk_grid", "configuration", "chunk_shape"), [0, 8]),
+        ("science", ("chunk_grid", "configuration", "chunk_shape"), [1, 8]),
+        ("flags", ("fill_value",), -1),
+        ("fits/000", ("attributes", "fits_role"), ["science"]),
+    ],
+)
+def test_damaged_metadata_of_an_array_are_told_in_one_line(
+    layered, group, tmp_path, member, keys, value
+):
+    if member.startswith("fits"):
+        group = tmp_path / "layered.zarr"
+        convert(layered, group)
+    path = group / member / "zarr.json"
+    metadata = json.loads(path.read_text())
+    place = metadata
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(DipError) as caught:
+        convert(group, tmp_path / "back.fits")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "back.fits").exists()
+    with contextlib.suppress(DipError):  # where another array than those read is damaged
+        open_frame(group).read(ALL, ALL)
 
 
 def _a_product(tmp_path, group, restored, provenance):

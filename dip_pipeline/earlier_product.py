@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from dip_pipeline.account import key_of
 from dip_pipeline.engine import differences
 from dip_pipeline.errors import ExistsError, FrameError
-from dip_pipeline.frames import read_provenance, wrong_sums
+from dip_pipeline.frames import Provenance, read_provenance, wrong_sums
+from dip_pipeline.frames.workshops import clear_workshops
+from dip_pipeline.record import is_lost
 
 _CONFIGURATION = "configuration."
 _PLAIN_NAMES = {
@@ -21,18 +24,35 @@ _OTHER_FILES = "companions."
 _MOST_TOLD = 6
 
 
-def is_product_of(target: Path, key: Mapping[str, object]) -> bool:
-    """Whether the target exists and is the finished product of this very run.
+class Made(Enum):
+    """What an earlier run made of a target."""
 
-    Raises ExistsError where it was, and has been changed since.
+    NOT = "nothing, or by another run"
+    WHOLE = "the product of this very run"
+    LACKING = "the same, but for tiles whose workers died"
+
+
+def made_before(target: Path, key: Mapping[str, object], *, overwrite: bool) -> Made:
+    """Tell whether the target exists and is the product of this very run.
+
+    What a killed writer left beside it is put right first.
+
+    overwrite : whether a product that is damaged, or has tiles that failed, is to be made again
+    Raises ExistsError where it has been changed since, and is not.
     """
-    if _key_of_product(target) != key:
-        return False
+    clear_workshops(target)
+    found = _account_of(target)
+    if found is None or key_of(found.document) != key:
+        return Made.NOT
     if damage := _damage(target):
+        if overwrite:
+            return Made.NOT
         raise ExistsError(
             f"{target}: made by this very run{damage}; give --overwrite to make it again"
         )
-    return True
+    if any(is_lost(tile) for tile in found.tiles):
+        return Made.LACKING
+    return Made.NOT if overwrite and any(tile["failed"] for tile in found.tiles) else Made.WHOLE
 
 
 def _damage(target: Path) -> str:
@@ -72,13 +92,17 @@ def told_differences(made: Mapping[str, Any], wanted: Mapping[str, object]) -> s
 
 def _key_of_product(target: Path) -> dict[str, Any]:
     """All that decided the pixels of a product; empty where there is none, or none of ours."""
-    if not target.exists():
-        return {}
-    try:
-        found = read_provenance(target)
-    except FrameError:
-        return {}
+    found = _account_of(target)
     return {} if found is None else key_of(found.document)
+
+
+def _account_of(target: Path) -> Provenance | None:
+    if not target.exists():
+        return None
+    try:
+        return read_provenance(target)
+    except FrameError:
+        return None
 
 
 def _told(name: str, made: Mapping[str, Any], wanted: Mapping[str, object]) -> str:

@@ -11,6 +11,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, FrameError, RestorationError
 from dip_pipeline.frame_noise import noise_in_words
 from dip_pipeline.frames import Frame, identities, open_frame
+from dip_pipeline.frames.workshops import clear_workshops
 from dip_pipeline.planning import fit_windows, problem_source, settle_frame
 from dip_pipeline.prior_file import (
     FittedFrame,
@@ -76,6 +77,7 @@ def fit_frames(
         check_observed(frame, strict=config.reading.strict)
     fitted = [FittedFrame.of(source, frame) for source, frame in zip(sources, frames, strict=True)]
     key = fit_key(fitted, config)
+    clear_workshops(target)
     if not overwrite and is_fit_of(target, key):
         return _summary(target, "already done", PriorFile.read(target).prior, len(frames), 0.0)
     destination = check_prior_target(target, frames, overwrite=overwrite)

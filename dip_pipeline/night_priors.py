@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dip_pipeline.batch import Job
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import ConfigError, DipError, OutputError, PriorError
+from dip_pipeline.errors import ConfigError, DipError, ExistsError, OutputError, PriorError
 from dip_pipeline.frames import Reading, identities, open_frame, split_selector
 from dip_pipeline.nights import Group, Taken, group_by_night
 from dip_pipeline.progress import Progress
@@ -94,10 +94,13 @@ class NightPriors:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             fit_frames(chosen, target, self.config, progress=progress)
-        except OutputError:  # the frames themselves were replaced since
+        except ExistsError:  # the frames themselves were replaced since
+            fit_frames(chosen, target, self.config, overwrite=True, progress=progress)
+        except OutputError:
             if not target.exists():
                 raise
-            fit_frames(chosen, target, self.config, overwrite=True, progress=progress)
+            # Another run of this night has made it meanwhile.
+            fit_frames(chosen, target, self.config, progress=progress)
 
 
 def groups_of(sources: Sequence[str], reading: Reading) -> list[Group]:

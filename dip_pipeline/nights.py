@@ -60,16 +60,20 @@ def hours_of(header: Mapping[str, object]) -> float | None:
     """Hours since 1970 UT of an exposure's beginning, by MJD-OBS, or DATE-OBS with its time."""
     mjd = header.get("MJD-OBS")
     if isinstance(mjd, int | float) and not isinstance(mjd, bool) and math.isfinite(mjd):
-        hours = 24.0 * (float(mjd) - _MJD_OF_1970)
-        return hours if _EARLIEST_HOURS < hours < _LATEST_HOURS else None
+        return _believed(24.0 * (float(mjd) - _MJD_OF_1970))
     date = str(header.get("DATE-OBS", "")).strip()
     if "T" not in date and isinstance(header.get("TIME-OBS"), str):
         date = f"{date}T{str(header['TIME-OBS']).strip()}"
     try:
         moment = datetime.fromisoformat(date)
-    except ValueError:
+        seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError):
         return None
-    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() / 3600.0
+    return _believed(seconds / 3600.0)
+
+
+def _believed(hours: float) -> float | None:
+    return hours if _EARLIEST_HOURS < hours < _LATEST_HOURS else None
 
 
 def group_by_night(frames: Sequence[Taken]) -> list[Group]:

@@ -10,7 +10,7 @@ from dip_pipeline.account import describe_run, input_facts
 from dip_pipeline.config import RunConfig
 from dip_pipeline.describing import FrameDescription, describe_frame
 from dip_pipeline.devices import device_name
-from dip_pipeline.earlier_product import differences_told, is_product_of
+from dip_pipeline.earlier_product import Made, differences_told, made_before
 from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, reach, read_status
 from dip_pipeline.errors import ConfigError, RunError
 from dip_pipeline.exposures import Exposures
@@ -31,6 +31,7 @@ from dip_pipeline.frames.digests import count_filled, count_unknown
 from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.planes import (
     Plane,
+    PlaneResult,
     Planes,
     blend_planes,
     plan_planes,
@@ -41,8 +42,8 @@ from dip_pipeline.planning import devices_of, run_room
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.quantising import storage_step
-from dip_pipeline.read_beside import digests_beside
-from dip_pipeline.record import RunFacts, pooled_risk, run_key
+from dip_pipeline.read_beside import NamedFiles, digests_beside
+from dip_pipeline.record import RunFacts, is_lost, pooled_risk, run_key
 from dip_pipeline.restored_input import check_observed, check_whole
 from dip_pipeline.restoring import Place
 from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
@@ -72,20 +73,26 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     place : where it runs; None for what the configuration says
     Raises a DipError for whatever a user can cause.
     """
-    if place is None:
-        with open_pool(config.worker_options(devices_of(config))) as pool:
-            return restore_frame(
-                source,
-                target,
-                config,
-                overwrite=overwrite,
-                progress=progress,
-                command_line=command_line,
-                place=Place(pool),
-            )
-    started = time.monotonic()
     told = progress or SILENT
-    asked = AskedOptics.of(config)
+    if place is not None:
+        return _restored(source, target, config, place, told, command_line, overwrite=overwrite)
+    with open_pool(config.worker_options(devices_of(config))) as pool:
+        place = Place(pool)
+        return _restored(source, target, config, place, told, command_line, overwrite=overwrite)
+
+
+def _restored(  # noqa: PLR0913  (as it was asked for)
+    source: str,
+    target: Path,
+    config: RunConfig,
+    place: Place,
+    told: Progress,
+    command_line: Sequence[str],
+    *,
+    overwrite: bool,
+) -> RunReport:
+    started = time.monotonic()
+    named, asked = NamedFiles.of(config), AskedOptics.of(config)
     if place.pool.options.executor is ExecutorKind.DASK:  # workers may stand in another folder
         source, target = _absolute(source), target.absolute()
     frames = open_frames(source, config.frame_reading())
@@ -98,14 +105,17 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         prior_digest=None if shared is None else shared.sha256,
         companions=digests_beside(frames, others, config),
     )
-    if not overwrite and is_product_of(target, key):
+    made = made_before(target, key, overwrite=overwrite)
+    if made is Made.WHOLE:
         return _left_alone(source, target, key)
+    overwrite |= made is Made.LACKING
     with differences_told(target, key):
         _check_target(target, frames, others, config, overwrite=overwrite)
     _check_kind(frame, strict=config.reading.strict)
     if shared is not None:
         shared.check(frame, config)
     planes = plan_planes(source, frames, config, Told(told, source), asked, others)
+    named.check_unchanged()
     room = _checked_room(planes, config, place, source=source, target=target)
     about = _about(source, target, config, command_line) | {
         "tiles": planes.tiles,
@@ -120,8 +130,9 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
         for plane in planes.restored:
             prior = prior_task(plane, config, run, shared)
             prior = replace(prior, seen=shared is not None and shared.has_seen(plane.origin))
-            teller = Told(told, planes.name_of(plane, source))
-            results.append(restore_plane(plane, prior, run, place, teller))
+            results.append(
+                restore_plane(plane, prior, run, place, Told(told, planes.name_of(plane, source)))
+            )
             facts.append(
                 RunFacts(
                     run_id=run.run_id,
@@ -150,7 +161,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
             provenance = describe_run(pooled_facts(facts, planes))
             save_frames(target, restored, provenance=provenance, overwrite=overwrite)
             reach("after save")
-            run.remove()
+            _let_go(run, results, told)
     total = pooled_facts(facts, planes)
     risk = pooled_risk(total.tiles, total.frame_pixels)
     return with_failures_heard(
@@ -181,6 +192,19 @@ def _check_kind(frame: Frame, *, strict: bool) -> None:
             frame.path,
             kind,
         )
+
+
+def _let_go(run: RunDirectory, results: Sequence[PlaneResult], told: Progress) -> None:
+    """Delete the scratch of a run that is done; where workers died, the same command goes on."""
+    lost = sum(is_lost(tile) for result in results for tile in result.records)
+    if not lost:
+        run.remove()
+        return
+    run.drop_work()
+    told.note(
+        f"{run.path}: kept: the workers of {lost} tiles died; the same command restores these "
+        "again, and puts them into the product"
+    )
 
 
 def _tell_restarted(run: RunDirectory, told: Progress) -> None:

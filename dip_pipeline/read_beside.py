@@ -1,12 +1,45 @@
 """Files that are read with an input: part of what decides a result."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import FrameError
 from dip_pipeline.exposures import Exposures, exposure_digests, exposure_role
-from dip_pipeline.frames import Frame, file_digest, guide_digests, named_digest, open_frames
+from dip_pipeline.frames import (
+    Frame,
+    file_digest,
+    guide_digests,
+    named_digest,
+    open_frames,
+    path_state,
+    split_selector,
+)
 from dip_pipeline.task_optics import SCENE_TASKS
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFiles:
+    """Files that options name, as they were before anything was read of them."""
+
+    states: Mapping[Path, object]
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Self:
+        """Note PSF, mask, guides and further exposures."""
+        task = config.task
+        named = [task.psf if task.name in SCENE_TASKS else None, task.mask]
+        names = [*named, *task.guides, *task.exposures]
+        paths = {split_selector(name)[0] for name in names if name is not None}
+        return cls({path: path_state(path) for path in paths})
+
+    def check_unchanged(self) -> None:
+        """Raise FrameError where digest and pixels may be of two versions of a file."""
+        for path, state in self.states.items():
+            if path_state(path) != state:
+                raise FrameError(f"{path}: changed while it was being read; run again")
 
 
 def digests_beside(

@@ -12,6 +12,7 @@ from dip_pipeline import __version__
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import Card
 from dip_pipeline.frames.prov_json import Document
+from dip_pipeline.restoration.problem import StopReason
 from dip_pipeline.sensor import NoiseModel, Sourced
 
 # Raised whenever the same configuration would give other pixels than before: finished tiles and
@@ -161,6 +162,11 @@ def run_cards(facts: RunFacts) -> tuple[Card, ...]:
         ("DIPIN", str(facts.key["input"]), "sha256 of the input file"),
         ("DIPCFG", config.digest(), "sha256 of the configuration"),
     )
+
+
+def is_lost(tile: Mapping[str, object]) -> bool:
+    """Whether a tile was copied because its workers died, which another run may not see again."""
+    return tile["stop_reason"] == StopReason.WORKER_LOST.name
 
 
 def usual_stop(tiles: Sequence[Mapping[str, object]]) -> str:

@@ -23,6 +23,7 @@ from dip_pipeline.engine import (
 from dip_pipeline.errors import RunError
 from dip_pipeline.frames import RestoredPlanes
 from dip_pipeline.progress import Told
+from dip_pipeline.record import is_lost
 from dip_pipeline.tiling import Tile, blend
 from dip_pipeline.work import (
     FramePlan,
@@ -76,6 +77,10 @@ def restore_tiles(
     plan = prior.plan
     found = ((tile.index, plan.store.record_of(tile.index)) for tile in tiles)
     done: dict[int, Record] = {index: record for index, record in found if record is not None}
+    if not place.finish:
+        for index in [index for index, record in done.items() if is_lost(record)]:
+            plan.store.forget(index)  # its workers died: it may go well this time
+            del done[index]
     ours = [tile for tile in tiles if place.shard is None or place.shard.has(tile.index)]
     missing = [tile for tile in ours if tile.index not in done]
     if missing:

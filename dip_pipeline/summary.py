@@ -1,5 +1,6 @@
 """summary.json: how every frame of a workflow ended."""
 
+import logging
 import math
 import threading
 import time
@@ -12,7 +13,9 @@ from typing import Any
 from dip_pipeline import __version__
 from dip_pipeline.batch import FrameResult, Job
 from dip_pipeline.engine import replace_file
-from dip_pipeline.errors import ExitCode
+from dip_pipeline.errors import ExitCode, OutputError
+
+log = logging.getLogger(__name__)
 
 
 class Summary:
@@ -45,10 +48,13 @@ class Summary:
             self._write(*self._ended)
 
     def add(self, result: FrameResult) -> None:
-        """Note how a frame ended."""
+        """Note how a frame ended; where that cannot be written, the next one tells of both."""
         with self._lock:
             self._frames[result.job.source] = _frame_facts(result)
-            self._write(*self._ended)
+            try:
+                self._write(*self._ended)
+            except OutputError as error:
+                log.warning("%s; the frames go on", error)
 
     def write(self, exit_code: ExitCode, error: str = "") -> None:
         """Note how all of it ended."""

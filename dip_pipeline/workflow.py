@@ -193,10 +193,11 @@ def run_workflow(
         with suppress(OutputError):  # that it was interrupted is what counts
             summary.write(ExitCode.INTERRUPTED)
         raise
-    except (DipError, OSError) as error:
+    except Exception as error:
         usage = isinstance(error, ConfigError)
+        words = str(error) if isinstance(error, DipError | OSError) else repr(error)
         with suppress(OutputError):  # it may be the summary that cannot be written
-            summary.write(ExitCode.USAGE if usage else ExitCode.FRAMES_FAILED, error=str(error))
+            summary.write(ExitCode.USAGE if usage else ExitCode.FRAMES_FAILED, error=words)
         raise
     summary.write(report.exit_code)
     return report

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import ways
+from dip_pipeline import restoring, ways, work
 from dip_pipeline.earlier_product import told_differences
 from dip_pipeline.errors import OutputError
-from dip_pipeline.pipeline import restore_frame
-from tests.stand_in import arithmetic
+from dip_pipeline.pipeline import restore_frame, scratch_of
+from dip_pipeline.restoration.problem import StopReason
+from dip_pipeline.work import restore_tile
+from tests.stand_in import arithmetic, planes
 from tests.test_pipeline import quick
 
 
@@ -116,3 +118,59 @@ def test_of_several_planes_what_is_done_is_told_as_it_was(tmp_path, monkeypatch)
     assert again.risk == pytest.approx(first.risk, abs=1e-5)
     assert again.risk_error == pytest.approx(first.risk_error, abs=1e-5)
     assert again.risk != pytest.approx(fits.getheader(target, 1)["DIPRISK"], abs=1e-3)
+
+
+def test_with_overwrite_a_whole_product_of_this_run_is_left_alone(made, monkeypatch):
+    """So that a night that is made again goes on where it was interrupted."""
+    source, target = made
+    before = target.stat()
+    report = restore_frame(str(source), target, quick(), overwrite=True)
+    assert (report.status, target.stat()) == ("already done", before)
+    report = restore_frame(str(source), target, quick(**{"fit.seed": 5}), overwrite=True)
+    assert report.status == "restored"
+
+
+def _with(reason, index):
+    """Copy one tile for a reason."""
+
+    def restored(task):
+        if task.tile.index != index:
+            return restore_tile(task)
+        problem = work.problem_of(task)
+        return work._publish(task, problem, work._unchanged(problem, reason), seconds=0.0)
+
+    return restored
+
+
+def test_tiles_whose_workers_died_are_restored_by_the_same_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(ways, "restore", arithmetic)
+    source, target, whole = (tmp_path / name for name in ("a.fits", "a_dip.fits", "whole.fits"))
+    pixels = np.random.default_rng(1).normal(100, 5, (96, 112)).astype(np.float32)
+    fits.writeto(source, pixels, fits.Header({"GAIN": 2.0, "RDNOISE": 4.0, "BUNIT": "DN"}))
+    restore_frame(str(source), whole, quick())
+    with monkeypatch.context() as patched:
+        patched.setattr(restoring, "restore_tile", _with(StopReason.WORKER_LOST, 1))
+        for _ in range(2):  # as long as they die
+            report = restore_frame(str(source), target, quick())
+            assert (report.status, report.failed_tiles) == ("restored", 1)
+    again = restore_frame(str(source), target, quick())
+    assert (again.status, again.failed_tiles) == ("restored", 0)
+    assert again.found_done == again.tiles - 1
+    assert planes(target) == planes(whole)
+    assert restore_frame(str(source), target, quick()).status == "already done"
+    assert not scratch_of(target).exists()
+
+
+def test_tiles_that_diverged_are_made_again_only_where_that_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(ways, "restore", arithmetic)
+    source, target = tmp_path / "a.fits", tmp_path / "a_dip.fits"
+    pixels = np.random.default_rng(1).normal(100, 5, (96, 112)).astype(np.float32)
+    fits.writeto(source, pixels, fits.Header({"GAIN": 2.0, "RDNOISE": 4.0, "BUNIT": "DN"}))
+    with monkeypatch.context() as patched:
+        patched.setattr(restoring, "restore_tile", _with(StopReason.DIVERGED, 1))
+        restore_frame(str(source), target, quick())
+    assert not scratch_of(target).exists()
+    report = restore_frame(str(source), target, quick())
+    assert (report.status, report.failed_tiles) == ("already done", 1)
+    report = restore_frame(str(source), target, quick(), overwrite=True)
+    assert (report.status, report.failed_tiles) == ("restored", 0)

@@ -70,6 +70,9 @@ def test_every_frame_is_in_one_group(facts):
         ({"MJD-OBS": True}, None),
         ({"MJD-OBS": -2400000.5}, None),  # a Julian date of 0
         ({"MJD-OBS": 1e9}, None),
+        ({"DATE-OBS": "9999-12-31T23:59:59-01:00"}, None),  # the end of time, for not known
+        ({"DATE-OBS": "9999-12-31T23:59:59.999999"}, None),
+        ({"DATE-OBS": "0001-01-01T00:00:00+01:00"}, None),
         ({}, None),
     ],
 )

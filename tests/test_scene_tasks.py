@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import ways
+from dip_pipeline import pipeline, ways
 from dip_pipeline.batch import Job
 from dip_pipeline.config import RunConfig
 from dip_pipeline.describing import describe_frame
@@ -99,6 +99,25 @@ def test_the_content_of_a_psf_counts_and_not_its_name(source, tmp_path):
     close_files()
     key = facts_of(read_account(target).document, "input")
     assert key["sha256"]
+
+
+def test_a_psf_that_is_replaced_as_a_run_begins_ends_it(source, tmp_path, monkeypatch):
+    """Its pixels would be of one version, its sha256 of another: "already done", for ever."""
+    psf, target = write_psf(tmp_path / "psf.fits", box()), tmp_path / "out.fits"
+    real = pipeline.digests_beside
+
+    def replaced(*arguments):
+        write_psf(tmp_path / "new.fits", box(3, 3))
+        (tmp_path / "new.fits").replace(tmp_path / "psf.fits")
+        return real(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "digests_beside", replaced)
+        with pytest.raises(FrameError, match=r"psf\.fits: changed while it was being read"):
+            restore(source, target, **{"task.psf": psf})
+    assert not target.exists()
+    assert not scratch_of(target).exists()
+    assert restore(source, target, **{"task.psf": psf}).status == "restored"
 
 
 def test_a_run_with_a_psf_is_repeated_and_refused_once_the_psf_is_another(source, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from astropy.io import fits
 
 from dip_pipeline import pipeline
+from dip_pipeline import summary as summary_module
 from dip_pipeline.batch import FrameResult, Job
 from dip_pipeline.errors import (
     BrokenProcessError,
@@ -183,6 +184,34 @@ def test_an_interruption_is_one_though_the_summary_cannot_be_written(
     monkeypatch.setattr(Summary, "write", full)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
+
+
+def test_a_summary_that_cannot_be_written_once_stops_no_frame(
+    endings, tmp_path, monkeypatch, caplog
+):
+    real, written = summary_module.replace_file, []
+
+    def full_at_the_second(path, content):
+        written.append(content)
+        if len(written) == 2:
+            raise OutputError("disk full")
+        real(path, content)
+
+    monkeypatch.setattr(summary_module, "replace_file", full_at_the_second)
+    assert run(tmp_path).exit_code == 0
+    assert summary_of(tmp_path)["counts"] == {"restored": 3}
+    assert "disk full; the frames go on" in caplog.text
+
+
+def test_a_bug_is_in_the_summary_too(endings, tmp_path, monkeypatch):
+    def wrong(self, jobs, progress):
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(NightPriors, "given_to", wrong)
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path, "[prior]\nshared = 'night'")
+    told = summary_of(tmp_path)
+    assert (told["exit_code"], told["error"]) == (1, "ZeroDivisionError('oh')")
 
 
 def test_an_option_that_cannot_be_used_is_in_the_summary_too(endings, tmp_path):

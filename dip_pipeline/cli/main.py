@@ -36,6 +36,9 @@ COMMANDS = {
     "show": "Tell what is known of a frame; restores nothing.",
 }
 
+# Of these nothing is kept where they are interrupted.
+_WITHOUT_TILES = {"fit", "convert", "status", "clean", "verify", "show"}
+
 
 class _LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
@@ -89,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
         complain(f"{in_one_line(error.format_message())} {_where_help_is(error)}")
         return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
-        complain_as_is("dip: interrupted; the same command resumes")
+        complain_as_is(f"dip: interrupted; {_how_to_go_on(arguments)}")
         return ExitCode.INTERRUPTED
     except DipError as error:
         complain(in_one_line(str(error)))
@@ -98,6 +101,13 @@ def run(arguments: Sequence[str]) -> int:
         complain(in_one_line(_what_failed(error)))
         return ExitCode.FRAMES_FAILED
     return int(code or ExitCode.OK)
+
+
+def _how_to_go_on(arguments: Sequence[str]) -> str:
+    """Say what comes of an interrupted command: those that work tile by tile keep the tiles."""
+    if any(word in _WITHOUT_TILES for word in arguments[:1]):
+        return "run the same command again, it begins anew"
+    return "the same command resumes"
 
 
 def _what_failed(error: Exception) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dip_pipeline.batch import Job
-from dip_pipeline.errors import ConfigError, FrameError, OutputError
+from dip_pipeline.errors import ConfigError, DipError, FrameError, OutputError
 from dip_pipeline.frames import (
     FITS_SUFFIXES,
     ZARR_SUFFIXES,
@@ -70,14 +70,18 @@ def _check_name(option: str, name: str) -> None:
 
 @contextmanager
 def jobs_planned(sources: Sequence[str], out: str) -> Iterator[list[Job]]:
-    """Plan as `plan_jobs` does; folders made for it go again if nothing came into them."""
+    """Plan as `plan_jobs` does; folders made for it go again where nothing could be begun.
+
+    Not where frames failed: another command may be about to write there.
+    """
     missing = [folder for folder in (Path(out), *Path(out).parents) if not folder.exists()]
     try:
         yield plan_jobs(sources, out)
-    finally:
+    except DipError:
         for folder in missing:
             with suppress(OSError):
                 folder.rmdir()
+        raise
 
 
 def output_name(source: str) -> str:

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 DRAIN_S = 10.0  # after an interrupt, for items that run to end
 
 _LOOK_S = 0.5  # between looks at whether the pool is still there
+_RECONNECT_S = 120.0  # Dask itself gives up earlier, as its configuration says
 _TASK_S = 0.02  # shorter ones would cost Dask more than they are worth
 _MOST_SHORT_ITEMS = 32
 
@@ -151,7 +152,7 @@ class Work(Generic[P, R]):
             return [], []
         name = task.entries[0].name
         if future.status == "cancelled":
-            self._pool.check()
+            self._wait_for_scheduler()
             raise RunError(f"{name}: the scheduler dropped it; the same command resumes")
         try:
             given = self._given(future, task)
@@ -160,6 +161,14 @@ class Work(Generic[P, R]):
             if task.attempt + 1 >= MAX_STARTS and not any(e.notes.starts for e in task.entries):
                 raise RunError(f"{name}: the workers die before they begin it") from None
         return self._sorted_out(task, given)
+
+    def _wait_for_scheduler(self) -> None:
+        """Raise what the pool has to say of a scheduler that does not come back."""
+        last = time.monotonic() + _RECONNECT_S
+        while self._client.status == "connecting" and time.monotonic() < last:
+            self._pool.check()
+            time.sleep(_LOOK_S)
+        self._pool.check()
 
     def _sorted_out(
         self, task: _Task[P], given: list[Done[R] | Lost]

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -186,6 +187,10 @@ class RunDirectory:
             return
         with contextlib.suppress(RunError, OutputError):
             cls.open(path, key).remove()
+
+    def drop_work(self) -> None:
+        """Delete what the blended frame was built in; tiles and prior stay."""
+        shutil.rmtree(self.work_path, ignore_errors=True)
 
     def remove(self) -> None:
         """Delete the folder: the product is safe and nothing here is worth keeping.

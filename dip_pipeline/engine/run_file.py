@@ -66,7 +66,7 @@ def read_run(path: Path) -> dict[str, Any] | None:
         }
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         logger.warning("%s: cannot be read; beginning anew", path / RUN)
         return {"run_id": "", "key": {}, "about": {}, "created": ""}
 

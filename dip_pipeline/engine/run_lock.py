@@ -41,10 +41,12 @@ class Owner:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs, as far as can be told from here."""
-        if self.host == socket.gethostname():
-            return _runs_here(self.process_id)
-        return self.silent_s < SILENT_S
+        """Whether it still runs, as far as can be told from here.
+
+        A process of its number may be another one, after a restart or in another container.
+        """
+        heard_of = abs(self.silent_s) < SILENT_S
+        return heard_of and (self.host != socket.gethostname() or _runs_here(self.process_id))
 
     def __str__(self) -> str:
         return f"process {self.process_id} on {self.host} since {self.since}"
@@ -123,8 +125,10 @@ def owner_of(path: Path, *, looking_on: bool = False) -> Owner | None:
     """
     try:
         found = json.loads(path.read_bytes())
-        now = time.time() if looking_on else _now_there(path.parent)
-        silent_s = now - path.stat().st_mtime
+        touched = path.stat().st_mtime
+        silent_s = time.time() - touched if looking_on else _now_there(path.parent) - touched
+        if looking_on:
+            silent_s = max(silent_s, 0)  # our clock may be behind that of the folder
         return Owner(int(found["process"]), str(found["host"]), str(found["since"]), silent_s)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -121,6 +121,13 @@ class TileStore:
         if self._path(index).exists():
             self._move_aside(self._path(index))
 
+    def forget(self, index: int) -> None:
+        """Delete a tile that is to be made again; OutputError where it cannot be."""
+        try:
+            self._path(index).unlink(missing_ok=True)
+        except OSError as error:
+            raise output_error(error, self._path(index)) from error
+
     def _open(self, index: int) -> tuple[bytes, dict[str, Any], int]:
         """Content of a whole tile, its head, and where its planes begin."""
         try:

@@ -24,6 +24,7 @@ from dip_pipeline.frames.opening import (
     named_digest,
     open_frame,
     open_frames,
+    path_state,
     read_account,
     read_provenance,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "open_frames",
     "open_guides",
     "output_kind",
+    "path_state",
     "pixel_flux",
     "places_on",
     "read_account",

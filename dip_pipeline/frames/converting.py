@@ -7,6 +7,7 @@ from dip_pipeline.errors import FrameError, OutputError
 from dip_pipeline.frames.fits_to_zarr import fits_to_zarr
 from dip_pipeline.frames.publishing import prepare, publishing, write_gzip
 from dip_pipeline.frames.saving import check_kind, output_kind
+from dip_pipeline.frames.workshops import clear_workshops
 from dip_pipeline.frames.zarr_to_fits import zarr_to_fits
 
 
@@ -23,6 +24,7 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> None:
     if kind not in ("zarr", "fits", "gzip") or to_zarr == source.is_dir():
         wanted = ".fits or .fits.gz" if source.is_dir() else ".zarr"
         raise OutputError(f"{target}: of {source} comes a name that ends in {wanted}")
+    clear_workshops(target)
     destination = prepare(target, source, overwrite=overwrite)
     check_kind(destination, wants_folder=to_zarr)
     size = sum(f.stat().st_size for f in source.rglob("*")) if source.is_dir() else 0

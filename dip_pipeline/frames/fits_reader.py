@@ -76,7 +76,10 @@ def _view(path: Path, layout: Layout, bad_bits: str | None) -> FitsView:
 
 def _sibling(path: Path, bad_bits: str | None) -> FitsView | None:
     """Open another file that may belong to this one; None where there is none that can be read."""
-    if not path.is_file():
+    try:
+        if not path.is_file():
+            return None
+    except OSError:  # a name that no file can have
         return None
     try:
         with fits_file(path) as opened:

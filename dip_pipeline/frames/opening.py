@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.fits_file import file_state
 from dip_pipeline.frames.fits_layout import COPY_BYTES
 from dip_pipeline.frames.fits_reader import open_fits
 from dip_pipeline.frames.frame import Frame
@@ -13,7 +14,7 @@ from dip_pipeline.frames.prov_json import names_of
 from dip_pipeline.frames.provenance import Provenance, read_fits_provenance
 from dip_pipeline.frames.reading import AS_THE_FILE_SAYS, Reading
 from dip_pipeline.frames.selectors import split_selector
-from dip_pipeline.frames.zarr_reader import open_zarr, read_zarr_provenance
+from dip_pipeline.frames.zarr_reader import open_zarr, read_zarr_provenance, state_of
 
 
 def open_frame(source: str | Path, reading: Reading = AS_THE_FILE_SAYS) -> Frame:
@@ -79,6 +80,14 @@ def file_digest(path: Path) -> str:
     except OSError as error:
         raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
     return digest.hexdigest()
+
+
+def path_state(path: Path) -> object:
+    """Tell one version of a file, or a Zarr store, from another; None where there is none."""
+    try:
+        return state_of(path) if path.is_dir() else file_state(path)
+    except (FrameError, OSError):
+        return None
 
 
 def named_digest(role: str, source: str | None) -> dict[str, str]:

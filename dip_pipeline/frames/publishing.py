@@ -1,7 +1,6 @@
 """Outputs appear whole or not at all: written beside under another name, then renamed."""
 
 import gzip
-import hashlib
 import os
 import shutil
 import zlib
@@ -11,22 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dip_pipeline.errors import ExistsError, OutputError
+from dip_pipeline.frames.workshops import exchange, workshop
 
 _GZIP_LEVEL = 6
 _COPY_BYTES = 4 * 1024 * 1024
-_NAME_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
     """Where an output goes.
 
-    target : as the user named it; path : links resolved; part : where it grows
+    target : as the user named it; path : links resolved
     """
 
     target: Path
     path: Path
-    part: Path
     overwrite: bool
 
 
@@ -55,16 +53,7 @@ def prepare(target: Path, source: Path, *, overwrite: bool) -> Destination:
         )
     if not folder_is_there:
         raise OutputError(f"{target}: no folder {path.parent}; create it first")
-    part = path.with_name(f".{_short(path.name)}.{os.getpid()}.part")
-    return Destination(target, path, part, overwrite)
-
-
-def _short(name: str) -> str:
-    """Leave room behind a name (255 bytes at most); two names stay two."""
-    raw = os.fsencode(name)
-    if len(raw) <= _NAME_BYTES:
-        return name
-    return f"{raw[:100].decode(errors='ignore')}.{hashlib.sha256(raw).hexdigest()}"
+    return Destination(target, path, overwrite)
 
 
 @contextmanager
@@ -74,22 +63,18 @@ def publishing(destination: Destination, needed_bytes: int) -> Iterator[Path]:
     needed_bytes : told to the user where there is no room.
     Raises OutputError for whatever the file system refuses.
     """
-    part = destination.part
     try:
-        _remove(part)  # of a run that was killed under the same process id
-        yield part
-        _sync(part)
-        _move_in(destination)
-        _sync_folder(destination.path.parent)
+        with workshop(destination.path) as part:
+            yield part
+            _sync(part)
+            _move_in(part, destination)
+            _sync_folder(destination.path.parent)
     except OSError as error:
         reason = error.strerror or str(error).split("\n")[0]
         raise OutputError(
             f"{destination.target}: cannot be written: {reason}; "
             f"needed: {needed_bytes} bytes in {destination.path.parent}"
         ) from error
-    finally:
-        with suppress(OSError):
-            _remove(part)
 
 
 def write_gzip(part: Path, write: Callable[[Path], None]) -> None:
@@ -119,47 +104,41 @@ def write_gzip(part: Path, write: Callable[[Path], None]) -> None:
         raise OutputError(f"{part}: reads back otherwise than written; check the disk")
 
 
-def _move_in(destination: Destination) -> None:
-    part, path = destination.part, destination.path
+def _move_in(part: Path, destination: Destination) -> None:
     if part.is_dir():
-        _move_folder(destination)
+        _move_folder(part, destination)
     elif destination.overwrite:
-        part.replace(path)
+        part.replace(destination.path)
     else:
-        _link(destination)
+        _link(part, destination)
 
 
-def _link(destination: Destination) -> None:
+def _link(part: Path, destination: Destination) -> None:
     """Rename without ever replacing a file that came into being meanwhile."""
     try:
-        os.link(destination.part, destination.path)
+        os.link(part, destination.path)
     except FileExistsError as error:
-        raise OutputError(
-            f"{destination.target}: appeared while this run was writing; left alone"
-        ) from error
+        raise _appeared(destination) from error
     except OSError:
         # No hard links here (FAT, some network folders): the window for a race is small.
         if destination.path.exists():
             raise
-        destination.part.replace(destination.path)
+        part.replace(destination.path)
 
 
-def _move_folder(destination: Destination) -> None:
-    """Put a folder in place; an old one moves aside first and goes when the new one is there."""
-    part, path = destination.part, destination.path
-    old = part.with_suffix(".old")
-    if destination.overwrite and path.exists():
-        path.rename(old)
-        try:
-            part.rename(path)
-        except OSError:
-            old.rename(path)
-            raise
-        _remove(old)
-    elif path.exists():
-        raise OutputError(f"{destination.target}: appeared while this run was writing; left alone")
-    else:
+def _move_folder(part: Path, destination: Destination) -> None:
+    """Put a folder in place; an old one goes when the new one is there."""
+    path = destination.path
+    if not path.exists():
         part.rename(path)
+    elif destination.overwrite:
+        exchange(part, path)
+    else:
+        raise _appeared(destination)
+
+
+def _appeared(destination: Destination) -> OutputError:
+    return OutputError(f"{destination.target}: appeared while this run was writing; left alone")
 
 
 def _sync(part: Path) -> None:
@@ -184,10 +163,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

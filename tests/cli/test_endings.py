@@ -236,6 +236,16 @@ def test_an_interruption_says_how_to_go_on(dip, restored_jobs, tmp_path):
     assert len(restored_jobs) == 1
 
 
+def test_an_interruption_of_what_keeps_nothing_says_so(dip, monkeypatch):
+    def stopped(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dip_pipeline.frames.converting.prepare", stopped)
+    code, _, err = dip("convert", __file__, "-o", "x.zarr")
+    assert code == 130
+    assert err.splitlines()[-1] == "dip: interrupted; run the same command again, it begins anew"
+
+
 def test_the_handler_of_signals_is_put_back():
     before = signal.getsignal(signal.SIGTERM)
     run(["--version"])

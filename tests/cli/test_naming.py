@@ -8,7 +8,7 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dip_pipeline.cli.naming import output_name, plan_jobs
+from dip_pipeline.cli.naming import jobs_planned, output_name, plan_jobs
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, OutputError
 from dip_pipeline.pipeline import restore_frame
@@ -125,3 +125,14 @@ def test_noise_and_flags_of_other_inputs_are_left_out(tmp_path):
     jobs = plan_jobs([f"{tmp_path}/{name}" for name in names], f"{tmp_path}/out/")
     left = [Path(job.source).name for job in jobs]
     assert left == ["c4d_1_ooi_z.fits.fz", "m31.fits", "m33_rms.fits"]
+
+
+def test_folders_made_for_nothing_go_again_but_not_where_frames_failed(tmp_path):
+    """Another command may have found the folder there, and be about to write into it."""
+    out = tmp_path / "new" / "out"
+    with pytest.raises(ConfigError), jobs_planned(["a.fits"], f"{out}/"):
+        raise ConfigError("no such option")
+    assert not (tmp_path / "new").exists()
+    with jobs_planned(["a.fits"], f"{out}/"):
+        pass
+    assert out.is_dir()

@@ -1,7 +1,11 @@
 """Laws of the status: true while a run goes on, and it disturbs nobody; clean spares the living."""
 
+import errno
+import fcntl
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -197,3 +201,33 @@ def test_what_is_no_run_is_one_line(tmp_path):
                 act(path)
             assert "\n" not in str(caught.value)
     assert (tmp_path / "a.dip" / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(("silent_s", "alive"), [(0.0, True), (32_400.0, False), (-3600.0, False)])
+def test_who_is_not_heard_of_does_not_run_though_its_number_does(tmp_path, silent_s, alive):
+    """The number of a process comes again after a restart, and in every container."""
+    path = tmp_path / "lock"
+    owner = {"process": os.getpid(), "host": socket.gethostname(), "since": "yesterday"}
+    path.write_text(json.dumps(owner))
+    heard = time.time() - silent_s
+    os.utime(path, (heard, heard))
+    assert run_lock.owner_of(path).alive is alive
+    # A clock that is behind that of the folder tells nothing of a time to come.
+    assert run_lock.owner_of(path, looking_on=True).alive is (alive or silent_s < 0)
+
+
+def test_where_there_are_no_locks_a_recycled_number_holds_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    owner = {"process": os.getppid(), "host": socket.gethostname(), "since": "yesterday"}
+    path.write_text(json.dumps(owner))
+
+    def none_here(descriptor, kind):
+        raise OSError(errno.ENOSYS, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", none_here)
+    with pytest.raises(RunError, match="already being run"):
+        run_lock.take(path)
+    os.utime(path, (0, 0))
+    lock = run_lock.take(path)
+    assert lock is not None
+    lock.release()

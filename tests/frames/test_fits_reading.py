@@ -260,3 +260,10 @@ def test_overscan_is_the_median_of_a_section_that_is_there(tmp_path, cards, leve
     hdu.header.update(cards)
     hdu.writeto(tmp_path / "a.fits")
     assert open_frame(tmp_path / "a.fits").overscan_level() == level
+
+
+def test_a_name_that_leaves_no_room_for_an_ending_is_read(tmp_path):
+    """Noise and flags of NAME_error.fits and the like are looked for beside it."""
+    path = tmp_path / f"{'n' * 250}.fits"
+    fits.PrimaryHDU(np.ones((9, 9), "f4")).writeto(path)
+    assert not open_frame(path).has_error_plane

@@ -1,7 +1,10 @@
 """Outputs appear whole or not at all, and never where something else lies."""
 
+import fcntl
 import os
 import resource
+import shutil
+import socket
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,8 +14,8 @@ import zarr
 from astropy.io import fits
 
 from dip_pipeline.errors import OutputError
-from dip_pipeline.frames import RestoredPlanes, open_frame, save_frame
-from dip_pipeline.frames.publishing import prepare
+from dip_pipeline.frames import RestoredPlanes, open_frame, save_frame, workshops
+from dip_pipeline.frames.workshops import clear_workshops, exchange, workshop
 
 SUFFIXES = ["fits", "zarr"]
 
@@ -63,10 +66,101 @@ def test_a_name_as_long_as_a_folder_takes_is_written(
     assert names(folder) == [target.name]
 
 
-def test_two_long_names_grow_in_two_places(frame, folder):
-    paths = [folder / f"{'n' * 230}{number}.fits" for number in (1, 2)]
-    parts = [prepare(path, frame.path, overwrite=False).part for path in paths]
-    assert parts[0] != parts[1]
+def test_two_long_names_are_two_outputs(folder):
+    """What is left of one is not taken for the other's."""
+    first, second = (folder / f"{'n' * 230}{number}.fits" for number in (1, 2))
+    left = _left_by_a_killed_writer(first, "new")
+    clear_workshops(second)
+    assert left.exists()
+    clear_workshops(first)
+    assert names(folder) == []
+
+
+def _left_by_a_killed_writer(output, *members):
+    with workshop(output) as part:
+        left = part.parent.with_name(part.parent.name.replace(".part", "0.part"))
+        shutil.copytree(part.parent, left)
+    for member in members:
+        (left / member).mkdir()
+        (left / member / "zarr.json").write_text(member)
+    return left
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "a [1]*.fits", "n" * 250])
+def test_what_a_killed_writer_left_goes_with_the_next_one(folder, name):
+    _left_by_a_killed_writer(folder / name, "new")
+    with workshop(folder / name) as part:
+        part.write_text("still being written")
+        clear_workshops(folder / name)
+        assert part.read_text() == "still being written"
+    assert names(folder) == []
+
+
+def test_an_output_that_had_stepped_aside_comes_back(folder, caplog):
+    _left_by_a_killed_writer(folder / "out.zarr", "new", "old")
+    clear_workshops(folder / "out.zarr")
+    assert names(folder) == ["out.zarr"]
+    assert (folder / "out.zarr" / "zarr.json").read_text() == "old"
+    assert "put back" in caplog.text
+    _left_by_a_killed_writer(folder / "out.zarr", "old")
+    clear_workshops(folder / "out.zarr")
+    assert names(folder) == ["out.zarr"]
+
+
+def test_writers_of_one_process_id_have_a_place_each(folder, monkeypatch):
+    """Two containers may share it; without a look at locks one cut what the other had written."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    with workshop(folder / "out.fits") as first, workshop(folder / "out.fits") as second:
+        first.write_text("first")
+        second.write_text("second")
+        assert first.read_text() == "first"
+
+
+def test_what_another_machine_may_still_write_stays(folder, monkeypatch):
+    left = _left_by_a_killed_writer(folder / "out.fits", "new")
+    monkeypatch.setattr(socket, "gethostname", lambda: "another")
+    clear_workshops(folder / "out.fits")
+    assert left.exists()
+    for file in left.rglob("*"):
+        os.utime(file, (0, 0))
+    clear_workshops(folder / "out.fits")
+    assert names(folder) == []
+
+
+def test_who_waits_for_a_lock_that_goes_begins_anew(folder, monkeypatch):
+    real, folders = fcntl.flock, []
+
+    def first_one_goes(descriptor, kind):
+        if not folders:
+            folders.extend(folder.iterdir())
+            shutil.rmtree(folders[0])
+        real(descriptor, kind)
+
+    monkeypatch.setattr(fcntl, "flock", first_one_goes)
+    with workshop(folder / "out.fits") as part:
+        part.write_text("there")
+        assert part.parent not in folders
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_an_interruption_between_two_names_takes_nothing_away(folder, monkeypatch, error):
+    for name in ("old", "new"):
+        (folder / name).mkdir()
+    (folder / "old" / "zarr.json").write_text("as it was")
+    real = Path.rename
+
+    def stopped(path, new):
+        if path.name == "new":
+            raise error
+        return real(path, new)
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    monkeypatch.setattr(workshops, "_swapped", lambda *_: False)
+    (folder / "old").replace(folder / "out.zarr")
+    with pytest.raises(type(error)):
+        exchange(folder / "new", folder / "out.zarr")
+    assert (folder / "out.zarr" / "zarr.json").read_text() == "as it was"
+    assert names(folder) == ["new", "out.zarr"]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -115,10 +209,11 @@ def test_the_old_output_is_there_until_the_new_one_takes_its_name(
     real = Path.rename
 
     def refuse(path, new):
-        if path.suffix == ".part":
+        if path.name == "new":
             raise OSError(5, "Input/output error")
         return real(path, new)
 
+    monkeypatch.setattr(workshops, "_swapped", lambda *_: False)
     monkeypatch.setattr(Path, "rename", refuse)
     monkeypatch.setattr(Path, "replace", refuse)
     with pytest.raises(OutputError, match="Input/output error"):

@@ -277,7 +277,8 @@ def _in_one_line(error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown key {name}{_suggestion(name)}"
     if name not in OPTIONS:
-        return f"{name} = {error['input']!r}: need a table of options, [{name}]"
+        workflow = "; a workflow is run by dip run" if name == "task" else ""
+        return f"{name} = {error['input']!r}: need a table of options, [{name}]{workflow}"
     flag = f" ({OPTIONS[name].flag})" if OPTIONS[name].flag else ""
     return f"{name}{flag} = {error['input']!r}: need {needed(error)}"
 

@@ -98,7 +98,7 @@ def find_noise(
     noise = replace(noise, correlation=kernel)
     log.warning(
         "%s: NOISE NOT KNOWN: %s; taken from the frame itself: %s%s",
-        frame.path,
+        frame.path if frame.label == "HDU 0" else f"{frame.path}, {frame.label}",
         why,
         noise_in_words(noise),
         _LIKE_LIGHT if max(kernel.neighbours) > _AS_LIGHT and kernel is sky.kernel else "",

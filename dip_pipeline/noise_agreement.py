@@ -15,7 +15,7 @@ from dip_pipeline.blind.scatter import DETAIL, scatter_over_law
 from dip_pipeline.blind.sky import Window
 from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration.noise import law_for, sigma_at, sigmas_at
-from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
+from dip_pipeline.sensor import NO_PEDESTAL, NoiseKind, NoiseModel, Sourced
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,6 @@ _REFUTED = 0.5  # of the law's sigma: a sky that scatters less cannot have such 
 # A slope over that of a gain, within which the gain is believed: structure can raise it by half.
 _GAIN_AGREEMENT = (0.67, 2.0)
 _SLOPE_ERRORS = 4.0  # by which it must be off
-_NO_PEDESTAL = "no pedestal named: taken"  # as guesses of the cards begin
 _LEVEL_PX = 2.0  # smoothing of the level that a pixel's sigma is taken at
 
 
@@ -137,8 +136,8 @@ class Agreement:
             return None
         zero = level - photons / dark.slope
         words = "from the scatter of the sky"
-        guess = f"{_NO_PEDESTAL} from the scatter of the sky"
-        guesses = [guess if own.startswith(_NO_PEDESTAL) else own for own in noise.sensor.guesses]
+        guess = f"{NO_PEDESTAL} from the scatter of the sky"
+        guesses = [guess if own.startswith(NO_PEDESTAL) else own for own in noise.sensor.guesses]
         return replace(
             noise,
             sensor=replace(

@@ -43,7 +43,7 @@ from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.quantising import storage_step
 from dip_pipeline.read_beside import NamedFiles, digests_beside
-from dip_pipeline.record import RunFacts, is_lost, pooled_risk, run_key
+from dip_pipeline.record import RunFacts, is_lost, pooled_risk, run_key, usual_failure
 from dip_pipeline.restored_input import check_observed, check_whole
 from dip_pipeline.restoring import Place
 from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
@@ -172,6 +172,7 @@ def _restored(  # noqa: PLR0913  (as it was asked for)
             tiles=planes.tiles,
             found_done=sum(result.found_done for result in results),
             failed_tiles=total.failed_tiles,
+            failure=usual_failure(total.tiles),
             risk=risk.rms,
             risk_error=risk.error,
             noise=planes.noise,

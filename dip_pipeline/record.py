@@ -169,6 +169,13 @@ def is_lost(tile: Mapping[str, object]) -> bool:
     return tile["stop_reason"] == StopReason.WORKER_LOST.name
 
 
+def usual_failure(tiles: Sequence[Mapping[str, object]]) -> str:
+    """Say why most of the tiles that failed did, in words; "" where none did."""
+    reason = usual_stop([tile for tile in tiles if tile["failed"]])
+    known = StopReason.__members__.get(reason)
+    return "" if known is None else known.partition("; tile written")[0]
+
+
 def usual_stop(tiles: Sequence[Mapping[str, object]]) -> str:
     """Why most tiles stopped; "" where there is none."""
     reasons = Counter(str(tile["stop_reason"]) for tile in tiles)

@@ -8,6 +8,7 @@ from typing import Literal
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import read_provenance
 from dip_pipeline.frames.prov_json import facts_of
+from dip_pipeline.record import usual_failure
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,7 @@ class RunReport:
     """How the restoration of one frame went.
 
     risk : estimated rms of (delivered - truth) / sigma, with its standard error
+    failure : why most tiles that failed did, in words
     flux_change : sum of (delivered - observed) over unmasked pixels, the frame's unit
     """
 
@@ -34,6 +36,7 @@ class RunReport:
     flux_change: float
     seconds: float
     notes: tuple[str, ...] = ()
+    failure: str = ""
 
     @property
     def ok(self) -> bool:
@@ -56,8 +59,9 @@ def with_failures_heard(report: RunReport) -> RunReport:
         )
     if report.failed_tiles:
         log.error(
-            "%s: %d of %d tiles failed: copied from the input, flag %d",
-            *(report.source, report.failed_tiles, report.tiles, PixelFlag.TILE_FAILED),
+            "%s: %d of %d tiles failed%s: copied from the input, flag %d",
+            *(report.source, report.failed_tiles, report.tiles),
+            *(report.failure and f" ({report.failure})", PixelFlag.TILE_FAILED),
         )
     return report
 
@@ -77,6 +81,7 @@ def already_done(source: str, target: Path) -> RunReport:
         tiles=len(tiles),
         found_done=len(tiles),
         failed_tiles=sum(bool(tile["failed"]) for tile in tiles),
+        failure=usual_failure(tiles),
         risk=risk if isinstance(risk, float) else float("nan"),
         risk_error=error if isinstance(error, float) else float("nan"),
         noise=str(cards.get("DIPNOISE", "")),

@@ -12,6 +12,7 @@ from dip_pipeline.sensor_cards import Amplifier, Sourced
 from dip_pipeline.units import UnitKind, counts_events, is_rate, unit_kind
 
 __all__ = [
+    "NO_PEDESTAL",
     "NoiseChoice",
     "NoiseKind",
     "NoiseModel",
@@ -24,6 +25,9 @@ __all__ = [
     "estimated_noise",
     "unit_counts_electrons",
 ]
+
+
+NO_PEDESTAL = "no pedestal named: taken"  # as a guess of it begins
 
 
 class NoiseChoice(StrEnum):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dip_pipeline.sensor import Sensor, SensorOverrides, check_overrides
+from dip_pipeline.sensor import NO_PEDESTAL, Sensor, SensorOverrides, check_overrides
 from dip_pipeline.sensor_cards import (
     GAIN_RANGE_E_PER_DN,
     GAIN_RULES,
@@ -109,7 +109,9 @@ def _pedestal(
     card = _card(cards, "PEDESTAL", "DN", (-1e6, 1e6))
     if card is not None:
         if card.value < 0:  # SBIG and MaxIm write what is to be added to come to zero
-            card = Sourced(-card.value, "DN", "card PEDESTAL, to be added")
+            card = Sourced(
+                -card.value, "DN", f"card PEDESTAL = {card.value:g}, to be added to pixels"
+            )
         return card, ()
     if overscan_level_dn is not None:
         return Sourced(overscan_level_dn, "DN", "median of the overscan section"), ()
@@ -117,7 +119,7 @@ def _pedestal(
     if mean is not None:
         return Sourced(mean.value, "DN", "mean of the amplifiers' overscan sections"), ()
     if kind in (UnitKind.COUNTS, UnitKind.UNKNOWN):
-        guess = "no pedestal named: taken as removed"
+        guess = f"{NO_PEDESTAL} as removed"
         return Sourced(0.0, "DN", guess), (guess,)
     return Sourced(0.0, "DN", f"pixels in {kind} hold no bias: taken as removed"), ()
 

@@ -225,6 +225,8 @@ def _found(name: str) -> list[str]:
         if not inside:
             raise ConfigError(f"{name}: no frames in this folder ({', '.join(suffixes)})")
         return inside
+    if name.endswith("/") and not path.exists():
+        raise ConfigError(f"{name}: no such folder")
     if path.exists() or not glob.has_magic(name):
         return [name]
     found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207  (absolute patterns too)
@@ -235,8 +237,9 @@ def _found(name: str) -> list[str]:
 
 def _is_frame(path: Path, suffixes: tuple[str, ...]) -> bool:
     name = path.name.lower()
-    packed = name.removesuffix(".gz").removesuffix(".bz2").removesuffix(".fz")
-    return packed.endswith(suffixes) and not name.startswith(".")
+    for packing in (".gz", ".bz2", ".xz", ".fz"):
+        name = name.removesuffix(packing)
+    return name.endswith(suffixes) and not name.startswith(".")
 
 
 def _in_one_line(error: ValidationError) -> str:

@@ -342,3 +342,9 @@ def test_a_correlation_may_be_written_as_a_number_or_as_text(tmp_path):
     number, text = (read(tmp_path, f"[noise]\ncorrelation = {value}") for value in ("0.4", "'0.4'"))
     assert number == text
     assert number.digest() == text.digest()
+
+
+def test_a_workflow_is_no_configuration_and_how_it_is_run_is_told(tmp_path):
+    (tmp_path / "w.toml").write_text('task = "denoise"\n')
+    with pytest.raises(ConfigError, match=r"need a table of options, \[task\].*dip run"):
+        RunConfig.from_toml(tmp_path / "w.toml")

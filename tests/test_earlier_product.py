@@ -161,14 +161,18 @@ def test_tiles_whose_workers_died_are_restored_by_the_same_command(tmp_path, mon
     assert not scratch_of(target).exists()
 
 
-def test_tiles_that_diverged_are_made_again_only_where_that_is_asked_for(tmp_path, monkeypatch):
+def test_tiles_that_diverged_are_made_again_only_where_that_is_asked_for(
+    tmp_path, monkeypatch, caplog
+):
     monkeypatch.setattr(ways, "restore", arithmetic)
     source, target = tmp_path / "a.fits", tmp_path / "a_dip.fits"
     pixels = np.random.default_rng(1).normal(100, 5, (96, 112)).astype(np.float32)
     fits.writeto(source, pixels, fits.Header({"GAIN": 2.0, "RDNOISE": 4.0, "BUNIT": "DN"}))
     with monkeypatch.context() as patched:
         patched.setattr(restoring, "restore_tile", _with(StopReason.DIVERGED, 1))
-        restore_frame(str(source), target, quick())
+        report = restore_frame(str(source), target, quick())
+    assert report.failure == "the fit diverged: check the noise model or try another --seed"
+    assert report.failure in caplog.text
     assert not scratch_of(target).exists()
     report = restore_frame(str(source), target, quick())
     assert (report.status, report.failed_tiles) == ("already done", 1)

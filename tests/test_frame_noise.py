@@ -12,7 +12,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.describing import describe_frame
 from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
 from dip_pipeline.frame_noise import noise_in_words, sensor_of
-from dip_pipeline.frames import open_frame
+from dip_pipeline.frames import open_frame, open_frames
 from dip_pipeline.frames.converting import convert
 from dip_pipeline.planning import resolve_noise
 from dip_pipeline.restoration.noise import sigma_at
@@ -312,3 +312,20 @@ def test_the_model_stays_a_plain_value(scene, write):
     noise = noise_of(write(shot_of(scene, neighbour_correlation=0.4), **SENSOR))
     assert replace(noise) == noise
     assert hash(noise) == hash(replace(noise))
+
+
+def test_an_estimated_pedestal_is_not_told_to_be_taken_as_removed(scene, write):
+    path = write(shot_of(scene) + 300.0, BUNIT="adu")
+    assert noise_of(path).sensor.pedestal_dn.source.startswith("estimated")
+    shown = describe_frame(path, RunConfig())
+    assert any("pedestal" in line and "estimated" in line for line in shown.noise_lines)
+    assert not [note for note in shown.notes if "pedestal" in note]
+
+
+def test_of_several_images_the_one_whose_noise_is_not_known_is_named(scene, tmp_path, caplog):
+    hdus = [fits.ImageHDU(shot_of(scene), name="SCI", ver=ver) for ver in (1, 2)]
+    path = tmp_path / "two.fits"
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
+    for frame in open_frames(str(path)):
+        resolve_noise(frame, RunConfig())
+        assert f"{path}, {frame.label}: NOISE NOT KNOWN" in caplog.text

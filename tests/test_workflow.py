@@ -97,7 +97,16 @@ def test_what_is_wrong_is_said_in_one_line_with_the_file(tmp_path, text, said):
 
 def test_frames_are_found_by_file_glob_folder_and_list_each_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    touch(tmp_path, "a1.fits", "a2.fits", "night/b.fits.gz", "night/c.fit", "night/notes.txt")
+    touch(
+        tmp_path,
+        "a1.fits",
+        "a2.fits",
+        "night/b.fits.gz",
+        "night/c.fit",
+        "night/notes.txt",
+        "night/d.fits.xz",
+        "night/e.fits.bz2",
+    )
     (tmp_path / "night" / "d.zarr").mkdir()
     listed = "# of the archive\n  # second line\nb*.fits\n\na1.fits[SCI,1]\n"
     (tmp_path / "list.txt").write_text(listed)
@@ -109,15 +118,17 @@ def test_frames_are_found_by_file_glob_folder_and_list_each_once(tmp_path, monke
         "a2.fits",
         "night/b.fits.gz",
         "night/c.fit",
+        "night/d.fits.xz",
         "night/d.zarr",
+        "night/e.fits.bz2",
         "b7.fits",
         "a1.fits[SCI,1]",
     ]
     assert workflow.sources(["b7.fits"]) == ["b7.fits"]
     assert workflow.sources(["missing.fits"]) == ["missing.fits"]  # told of when it is its turn
-    for nothing in (["none*.fits"], [str(tmp_path / "empty")]):
+    for nothing in (["none*.fits"], [str(tmp_path / "empty")], [str(tmp_path / "nowhere/") + "/"]):
         (tmp_path / "empty").mkdir(exist_ok=True)
-        with pytest.raises(ConfigError, match=r"finds no file|no frames"):
+        with pytest.raises(ConfigError, match=r"finds no file|no frames|no such folder"):
             workflow.sources(nothing)
     for no_name in ("", "a\0.fits"):  # an empty one is the working folder to a path
         with pytest.raises(ConfigError, match="is no name of a frame"):

@@ -10,6 +10,7 @@ from dip_pipeline.blind.scatter import DETAIL, ScatterLine, measure_scatter
 from dip_pipeline.blind.sky import Window
 from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.sensor import (
+    NO_PEDESTAL,
     NoiseKind,
     NoiseModel,
     Sensor,
@@ -86,6 +87,7 @@ def _darkest(
         "estimated from the frame",
         sensor=replace(
             sensor,
+            guesses=tuple(guess for guess in sensor.guesses if not guess.startswith(NO_PEDESTAL)),
             read_noise_e=Sourced(
                 read_noise_e, "e", "estimated: scatter of the darkest sky, its photons included"
             ),

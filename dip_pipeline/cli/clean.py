@@ -3,7 +3,7 @@
 import click
 
 from dip_pipeline.cli.output import complain, in_bytes, in_one_line, say
-from dip_pipeline.cli.status import scratch_folder
+from dip_pipeline.cli.status import is_finished, scratch_folder
 from dip_pipeline.cli.verbosity import NORMAL, verbosity, verbosity_options
 from dip_pipeline.errors import DipError, ExitCode
 
@@ -28,6 +28,10 @@ def clean(runs: tuple[str, ...]) -> int:
     code = ExitCode.OK
     for run in runs:
         path = scratch_folder(run)
+        if is_finished(run):
+            if verbosity() >= NORMAL:
+                say(f"{run}: finished; there is nothing to delete")
+            continue
         try:
             before = clean_run(path)
         except (DipError, OSError) as error:

@@ -43,6 +43,15 @@ def in_one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def counted(number: int, what: str) -> str:
+    """Say how many there are of something.
+
+    >>> counted(1, "tile"), counted(0, "tile"), counted(12, "tile")
+    ('1 tile', '0 tiles', '12 tiles')
+    """
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def in_seconds(seconds: float) -> str:
     """Tell a time as a person would.
 

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dip_pipeline.cli.output import complain_as_is, in_seconds
+from dip_pipeline.cli.output import complain_as_is, counted, in_seconds
 from dip_pipeline.cli.verbosity import NORMAL, LogLines, start_logging
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class LineProgress:
         self._source, self._tiles, self._done = source, tiles, found_done
         self._fitting = self._tiling = _Pace(self._clock())
         found = f", {found_done} of them done already" if found_done else ""
-        self._line(f"{tiles} tiles{found}")
+        self._line(f"{counted(tiles, 'tile')}{found}")
 
     def fit_started(self, target: str, frames: int) -> None:
         """Tell of a prior that is fitted to several frames."""
@@ -112,7 +112,8 @@ class TerminalProgress:
         """Begin the bars anew."""
         for task in self._bars.task_ids:
             self._bars.remove_task(task)
-        self._bars.console.print(f"{source}: {tiles} tiles, {found_done} found done", markup=False)
+        found = f"{source}: {counted(tiles, 'tile')}, {found_done} found done"
+        self._bars.console.print(found, markup=False)
         self._fit = None
         self._total = tiles
         self._tiles = self._bars.add_task(
@@ -156,8 +157,10 @@ def judged_risk(record: Mapping[str, object]) -> str:
 
 
 def stop_reason(record: Mapping[str, object]) -> str:
-    """Tell why a tile ended, in lower case words."""
-    return str(record.get("stop_reason", "")).lower().replace("_", " ")
+    """Tell why a tile was copied, in words a user can act on."""
+    from dip_pipeline.record import usual_failure  # torch is loaded by now
+
+    return usual_failure([record]) or "no reason told"
 
 
 class _Pace:

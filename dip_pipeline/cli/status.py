@@ -33,11 +33,26 @@ def status(runs: tuple[str, ...]) -> int:
     code = ExitCode.OK
     for run in runs:
         try:
+            if is_finished(run):
+                say(f"{run}: finished; dip provenance {run} tells how it was made")
+                continue
             say(describe(read_status(scratch_folder(run))))
         except (DipError, OSError) as error:
             complain(in_one_line(str(error)))
             code = ExitCode.FRAMES_FAILED
     return code
+
+
+def is_finished(run: str) -> bool:
+    """Whether a name is that of a product whose run has ended, and has left nothing."""
+    from dip_pipeline.frames import read_provenance
+
+    if scratch_folder(run).is_dir() or not Path(run).exists():
+        return False
+    try:
+        return read_provenance(Path(run)) is not None
+    except DipError:
+        return False
 
 
 def scratch_folder(run: str) -> Path:
@@ -57,7 +72,7 @@ def describe(run: "RunStatus") -> str:
     if run.tiles_failed:
         lines[0] += f", {run.tiles_failed} of them FAILED and copied"
     lines.append(f"  source: {run.about.get('source', 'not known')}")
-    lines += [f"  at it: {owner}" for owner in run.owners]
+    lines += list(dict.fromkeys(f"  at it: {owner}" for owner in run.owners))
     if run.doing:
         doing = dict(run.doing)
         step = f", step {doing['step']} of {doing['steps']}" if "step" in doing else ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dip_pipeline.cli.options import read_config, run_options
-from dip_pipeline.cli.output import in_seconds, say
+from dip_pipeline.cli.output import counted, in_seconds, say
 from dip_pipeline.cli.verbosity import NORMAL, verbosity
 from dip_pipeline.task import Task
 
@@ -99,9 +99,12 @@ def describe(report: "BatchReport") -> str:
 def frame_lines(source: str, report: "RunReport") -> str:
     """Tell how one frame ended."""
     lines = [f"{source} -> {report.target}: {report.status}"]
+    if report.failed_tiles and report.status == "restored":
+        good = report.tiles - report.failed_tiles
+        lines = [f"{source} -> {report.target}: {good} of {report.tiles} tiles restored"]
     if report.status != "already done":
         found = f", {report.found_done} found done" if report.found_done else ""
-        lines[0] += f" in {in_seconds(report.seconds)}, {report.tiles} tiles{found}"
+        lines[0] += f" in {in_seconds(report.seconds)}, {counted(report.tiles, 'tile')}{found}"
         lines.append(f"  noise: {report.noise}")
         lines.append(f"  change of total flux: {report.flux_change:+.6g} (unit of the frame)")
     lines.append(f"  {_residual_noise(report)}")
@@ -109,6 +112,7 @@ def frame_lines(source: str, report: "RunReport") -> str:
         lines.append(
             f"  {report.failed_tiles} of {report.tiles} tiles FAILED: copied from the input, flag 4"
         )
+        lines += [f"  {report.failure}"] if report.failure else []
     lines += [f"  {note}" for note in report.notes]
     return "\n".join(lines)
 

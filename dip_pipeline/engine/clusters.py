@@ -85,7 +85,15 @@ def start_cluster(options: ClusterOptions) -> Any:  # noqa: ANN401  (Dask's clas
 
 
 def job_script(options: ClusterOptions) -> str:
-    """Give the script of one job as it would be handed in; nothing is started."""
+    """Give the script of one job as it would be handed in; nothing is started.
+
+    Raises ConfigError for a cluster without jobs.
+    """
+    if options.kind not in _JOB_CLASSES:
+        raise ConfigError(
+            f"cluster.kind = {str(options.kind)!r}: has no job script, its workers start on this "
+            "machine; leave --script out"
+        )
     module, name = _JOB_CLASSES[options.kind]
     job_class = getattr(_module(module, "cluster"), name)
     keywords = _job_keywords(options)

@@ -39,6 +39,11 @@ class Guide:
     @property
     def note(self) -> str | None:
         """What the user must hear."""
+        if self.aligned and len(self.planes) > 1:
+            return (
+                f"guide {self.source}: {len(self.planes)} of its images reach the frame; "
+                f"{self.planes[0].label} counts, and the others where it knows nothing"
+            )
         if self.aligned:
             return None
         return (

@@ -51,7 +51,7 @@ def open_node(path: Path) -> ZarrNode:
     if not is_zarr(path):
         raise FrameError(
             f"{path}: a folder without zarr.json (or .zgroup, .zarray); needed: a Zarr group or "
-            "array, or a FITS file"
+            "array, or a FITS file (of a folder of frames: FOLDER/*.fits, or dip run)"
         )
     try:
         return zarr.open(path, mode="r")

@@ -225,6 +225,7 @@ def test_a_failed_tile_changes_the_exit_code(dip, restored_jobs, tmp_path):
     assert dip("denoise", "good.fits", "-o", tmp_path / "a.fits")[0] == 0
     code, out, _ = dip("denoise", "halfway.fits", "-o", tmp_path / "b.fits")
     assert code == 1
+    assert "b.fits: 3 of 4 tiles restored in" in out
     assert "1 of 4 tiles FAILED" in out
 
 

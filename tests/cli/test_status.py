@@ -1,10 +1,27 @@
 """Laws of `dip status` and `dip clean`: what they say, and the exit code."""
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dip_pipeline.cli.status import describe
 from dip_pipeline.engine import RunDirectory
+from dip_pipeline.engine.run_lock import Owner
+from dip_pipeline.engine.status import RunStatus
+from dip_pipeline.frames import RestoredPlanes, open_frame, save_frame
+from tests.frames.conftest import provenance
+
+__all__ = ["provenance"]  # the fixture
 
 ABOUT = {"source": "/sky/a.fits", "target": "/sky/b.fits", "tiles": 3}
+
+
+@pytest.fixture
+def frame(tmp_path):
+    fits.PrimaryHDU(np.ones((9, 9), "f4")).writeto(tmp_path / "a.fits")
+    return open_frame(tmp_path / "a.fits")
 
 
 def begin(folder):
@@ -51,3 +68,28 @@ def test_what_is_no_run_does_not_stop_the_next(dip, tmp_path):
         assert code == 1
         assert "none.fits.dip" in err
         assert "b.fits.dip" in out
+
+
+def test_a_product_is_finished_and_there_is_nothing_to_delete(dip, tmp_path, frame, provenance):
+    target = tmp_path / "b.fits"
+    planes = RestoredPlanes(*(np.ones(frame.shape, kind) for kind in ("f4", "f4", "u1")))
+    save_frame(target, frame, planes, provenance=provenance)
+    before = target.read_bytes()
+    code, out, err = dip("status", target)
+    assert (code, err) == (0, "")
+    assert out == f"{target}: finished; dip provenance {target} tells how it was made\n"
+    code, out, err = dip("clean", target)
+    assert (code, err) == (0, "")
+    assert "nothing to delete" in out
+    assert target.read_bytes() == before
+    code, _, err = dip("status", frame.path)  # no product
+    assert code == 1
+    assert "no scratch folder" in err
+
+
+def test_who_is_at_it_in_several_shards_is_told_once():
+    owner = Owner(7, "here", "now", 0.0)
+    status = RunStatus(
+        Path("b.fits.dip"), "running", (owner, owner), "id", "today", ABOUT, {}, 1, 0, None, 0
+    )
+    assert describe(status).count("at it:") == 1

@@ -70,6 +70,12 @@ def options(file):
     return WorkerOptions(ExecutorKind.DASK, scheduler=SchedulerPlace(file=str(file)))
 
 
+def test_a_cluster_without_jobs_has_no_script():
+    options = ClusterOptions(ClusterKind.CUDA)
+    with pytest.raises(ConfigError, match=r"'cuda': has no job script.*leave --script out"):
+        job_script(options)
+
+
 def test_workers_of_a_scheduler_give_the_results_of_inline_and_leave_nothing(cluster, tmp_path):
     def run(number):
         time.sleep(0.05)

@@ -8,6 +8,7 @@ from astropy.io import fits
 
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames import guide_digests, open_frames, open_guides
+from dip_pipeline.frames.guides import guide_notes
 
 PX_DEG = 1e-4
 STARS_PX = ((14.0, 20.0), (33.0, 41.5), (50.25, 12.0), (40.0, 70.0))  # (row, col) of the frame
@@ -158,3 +159,14 @@ def test_of_chips_each_has_the_guides_that_reach_it(tmp_path, frame):
     chips = open_frames(tmp_path / "mosaic.fits")
     found = open_guides([str(frame.path)], chips)
     assert [len(guides) for guides in found] == [1, 0]
+
+
+def test_of_several_images_of_a_guide_the_one_that_counts_is_told(tmp_path, frame):
+    hdus = [fits.ImageHDU(sky((64, 80), header((64, 80))), header((64, 80)), name=n) for n in "RI"]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "bands.fits")
+    for name, told in (
+        (f"{tmp_path / 'bands.fits'}", True),
+        (f"{tmp_path / 'bands.fits'}[I]", False),
+    ):
+        notes = guide_notes({"a": open_guides([name], [frame])[0]})
+        assert any("HDU 1 (R,1) counts" in note for note in notes) is told

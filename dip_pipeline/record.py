@@ -137,6 +137,7 @@ def run_cards(facts: RunFacts) -> tuple[Card, ...]:
         *_optics_cards(facts),
         *_exposure_cards(facts),
         ("DIPNOISE", str(facts.noise.kind), "noise law"),
+        ("DIPNSRC", facts.noise.rung, "where it came from"),
         ("DIPSIGMA", _value(facts.noise.sigma), "noise sigma given or estimated, BUNIT"),
         ("DIPGAIN", _value(sensor.gain_e_per_dn), "gain used, e/DN"),
         ("DIPRDN", _value(sensor.read_noise_e), "read noise used, e"),

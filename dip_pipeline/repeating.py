@@ -28,8 +28,7 @@ def repeat_run(
     Raises FrameError, or PriorError, where the input or the prior is not the one of the account.
     """
     recipe = recipe_of(read_account(product).document, product)
-    chosen = _moved(recipe.source, source)
-    _check_digest(chosen, recipe, product)
+    chosen = checked_source(recipe, product, source)
     _check_prior(recipe, product)
     _check_beside(chosen, recipe, product)
     for note in version_notes(recipe):
@@ -42,6 +41,16 @@ def repeat_run(
         progress=progress,
         command_line=command_line,
     )
+
+
+def checked_source(recipe: Recipe, product: Path, moved: str | None) -> str:
+    """Find the input of a product, and see that it is the file of the account; else FrameError.
+
+    moved : where it lies now, if not where it lay
+    """
+    chosen = _moved(recipe.source, moved)
+    _check_digest(chosen, recipe, product)
+    return chosen
 
 
 def _check_beside(source: str, recipe: Recipe, product: Path) -> None:

@@ -6,6 +6,7 @@ want to know before trusting them. `python sample_data/demo.py [--out DIR] [--st
 
 import argparse
 import math
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -79,24 +80,33 @@ def main() -> int:
 
 
 def run(sample: Sample, out: Path, config: RunConfig, console: Console) -> RunReport:
-    """Restore one sample as `dip denoise --overwrite` does, and print and draw how it went."""
+    """Restore one sample as `dip denoise` does, and print and draw how it went."""
     out.mkdir(parents=True, exist_ok=True)
     target = out / sample.product
+    remove(target)  # of an earlier demo: it is restored anew, however much the same
     with watching(0) as progress:
         report = restore_frame(
             str(sample.source),
             target,
             config,
-            overwrite=True,  # by an earlier demo
             progress=progress,
             command_line=("sample_data/demo.py",),
         )
     evidence = collect(sample, target)
     console.print(table(sample, evidence, report))
-    pictures = write_pictures(out / target.stem, evidence, title=sample.title)
+    unit = open_frame(sample.source).unit
+    pictures = write_pictures(out / target.stem, evidence, title=sample.title, unit=unit)
     names = ", ".join(picture.name for picture in pictures)
     console.print(f"{target}\n{out / target.stem}: {names}\n", soft_wrap=True)
     return report
+
+
+def remove(product: Path) -> None:
+    """Delete a product, where there is one."""
+    if product.is_dir():
+        shutil.rmtree(product)
+    else:
+        product.unlink(missing_ok=True)
 
 
 def collect(sample: Sample, product: Path) -> Evidence:

@@ -227,6 +227,7 @@ FORGED = {
     "DIPQSTEP": 0.5, "DIPDEV": "another", "DIPPRIOR": "none", "DIPTASK": "combine",
     "DIPINPUT": "code", "DIPSCOPE": "none", "DIPSEED": 77, "DIPTILE": 12, "DIPOVLAP": 1,
     "DIPFLUX": 99.0, "DIPNCOR": 0.3, "DIPNET": "hourglass", "DIPSTOP": "diverged",
+    "DIPNSRC": "somebody said so",
 }  # fmt: skip
 
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "finish": "Write the output of a run whose tiles are all there.",
     "clean": "Delete the scratch of runs that nobody is at.",
     "provenance": "Tell how a product was made; --repeat makes it again.",
+    "picture": "Draw products beside their inputs.",
     "verify": "Check that a product is whole and only changed as declared.",
     "show": "Tell what is known of a frame; restores nothing.",
 }

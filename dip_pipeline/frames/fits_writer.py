@@ -165,7 +165,7 @@ def _product_planes(hdu: RestoredHdu) -> list[HduPlan]:
     error = image_cards(shape, -32, primary=False) + _name("DIP_ERR", hdu.identity)
     error += _unit_card(hdu.frame)
     error += world
-    error += format_card("COMMENT", "Standard deviation of the restored pixels.")
+    error += format_card("COMMENT", "Half-width that should hold the truth in 68 % of the pixels.")
     flags = image_cards(shape, 8, primary=False) + _name("DIP_FLAG", hdu.identity)
     flags += world
     flags += format_card("COMMENT", "Bits of the restored pixels; 0: restored as usual.")

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -221,7 +221,7 @@ def _account(account: Provenance, found: list[Restoration]) -> Check:
     }
     wrong += [text for item in found for text in contradicted(item, expected)]
     for item, facts in _told_of(found, account):
-        wrong += contradicted(item, _cards_of(facts))
+        wrong += contradicted(item, _cards_of(facts, account.keywords))
     if len(found) == 1:
         steps = [told for row in account.tiles if isinstance(told := row.get("steps"), int)]
         alone = {"DIPDEV": run.get("device"), "DIPSTEPS": max(steps, default=0)}
@@ -271,8 +271,11 @@ def _told_of(
     ]
 
 
-def _cards_of(facts: Mapping[str, Any]) -> dict[str, object]:
-    """Cards of a restored HDU, as far as its record in the account tells them."""
+def _cards_of(facts: Mapping[str, Any], keywords: Collection[str]) -> dict[str, object]:
+    """Cards of a restored HDU, as far as its record in the account tells them.
+
+    keywords : of the product's own cards: older ones do not have all
+    """
     numbers = facts.get("numbers", {})
     values = {k: item.get("value") for k, item in numbers.items() if isinstance(item, dict)}
     later = {"DIPNET": "network", "DIPSTOP": "stop_reason"}  # not in every older account
@@ -280,6 +283,7 @@ def _cards_of(facts: Mapping[str, Any]) -> dict[str, object]:
     return {
         **{keyword: facts[fact] for keyword, fact in later.items() if fact in facts},
         **({"DIPNCOR": round(sum(neighbours) / 2, 4)} if neighbours else {}),
+        **({"DIPNSRC": facts.get("rung")} if "DIPNSRC" in keywords else {}),
         "DIPNOISE": facts.get("law"),
         "DIPSIGMA": values.get("sigma"),
         "DIPGAIN": values.get("gain"),

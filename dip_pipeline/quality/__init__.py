@@ -11,7 +11,7 @@ from dip_pipeline.quality.photometry import (
     flux_offsets,
     join_offsets,
 )
-from dip_pipeline.quality.pictures import error_figure, panel, write_pictures
+from dip_pipeline.quality.pictures import error_figure, panel, save_figure, write_pictures
 from dip_pipeline.quality.residuals import (
     Coverage,
     CoverageBin,
@@ -45,6 +45,7 @@ __all__ = [
     "join_offsets",
     "panel",
     "residual_noise",
+    "save_figure",
     "seam_test",
     "write_pictures",
 ]

@@ -33,8 +33,12 @@ ERROR_MAP = "viridis"
 DPI = 120
 
 
-def write_pictures(folder: Path, evidence: Evidence, *, title: str = "") -> list[Path]:
+def write_pictures(
+    folder: Path, evidence: Evidence, *, title: str = "", unit: str = ""
+) -> list[Path]:
     """Write before, after, truth, residual and error pictures, and a panel of all of them.
+
+    unit : of the frame
 
     Returns the files written: those that need a truth or an error plane only where there is one.
     """
@@ -52,13 +56,15 @@ def write_pictures(folder: Path, evidence: Evidence, *, title: str = "") -> list
         written.append(_save(figure, folder / f"{name}.png"))
     residual = _single(evidence.residual, "(before - after) / sigma", _show_residual)
     written.append(_save(residual, folder / "residual.png"))
-    written.append(_save(panel(evidence, title=title), folder / "panel.png"))
+    written.append(_save(panel(evidence, title=title, unit=unit), folder / "panel.png"))
     if evidence.error is not None:
-        written.append(_save(error_figure(evidence), folder / "error.png"))
+        written.append(_save(error_figure(evidence, unit=unit), folder / "error.png"))
     return written
 
 
-def panel(evidence: Evidence, *, title: str = "") -> Figure:
+def panel(
+    evidence: Evidence, *, title: str = "", unit: str = "", with_residual: bool = True
+) -> Figure:
     """Draw before, after, truth and residual side by side, and a cut-out of each below."""
     stretch, cutout = choose_stretch(evidence), choose_cutout(evidence)
     columns: list[tuple[str, Image, bool]] = [
@@ -67,7 +73,9 @@ def panel(evidence: Evidence, *, title: str = "") -> Figure:
     ]
     if evidence.truth is not None:
         columns.append(("truth", evidence.truth.level, False))
-    columns.append(("(before - after) / sigma", evidence.residual, True))
+    skies = len(columns)
+    if with_residual:
+        columns.append(("(before - after) / sigma", evidence.residual, True))
     rows, cols = evidence.observed.shape
     tall = 4.0 * min(max(rows / cols, 0.4), 2.0)
     figure = _figure(4.2 * len(columns), tall + 5.1)
@@ -90,14 +98,16 @@ def panel(evidence: Evidence, *, title: str = "") -> Figure:
         shown.append(kept)
         whole.set_title(label, color=INK, fontsize=15, pad=8)
         _mark(figure, whole, zoom, cutout, scale=block_size(image))
-    _bar(figure, grid[2, : len(columns) - 1], shown[0], "level, asinh stretch", share=0.5)
-    _bar(figure, grid[2, len(columns) - 1], shown[-1], "sigma", share=0.9)
+    level = f"level ({unit}), asinh stretch" if unit else "level, asinh stretch"
+    _bar(figure, grid[2, :skies], shown[0], level, share=0.5)
+    if with_residual:
+        _bar(figure, grid[2, skies], shown[-1], "sigma; grey: masked or saturated", share=0.9)
     if title:
         figure.suptitle(title, color=INK, fontsize=17, x=0.012, y=0.985, ha="left")
     return figure
 
 
-def error_figure(evidence: Evidence) -> Figure:
+def error_figure(evidence: Evidence, *, unit: str = "") -> Figure:
     """Draw the error plane, and where the truth is known, the true error and how they compare."""
     if evidence.error is None:
         return _figure(4.0, 4.0)
@@ -127,14 +137,20 @@ def error_figure(evidence: Evidence) -> Figure:
         )
         axes.set_axis_off()
         axes.set_title(label, color=INK, fontsize=14)
-    _bar(figure, grid[1, : len(panels)], shown, "same unit as the frame", share=0.5)
+    _bar(
+        figure,
+        grid[1, : len(panels)],
+        shown,
+        f"{unit or 'unit of the frame'}; black: none told",
+        share=0.5,
+    )
     if evidence.truth is not None:
         axes = figure.add_subplot(grid[0, count - 1])
-        _calibration(axes, evidence, error)
+        _calibration(axes, evidence, error, f" ({unit})" if unit else "")
     return figure
 
 
-def _calibration(axes: Axes, evidence: Evidence, error: Image) -> None:
+def _calibration(axes: Axes, evidence: Evidence, error: Image, unit: str) -> None:
     """Stated error against the 68.3 % half-width of the true one, in twentieths."""
     axes.set_facecolor(PAPER)
     axes.set_title("is the error true?", color=INK, fontsize=14)
@@ -155,15 +171,15 @@ def _calibration(axes: Axes, evidence: Evidence, error: Image) -> None:
     reach = max(1.3 * float(points.max()) / middle, 3.0)  # a decade at least
     span = (middle / reach, middle * reach)
     axes.plot(span, span, color=FAINT_INK, linewidth=1, linestyle="--")
-    axes.plot(*points.T, color=ACCENT, marker="o", markersize=5, linewidth=1.2)
+    axes.plot(*points.T, color=ACCENT, marker="o", markersize=5, linestyle="none")
     axes.set(xscale="log", yscale="log", xlim=span, ylim=span)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_locator(NullLocator())
     axes.set_box_aspect(1)
-    axes.set_xlabel("stated error", color=INK)
-    axes.set_ylabel("true error (68.3 % half-width)", color=INK)
+    axes.set_xlabel(f"stated error{unit}", color=INK)
+    axes.set_ylabel(f"true error, 68.3 % half-width{unit}", color=INK)
     axes.tick_params(colors=FAINT_INK)
     for spine in axes.spines.values():
         spine.set_color(FAINT_INK)
@@ -262,6 +278,11 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whatever the name ends in."""
+    figure.savefig(path, format="png", facecolor=PAPER, metadata={"Software": None})
+
+
 def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, facecolor=PAPER, metadata={"Software": None})
+    save_figure(figure, path)
     return path

@@ -201,6 +201,20 @@ def sigmas_at(noise: NoiseModel, levels: NDArray[np.float64]) -> NDArray[np.floa
     return sigmas
 
 
+def sigma_plane(
+    noise: NoiseModel, levels: NDArray[np.float32], error: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """Give the standard deviation of every pixel, (rows, cols), at its level.
+
+    error : of the frame, where the law is its error plane
+    """
+    given = None if error is None else torch.from_numpy(np.asarray(error, np.float64))
+    law = _law_of_pixels(noise, given)
+    variance = law.variance(torch.from_numpy(np.asarray(levels, np.float64)))
+    sigma: NDArray[np.float32] = variance.sqrt().expand(levels.shape).numpy().astype(np.float32)
+    return sigma
+
+
 def sigma_at(noise: NoiseModel, level: float) -> float:
     """Give the standard deviation of a pixel at one level, where no error plane is needed."""
     return float(sigmas_at(noise, np.array([level]))[0])

@@ -125,11 +125,20 @@ def test_the_example_configuration_is_read():
     assert config.fit.flux_scale_px == tomllib.loads(path.read_text())["fit"]["flux_scale_px"]
 
 
-def test_lines_that_the_example_leaves_out_are_options_too(tmp_path):
-    text = (ROOT / "workflows" / "denoise.toml").read_text()
-    filled, count = re.subn(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
+EXAMPLE = (ROOT / "workflows" / "denoise.toml").read_text()
+LEFT_OUT = re.findall(r"^# (\w+ = .*)$", EXAMPLE, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", LEFT_OUT, ids=lambda line: line.partition(" ")[0])
+def test_lines_that_the_example_leaves_out_are_options_too(tmp_path, line):
+    text = EXAMPLE.replace(f"# {line}", line).replace("# [task]", "[task]")
+    if line.startswith("scheduler"):
+        text = text.replace('executor = "inline"', 'executor = "dask"')
     path = tmp_path / "filled.toml"
-    path.write_text(filled)
-    config = RunConfig.from_toml(path)
-    assert count == 3
-    assert config.noise.pedestal_dn == 1000.0
+    path.write_text(text)
+    assert RunConfig.from_toml(path) != RunConfig.from_toml(ROOT / "workflows" / "denoise.toml")
+
+
+def test_the_example_has_every_option_that_is_not_of_another_task():
+    keys = set(re.findall(r"^(?:# )?(\w+) = ", EXAMPLE, flags=re.MULTILINE))
+    assert {name.partition(".")[2] for name in OPTIONS if not name.startswith("task.")} <= keys

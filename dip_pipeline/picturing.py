@@ -1,0 +1,150 @@
+"""Pictures of a product beside its input: what was restored, and what was taken away."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dip_pipeline.account import Recipe, recipe_of
+from dip_pipeline.errors import FrameError
+from dip_pipeline.flags import PixelFlag
+from dip_pipeline.frames import Frame, open_frames, read_account
+from dip_pipeline.frames.mask_file import with_mask
+from dip_pipeline.frames.product import Restoration, restorations_of, run_of
+from dip_pipeline.frames.publishing import prepare, publishing
+from dip_pipeline.planning import settle_frame
+from dip_pipeline.quality import Evidence, panel, save_figure
+from dip_pipeline.repeating import checked_source
+from dip_pipeline.restoration.noise import sigma_plane
+from dip_pipeline.sensor import NoiseKind
+from dip_pipeline.task import Task
+
+T = TypeVar("T", bound=np.generic)
+Image = NDArray[np.float32]
+
+_PACKED = (".gz", ".fz")
+_BYTES_A_PICTURE = 4_000_000
+_ALL = slice(None)
+# Of these what was taken away is noise; of others light moves, too.
+_LEAVES_NOISE = (Task.DENOISE, Task.INPAINT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """One restored plane; name : for the file, "" where it is the only one."""
+
+    name: str
+    title: str
+    evidence: Evidence
+    unit: str
+    with_residual: bool
+
+
+def draw_product(
+    product: Path, folder: Path, *, source: str | None = None, overwrite: bool = False
+) -> list[Path]:
+    """Draw every restored image of a product beside its input, a PNG each; gives the files.
+
+    source : where the input lies now, if it was moved
+    Before, after, and, where the task takes nothing but noise away, (before - after) / sigma by the
+    noise law of the run; below each a part where there is much to see. Raises FrameError where
+    product or input are not what the account says, OutputError where a picture cannot be written.
+    """
+    written = []
+    for shown in _shown(product, source):
+        name = f"{_stem(product)}{'_' if shown.name else ''}{shown.name}.png"
+        destination = prepare(folder / name, product, overwrite=overwrite)
+        with publishing(destination, _BYTES_A_PICTURE) as part:
+            figure = panel(
+                shown.evidence,
+                title=shown.title,
+                unit=shown.unit,
+                with_residual=shown.with_residual,
+            )
+            save_figure(figure, part)
+        written.append(destination.target)
+    return written
+
+
+def _stem(product: Path) -> str:
+    name = product.name
+    for packing in _PACKED:
+        name = name.removesuffix(packing)
+    return Path(name).stem
+
+
+def _shown(product: Path, source: str | None) -> Iterator[_Shown]:
+    account = read_account(product)
+    recipe = recipe_of(account.document, product)
+    chosen = checked_source(recipe, product, source)
+    frames = with_mask(open_frames(chosen, recipe.config.frame_reading()), recipe.config.task.mask)
+    found = restorations_of(product, run_of(account))
+    planes = [(item, planes) for item in found for planes in item.planes]
+    if len(planes) != len(frames):
+        raise FrameError(
+            f"{product}: {len(planes)} restored planes of {len(frames)} in {chosen}: which is "
+            "which is not known; pictures are drawn of products whose every plane was restored"
+        )
+    for number, (frame, (item, (science, _, flags))) in enumerate(
+        zip(frames, planes, strict=True), start=1
+    ):
+        whole = tuple(slice(0, side) for side in science.shape)
+        restored = np.asarray(science[whole[0], whole[1]], np.float32)
+        several = len(frames) > 1
+        yield _Shown(
+            name=f"{number:03d}" if several else "",
+            title=_title(product, item, frame.label if several else ""),
+            evidence=_evidence(frame, restored, np.asarray(flags[whole[0], whole[1]]), recipe),
+            unit=frame.unit,
+            with_residual=_leaves_noise(frame, restored, recipe),
+        )
+
+
+def _title(product: Path, item: Restoration, label: str) -> str:
+    cards = {keyword: value for keyword, value, _ in item.cards}
+    risk, sure = cards.get("DIPRISK"), cards.get("DIPRISKE")
+    told = ""
+    if isinstance(risk, float):
+        bound = "" if isinstance(sure, float) else "at most "
+        told = f", residual noise {bound}{risk:.3f}"
+    return f"{product.name}{f', {label}' if label else ''}{told}"
+
+
+def _leaves_noise(frame: Frame, restored: Image, recipe: Recipe) -> bool:
+    same = frame.shape == restored.shape
+    return same and recipe.config.task.name in _LEAVES_NOISE
+
+
+def _evidence(
+    frame: Frame, restored: Image, flags: NDArray[np.generic], recipe: Recipe
+) -> Evidence:
+    """Put a plane beside its input, whose pixels are cut up where the product's are finer."""
+    frame, noise = settle_frame(frame, recipe.config)
+    pixels = frame.read(_ALL, _ALL)
+    factor = restored.shape[0] // frame.shape[0]
+    observed, sigma = pixels.science, np.full(frame.shape, np.nan, np.float32)
+    if noise.kind is not NoiseKind.NONE:
+        sigma = sigma_plane(noise, restored[::factor, ::factor], pixels.error)
+    if factor > 1 and _median(observed) > factor * _median(restored):  # fluxes are shared
+        observed, sigma = observed / factor**2, sigma / factor**2
+    marks = flags.astype(np.uint8)
+    saturated = (marks & PixelFlag.SATURATED) != 0
+    filled = (marks & PixelFlag.FILLED) != 0
+    return Evidence(
+        observed=_cut_up(observed, factor),
+        restored=restored,
+        sigma=_cut_up(sigma, factor),
+        masked=(filled | _cut_up(pixels.masked, factor)) & ~saturated,
+        saturated=saturated,
+    )
+
+
+def _median(image: Image) -> float:
+    return float(np.nanmedian(np.abs(image)))
+
+
+def _cut_up(plane: NDArray[T], factor: int) -> NDArray[T]:
+    return plane.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -1,0 +1,113 @@
+"""Laws of `dip picture`: a picture of every restored image, none of what is no product."""
+
+import shutil
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from matplotlib import pyplot
+
+from dip_pipeline import picturing, ways
+from dip_pipeline.config import RunConfig
+from dip_pipeline.frames.fits_file import close_files
+from dip_pipeline.pipeline import restore_frame
+from tests.stand_in import QUICK, arithmetic, spread_evenly
+
+CONFIG = RunConfig().with_overrides(**QUICK | {"noise.law": "auto"})
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch):
+    monkeypatch.setattr(ways, "restore", arithmetic)
+    monkeypatch.setattr(ways, "restore_scene", spread_evenly)
+    yield
+    close_files()
+
+
+@pytest.fixture
+def source(tmp_path):
+    rng = np.random.default_rng(2)
+    chips = [
+        fits.ImageHDU(rng.normal(100, 7.35, (64, 80)).astype("f4"), name="SCI", ver=ver)
+        for ver in (1, 2)
+    ]
+    for chip in chips:
+        chip.header.update({"GAIN": 2.0, "RDNOISE": 4.0, "BUNIT": "adu"})
+    flags = fits.ImageHDU(np.zeros((64, 80), "u1"), name="DQ")
+    flags.data[30, 40] = 1
+    fits.HDUList([fits.PrimaryHDU(), *chips, flags]).writeto(tmp_path / "in.fits")
+    return tmp_path / "in.fits"
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is drawn of each image."""
+    seen = []
+    real = picturing.panel
+
+    def keep(evidence, **options):
+        seen.append((evidence, options))
+        return real(evidence, **options)
+
+    monkeypatch.setattr(picturing, "panel", keep)
+    return seen
+
+
+@pytest.mark.parametrize("suffix", ["fits", "fits.gz", "fits.fz", "zarr"])
+def test_before_after_and_what_was_taken_away_are_drawn(dip, source, tmp_path, drawn, suffix):
+    product = tmp_path / f"out.{suffix}"
+    restore_frame(f"{source}[SCI,1]", product, CONFIG)
+    code, out, err = dip("picture", product, "-o", tmp_path / "pictures")
+    assert (code, err) == (0, "")
+    assert out == f"{product} -> {tmp_path / 'pictures' / 'out.png'}\n"
+    assert pyplot.imread(tmp_path / "pictures" / "out.png").shape[2] == 4
+    ((evidence, options),) = drawn
+    np.testing.assert_array_equal(evidence.observed, fits.getdata(source, "SCI", 1))
+    assert evidence.masked[30, 40]
+    level = np.median(evidence.restored)
+    assert np.median(evidence.sigma) == pytest.approx((level / 2 + 4) ** 0.5, rel=0.01)
+    assert (options["unit"], options["with_residual"]) == ("adu", True)
+    assert options["title"].startswith(f"{product.name}")
+
+
+def test_of_several_images_each_has_a_picture(dip, source, tmp_path, drawn):
+    restore_frame(str(source), tmp_path / "out.fits", CONFIG)
+    assert dip("picture", tmp_path / "out.fits")[0] == 0
+    assert [path.name for path in sorted(tmp_path.glob("*.png"))] == ["out_001.png", "out_002.png"]
+    for number, (evidence, options) in enumerate(drawn, start=1):
+        np.testing.assert_array_equal(evidence.observed, fits.getdata(source, "SCI", number))
+        assert f"(SCI,{number})" in options["title"]
+
+
+def test_pixels_of_the_input_are_cut_up_where_the_product_is_finer(dip, source, tmp_path, drawn):
+    finer = CONFIG.with_overrides(**{"task.name": "super-resolve", "task.factor": 2})
+    restore_frame(f"{source}[SCI,1]", tmp_path / "out.fits", finer)
+    assert dip("picture", tmp_path / "out.fits")[0] == 0
+    ((evidence, options),) = drawn
+    assert evidence.observed.shape == evidence.restored.shape == (128, 160)
+    assert np.nanmedian(evidence.observed) == pytest.approx(25, rel=0.1)  # a quarter of the light
+    assert options["with_residual"] is False  # what moves there is light
+
+
+def test_what_cannot_be_drawn_is_one_line_and_does_not_stop_the_next(dip, source, tmp_path):
+    product = tmp_path / "out.fits"
+    restore_frame(f"{source}[SCI,1]", product, CONFIG)
+    code, _, err = dip("picture", source, product)
+    assert code == 1
+    assert "not a product of dip" in err
+    assert (tmp_path / "out.png").exists()
+    code, _, err = dip("picture", product)
+    assert code == 1
+    assert "exists already" in err
+    assert dip("picture", product, "--overwrite")[0] == 0
+    moved = tmp_path / "elsewhere.fits"
+    shutil.move(source, moved)
+    code, _, err = dip("picture", product, "--overwrite")
+    assert code == 1
+    assert "say with --input where it is now" in err
+    assert dip("picture", product, "--overwrite", "--input", moved)[0] == 0
+    with fits.open(moved, mode="update") as hdus:
+        hdus[1].data[3, 3] += 1
+    code, _, err = dip("picture", product, "--overwrite", "--input", moved)
+    assert code == 1
+    assert "is not the file" in err

@@ -132,8 +132,9 @@ LEFT_OUT = re.findall(r"^# (\w+ = .*)$", EXAMPLE, flags=re.MULTILINE)
 @pytest.mark.parametrize("line", LEFT_OUT, ids=lambda line: line.partition(" ")[0])
 def test_lines_that_the_example_leaves_out_are_options_too(tmp_path, line):
     text = EXAMPLE.replace(f"# {line}", line).replace("# [task]", "[task]")
-    if line.startswith("scheduler"):
-        text = text.replace('executor = "inline"', 'executor = "dask"')
+    executor = {"scheduler": "dask", "scheduler_file": "dask", "workers": "local"}
+    wanted = executor.get(line.partition(" ")[0], "inline")
+    text = text.replace('executor = "inline"', f'executor = "{wanted}"')
     path = tmp_path / "filled.toml"
     path.write_text(text)
     assert RunConfig.from_toml(path) != RunConfig.from_toml(ROOT / "workflows" / "denoise.toml")

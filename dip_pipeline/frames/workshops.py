@@ -78,15 +78,32 @@ def _opened(output: Path) -> tuple[Path, int]:
     for _ in range(_TRIES):
         folder = output.with_name(f".{_short(output.name)}.{uuid.uuid4().hex[:12]}.part")
         folder.mkdir()
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            lock = _locked(folder / _LOCK)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        if lock is not None:
+            return folder, lock
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(output))
+
+
+def _locked(path: Path) -> int | None:
+    """Make and hold a lock, signed; None where it was taken for a dead one's, and has gone."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
         with suppress(OSError):  # no locks here
             fcntl.flock(lock, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):  # taken for a dead one's before it was locked
-            if os.path.samestat(os.fstat(lock), (folder / _LOCK).stat()):
-                os.write(lock, socket.gethostname().encode())
-                return folder, lock
+        os.write(lock, socket.gethostname().encode())
+        if os.path.samestat(os.fstat(lock), path.stat()):
+            return lock
+    except FileNotFoundError:
+        pass
+    except BaseException:
         os.close(lock)
-    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(output))
+        raise
+    os.close(lock)
+    return None
 
 
 def _clear(folder: Path, path: Path) -> None:

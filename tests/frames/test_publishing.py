@@ -116,6 +116,16 @@ def test_writers_of_one_process_id_have_a_place_each(folder, monkeypatch):
         assert first.read_text() == "first"
 
 
+def test_no_room_for_a_lock_leaves_nothing(folder, monkeypatch):
+    def full(descriptor, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space"), workshop(folder / "out.fits"):
+        pass
+    assert names(folder) == []
+
+
 def test_what_another_machine_may_still_write_stays(folder, monkeypatch):
     left = _left_by_a_killed_writer(folder / "out.fits", "new")
     monkeypatch.setattr(socket, "gethostname", lambda: "another")

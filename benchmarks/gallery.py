@@ -17,13 +17,13 @@ from PIL import Image
 from benchmarks.fields import Field, FieldKind, Plane, draw
 from benchmarks.methods import METHODS
 from benchmarks.restored import Settings
-from dip_pipeline.quality.pictures import DPI, FAINT_INK, INK, PAPER, RESIDUAL_MAP, SKY_MAP
+from dip_pipeline.quality.pictures import DPI, INK, PAPER, RESIDUAL_MAP, SKY_MAP
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 _SIDE_PX = 200
 _STRETCH_SIGMA = 3.0  # linear up to here, logarithmic above
 _RESIDUAL_SIGMA = 1.5
-_COLOURS = 64  # of a palette: a third of the bytes
+_COLOURS = 128  # of a palette: less than half of the bytes
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,15 +67,21 @@ def _draw(field: Field, theirs: Plane, ours: Plane) -> Figure:
         axes = figure.add_subplot(grid[1, place])
         left = (image[rows, cols] - truth) / sigma
         left[field.saturated[rows, cols]] = np.nan
-        axes.imshow(
+        residual = axes.imshow(
             left, cmap=RESIDUAL_MAP, vmin=-_RESIDUAL_SIGMA, vmax=_RESIDUAL_SIGMA, origin="lower"
         )
         axes.set_title(
             f"(restored - truth) / sigma, rms {np.sqrt(np.nanmean(left**2)):.2f}",
-            color=FAINT_INK,
+            color=INK,
             fontsize=11,
         )
         axes.set_axis_off()
+    bar = figure.colorbar(
+        residual, cax=figure.add_axes((0.03, 0.24, 0.19, 0.02)), orientation="horizontal"
+    )
+    bar.set_label("sigma of the noise; grey: saturated", color=INK, fontsize=10)
+    bar.ax.tick_params(colors=INK, labelsize=10)
+    bar.outline.set_visible(False)
     return figure
 
 

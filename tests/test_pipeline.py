@@ -290,7 +290,10 @@ def test_a_tile_that_diverges_is_copied_flagged_counted_and_told_of(
     assert report.failed_tiles == 1
     assert not report.ok
     heard = [record.message for record in caplog.records if record.levelname == "ERROR"]
-    assert heard == [f"{sky[0]}: 1 of {report.tiles} tiles failed: copied from the input, flag 4"]
+    assert heard == [
+        f"{sky[0]}: 1 of {report.tiles} tiles failed (the fit diverged: check the noise model or try "
+        "another --seed): copied from the input, flag 4"
+    ]
     with fits.open(sky[0]) as old, fits.open(target) as new:
         assert new["SCI"].header["DIPNFAIL"] == 1
         borders = tile_borders(old["SCI"].shape, quick().tile_options())

@@ -268,7 +268,8 @@ def test_a_terminal_that_is_gone_ends_nothing_under_nohup():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_process_as_ctrl_c_does(number, tmp_path):
     program = (
-        "import time, sys\n"
+        "import signal, time, sys\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # the tests may run under nohup
         "from dip_pipeline import batch\n"
         "from dip_pipeline.cli.main import main\n"
         "def wait(*arguments, **options):\n"

@@ -11,12 +11,12 @@ from dip_pipeline.blind.correlation import measure_correlation
 from dip_pipeline.blind.estimate import estimate_noise
 from dip_pipeline.blind.sky import Window, find_sky, quantum_of
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import EmptyFrameError, SensorError
+from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
 from dip_pipeline.frames import Frame
 from dip_pipeline.noise_agreement import hold_against_sky, level_of
 from dip_pipeline.noise_kernel import kernel_asked
 from dip_pipeline.restoration.computing import settle_computing
-from dip_pipeline.restoration.noise import law_for, sigma_at
+from dip_pipeline.restoration.noise import Poisson, sigma_at
 from dip_pipeline.restoration.side_by_side import side_by_side
 from dip_pipeline.sensor import (
     NoiseChoice,
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _AMPLIFIERS = "ABCD12345678"  # as cards of sections name them
 _COARSE = 0.5  # of a quantum: a sigma below this shows the steps
+_LEAST_OF_SINGLE = 1e-36  # of a sigma in single precision, whose square is taken in more
 _SIXTEEN_BITS = {"int16": 32767.0, "uint16": 65535.0}
 _AS_LIGHT = 0.6  # correlation of neighbours; that of resampled noise is seldom more
 _LIKE_LIGHT = (
@@ -153,7 +154,12 @@ def _warn_of_steps(frame: Frame, noise: NoiseModel, windows: Sequence[Window]) -
     else:
         sigma = sigma_at(noise, level)
     step = _step_of_single(frame, level)
-    if step > _COARSE * sigma:
+    if 0 < sigma < _LEAST_OF_SINGLE:
+        raise FrameError(
+            f"{frame.path}: its noise of {sigma:.2g} is beyond single precision: multiply the "
+            "frame (and its errors) by a constant, or give it in another unit"
+        )
+    if step > _COARSE * sigma > 0:
         log.warning(
             "%s: in single precision its pixels, at a level of %g, have steps of %.2g, coarser "
             "than half their noise of %.2g: subtract a constant first",
@@ -281,7 +287,8 @@ def _with_counts_checked(frame: Frame, noise: NoiseModel, windows: Sequence[Wind
     if values.size == 0:
         return noise
     if noise.kind is NoiseKind.POISSON:
-        counts = float(values.mean() - law_for(noise).dark_level) / law_for(noise).slope
+        law = Poisson(noise.sensor)
+        counts = float(values.mean() - law.zero_level) / law.slope
         if counts < _FEW_COUNTS:
             log.warning(
                 "%s: %.2g counts a pixel: too few for the Gaussian draws of the fit; bin the frame",
@@ -289,7 +296,7 @@ def _with_counts_checked(frame: Frame, noise: NoiseModel, windows: Sequence[Wind
                 counts,
             )
         return noise
-    step = quantum_of(windows) or _step_stored(frame)
+    step = _step_stored(frame) or quantum_of(windows)
     if step is None or sigma_at(noise, float(np.median(values))) >= _COARSE * step:
         return noise
     if _counts_electrons(noise, step):

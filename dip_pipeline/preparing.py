@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dip_pipeline.amplifier_noise import with_amplifiers
 from dip_pipeline.blind.correlation import measure_correlation
@@ -12,11 +13,16 @@ from dip_pipeline.blind.sky import Window, find_sky
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import SensorError
 from dip_pipeline.frame_noise import Place, find_noise, scaled_words, sensor_of
-from dip_pipeline.frames import Frame, is_sdss, scale_noise
+from dip_pipeline.frames import Frame, Pixels, is_sdss, scale_noise
+from dip_pipeline.frames.pixels_over import WithoutHopeless
 from dip_pipeline.sdss_noise import with_sdss_noise
 from dip_pipeline.sensor import NoiseChoice, NoiseModel, Sensor, unit_counts_electrons
 
 log = logging.getLogger(__name__)
+
+_HOPELESS = 30.0  # times the usual error
+_FAR_APART = 1e3  # of errors: the usual one is of those that are nearer to the small ones
+_CLEAR_SNR = 5.0
 
 
 def settle_noise(
@@ -28,6 +34,8 @@ def settle_noise(
     known and must be, FrameError where there is no scatter to estimate from.
     """
     frame = with_noise_planes(frame, config, places)
+    if frame.has_error_plane and _takes_error_plane(config):
+        frame = _without_hopeless(frame, places)
     noise, factor = find_noise(frame, config, places)
     if factor != 1.0:
         frame = _by_factor(frame, factor)
@@ -74,6 +82,40 @@ def _scaled(frame: Frame, places: Sequence[Place]) -> Frame:
         return _by_factor(frame, factor)
     log.warning("%s: no empty sky to scale its weights by: not used", frame.path)
     return replace(frame, has_error_plane=False, relative_noise=False, noise_words="")
+
+
+def _takes_error_plane(config: RunConfig) -> bool:
+    law = NoiseChoice(config.noise.law)
+    return law in (NoiseChoice.AUTO, NoiseChoice.GAUSSIAN) and config.noise.sigma is None
+
+
+def _without_hopeless(frame: Frame, places: Sequence[Place]) -> Frame:
+    """Mask pixels whose error says that they tell nothing, as writers mark bad ones by 1e6 or 1e10.
+
+    They may hold any number, which their neighbours would share. The cores of bright stars have
+    large errors, too, and are clear all the same.
+    """
+    parts = [_known(frame.read(*place)) for place in places]
+    science, error = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if error.size == 0:
+        return frame
+    usual = float(np.median(error[error <= _FAR_APART * np.quantile(error, 0.1)]))
+    level = float(np.median(science[error <= _HOPELESS * usual]))
+    source = WithoutHopeless(frame.source, _HOPELESS * usual, level, _CLEAR_SNR)
+    share = float(source.are_hopeless(science, error).mean())
+    if share:
+        log.warning(
+            "%s: %.2g %% of its pixels have errors over %g times the usual and show nothing: taken "
+            "as masked",
+            *(frame.path, 100 * share, _HOPELESS),
+        )
+    return replace(frame, source=source)
+
+
+def _known(pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Science and error of the pixels that are not masked."""
+    error = np.zeros_like(pixels.science) if pixels.error is None else pixels.error
+    return pixels.science[~pixels.masked], error[~pixels.masked]
 
 
 def _by_factor(frame: Frame, factor: float) -> Frame:

@@ -329,3 +329,30 @@ def test_of_several_images_the_one_whose_noise_is_not_known_is_named(scene, tmp_
     for frame in open_frames(str(path)):
         resolve_noise(frame, RunConfig())
         assert f"{path}, {frame.label}: NOISE NOT KNOWN" in caplog.text
+
+
+@pytest.mark.parametrize("step", [4.0, 4.1])
+def test_the_step_of_scaled_whole_numbers_is_their_scale_whole_or_not(tmp_path, step):
+    rng = np.random.default_rng(4)
+    electrons = rng.poisson(500, (96, 96)) + rng.normal(0, 4, (96, 96))
+    hdu = fits.PrimaryHDU(
+        np.rint(electrons / 16 / step).astype("i2"), fits.Header({"BUNIT": "adu"})
+    )
+    hdu.header["BSCALE"] = step
+    hdu.writeto(tmp_path / "frame.fits")
+    asked = {"gain_e_per_dn": 16.0, "read_noise_e": 4.0, "pedestal_dn": 0.0}
+    assert noise_of(str(tmp_path / "frame.fits"), **asked).quantum.value == step
+
+
+def test_few_counts_are_told_as_many_as_they_are(tmp_path, caplog):
+    counts = np.random.default_rng(4).poisson(0.05, (96, 96)).astype("i4")
+    fits.PrimaryHDU(counts, fits.Header({"BUNIT": "electron"})).writeto(tmp_path / "frame.fits")
+    noise_of(str(tmp_path / "frame.fits"), law="poisson")
+    assert f"{counts.mean():.2g} counts a pixel" in caplog.text
+    assert "single precision" not in caplog.text
+
+
+def test_noise_below_single_precision_is_refused_with_what_to_do(write):
+    pixels = np.random.default_rng(4).normal(0, 1e-50, (64, 64))
+    with pytest.raises(FrameError, match=r"1e-50 is beyond single precision: multiply the frame"):
+        noise_of(write(pixels, np.float64), sigma=1e-50)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
+from dip_pipeline.errors import FrameError
 from dip_pipeline.sensor_cards import section_of
 
 Card = tuple[str, object, str]
@@ -25,6 +26,10 @@ _BIAS_REMOVED = (
     "SUBOSCAN", "SUBBIAS", "TRIM", "TRIMIM",
 )  # fmt: skip
 _ANY_SHAPE = (10**9, 10**9)  # of a frame, to tell a section beyond this one from text that is none
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+_MARKS = 1e60  # no light of any unit; 1e300 and the like stand for not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +256,9 @@ def make_pixels(
 
     error : standard deviation. A number too large for float32 counts as not finite.
     flags : bad where not zero
+    Raises FrameError where science holds numbers that are no marks, and that float32 cannot hold.
     """
+    _check_range(science)
     pixels = _native_float32(science)
     pixels[~np.isfinite(pixels)] = np.nan
     masked = np.isnan(pixels)
@@ -283,6 +290,19 @@ def bands(shape: tuple[int, int], rows_a_band: int) -> Iterator[slice]:
     """Cut a plane into bands of rows."""
     for start in range(0, shape[0], rows_a_band):
         yield slice(start, min(start + rows_a_band, shape[0]))
+
+
+def _check_range(science: NDArray[np.generic]) -> None:
+    """Raise FrameError for light beyond single precision; larger numbers mark what is not known."""
+    if science.dtype.kind != "f" or science.dtype.itemsize <= 4:
+        return
+    size = np.abs(np.asarray(science, np.float64))
+    beyond = (size > _LARGEST) & (size < _MARKS)
+    if beyond.any():
+        raise FrameError(
+            f"its pixels reach {size[beyond].max():.2g}, beyond single precision ({_LARGEST:.2g}): "
+            "divide the frame (and its errors) by a constant, or give it in another unit"
+        )
 
 
 def _native_float32(plane: NDArray[np.generic]) -> Floats:

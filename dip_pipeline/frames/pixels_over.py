@@ -43,3 +43,36 @@ class ScaledErrors(PixelsOver):
         if pixels.error is None:
             return pixels
         return replace(pixels, error=pixels.error * np.float32(self.factor))
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutHopeless(PixelsOver):
+    """Pixels of another source; those that tell nothing beside the others are masked.
+
+    most_error : of a pixel that counts whatever it shows; level : of the sky
+    least_snr : by which a pixel of larger error must differ from the sky, to count all the same
+    """
+
+    most_error: float
+    level: float
+    least_snr: float
+
+    def read(self, rows: slice, cols: slice) -> Pixels:
+        """Read one region."""
+        pixels = self.inner.read(rows, cols)
+        if pixels.error is None:
+            return pixels
+        hopeless = self.are_hopeless(pixels.science, pixels.error)
+        if not hopeless.any():
+            return pixels
+        error = np.where(hopeless, np.float32(np.inf), pixels.error)
+        return replace(pixels, error=error, masked=pixels.masked | hopeless)
+
+    def are_hopeless(
+        self, science: NDArray[np.float32], error: NDArray[np.float32]
+    ) -> NDArray[np.bool_]:
+        """Which pixels tell nothing, as (rows, cols)."""
+        with np.errstate(invalid="ignore"):
+            seen = np.abs(science - self.level) >= self.least_snr * error
+            found: NDArray[np.bool_] = np.isfinite(error) & (error > self.most_error) & ~seen
+        return found

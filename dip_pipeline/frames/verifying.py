@@ -126,14 +126,16 @@ def _structure(found: list[Restoration], product: Path) -> Check:
 def _values(found: list[Restoration]) -> Check:
     wrong = []
     for item in found:
-        for _, error, flags in item.planes:
+        for science, error, flags in item.planes:
             for rows in bands((error.shape[0], error.shape[1]), _BAND_ROWS):
                 region = (rows, slice(0, error.shape[1]))
+                if np.any(np.isinf(np.asarray(science[region]))):
+                    wrong.append(f"{item.where}: infinite science near row {rows.start}")
                 if np.any(np.asarray(error[region]) < 0):
                     wrong.append(f"{item.where}: a negative error near row {rows.start}")
                 if np.any(np.asarray(flags[region]).astype(np.uint8) & ~np.uint8(_KNOWN_BITS)):
                     wrong.append(f"{item.where}: an unknown flag near row {rows.start}")
-    return judged("values", wrong[:5], "no negative error, no unknown flag")
+    return judged("values", wrong[:5], "no infinite science, no negative error, no unknown flag")
 
 
 def _pixels(found: list[Restoration], account: Provenance) -> Check:

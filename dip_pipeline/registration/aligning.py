@@ -59,7 +59,8 @@ def align(
     if not known.any() or np.quantile(light[known], 0.9) < _BRIGHT_SIGMA * noise[0]:
         return None  # noise would choose the places, and move the shift
     moved = np.zeros(2)
-    scale, error = 1.0, float("inf")
+    scale: float | None = None
+    error = float("inf")
     for _ in range(_ROUNDS):
         there = start.to_reference(places) + moved
         inside = known & _inside(there, theirs.shape)
@@ -70,6 +71,8 @@ def align(
             map_coordinates(plane, there[inside].T, order=3, prefilter=False)
             for plane in (spline, *slopes)
         )
+        if scale is None:
+            scale = _first_scale(light[inside], value, noise[1])
         step, scale, error = _step(light[inside], value, np.stack(slope), scale, noise)
         moved = moved + step
         if not np.isfinite(moved).all() or float(np.hypot(*moved)) > _FARTHEST_PX:
@@ -80,6 +83,12 @@ def align(
     # Smoothed noise is alike over some pixels; the slopes of a star change sign as fast.
     error *= 1.5 * smoothed_px
     return Aligned(Geometry(start.matrix, (row, col)), error)
+
+
+def _first_scale(light: NDArray[np.float64], value: NDArray[np.float64], noise: float) -> float:
+    """Light for one unit of the reference's: far from it, all that is bright would seem unlike."""
+    lit = value > _LIGHT_SIGMA * noise
+    return float(np.median(light[lit] / value[lit])) if lit.sum() >= _LEAST_PLACES else 1.0
 
 
 def _step(
@@ -99,7 +108,9 @@ def _step(
     design = np.stack([scale * slope[0], scale * slope[1], value, np.ones_like(value)])
     normal = (design * weight) @ design.T
     solution = np.linalg.lstsq(normal, (design * weight) @ residual, rcond=None)[0]
-    inverse = np.linalg.pinv(normal)
+    if np.linalg.matrix_rank(normal) < len(normal):  # what counts does not fix the shift
+        return solution[:2], scale + float(solution[2]), float("inf")
+    inverse = np.linalg.inv(normal)
     error = float(np.sqrt(max(inverse[0, 0], inverse[1, 1])))
     return solution[:2], scale + float(solution[2]), error
 

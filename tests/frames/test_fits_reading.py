@@ -267,3 +267,9 @@ def test_a_name_that_leaves_no_room_for_an_ending_is_read(tmp_path):
     path = tmp_path / f"{'n' * 250}.fits"
     fits.PrimaryHDU(np.ones((9, 9), "f4")).writeto(path)
     assert not open_frame(path).has_error_plane
+
+
+def test_light_beyond_single_precision_is_refused_and_not_masked(tmp_path):
+    fits.PrimaryHDU(np.array([[1e40, 1.0]])).writeto(tmp_path / "a.fits")
+    with pytest.raises(FrameError, match=r"its pixels reach 1e\+40.*divide the frame"):
+        read_all(tmp_path / "a.fits")

@@ -214,6 +214,24 @@ def test_what_contradicts_is_taken_where_that_is_asked_for(reference):
     assert register(clouded, reference, known=_HERE, any_optics=True).flux_scale == 1.0
 
 
+@pytest.mark.parametrize("count", [20, 60])
+@pytest.mark.parametrize("factor", [1 / 16, 0.25, 2.0, 8.0, 64.0, 1024.0])
+def test_the_shift_is_that_whatever_the_exposure_time_or_the_unit(count, factor):
+    """Bright pixels seemed unlike where one is brighter by a factor, and faint ones chose."""
+    stars = _stars(count=count, seed=9)
+    pixels = [
+        _exposure(stars, Geometry(shift_px=shift), seed=seed)
+        for seed, shift in ((1, (0.0, 0.0)), (2, (3.3, -2.4)))
+    ]
+    reference, same = _see(pixels[0], "reference"), _see(pixels[1])
+    told = register(same, reference).geometry.shift_px
+    np.testing.assert_allclose(told, (3.3, -2.4), atol=0.1)
+    other = _see((pixels[1] * np.float32(factor)).astype(np.float32))
+    found = register(other, reference)
+    np.testing.assert_allclose(found.geometry.shift_px, told, atol=0.005)
+    assert found.flux_scale == pytest.approx(factor, rel=0.03)
+
+
 def test_cosmic_rays_do_not_refuse_an_exposure_that_shares_stars():
     rng = np.random.default_rng(4)
     frames = []

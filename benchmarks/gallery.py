@@ -23,7 +23,7 @@ PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 _SIDE_PX = 200
 _STRETCH_SIGMA = 3.0  # linear up to here, logarithmic above
 _RESIDUAL_SIGMA = 1.5
-_COLOURS = 128  # of a palette: less than half of the bytes
+_COLOURS = 256  # of a palette: half of the bytes
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -100,7 +100,7 @@ def _square(field: Field) -> tuple[slice, slice]:
 
 def _shrink(path: Path) -> None:
     with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(_COLOURS)
+        small = picture.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE)
     small.save(path, optimize=True)
 
 

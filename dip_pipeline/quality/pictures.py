@@ -13,6 +13,7 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.image import AxesImage
 from matplotlib.patches import ConnectionPatch, Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
+from numpy.typing import NDArray
 
 from dip_pipeline.quality.evidence import Evidence, Image
 from dip_pipeline.quality.stretch import (
@@ -264,12 +265,21 @@ def _style_bar(figure: Figure, axes: Axes, shown: AxesImage, label: str) -> None
     if isinstance(shown.norm, FuncNorm):
         low, high = shown.norm.vmin or 0.0, shown.norm.vmax or 1.0
         levels = np.clip(shown.norm.inverse(np.linspace(0.0, 1.0, 7)), low, high)
-        bar.set_ticks(list(levels), labels=[f"{level:.4g}" for level in levels])
+        bar.set_ticks(list(levels), labels=_short_labels(levels))
         bar.ax.minorticks_off()
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=FAINT_INK, labelsize=10, length=3)
     if label:
         bar.set_label(label, color=FAINT_INK, fontsize=10)
+
+
+def _short_labels(levels: NDArray[np.float64]) -> list[str]:
+    """Give levels in three digits, or as many as tell them apart."""
+    for digits in range(3, 9):
+        labels = [f"{level:.{digits}g}" for level in levels]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from dip_pipeline.quality import Evidence, write_pictures
+from dip_pipeline.quality import Evidence, pictures, write_pictures
 from dip_pipeline.quality.stretch import averaged, choose_cutout, choose_stretch
 
 
@@ -61,3 +61,9 @@ def test_large_frames_are_shown_by_the_means_of_blocks():
     shown = averaged(pixels)
     assert shown.shape == (2, 1366)
     assert shown[0, 0] == pytest.approx(1.0)
+
+
+def test_labels_of_levels_are_short_and_tell_them_apart():
+    small, large = np.array([-0.0061194, 0.0024041, 0.5534]), np.array([10012.3, 10015.1, 10033.0])
+    assert pictures._short_labels(small) == ["-0.00612", "0.0024", "0.553"]
+    assert pictures._short_labels(large) == ["10012", "10015", "10033"]

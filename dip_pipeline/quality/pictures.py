@@ -274,10 +274,10 @@ def _style_bar(figure: Figure, axes: Axes, shown: AxesImage, label: str) -> None
 
 
 def _short_labels(levels: NDArray[np.float64]) -> list[str]:
-    """Give levels in three digits, or as many as tell them apart."""
+    """Give levels in three digits, or as many as tell them apart and spare a small exponent."""
     for digits in range(3, 9):
         labels = [f"{level:.{digits}g}" for level in levels]
-        if len(set(labels)) == len(labels):
+        if len(set(labels)) == len(labels) and not any("e+0" in label for label in labels):
             break
     return labels
 

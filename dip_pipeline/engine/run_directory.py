@@ -35,7 +35,7 @@ from dip_pipeline.engine.run_file import (
 )
 from dip_pipeline.engine.run_lock import Lock, remove_empty, take
 from dip_pipeline.engine.tile_store import TileStore
-from dip_pipeline.errors import OutputError, RunError
+from dip_pipeline.errors import ConfigError, OutputError, RunError
 
 logger = logging.getLogger(__name__)
 
@@ -216,6 +216,10 @@ class RunDirectory:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        # Where options cannot be used nothing was begun: what is left would only be litter.
+        begun = self.resumed or any(self.tiles.folder.rglob("*.tile"))
+        if isinstance(error, ConfigError) and not begun and not self.restarted_because:
+            self.remove()
         self.release()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dip_pipeline.engine import RunDirectory, TileStore, WorkerOptions, map_items, read_published
-from dip_pipeline.errors import OutputError, RunError
+from dip_pipeline.errors import ConfigError, OutputError, RunError
 
 KEY = {"input": "sha256:1", "config": {"tiles": {"size_px": 256}, "seed": 0}, "version": "0.1"}
 
@@ -237,3 +237,17 @@ def test_the_store_of_a_run_can_be_used_by_its_workers(tmp_path):
 
         assert list(map_items(fit, [0, 1, 1], WorkerOptions())) == [True, True, False]
         assert list(run.tiles.finished()) == [0, 1]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_options_that_cannot_be_used_leave_no_folder_where_nothing_was_begun(tmp_path, begun):
+    path = tmp_path / "out.fits.dip"
+    with pytest.raises(ConfigError), RunDirectory.open(path, {"seed": 1}) as run:
+        if begun:
+            run.tiles.publish(0, {"science": np.ones((2, 2))}, {})
+        raise ConfigError("--scheduler-file: cannot be read")
+    assert path.exists() is begun
+    if begun:
+        with pytest.raises(ConfigError), RunDirectory.open(path, {"seed": 1}) as run:
+            raise ConfigError("again")
+        assert path.exists()

@@ -239,15 +239,26 @@ def test_the_store_of_a_run_can_be_used_by_its_workers(tmp_path):
         assert list(run.tiles.finished()) == [0, 1]
 
 
-@pytest.mark.parametrize("begun", [False, True])
-def test_options_that_cannot_be_used_leave_no_folder_where_nothing_was_begun(tmp_path, begun):
-    path = tmp_path / "out.fits.dip"
-    with pytest.raises(ConfigError), RunDirectory.open(path, {"seed": 1}) as run:
+def refused(path, *, begun):
+    with RunDirectory.open(path, {"seed": 1}) as run:
         if begun:
             run.tiles.publish(0, {"science": np.ones((2, 2))}, {})
         raise ConfigError("--scheduler-file: cannot be read")
-    assert path.exists() is begun
-    if begun:
-        with pytest.raises(ConfigError), RunDirectory.open(path, {"seed": 1}) as run:
-            raise ConfigError("again")
-        assert path.exists()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_options_that_cannot_be_used_leave_no_folder_where_nothing_was_begun(tmp_path, begun):
+    path = tmp_path / "out.fits.dip"
+    for _ in range(2):
+        with pytest.raises(ConfigError):
+            refused(path, begun=begun)
+        assert path.exists() is begun
+
+
+def test_options_that_cannot_be_used_leave_what_an_earlier_run_made(tmp_path):
+    path = tmp_path / "out.fits.dip"
+    with RunDirectory.open(path, {"seed": 1}) as run:
+        run.tiles.publish(0, {"science": np.ones((2, 2))}, {})
+    with pytest.raises(ConfigError):
+        refused(path, begun=False)
+    assert RunDirectory.open(path, {"seed": 1}).tiles.finished() == {0: {}}

@@ -36,7 +36,6 @@ def made_before(target: Path, key: Mapping[str, object], *, overwrite: bool) -> 
     """Tell whether the target exists and is the product of this very run.
 
     What a killed writer left beside it is put right first.
-
     overwrite : whether a product that is damaged, or has tiles that failed, is to be made again
     Raises ExistsError where it has been changed since, and is not.
     """

@@ -82,7 +82,7 @@ def find_noise(
     why = "none in the header and none given"
     if noise is not None:
         noise = replace(_with_counts_checked(frame, noise, windows), correlation=kernel)
-        _warn_of_steps(frame, noise, windows)
+        _check_precision(frame, noise, windows)
         asked = overrides != SensorOverrides() or choice is not NoiseChoice.AUTO
         held = hold_against_sky(noise, windows, sky)
         if noise.from_error_plane and not (asked or config.reading.error) and held.is_refuted:
@@ -145,8 +145,8 @@ def _step_of_single(frame: Frame, level: float) -> float:
     )
 
 
-def _warn_of_steps(frame: Frame, noise: NoiseModel, windows: Sequence[Window]) -> None:
-    """Warn where pixels, in single precision, are rounded more coarsely than they scatter."""
+def _check_precision(frame: Frame, noise: NoiseModel, windows: Sequence[Window]) -> None:
+    """Warn where single precision is coarser than the noise; FrameError where it cannot hold it."""
     level = level_of(windows)
     if noise.from_error_plane:
         errors = [w.error[w.good] for w in windows if w.error is not None]

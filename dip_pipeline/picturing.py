@@ -94,12 +94,13 @@ def _shown(product: Path, source: str | None) -> Iterator[_Shown]:
         whole = tuple(slice(0, side) for side in science.shape)
         restored = np.asarray(science[whole[0], whole[1]], np.float32)
         several = len(frames) > 1
+        evidence = _evidence(frame, restored, np.asarray(flags[whole[0], whole[1]]), recipe)
         yield _Shown(
             name=f"{number:03d}" if several else "",
             title=_title(product, item, frame.label if several else ""),
-            evidence=_evidence(frame, restored, np.asarray(flags[whole[0], whole[1]]), recipe),
+            evidence=evidence,
             unit=frame.unit,
-            with_residual=_leaves_noise(frame, restored, recipe),
+            with_residual=recipe.config.task.name in _LEAVES_NOISE and bool(evidence.usable.any()),
         )
 
 
@@ -113,11 +114,6 @@ def _title(product: Path, item: Restoration, label: str) -> str:
     return f"{product.name}{f', {label}' if label else ''}{told}"
 
 
-def _leaves_noise(frame: Frame, restored: Image, recipe: Recipe) -> bool:
-    same = frame.shape == restored.shape
-    return same and recipe.config.task.name in _LEAVES_NOISE
-
-
 def _evidence(
     frame: Frame, restored: Image, flags: NDArray[np.generic], recipe: Recipe
 ) -> Evidence:
@@ -127,7 +123,8 @@ def _evidence(
     factor = restored.shape[0] // frame.shape[0]
     observed, sigma = pixels.science, np.full(frame.shape, np.nan, np.float32)
     if noise.kind is not NoiseKind.NONE:
-        sigma = sigma_plane(noise, restored[::factor, ::factor], pixels.error)
+        level = restored if factor == 1 else observed
+        sigma = sigma_plane(noise, level, pixels.error)
     if factor > 1 and _median(observed) > factor * _median(restored):  # fluxes are shared
         observed, sigma = observed / factor**2, sigma / factor**2
     marks = flags.astype(np.uint8)

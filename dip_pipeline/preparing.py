@@ -114,8 +114,8 @@ def _without_hopeless(frame: Frame, places: Sequence[Place]) -> Frame:
 
 def _known(pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Science and error of the pixels that are not masked."""
-    error = np.zeros_like(pixels.science) if pixels.error is None else pixels.error
-    return pixels.science[~pixels.masked], error[~pixels.masked]
+    assert pixels.error is not None
+    return pixels.science[~pixels.masked], pixels.error[~pixels.masked]
 
 
 def _by_factor(frame: Frame, factor: float) -> Frame:

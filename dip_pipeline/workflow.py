@@ -193,7 +193,7 @@ def run_workflow(
         with suppress(OutputError):  # that it was interrupted is what counts
             summary.write(ExitCode.INTERRUPTED)
         raise
-    except Exception as error:
+    except Exception as error:  # a defect of ours, too: no summary is to say that the run goes on
         usage = isinstance(error, ConfigError)
         words = str(error) if isinstance(error, DipError | OSError) else repr(error)
         with suppress(OutputError):  # it may be the summary that cannot be written

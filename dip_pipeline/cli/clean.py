@@ -28,11 +28,11 @@ def clean(runs: tuple[str, ...]) -> int:
     code = ExitCode.OK
     for run in runs:
         path = scratch_folder(run)
-        if is_finished(run):
-            if verbosity() >= NORMAL:
-                say(f"{run}: finished; there is nothing to delete")
-            continue
         try:
+            if is_finished(run):
+                if verbosity() >= NORMAL:
+                    say(f"{run}: finished; there is nothing to delete")
+                continue
             before = clean_run(path)
         except (DipError, OSError) as error:
             complain(in_one_line(str(error)))

@@ -38,7 +38,7 @@ COMMANDS = {
 }
 
 # Of these nothing is kept where they are interrupted.
-_WITHOUT_TILES = {"fit", "convert", "status", "clean", "verify", "show"}
+_WITHOUT_TILES = {"fit", "convert", "status", "clean", "picture", "verify", "show"}
 
 
 class _LazyGroup(click.Group):
@@ -106,7 +106,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _how_to_go_on(arguments: Sequence[str]) -> str:
     """Say what comes of an interrupted command: those that work tile by tile keep the tiles."""
-    if any(word in _WITHOUT_TILES for word in arguments[:1]):
+    if next((word for word in arguments if word in COMMANDS), "") in _WITHOUT_TILES:
         return "run the same command again, it begins anew"
     return "the same command resumes"
 

@@ -57,7 +57,7 @@ def plan_jobs(sources: Sequence[str], out: str, *, create: bool = True) -> list[
             )
         taken[job.target] = job.source
     if create:
-        _create(folder)
+        create_folder(folder)
     return jobs
 
 
@@ -152,7 +152,8 @@ def _is_plain_folder(out: str) -> bool:
         return False
 
 
-def _create(folder: Path) -> None:
+def create_folder(folder: Path) -> None:
+    """Make the folder that results go to; OutputError where it cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

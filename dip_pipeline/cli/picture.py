@@ -43,18 +43,19 @@ def picture(
     where stars and edges are light that was lost. A PNG each; of several images in a product one of
     each, numbered.
     """
+    from dip_pipeline.cli.naming import create_folder
     from dip_pipeline.picturing import draw_product
 
     start_logging(LogLines(complain_as_is), verbosity() if verbosity() > NORMAL else -1)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        create_folder(out)
     code = ExitCode.OK
     for name in products:
         product = Path(name)
         folder = product.absolute().parent if out is None else out
         try:
             written = draw_product(product, folder, source=source, overwrite=overwrite)
-        except DipError as error:
+        except (DipError, OSError) as error:
             complain(in_one_line(str(error)))
             code = ExitCode.FRAMES_FAILED
             continue

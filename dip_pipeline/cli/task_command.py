@@ -30,7 +30,10 @@ def task_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
             "several, where each is named INPUT_dip.  [no default]",
         ),
         click.option(
-            "--overwrite", is_flag=True, help="Replace outputs that exist already.  [default: no]"
+            "--overwrite",
+            is_flag=True,
+            help="Replace outputs that exist already, but whole ones of this very command.  "
+            "[default: no]",
         ),
         click.option(
             "--shard",

@@ -216,11 +216,14 @@ class RunDirectory:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Where options cannot be used nothing was begun: what is left would only be litter.
-        begun = self.resumed or any(self.tiles.folder.rglob("*.tile"))
-        if isinstance(error, ConfigError) and not begun and not self.restarted_because:
+        # Where options cannot be used what is left is litter, unless tiles or a prior are in it, or
+        # another shard may be at it.
+        if isinstance(error, ConfigError) and len(self._locks) == 1 and not self._has_work():
             self.remove()
         self.release()
+
+    def _has_work(self) -> bool:
+        return any(file.suffix in (".tile", ".keyed") for file in self.path.rglob("*"))
 
 
 def tell_progress(path: Path, doing: str, **facts: object) -> None:

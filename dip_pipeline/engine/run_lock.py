@@ -126,10 +126,9 @@ def owner_of(path: Path, *, looking_on: bool = False) -> Owner | None:
     try:
         found = json.loads(path.read_bytes())
         touched = path.stat().st_mtime
-        silent_s = time.time() - touched if looking_on else _now_there(path.parent) - touched
-        if looking_on:
-            silent_s = max(silent_s, 0)  # our clock may be behind that of the folder
-        return Owner(int(found["process"]), str(found["host"]), str(found["since"]), silent_s)
+        # Our clock may be behind that of the folder.
+        now = max(time.time(), touched) if looking_on else _now_there(path.parent)
+        return Owner(int(found["process"]), str(found["host"]), str(found["since"]), now - touched)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -29,7 +29,7 @@ _ANY_SHAPE = (10**9, 10**9)  # of a frame, to tell a section beyond this one fro
 
 
 _LARGEST = float(np.finfo(np.float32).max)
-_MARKS = 1e60  # no light of any unit; 1e300 and the like stand for not known
+_MOST_CONTRAST = 1e10  # of light over the usual numbers of a frame; more is a mark, or garbage
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +256,7 @@ def make_pixels(
 
     error : standard deviation. A number too large for float32 counts as not finite.
     flags : bad where not zero
-    Raises FrameError where science holds numbers that are no marks, and that float32 cannot hold.
+    Raises FrameError where science holds light that float32 cannot hold.
     """
     _check_range(science)
     pixels = _native_float32(science)
@@ -293,14 +293,14 @@ def bands(shape: tuple[int, int], rows_a_band: int) -> Iterator[slice]:
 
 
 def _check_range(science: NDArray[np.generic]) -> None:
-    """Raise FrameError for light beyond single precision; larger numbers mark what is not known."""
+    """Raise FrameError for light beyond single precision; marks and garbage are no light."""
     if science.dtype.kind != "f" or science.dtype.itemsize <= 4:
         return
     size = np.abs(np.asarray(science, np.float64))
-    beyond = (size > _LARGEST) & (size < _MARKS)
-    if beyond.any():
+    size = size[np.isfinite(size)]
+    if size.size and size.max() > _LARGEST and np.median(size) > _LARGEST / _MOST_CONTRAST:
         raise FrameError(
-            f"its pixels reach {size[beyond].max():.2g}, beyond single precision ({_LARGEST:.2g}): "
+            f"its pixels reach {size.max():.2g}, beyond single precision ({_LARGEST:.2g}): "
             "divide the frame (and its errors) by a constant, or give it in another unit"
         )
 

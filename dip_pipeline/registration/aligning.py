@@ -106,12 +106,14 @@ def _step(
     ratio = residual / (_CUT * sigma)
     weight = np.where(np.abs(ratio) < 1, (1 - ratio**2) ** 2, 0.0) / sigma**2
     design = np.stack([scale * slope[0], scale * slope[1], value, np.ones_like(value)])
+    size = np.sqrt((design**2 * weight).sum(axis=1))  # so that no unit makes a row the largest
+    design /= np.where(size > 0, size, 1.0)[:, None]
     normal = (design * weight) @ design.T
     solution = np.linalg.lstsq(normal, (design * weight) @ residual, rcond=None)[0]
+    solution /= np.where(size > 0, size, 1.0)
     if np.linalg.matrix_rank(normal) < len(normal):  # what counts does not fix the shift
         return solution[:2], scale + float(solution[2]), float("inf")
-    inverse = np.linalg.inv(normal)
-    error = float(np.sqrt(max(inverse[0, 0], inverse[1, 1])))
+    error = float((np.sqrt(np.linalg.inv(normal).diagonal()[:2]) / size[:2]).max())
     return solution[:2], scale + float(solution[2]), error
 
 

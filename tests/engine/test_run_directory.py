@@ -1,5 +1,6 @@
 """Laws of the run directory: one owner, one key, and nothing finished is done twice."""
 
+import contextlib
 import errno
 import json
 import os
@@ -10,7 +11,14 @@ import sys
 import numpy as np
 import pytest
 
-from dip_pipeline.engine import RunDirectory, TileStore, WorkerOptions, map_items, read_published
+from dip_pipeline.engine import (
+    RunDirectory,
+    Shard,
+    TileStore,
+    WorkerOptions,
+    map_items,
+    read_published,
+)
 from dip_pipeline.errors import ConfigError, OutputError, RunError
 
 KEY = {"input": "sha256:1", "config": {"tiles": {"size_px": 256}, "seed": 0}, "version": "0.1"}
@@ -239,8 +247,8 @@ def test_the_store_of_a_run_can_be_used_by_its_workers(tmp_path):
         assert list(run.tiles.finished()) == [0, 1]
 
 
-def refused(path, *, begun):
-    with RunDirectory.open(path, {"seed": 1}) as run:
+def refused(path, *, begun, shard=None):
+    with RunDirectory.open(path, {"seed": 1}, shard=shard) as run:
         if begun:
             run.tiles.publish(0, {"science": np.ones((2, 2))}, {})
         raise ConfigError("--scheduler-file: cannot be read")
@@ -253,6 +261,14 @@ def test_options_that_cannot_be_used_leave_no_folder_where_nothing_was_begun(tmp
         with pytest.raises(ConfigError):
             refused(path, begun=begun)
         assert path.exists() is begun
+
+
+def test_options_that_cannot_be_used_leave_the_folder_to_other_shards(tmp_path):
+    path = tmp_path / "out.fits.dip"
+    with RunDirectory.open(path, {"seed": 1}, shard=Shard.parse("1/2")) as first:
+        with contextlib.suppress(ConfigError):
+            refused(path, begun=False, shard=Shard.parse("2/2"))
+        assert first.tiles.publish(0, {"science": np.ones((2, 2))}, {})
 
 
 def test_options_that_cannot_be_used_leave_what_an_earlier_run_made(tmp_path):

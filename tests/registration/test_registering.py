@@ -10,6 +10,7 @@ from astropy.io import fits
 
 from dip_pipeline.errors import ExposureError
 from dip_pipeline.registration import Geometry, brightness, register, see, shift_by_light
+from dip_pipeline.registration.aligning import align
 from dip_pipeline.registration.matching import StarMatch, refine
 from dip_pipeline.registration.sharpness import wider_by_px2
 from dip_pipeline.registration.stars import Stars, _mostly_usable, measure_fwhm
@@ -230,6 +231,19 @@ def test_the_shift_is_that_whatever_the_exposure_time_or_the_unit(count, factor)
     found = register(other, reference)
     np.testing.assert_allclose(found.geometry.shift_px, told, atol=0.005)
     assert found.flux_scale == pytest.approx(factor, rel=0.03)
+
+
+def test_the_light_fixes_the_shift_in_every_unit():
+    stars = _stars(count=60, seed=9)
+    moved = Geometry(shift_px=(3.3, -2.4))
+    pixels = [_exposure(stars, where, seed=seed) for seed, where in ((1, _HERE), (2, moved))]
+    found = []
+    for unit in (1.0, 1e-20, 1e10):
+        one, other = (_see((each * np.float32(unit)).astype(np.float32)) for each in pixels)
+        found.append(align(other.cleaned, one.cleaned, Geometry(shift_px=(3.2, -2.3)), 1.4))
+    for aligned in found:
+        assert 0 < aligned.error_px < 0.02
+        np.testing.assert_allclose(aligned.geometry.shift_px, (3.3, -2.4), atol=0.02)
 
 
 def test_cosmic_rays_do_not_refuse_an_exposure_that_shares_stars():

@@ -429,13 +429,13 @@ def test_the_ladder_names_every_rung_and_the_one_that_was_taken(write, cards, op
     assert [rung.name for rung in shown.ladder if rung.taken] == [taken]
 
 
-def _with_hopeless(tmp_path, bad_error, **more):
-    """A frame with a bright star, whose bad pixels (3 %) have a large error, and 0 for a number."""
+def _with_hopeless(tmp_path, bad_error, share=0.03, **more):
+    """A frame with a bright star, whose bad pixels have a large error, and 0 for a number."""
     rng = np.random.default_rng(3)
     rows, cols = np.indices(SHAPE) - np.array([[[80]], [[100]]])
     error = np.sqrt(1 + 1e4 * np.exp(-(rows**2 + cols**2) / 8))
     light = 100 + 1e6 * np.exp(-(rows**2 + cols**2) / 8)
-    bad = (rng.random(SHAPE) < 0.03) & (error < 2)
+    bad = (rng.random(SHAPE) < share) & (error < 2)
     science = np.where(bad, 0.0, light + error * rng.standard_normal(SHAPE))
     planes = {"SCI": science, "ERR": np.where(bad, bad_error, error)}
     hdus = [fits.ImageHDU(plane.astype("f4"), name=name) for name, plane in planes.items()]
@@ -451,6 +451,11 @@ def test_pixels_that_tell_nothing_are_masked_however_that_is_written(tmp_path, c
     assert np.isinf(pixels.error[bad]).all()
     np.testing.assert_allclose(pixels.error[~bad], error[~bad], rtol=1e-6)
     assert ("show nothing: taken as masked" in caplog.text) is bool(np.isfinite(bad_error))
+
+
+def test_pixels_that_tell_nothing_may_be_the_most_of_all(tmp_path):
+    pixels, bad, _ = _with_hopeless(tmp_path, 1e10, share=0.7)
+    np.testing.assert_array_equal(pixels.masked, bad)
 
 
 def test_errors_that_are_not_asked_for_mask_nothing_more(tmp_path):

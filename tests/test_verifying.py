@@ -438,6 +438,16 @@ def test_the_command_tells_and_ends_by_the_verdict(night, copy, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_infinite_light_is_no_value(copy):
+    def overflow(hdu):
+        hdu.data = hdu.data.copy()
+        hdu.data[3, 4] = np.inf
+
+    product = copy()
+    edit(product, "SCI", overflow)
+    assert "infinite science near row 0" in wrong(product)["values"]
+
+
 def test_what_is_no_file_of_ours_is_no_product(night):
     assert "account" in wrong(night / "in.fits")
     with pytest.raises(FrameError):

@@ -242,9 +242,11 @@ def test_an_interruption_of_what_keeps_nothing_says_so(dip, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("dip_pipeline.frames.converting.prepare", stopped)
-    code, _, err = dip("convert", __file__, "-o", "x.zarr")
-    assert code == 130
-    assert err.splitlines()[-1] == "dip: interrupted; run the same command again, it begins anew"
+    for options in ((), ("-v",)):
+        code, _, err = dip(*options, "convert", __file__, "-o", "x.zarr")
+        assert code == 130
+        told = "dip: interrupted; run the same command again, it begins anew"
+        assert err.splitlines()[-1] == told
 
 
 def test_the_handler_of_signals_is_put_back():

@@ -96,6 +96,14 @@ def test_what_a_killed_writer_left_goes_with_the_next_one(folder, name):
     assert names(folder) == []
 
 
+def test_a_lock_goes_before_what_it_locks(folder, monkeypatch):
+    """Who waits for it must not take it to be its own, in a folder that is about to go."""
+    left = _left_by_a_killed_writer(folder / "out.fits", "new")
+    monkeypatch.setattr(shutil, "rmtree", lambda _: names(left) == ["new"] or pytest.fail("there"))
+    clear_workshops(folder / "out.fits")
+    assert names(left) == ["new"]
+
+
 def test_an_output_that_had_stepped_aside_comes_back(folder, caplog):
     _left_by_a_killed_writer(folder / "out.zarr", "new", "old")
     clear_workshops(folder / "out.zarr")

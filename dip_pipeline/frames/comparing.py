@@ -35,7 +35,7 @@ from dip_pipeline.frames.fits_layout import HduSpan, is_packed
 from dip_pipeline.frames.fits_pixels import PRODUCT_HDUS
 from dip_pipeline.frames.frame import Card, Frame, RawHdu, bands
 from dip_pipeline.frames.kept_pixels import changed_pixels, changed_pixels_of_frame
-from dip_pipeline.frames.opening import file_digest, open_frame
+from dip_pipeline.frames.opening import file_digest, open_frames
 from dip_pipeline.frames.product import (
     Restoration,
     image_cards_of,
@@ -220,16 +220,25 @@ def _check_frames(
     product: Path, source: str, account: Provenance, found: Sequence[Restoration]
 ) -> Iterator[Check]:
     """Compare where one of the two is a Zarr store: as frames, with all that comes along."""
-    coarse, new = open_frame(source), open_frame(product)
+    restored = found[0].planes if found else ()
+    count = max(1, len(restored))
+    planes, products = (list(open_frames(path))[:count] for path in (source, product))
+    coarse, new = planes[0], products[0]
     grid = grid_of(account, coarse.unit)
-    old = coarse if grid.factor == 1 else finer_frame(coarse, grid)
-    if old.shape != new.shape:
-        raise FrameError(f"{product}: {new.shape} pixels, the input has {coarse.shape}")
+    finer = [one if grid.factor == 1 else finer_frame(one, grid) for one in planes]
+    old = finer[0]
+    shapes = [[one.shape for one in frames] for frames in (finer, products)]
+    if shapes[0] != shapes[1]:
+        raise FrameError(
+            f"{product}: {len(products)} x {new.shape} pixels, the input has {len(planes)} x "
+            f"{coarse.shape}"
+        )
     others = old.source.other_hdus()
     again = new.source.other_hdus()
     if grid.factor > 1:  # what is left out moves the others forward
         again = [replace(hdu, order=one.order) for one, hdu in zip(others, again, strict=False)]
-    wrong = _changed_companions(others, again) + _changed_planes(old, new)
+    wrong = _changed_companions(others, again)
+    wrong += [text for pair in zip(finer, products, strict=True) for text in _changed_planes(*pair)]
     yield judged("other HDUs", wrong, f"{len(others)} of them, and error and flags of the input")
     ours = {*account.keywords, *old.source.product_keywords()}
     cards = [
@@ -249,7 +258,11 @@ def _check_frames(
     sky = [] if apart < _MOST_MAS else [f"{apart:.3g} mas from the input's"]
     yield judged("sky coordinates", sky, f"within {_MOST_MAS:g} mas of the input's")
     step = _step_of(account)
-    kept = changed_pixels_of_frame(coarse, found[0], step=step, grid=grid) if found else []
+    kept = [
+        text
+        for one, plane in zip(planes, restored, strict=False)
+        for text in changed_pixels_of_frame(one, plane, step=step, grid=grid)
+    ]
     yield judged("kept pixels", kept, "saturated ones are the input's own")
 
 

@@ -7,14 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
+from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError, OutputError
 from dip_pipeline.frames.fits_file import fits_file
+from dip_pipeline.frames.fits_layout import HduSpan
 from dip_pipeline.frames.fits_pixels import FitsPixels
 from dip_pipeline.frames.fits_planes import plane_of
 from dip_pipeline.frames.fits_reader import open_fits
-from dip_pipeline.frames.frame import Frame, RawHdu, bands
+from dip_pipeline.frames.frame import Frame, RawHdu
 from dip_pipeline.frames.provenance import (
     PROVENANCE_NAME,
     TILES_NAME,
@@ -23,7 +26,7 @@ from dip_pipeline.frames.provenance import (
 )
 from dip_pipeline.frames.reading import AS_THE_FILE_SAYS
 from dip_pipeline.frames.zarr_choice import DERIVED, OTHER_SCIENCE, arrays_of, open_node
-from dip_pipeline.frames.zarr_hdus import create_array, hdu_of, is_hdu, keep_hdu
+from dip_pipeline.frames.zarr_hdus import hdu_of, is_hdu, keep_hdu
 from dip_pipeline.frames.zarr_meta import restore_group, tells_all
 from dip_pipeline.frames.zarr_reader import (
     FITS_GROUP,
@@ -33,7 +36,7 @@ from dip_pipeline.frames.zarr_reader import (
     REST,
     cards_to_json,
 )
-from dip_pipeline.frames.zarr_writer import derive_planes, facts_of_planes, keep_hdus
+from dip_pipeline.frames.zarr_writer import create_stack, derive_planes, facts_of_planes, keep_hdus
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +62,10 @@ def fits_to_zarr(source: Path, part: Path) -> None:
         attributes |= facts_of_planes(frame)
         if others := _other_science(frames):
             attributes[OTHER_SCIENCE] = others
-        _complete_science(group, frame, derived="science" not in names)
-        derive_planes(group, frame, names)
-        _complete_product(group, frame, names)
+        planes = [one for one in frames if one.where == frame.where]
+        _complete_science(group, planes, derived="science" not in names)
+        derive_planes(group, planes, names)
+        _complete_product(group, planes, names)
     product = read_fits_provenance(source)
     if product is not None:
         attributes[PROVENANCE_NAME] = to_json(product.document)
@@ -122,34 +126,36 @@ def _other_science(frames: Sequence[Frame]) -> list[str]:
     return [f"{FITS_GROUP}/{order:03d}" for order in list(orders)[1:]]
 
 
-def _complete_product(group: zarr.Group, frame: Frame, names: Collection[str]) -> None:
+def _complete_product(group: zarr.Group, planes: Sequence[Frame], names: Collection[str]) -> None:
     """Make arrays of the planes of a product that the file holds compressed."""
-    source = frame.source
+    source = planes[0].source
     if not isinstance(source, FitsPixels):
         return
-    with fits_file(source.path, source.state) as opened:
+    path, state = source.path, source.state
+    with fits_file(path, state) as opened:
         hdus = [h for h in opened.layout.hdus if h.kind == "compressed" and h.name not in names]
     for name, dtype in (("DIP_ERR", "float32"), ("DIP_FLAG", "uint8")):
         found = next((hdu for hdu in hdus if hdu.name == name), None)
-        if found is None or found.plane_shape != frame.shape:
+        if found is None or found.shape[-2:] != planes[0].shape:
             continue
-        plane = plane_of(source.path, source.state, found, ())
-        array = create_array(group, name, frame.shape, dtype)
-        array.attrs[DERIVED] = True
-        for band in bands(frame.shape, array.chunks[0]):
-            array[band, :] = plane.physical(band, slice(0, frame.shape[1])).astype(dtype)
+
+        def read(frame: Frame, rows: slice, found: HduSpan = found) -> NDArray[np.generic]:
+            plane = plane_of(path, state, found, frame.plane_index)
+            return plane.physical(rows, slice(0, frame.shape[1]))
+
+        create_stack(group, name, planes, dtype, read).attrs[DERIVED] = True
 
 
-def _complete_science(group: zarr.Group, frame: Frame, *, derived: bool) -> None:
+def _complete_science(group: zarr.Group, planes: Sequence[Frame], *, derived: bool) -> None:
     """Let the science array tell its place; make one where the file holds it compressed."""
-    behind = frame.source.science_header()
+    behind = planes[0].source.science_header()
     if behind is None:
         return
     place: dict[str, Any] = {FITS_ORDER: behind[0], FITS_SHAPE: list(behind[1])}
     if derived:
-        science = create_array(group, "science", frame.shape, "float32")
-        for band in bands(frame.shape, science.chunks[0]):
-            science[band, :] = frame.read(band, slice(None)).science
+        science = create_stack(
+            group, "science", planes, "float32", lambda f, rows: f.read(rows, slice(None)).science
+        )
         science.attrs.put(place)
     else:
         group["science"].attrs.update(place)

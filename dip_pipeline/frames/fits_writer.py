@@ -7,6 +7,7 @@ are wrong, keeps every other card and all data, and gets them.
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def plan_fits(restored: Sequence[RestoredFrame], provenance: Provenance) -> list
             plans += [copied(hdu) for hdu in others if hdu.order == order]
     if frame.format == "zarr":
         present = {hdu.role for hdu in others}
-        plans += _input_planes(frame, replaced[min(replaced)].identity, present)
+        plans += _input_planes(replaced[min(replaced)], present)
     for order in sorted(replaced):
         plans += _product_planes(replaced[order])
     for cards, data in (document_hdu(provenance), tiles_hdu(provenance)):
@@ -114,45 +115,57 @@ def _unit_card(frame: Frame) -> list[bytes]:
     return format_card("BUNIT", frame.unit, "unit of the pixels") if frame.unit else []
 
 
-def _input_planes(frame: Frame, identity: list[bytes], present: Collection[str]) -> list[HduPlan]:
+def _input_planes(hdu: RestoredHdu, present: Collection[str]) -> list[HduPlan]:
     """ERR and DQ of a Zarr input; left out where the input brings them as HDUs."""
     plans = []
+    frame, frames = hdu.frame, [item.frame for item in hdu.planes]
+    shape = _plane_or_stack(hdu)
     told = frame.has_error_plane and not frame.relative_noise  # ERR is no place for weights
     if told and not {"error", "variance", "weight"} & set(present):
 
         def error_blocks() -> Iterator[bytes]:
-            for rows in bands(frame.shape, band_rows(None, frame.shape, 8)):
-                sigma = frame.read(rows, slice(None)).error
+            for one, rows in product(frames, _bands(frame)):
+                sigma = one.read(rows, slice(None)).error
                 yield np.asarray(sigma, dtype=">f4").tobytes()
 
-        cards = image_cards(frame.shape, -32, primary=False) + _name("ERR", identity)
+        cards = image_cards(shape, -32, primary=False) + _name("ERR", hdu.identity)
         cards += _unit_card(frame)
-        plans.append(HduPlan(cards, _size(frame.shape, 4), error_blocks, compressible=True))
+        plans.append(HduPlan(cards, _size(shape, 4), error_blocks, compressible=True))
     if frame.has_mask and "flags" not in present:
-        plans.append(_flags_plan(frame, identity))
+        plans.append(_flags_plan(hdu))
     return plans
 
 
-def _flags_plan(frame: Frame, identity: list[bytes]) -> HduPlan:
+def _plane_or_stack(hdu: RestoredHdu) -> tuple[int, ...]:
+    """Shape of what lies on the pixels of an HDU, degenerate axes left out."""
+    return hdu.shape if len(hdu.planes) > 1 else hdu.frame.shape
+
+
+def _bands(frame: Frame) -> list[slice]:
+    return list(bands(frame.shape, band_rows(None, frame.shape, 8)))
+
+
+def _flags_plan(hdu: RestoredHdu) -> HduPlan:
+    frame, shape = hdu.frame, _plane_or_stack(hdu)
     first = frame.source.read_flags(slice(0, 1), slice(0, 1))
     kind = np.dtype(bool) if first is None else first.dtype
     bitpix, zero = _STORED[{"b1": "b", "f2": "f4"}.get(kind.str[1:], kind.str[1:])]
     stored = np.dtype(f">{'f' if bitpix < 0 else 'u' if bitpix == 8 else 'i'}{abs(bitpix) // 8}")
 
     def blocks() -> Iterator[bytes]:
-        for rows in bands(frame.shape, band_rows(None, frame.shape, 8)):
-            flags = frame.source.read_flags(rows, slice(0, frame.shape[1]))
+        for item, rows in product(hdu.planes, _bands(frame)):
+            flags = item.frame.source.read_flags(rows, slice(0, frame.shape[1]))
             values = np.asarray(flags)
             if zero:  # flipping the top bit takes half the range away, exactly
                 top = values.dtype.type(1 << (8 * values.dtype.itemsize - 2)) * 2
                 values = (values ^ top).view(stored.newbyteorder("="))
             yield values.astype(stored).tobytes()
 
-    cards = image_cards(frame.shape, bitpix, primary=False) + _name("DQ", identity)
+    cards = image_cards(shape, bitpix, primary=False) + _name("DQ", hdu.identity)
     if zero:
         cards += format_card("BZERO", zero, "offset of the stored integers")
         cards += format_card("BSCALE", 1, "")
-    return HduPlan(cards, _size(frame.shape, stored.itemsize), blocks, compressible=True)
+    return HduPlan(cards, _size(shape, stored.itemsize), blocks, compressible=True)
 
 
 def _product_planes(hdu: RestoredHdu) -> list[HduPlan]:
@@ -160,7 +173,7 @@ def _product_planes(hdu: RestoredHdu) -> list[HduPlan]:
 
     Where the axes are those of the science, they say themselves where they lie on the sky.
     """
-    shape = hdu.shape if len(hdu.planes) > 1 else hdu.frame.shape
+    shape = _plane_or_stack(hdu)
     world = world_cards(hdu.raw) if len(shape) == len(hdu.shape) else []
     error = image_cards(shape, -32, primary=False) + _name("DIP_ERR", hdu.identity)
     error += _unit_card(hdu.frame)

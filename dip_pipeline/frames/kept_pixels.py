@@ -7,7 +7,7 @@ from dip_pipeline.frames.finer_header import FinerGrid
 from dip_pipeline.frames.fits_file import OpenFits
 from dip_pipeline.frames.fits_layout import HduSpan
 from dip_pipeline.frames.frame import Frame, bands
-from dip_pipeline.frames.product import HduPlane, Restoration
+from dip_pipeline.frames.product import HduPlane, Restoration, RestoredPlane
 from dip_pipeline.frames.zarr_hdus import Numbers
 
 _BAND_ROWS = 256
@@ -37,16 +37,16 @@ def changed_pixels(
 
 
 def changed_pixels_of_frame(
-    old: Frame, found: Restoration, *, step: float, grid: FinerGrid
+    old: Frame, found: RestoredPlane, *, step: float, grid: FinerGrid
 ) -> list[str]:
-    """Do as `changed_pixels` with the first plane of a frame of any format."""
-    for science, _, flags in found.planes[:1]:
-        for rows in bands(old.shape, _BAND_ROWS):
-            observed = old.read(rows, slice(0, old.shape[1])).science
-            region = _on_grid(rows, old.shape[1], grid)
-            given = np.asarray(science[region]), np.asarray(flags[region])
-            if _changed(*given, observed, step=step, grid=grid):
-                return [f"saturated pixels changed near row {rows.start}"]
+    """Do as `changed_pixels` with one plane, of a frame of any format."""
+    science, _, flags = found
+    for rows in bands(old.shape, _BAND_ROWS):
+        observed = old.read(rows, slice(0, old.shape[1])).science
+        region = _on_grid(rows, old.shape[1], grid)
+        given = np.asarray(science[region]), np.asarray(flags[region])
+        if _changed(*given, observed, step=step, grid=grid):
+            return [f"{old.label}: saturated pixels changed near row {rows.start}".lstrip(": ")]
     return []
 
 

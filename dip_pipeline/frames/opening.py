@@ -25,7 +25,7 @@ def open_frame(source: str | Path, reading: Reading = AS_THE_FILE_SAYS) -> Frame
 def open_frames(source: str | Path, reading: Reading = AS_THE_FILE_SAYS) -> tuple[Frame, ...]:
     """Open every science plane of "a.fits", "a.fits[SCI,1]", "a.fits[1]" or "a.zarr".
 
-    One frame a chip, a plane of a cube, a read of a ramp; no pixels are read yet. Raises
+    One frame a chip, a plane of a cube or stack, a read of a ramp; no pixels are read yet. Raises
     FrameError for what cannot be read, or holds no image.
     """
     path, selector = split_selector(source)
@@ -43,8 +43,10 @@ def open_frames(source: str | Path, reading: Reading = AS_THE_FILE_SAYS) -> tupl
         raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
     if not is_folder:
         return open_fits(path, selector, reading)
-    frame = open_zarr(path, selector, reading)
-    return (replace(frame, layout="Zarr group", grow_px=reading.grow_px),)
+    return tuple(
+        replace(frame, layout="Zarr group", grow_px=reading.grow_px)
+        for frame in open_zarr(path, selector, reading)
+    )
 
 
 def read_provenance(path: Path) -> Provenance | None:

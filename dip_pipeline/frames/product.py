@@ -23,6 +23,9 @@ from dip_pipeline.frames.zarr_reader import read_cards
 RUN_WORD = "DIPRUN"
 _PRODUCT_ARRAYS = ("science", "DIP_ERR", "DIP_FLAG")
 
+RestoredPlane = tuple[PlaneArray, PlaneArray, PlaneArray]
+"""Science, error and flags."""
+
 
 @dataclass(frozen=True, slots=True)
 class HduPlane:
@@ -74,7 +77,7 @@ class Restoration:
     where: str
     index: int
     cards: tuple[Card, ...]
-    planes: tuple[tuple[PlaneArray, PlaneArray, PlaneArray], ...]
+    planes: tuple[RestoredPlane, ...]
     dtypes: tuple[str, str, str]
 
 

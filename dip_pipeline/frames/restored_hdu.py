@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -55,10 +56,7 @@ class RestoredHdu:
 
         def start() -> Iterator[bytes]:
             for item in self.planes:
-                if item.planes is None:
-                    yield from _as_it_was(item.frame, name, dtype)
-                else:
-                    yield from plane_blocks(getattr(item.planes, name), dtype)()
+                yield from plane_blocks(delivered(item, name), dtype)()
 
         return start
 
@@ -78,8 +76,8 @@ def restored_hdus(restored: Sequence[RestoredFrame], others: Sequence[RawHdu]) -
     for where, items in groups.items():
         frame = items[0].frame
         behind = frame.source.science_header()
-        order, shape, raw = behind or (0, frame.shape, _plain_cards(frame))
-        ordered = tuple(sorted(items, key=lambda item: item.frame.plane_index))
+        ordered = in_order(items)
+        order, shape, raw = behind or (0, stack_shape(ordered), _plain_cards(frame))
         version = next((v for k, v, _ in parse_cards(raw) if k == "EXTVER"), 1)
         identity = format_card("EXTVER", version if isinstance(version, int) else 1)
         found.append(
@@ -120,16 +118,47 @@ def band_rows(plane: PlaneArray | None, shape: tuple[int, int], itemsize: int) -
     return int(chunks[0]) if chunks else max(1, BAND_BYTES // (shape[1] * itemsize))
 
 
-def _as_it_was(frame: Frame, name: str, dtype: str) -> Iterator[bytes]:
-    """Give the data of a plane that was left as it is: the input's pixels, no error, one flag."""
-    flag = _flag_of_left(frame) if name == "flags" else None
-    for rows in bands(frame.shape, band_rows(None, frame.shape, 8)):
-        shape = (rows.stop - rows.start, frame.shape[1])
-        if name == "science":
-            plane = frame.read(rows, slice(None)).science
-        else:
-            plane = np.full(shape, np.nan if flag is None else flag, dtype=np.float32)
-        yield plane.astype(dtype).tobytes()
+def in_order(items: Sequence[RestoredFrame]) -> tuple[RestoredFrame, ...]:
+    """Put the planes of a stack in its order."""
+    return tuple(sorted(items, key=lambda item: item.frame.plane_index))
+
+
+def stack_shape(items: Sequence[RestoredFrame]) -> tuple[int, ...]:
+    """Shape that holds the planes of a stack, in its order: that of the only one, or more axes."""
+    last = items[-1].frame
+    return (*(place + 1 for place in last.plane_index), *last.shape)
+
+
+def delivered(item: RestoredFrame, name: str) -> PlaneArray:
+    """Give what a product holds of a plane: its science, error or flags."""
+    if item.planes is None:
+        return _LeftPlane(item.frame, name)
+    plane: PlaneArray = getattr(item.planes, name)
+    return plane
+
+
+@dataclass(frozen=True)
+class _LeftPlane:
+    """A plane that was left as it is: the input's pixels, no error, one flag."""
+
+    frame: Frame
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.frame.shape
+
+    def __getitem__(self, region: tuple[slice, slice]) -> object:
+        """One band."""
+        science = self.frame.read(*region).science
+        if self.name == "science":
+            return science
+        return np.full_like(science, np.nan if self.name == "error" else self._flag)
+
+    @cached_property
+    def _flag(self) -> PixelFlag:
+        return _flag_of_left(self.frame)
 
 
 def _flag_of_left(frame: Frame) -> PixelFlag:

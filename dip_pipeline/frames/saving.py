@@ -74,10 +74,10 @@ def save_frames(
     for item in restored:
         _check_shapes(target, item)
     if kind == "zarr" and (len(restored) == 1 or frame.format == "zarr"):
-        if restored[0].planes is None:
+        if all(item.planes is None for item in restored):
             raise OutputError(f"{target}: nothing was restored")
-        with publishing(destination, needed_bytes(frame)) as part:
-            write_zarr(part, frame, restored[0].planes, provenance)
+        with publishing(destination, needed_bytes(restored)) as part:
+            write_zarr(part, restored, provenance)
         return
     plans = plan_fits(restored, provenance)
     if kind == "zarr":

@@ -14,10 +14,11 @@ from dip_pipeline.frames.digests import digest_plane
 from dip_pipeline.frames.fits_cards import format_card, parse_cards
 from dip_pipeline.frames.fits_file import fits_file
 from dip_pipeline.frames.fits_layout import checksum_notes, lacks_checksums
-from dip_pipeline.frames.frame import PlaneArray, bands
+from dip_pipeline.frames.frame import bands
 from dip_pipeline.frames.opening import read_account
 from dip_pipeline.frames.product import (
     Restoration,
+    RestoredPlane,
     restorations_of,
     run_of,
 )
@@ -31,8 +32,6 @@ _KNOWN_BITS = sum(int(flag) for flag in PixelFlag)
 _BAND_ROWS = 256
 # Numbers of the account have six decimals, those of cards all that they had.
 _ROUNDED = 1e-6
-
-_Planes = tuple[PlaneArray, PlaneArray, PlaneArray]
 
 
 class Check(NamedTuple):
@@ -170,7 +169,7 @@ def _hdus_of(account: Provenance) -> list[str]:
 
 def _named(
     facts: Mapping[str, Any], account: Provenance, found: Sequence[Restoration]
-) -> list[_Planes]:
+) -> list[RestoredPlane]:
     """Planes that a record may be of: the one that it names; all, where it names none of these.
 
     Planes that were left as they are have their places, too.
@@ -198,7 +197,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _is_that(
-    plane: _Planes,
+    plane: RestoredPlane,
     facts: Mapping[str, Any],
     kinds: tuple[tuple[str, str], ...],
 ) -> bool:

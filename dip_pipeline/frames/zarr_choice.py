@@ -23,6 +23,9 @@ RELATIVE_ERROR = "relative_error"  # attribute: `error` is known up to one facto
 DERIVED = "derived"  # attribute of an array that was made of other planes, for convenience
 OTHER_SCIENCE = "other_science"  # attribute: arrays that are further chips of a mosaic
 _MOST_ARRAYS = 1000  # looked at in a foreign store
+# Names of dimensions.
+_OF_A_PLANE = frozenset(("y", "x", "row", "rows", "col", "cols", "column", "columns"))
+_MOST_COLOURS = 4  # of a last axis that counts no columns
 
 ZarrNode = zarr.Group | ZarrArray
 
@@ -142,7 +145,9 @@ def _beside(
     if text.lower() == "none":
         return None
     shape = plane_shape(arrays[science])
-    alike = {name: a for name, a in arrays.items() if plane_shape(a) == shape and name != science}
+    alike = {
+        name: a for name, a in arrays.items() if name != science and _lies_on(a, arrays[science])
+    }
     if text not in alike:
         raise FrameError(
             f"{path}: {option} {text}: no such array of the shape {shape} of {science}; of a Zarr "
@@ -152,8 +157,9 @@ def _beside(
 
 
 def _only_image(arrays: dict[str, ZarrArray], path: Path) -> str:
-    """Name the only array that can be an image."""
-    images = [name for name, array in arrays.items() if _is_image(name, array)]
+    """Name the only array that can be an image; where there is none, a stack of images."""
+    numbers = [name for name, array in arrays.items() if _may_be_science(name, array)]
+    images = [name for name in numbers if len(plane_shape(arrays[name])) == 2] or numbers
     if not images:
         raise FrameError(
             f"{path}: no array `science`, and no other image to restore (arrays: {_names(arrays)})"
@@ -169,16 +175,18 @@ def _only_image(arrays: dict[str, ZarrArray], path: Path) -> str:
 
 
 def _with_companions(arrays: dict[str, ZarrArray], path: Path) -> ZarrNames:
-    """Arrays `science`, and `error` and `flags` where they are of its shape."""
-    shape = plane_shape(arrays["science"])
+    """Arrays `science`, and `error` and `flags` where they are of its shape, or of one plane."""
+    science = arrays["science"]
     companions: dict[str, str | None] = {}
     for other in ("error", "flags"):
         array = arrays.get(other)
-        if array is not None and plane_shape(array) != shape:
+        if array is not None and not _lies_on(array, science):
             logger.warning(
-                "%s: %s has shape %s, science %s: not used", path, other, array.shape, shape
+                *("%s: %s has shape %s, science %s: not used", path, other, array.shape),
+                plane_shape(science),
             )
-        companions[other] = None if array is None or plane_shape(array) != shape else other
+            array = None
+        companions[other] = None if array is None else other
     return ZarrNames("science", companions["error"], companions["flags"])
 
 
@@ -204,16 +212,38 @@ def plane_shape(array: ZarrArray) -> tuple[int, ...]:
     return shape
 
 
+def planes_come_last(array: ZarrArray) -> bool:
+    """Whether a stack has its planes, or colours, behind the rows and columns of an image."""
+    shape = plane_shape(array)
+    told = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    if isinstance(told, list | tuple) and len(told) == len(array.shape):
+        return any(str(name).lower() in _OF_A_PLANE for name in told[:-2])
+    return len(shape) > 2 and shape[-1] <= _MOST_COLOURS < min(shape[-3:-1])
+
+
+def place_in(array: ZarrArray, leading: tuple[int, ...]) -> tuple[int, ...]:
+    """Place of a plane in an array: its first axes; one plane may serve all of a stack."""
+    axes = len(array.shape) - 2
+    place = ((0,) * axes + leading)[-axes:] if axes else ()
+    return tuple(min(at, side - 1) for at, side in zip(place, array.shape, strict=False))
+
+
 def attributes_of(node: ZarrNode) -> dict[str, Any]:
     """Attributes as JSON gave them: anything."""
     return dict(node.attrs)
 
 
-def _is_image(name: str, array: ZarrArray) -> bool:
+def _lies_on(array: ZarrArray, science: ZarrArray) -> bool:
+    """Whether an array has a plane for each of the science, or one for all."""
+    shape = plane_shape(science)
+    return plane_shape(array) in (shape, shape[-2:])
+
+
+def _may_be_science(name: str, array: ZarrArray) -> bool:
     ours = name.startswith(("fits/", "DIP_")) or name in ("error", "flags")
     shape = plane_shape(array)
     numbers = getattr(array.dtype, "kind", "") in ("i", "u", "f")
-    return not ours and numbers and len(shape) == 2 and 0 not in shape
+    return not ours and numbers and len(shape) >= 2 and 0 not in shape
 
 
 def _names(arrays: dict[str, ZarrArray]) -> str:

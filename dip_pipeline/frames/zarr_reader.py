@@ -1,7 +1,7 @@
-"""Zarr store to Frame: arrays science, error, flags; attributes unit and cards."""
+"""Zarr store to Frames: arrays science, error, flags; attributes unit and cards."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,9 @@ from dip_pipeline.frames.zarr_choice import (
     files_of,
     missing_chunks,
     open_node,
+    place_in,
     plane_shape,
+    planes_come_last,
 )
 from dip_pipeline.frames.zarr_hdus import (
     HEADER,
@@ -76,15 +78,17 @@ def state_of(path: Path) -> StoreState:
 
 @dataclass(frozen=True, slots=True)
 class ZarrPixels:
-    """Pixels of one Zarr store, by slices.
+    """Pixels of one image of a Zarr store, by slices.
 
     has_filled : it has flags of an earlier restoration; state : of the store when it was opened
+    leading : of a stack of images, the place of this one
     """
 
     path: Path
     names: ZarrNames
     has_filled: bool
     state: StoreState
+    leading: tuple[int, ...] = ()
 
     def read(self, rows: slice, cols: slice) -> Pixels:
         """Read one region of all planes: only the chunks it touches."""
@@ -157,8 +161,8 @@ class ZarrPixels:
     def _slice(self, name: str, rows: slice, cols: slice) -> NDArray[np.generic]:
         try:
             array = array_of(open_node(self.path), name)
-            leading: list[Any] = [0] * (len(array.shape) - 2)
-            stored = np.asarray(array[(*leading, rows, cols)])
+            place: list[Any] = [*place_in(array, self.leading), rows, cols]
+            stored = np.asarray(array[tuple(place)])
             return physical(stored, attributes_of(array))
         except ZARR_ERRORS as error:
             raise FrameError(
@@ -169,12 +173,12 @@ class ZarrPixels:
 
 def open_zarr(
     path: Path, selector: str | None = None, reading: Reading = AS_THE_FILE_SAYS
-) -> Frame:
-    """Open a Zarr group, or an array, as a Frame; reads metadata only.
+) -> tuple[Frame, ...]:
+    """Open a Zarr group, or an array, as Frames, one for each image; reads metadata only.
 
     selector : path of the array to restore; it outranks that of `reading`
-    Raises FrameError for what holds no two-dimensional image, or several without one named
-    `science`, and for arrays that are asked for and not there.
+    Raises FrameError for what holds no image, or several without one named `science`, and for
+    arrays that are asked for and not there.
     """
     node = open_node(path)
     try:
@@ -185,7 +189,7 @@ def open_zarr(
     science = arrays[names.science]
     shape = _check_science(science, path)
     cards = read_cards(node, path)
-    filled = "DIP_FLAG" in arrays and tuple(arrays["DIP_FLAG"].shape) == shape
+    filled = "DIP_FLAG" in arrays and plane_shape(arrays["DIP_FLAG"]) == plane_shape(science)
     source = ZarrPixels(path.absolute(), names, filled, state_of(path))
     primary = next((hdu.header for hdu in source.other_hdus() if hdu.order == 0), b"")
     alone = header_mapping(cards)
@@ -196,10 +200,10 @@ def open_zarr(
     relative = names.error == "error" and bool(stored.get(RELATIVE_ERROR))
     units = (stored.get("unit"), header.get("BUNIT"))
     units += tuple(attributes_of(science).get(name) for name in ("unit", "units"))
-    return Frame(
+    first = Frame(
         path=path,
         format="zarr",
-        shape=shape,
+        shape=(shape[-2], shape[-1]),
         unit=str(next((unit for unit in units if unit), "")).strip(),
         cards=cards,
         planes=tuple(
@@ -222,6 +226,13 @@ def open_zarr(
         else f"error plane of the store (array {names.error}, {names.form})",
         relative_noise=names.form is NoiseForm.WEIGHT or relative,
         flag_words="" if names.flags is None else f"{names.rule.words}; in array {names.flags}",
+    )
+    if len(shape) == 2:
+        return (first,)
+    where = f"array {names.science}" if names.science else "the array itself"
+    return tuple(
+        replace(first, where=where, plane_index=at, source=replace(source, leading=at))
+        for at in np.ndindex(shape[:-2])
     )
 
 
@@ -285,12 +296,12 @@ def cards_to_json(cards: tuple[Card, ...]) -> list[list[object]]:
     return [[keyword, to_json(value), comment] for keyword, value, comment in cards]
 
 
-def _check_science(array: ZarrArray, path: Path) -> tuple[int, int]:
+def _check_science(array: ZarrArray, path: Path) -> tuple[int, ...]:
     shape = plane_shape(array)
-    if len(shape) != 2:
+    if len(shape) < 2 or planes_come_last(array):
         raise FrameError(
-            f"{path}: science has {len(array.shape)} axes {array.shape}: dip restores "
-            "two-dimensional images"
+            f"{path}: science has {len(array.shape)} axes {array.shape}: need (rows, cols), or of "
+            "a stack of images (planes, rows, cols)"
         )
     if getattr(array.dtype, "kind", "") not in ("i", "u", "f"):
         raise FrameError(f"{path}: science holds {array.dtype}: real numbers are needed")
@@ -305,7 +316,7 @@ def _check_science(array: ZarrArray, path: Path) -> tuple[int, int]:
             files_of(array),
             array.fill_value,
         )
-    return int(shape[0]), int(shape[1])
+    return tuple(int(side) for side in shape)
 
 
 def _one_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
 from dip_pipeline.errors import OutputError
 from dip_pipeline.flags import FLAG_MEANINGS
@@ -14,7 +15,7 @@ from dip_pipeline.frames.finer_frame import arrays_left_out, coarse_of
 from dip_pipeline.frames.fits_cards import is_structural
 from dip_pipeline.frames.fits_pixels import FitsPixels
 from dip_pipeline.frames.flag_rules import ANY_FLAG, rule_to_json
-from dip_pipeline.frames.frame import Card, Frame, PlaneArray, RawHdu, RestoredPlanes, bands
+from dip_pipeline.frames.frame import Card, Frame, PlaneArray, RawHdu, RestoredFrame, bands
 from dip_pipeline.frames.provenance import (
     PROVENANCE_NAME,
     TILES_NAME,
@@ -22,6 +23,7 @@ from dip_pipeline.frames.provenance import (
     plain_cards,
     to_json,
 )
+from dip_pipeline.frames.restored_hdu import delivered, in_order, stack_shape
 from dip_pipeline.frames.stale_cards import kept_cards
 from dip_pipeline.frames.zarr_choice import (
     DERIVED,
@@ -35,6 +37,7 @@ from dip_pipeline.frames.zarr_choice import (
 from dip_pipeline.frames.zarr_hdus import (
     CHUNK_PX,
     HEADER,
+    ZarrArray,
     create_array,
     image_form,
     keep_hdu,
@@ -54,8 +57,13 @@ _PLANES = {"science": "science", "error": "error", "flags": "flags"}
 _OF_STORED = ("scale_factor", "add_offset", "_FillValue", HEADER)
 
 
-def write_zarr(part: Path, frame: Frame, planes: RestoredPlanes, provenance: Provenance) -> None:
-    """Write the group and verify that every chunk of the new arrays is there."""
+def write_zarr(part: Path, restored: Sequence[RestoredFrame], provenance: Provenance) -> None:
+    """Write the group and verify that every chunk of the new arrays is there.
+
+    restored : one plane, or those of a stack
+    """
+    items = in_order(restored)
+    frame = items[0].frame
     group = zarr.create_group(part, zarr_format=3)
     attributes: dict[str, Any] = {"unit": frame.unit}
     science_attributes: dict[str, Any] = {}
@@ -79,10 +87,7 @@ def write_zarr(part: Path, frame: Frame, planes: RestoredPlanes, provenance: Pro
     attributes[TILES_NAME] = to_json(provenance.tiles)
     attributes[OWN_KEYWORDS] = list(provenance.keywords)
     group.attrs.put(attributes)
-    meanings = {str(int(flag)): meaning for flag, meaning in FLAG_MEANINGS.items()}
-    _write_plane(group, "science", planes.science, chunks, science_attributes)
-    _write_plane(group, "DIP_ERR", planes.error, chunks, {"unit": frame.unit})
-    _write_plane(group, "DIP_FLAG", planes.flags, chunks, {"bits": meanings}, dtype="uint8")
+    _write_planes(group, items, chunks, science_attributes)
 
 
 def _true_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -102,10 +107,11 @@ def check_place(frame: Frame) -> None:
         )
 
 
-def needed_bytes(frame: Frame) -> int:
-    """Room that the output needs at most, roughly: three planes, and what comes along."""
+def needed_bytes(restored: Sequence[RestoredFrame]) -> int:
+    """Room that the output needs at most, roughly: three planes of each, and what comes along."""
+    frame = restored[0].frame
     along = sum(len(hdu.header) + hdu.data_bytes for hdu in frame.source.other_hdus())
-    return along + frame.shape[0] * frame.shape[1] * 16
+    return along + len(restored) * frame.shape[0] * frame.shape[1] * 16
 
 
 def _cards(frame: Frame, provenance: Provenance) -> tuple[Card, ...]:
@@ -118,27 +124,51 @@ def _cards(frame: Frame, provenance: Provenance) -> tuple[Card, ...]:
     return kept_cards(kept) + plain_cards(provenance)
 
 
-def _write_plane(
+def _write_planes(
     group: zarr.Group,
-    name: str,
-    plane: PlaneArray,
+    items: Sequence[RestoredFrame],
     chunks: tuple[int, ...],
-    attributes: dict[str, Any],
-    *,
-    dtype: str = "float32",
+    science_attributes: dict[str, Any],
 ) -> None:
+    """Write science, error and flags: of one plane, or as stacks of several."""
+    frame, shape = items[0].frame, stack_shape(items)
+    chunks = (*(1 for _ in frame.plane_index), *chunks)
+    names = _names_of_axes(frame, len(shape)) if frame.plane_index else "by shape"
+    meanings = {str(int(flag)): text for flag, text in FLAG_MEANINGS.items()}
+    delivers: Sequence[tuple[str, str, str, dict[str, Any]]] = (
+        ("science", "science", "float32", science_attributes),
+        ("DIP_ERR", "error", "float32", {"unit": frame.unit}),
+        ("DIP_FLAG", "flags", "uint8", {"bits": meanings}),
+    )
+    for name, kind, dtype, attributes in delivers:
+        array = create_array(group, name, shape, dtype, chunks=chunks, axes=names)
+        array.attrs.put(attributes)
+        for item in items:
+            _write_plane(array, item.frame.plane_index, delivered(item, kind))
+        if array.nchunks_initialized != array.nchunks:
+            raise OutputError(
+                f"{name}: {array.nchunks_initialized} of {array.nchunks} chunks on disk; try again"
+            )
+
+
+def _names_of_axes(frame: Frame, axes: int) -> Sequence[str | None] | None:
+    """Names that the input gives to the axes of a stack; None where it gives none."""
+    source = coarse_of(frame.source)
+    if not isinstance(source, ZarrPixels):
+        return None
+    science = array_of(open_node(source.path), source.names.science)
+    names: Sequence[str | None] = getattr(science.metadata, "dimension_names", None) or ()
+    return names if len(names) == axes else None
+
+
+def _write_plane(array: ZarrArray, place: tuple[int, ...], plane: PlaneArray) -> None:
     rows, cols = plane.shape
-    array = create_array(group, name, (rows, cols), dtype, chunks=chunks)
-    array.attrs.put(attributes)
-    for band in bands((rows, cols), chunks[0]):
-        written = np.asarray(plane[band, slice(0, cols)]).astype(dtype)
-        array[band, :] = written
-        if np.asarray(array[band, :]).tobytes() != written.tobytes():
-            raise OutputError(f"{name}: reads back otherwise than written; check the disk")
-    if array.nchunks_initialized != array.nchunks:
-        raise OutputError(
-            f"{name}: {array.nchunks_initialized} of {array.nchunks} chunks on disk; try again"
-        )
+    for band in bands((rows, cols), array.chunks[-2]):
+        region: tuple[Any, ...] = (*place, band, slice(0, cols))
+        written = np.asarray(plane[band, slice(0, cols)]).astype(array.dtype)
+        array[region] = written
+        if np.asarray(array[region]).tobytes() != written.tobytes():
+            raise OutputError(f"{array.name}: reads back otherwise than written; check the disk")
 
 
 def _place_attributes(frame: Frame, attributes: dict[str, Any]) -> dict[str, Any]:
@@ -203,7 +233,7 @@ def _take_fits_along(group: zarr.Group, frame: Frame) -> dict[str, Any]:
     """Keep error, flags and every other HDU of a FITS input; return attributes of science."""
     others = frame.source.other_hdus()
     kept = keep_hdus(group, others)
-    derive_planes(group, frame, kept)
+    derive_planes(group, [frame], kept)
     behind = frame.source.science_header()
     if behind is None:
         return {}
@@ -219,20 +249,42 @@ def facts_of_planes(frame: Frame) -> dict[str, Any]:
     return facts
 
 
-def derive_planes(group: zarr.Group, frame: Frame, kept: Collection[str]) -> None:
-    """Write `error` (one sigma) and `flags` where the input holds them in another form, or file."""
+def derive_planes(group: zarr.Group, frames: Sequence[Frame], kept: Collection[str]) -> None:
+    """Write `error` (one sigma) and `flags` where the input holds them in another form, or file.
+
+    frames : the planes of one HDU
+    """
+    frame = frames[0]
+    whole = slice(0, frame.shape[1])
     if frame.has_error_plane and "error" not in kept:
-        error = create_array(group, "error", frame.shape, "float32")
+        error = create_stack(
+            group, "error", frames, "float32", lambda one, rows: one.read(rows, whole).error
+        )
         error.attrs.put({"unit": frame.unit, DERIVED: True})
-        for band in bands(frame.shape, error.chunks[0]):
-            error[band, :] = np.asarray(frame.read(band, slice(None)).error)
     if frame.has_mask and "flags" not in kept:
-        whole = slice(0, frame.shape[1])
         first = np.asarray(frame.source.read_flags(slice(0, 1), slice(0, 1)))
-        flags = create_array(group, "flags", frame.shape, first.dtype.name)
+        flags = create_stack(
+            *(group, "flags", frames, first.dtype.name),
+            lambda one, rows: one.source.read_flags(rows, whole),
+        )
         flags.attrs[DERIVED] = True
-        for band in bands(frame.shape, flags.chunks[0]):
-            flags[band, :] = np.asarray(frame.source.read_flags(band, whole))
+
+
+def create_stack(
+    group: zarr.Group,
+    name: str,
+    frames: Sequence[Frame],
+    dtype: str,
+    read: Callable[[Frame, slice], NDArray[np.generic] | None],
+) -> ZarrArray:
+    """Write what is read of each plane, band by band: as one plane, or as a stack of all."""
+    items = in_order([RestoredFrame(frame, None, ()) for frame in frames])
+    array = create_array(group, name, stack_shape(items), dtype)
+    for item in items:
+        for rows in bands(item.frame.shape, array.chunks[-2]):
+            region: tuple[Any, ...] = (*item.frame.plane_index, rows, slice(None))
+            array[region] = np.asarray(read(item.frame, rows))
+    return array
 
 
 def keep_hdus(group: zarr.Group, hdus: Sequence[RawHdu]) -> set[str]:

@@ -4,6 +4,7 @@ astroscrappy finds them block by block on a fixed grid, each with its surroundin
 is found at a pixel does not depend on which region is read, and no frame is too large.
 """
 
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,7 @@ _MOST_BLOCKS = 64
 _NO_SATURATION = 1e30
 
 _found: OrderedDict[tuple[str, int, int], Mask] = OrderedDict()
+_looking_up = threading.Lock()  # frames are read in several threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +55,20 @@ class CosmicPixels(PixelsOver):
 
     def _block(self, row: int, col: int) -> Mask:
         key = (repr(self), row, col)
-        if key in _found:
-            _found.move_to_end(key)
-            return _found[key]
+        with _looking_up:
+            if key in _found:
+                _found.move_to_end(key)
+                return _found[key]
         rows, cols = (
             slice(place * _BLOCK_PX, min((place + 1) * _BLOCK_PX, length))
             for place, length in zip((row, col), self.shape, strict=True)
         )
         wide, inner = around(rows, cols, self.shape, _MARGIN_PX)
         mask = _detect(self.inner.read(*wide), self.noise)[inner]
-        _found[key] = mask
-        while len(_found) > _MOST_BLOCKS:
-            _found.popitem(last=False)
+        with _looking_up:
+            _found[key] = mask
+            while len(_found) > _MOST_BLOCKS:
+                _found.popitem(last=False)
         return mask
 
 

@@ -231,7 +231,14 @@ def _largest_stored(frame: Frame) -> Sourced | None:
 
 
 def _stored_as(frame: Frame) -> str:
-    return next((plane.dtype for plane in frame.planes if plane.role == "science"), "float32")
+    return next(
+        (
+            np.dtype(plane.dtype).name
+            for plane in sorted(frame.planes, key=lambda plane: plane.where != frame.where)
+            if plane.role == "science"
+        ),
+        "float32",
+    )
 
 
 def _step_stored(frame: Frame) -> float | None:

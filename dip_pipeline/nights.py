@@ -11,38 +11,38 @@ _GAP_HOURS = 6.0  # between the last frame of a night and the first of the next,
 _MJD_OF_1970 = 40587
 # Of the years 1900 and 2200: a card that says another time says none.
 _EARLIEST_HOURS, _LATEST_HOURS = -613_600.0, 2_016_200.0
-_SCALE_DIGITS = 2  # in which pixel scales must agree
+_SCALE_TOLERANCE = 0.02  # as a prior takes it
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
     """One frame: where it is, what it was taken with, and when (hours; None where nobody says).
 
+    scale_arcsec : of a pixel; None where nobody says
     kind : of a frame for calibration; "" for the sky
     """
 
     source: str
     instrument: str
     filter: str
-    scale: str
+    scale_arcsec: float | None
     hours: float | None
     kind: str = ""
 
     @property
-    def sort(self) -> tuple[str, str, str, str]:
-        """What frames must have in common."""
-        return self.instrument, self.filter, self.scale, self.kind
+    def sort(self) -> tuple[str, str, str]:
+        """What frames must have in common, beside their pixel scale."""
+        return self.instrument, self.filter, self.kind
 
     @classmethod
     def of(cls, source: str, header: Mapping[str, object]) -> "Taken":
         """Read the cards of a frame."""
         camera = camera_of(header)
-        scale = camera.pixel_scale_arcsec
         return cls(
             source,
             (camera.instrument or "").casefold(),
             (camera.filter or "").casefold(),
-            "" if scale is None else f"{scale:.{_SCALE_DIGITS}g}",
+            camera.pixel_scale_arcsec,
             hours_of(header),
             (calibration_kind(header) or "").casefold(),
         )
@@ -84,9 +84,24 @@ def group_by_night(frames: Sequence[Taken]) -> list[Group]:
     """
     groups: list[Group] = []
     for sort in dict.fromkeys(item.sort for item in frames):
-        for night in _nights([item for item in frames if item.sort == sort]):
-            groups.append(Group(_name(night, len(groups) + 1), tuple(i.source for i in night)))
+        for alike in _by_scale([item for item in frames if item.sort == sort]):
+            for night in _nights(alike):
+                groups.append(Group(_name(night, len(groups) + 1), tuple(i.source for i in night)))
     return groups
+
+
+def _by_scale(frames: Sequence[Taken]) -> list[list[Taken]]:
+    """Part frames whose pixel scales a prior would not take for one; in the order of the first."""
+    known = sorted({item.scale_arcsec for item in frames if item.scale_arcsec is not None})
+    least: dict[float | None, float | None] = {None: None}
+    first = -math.inf
+    for scale in known:
+        first = scale if scale > first * (1 + _SCALE_TOLERANCE) else first
+        least[scale] = first
+    alike: dict[float | None, list[Taken]] = {}
+    for item in frames:
+        alike.setdefault(least[item.scale_arcsec], []).append(item)
+    return list(alike.values())
 
 
 def _nights(frames: Sequence[Taken]) -> list[list[Taken]]:

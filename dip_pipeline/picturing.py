@@ -12,8 +12,10 @@ from dip_pipeline.account import Recipe, recipe_of
 from dip_pipeline.errors import FrameError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import Frame, open_frames, read_account
+from dip_pipeline.frames.finer_product import grid_of
 from dip_pipeline.frames.mask_file import with_mask
 from dip_pipeline.frames.product import Restoration, restorations_of, run_of
+from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.frames.publishing import prepare, publishing
 from dip_pipeline.planning import settle_frame
 from dip_pipeline.quality import Evidence, panel, save_figure
@@ -94,7 +96,8 @@ def _shown(product: Path, source: str | None) -> Iterator[_Shown]:
         whole = tuple(slice(0, side) for side in science.shape)
         restored = np.asarray(science[whole[0], whole[1]], np.float32)
         several = len(frames) > 1
-        evidence = _evidence(frame, restored, np.asarray(flags[whole[0], whole[1]]), recipe)
+        delivered = restored, np.asarray(flags[whole[0], whole[1]])
+        evidence = _evidence(frame, delivered, recipe, account)
         yield _Shown(
             name=f"{number:03d}" if several else "",
             title=_title(product, item, frame.label if several else ""),
@@ -115,9 +118,10 @@ def _title(product: Path, item: Restoration, label: str) -> str:
 
 
 def _evidence(
-    frame: Frame, restored: Image, flags: NDArray[np.generic], recipe: Recipe
+    frame: Frame, delivered: tuple[Image, NDArray[np.generic]], recipe: Recipe, account: Provenance
 ) -> Evidence:
     """Put a plane beside its input, whose pixels are cut up where the product's are finer."""
+    restored, flags = delivered
     frame, noise = settle_frame(frame, recipe.config)
     pixels = frame.read(_ALL, _ALL)
     factor = restored.shape[0] // frame.shape[0]
@@ -125,8 +129,8 @@ def _evidence(
     if noise.kind is not NoiseKind.NONE:
         level = restored if factor == 1 else observed
         sigma = sigma_plane(noise, level, pixels.error)
-    if factor > 1 and _median(observed) > factor * _median(restored):  # fluxes are shared
-        observed, sigma = observed / factor**2, sigma / factor**2
+    share = np.float32(grid_of(account, frame.unit).share)
+    observed, sigma = observed * share, sigma * share
     marks = flags.astype(np.uint8)
     saturated = (marks & PixelFlag.SATURATED) != 0
     filled = (marks & PixelFlag.FILLED) != 0
@@ -137,10 +141,6 @@ def _evidence(
         masked=(filled | _cut_up(pixels.masked, factor)) & ~saturated,
         saturated=saturated,
     )
-
-
-def _median(image: Image) -> float:
-    return float(np.nanmedian(np.abs(image)))
 
 
 def _cut_up(plane: NDArray[T], factor: int) -> NDArray[T]:

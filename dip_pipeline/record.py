@@ -17,7 +17,7 @@ from dip_pipeline.sensor import NoiseModel, Sourced
 
 # Raised whenever the same configuration would give other pixels than before: finished tiles and
 # products of another version are never taken for this one's.
-ALGORITHM_VERSION = 22
+ALGORITHM_VERSION = 23
 
 
 @dataclass(frozen=True, slots=True)

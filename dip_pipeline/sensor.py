@@ -129,7 +129,8 @@ def choose_noise(
     """
     given = overrides.gain_e_per_dn is not None or overrides.read_noise_e is not None
     if choice is NoiseChoice.NONE:
-        return NoiseModel(NoiseKind.NONE, "asked for: noise level not used")
+        saturation = Sensor(saturation_dn=sensor.saturation_dn)
+        return NoiseModel(NoiseKind.NONE, "asked for: noise level not used", sensor=saturation)
     sigma_given = overrides.sigma_dn is not None
     of_amplifiers = (
         choice is NoiseChoice.POISSON_GAUSSIAN

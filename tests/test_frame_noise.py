@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from astropy.io import fits
 
 from dip_pipeline.config import RunConfig
@@ -356,3 +357,26 @@ def test_noise_below_single_precision_is_refused_with_what_to_do(write):
     pixels = np.random.default_rng(4).normal(0, 1e-50, (64, 64))
     with pytest.raises(FrameError, match=r"1e-50 is beyond single precision: multiply the frame"):
         noise_of(write(pixels, np.float64), sigma=1e-50)
+
+
+def test_each_image_of_a_mosaic_is_stored_as_it_is_stored(tmp_path):
+    """A float chip beside one of 16 bits has no converter's end at 32767."""
+    rng = np.random.default_rng(0)
+    chips = [
+        fits.ImageHDU(rng.normal(100, 5, (64, 64)).astype(kind), name="SCI", ver=number)
+        for number, kind in ((1, "i2"), (2, "f4"))
+    ]
+    fits.HDUList([fits.PrimaryHDU(), *chips]).writeto(tmp_path / "mosaic.fits")
+    frames = open_frames(tmp_path / "mosaic.fits")
+    limits = [sensor_of(frame, RunConfig()).saturation_dn for frame in frames]
+    assert [limit and limit.value for limit in limits] == [32767.0, None]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_whole_numbers_of_sixteen_bits_end_there_in_either_order(tmp_path, order):
+    group = zarr.create_group(tmp_path / "frame.zarr", zarr_format=2)
+    array = group.create_array("science", shape=(64, 64), chunks=(64, 64), dtype=f"{order}u2")
+    array[:] = np.random.default_rng(0).normal(1000, 10, (64, 64)).astype("u2")
+    limit = sensor_of(open_frame(tmp_path / "frame.zarr"), RunConfig()).saturation_dn
+    assert limit is not None
+    assert limit.value == 65535.0

@@ -1,14 +1,18 @@
 """Laws of grouping: one camera, filter and night together, on any meridian."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dip_pipeline.frames import camera_of
 from dip_pipeline.nights import Taken, group_by_night, hours_of
+from dip_pipeline.prior_file import check_optics
 
 
 def taken(name, hours, *, glass="r", instrument="cam"):
-    return Taken(name, instrument, glass, "0.4", hours)
+    return Taken(name, instrument, glass, 0.4, hours)
 
 
 @pytest.mark.parametrize("first_hour", range(0, 24, 3))
@@ -78,3 +82,21 @@ def test_every_frame_is_in_one_group(facts):
 )
 def test_the_time_of_an_exposure_is_read_or_not_known(header, hours):
     assert hours_of(header) == hours
+
+
+@given(st.lists(st.floats(0.3, 0.32) | st.sampled_from([1.0, 1.001, 1.045]), max_size=12))
+def test_frames_of_a_group_are_those_that_one_prior_takes(scales):
+    """By rounding, 1.001 and 1.045 were one scale and 1.049 and 1.051 two."""
+
+    def camera(scale):
+        card = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CDELT1": -scale / 3600}
+        return {**card, "CDELT2": scale / 3600, "FILTER": "r", "INSTRUME": "cam"}
+
+    headers = {f"{n}.fits": camera(scale) for n, scale in enumerate(scales)}
+    groups = group_by_night([Taken.of(name, header) for name, header in headers.items()])
+    for group in groups:
+        cameras = [camera_of(headers[source]) for source in group.sources]
+        for one in cameras:
+            check_optics(("a.fits", "b.prior"), one, cameras, any_optics=False)
+    least = [min(float(headers[one]["CDELT2"]) for one in group.sources) for group in groups]
+    assert all(b > a * 1.02 for a, b in pairwise(sorted(least)))

@@ -206,3 +206,7 @@ def test_counts_are_counts(unit):
 def test_a_rate_of_electrons_has_the_exposure_time_for_its_gain():
     noise = climb("poisson", cards={"EXPTIME": 50.0}, unit="electron/s")
     assert noise.sensor.gain_e_per_dn.value == 50.0
+
+
+def test_saturated_pixels_are_left_alone_without_a_noise_law_too():
+    assert climb("none").sensor.saturation_dn == Sourced(60000.0, "DN", "card SATURATE")

@@ -4,7 +4,7 @@ The names come from the handbooks of the instruments and pass through astropy's 
 --bad-bits takes names and numbers as astropy's `interpret_bit_flags` does.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
@@ -128,20 +128,27 @@ def rule_for(instrument: str, bad_bits: str | None = None) -> FlagRule:
     meanings = MEANINGS[instrument]
     names = [*meanings.bad] if bad_bits is None else [f"--bad-bits {bad_bits}"]
     words = f"{instrument} {'codes' if meanings.codes else 'bits'}, bad: {', '.join(names)}"
-    if meanings.saturated:
-        words += f"; left alone: {', '.join(meanings.saturated)}"
     if meanings.codes:
-        bad = _named(meanings, meanings.bad)
-        if bad_bits is not None:
-            bad = _codes(bad_bits, meanings.names)
+        codes = frozenset(_named(meanings, meanings.bad))
         saturated_codes = frozenset(_named(meanings, meanings.saturated))
-        return FlagCodes(frozenset(bad), saturated_codes, words, meanings.names)
+        if bad_bits is not None:
+            codes = frozenset(_codes(bad_bits, meanings.names))
+            saturated_codes -= codes
+        words += _left_alone(meanings, saturated_codes.__contains__)
+        return FlagCodes(codes, saturated_codes, words, meanings.names)
     bits = sum(_named(meanings, meanings.bad))
+    saturated = sum(_named(meanings, meanings.saturated))
     if bad_bits is not None:
         bits = _interpret(bad_bits, flag_map(instrument), instrument)
-    saturated = sum(_named(meanings, meanings.saturated))
-    kept = saturated & ~bits if bad_bits is not None else saturated
-    return FlagBits(bits, kept, words, meanings.names)
+        saturated &= ~bits
+    words += _left_alone(meanings, lambda bit: bit & saturated != 0)
+    return FlagBits(bits, saturated, words, meanings.names)
+
+
+def _left_alone(meanings: FlagMeanings, kept: Callable[[int], bool]) -> str:
+    """Say which flags tell of saturation; kept : whether the number of one still does."""
+    names = [name for name in meanings.saturated if kept(meanings.names[name])]
+    return f"; left alone: {', '.join(names)}" if names else ""
 
 
 def rule_of_planes(planes: Mapping[str, int], bad_bits: str | None = None) -> FlagRule:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from astropy.wcs import WCS, WcsError
+from astropy.wcs.utils import pixel_to_pixel
 from numpy.typing import NDArray
 
 from dip_pipeline.frames.finer_cards import is_lookup
@@ -18,7 +19,8 @@ def places_on(places: Places, frame: Frame, other: Frame) -> Places | None:
     """Take (n, 2) rows and columns of a frame to those of another one, through the sky.
 
     None where one of the two has no celestial coordinates, or none of the places has any there.
-    NaN where a place alone has none. Lookup tables of distortions are not read.
+    NaN where a place alone has none. Lookup tables of distortions are not read. Coordinates of one
+    system are taken to the other's: an equinox of tonight, the galaxy's.
     """
     wcs, other_wcs = _celestial(frame.cards), _celestial(other.cards)
     if wcs is None or other_wcs is None:
@@ -26,12 +28,21 @@ def places_on(places: Places, frame: Frame, other: Frame) -> Places | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of old keywords
         try:
-            sky = wcs.all_pix2world(places[:, 1], places[:, 0], 0)
-            cols, rows = other_wcs.all_world2pix(*sky, 0, quiet=True)
+            cols, rows = _through_the_sky(wcs, other_wcs, places)
         except (ValueError, WcsError):
             return None
     mapped = np.column_stack([rows, cols])
     return mapped if np.isfinite(mapped).any() else None
+
+
+def _through_the_sky(wcs: WCS, other: WCS, places: Places) -> tuple[Places, Places]:
+    """Give columns and rows; systems that are not known by name are taken to be one."""
+    try:
+        cols, rows = pixel_to_pixel(wcs, other, places[:, 1], places[:, 0])
+    except (ValueError, WcsError):
+        sky = wcs.all_pix2world(places[:, 1], places[:, 0], 0)
+        cols, rows = other.all_world2pix(*sky, 0, quiet=True)
+    return np.asarray(cols), np.asarray(rows)
 
 
 def _celestial(cards: Sequence[Card]) -> WCS | None:

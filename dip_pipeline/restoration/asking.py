@@ -174,7 +174,7 @@ def _bordered(filled: Tensor, region: Region, margin: tuple[int, int, int, int])
         nnf.pad(plane, margin, mode=mode) for plane in (filled, region.noise.floor, region.known)
     )
     guides = None if region.guides is None else nnf.pad(region.guides, margin, mode=mode)
-    noise = PixelNoise(floor, region.noise.slope, region.noise.dark_level)
+    noise = PixelNoise(floor, region.noise.slope, region.noise.dark_level, region.noise.root)
     return view(filled, noise, known, region.covariance, None, guides)
 
 

@@ -101,7 +101,8 @@ def _scaled(picture: Tensor) -> tuple[Tensor, float, float]:
     level = float(picture[known > 0].median())
     around = torch.where(known > 0, picture - level, 0.0)
     local = smooth(around, _FAR_PX) / smooth(known, _FAR_PX).clamp(min=_LEAST_WEIGHT)
-    spread = ((around - local) ** 2 * known).sum() / known.sum()
+    # In double precision: squares of large units are beyond single.
+    spread = ((around - local).double() ** 2 * known).sum() / known.sum()
     contrast = max(float(spread.sqrt()), float(torch.finfo(torch.float32).tiny))
     return around / contrast, level, contrast
 

@@ -3,6 +3,7 @@
 import logging
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from dip_pipeline.errors import DivergedError, RestorationError
@@ -35,12 +36,7 @@ def restore_by_hiding(problem: Problem, prior: Prior | None = None) -> Restored:
     if not problem.valid.any():
         return unchanged(problem, StopReason.NO_DATA)
     try:
-        filled = fill_by_hiding(
-            np.where(problem.valid, problem.pixels, np.float32(np.nan)),
-            HidingOptions(steps=steps),
-            seed=problem.seed,
-            device=problem.device,
-        )
+        filled = _filled(problem, steps) if unknown.any() else problem.pixels
     except RestorationError as cause:
         log.warning("tile at %s: %s", problem.origin, cause)
         diverged = isinstance(cause, DivergedError)
@@ -60,4 +56,12 @@ def restore_by_hiding(problem: Problem, prior: Prior | None = None) -> Restored:
             chi_square=0.0,
             judged_pixels=int(problem.valid[problem.inner].sum()),
         ),
+    )
+
+
+def _filled(problem: Problem, steps: int) -> NDArray[np.float32]:
+    """Fill all that is not valid."""
+    shown = np.where(problem.valid, problem.pixels, np.float32(np.nan))
+    return fill_by_hiding(
+        shown, HidingOptions(steps=steps), seed=problem.seed, device=problem.device
     )

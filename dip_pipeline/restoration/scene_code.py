@@ -49,6 +49,10 @@ def draw_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored:
         return scene_unchanged(problem, StopReason.DIVERGED)
     share = optics.factor**2 if optics.summed else 1
     science = (drawn * (brightest - darkest) + darkest) / share
+    kept = problem.saturated & ~unknown
+    science = np.where(
+        in_blocks(kept, optics.factor), in_blocks(problem.pixels, optics.factor) / share, science
+    )
     window = fine_window(problem.inner, problem.pixels.shape, optics.factor)
     flags = np.where(unknown, np.uint8(PixelFlag.FILLED), np.uint8(0))
     flags[problem.saturated & ~unknown] = PixelFlag.SATURATED

@@ -1,6 +1,7 @@
 """Laws of `dip picture`: a picture of every restored image, none of what is no product."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,6 +88,27 @@ def test_pixels_of_the_input_are_cut_up_where_the_product_is_finer(dip, source, 
     assert evidence.observed.shape == evidence.restored.shape == (128, 160)
     assert np.nanmedian(evidence.observed) == pytest.approx(25, rel=0.1)  # a quarter of the light
     assert options["with_residual"] is False  # what moves there is light
+
+
+def test_brightness_is_that_of_the_input_on_finer_pixels(dip, source, tmp_path, drawn, monkeypatch):
+    """Around a sky of zero both have medians of nothing but noise, which told it before."""
+
+    def denoised(problem, prior=None):
+        restored = spread_evenly(problem, prior)
+        return replace(restored, science=restored.science * np.float32(0.2))
+
+    monkeypatch.setattr(ways, "restore_scene", denoised)
+    with fits.open(source, mode="update") as hdus:
+        for chip in hdus[1:3]:
+            chip.data -= 100
+            chip.header["BUNIT"] = "MJy/sr"
+    asked = {"task.name": "super-resolve", "task.factor": 2, "noise.sigma": 7.35}
+    restore_frame(f"{source}[SCI,1]", tmp_path / "out.fits", CONFIG.with_overrides(**asked))
+    assert dip("picture", tmp_path / "out.fits")[0] == 0
+    ((evidence, _),) = drawn
+    brightness = fits.getdata(source, "SCI", 1)
+    np.testing.assert_array_equal(evidence.observed[::2, ::2], brightness)
+    assert np.nanmedian(evidence.sigma) == pytest.approx(7.35)
 
 
 def test_what_cannot_be_drawn_is_one_line_and_does_not_stop_the_next(dip, source, tmp_path):

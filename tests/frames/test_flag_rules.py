@@ -13,7 +13,9 @@ from dip_pipeline.frames.flag_rules import (
     FlagBits,
     flag_map,
     rule_for,
+    rule_from_json,
     rule_of_planes,
+    rule_to_json,
 )
 
 
@@ -76,3 +78,18 @@ def test_any_flag_of_an_unknown_instrument_is_bad():
 def test_names_that_are_none_are_refused(instrument, text):
     with pytest.raises(FrameError, match=f"--bad-bits {text}"):
         rule_for(instrument, text)
+
+
+@pytest.mark.parametrize("instrument", ["DECAM", "DECAM_BITS", "HST_ACS"])
+def test_saturation_that_is_asked_to_be_bad_is_bad_and_not_left_alone(instrument):
+    names = MEANINGS[instrument].names
+    all_of_them = ",".join(MEANINGS[instrument].saturated)
+    name = MEANINGS[instrument].saturated[0]
+    for rule in (
+        rule_for(instrument, all_of_them),
+        rule_from_json(rule_to_json(rule_for(instrument)), all_of_them),
+    ):
+        bad, saturated = rule.split(np.array([[0, names[name]]], "i4"))
+        assert (bad.tolist(), saturated.tolist()) == ([[False, True]], [[False, False]])
+        assert "left alone" not in rule.words
+    assert f"left alone: {name}" in rule_for(instrument).words

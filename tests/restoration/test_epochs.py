@@ -9,6 +9,7 @@ import torch
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration import Prior, fit_prior, restore
+from dip_pipeline.restoration.asking import _MARGIN_PX, _bordered, _margin
 from dip_pipeline.restoration.correlation import draw_noise, root_of
 from dip_pipeline.restoration.epochs import (
     epoch_unchanged,
@@ -22,6 +23,7 @@ from dip_pipeline.restoration.problem import FitOptions, StopReason
 from dip_pipeline.restoration.regions import PixelNoise, measure_sky, prepare
 from dip_pipeline.restoration.twinning import joined, lay_out_twin
 from dip_pipeline.simulate.psf import MoffatPsf, add_star
+from dip_pipeline.task import Task
 from tests.restoration.exposed import NOISE, SHIFTS, SKY, draw_sky, exposed, noisy, with_exposure
 
 SIDE = 80
@@ -236,3 +238,21 @@ def test_a_prior_knows_whether_a_twin_stood_beside_it(four):
     with pytest.raises(RestorationError, match="one or the other"):
         replace(paired, guides=(problem.pixels,))
     assert prepare(paired, measure_sky([paired])).guides.shape == (1, 3, 48, 52)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6])
+def test_networks_see_of_a_twin_what_they_were_fitted_on(problem, law, correlation):
+    """With its noise taken for white where they are asked, its share was 0.2 and not 0.8."""
+    kernel = NoiseKernel.from_neighbour(correlation, "given")
+    draw, like = torch.Generator().manual_seed(3), torch.zeros(1, 1, SIDE, SIDE)
+    frame, light = (draw_noise(like, draw, root_of(kernel))[0, 0].numpy() for _ in range(2))
+    twin = Twin((100 + 0.4 * light).astype("f4"), np.full((SIDE, SIDE), 0.4, "f4"))
+    noise = replace(law.gaussian(1.0), correlation=kernel)
+    asked = problem(100 + frame, noise, options=FitOptions(task=Task.COMBINE, steps=2), twin=twin)
+    region = prepare(asked, measure_sky([asked]))
+    fitted = view(
+        region.observed, region.noise, region.known, region.covariance, None, region.guides
+    )
+    applied = _bordered(region.observed, region, _margin(region.shape, 4))
+    at = slice(_MARGIN_PX, _MARGIN_PX + SIDE)
+    torch.testing.assert_close(applied.cut(at, at).copies[:, :1], fitted.copies[:, :1])

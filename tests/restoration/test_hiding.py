@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from dip_pipeline.errors import DivergedError, RestorationError
-from dip_pipeline.restoration import hiding
+from dip_pipeline.flags import PixelFlag
+from dip_pipeline.restoration import hiding, hiding_restore
 from dip_pipeline.restoration.hiding import HidingOptions, fill_by_hiding
 from dip_pipeline.restoration.hiding_restore import restore_by_hiding
 from dip_pipeline.restoration.problem import FitOptions, StopReason
@@ -106,3 +107,23 @@ def test_a_fit_that_diverges_says_so_and_may_be_tried_with_another_seed(problem,
     assert restored.outcome.stop_reason is StopReason.DIVERGED
     assert restored.outcome.failed
     np.testing.assert_array_equal(restored.science[known], holed[known])
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1e20, 1e30])
+def test_no_unit_is_too_large_or_small(unit):
+    holed, _ = half_hidden(stripes(48))
+    filled = fill_by_hiding(holed, QUICK, seed=1)
+    scaled = fill_by_hiding((holed.astype(float) * unit).astype(np.float32), QUICK, seed=1)
+    np.testing.assert_allclose(scaled / np.float32(unit), filled, rtol=1e-3)
+
+
+def test_where_only_saturated_pixels_are_left_alone_nothing_is_fitted(problem, law, monkeypatch):
+    monkeypatch.setattr(hiding_restore, "fill_by_hiding", None)  # cannot be called
+    full = np.zeros((12, 48), bool)
+    full[3, 4] = True
+    options = FitOptions(task=Task.INPAINT, keep_known=True, by_hiding=True, steps=3)
+    asked = problem(stripes(48)[:12], law.none, saturated=full, options=options)
+    restored = restore_by_hiding(asked)
+    assert (restored.outcome.steps, restored.outcome.failed) == (0, False)
+    np.testing.assert_array_equal(restored.science, asked.pixels)
+    np.testing.assert_array_equal(restored.flags == PixelFlag.SATURATED, full)

@@ -10,10 +10,11 @@ from scipy.ndimage import map_coordinates
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.restoration.optics import Optics
-from dip_pipeline.restoration.problem import FitOptions, InputKind, StopReason
+from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope, StopReason
+from dip_pipeline.restoration.scene_code import draw_scene as draw_picture
 from dip_pipeline.restoration.scene_optics import TARGET_SIGMA_PX, scene_optics
 from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
-from dip_pipeline.restoration.scene_restore import restore_scene, scene_unchanged
+from dip_pipeline.restoration.scene_restore import in_blocks, restore_scene, scene_unchanged
 from dip_pipeline.simulate import (
     STAR,
     DetectorOptions,
@@ -219,3 +220,19 @@ def test_a_known_psf_is_undone_and_no_light_is_lost(problem, law, factor):
 
     assert rms(sharp) < 0.6 * rms(observed.repeat(factor, 0).repeat(factor, 1))
     assert sharp.mean() == pytest.approx(observed.mean(), rel=0.005)
+
+
+@pytest.mark.parametrize("summed", [False, True])
+def test_a_drawn_picture_keeps_saturated_pixels_as_they_are(problem, law, summed):
+    rows, cols = np.mgrid[:32, :32]
+    pixels = 10 + 200 * np.exp(-((rows - 12) ** 2 + (cols - 18) ** 2) / 8).astype("f4")
+    options = FitOptions(task=Task.SUPER_RESOLVE, input=InputKind.CODE, scope=Scope.TILE, steps=3)
+    full = pixels > 120
+    asked = problem(
+        pixels, law.none, saturated=full, options=options, optics=Optics(2, summed=summed)
+    )
+    drawn = draw_picture(asked)
+    alone = drawn.flags == PixelFlag.SATURATED
+    assert alone.sum() == 4 * full.sum()
+    share = 4 if summed else 1
+    np.testing.assert_allclose(drawn.science[alone], in_blocks(pixels, 2)[alone] / share, rtol=1e-6)

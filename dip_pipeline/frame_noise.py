@@ -13,7 +13,7 @@ from dip_pipeline.blind.sky import Window, find_sky, quantum_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
 from dip_pipeline.frames import Frame
-from dip_pipeline.noise_agreement import hold_against_sky, level_of
+from dip_pipeline.noise_agreement import hold_against_sky, level_of, nearest_to_scatter
 from dip_pipeline.noise_kernel import kernel_asked
 from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.noise import Poisson, sigma_at
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _AMPLIFIERS = "ABCD12345678"  # as cards of sections name them
 _COARSE = 0.5  # of a quantum: a sigma below this shows the steps
+_FINE = 1.0  # a sigma above this hardly does: a twelfth of a quantum squared is 8 % of its variance
 _LEAST_OF_SINGLE = 1e-36  # of a sigma in single precision, whose square is taken in more
 _SIXTEEN_BITS = {"int16": 32767.0, "uint16": 65535.0}
 _AS_LIGHT = 0.6  # correlation of neighbours; that of resampled noise is seldom more
@@ -304,9 +305,11 @@ def _with_counts_checked(frame: Frame, noise: NoiseModel, windows: Sequence[Wind
             )
         return noise
     step = _step_stored(frame) or quantum_of(windows)
-    if step is None or sigma_at(noise, float(np.median(values))) >= _COARSE * step:
+    sigma = sigma_at(noise, float(np.median(values)))
+    if step is None or sigma >= _FINE * step or _counts_electrons(noise, step):
         return noise
-    if _counts_electrons(noise, step):
-        return noise
-    quantum = Sourced(step, frame.unit or "DN", "whole numbers in the file")
-    return replace(noise, quantum=quantum)
+    rounded = replace(noise, quantum=Sourced(step, frame.unit or "DN", "whole numbers in the file"))
+    if sigma < _COARSE * step:
+        return rounded
+    # A read noise that was measured on such frames has their rounding in it.
+    return nearest_to_scatter([noise, rounded], windows)

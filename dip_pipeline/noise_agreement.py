@@ -193,6 +193,18 @@ def hold_against_sky(noise: NoiseModel, windows: Sequence[Window], sky: SkyNoise
     return replace(held, ratio=ratio, level=level)
 
 
+def nearest_to_scatter(laws: Sequence[NoiseModel], windows: Sequence[Window]) -> NoiseModel:
+    """Choose the law of white noise that the scatter from pixel to pixel is nearest to.
+
+    The first where too few pixels tell.
+    """
+    ratios = [
+        scatter_over_law(windows, [_sigmas(law, window) for window in windows])[0] for law in laws
+    ]
+    off = [abs(np.log(ratio)) if ratio > 0 else np.inf for ratio in ratios]
+    return laws[int(np.argmin(off))]
+
+
 def level_of(windows: Sequence[Window]) -> float:
     """Median of the good pixels of all windows; 0 without any."""
     values = np.concatenate([window.pixels[window.good] for window in windows])

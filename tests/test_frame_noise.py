@@ -275,6 +275,26 @@ def test_coarse_whole_numbers_add_the_variance_of_their_rounding(write, gain, dt
         assert "rounded to 1 DN" in noise_in_words(noise)
 
 
+@pytest.mark.parametrize("stars", [False, True])
+@pytest.mark.parametrize("told", ["as the amplifier has it", "as frames show it"])
+@pytest.mark.parametrize("sigma", [0.55, 0.7, 0.9])
+def test_rounding_counts_once_whether_a_read_noise_holds_it_or_not(
+    scene, write, sigma, told, stars
+):
+    """At 0.57 of a step a law without it said too little: DIPRISK 0.51 where it was 0.34."""
+    level = scene.render() / 40 if stars else np.zeros(scene.options.shape)
+    light = np.random.default_rng(4).normal(level + 200.3, sigma)
+    of_card = sigma if told.startswith("as the amp") else np.hypot(sigma, 12**-0.5)
+    cards = {"GAIN": 1e3, "RDNOISE": 1e3 * of_card, "PEDESTAL": 200.0}
+    noise = resolve_noise(
+        open_frame(write(light.round(), np.int16, **cards)),
+        RunConfig().with_overrides(
+            **{"noise.gain_e_per_dn": 1e3, "noise.read_noise_e": 1e3 * of_card}
+        ),
+    )
+    assert sigma_at(noise, 200.0) == pytest.approx(np.hypot(sigma, 12**-0.5), rel=0.01)
+
+
 @pytest.mark.parametrize(("step", "coarse"), [(0.5, True), (0.1, False)])
 def test_so_do_steps_that_are_scaled_to_the_unit(tmp_path, step, coarse):
     level = np.random.default_rng(2).normal(100.3, 0.2, (96, 96))

@@ -25,7 +25,7 @@ from dip_pipeline.frames.stale_cards import moved_cards
 from dip_pipeline.record import (
     RunFacts,
     finite_or_none,
-    pooled_risk,
+    risk_of,
     run_cards,
     software_versions,
     usual_stop,
@@ -212,7 +212,7 @@ def _product_facts(facts: RunFacts) -> dict[str, object]:
 
 def _plane_facts(facts: RunFacts) -> dict[str, object]:
     """Tell what came out: risk, network, change of flux, digests of planes, cards moved here."""
-    risk = pooled_risk(facts.tiles, facts.frame_pixels)
+    risk = risk_of(facts)
     return {
         "risk_rms": finite_or_none(risk.rms),
         "risk_standard_error": finite_or_none(risk.error),

@@ -15,13 +15,13 @@ from dip_pipeline.blind.scatter import DETAIL, scatter_over_law
 from dip_pipeline.blind.sky import Window
 from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration.noise import law_for, sigma_at, sigmas_at
-from dip_pipeline.sensor import NO_PEDESTAL, NoiseKind, NoiseModel, Sourced
+from dip_pipeline.sensor import FROM_SCATTER, NO_PEDESTAL, NoiseKind, NoiseModel, Sourced
 
 log = logging.getLogger(__name__)
 
 # The sky's scatter over the law's sigma there, within which the law is believed. Measured on fields
 # with the right law it is 0.96 at least; structure of the sky itself can only raise it.
-_AGREEMENT = (0.93, 1.25)
+_AGREEMENT = (0.93, 1.12)
 _MOST_OF_WHITE = 1.1  # scatter from pixel to pixel over the law's, for white noise to be all of it
 _DARKEST = 0.05  # of the pixels
 _REFUTED = 0.5  # of the law's sigma: a sky that scatters less cannot have such noise
@@ -54,8 +54,12 @@ class Agreement:
 
     @property
     def is_refuted(self) -> bool:
-        """Whether the sky scatters so much less that the law cannot be the frame's."""
-        return 0 < self.ratio < _REFUTED
+        """Whether the sky scatters so much less that the law cannot be the frame's.
+
+        No sky scatters less than its noise: a sigma that is 1.5 times too large makes networks
+        answer noise by its negative.
+        """
+        return 0 < self.ratio < _AGREEMENT[0]
 
     def against(self, windows: Sequence[Window]) -> str:
         """Say why the law cannot be the frame's; nothing where it can.
@@ -66,7 +70,7 @@ class Agreement:
         if self.agrees or self.noise.from_error_plane:
             return ""
         if self.with_level_of_sky() is None:
-            if not self._is_too_strong(windows):
+            if not (self.is_refuted or self._is_too_strong(windows)):
                 return ""
             return f"its sky scatters {self.ratio:.2g} times as much as {self._law_in_words} says"
         kernel = self.noise.correlation
@@ -98,6 +102,8 @@ class Agreement:
         corrected = self.with_level_of_sky()
         if corrected is None:
             advice = "check gain, read noise and pedestal, or give --sigma"
+            if self.noise.from_error_plane:
+                advice = "check that error plane, or give --sigma"
         else:
             pedestal, sky = corrected.sensor.pedestal_dn, corrected.sensor.subtracted_sky_dn
             advice = f"taken from that scatter: pedestal {pedestal}" + (
@@ -123,6 +129,8 @@ class Agreement:
         guessed = pedestal is not None and pedestal.source.endswith("taken as removed")
         if not guessed or noise.sensor.subtracted_sky_dn:
             return None
+        if self.ratio < 1 and not noise.correlation.is_white:
+            return None  # pixels that were resampled scatter less
         if noise.kind is not NoiseKind.POISSON_GAUSSIAN or not np.isfinite(self.ratio):
             return None
         dark = law_for(noise)
@@ -135,16 +143,15 @@ class Agreement:
         if photons <= 0:
             return None
         zero = level - photons / dark.slope
-        words = "from the scatter of the sky"
-        guess = f"{NO_PEDESTAL} from the scatter of the sky"
+        guess = f"{NO_PEDESTAL} {FROM_SCATTER}"
         guesses = [guess if own.startswith(NO_PEDESTAL) else own for own in noise.sensor.guesses]
         return replace(
             noise,
             sensor=replace(
                 noise.sensor,
                 guesses=tuple(guesses),
-                pedestal_dn=Sourced(max(zero, 0.0), "DN", words),
-                subtracted_sky_dn=Sourced(-zero, "DN", words) if zero < 0 else None,
+                pedestal_dn=Sourced(max(zero, 0.0), "DN", FROM_SCATTER),
+                subtracted_sky_dn=Sourced(-zero, "DN", FROM_SCATTER) if zero < 0 else None,
             ),
         )
 

@@ -43,7 +43,7 @@ from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.quantising import storage_step
 from dip_pipeline.read_beside import NamedFiles, digests_beside
-from dip_pipeline.record import RunFacts, is_lost, pooled_risk, run_key, usual_failure
+from dip_pipeline.record import RunFacts, is_lost, risk_of, run_key, usual_failure
 from dip_pipeline.restored_input import check_observed, check_whole
 from dip_pipeline.restoring import Place
 from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
@@ -163,7 +163,7 @@ def _restored(  # noqa: PLR0913  (as it was asked for)
             reach("after save")
             _let_go(run, results, told)
     total = pooled_facts(facts, planes)
-    risk = pooled_risk(total.tiles, total.frame_pixels)
+    risk = risk_of(total)
     return with_failures_heard(
         RunReport(
             source=source,
@@ -175,6 +175,7 @@ def _restored(  # noqa: PLR0913  (as it was asked for)
             failure=usual_failure(total.tiles),
             risk=risk.rms,
             risk_error=risk.error,
+            below_zero=risk.below_zero,
             noise=planes.noise,
             flux_change=sum(own.flux_change for own in facts),
             seconds=time.monotonic() - started,

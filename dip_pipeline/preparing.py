@@ -14,15 +14,13 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import SensorError
 from dip_pipeline.frame_noise import Place, find_noise, scaled_words, sensor_of
 from dip_pipeline.frames import Frame, Pixels, is_sdss, scale_noise
-from dip_pipeline.frames.pixels_over import WithoutHopeless
+from dip_pipeline.frames.pixels_over import MOST_BESIDE, MOST_IN_ALL, WithoutHopeless
 from dip_pipeline.sdss_noise import with_sdss_noise
 from dip_pipeline.sensor import NoiseChoice, NoiseModel, Sensor, unit_counts_electrons
 
 log = logging.getLogger(__name__)
 
-_HOPELESS = 30.0  # times the usual error
 _FAR_APART = 1e3  # of errors: the usual one is of those that are nearer to the small ones
-_CLEAR_SNR = 5.0
 
 
 def settle_noise(
@@ -92,24 +90,26 @@ def _takes_error_plane(config: RunConfig) -> bool:
 def _without_hopeless(frame: Frame, places: Sequence[Place]) -> Frame:
     """Mask pixels whose error says that they tell nothing, as writers mark bad ones by 1e6 or 1e10.
 
-    They may hold any number, which their neighbours would share. The cores of bright stars have
-    large errors, too, and are clear all the same.
+    They may hold any number, which their neighbours would share; so would those share the noise of
+    hot pixels, whose errors are larger than those around. The cores of bright stars have large
+    errors, too, and are clear all the same.
     """
     parts = [_known(frame.read(*place)) for place in places]
     science, error = (np.concatenate(part) for part in zip(*parts, strict=True))
     if error.size == 0:
         return frame
     usual = float(np.median(error[error <= _FAR_APART * np.quantile(error, 0.1)]))
-    level = float(np.median(science[error <= _HOPELESS * usual]))
-    source = WithoutHopeless(frame.source, _HOPELESS * usual, level, _CLEAR_SNR)
-    share = float(source.are_hopeless(science, error).mean())
-    if share:
+    level = float(np.median(science[error <= MOST_IN_ALL * usual]))
+    source = WithoutHopeless(frame.source, usual, level, frame.shape)
+    without = replace(frame, source=source)
+    left = sum(np.count_nonzero(~without.read(*place).masked) for place in places)
+    if left < error.size:
         log.warning(
-            "%s: %.2g %% of its pixels have errors over %g times the usual and show nothing: taken "
-            "as masked",
-            *(frame.path, 100 * share, _HOPELESS),
+            "%s: %.2g %% of its pixels have errors over %g times the usual, or over %g times those "
+            "around, and show nothing: taken as masked",
+            *(frame.path, 100 * (1 - left / error.size), MOST_IN_ALL, MOST_BESIDE),
         )
-    return replace(frame, source=source)
+    return without
 
 
 def _known(pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -37,6 +37,7 @@ class RunReport:
     seconds: float
     notes: tuple[str, ...] = ()
     failure: str = ""
+    below_zero: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -56,6 +57,14 @@ def with_failures_heard(report: RunReport) -> RunReport:
             "have: are noise, sampling and PSF the frame's own?",
             report.source,
             report.risk,
+        )
+    if report.below_zero:
+        log.warning(
+            "%s: the estimated mean square error is -%.2g, which none can be: the pixels have less "
+            "noise than their law says, or it hangs together otherwise; no risk can be told, and "
+            "noise may come back inverted; check gain, read noise, NCOMBINE and resampling",
+            report.source,
+            report.below_zero,
         )
     if report.failed_tiles:
         log.error(

@@ -12,6 +12,7 @@ from dip_pipeline.sensor_cards import Amplifier, Sourced
 from dip_pipeline.units import UnitKind, counts_events, is_rate, unit_kind
 
 __all__ = [
+    "FROM_SCATTER",
     "NO_PEDESTAL",
     "NoiseChoice",
     "NoiseKind",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 
+FROM_SCATTER = "from the scatter of the sky"  # where a pedestal comes from that nobody names
 NO_PEDESTAL = "no pedestal named: taken"  # as a guess of it begins
 
 

@@ -15,7 +15,7 @@ from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
 from dip_pipeline.frame_noise import noise_in_words, sensor_of
 from dip_pipeline.frames import open_frame, open_frames
 from dip_pipeline.frames.converting import convert
-from dip_pipeline.planning import resolve_noise
+from dip_pipeline.planning import resolve_noise, settle_frame
 from dip_pipeline.restoration.noise import sigma_at
 from dip_pipeline.sensor import NoiseKind
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, draw_scene, observe
@@ -89,18 +89,34 @@ def test_a_gain_that_the_light_gainsays_is_not_believed(scene, write, caplog):
     assert "NOISE NOT KNOWN: the variance of its pixels grows with light" in caplog.text
 
 
-@pytest.mark.parametrize(("factor", "told"), [(1.12, True), (1.0, False), (0.95, False)])
-def test_an_error_plane_a_tenth_too_large_is_told(scene, tmp_path, caplog, factor, told):
-    """The sky cannot scatter less than its noise: risk would come out at half of the truth."""
+@pytest.mark.parametrize("factor", [0.95, 1.0, 1.12, 1.8])
+@pytest.mark.parametrize("asked", [False, True])
+def test_an_error_plane_that_is_too_large_is_brought_to_the_sky(
+    scene, tmp_path, caplog, factor, asked
+):
+    """The sky cannot scatter less than its noise: that came back inverted, worse than the input.
+
+    A plane that was asked for is taken, and told of.
+    """
     shot = observe(scene, DetectorOptions(defects=False))
     observed, error = shot.observed_dn, factor * shot.sigma_true_dn
     path = tmp_path / "layered.fits"
     hdus = [fits.PrimaryHDU(), fits.ImageHDU(observed.astype("f4"), name="SCI"),
             fits.ImageHDU(error.astype("f4"), name="ERR")]  # fmt: skip
     fits.HDUList(hdus).writeto(path)
+    reading = {"reading.error": "ERR"} if asked else {}
+    config = RunConfig().with_overrides(**reading)
     with caplog.at_level(logging.WARNING):
-        noise_of(str(path))
-    assert ("times as much as its noise law says" in caplog.text) is told
+        frame, noise = settle_frame(open_frame(path), config)
+    sigma = frame.read(slice(None), slice(None)).error
+    used = float(np.median(sigma / shot.sigma_true_dn))
+    if factor > 1.05 and not asked:
+        assert used == pytest.approx(1.0, abs=0.02)
+        assert "scaled by" in noise.rung
+    else:
+        assert used == pytest.approx(factor, rel=1e-6)
+    assert ("times as much as its noise law says" in caplog.text) is (factor > 1.05 and asked)
+    assert "gain" not in caplog.text
 
 
 @pytest.mark.parametrize(("read_noise_e", "rounded"), [(0.0, False), (0.1, True)])

@@ -23,7 +23,7 @@ _SMALLEST_ERROR = 0.02  # in sigma; a bin's estimate scatters and may fall below
 _LIGHT_EDGES_SIGMA = (0.2, 0.8, 3.0)  # of restored brightness; each range has its own table
 _EDGE_FROM, _EDGE_TO = 0.8, 1.25  # of an edge: there two tables are mixed
 _LIGHT_SCALE_PX = 1.0
-_FEWEST_PIXELS_OF_LIGHT = 2000
+_FEWEST_PIXELS_OF_LIGHT = 400
 
 
 @dataclass(frozen=True, slots=True)

@@ -490,7 +490,11 @@ def test_pixels_much_noisier_than_those_around_are_filled_from_these(tmp_path, s
         noisy |= np.roll(noisy, 1, axis=1) & (shape == "pairs")
     error = np.where(noisy, factor, 1.0)
     frame = _settled(tmp_path, 100 + error * rng.standard_normal(SHAPE), error)
-    np.testing.assert_array_equal(frame.read(ALL, ALL).masked, noisy & (factor > 3.5))
+    masked = frame.read(ALL, ALL).masked
+    assert not (masked & ~noisy).any()
+    # Some that differ from those around by three of their error may be light.
+    least = 0.99 if factor > 3.5 else 0.0
+    assert least * noisy.sum() <= masked.sum() <= noisy.sum() * (factor > 3.5)
     parts = [frame.read(slice(row, row + 7), slice(39, 43)).masked for row in range(0, 70, 7)]
     np.testing.assert_array_equal(
         np.concatenate(parts), frame.read(slice(0, 70), slice(39, 43)).masked

@@ -1,5 +1,6 @@
 """Sources of pixels laid over another one: they change what is read, and forward the rest."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +11,14 @@ from dip_pipeline.frames.frame import Pixels, PixelSource, RawHdu, around
 MOST_IN_ALL = 30.0  # times the usual error: a pixel of more has to show something
 _CLEAR_SNR = 5.0  # by which it must differ from the sky then
 MOST_BESIDE = 3.5  # times the error of the pixels around
-_LIT = 2.0  # errors of one pixel, by which the mean of the four beside is more: a star's light
-_RING_PX = 3  # how far away: beyond clusters and double columns
-_FEWEST_AROUND = 4
+_RING_PX = 3  # how far away these are: beyond double columns
+_RING = (-_RING_PX, 0, _RING_PX)
+_AXES = (((-1, 0), (1, 0)), ((0, -1), (0, 1)))  # the pixels beside one, by rows and by columns
+_AS_NOISY = 0.7  # of the error of a line, that those along it have at least
+_LIT, _LIT_SNR = (
+    1.2,
+    3.0,
+)  # times the usual error beside a pixel: then it need not differ so clearly
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,38 +103,41 @@ def _stand_out(
 ) -> NDArray[np.bool_]:
     """Which pixels have much larger errors than those around, and do not differ from them clearly.
 
-    Stars do, whose light, and its photon noise, falls on the pixels beside, too.
+    Points and lines. Light has larger errors, too, but spreads: that of the sharpest star makes the
+    errors of the pixels beside it a third of its own at least.
     """
-    known = np.where(masked, np.float32(np.nan), science)
-    light, usual = _ring_median(known), _ring_median(np.where(masked, np.float32(np.nan), error))
+    known, doubt = (np.where(masked, np.float32(np.nan), plane) for plane in (science, error))
+    ring = [(down, across) for down in _RING for across in _RING if down or across]
+    light, usual = _median(_moved(known, ring)), _median(_moved(doubt, ring))
+    near = [_moved(doubt, places) for places in _AXES]
+    far = [_moved(doubt, [(_RING_PX * down, _RING_PX * across) for down, across in places])
+           for places in _AXES]  # fmt: skip
     with np.errstate(invalid="ignore"):
-        snr, beside = np.abs(science - light) / error, (_beside(known) - light) / usual
         large = np.isfinite(error) & (error > MOST_BESIDE * usual)
-        shown = (snr >= _CLEAR_SNR) | (beside >= _LIT) | ((snr >= _LIT) & (beside >= _LIT / 2))
-    found: NDArray[np.bool_] = large & ~shown
+        point = np.any([error > MOST_BESIDE * np.fmax(*two) for two in near], axis=0)
+        along = [
+            _AS_NOISY * error < np.fmin(np.fmin(*a), np.fmin(*b))
+            for a, b in zip(near, far, strict=True)
+        ]
+        across = [error > MOST_BESIDE * np.fmax(*two) for two in far]
+        line = (along[0] & across[1]) | (along[1] & across[0])
+        snr = np.abs(science - light) / error
+        lit = np.fmax(np.fmax(*near[0]), np.fmax(*near[1])) > _LIT * usual
+        shown = (snr >= _CLEAR_SNR) | ((snr >= _LIT_SNR) & lit)
+    found: NDArray[np.bool_] = large & (point | line) & ~shown
     return found
 
 
-def _ring_median(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Median of eight pixels around each, three away; NaN where half of them are unknown."""
-    steps = (-_RING_PX, 0, _RING_PX)
-    ring = _moved(plane, [(down, across) for down in steps for across in steps if down or across])
-    ring.sort(axis=0)  # NaN last
-    count = np.isfinite(ring).sum(axis=0)
-    middle = np.maximum(count - 1, 0) // 2  # the lower one of two
-    median = np.take_along_axis(ring, middle[None], axis=0)[0]
-    return np.where(count >= _FEWEST_AROUND, median, np.float32(np.nan))
+def _median(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Median of planes, the lower one of two; NaN where half of them are unknown."""
+    ordered = np.sort(planes, axis=0)  # NaN last
+    count = np.isfinite(ordered).sum(axis=0)
+    middle = np.maximum(count - 1, 0) // 2
+    median = np.take_along_axis(ordered, middle[None], axis=0)[0]
+    return np.where(2 * count >= len(planes), median, np.float32(np.nan))
 
 
-def _beside(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean of the four pixels beside each, as far as they are known; 0 where none is."""
-    four = _moved(plane, [(-1, 0), (1, 0), (0, -1), (0, 1)])
-    count = np.maximum(np.isfinite(four).sum(axis=0), 1)
-    mean: NDArray[np.float32] = np.nansum(four, axis=0) / count.astype(np.float32)
-    return mean
-
-
-def _moved(plane: NDArray[np.float32], places: list[tuple[int, int]]) -> NDArray[np.float32]:
+def _moved(plane: NDArray[np.float32], places: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
     """Lay a plane over itself, moved to each place; NaN beyond its edges."""
     rows, cols = plane.shape
     padded = np.pad(plane, _RING_PX, constant_values=np.nan)

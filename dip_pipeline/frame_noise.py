@@ -14,6 +14,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
 from dip_pipeline.frames import Frame
 from dip_pipeline.noise_agreement import hold_against_sky, level_of, nearest_to_scatter
+from dip_pipeline.noise_evenness import warn_of_uneven_noise
 from dip_pipeline.noise_kernel import kernel_asked
 from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.noise import Poisson, sigma_at
@@ -87,10 +88,13 @@ def find_noise(
         asked = overrides != SensorOverrides() or choice is not NoiseChoice.AUTO
         held = hold_against_sky(noise, windows, sky)
         if noise.from_error_plane and not (asked or config.reading.error) and held.is_refuted:
+            warn_of_uneven_noise(frame.path, noise, windows)
             return _brought_to_sky(frame, held.noise, held.ratio), held.ratio
         against = "" if asked else held.against(windows)
         if not against:
-            return held.told(frame.path), 1.0
+            noise = held.told(frame.path)
+            warn_of_uneven_noise(frame.path, noise, windows)
+            return noise, 1.0
         why, kernel = against, held.noise.correlation
         sensor = replace(sensor, gain_e_per_dn=None, read_noise_e=None)
     one_sigma = choice is NoiseChoice.GAUSSIAN
@@ -105,6 +109,7 @@ def find_noise(
         noise_in_words(noise),
         _LIKE_LIGHT if max(kernel.neighbours) > _AS_LIGHT and kernel is sky.kernel else "",
     )
+    warn_of_uneven_noise(frame.path, noise, windows)
     return noise, 1.0
 
 

@@ -183,7 +183,7 @@ def hold_against_sky(noise: NoiseModel, windows: Sequence[Window], sky: SkyNoise
         return held
     if not noise.correlation.is_white and noise.correlation is not sky.kernel:
         return held  # it was asked for
-    ratio, level = scatter_over_law(windows, [_sigmas(noise, window) for window in windows])
+    ratio, level = scatter_over_law(windows, [sigmas_of(noise, window) for window in windows])
     if not noise.correlation.is_white:
         # Correlated noise would make that less than the sky's by this factor, white noise not.
         passed = noise.correlation.passed(DETAIL) ** 0.5
@@ -206,7 +206,7 @@ def nearest_to_scatter(laws: Sequence[NoiseModel], windows: Sequence[Window]) ->
     The first where too few pixels tell.
     """
     ratios = [
-        scatter_over_law(windows, [_sigmas(law, window) for window in windows])[0] for law in laws
+        scatter_over_law(windows, [sigmas_of(law, window) for window in windows])[0] for law in laws
     ]
     off = [abs(np.log(ratio)) if ratio > 0 else np.inf for ratio in ratios]
     return laws[int(np.argmin(off))]
@@ -222,7 +222,7 @@ def _sigma_or_nan(noise: NoiseModel, level: float) -> float:
     return sigma_at(noise, level) if np.isfinite(level) else float("nan")
 
 
-def _sigmas(noise: NoiseModel, window: Window) -> NDArray[np.float64]:
+def sigmas_of(noise: NoiseModel, window: Window) -> NDArray[np.float64]:
     """Give the standard deviation of each pixel by the law, at a level without its own noise."""
     if window.error is not None:
         return window.error

@@ -93,7 +93,7 @@ class _Bins:
 
 def measure_scatter(windows: Sequence[Window]) -> ScatterLine | None:
     """Fit the line of scatter against level, from the dark end up; None without scatter."""
-    parts = [[plane[_inside(window)] for plane in _details(window)] for window in windows]
+    parts = [[plane[_inside(window)] for plane in details_of(window)] for window in windows]
     detail, level, hint = (np.concatenate(planes) for planes in zip(*parts, strict=True))
     if detail.size < _FEWEST_PIXELS:
         return None
@@ -128,15 +128,26 @@ def scatter_over_law(windows: Sequence[Window], sigmas: Sequence[Floats]) -> tup
     """
     parts = []
     for window, sigma in zip(windows, sigmas, strict=True):
-        # Exactly the variance of the detail, were the pixels independent.
-        expected = np.sqrt(_separable(sigma**2, _WEIGHTS))
-        parts.append([plane[_inside(window)] for plane in (*_details(window), expected)])
+        expected = expected_detail(sigma)
+        parts.append([plane[_inside(window)] for plane in (*details_of(window), expected)])
     detail, level, hint, expected = (np.concatenate(planes) for planes in zip(*parts, strict=True))
     plain = np.abs(hint) < _MOST_HINT_SIGMA * expected
     if plain.sum() < 2 * _FEWEST_PIXELS:
         return float("nan"), float("nan")
     dark = plain & (level <= np.median(level[plain]))
     return clipped_sigma(detail[dark] / expected[dark]), float(level[dark].mean())
+
+
+def expected_detail(sigma: Floats) -> Floats:
+    """Give the scatter of the detail, exactly, were the pixels independent."""
+    expected: Floats = np.sqrt(_separable(sigma**2, _WEIGHTS))
+    return expected
+
+
+def is_plain(window: Window, hint: Floats, expected: Floats) -> Mask:
+    """Good pixels without a hint of structure; expected : scatter of the detail."""
+    plain: Mask = np.abs(hint) < _MOST_HINT_SIGMA * expected
+    return plain & _inside(window)
 
 
 def _inside(window: Window) -> Mask:
@@ -150,7 +161,7 @@ def _inside(window: Window) -> Mask:
     return inside
 
 
-def _details(window: Window) -> tuple[Floats, Floats, Floats]:
+def details_of(window: Window) -> tuple[Floats, Floats, Floats]:
     """Detail, level and hint of structure of every pixel."""
     # The mean level of the pixels that the detail is made of, in the weights of their variances.
     level = _separable(gaussian_filter(window.pixels, _LEVEL_PX), _WEIGHTS)

@@ -1,0 +1,107 @@
+"""Whether noise is as even as a law says: over the frame, from pixel to pixel, along lines.
+
+Light hardly enters: fourth differences, see `scatter`, and medians of what has no structure.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from dip_pipeline.blind.scatter import details_of, expected_detail, is_plain
+from dip_pipeline.blind.sky import Mask, Window, clipped_sigma
+
+Floats = NDArray[np.float64]
+
+_BLOCK_PX = 64
+_LEAST_OF_BLOCK = 0.25  # of its pixels, for a block to tell its scatter to 5 %
+_LEAST_OF_LATTICE = 2000
+_LEAST_OF_LINE, _FEWEST_LINES = 0.5, 60
+_NEAR_PX, _LEVEL_PX = 1.0, 8.0
+_TAPS = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / 70**0.5
+_MEDIAN = np.pi / 2  # variance of a median, over that of a mean
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """A window as its law says that it scatters; planes (rows, cols).
+
+    sigma : standard deviation of each pixel by the law
+    detail : what scatters from pixel to pixel, over its scatter by the law; plain : good pixels
+        without structure
+    """
+
+    window: Window
+    sigma: Floats
+    detail: Floats
+    plain: Mask
+
+    @classmethod
+    def at(cls, window: Window, sigma: Floats) -> "Look":
+        """Look at a window."""
+        detail, _, hint = details_of(window)
+        expected = expected_detail(sigma)
+        return cls(window, sigma, detail / expected, is_plain(window, hint, expected))
+
+    def residual(self, smoothing_px: float) -> Floats:
+        """Pixels less their surroundings, in sigma."""
+        pixels = self.window.pixels
+        residual: Floats = (pixels - gaussian_filter(pixels, smoothing_px)) / self.sigma
+        return residual
+
+
+def scatter_of_blocks(looks: Sequence[Look]) -> Floats:
+    """Scatter from pixel to pixel over that of the law, of every block without much structure."""
+    found = []
+    for look in looks:
+        for row, col in np.ndindex(*(side // _BLOCK_PX for side in look.detail.shape)):
+            block = tuple(slice(at * _BLOCK_PX, (at + 1) * _BLOCK_PX) for at in (row, col))
+            seen = look.plain[block]
+            if np.count_nonzero(seen) >= _LEAST_OF_BLOCK * seen.size:
+                found.append(clipped_sigma(look.detail[block][seen]))
+    return np.array(found)
+
+
+def scatter_of_lattice(looks: Sequence[Look]) -> Floats:
+    """Scatter about their surroundings of every other pixel of every other row, four numbers.
+
+    NaN where too few are seen.
+    """
+    residuals: list[list[Floats]] = [[], [], [], []]
+    for look in looks:
+        residual = look.residual(_NEAR_PX)
+        for number, (row, col) in enumerate(np.ndindex(2, 2)):
+            cell = slice(row, None, 2), slice(col, None, 2)
+            residuals[number].append(residual[cell][look.plain[cell]])
+    joined = [np.concatenate(parts) for parts in residuals]
+    return np.array([clipped_sigma(p) if p.size >= _LEAST_OF_LATTICE else np.nan for p in joined])
+
+
+def noise_of_lines(looks: Sequence[Look]) -> tuple[float, float]:
+    """Noise that whole rows, and whole columns, have in common, over that of a pixel.
+
+    NaN where too few lines can be seen.
+    """
+    rows, cols = (_noise_of_lines(looks, axis) for axis in (1, 0))
+    return rows, cols
+
+
+def _noise_of_lines(looks: Sequence[Look], axis: int) -> float:
+    variances = np.array([_variance_of_lines(look, axis) for look in looks])
+    known = variances[np.isfinite(variances)]
+    return max(0.0, float(known.mean())) ** 0.5 if known.size else float("nan")
+
+
+def _variance_of_lines(look: Look, axis: int) -> float:
+    """Variance of the levels of lines beyond what pixels alone give them, in units of theirs."""
+    seen = np.where(look.plain, look.residual(_LEVEL_PX), np.nan)
+    lines = seen if axis == 1 else seen.T
+    full = np.flatnonzero(np.isfinite(lines).mean(axis=1) >= _LEAST_OF_LINE)
+    if full.size < max(_FEWEST_LINES, len(lines) / 2):
+        return float("nan")
+    lines = lines[full]
+    differences = np.convolve(np.nanmedian(lines, axis=1), _TAPS, mode="valid")
+    of_pixels = _MEDIAN / float(np.median(np.isfinite(lines).sum(axis=1)))
+    return float(clipped_sigma(differences) ** 2 - of_pixels)

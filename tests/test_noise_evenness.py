@@ -1,0 +1,85 @@
+"""Laws of noise that is not as even as its law says: what is told, and what is not."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from scipy.ndimage import convolve
+
+from dip_pipeline.config import RunConfig
+from dip_pipeline.frames import open_frame
+from dip_pipeline.planning import settle_frame
+from dip_pipeline.simulate import (
+    DetectorOptions,
+    MoffatPsf,
+    SceneOptions,
+    draw_scene,
+    observe,
+    simulate,
+)
+
+SHAPE = (256, 256)
+CARDS = {"GAIN": 2.0, "RDNOISE": 6.0, "PEDESTAL": 0.0, "BUNIT": "adu"}
+WORDS = ("over the frame", "debayered", "whole rows", "whole columns")
+
+
+@pytest.fixture
+def told(tmp_path, caplog):
+    """Which warnings of uneven noise a frame has."""
+
+    def look(pixels, error=None, **cards):
+        hdus = [fits.PrimaryHDU(), fits.ImageHDU(pixels.astype("f4"), fits.Header(cards), "SCI")]
+        hdus += [] if error is None else [fits.ImageHDU(error.astype("f4"), name="ERR")]
+        fits.HDUList(hdus).writeto(tmp_path / "frame.fits", overwrite=True)
+        caplog.clear()
+        settle_frame(open_frame(tmp_path / "frame.fits"), RunConfig())
+        return [words for words in WORDS if words in caplog.text]
+
+    return look
+
+
+@pytest.fixture(scope="module")
+def sky():
+    """Light of a galaxy field, and a draw of unit noise."""
+    scene = draw_scene(SceneOptions("galaxies", shape=SHAPE, seed=3, saturated_star=False))
+    return scene.render(), np.random.default_rng(4).standard_normal(SHAPE)
+
+
+@pytest.mark.parametrize("fwhm_px", [1.2, 2.7, 5.0])
+@pytest.mark.parametrize("kind", ["crowded", "galaxies", "nebula"])
+def test_nothing_is_told_of_frames_that_are_as_their_law_says(told, kind, fwhm_px):
+    detector = DetectorOptions(gain_e_per_dn=2.0, read_noise_e=6.0)
+    shot = simulate(SceneOptions(kind, shape=SHAPE, seed=5, psf=MoffatPsf(fwhm_px)), detector)
+    assert told(shot.observed_dn, **CARDS) == []
+    assert told(shot.observed_dn) == []  # estimated
+
+
+def test_correlated_noise_is_even(told, sky):
+    detector = DetectorOptions(defects=False, quantised=False, neighbour_correlation=0.4)
+    scene = draw_scene(SceneOptions("galaxies", shape=SHAPE, seed=3, saturated_star=False))
+    assert told(observe(scene, detector).observed_dn) == []
+
+
+def test_a_mosaic_of_several_depths_is_told_of_unless_a_plane_says_so(told, sky):
+    light, draw = sky
+    times = np.ones(SHAPE)
+    times[:128, :128], times[128:, 128:] = 2.0, 0.5
+    sigma = 10.0 * times
+    assert told(light + sigma * draw) == ["over the frame"]
+    assert told(light + sigma * draw, sigma) == []
+
+
+def test_interpolated_colours_are_told_of(told, sky):
+    light, draw = sky
+    raw = light + 10 * draw
+    green = np.indices(SHAPE).sum(axis=0) % 2 == 0
+    four = convolve(raw, np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]]) / 4)
+    assert told(np.where(green, raw, four)) == ["debayered"]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("level", [0.25, 0.6])
+def test_noise_of_whole_lines_is_told_of_where_it_is_strong(told, sky, axis, level):
+    light, draw = sky
+    lines = np.expand_dims(np.random.default_rng(6).standard_normal(256), axis)
+    found = told(light + 10 * (draw + level * lines), **{**CARDS, "RDNOISE": 1.0})
+    assert found == ([["whole columns", "whole rows"][axis]] if level > 0.4 else [])

@@ -35,8 +35,8 @@ def warn_of_uneven_noise(path: Path, noise: NoiseModel, windows: Sequence[Window
         if high > _MOST_OF_BLOCKS * low:
             log.warning(
                 "%s: its noise differs over the frame otherwise than its law says, %.2f to %.2f "
-                "times the usual from part to part: errors and risk hold in the mean alone; give a noise "
-                "plane (--err)",
+                "times the usual from part to part: errors and risk hold in the mean alone; give a "
+                "noise plane (--err)",
                 *(path, low, high),
             )
     if lattice.max() > _MOST_OF_LATTICE * lattice.min():  # False where it is not known

@@ -15,10 +15,8 @@ _RING_PX = 3  # how far away these are: beyond double columns
 _RING = (-_RING_PX, 0, _RING_PX)
 _AXES = (((-1, 0), (1, 0)), ((0, -1), (0, 1)))  # the pixels beside one, by rows and by columns
 _AS_NOISY = 0.7  # of the error of a line, that those along it have at least
-_LIT, _LIT_SNR = (
-    1.2,
-    3.0,
-)  # times the usual error beside a pixel: then it need not differ so clearly
+_LIT = 1.2  # times the usual error beside a pixel: light may fall there
+_LIT_SNR = 3.0  # by which a pixel must differ then
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,6 +217,7 @@ def _plane_facts(facts: RunFacts) -> dict[str, object]:
         "risk_rms": finite_or_none(risk.rms),
         "risk_standard_error": finite_or_none(risk.error),
         "risk_is_upper_bound": risk.bound,
+        "mean_square_below_zero": risk.below_zero or None,
         "risk_judge": _judge(facts),
         "network": facts.network,
         "stop_reason": usual_stop(facts.tiles),

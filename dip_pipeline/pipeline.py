@@ -47,7 +47,12 @@ from dip_pipeline.record import RunFacts, is_lost, risk_of, run_key, usual_failu
 from dip_pipeline.restored_input import check_observed, check_whole
 from dip_pipeline.restoring import Place
 from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
-from dip_pipeline.run_report import RunReport, already_done, with_failures_heard
+from dip_pipeline.run_report import (
+    RunReport,
+    already_done,
+    warn_of_refuted_law,
+    with_failures_heard,
+)
 from dip_pipeline.task import Task
 from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.work import PriorTask
@@ -235,7 +240,7 @@ def _tell_filled(
 def _left_alone(source: str, target: Path, key: Mapping[str, object]) -> RunReport:
     """Report on a product that is there; a run that died once it was written left its scratch."""
     RunDirectory.forget(scratch_of(target), key)
-    return already_done(source, target)
+    return warn_of_refuted_law(already_done(source, target))
 
 
 def _check_target(

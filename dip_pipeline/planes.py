@@ -173,7 +173,10 @@ def plan_planes(
 def _first_alone(planes: Sequence[Plane], config: RunConfig) -> tuple[str, ...]:
     """Say of combined exposures that planes of the first stay beside what is of all of them."""
     planes = [plane for plane in planes if plane.exposures and plane.product is plane.origin]
-    own = any(plane.origin.has_error_plane or plane.origin.has_mask for plane in planes)
+    own = any(
+        (plane.origin.has_error_plane or plane.origin.has_mask) and not plane.origin.companions
+        for plane in planes
+    )
     if config.task.each or not own:
         return ()
     return (

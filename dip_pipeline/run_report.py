@@ -21,6 +21,7 @@ class RunReport:
 
     risk : estimated rms of (delivered - truth) / sigma, with its standard error
     failure : why most tiles that failed did, in words
+    below_zero : how far the estimated mean square error is below what any can be; see `FrameRisk`
     flux_change : sum of (delivered - observed) over unmasked pixels, the frame's unit
     """
 
@@ -58,19 +59,26 @@ def with_failures_heard(report: RunReport) -> RunReport:
             report.source,
             report.risk,
         )
-    if report.below_zero:
-        log.warning(
-            "%s: the estimated mean square error is -%.2g, which none can be: the pixels have less "
-            "noise than their law says, or it hangs together otherwise; no risk can be told, and "
-            "noise may come back inverted; check gain, read noise, NCOMBINE and resampling",
-            report.source,
-            report.below_zero,
-        )
+    warn_of_refuted_law(report)
     if report.failed_tiles:
         log.error(
             "%s: %d of %d tiles failed%s: copied from the input, flag %d",
             *(report.source, report.failed_tiles, report.tiles),
             *(report.failure and f" ({report.failure})", PixelFlag.TILE_FAILED),
+        )
+    return report
+
+
+def warn_of_refuted_law(report: RunReport) -> RunReport:
+    """Warn where the estimated error shows that the noise is not what its law says."""
+    if report.below_zero:
+        log.warning(
+            "%s: the estimated mean square error is -%.2g, which none can be: the pixels have less "
+            "noise than their law says, or of another kind (resampled, outliers); no risk can be "
+            "told, and noise may come back inverted; check gain, read noise, NCOMBINE, and what "
+            "was done to the pixels",
+            report.source,
+            report.below_zero,
         )
     return report
 
@@ -83,6 +91,7 @@ def already_done(source: str, target: Path) -> RunReport:
     # Of all planes together: cards are those of the first.
     made = {} if found is None else facts_of(found.document, "product")
     risk, error = (made.get(name) for name in ("risk_rms", "risk_standard_error"))
+    below_zero = made.get("mean_square_below_zero")
     return RunReport(
         source=source,
         target=target,
@@ -96,4 +105,5 @@ def already_done(source: str, target: Path) -> RunReport:
         noise=str(cards.get("DIPNOISE", "")),
         flux_change=0.0,
         seconds=0.0,
+        below_zero=below_zero if isinstance(below_zero, float) else 0.0,
     )

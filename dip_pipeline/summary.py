@@ -94,6 +94,7 @@ def _frame_facts(result: FrameResult) -> dict[str, Any]:
             "noise": report.noise,
             "residual_noise": _finite(report.risk),
             "residual_noise_error": _finite(report.risk_error),
+            "noise_law_is_refuted": report.below_zero > 0,
             "residual_noise_is_upper_bound": math.isfinite(report.risk)
             and math.isnan(report.risk_error),
         }

@@ -1,5 +1,7 @@
 """Several science planes of one file: one run restores all, one product holds all."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import zarr
@@ -8,7 +10,7 @@ from astropy.io.fits.scripts import fitscheck
 
 from dip_pipeline import ways
 from dip_pipeline.account import restoration_of
-from dip_pipeline.batch import Job, restore_frames
+from dip_pipeline.batch import FrameResult, Job, restore_frames
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import Shard
 from dip_pipeline.errors import FrameError, OutputError, RunError
@@ -16,6 +18,7 @@ from dip_pipeline.frames import open_frames, read_provenance
 from dip_pipeline.frames.converting import convert
 from dip_pipeline.frames.prov_json import facts_of, names_of
 from dip_pipeline.pipeline import finish_run, restore_frame, scratch_of
+from dip_pipeline.summary import _frame_facts
 from dip_pipeline.verifying import verify_product
 from tests.frames import layout_files as files
 from tests.stand_in import QUICK, arithmetic
@@ -343,3 +346,36 @@ def test_planes_of_a_cube_that_changed_places_are_found(tmp_path, suffix, back):
         product = tmp_path / "out.zarr"
         convert(target, product)
     assert wrong(product) == ["pixels"]
+
+
+def test_a_refuted_noise_law_is_told_again_of_a_finished_product(tmp_path, monkeypatch, caplog):
+    """Whoever looks at a night in the morning has not seen the warnings of its runs."""
+
+    def inverted(problem, prior=None):
+        given = arithmetic(problem, prior)
+        judged = {"risk": -0.5, "risk_error": 0.01, "judged_pixels": problem.pixels.size}
+        return replace(given, outcome=replace(given.outcome, **judged))
+
+    monkeypatch.setattr(ways, "restore", inverted)
+    source, target = files.hubble(tmp_path), tmp_path / "out.fits"
+    for status in ("restored", "already done"):
+        caplog.clear()
+        report = restored(source, target)
+        assert (report.status, report.below_zero) == (status, 0.5)
+        assert "the estimated mean square error is -0.5, which none can be" in caplog.text
+    assert _frame_facts(FrameResult(Job(str(source), target), report=report))[
+        "noise_law_is_refuted"
+    ]
+    assert wrong(target, source) == []
+
+
+def test_a_converted_product_need_not_hold_planes_of_files_beside_its_input(tmp_path):
+    source = tmp_path / "in.fits"
+    fits.PrimaryHDU(files.sky()).writeto(source)
+    flags = np.zeros(files.SHAPE, "i2")
+    flags[3, 4] = 1
+    fits.PrimaryHDU(flags).writeto(tmp_path / "dq.fits")
+    restored(source, tmp_path / "out.fits", **{"reading.flags": str(tmp_path / "dq.fits")})
+    convert(tmp_path / "out.fits", tmp_path / "out.zarr")
+    assert wrong(tmp_path / "out.fits", source) == []
+    assert wrong(tmp_path / "out.zarr", source) == []

@@ -313,6 +313,8 @@ def _changed_planes(old: Frame, new: Frame) -> list[str]:
         for name, (one, other) in (("error", errors), ("flags", flags)):
             if name == "error" and old.relative_noise and other is None:
                 continue  # weights are nothing that a product calls an error
+            if other is None and old.companions:
+                continue  # planes that lie in files beside the input
             if one is not None and (other is None or not np.array_equal(one, other)):
                 return [f"the input's {name} changed near row {rows.start}"]
     return []

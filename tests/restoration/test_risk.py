@@ -232,7 +232,7 @@ def test_sources_fall_short_of_the_rehearsal_by_a_factor_of_their_own():
 
 
 def test_too_few_lit_pixels_share_the_table_of_the_dark():
-    errors = tabulate_by_light(evidence(lost=1.5), np.where(np.arange(200_000) < 900, 9.0, 0.0))
+    errors = tabulate_by_light(evidence(lost=1.5), np.where(np.arange(200_000) < 350, 9.0, 0.0))
     assert len(errors.tables) == 1
     few = tabulate_by_light(evidence(lost=1.5, pixels=100), np.linspace(0, 9, 100))
     assert len(few.tables) == 1

@@ -351,18 +351,22 @@ def test_a_product_tells_what_was_combined(four, product):
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [({}, True), ({"task.factor": 2}, False), ({"task.each": True}, False)],
-    ids=["own pixels", "finer", "each"],
+    [({}, True), ({"task.factor": 2}, False), ({"task.each": True}, False), ("beside", False)],
+    ids=["own pixels", "finer", "each", "in a file beside it"],
 )
 def test_planes_that_are_of_the_first_exposure_alone_are_told_of(tmp_path, options, told):
     paths = []
     for number in range(2):
         path = _write(tmp_path / f"{number}.fits", number)
-        with fits.open(path, mode="append") as hdus:
-            hdus.append(fits.ImageHDU(np.zeros(_SHAPE, "u1"), name="DQ"))
+        if options != "beside":
+            with fits.open(path, mode="append") as hdus:
+                hdus.append(fits.ImageHDU(np.zeros(_SHAPE, "u1"), name="DQ"))
         paths.append(path)
-    config = _config(paths, **options)
+    if options == "beside":
+        fits.PrimaryHDU(np.zeros(_SHAPE, "u1")).writeto(tmp_path / "0_dq.fits")
+    config = _config(paths, **({} if options == "beside" else options))
     frames = open_frames(paths[0])
+    assert frames[0].has_mask
     planes = plan_planes(
         paths[0], frames, config, Told(SILENT, paths[0]), AskedOptics.of(config),
         Exposures.of(config, frames),

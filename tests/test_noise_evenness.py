@@ -66,6 +66,7 @@ def test_a_mosaic_of_several_depths_is_told_of_unless_a_plane_says_so(told, sky)
     sigma = 10.0 * times
     assert told(light + sigma * draw) == ["over the frame"]
     assert told(light + sigma * draw, sigma) == []
+    assert told(light + sigma * draw, np.full(SHAPE, 40.0)) == ["over the frame"]
 
 
 def test_interpolated_colours_are_told_of(told, sky):

@@ -88,12 +88,12 @@ def find_noise(
         asked = overrides != SensorOverrides() or choice is not NoiseChoice.AUTO
         held = hold_against_sky(noise, windows, sky)
         if noise.from_error_plane and not (asked or config.reading.error) and held.is_refuted:
-            warn_of_uneven_noise(frame.path, noise, windows)
+            warn_of_uneven_noise(_name_of(frame), noise, windows)
             return _brought_to_sky(frame, held.noise, held.ratio), held.ratio
         against = "" if asked else held.against(windows)
         if not against:
             noise = held.told(frame.path)
-            warn_of_uneven_noise(frame.path, noise, windows)
+            warn_of_uneven_noise(_name_of(frame), noise, windows)
             return noise, 1.0
         why, kernel = against, held.noise.correlation
         sensor = replace(sensor, gain_e_per_dn=None, read_noise_e=None)
@@ -104,13 +104,18 @@ def find_noise(
     noise = replace(noise, correlation=kernel)
     log.warning(
         "%s: NOISE NOT KNOWN: %s; taken from the frame itself: %s%s",
-        frame.path if frame.label == "HDU 0" else f"{frame.path}, {frame.label}",
+        _name_of(frame),
         why,
         noise_in_words(noise),
         _LIKE_LIGHT if max(kernel.neighbours) > _AS_LIGHT and kernel is sky.kernel else "",
     )
-    warn_of_uneven_noise(frame.path, noise, windows)
+    warn_of_uneven_noise(_name_of(frame), noise, windows)
     return noise, 1.0
+
+
+def _name_of(frame: Frame) -> str:
+    """Name a frame with its place in the file, where that says something."""
+    return str(frame.path) if frame.label in ("", "HDU 0") else f"{frame.path}, {frame.label}"
 
 
 def _brought_to_sky(frame: Frame, noise: NoiseModel, ratio: float) -> NoiseModel:

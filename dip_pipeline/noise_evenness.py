@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -26,8 +25,11 @@ _MOST_OF_LATTICE = 1.3
 _MOST_OF_LINES = 0.4
 
 
-def warn_of_uneven_noise(path: Path, noise: NoiseModel, windows: Sequence[Window]) -> None:
-    """Say where noise differs over the frame, in a pattern of pixels, or is that of whole lines."""
+def warn_of_uneven_noise(name: str, noise: NoiseModel, windows: Sequence[Window]) -> None:
+    """Say where noise differs over the frame, in a pattern of pixels, or is that of whole lines.
+
+    name : of the frame, for people
+    """
     looks = [Look.at(window, sigmas_of(noise, window)) for window in windows]
     blocks, lattice = scatter_of_blocks(looks), scatter_of_lattice(looks)
     if len(blocks) >= _FEWEST_BLOCKS:
@@ -37,19 +39,19 @@ def warn_of_uneven_noise(path: Path, noise: NoiseModel, windows: Sequence[Window
                 "%s: its noise differs over the frame otherwise than its law says, %.2f to %.2f "
                 "times the usual from part to part: errors and risk hold in the mean alone; give a "
                 "noise plane (--err)",
-                *(path, low, high),
+                *(name, low, high),
             )
     if lattice.max() > _MOST_OF_LATTICE * lattice.min():  # False where it is not known
         log.warning(
             "%s: every other pixel has %.1f times the noise of those between, as in a colour image "
             "that was interpolated (debayered): pixels between are no observations, and are taken "
             "for such; restore the raw pixels of each colour, or bin the frame 2 x 2",
-            *(path, lattice.max() / lattice.min()),
+            *(name, lattice.max() / lattice.min()),
         )
-    for name, level in zip(("rows", "columns"), noise_of_lines(looks), strict=True):
+    for lines, level in zip(("rows", "columns"), noise_of_lines(looks), strict=True):
         if level > _MOST_OF_LINES:
             log.warning(
                 "%s: whole %s differ by %.2f times the noise of a pixel, which no network tells "
                 "from light: subtract their overscan, or their medians, first",
-                *(path, name, level),
+                *(name, lines, level),
             )

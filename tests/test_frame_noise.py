@@ -428,3 +428,10 @@ def test_no_level_without_light_is_guessed_where_pixels_were_resampled(scene, wr
     guessed = pedestal is not None and pedestal.source == "from the scatter of the sky"
     assert guessed is (neighbours == 0.0)
     assert noise.rung.startswith("estimated") is not guessed
+
+
+def test_an_image_that_is_alone_in_its_group_is_named_by_the_group(tmp_path, caplog):
+    group = zarr.create_group(tmp_path / "frame.zarr")
+    group.create_array("science", data=np.random.default_rng(0).normal(100, 5, (64, 64)))
+    noise_of(tmp_path / "frame.zarr")
+    assert f"{tmp_path / 'frame.zarr'}: NOISE NOT KNOWN" in caplog.text

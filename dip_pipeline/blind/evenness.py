@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from dip_pipeline.blind.scatter import details_of, expected_detail, is_plain
+from dip_pipeline.blind.scatter import FOURTH, details_of, expected_detail, is_plain
 from dip_pipeline.blind.sky import Mask, Window, clipped_sigma
 
 Floats = NDArray[np.float64]
@@ -20,7 +20,6 @@ _LEAST_OF_BLOCK = 0.25  # of its pixels, for a block to tell its scatter to 5 %
 _LEAST_OF_LATTICE = 2000
 _LEAST_OF_LINE, _FEWEST_LINES = 0.5, 60
 _NEAR_PX, _LEVEL_PX = 1.0, 8.0
-_TAPS = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / 70**0.5
 _MEDIAN = np.pi / 2  # variance of a median, over that of a mean
 
 
@@ -102,6 +101,6 @@ def _variance_of_lines(look: Look, axis: int) -> float:
     if full.size < max(_FEWEST_LINES, len(lines) / 2):
         return float("nan")
     lines = lines[full]
-    differences = np.convolve(np.nanmedian(lines, axis=1), _TAPS, mode="valid")
+    differences = np.convolve(np.nanmedian(lines, axis=1), FOURTH, mode="valid")
     of_pixels = _MEDIAN / float(np.median(np.isfinite(lines).sum(axis=1)))
     return float(clipped_sigma(differences) ** 2 - of_pixels)

@@ -17,9 +17,9 @@ from dip_pipeline.blind.sky import Mask, Window, clipped_sigma
 Floats = NDArray[np.float64]
 
 # Fourth differences along both axes: what a telescope's optics pass, they hardly do.
-_TAPS = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
-DETAIL = np.outer(_TAPS, _TAPS) / (_TAPS**2).sum()  # squares sum to 1
-_WEIGHTS = _TAPS**2 / (_TAPS**2).sum()  # of a pixel's variance in the detail's, along an axis
+FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / 70**0.5  # squares sum to 1
+DETAIL = np.outer(FOURTH, FOURTH)
+_WEIGHTS = FOURTH**2  # of a pixel's variance in the detail's, along an axis
 _LEVEL_PX = 1.0  # smoothing of the level
 _HINT_PX = 1.2  # smoothing of the image in which structure is looked for
 # Noise of a pixel leaves 0.002 sigma in the hint, a star under its own noise more than this.
@@ -170,7 +170,7 @@ def details_of(window: Window) -> tuple[Floats, Floats, Floats]:
 
 
 def _detail_of(pixels: Floats) -> Floats:
-    return _separable(pixels, _TAPS / (_TAPS**2).sum() ** 0.5)
+    return _separable(pixels, FOURTH)
 
 
 def _separable(pixels: Floats, taps: Floats) -> Floats:

@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 # with the right law it is 0.96 at least; structure of the sky itself can only raise it.
 _AGREEMENT = (0.93, 1.12)
 _MOST_OF_WHITE = 1.1  # scatter from pixel to pixel over the law's, for white noise to be all of it
-_DARKEST = 0.05  # of the pixels
-_REFUTED = 0.5  # of the law's sigma: a sky that scatters less cannot have such noise
 # A slope over that of a gain, within which the gain is believed: structure can raise it by half.
 _GAIN_AGREEMENT = (0.67, 2.0)
 _SLOPE_ERRORS = 4.0  # by which it must be off
@@ -70,7 +68,7 @@ class Agreement:
         if self.agrees or self.noise.from_error_plane:
             return ""
         if self.with_level_of_sky() is None:
-            if not (self.is_refuted or self._is_too_strong(windows)):
+            if not self.is_refuted:
                 return ""
             return f"its sky scatters {self.ratio:.2g} times as much as {self._law_in_words} says"
         kernel = self.noise.correlation
@@ -158,15 +156,6 @@ class Agreement:
     @property
     def _law_in_words(self) -> str:
         return f"{self.noise.kind}, {self.noise.rung}"
-
-    def _is_too_strong(self, windows: Sequence[Window]) -> bool:
-        """Whether even where the frame is darkest its law says much more than the sky scatters."""
-        noise = self.noise
-        if noise.kind not in (NoiseKind.GAUSSIAN, NoiseKind.POISSON_GAUSSIAN) or noise.quantum:
-            return False
-        values = np.concatenate([window.pixels[window.good] for window in windows])
-        darkest = sigma_at(noise, float(np.quantile(values, _DARKEST)))
-        return 0 < self.sky.sigma < _REFUTED * darkest
 
 
 def hold_against_sky(noise: NoiseModel, windows: Sequence[Window], sky: SkyNoise) -> Agreement:

@@ -23,6 +23,7 @@ from dip_pipeline.frames import (
     open_frames,
 )
 from dip_pipeline.planning import settle_frame
+from dip_pipeline.progress import Told
 from dip_pipeline.registration import Registered, Seen, register
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restored_input import inferred_by
@@ -115,12 +116,18 @@ class Exposures:
         return [frames[0] for frames in self.frames]
 
     def register(
-        self, index: int, reference: Frame, noise: NoiseModel, optics: Optics
+        self,
+        index: int,
+        reference: Frame,
+        noise: NoiseModel,
+        optics: Optics,
+        *,
+        told: Told,
     ) -> tuple[Optics, list[Registration]]:
         """Register the exposures of one plane of the reference, and say how sharp they are.
 
         index : of the plane in its file
-        reference : settled, with its noise
+        reference : settled, with its noise; told : hears of each as it is found
         Where each is restored for itself, one that contradicts it (clouds) is left out with a
         warning. Raises ExposureError for exposures that do not belong together, and where none is
         left.
@@ -132,11 +139,14 @@ class Exposures:
         found = []
         for frames in self.frames:
             try:
-                found.append(self._one(frames[index], first))
+                one = self._one(frames[index], first)
             except ContradictionError as error:
                 if not self.config.task.each:
                     raise
                 log.warning("%s: not used for %s (%s)", frames[index].path, reference.path, error)
+                continue
+            found.append(one)
+            told.progress.note(f"{told.source}: {one.words}")
         if not found:
             raise ExposureError(
                 f"{reference.path}: no other exposure shows its sources; restore it alone"

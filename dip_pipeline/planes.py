@@ -149,14 +149,14 @@ def plan_planes(
         count += len(tiles)
         product = _as_product(frame, asked, products)
         name = source if len(frames) == 1 else f"{source}, {frame.label}"
+        told.progress.note(f"{name}: noise {noise_in_words(noise)}")
         plane = Plane(
             frame, settled, noise, tuple(tiles), product, optics, guides=guides[frame.label]
         )
         if others is not None:
-            plane = _registered(plane, frames.index(frame), others)
+            number = frames.index(frame)
+            plane = _registered(plane, number, others, Told(told.progress, name))
         planes.append(plane)
-        for words in (*(each.words for each in plane.exposures), f"noise {noise_in_words(noise)}"):
-            told.progress.note(f"{name}: {words}")
     if not planes:
         raise EmptyFrameError(
             f"{frames[0].path}: none of its {len(frames)} planes can be restored; "
@@ -202,9 +202,11 @@ def _settled(frame: Frame, config: RunConfig) -> tuple[Frame, NoiseModel]:
     return settle_frame(frame, config)
 
 
-def _registered(plane: Plane, number: int, others: Exposures) -> Plane:
+def _registered(plane: Plane, number: int, others: Exposures, told: Told) -> Plane:
     """Find how the further exposures lie on a plane, which is the number-th of its file."""
-    optics, found = others.register(number, plane.frame, plane.noise, plane.optics or Optics())
+    optics, found = others.register(
+        number, plane.frame, plane.noise, plane.optics or Optics(), told=told
+    )
     own = None if plane.optics is None else optics
     return replace(plane, optics=own, exposures=tuple(found))
 

@@ -5,6 +5,7 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 import numpy as np
 
@@ -21,6 +22,7 @@ ALGORITHM_VERSION = 23
 _IMPOSSIBLE = 4.0  # standard errors of a mean square below zero
 # Standard error of a sigma that is taken from the frame, relative; 0.6 to 1.2 % at 256 x 256 px.
 _SIGMA_ERROR = 0.01
+_MOST_NAMED = 998  # exposures beside the input, by a number of three digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +230,16 @@ def _exposure_cards(facts: RunFacts) -> tuple[Card, ...]:
         return ()
     if facts.config.task.each:
         return (("DIPNGUID", len(facts.exposures), "other exposures that guided this one"),)
-    return (("DIPNEXP", 1 + len(facts.exposures), "exposures combined, the input among them"),)
+    count = ("DIPNEXP", 1 + len(facts.exposures), "exposures combined, the input among them")
+    names = [str(exposure["file"]) for exposure in facts.exposures[:_MOST_NAMED]]
+    own = PurePath(str(facts.input.get("file", ""))).name
+    return (
+        count,
+        *(
+            (f"DIPEX{number:03d}", name, "exposure combined")
+            for number, name in enumerate([own, *names], start=1)
+        ),
+    )
 
 
 def software_versions() -> dict[str, object]:

@@ -83,7 +83,8 @@ def _registered(paths, factor=1, **options):
     config = _config(paths, **options)
     frames = open_frames(paths[0])
     others = Exposures.of(config, frames)
-    return others.register(0, *settle_frame(frames[0], config), Optics(factor))
+    told = Told(SILENT, paths[0])
+    return others.register(0, *settle_frame(frames[0], config), Optics(factor), told=told)
 
 
 def test_exposures_without_coordinates_are_registered_by_their_stars(four):
@@ -341,6 +342,8 @@ def test_a_product_tells_what_was_combined(four, product):
     assert frame.shape == (128, 144)
     assert frame.header["EXPTIME"] == 60.0  # of the first: nothing is claimed that is not so
     assert (frame.header["DIPTASK"], frame.header["DIPNEXP"]) == ("combine", 4)
+    named = [frame.header[f"DIPEX{number:03d}"] for number in range(1, 5)]
+    assert named == [Path(path).name for path in four]
     account = read_account(target).document
     for number, path in enumerate(four[1:], start=1):
         told = facts_of(account, f"exposure-{number}")

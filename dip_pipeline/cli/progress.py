@@ -51,40 +51,40 @@ class LineProgress:
         self._write = write
         self._clock = clock
         self._source = ""
-        self._tiles = self._done = 0
-        self._fitting = _Pace(clock())
-        self._tiling = _Pace(clock())
+        self._tiles = self._done = self._tiles_seen = 0
+        self._fitting, self._tiling = _Pace(), _Pace()
         self._last_line = clock()
 
     def frame_started(self, source: str, tiles: int, found_done: int) -> None:
         """Tell of a new frame."""
         self._source, self._tiles, self._done = source, tiles, found_done
-        self._fitting = self._tiling = _Pace(self._clock())
+        self._tiles_seen = 0
+        self._fitting, self._tiling = _Pace(), _Pace(self._clock())
         found = f", {found_done} of them done already" if found_done else ""
         self._line(f"{counted(tiles, 'tile')}{found}")
 
     def fit_started(self, target: str, frames: int) -> None:
         """Tell of a prior that is fitted to several frames."""
         self._source = target
-        self._fitting = _Pace(self._clock())
+        self._fitting = _Pace()
         self._line(f"frames to fit: {frames}")
 
     def fit_step(self, step: int, steps: int, risk: float) -> None:
         """Tell how far the fit of the whole frame is."""
+        left = self._fitting.left(step, steps, self._clock())
         if self._is_time() or step >= steps:
-            left = self._fitting.left(step, steps, self._clock())
             self._line(f"fit: step {step} of {steps}, loss {risk:.4g}{left}")
-        self._tiling = _Pace(self._clock())
+        self._tiling = _Pace()  # what comes before the first tile is not a tile's time
 
     def tile_done(self, record: Mapping[str, object]) -> None:
         """Tell how many tiles are done, and of each that failed."""
         self._done += 1
-        self._tiling.count += 1
+        self._tiles_seen += 1
+        missing = self._tiles_seen + self._tiles - self._done
+        left = self._tiling.left(self._tiles_seen, missing, self._clock())
         if record.get("failed"):
             self._line(f"tile {record.get('tile')} FAILED, copied: {stop_reason(record)}")
         if self._is_time() or self._done == self._tiles:
-            missing = self._tiling.count + self._tiles - self._done
-            left = self._tiling.left(self._tiling.count, missing, self._clock())
             self._line(f"{self._done} of {self._tiles} tiles, {judged_risk(record)}{left}")
 
     def note(self, message: str) -> None:
@@ -164,17 +164,23 @@ def stop_reason(record: Mapping[str, object]) -> str:
 
 
 class _Pace:
-    """Steps since a moment, and the time that the rest will take."""
+    """Steps since a moment, and the time that the rest will take.
 
-    def __init__(self, started: float) -> None:
-        self.started = started
-        self.count = 0
+    started : when the work began; None: what is done when it is first asked is not counted, for
+        other work came before it
+    """
+
+    def __init__(self, started: float | None = None) -> None:
+        self._began: tuple[float, int] | None = None if started is None else (started, 0)
 
     def left(self, done: int, total: int, now: float) -> str:
         """Tell the time left, once there is something to judge it by."""
-        if done <= 0 or done >= total:
+        if self._began is None or done < self._began[1]:  # or the work was begun anew
+            self._began = now, done
+        started, before = self._began
+        if done <= before or done >= total:
             return ""
-        return f", {in_seconds((now - self.started) / done * (total - done))} left"
+        return f", {in_seconds((now - started) / (done - before) * (total - done))} left"
 
 
 @contextmanager

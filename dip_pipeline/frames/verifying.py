@@ -246,8 +246,14 @@ def _scene_cards(account: Provenance, config: Mapping[str, Any]) -> dict[str, ob
         "DIPNEXP": 1 + others if others and not each else None,
         "DIPNGUID": guiding or None,
     }
+    names = {
+        card: facts_of(account.document, f"exposure-{number}").get("file")
+        for number in range(1, others + 1)
+        if (card := f"DIPEX{number + 1:03d}") in account.keywords
+    }
     # Older products do not count their guides.
-    return {k: v for k, v in cards.items() if k != "DIPNGUID" or each or k in account.keywords}
+    told = {k: v for k, v in cards.items() if k != "DIPNGUID" or each or k in account.keywords}
+    return {**told, **names}
 
 
 def _told_of(

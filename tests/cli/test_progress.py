@@ -42,6 +42,37 @@ def test_the_time_left_is_that_of_the_tiles_that_are_missing():
     assert "2.5 min left" in lines[-1]
 
 
+def test_the_time_left_counts_neither_what_came_before_the_steps_nor_before_the_first_tile():
+    clock, lines = Clock(), []
+    progress = LineProgress(lines.append, clock)
+    progress.frame_started("m13.fits", 5, 0)
+    clock.now += 300  # the noise is looked for
+    for step in range(5):
+        progress.fit_step(step, 100, 0.5)
+        clock.now += 6
+    assert "step 2 of 100" in lines[2]
+    assert lines[2].endswith("9.8 min left")
+    clock.now += 300  # the networks are judged
+    for tile in range(5):
+        progress.tile_done({"tile": tile, "risk": None, "failed": False})
+        clock.now += 12
+    told = [line for line in lines if "tiles," in line]
+    assert told[0].endswith("not judged")
+    assert told[1].endswith("36 s left")
+
+
+def test_the_time_left_is_judged_anew_where_a_fit_begins_anew():
+    clock, lines = Clock(), []
+    progress = LineProgress(lines.append, clock)
+    progress.frame_started("m13.fits", 1, 0)
+    for step in (10, 20, 1, 2, 3):
+        progress.fit_step(step, 100, 0.5)
+        clock.now += 1 if step < 10 else 20
+    clock.now += 30
+    progress.fit_step(20, 100, 0.5)
+    assert lines[-1].endswith("2.3 min left")
+
+
 def test_every_failed_tile_has_a_line():
     clock, lines = Clock(), []
     progress = LineProgress(lines.append, clock)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dip_pipeline.restoration.delivery import restored_once
+from dip_pipeline.restoration.delivery import _closed, _closed_on_light, restored_once
 from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
 from dip_pipeline.restoration.flux import close_flux, keep_level
 from dip_pipeline.restoration.networks import build_network
@@ -139,3 +139,34 @@ def test_what_a_scene_shows_has_the_level_of_the_observation(problem, law):
     planes = dark, region.observed, torch.zeros_like(dark)
     shown = _corrected(planes, region, NO_RESTRAINT, asked.options)
     assert abs(float((shown - region.observed).mean())) < 0.02
+
+
+def test_a_faint_star_gets_its_own_light_back_and_the_empty_sky_no_more_noise(problem, law):
+    """A star of width 1 px, dimmed by a quarter: a scale of 2 px spreads what was lost."""
+    star = blob(1.0, 6.0)[..., 16:80, 16:80].numpy()[0, 0]
+    noisy = star + np.random.default_rng(4).normal(0.0, 1.0, star.shape)
+    asked = problem(noisy, law.gaussian(1.0), options=FitOptions())
+    region = prepare(asked, measure_sky([asked]))
+    truth = torch.as_tensor(star)[None, None].to(region.observed)
+    dimmed = 0.75 * truth
+    once = _closed(dimmed, truth, region, asked.options)
+    twice = _closed_on_light(once, truth, region, asked.options)
+    near = truth > 0.25 * truth.max()
+    left = [
+        float((truth - image)[near].sum() / (truth - dimmed)[near].sum()) for image in (once, twice)
+    ]
+    assert left[0] > 0.6
+    assert left[1] < 0.55 * left[0]
+    far = truth < 1e-3
+    once = _closed(dimmed, region.observed, region, asked.options)
+    twice = _closed_on_light(once, region.observed, region, asked.options)
+    assert float((once - dimmed)[far].std()) > 0.05  # noise that the wider scale let through
+    assert float((twice - once)[far].std()) < 0.01
+
+
+def test_a_flux_scale_of_zero_leaves_light_alone(problem, law):
+    star = blob(1.0, 6.0)[0, 0].numpy()
+    asked = problem(star, law.gaussian(1.0), options=FitOptions(flux_scale_px=0.0))
+    region = prepare(asked, measure_sky([asked]))
+    dimmed = 0.5 * region.observed
+    assert torch.equal(_closed_on_light(dimmed, region.observed, region, asked.options), dimmed)

@@ -26,7 +26,7 @@ from dip_pipeline.restoration.spectral import LostLight, StarLight, Trial, least
 from dip_pipeline.restoration.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
 
 _NO_LIGHT, _LIGHT = 0.5, 1.0  # contrast in sigma
-_AROUND_PX, _NEAR_PX = 2, 1  # of what stands out, its light is
+_AROUND_PX, _NEAR_PX = 2, 1  # of what stands out, its light is: only guided images tell of more
 _MOST_TRIED_PIXELS = 250_000
 
 
@@ -104,8 +104,7 @@ def _finished_image(
     stars = StarLight(region.stars, taken)
     mixed = restraint.apply(estimated, observed, sigma, region.trusted, stars, region.noise.root)
     level = keep_level(mixed, observed, sigma, region.trusted)
-    closed = _closed(level, observed, region, options)
-    return _closed_on_light(closed, observed, region, options)
+    return _closed_on_light(level, observed, region, options)
 
 
 def choose_restraint(answers: Sequence[Answers], regions: Sequence[Region]) -> Restraint:
@@ -196,29 +195,34 @@ def _closed(estimated: Tensor, observed: Tensor, region: Region, options: FitOpt
     closed = close_flux(estimated, observed, sigma, region.trusted, options.flux_scale_px)
     if region.guides is None:
         return closed
-    light = (estimated + region.stars) / sigma
-    return estimated + _share_of_light(light, _AROUND_PX) * (closed - estimated)
+    contrast = _contrast((estimated + region.stars) / sigma).abs()
+    return estimated + _share_of_light(contrast, _AROUND_PX) * (closed - estimated)
 
 
 def _closed_on_light(
-    closed: Tensor, observed: Tensor, region: Region, options: FitOptions
+    estimated: Tensor, observed: Tensor, region: Region, options: FitOptions
 ) -> Tensor:
-    """Close the flux of what stands out on half the scale, too: planes (1, 1, rows, cols).
+    """Close the flux of what stands out on half the scale, then that of all on the whole.
 
-    What networks take from faint stars is then back in apertures of one FWHM, not only in wider
-    ones; noise comes back with it on their pixels alone.
+    planes : (1, 1, rows, cols). What networks take from faint stars is then back in apertures of
+    one FWHM, not only in wider ones; noise comes back with it on their pixels alone. In this order
+    nothing is put back twice: the whole scale finds what the half one left.
     """
-    scale_px = options.flux_scale_px / 2
-    sigma = region.noise.sigma(closed)
-    finer = close_flux(closed, observed, sigma, region.trusted, scale_px)
-    return closed + _share_of_light((closed + region.stars) / sigma, _NEAR_PX) * (finer - closed)
+    closed = _closed(estimated, observed, region, options)
+    sigma = region.noise.sigma(estimated)
+    contrast = _contrast((closed + region.stars) / sigma)
+    half_px = options.flux_scale_px / 2
+    finer = close_flux(estimated, observed, sigma, region.trusted, half_px)
+    mended = estimated + _share_of_light(contrast, _NEAR_PX) * (finer - estimated)
+    return _closed(mended, observed, region, options)
 
 
-def _share_of_light(image: Tensor, within_px: int) -> Tensor:
-    """1 on and around what stands out, 0 where there is nothing whose flux could be put back.
+def _contrast(image: Tensor) -> Tensor:
+    """Tell what stands out from around it, bright or dark; image : in sigma, calm."""
+    return smooth(image, 1.0) - smooth(image, 4.0)
 
-    image : (1, 1, rows, cols) in sigma, calm enough that this can be told
-    """
-    contrast = (smooth(image, 1.0) - smooth(image, 4.0)).abs()
+
+def _share_of_light(contrast: Tensor, within_px: int) -> Tensor:
+    """1 on and around what stands out, 0 where there is nothing whose flux could be put back."""
     share = ((contrast - _NO_LIGHT) / (_LIGHT - _NO_LIGHT)).clamp(0.0, 1.0)
     return nnf.max_pool2d(share, 2 * within_px + 1, stride=1, padding=within_px)

@@ -43,8 +43,8 @@ def check_shown(exposure: Seen, reference: Seen, geometry: Geometry, flux_scale:
         if clear >= _FEWEST_CLEAR and shown < min(_LEAST_SHOWN * clear, _FEWEST_SHOWN):
             raise ContradictionError(
                 f"{other.name}: shows {shown} of {clear} sources that are clear in {bright.name}: "
-                f"clouds, or cosmic rays in {bright.name}; {what}, or find these with "
-                "--find-cosmics (--any-optics takes it all the same)"
+                f"clouds, coordinates that are off, or cosmic rays in {bright.name} (which "
+                f"--find-cosmics finds); {what} (--any-optics takes it all the same)"
             )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
+from scipy.stats import poisson
 
 from dip_pipeline.registration.geometry import Geometry, Places, fit_shift, fit_similarity
 from dip_pipeline.registration.stars import Stars
@@ -16,6 +17,11 @@ _PAIRS_FOR_A_TURN = 6
 _SIGNIFICANT = 3.5  # standard errors by which a turn or a stretch must differ from none
 _CLIP = 4.0
 _MORE_THAN_CHANCE = 3.0  # standard deviations above the pairs that chance would give
+_VOTERS = 60  # brightest stars of either list
+_VOTE_PX = 2.0  # within which two pairs say the same; at least 3 errors of the usual star
+_LEAST_VOTES = 4
+_NOT_BY_CHANCE = 0.01  # probability of the votes that a geometry has as it is
+_BY_CHANCE = 1e-4  # probability that so many pairs agree anywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,35 @@ def match_unknown(stars: Stars, reference: Stars) -> StarMatch | None:
         return None
     (a, b, col), (c, d, row), _ = np.asarray(found.params).tolist()
     return refine(stars, reference, Geometry(((d, c), (b, a)), (row, col)))
+
+
+def moved_by_votes(stars: Stars, reference: Stars, known: Geometry) -> Geometry | None:
+    """Move a geometry by the shift that most pairs of stars agree on, however far that is.
+
+    None where no shift has more votes than chance would give, or the geometry as it is has: what
+    stays on the detector, hot pixels above all, agrees on no shift at all. Turn and stretch are
+    taken as known.
+    """
+    if min(len(stars), len(reference)) < _LEAST_VOTES:
+        return None
+    there, aims = known.to_reference(stars.places[:_VOTERS]), reference.places[:_VOTERS]
+    apart = (aims[None] - there[:, None]).reshape(-1, 2)
+    usual_px = np.hypot(np.median(stars.errors_px), np.median(reference.errors_px))
+    reach_px = max(_VOTE_PX, 3 * float(usual_px))
+    tree = KDTree(apart)
+    votes = tree.query_ball_point(apart, reach_px, return_length=True)
+    most = int(votes.max())
+    as_it_is = int(tree.query_ball_point(np.zeros(2), reach_px, return_length=True))
+    area = float(np.prod(np.ptp(apart, axis=0)))
+    expected = len(apart) * np.pi * reach_px**2 / max(area, 1.0)
+    by_chance = len(apart) * float(poisson.sf(most - 2, expected))  # the first vote is a given
+    if most < max(_LEAST_VOTES, 2 * as_it_is) or by_chance > _BY_CHANCE:
+        return None
+    if float(poisson.sf(as_it_is - 1, expected)) < _NOT_BY_CHANCE:
+        return None  # stars are where they should be; what else agrees may be of the detector
+    agreeing = apart[tree.query_ball_point(apart[int(votes.argmax())], reach_px)]
+    row, col = np.median(agreeing, axis=0).tolist()
+    return Geometry(shift_px=(row, col)).after(known)
 
 
 def refine(

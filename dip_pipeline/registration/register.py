@@ -1,21 +1,30 @@
 """Geometry and flux scale of one exposure relative to another, and how they were found."""
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dip_pipeline.errors import ExposureError
 from dip_pipeline.registration.aligning import align
 from dip_pipeline.registration.brightness import LEAST_FLUX_PAIRS, check_shown, find_flux_scale
 from dip_pipeline.registration.correlating import shift_by_light
-from dip_pipeline.registration.geometry import Geometry
-from dip_pipeline.registration.matching import StarMatch, match_unknown, refine
+from dip_pipeline.registration.geometry import Geometry, Places
+from dip_pipeline.registration.matching import StarMatch, match_unknown, moved_by_votes, refine
 from dip_pipeline.registration.seeing import Seen
 from dip_pipeline.registration.sharpness import wider_by_px2
 from dip_pipeline.registration.stars import FWHM_OF_SIGMA, measure_fwhm
 
+log = logging.getLogger(__name__)
+
 _SURE_PX = 0.1  # stars that fix the shift better than this are not outvoted by faint light
 _SURE_STARS = 10  # of fewer, one cosmic ray taken for a star spoils the shift
+_FEWEST_TO_CORRECT = 4  # stars, which must move it far
+_FAR_PX = 0.5
+_WRONG_PX = 1.0  # coordinates are warned of
+_LEAST_TURN = 0.01  # of coordinates, that the correlation of light sees
+_FEWEST_TO_MISS = 8  # sources that should be found again
 _SCALE_TOLERANCE = 0.01
 _LEAST_SHARED = 0.02  # of the exposure's pixels must lie on the reference
 
@@ -117,20 +126,14 @@ def check_overlap(exposure: Seen, reference: Seen, geometry: Geometry) -> None:
 def _found(
     exposure: Seen, reference: Seen, known: Geometry | None
 ) -> tuple[Geometry, StarMatch | None, float, str]:
-    """Find a first geometry, let stars refine it, and all light where it knows better.
-
-    From celestial coordinates stars alone lead away, and only many of them.
-    """
-    start, how = (known, "celestial coordinates") if known else _first(exposure, reference)
-    match = refine(exposure.stars, reference.stars, start, trusted=known is not None)
+    """Find a first geometry, let stars refine it, and all light where it knows better."""
+    if known is not None:
+        return _by_coordinates(exposure, reference, known)
+    start, how = _first(exposure, reference)
+    match = refine(exposure.stars, reference.stars, start)
     geometry, error_px = (start, float("nan")) if match is None else _of(match)
     by = f"{0 if match is None else len(match.own)} stars"
     few = match is None or len(match.own) < _SURE_STARS
-    if known is not None:
-        moved = _apart(geometry, known, exposure)
-        if few or error_px > _SURE_PX or moved <= max(_SURE_PX, 4 * error_px):
-            return known, match, error_px, how
-        return geometry, match, error_px, f"{how}, moved {moved:.2f} px by {by}"
     width = max(exposure.stars.width_px, reference.stars.width_px)
     aligned = align(exposure.cleaned, reference.cleaned, geometry, width)
     if aligned is not None and (few or aligned.error_px < error_px):
@@ -138,6 +141,74 @@ def _found(
     if few:  # and faint: they know no better than what was begun with
         return start, match, error_px, how
     return geometry, match, error_px, f"{how}; refined by {by}"
+
+
+def _by_coordinates(
+    exposure: Seen, reference: Seen, known: Geometry
+) -> tuple[Geometry, StarMatch | None, float, str]:
+    """Take what celestial coordinates say, unless stars contradict it; from there they alone lead.
+
+    Where many stars agree a small difference counts, where a few do it must be a large one.
+    """
+    how = "celestial coordinates"
+    stars, others = exposure.stars, reference.stars
+    match = refine(stars, others, known, trusted=True)
+    moved = moved_by_votes(stars, others, known)
+    if moved is not None:
+        match = refine(stars, others, moved, trusted=True) or match
+    if match is None:
+        _warn_where_not_found(exposure, reference, known)
+        return known, None, float("nan"), how
+    geometry, error_px = _of(match)
+    moved_px = _apart(geometry, known, exposure)
+    pairs = len(match.own)
+    sure = pairs >= _SURE_STARS and error_px <= _SURE_PX
+    limit_px = max(_SURE_PX, 4 * error_px) if sure else max(_FAR_PX, 8 * error_px)
+    if moved_px <= limit_px or pairs < _FEWEST_TO_CORRECT:
+        return known, match, error_px, how
+    if moved_px > _WRONG_PX:
+        log.warning(
+            "%s: its celestial coordinates are off by %.1f px against those of %s, say %d stars: "
+            "taken from these",
+            *(exposure.name, moved_px, reference.name, pairs),
+        )
+    return geometry, match, error_px, f"{how}, moved {moved_px:.2f} px by {pairs} stars"
+
+
+def _warn_where_not_found(exposure: Seen, reference: Seen, known: Geometry) -> None:
+    """Say that what an exposure shows is not where its coordinates put it, where that can be told.
+
+    By its light, if that is neither turned nor stretched, else by its sources.
+    """
+    if np.abs(np.asarray(known.matrix) - np.eye(2)).max() < _LEAST_TURN:
+        width = max(exposure.stars.width_px, reference.stars.width_px)
+        light = shift_by_light(reference.cleaned, exposure.cleaned, width)
+        apart_px = float(np.hypot(*np.subtract(light.shift_px, known.shift_px)))
+        if light.believable and apart_px > max(_WRONG_PX, 2 * width):
+            log.warning(
+                "%s: its light lies %.1f px from where celestial coordinates put it against %s, "
+                "and its stars are too few to tell: look whether these coordinates are right",
+                *(exposure.name, apart_px, reference.name),
+            )
+            return
+    shared = [
+        int(_within(places, other.cleaned.light.shape).sum())
+        for places, other in (
+            (known.to_reference(exposure.stars.places), reference),
+            (known.to_exposure(reference.stars.places), exposure),
+        )
+    ]
+    if min(shared) >= _FEWEST_TO_MISS:
+        log.warning(
+            "%s: its %d sources and the %d of %s are not where the celestial coordinates of both "
+            "put them: clouds, cosmic rays, or coordinates that are off",
+            *(exposure.name, *shared, reference.name),
+        )
+
+
+def _within(places: Places, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which places lie on a frame, (n,)."""
+    return np.asarray(((places >= 0) & (places <= np.array(shape) - 1)).all(axis=1))
 
 
 def _of(match: StarMatch) -> tuple[Geometry, float]:

@@ -272,6 +272,50 @@ def test_stars_correct_what_the_coordinates_say(reference):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("off", [(1.5, 0.0), (4.5, -1.0), (-15.0, 9.0)])
+@pytest.mark.parametrize("count", [14, 120])
+def test_coordinates_that_are_off_are_corrected_however_few_the_stars(caplog, count, off):
+    """Of two exposures the fainter pixel is believed: laid beside itself a star is gone."""
+    stars = _stars(count, seed=7)
+    true = Geometry(shift_px=(3.3, -2.6))
+    reference, exposure = (
+        _see(_exposure(stars, place, seed=seed)) for place, seed in ((_HERE, 11), (true, 12))
+    )
+    known = Geometry(shift_px=(3.3 + off[0], -2.6 + off[1]))
+    found = register(exposure, reference, known=known)
+    np.testing.assert_allclose(found.geometry.shift_px, true.shift_px, atol=0.2)
+    assert f"coordinates are off by {np.hypot(*off):.1f} px" in caplog.text
+
+
+def test_coordinates_that_are_right_are_not_outvoted_by_what_stays_on_the_detector(caplog):
+    """Clusters of hot pixels, more than stars: they say that nothing has moved."""
+    stars = _stars(60, seed=7)
+    true = Geometry(shift_px=(13.3, -22.6))
+    clusters = np.random.default_rng(3).integers(8, 184, (60, 2))
+    seen = []
+    for place, seed in ((_HERE, 11), (true, 12)):
+        pixels = _exposure(stars, place, seed=seed)
+        for row, col in clusters:
+            pixels[row : row + 2, col : col + 2] += 900.0
+        seen.append(_see(pixels))
+    found = register(seen[1], seen[0], known=true)
+    np.testing.assert_allclose(found.geometry.shift_px, true.shift_px, atol=0.3)
+    assert "off by" not in caplog.text
+
+
+def test_light_tells_of_wrong_coordinates_where_stars_are_too_few(caplog):
+    stars = _stars(1)
+    stars["row"], stars["col"], stars["flux_dn"] = 90.0, 100.0, 2e4
+    reference, exposure = (
+        _see(_exposure(stars, place, seed=seed, fwhm_px=4.0))
+        for place, seed in ((_HERE, 11), (Geometry(shift_px=(5.0, 2.0)), 12))
+    )
+    register(exposure, reference, known=Geometry(shift_px=(5.0, 2.0)))
+    assert not caplog.records
+    register(exposure, reference, known=Geometry(shift_px=(0.0, 20.0)))
+    assert "its light lies 18.7 px from where celestial coordinates put it" in caplog.text
+
+
 def test_m13_frames_are_registered_as_by_hand():
     folder = Path(os.environ.get("DIP_EXTRA_DATA", "/nowhere")) / "multi_exposure"
     if not folder.exists():

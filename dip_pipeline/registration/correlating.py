@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from scipy.signal.windows import tukey
 
 from dip_pipeline.registration.stars import Cleaned, Image
 
@@ -85,6 +84,8 @@ def scene_alone(light: Image) -> Image:
 
 def _prepared(image: Cleaned) -> Image:
     """Scene alone, bright light limited, the frame's borders faded out."""
+    from scipy.signal.windows import tukey  # takes half a second to load, and few commands need it
+
     plane = scene_alone(image.light)
     limit = _CLIP_SIGMA * max(image.noise, 1e-30)
     window = np.multiply.outer(*(tukey(side, 0.2) for side in plane.shape))

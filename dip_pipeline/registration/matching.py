@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
-from scipy.stats import poisson
+from scipy.special import pdtrc
 
 from dip_pipeline.registration.geometry import Geometry, Places, fit_shift, fit_similarity
 from dip_pipeline.registration.stars import Stars
@@ -76,10 +76,10 @@ def moved_by_votes(stars: Stars, reference: Stars, known: Geometry) -> Geometry 
     as_it_is = int(tree.query_ball_point(np.zeros(2), reach_px, return_length=True))
     area = float(np.prod(np.ptp(apart, axis=0)))
     expected = len(apart) * np.pi * reach_px**2 / max(area, 1.0)
-    by_chance = len(apart) * float(poisson.sf(most - 2, expected))  # the first vote is a given
+    by_chance = len(apart) * float(pdtrc(most - 2, expected))  # the first vote is a given
     if most < max(_LEAST_VOTES, 2 * as_it_is) or by_chance > _BY_CHANCE:
         return None
-    if float(poisson.sf(as_it_is - 1, expected)) < _NOT_BY_CHANCE:
+    if as_it_is > 0 and float(pdtrc(as_it_is - 1, expected)) < _NOT_BY_CHANCE:
         return None  # stars are where they should be; what else agrees may be of the detector
     agreeing = apart[tree.query_ball_point(apart[int(votes.argmax())], reach_px)]
     row, col = np.median(agreeing, axis=0).tolist()

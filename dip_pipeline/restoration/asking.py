@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as nnf
-from scipy import ndimage
+from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from dip_pipeline.restoration.correlation import draw_noise
@@ -23,6 +25,8 @@ from dip_pipeline.restoration.uncertainty import PROBE_SIGMA
 _BRIGHT, _BRIGHTER = 3.0, 6.0  # of a star, in sigma
 _PIXELS_AT_ONCE = 4_000_000  # of all views that are asked for at once, on a GPU
 _MARGIN_PX = 16  # mirrored around a region, so that frame borders are not the network's own
+
+Box = tuple[slice, slice]  # rows and columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,46 +193,52 @@ def _asked(
         used = turn_all(share)
         # A GPU has asked for the whole before windows are found.
         reach_px = getattr(network, "reach_px", None) if used.device.type == "cpu" else None
-        for window in windows_of(used, step, reach_px):
+        for core, window in windows_of(used, step, reach_px):
             part = turned_view.cut(*window)
-            weight = used[(..., *window)]
             features = part.features.contiguous(memory_format=torch.channels_last)
-            # Where a window ends the network sees too little, but there it has no share.
-            total[(..., *window)] += weight * estimate(network(features), part)
+            answer = estimate(network(features), part)
+            # Near the ends of a window the network sees too little: its core is taken.
+            high, wide = (
+                slice(one.start - whole.start, one.stop - whole.start)
+                for one, whole in zip(core, window, strict=True)
+            )
+            total[(..., *core)] += used[(..., *core)] * answer[..., high, wide]
     return total
 
 
-def windows_of(share: Tensor, step: int, reach_px: int | None) -> list[tuple[slice, slice]]:
-    """Windows, one for each patch where a network has a share, that hold all it sees of it.
+def windows_of(share: Tensor, step: int, reach_px: int | None) -> list[tuple[Box, Box]]:
+    """Boxes that hold all pixels where a network has a share, and windows with all it sees of them.
 
     share : (1, 1, rows, cols), sides multiples of step; windows start and end at such. One window
     of everything where that is less work.
     """
     rows, cols = share.shape[-2:]
-    everything = [(slice(0, rows), slice(0, cols))]
+    everything = (slice(0, rows), slice(0, cols))
     if reach_px is None:
-        return everything
-    patches, _ = ndimage.label(share[0, 0].cpu().numpy() > 0)
-    windows = []
-    for patch in ndimage.find_objects(patches):
+        return [(everything, everything)]
+    found = []
+    for core in _boxes(share[0, 0].cpu().numpy() > 0):
         ends = (
             (
                 max(0, one.start - reach_px) // step,
                 min(size, one.stop + reach_px + step - 1) // step,
             )
-            for one, size in zip(patch, (rows, cols), strict=True)
+            for one, size in zip(core, (rows, cols), strict=True)
         )
         high, wide = (slice(first * step, last * step) for first, last in ends)
-        windows.append((high, wide))
-    pixels = sum((high.stop - high.start) * (wide.stop - wide.start) for high, wide in windows)
-    if pixels >= rows * cols or _overlapping(windows, share):
-        return everything
-    return windows
+        found.append((core, (high, wide)))
+    pixels = sum((high.stop - high.start) * (wide.stop - wide.start) for _, (high, wide) in found)
+    return found if pixels < rows * cols else [(everything, everything)]
 
 
-def _overlapping(windows: Sequence[tuple[slice, slice]], share: Tensor) -> bool:
-    """Whether a window holds shares of another one's patch, that would be counted twice."""
-    times = torch.zeros_like(share)
-    for window in windows:
-        times[(..., *window)] += 1
-    return bool((times[share > 0] > 1).any())
+def _boxes(used: NDArray[np.bool_]) -> list[Box]:
+    """Part what is used into boxes: bands of rows that are alike, and what is used of each."""
+    boxes = []
+    starts = [0, *(np.flatnonzero((used[1:] != used[:-1]).any(axis=1)) + 1)]
+    for first, last in pairwise([*starts, len(used)]):
+        ends = np.flatnonzero(np.diff(np.pad(used[first].astype(np.int8), 1)))
+        boxes += [
+            (slice(int(first), int(last)), slice(int(left), int(right)))
+            for left, right in zip(ends[::2], ends[1::2], strict=True)
+        ]
+    return boxes

@@ -37,7 +37,7 @@ _SMOOTHEST = 1.02  # least ratio of the variance to the covariance with the next
 # Light falls off by factors, not by steps: filling is done in asinh of it, linear below this.
 _ASINH_SIGMA = 3.0
 _BEYOND = 2.5  # in asinh, of the neighbours' range: a peak 12 times as bright as what shows of it
-_CHUNK = 2_000  # places at once: fits into a processor's cache
+_CHUNK = 500  # places at once: their matrices fit into a processor's cache
 _GPU_CHUNK = 100_000
 
 

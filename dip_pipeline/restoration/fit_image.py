@@ -21,6 +21,7 @@ from dip_pipeline.restoration.fitted import Fitted
 from dip_pipeline.restoration.lessons import lay_lesson, losses_of
 from dip_pipeline.restoration.muon import Muon
 from dip_pipeline.restoration.networks import build_network
+from dip_pipeline.restoration.optimisers import Adam
 from dip_pipeline.restoration.problem import FitOptions, StopReason
 from dip_pipeline.restoration.stopping import JudgedRisk, StepHook, StoppingRule, ignore_step
 
@@ -130,7 +131,7 @@ def one_cycle(
     rest = [weight for name, weight in network.named_parameters() if name not in names]
     optimisers: list[torch.optim.Optimizer] = [
         Muon((w for _, w in hidden), _MUON_RATE / slowing, momentum=_MUON_MOMENTUM),
-        torch.optim.Adam(rest, _LEARNING_RATE / slowing, betas=(0.9, 0.99)),
+        Adam(rest, _LEARNING_RATE / slowing, betas=(0.9, 0.99)),
     ]
     schedules = [
         OneCycleLR(

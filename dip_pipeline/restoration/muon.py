@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from dip_pipeline.restoration.optimisers import LightOptimiser
+
 # Coefficients of the quintic iteration (Jordan et al. 2024): steep at zero, so five rounds do.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _ROUNDS = 5
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(LightOptimiser):
     """Nesterov momentum, orthogonalised; for convolution kernels, seen as (out, in * rows * cols).
 
     lr : spectral norm of a step, before the correction for tall matrices; a tensor, where it is to

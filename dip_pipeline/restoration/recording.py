@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from dip_pipeline.restoration.optimisers import Adam
+
 log = logging.getLogger(__name__)
 
 _REHEARSALS = 3  # steps taken before one is recorded: libraries choose their ways in the first
@@ -31,12 +33,12 @@ def repeated(
 
 def adam(
     weights: Iterable[Tensor], rate: float, betas: tuple[float, float] = (0.9, 0.999)
-) -> torch.optim.Adam:
+) -> torch.optim.Optimizer:
     """Make an optimiser whose steps can be recorded where its weights lie on a GPU."""
     weights = list(weights)
     device = weights[0].device
     if device.type != "cuda":
-        return torch.optim.Adam(weights, rate, betas=betas)
+        return Adam(weights, rate, betas)
     # A recorded step reads the rate from where it lies.
     return torch.optim.Adam(weights, torch.tensor(rate, device=device), betas, capturable=True)
 

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from dip_pipeline.restoration.correlation import draw_noise
 from dip_pipeline.restoration.crops import turned, turned_back
-from dip_pipeline.restoration.filling import WIDE
+from dip_pipeline.restoration.filling import WIDE, fill
 from dip_pipeline.restoration.flux import close_flux, keep_level
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions
@@ -85,6 +85,8 @@ class SceneNetworks:
         if region.shown_stars is not None:
             ways = _with_stars(region.shown_stars, observed, region)
             ways = ways if self.optics.psf is not None else ways[:1]
+        # Once for all networks and views: what fills a hole does not depend on how it is turned.
+        ways = [way.filled() for way in ways]
         for network, share in zip(self.networks, self.shares, strict=True):
             if not bool((share > 0).any()):
                 continue
@@ -141,6 +143,12 @@ class _Way:
     region: Region
     added: Tensor
     taken: Tensor
+
+    def filled(self) -> "_Way":
+        """Fill the holes of what is shown."""
+        region = self.region
+        filled = fill(self.observed, region.known, region.covariance, WIDE)
+        return replace(self, observed=filled)
 
 
 def _with_stars(shown: ShownStars, observed: Tensor, region: Region) -> list[_Way]:
@@ -202,7 +210,7 @@ def _bordered(
     mode = "reflect" if min(rows, cols) > _MARGIN_PX + step else "replicate"
     wide = [nnf.pad(plane, margin, mode=mode) for plane in (observed, floor, known)]
     noise = PixelNoise(wide[1], region.noise.slope, region.noise.dark_level)
-    seen = scene_view(wide[0], noise, wide[2], region.covariance, optics, reach=WIDE)
+    seen = scene_view(wide[0], noise, wide[2], region.covariance, optics, reach=None)
     out = scene_estimate(network(seen.features), seen, optics)
     first, factor = _MARGIN_PX * optics.factor, optics.factor
     return out[..., first : first + rows * factor, first : first + cols * factor]

@@ -56,7 +56,7 @@ def scene_view(
     covariance: Tensor,
     optics: SceneOptics,
     *,
-    reach: Reach = NEAR,
+    reach: Reach | None = NEAR,
 ) -> SceneView:
     """Lay out what the network sees: `features.view`, and shapes without regard to brightness.
 

@@ -16,11 +16,16 @@ _FILL_SHARES = (1.0, 1e-2, 1e-4, 1e-6)
 
 # Up to this side a convolution is a product with a matrix: on small planes five times faster.
 _MATRIX_PX = 640
+# Beyond this one a processor takes the product in bands: most of a larger matrix is zero.
+_BAND_PX = 64
+_BANDED_PX = 128
 
 
 def smooth(planes: Tensor, sigma_px: float) -> Tensor:
     """Convolve with a Gaussian of standard deviation sigma_px; borders are mirrored."""
     rows, cols = planes.shape[-2:]
+    if planes.device.type == "cpu" and max(rows, cols) > _BANDED_PX:
+        return _by_bands(planes, sigma_px)
     if max(rows, cols) <= _MATRIX_PX:
         down = smoothing_matrix(rows, sigma_px, planes.dtype, planes.device)
         across = smoothing_matrix(cols, sigma_px, planes.dtype, planes.device)
@@ -71,6 +76,42 @@ def smoothing_matrix(
     impulses = torch.eye(length, dtype=torch.float64)[None, None]
     matrix = nnf.conv2d(_extend(impulses, len(taps) // 2, 0), taps.view(1, 1, -1, 1))
     return matrix[0, 0].to(device, dtype)
+
+
+def _by_bands(planes: Tensor, sigma_px: float) -> Tensor:
+    """Smooth as `smooth` does, a few rows and then a few columns at a time."""
+    band = _band(sigma_px, planes.dtype)
+    beside = band.shape[1] - _BAND_PX
+    wide = _extend(planes, beside // 2, 0)
+    down = [torch.matmul(_fitting(band, part), part) for part in _bands(wide, beside, -2)]
+    wide = _extend(torch.cat(down, dim=-2), 0, beside // 2)
+    across = [torch.matmul(part, _fitting(band, part.mT).mT) for part in _bands(wide, beside, -1)]
+    return torch.cat(across, dim=-1)
+
+
+def _bands(wide: Tensor, beside: int, axis: int) -> list[Tensor]:
+    """Bands along an axis, each with what its pixels see beside it."""
+    length = wide.shape[axis]
+    return [
+        wide.narrow(axis, first, min(_BAND_PX + beside, length - first))
+        for first in range(0, length - beside, _BAND_PX)
+    ]
+
+
+def _fitting(band: Tensor, part: Tensor) -> Tensor:
+    """Give as much of the matrix as the last band needs, which may be narrower."""
+    missing = band.shape[1] - part.shape[-2]
+    return band[: _BAND_PX - missing, : part.shape[-2]] if missing else band
+
+
+@lru_cache(maxsize=32)
+def _band(sigma_px: float, dtype: torch.dtype) -> Tensor:
+    """Matrix that smooths one band of an axis, (band, band and what it sees)."""
+    taps = _taps(sigma_px)
+    band = torch.zeros(_BAND_PX, _BAND_PX + len(taps) - 1, dtype=torch.float64)
+    for row in range(_BAND_PX):
+        band[row, row : row + len(taps)] = taps
+    return band.to(dtype)
 
 
 def _extend(planes: Tensor, rows: int, cols: int) -> Tensor:

@@ -108,20 +108,24 @@ def filtered(
     if min(rows, cols) < _WINDOW_PX:
         return torch.zeros_like(estimate)
     waves = _waves().to(estimate.device)
-    spectrum = _noise_spectrum(noise).to(estimate.device)
+    spectrum = 1.0 if noise is None else _noise_spectrum(noise).to(estimate.device)
     wide = [
         nnf.pad(plane, (margin,) * 4, mode="reflect")
         for plane in (estimate, residual, variance, *trust)
     ]
+    all_kept = bool((trust[1] == 1).all())
     total = torch.zeros_like(wide[0])
     height = _ROWS_AT_ONCE[estimate.device.type]
     for first in range(0, rows + margin, height):
         last = min(first + height, rows + margin) + margin
         light, left, doubt, rates, kept = (plane[..., first:last, :] for plane in wide)
         wave = nnf.conv2d(light, waves)
-        power = (_mean_of(rates) * wave) ** 2
-        gain = power / (power + spectrum * _mean_of(doubt))
-        change = gain * nnf.conv2d(left, waves) - (1 - gain) * (1 - _mean_of(kept)) * wave
+        # In place: these are 64 planes each.
+        power = (_mean_of(rates) * wave).square_()
+        gain = power.div_(power + spectrum * _mean_of(doubt))
+        change = nnf.conv2d(left, waves).mul_(gain)
+        if not all_kept:
+            change -= (1 - gain).mul_(1 - _mean_of(kept)).mul_(wave)
         total[..., first:last, :] += _sum_of_waves(change)
     inner: Tensor = total[..., margin : margin + rows, margin : margin + cols]
     return inner / _WINDOW_PX**2

@@ -85,21 +85,37 @@ def test_small_frames_have_four_networks(pixels, effort, folds):
     assert folds_for(pixels, FitOptions(effort=effort)) == folds
 
 
-@pytest.mark.parametrize("shape", [(48, 60), (150, 210), (256, 256)])
-def test_networks_are_asked_only_where_they_are_used(shape):
-    shares = [CrossFit.for_shape(shape, 4).share(fold, (0, 0), shape) for fold in range(4)]
+@pytest.mark.parametrize("folds", [2, 4])
+@pytest.mark.parametrize("shape", [(48, 60), (150, 210), (256, 256), (1024, 900)])
+def test_networks_are_asked_only_where_they_are_used(shape, folds):
+    crossed = CrossFit.for_shape(shape, folds)
+    shares = [crossed.share(fold, (0, 0), shape) for fold in range(folds)]
     padded = [
         torch.nn.functional.pad(s, (16, 16 - shape[1] % -4, 16, 16 - shape[0] % -4)) for s in shares
     ]
     for share in padded:
         windows = windows_of(share, 4, 16)
         inside = torch.zeros_like(share)
-        for rows, cols in windows:
-            assert all(v % 4 == 0 for v in (rows.start, rows.stop, cols.start, cols.stop))
-            inside[..., rows, cols] += 1
+        for core, window in windows:
+            inside[(..., *core)] += 1
+            for own, seen, side in zip(core, window, share.shape[-2:], strict=True):
+                assert seen.start % 4 == 0
+                assert seen.stop % 4 == 0
+                assert seen.start <= max(0, own.start - 16)
+                assert seen.stop >= min(side, own.stop + 16)
         assert (inside[share > 0] == 1).all()
     rows, cols = padded[0].shape[-2:]
-    assert windows_of(padded[0], 4, None) == [(slice(0, rows), slice(0, cols))]
+    everything = slice(0, rows), slice(0, cols)
+    assert windows_of(padded[0], 4, None) == [(everything, everything)]
+
+
+def test_a_network_is_asked_for_little_where_a_tile_lies_in_a_block_of_another():
+    shape = 544, 544
+    crossed = CrossFit.for_shape((4096, 4096), 2)
+    share = torch.nn.functional.pad(crossed.share(1, (480, 480), shape), (16,) * 4)
+    windows = windows_of(share, 4, 16)
+    asked = sum((r.stop - r.start) * (c.stop - c.start) for _, (r, c) in windows)
+    assert asked < 0.5 * share.numel()
 
 
 def test_asked_by_windows_networks_say_what_they_say_of_the_whole(problem, law, monkeypatch):

@@ -20,6 +20,7 @@ from dip_pipeline.restoration.star_trial import GOOD_MISFIT, Fit, Star
 _SIGNIFICANCE = 4.0  # standard errors, times the scatter of the sky's own significance
 _AROUND_PX = 6  # stars as near as this to a hole are fitted with it, so that none is counted twice
 _NEAR_PX = 2.5  # stars whose centres are as near as this to a hole are taken off
+_SAME_PX = 2.0  # two stars as near as this are one, found twice
 _ROUNDS = 8
 _SETTLING = 4  # steps in which a star and its neighbours move together
 _MUCH_BRIGHTER = 10.0  # than what is seen of it
@@ -29,8 +30,8 @@ class HiddenStars(NamedTuple):
     """Light of hidden stars; planes (rows, cols).
 
     error : its standard error where it is hidden, else 0
-    doubted : light of stars of no known shape where these are hidden, else 0: it is not drawn, but
-        may be there
+    doubted : light of stars that are not believed where these are hidden, else 0: it is not drawn,
+        but may be there
     """
 
     light: Image
@@ -94,7 +95,7 @@ class _Search:
                 light, variance = light + mean, variance + spread
         doubted = np.zeros_like(light)
         for star in self._doubted:
-            if not _near(star, stars):
+            if not _same(star, stars):
                 self.sheet.add(doubted, star, 1.0)
         shown = self.sheet.weight > 0
         return HiddenStars(
@@ -152,16 +153,25 @@ class _Search:
             if fit.believed:
                 self.sheet.take_off(fit.star)
                 found.append(fit.star)
-            elif self.sheet.known and (beside := self._found_beside(fit.star, stars)) is not None:
-                found.append(beside)
+            elif self.sheet.known:
+                beside = self._found_beside(fit.star, stars)
+                if beside is not None:
+                    found.append(beside)
+                else:
+                    self._doubt(fit.star)
         return found
 
     def _in_its_own_shape(self, fit: Fit) -> Fit:
         """Fit a star again in a shape of its own; remember one that then is not believed."""
         own = self.sheet.in_its_own_shape(fit)
-        if not own.believed and not _near(fit.star, self._doubted):
-            self._doubted.append(fit.star)
+        if not own.believed:
+            self._doubt(fit.star)
         return own
+
+    def _doubt(self, star: Star) -> None:
+        """Remember a star that is not believed, unless it is one that is doubted already."""
+        if not _same(star, self._doubted):
+            self._doubted.append(star)
 
     def _found_beside(self, star: Star, stars: list[Star]) -> Star | None:
         """Take off a star that is believed once its neighbours make room; None where none is.
@@ -204,5 +214,5 @@ class _Search:
             self.sheet.refine(star)
 
 
-def _near(star: Star, others: Sequence[Star]) -> bool:
-    return any(apart(star, other) <= _AROUND_PX for other in others)
+def _same(star: Star, others: Sequence[Star]) -> bool:
+    return any(apart(star, other) <= _SAME_PX for other in others)

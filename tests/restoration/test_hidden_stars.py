@@ -128,6 +128,17 @@ def test_neighbours_are_told_apart():
     assert max(misses) < 1.0
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_each_of_two_neighbours_that_are_not_believed_may_be_there(seed):
+    light, observed = field((48.2, 45.5, 80.0), (48.1, 50.5, 70.0), seed=seed)
+    trusted = in_square(48, 46, 2) & in_square(48, 50, 2)
+    found = find_hidden_stars(observed, np.ones_like(observed), trusted, None)
+    assert not found.light.any()
+    assert not found.doubted[trusted].any()
+    for col in (46, 50):
+        assert found.doubted[48, col] == pytest.approx(light[48, col], rel=0.7)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_galaxy_under_a_trail_is_not_drawn_as_a_star(seed):
     """Wings at both borders look like those of a star whose unseen middle is ten times brighter."""

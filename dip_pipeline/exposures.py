@@ -37,7 +37,7 @@ _USUAL_FWHM_PX = 2.3  # of stars, where none can be measured
 _MOST_FWHM_PX = 2.5  # well sampled; knots of a nebula that pass for stars may be wider
 _NARROWER = 0.55  # than stars of the sharpest exposure the scene's Gaussian is taken
 _FWHM = 2.3548
-_MOST_WIDER = 2.0  # stars, than those of the sharpest exposure
+_MOST_WIDER = 1.7  # stars, than those of the sharpest exposure
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,7 +201,7 @@ def _warn_where_not_found(exposure: Seen, reference: Seen, known: Geometry) -> N
     if min(shared) >= _FEWEST_TO_MISS:
         log.warning(
             "%s: its %d sources and the %d of %s are not where the celestial coordinates of both "
-            "put them: clouds, cosmic rays, or coordinates that are off",
+            "put them: clouds, stars out of focus, cosmic rays, or coordinates that are off",
             *(exposure.name, *shared, reference.name),
         )
 

@@ -13,7 +13,7 @@ _BY_NAME = (
     (r"_ood_|[._-](?:mask|dqmask|mskimg|dq|bpm|flags|maskbits)$", "a mask", "mask"),
     (r"_oow_|-invvar-|[._-](?:weight|wht|wtmap|ivar|invvar)$", "a weight map", "noise"),
     (r"[._-](?:rms|err|error|sigma|noise|var|variance)$", "a noise map", "noise"),
-    (r"psf$|[._-]psf[._-]", "a point-spread function", ""),
+    (r"(?:^|[._-])(?:webb|st|e|model)?psf$|[._-]psf[._-]", "a point-spread function", ""),
 )
 _BY_PRODUCT = {"DQMASK": ("a mask", "mask"), "WTMAP": ("a weight map", "noise")}
 _SORTS = {"flags": "mask", "noise": "noise"}

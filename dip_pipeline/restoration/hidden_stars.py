@@ -148,25 +148,21 @@ class _Search:
             fit = self.sheet.fit_from(float(row), float(col), float(height[row, col]))
             if fit is None or fit.star.height <= self.threshold * fit.star.error:
                 continue
-            if fit.believed or not self.sheet.known:
-                fit = self._in_its_own_shape(fit)
-            if fit.believed:
-                self.sheet.take_off(fit.star)
-                found.append(fit.star)
-            elif self.sheet.known:
-                beside = self._found_beside(fit.star, stars)
-                if beside is not None:
-                    found.append(beside)
-                else:
-                    self._doubt(fit.star)
+            star = self._taken_off(fit, stars)
+            if star is not None:
+                found.append(star)
         return found
 
-    def _in_its_own_shape(self, fit: Fit) -> Fit:
-        """Fit a star again in a shape of its own; remember one that then is not believed."""
-        own = self.sheet.in_its_own_shape(fit)
-        if not own.believed:
+    def _taken_off(self, fit: Fit, stars: list[Star]) -> Star | None:
+        """Take a star off if it is believed, or once its neighbours make room; else doubt it."""
+        own = self.sheet.in_its_own_shape(fit) if fit.believed or not self.sheet.known else fit
+        if own.believed:
+            self.sheet.take_off(own.star)
+            return own.star
+        beside = self._found_beside(fit.star, stars) if self.sheet.known else None
+        if beside is None:
             self._doubt(fit.star)
-        return own
+        return beside
 
     def _doubt(self, star: Star) -> None:
         """Remember a star that is not believed, unless it is one that is doubted already."""

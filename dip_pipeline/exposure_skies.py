@@ -25,6 +25,8 @@ _MOST_READ_PX = 1024  # columns of blocks that are read at once
 _MARGIN_PX = 8  # around them, for the level that sources stand out from
 _RANGE = (0.05, 0.95)  # of what is left in blocks; of a normal distribution 3.3 sigma
 _SIGMAS = 3.29
+_LEAST_DARK = 8  # blocks of sky
+_DIGITS = 5  # of skies, in units near the noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class SkyDifference:
         if not self.is_uneven:
             return ""
         low, high = self.offset + self.lowest, self.offset + self.highest
-        return f"; sky from {low:+.4g} to {high:+.4g} {unit or 'DN'} against the first"
+        return f"; sky from {low:+.4g} to {high:+.4g} {unit or 'DN'} against the reference"
 
     def warn(self, own: Frame, reference: Frame) -> None:
         """Say where more than a pixel's noise is left of it."""
@@ -116,15 +118,18 @@ def sky_difference(
     ]
     if not found:
         return SkyDifference()
-    places, levels, scatters, counts = (np.array(column) for column in zip(*found, strict=True))
+    places, levels, scatters, counts, dark = (
+        np.array(column) for column in zip(*found, strict=True)
+    )
     noise = float(np.median(scatters)) / unit
     if not noise > 0:
         return SkyDifference()
     errors = 1.2533 * np.maximum(noise, scatters / unit) / np.sqrt(counts)  # of medians
     level, surface = fit_surface(places, levels / unit, errors, over)
+    # Digits that another number of threads may change must not decide pixels.
+    level, surface = round(level, _DIGITS), surface.rounded(_DIGITS)
     heights = surface.at(places[:, 0], places[:, 1])
-    low, high = np.quantile(levels / unit - level - heights, _RANGE)
-    left = max(0.0, (high - low) ** 2 - (_SIGMAS * float(np.median(errors))) ** 2) ** 0.5
+    left = _range_left((levels / unit - level - heights)[dark], errors[dark])
     return SkyDifference(
         offset=unit * level,
         surface=surface.times(unit),
@@ -133,6 +138,15 @@ def sky_difference(
         noise=unit * noise,
         left=unit * left,
     )
+
+
+def _range_left(levels: NDArray[np.float64], errors: NDArray[np.float64]) -> float:
+    """Range of levels of dark blocks beyond that of their errors; 0 of few."""
+    if len(levels) < _LEAST_DARK:
+        return 0.0
+    low, high = np.quantile(levels, _RANGE).tolist()
+    by_chance = _SIGMAS * float(np.median(errors))
+    return float(np.sqrt(max(0.0, (high - low) ** 2 - by_chance**2)))
 
 
 def _overlap(
@@ -183,8 +197,8 @@ def _grouped(blocks: Sequence[slice], most_px: int) -> Iterator[Sequence[slice]]
     yield blocks[first:]
 
 
-Block = tuple[tuple[float, float], float, float, int]
-"""Its middle, level and scatter of its pixels, and how many there are."""
+Block = tuple[tuple[float, float], float, float, int, bool]
+"""Its middle, level and scatter of its pixels, how many there are, and whether all are of sky."""
 
 
 def _of_strip(
@@ -209,11 +223,11 @@ def _of_strip(
                 slice(row.start - window[0].start, row.stop - window[0].start),
                 slice(col.start - window[1].start, col.stop - window[1].start),
             )
-            for plane in differing:
+            for plane, dark in zip(differing, (True, False), strict=True):
                 values = plane[inside][np.isfinite(plane[inside])]
                 if len(values) >= _LEAST_KNOWN * plane[inside].size:
                     middle = (row.start + row.stop - 1) / 2, (col.start + col.stop - 1) / 2
-                    yield middle, *robust_level(values), len(values)
+                    yield middle, *robust_level(values), len(values), dark
                     break
 
 

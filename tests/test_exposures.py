@@ -137,7 +137,7 @@ def test_a_sky_that_differs_from_place_to_place_is_followed(tmp_path):
         )
         assert len(each.facts["level_offset_terms"]) == (5 if number == 3 else 2)
         low, high = each.facts["level_offset_range"]
-        assert f"; sky from {low:+.4g} to {high:+.4g} adu against the first" in each.words
+        assert f"; sky from {low:+.4g} to {high:+.4g} adu against the reference" in each.words
 
 
 def test_one_level_is_told_as_one(four):

@@ -47,6 +47,10 @@ class Surface:
         """Give it in another unit."""
         return replace(self, terms=tuple(factor * each for each in self.terms))
 
+    def rounded(self, digits: int) -> "Surface":
+        """Leave out what its terms have behind so many decimals."""
+        return replace(self, terms=tuple(round(each, digits) for each in self.terms))
+
     def reduced(self, rows: ArrayLike, cols: ArrayLike) -> tuple[Floats, Floats]:
         """Rows and columns as u and v."""
         middle, half = self.middle_px, self.half_px
@@ -119,5 +123,5 @@ def _near(design: Floats, values: Floats, start: Mask) -> tuple[float, Mask]:
 
 def _solved(design: Floats, values: Floats) -> tuple[Floats, float]:
     """Solve by least squares; the second is the sum of squares left."""
-    solution: Floats = np.linalg.lstsq(design, values, rcond=None)[0]
+    solution = np.asarray(np.linalg.lstsq(design, values, rcond=None)[0], dtype=np.float64)
     return solution, float(np.sum((values - design @ solution) ** 2))

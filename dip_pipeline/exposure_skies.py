@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,11 @@ class FrameLight:
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Pixels of a window, and which of them are masked, blank or saturated."""
         pixels = self.frame.read(*window)
-        return pixels.science, unusable(pixels, self.noise)
+        bad = unusable(pixels, self.noise)
+        # Where all of a window is blank there is nothing that it could be told from.
+        seen = pixels.science[~bad]
+        bad |= bool(seen.size) and bool(seen.min() == seen.max())
+        return pixels.science, bad
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class SkyDifference:
     """
 
     offset: float = float("nan")
-    surface: Surface = Surface()  # noqa: RUF009 (a frozen value)
+    surface: Surface = field(default_factory=Surface)
     lowest: float = 0.0
     highest: float = 0.0
     noise: float = float("nan")
@@ -246,7 +250,7 @@ def _light_at(
     ):
         first = max(0, int(np.floor(low)) - _MARGIN_PX)
         last = min(side, int(np.ceil(high)) + _MARGIN_PX + 1)
-        if last - first <= 2 * _MARGIN_PX:
+        if last - first < _MARGIN_PX:
             return None
         spans.append(slice(first, last))
     pixels, bad = reference.read((spans[0], spans[1]))

@@ -1,5 +1,7 @@
 """Skies of two exposures are compared over all that both see, however large they are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -77,6 +79,25 @@ def test_saturated_pixels_tell_nothing_of_the_sky(tmp_path):
     found = sky_difference(own, reference, Geometry(), 1.0, 4.0)
     assert found.surface.is_level
     assert found.offset == pytest.approx(0, abs=1)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_blank_parts_of_a_large_frame_tell_nothing_of_the_sky(tmp_path, number):
+    """Though some are as wide as all that is read at once."""
+    shape = (48, 2300)
+    skies = [_slope(shape, 0, 0), _slope(shape, 0, 30)]
+    lights = []
+    for index, sky in enumerate(skies):
+        blank = np.s_[:, 1300:] if index == number else None
+        lights.append(
+            _light(tmp_path / f"{index}.fits", sky, seed=index, saturation_dn=0.0, spoilt=blank)
+        )
+    reference, own = (replace(each, noise=replace(each.noise, sensor=Sensor())) for each in lights)
+    found = sky_difference(own, reference, Geometry(), 1.0, 4.0)
+    col = np.arange(1300)
+    sky = found.offset + found.surface.at(24, col)
+    np.testing.assert_allclose(sky, (skies[1] - skies[0])[24, :1300], atol=0.4 * _NOISE_DN)
+    assert found.left < 0.3 * found.noise
 
 
 def test_what_hardly_overlaps_tells_nothing(tmp_path):

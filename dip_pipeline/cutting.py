@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from dip_pipeline.frames import Frame, Guide, Pixels
-from dip_pipeline.registration import Geometry
+from dip_pipeline.registration import Geometry, Surface
 from dip_pipeline.restoration.optics import Exposure, Optics
 from dip_pipeline.restoration.problem import FitOptions, Problem
 from dip_pipeline.sensor import NoiseModel
@@ -25,7 +25,11 @@ _WORDS = {"source", "unit", "rung", "guesses", "notes"}  # of the numbers of a n
 
 @dataclass(frozen=True, slots=True)
 class ExposureSource:
-    """Cuts a further exposure to what a window of the reference shows of it; see `Exposure`."""
+    """Cuts a further exposure to what a window of the reference shows of it; see `Exposure`.
+
+    level_offset : in the middle of what both see; sky : what is to be added to it elsewhere, over
+        the exposure's own pixels
+    """
 
     frame: Frame
     noise: NoiseModel
@@ -34,6 +38,7 @@ class ExposureSource:
     flux_scale: float
     level_offset: float
     wider_px2: float = 0.0
+    sky: Surface = field(default_factory=Surface)
 
     def exposure(self, window: Window) -> Exposure | None:
         """Read its part of a window of the reference; None where it has hardly any."""
@@ -63,9 +68,16 @@ class ExposureSource:
             matrix=self.geometry.matrix,
             shift_px=(row, col),
             flux_scale=self.flux_scale,
-            level_offset=self.level_offset,
+            level_offset=self._offset(rows, cols),
             wider_px2=self.wider_px2,
         )
+
+    def _offset(self, rows: slice, cols: slice) -> float | NDArray[np.float64]:
+        """Level of each pixel of a part, from its place alone; one number where it is the same."""
+        if self.sky.is_level:
+            return self.level_offset
+        row, col = np.arange(rows.start, rows.stop), np.arange(cols.start, cols.stop)
+        return self.level_offset + self.sky.at(row[:, None], col[None, :])
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,14 +29,19 @@ def unit_of(frame: Frame, window: Window) -> float:
 def see_window(frame: Frame, window: Window, noise: NoiseModel, unit: float) -> Seen:
     """Prepare a window of an exposure for registration, in a unit; saturated pixels are masked."""
     pixels = frame.read(*window)
+    science = (pixels.science.astype(np.float64) / unit).astype(np.float32)
+    return see(str(frame.path), science, unusable(pixels, noise))
+
+
+def unusable(pixels: Pixels, noise: NoiseModel) -> NDArray[np.bool_]:
+    """Pixels that tell nothing of the sky: masked, of a blank area, or saturated."""
     masked = ~_lit(pixels)
     saturation = noise.sensor.saturation_dn
     if saturation is not None:
         masked |= pixels.science >= saturation.value
     if pixels.saturated is not None:
         masked |= pixels.saturated
-    science = (pixels.science.astype(np.float64) / unit).astype(np.float32)
-    return see(str(frame.path), science, masked)
+    return masked
 
 
 def _lit(pixels: Pixels) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ from dip_pipeline.cutting import ExposureSource, Window
 from dip_pipeline.errors import ContradictionError, ExposureError, FrameError
 from dip_pipeline.exposure_light import level_offset, light_by_cards, see_window, unit_of
 from dip_pipeline.exposure_places import by_sky, in_frames, in_windows, middle_of, origin_of
+from dip_pipeline.exposure_skies import FrameLight, SkyDifference, sky_difference
 from dip_pipeline.frames import (
     Camera,
     Frame,
@@ -47,6 +48,7 @@ class Registration:
     source: ExposureSource
     found: Registered
     facts: dict[str, object]
+    sky: SkyDifference
 
     @property
     def words(self) -> str:
@@ -56,6 +58,7 @@ class Registration:
         return (
             f"{self.source.frame.path.name}: at {row:+.2f} rows, {col:+.2f} columns ({found.how}); "
             f"light {self.source.flux_scale:.4g} ({found.how_flux}){found.seeing_words}"
+            f"{self.sky.words(self.source.frame.unit)}"
         )
 
 
@@ -173,8 +176,17 @@ class Exposures:
             summed=first.summed,
             any_optics=self.config.fit.any_optics,
         )
-        offset = unit * level_offset(own, first.seen, found)
         geometry = in_frames(found.geometry, *origins)
+        sky = sky_difference(
+            FrameLight(settled, noise),
+            FrameLight(reference, first.noise),
+            geometry,
+            found.flux_scale,
+            unit,
+        )
+        sky.warn(frame, reference)
+        even = sky.surface.is_level
+        offset = unit * level_offset(own, first.seen, found) if even else sky.offset
         saturation = noise.sensor.saturation_dn
         source = ExposureSource(
             frame=settled,
@@ -184,6 +196,7 @@ class Exposures:
             flux_scale=found.flux_scale,
             level_offset=offset,
             wider_px2=found.wider_px2,
+            sky=sky.surface,
         )
         facts: dict[str, object] = {
             "file": frame.path.name,
@@ -196,9 +209,10 @@ class Exposures:
             "flux_scale": found.flux_scale,
             "flux_scale_by": found.how_flux,
             "level_offset": offset,
+            **sky.facts(),
             "wider_px2": found.wider_px2,
         }
-        return Registration(source, replace(found, geometry=geometry), facts)
+        return Registration(source, replace(found, geometry=geometry), facts, sky)
 
 
 def _warn_of_seeing(

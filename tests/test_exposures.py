@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from scipy.ndimage import gaussian_filter
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, ExposureError, OutputError
@@ -17,8 +18,9 @@ from dip_pipeline.frames import open_frame, open_frames, read_account
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.planes import plan_planes
-from dip_pipeline.planning import settle_frame
+from dip_pipeline.planning import problem_source, settle_frame
 from dip_pipeline.progress import SILENT, Told
+from dip_pipeline.restoration.combining import combined
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.task_optics import AskedOptics, check_task
 from tests.restoration import exposed
@@ -40,7 +42,7 @@ _WCS = {
 }
 
 
-def _write(path, number=0, *, wcs=False, told_shift=None, seed=0, **cards):
+def _write(path, number=0, *, wcs=False, told_shift=None, seed=0, gradient=0.0, **cards):
     shift = SHIFTS[number]
     header = fits.Header(
         {"BUNIT": "adu", "GAIN": 2.0, "RDNOISE": 6.0, "FILTER": "r", "EXPTIME": 60.0}
@@ -49,7 +51,7 @@ def _write(path, number=0, *, wcs=False, told_shift=None, seed=0, **cards):
         row, col = told_shift or shift
         header.update(_WCS | {"CRPIX1": _WCS["CRPIX1"] - col, "CRPIX2": _WCS["CRPIX2"] - row})
     header.update(cards)
-    level = _SKY.seen(_SHAPE, shift) + SKY
+    level = _SKY.seen(_SHAPE, shift) + SKY + gradient
     fits.PrimaryHDU(noisy(level, np.random.default_rng([seed, number])), header).writeto(path)
     return str(path)
 
@@ -95,6 +97,95 @@ def test_exposures_without_coordinates_are_registered_by_their_stars(four):
     assert [each.source.level_offset for each in found] == pytest.approx([0, 0, 0], abs=12)
     # Narrower than the stars, 0.9 px of the exposures, 1.8 of the scene.
     assert 0.5 < optics.support_px < 1.5
+
+
+_ROW, _COL = (np.linspace(-1, 1, side) for side in _SHAPE)
+_ROW, _COL = _ROW[:, None], _COL[None, :]
+_GRADIENTS = (  # moonlight on the reference, twilight, and one that is bent
+    60 + 40 * _ROW + 20 * _COL,
+    150 - 90 * _ROW + 60 * _COL,
+    80 + 70 * _COL,
+    200 + 50 * _ROW - 60 * _COL**2 + 40 * _ROW * _COL,
+)
+
+
+def _write_uneven(folder, gradients=_GRADIENTS):
+    return [
+        _write(folder / f"{number}.fits", number, wcs=True, gradient=gradient)
+        for number, gradient in enumerate(gradients)
+    ]
+
+
+def _at_shift(gradient, number):
+    """Gradient of the reference at the pixels of an exposure: a smooth one, linear there."""
+    row, col = SHIFTS[number]
+    slopes = np.gradient(gradient)
+    return gradient + row * slopes[0] + col * slopes[1]
+
+
+def test_a_sky_that_differs_from_place_to_place_is_followed(tmp_path):
+    _, found = _registered(_write_uneven(tmp_path))
+    for number, each in enumerate(found, start=1):
+        expected = _GRADIENTS[number] - _at_shift(_GRADIENTS[0], number)
+        sky = each.source.level_offset + each.source.sky.at(*np.ogrid[: _SHAPE[0], : _SHAPE[1]])
+        # Noise of a pixel is 12 to 14.
+        assert np.std(sky - expected) < 4
+        assert np.abs(sky - expected).max() < 12
+        assert each.facts["level_offset"] == pytest.approx(expected[32, 36], abs=8)
+        np.testing.assert_allclose(
+            each.facts["level_offset_range"], (expected.min(), expected.max()), atol=40
+        )
+        assert len(each.facts["level_offset_terms"]) == (5 if number == 3 else 2)
+        low, high = each.facts["level_offset_range"]
+        assert f"; sky from {low:+.4g} to {high:+.4g} adu against the reference" in each.words
+
+
+def test_one_level_is_told_as_one(four):
+    _, found = _registered(four)
+    for each in found:
+        assert each.source.sky.is_level
+        assert "sky" not in each.words
+        assert "level_offset_terms" not in each.facts
+
+
+def test_a_tile_sees_the_sky_at_its_own_place(tmp_path):
+    _, found = _registered(_write_uneven(tmp_path))
+    for each in found:
+        whole = each.source.exposure((slice(0, 64), slice(0, 72)))
+        part = each.source.exposure((slice(32, 60), slice(20, 64)))
+        for row, col in ((40, 30), (50, 50)):
+            # The first pixel of the part is one of the whole: where, the shifts tell.
+            first = np.rint(np.add((32, 20), part.shift_px) - whole.shift_px).astype(int)
+            there = part.level_offset[row - first[0], col - first[1]]
+            assert there == whole.level_offset[row, col]
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_skies_that_differ_make_neither_patches_nor_seams(tmp_path, factor):
+    """The scene has the sky of the first."""
+    paths = _write_uneven(tmp_path)
+    config = _config(paths, **{"task.factor": factor})
+    (frame,) = open_frames(paths[0])
+    settled, noise = settle_frame(frame, config)
+    optics, found = _registered(paths, factor)
+    source = problem_source(settled, noise, config, optics, tuple(each.source for each in found))
+    made = combined(source.problem((slice(0, 64), slice(0, 72)), seed=1))
+    sky = np.kron((_GRADIENTS[0] + SKY) / factor**2, np.ones((factor, factor)))
+    off = (made.pixels - _SKY.seen(_SHAPE, factor=factor) - sky) / made.error
+    inside = np.s_[6 * factor : -6 * factor, 6 * factor : -6 * factor]
+    assert np.std(off[inside]) < 1.2
+    smoothed = gaussian_filter(off, 3 * factor)[inside]
+    assert np.abs(smoothed).max() < 0.8
+
+
+def test_what_no_smooth_surface_follows_is_warned_of(tmp_path, caplog):
+    step = np.where(_COL + 0 * _ROW > 0.4, 120.0, 0.0) * (_ROW > -0.2)
+    _registered(_write_uneven(tmp_path, _GRADIENTS[:3]))
+    assert "smooth surface" not in caplog.text
+    (tmp_path / "stepped").mkdir()
+    _registered(_write_uneven(tmp_path / "stepped", [0.0, step]))
+    assert "1.fits: its sky and that of" in caplog.text
+    assert "that no smooth surface follows" in caplog.text
 
 
 def test_the_seeing_of_each_exposure_is_found_and_told(tmp_path, monkeypatch):

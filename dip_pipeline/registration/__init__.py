@@ -5,6 +5,7 @@ from dip_pipeline.registration.geometry import Geometry, fit_affine
 from dip_pipeline.registration.register import Registered, check_overlap, register
 from dip_pipeline.registration.seeing import Seen, see
 from dip_pipeline.registration.stars import robust_level
+from dip_pipeline.registration.surfaces import Surface, fit_surface
 from dip_pipeline.registration.widths import psf_fwhm_px, star_fwhm_px
 
 __all__ = [
@@ -12,8 +13,10 @@ __all__ = [
     "LightShift",
     "Registered",
     "Seen",
+    "Surface",
     "check_overlap",
     "fit_affine",
+    "fit_surface",
     "psf_fwhm_px",
     "register",
     "robust_level",

@@ -176,7 +176,7 @@ def fwhm_of_radius(radius_px: float) -> float:
     return FWHM_OF_SIGMA * float(np.sqrt(max(variance, 0.04)))
 
 
-def robust_level(values: NDArray[np.float32]) -> tuple[float, float]:
+def robust_level(values: NDArray[np.floating]) -> tuple[float, float]:
     """Median of values without what lies far from it, and the scatter of what is left."""
     kept = values[np.isfinite(values)].astype(np.float64)
     level, scatter = 0.0, 0.0

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dip_pipeline.restoration.correlation import root_of
@@ -36,7 +37,7 @@ def sky_of(problem: Problem, exposures: Sequence[Exposure]) -> float:
     if problem.valid.any():
         return float(np.median(problem.pixels[problem.valid]))
     levels = [
-        float(np.median(each.pixels[valid_of(each)] - each.level_offset)) / each.flux_scale
+        float(np.median((each.pixels - each.level_offset)[valid_of(each)])) / each.flux_scale
         for each in exposures
         if valid_of(each).any()
     ]
@@ -51,7 +52,7 @@ def unit_of(exposures: Sequence[Exposure], level: float) -> float:
     for exposure in exposures:
         valid = valid_of(exposure)
         if valid.any():
-            dark = np.full(exposure.pixels.shape, _own_level(exposure, level))
+            dark = _own_level(exposure, level)
             variance = _law_of(exposure).variance(plane_of(dark))[plane_of(valid)].median()
             noise = float(variance) ** 0.5 / exposure.flux_scale
             return noise if np.isfinite(noise) and noise > 0 else 1.0
@@ -76,7 +77,7 @@ def _in_light(exposure: Exposure, blur_px: float, level: float, unit: float) -> 
         valid=plane_of(valid).float(),
         law=_law_of(exposure),
         flux_scale=scale,
-        level=own_level,
+        level=plane_of(own_level),
         matrix=exposure.matrix,
         shift_px=exposure.shift_px,
         blur_px=blur_px,
@@ -84,8 +85,10 @@ def _in_light(exposure: Exposure, blur_px: float, level: float, unit: float) -> 
     )
 
 
-def _own_level(exposure: Exposure, level: float) -> float:
-    return exposure.flux_scale * level + exposure.level_offset
+def _own_level(exposure: Exposure, level: float) -> NDArray[np.float64]:
+    """Level of its pixels where the first has that level, (rows, cols)."""
+    offset = np.broadcast_to(exposure.level_offset, exposure.pixels.shape)
+    return exposure.flux_scale * level + offset
 
 
 def _law_of(exposure: Exposure) -> NoiseLaw:

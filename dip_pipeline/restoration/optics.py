@@ -76,7 +76,8 @@ class Exposure:
     matrix, shift_px : pixel p = (row, col) of `pixels` lies at matrix @ p + shift_px, in pixels of
         the observation of the problem it belongs to (its own first pixel being (0, 0))
     flux_scale, level_offset : light x of the problem's observation is flux_scale x + level_offset
-        here: transparency, exposure time, and another sky
+        here: transparency, exposure time, and another sky; of an uneven one the offset is a plane,
+        (rows, cols)
     optics : what lies between the scene, on its own pixels cut finer, and its pixels
     wider_px2 : by how much the variance of its stars is above that of the problem's own, squares of
         the pixels of those: another seeing; below 0 where it is the sharper one
@@ -89,7 +90,7 @@ class Exposure:
     matrix: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 0.0), (0.0, 1.0))
     shift_px: tuple[float, float] = (0.0, 0.0)
     flux_scale: float = 1.0
-    level_offset: float = 0.0
+    level_offset: float | NDArray[np.float64] = 0.0
     error: Plane | None = None
     optics: Optics | None = None
     wider_px2: float = 0.0

@@ -32,7 +32,8 @@ class Light:
     pixels : its sky taken off, divided by its flux scale, in units of the reference's noise; 0
         where not valid
     valid : 1 where a pixel carries information, else 0
-    law, flux_scale, level : noise of its own unit; a light of x is flux_scale x + level there
+    law, flux_scale, level : noise of its own unit; a light of x is flux_scale x + level there, the
+        level being that of each pixel
     matrix, shift_px : where its pixels lie on the reference
     blur_px : its seeing against the sharpest exposure's, pixels of the reference
     root : of its noise's correlation; None for white noise
@@ -42,7 +43,7 @@ class Light:
     valid: Tensor
     law: NoiseLaw
     flux_scale: float
-    level: float
+    level: Tensor
     matrix: Matrix
     shift_px: tuple[float, float]
     blur_px: float = 0.0

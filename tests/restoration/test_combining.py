@@ -143,6 +143,27 @@ def test_another_transparency_and_sky_do_not_show():
     assert np.abs(_inside(combined(problem).pixels - truth)).max() < 0.02 * peak
 
 
+@pytest.mark.parametrize("factor", [1, 2])
+def test_another_slope_of_the_sky_does_not_show(factor):
+    """Where noise grows with the level, too: as strong as it is there, it is told."""
+    shape = (48, 52)
+    problem, truth = exposed(shape, factor=factor)
+    slope = np.broadcast_to(np.linspace(0.0, 800.0, shape[1]), shape)
+    rng = np.random.default_rng(4)
+    for number in (1, 2):
+        each = problem.exposures[number - 1]
+        noise = np.sqrt(slope / 2) * rng.standard_normal(shape)
+        uneven = (each.pixels + slope + noise).astype(np.float32)
+        problem = with_exposure(
+            problem, number, pixels=uneven, level_offset=each.level_offset + slope
+        )
+    made = combined(problem)
+    off = _inside((made.pixels - truth) / made.error)
+    assert np.std(off) == pytest.approx(1, abs=0.12)
+    thirds = made.error.shape[1] // 3
+    assert np.median(made.error[:, -thirds:]) > 1.02 * np.median(made.error[:, :thirds])
+
+
 def test_noisier_exposures_count_less():
     problem, _ = exposed()
     quiet_error = np.median(combined(problem).error)

@@ -86,8 +86,20 @@ class PsfLimit:
                 much += left > (times**_MUCH_NARROWER + _MORE) * mean
             shining = np.where(known, above, -np.inf)
             peaks = known & (shining >= ndimage.maximum_filter(shining, 5))
-            found = usual >= _LEAST_PAIRS
-        return TooSharp(found, found & (much >= _LEAST_PAIRS), peaks)
+        found = _with_rest(usual)
+        return TooSharp(found, found & _with_rest(much), peaks)
+
+
+def _with_rest(pairs: NDArray[np.int_]) -> Mask:
+    """Find pixels that two pairs call too sharp, and those beside them that one does: of a track.
+
+    pairs : (rows, cols), how many do
+    """
+    found = pairs >= _LEAST_PAIRS
+    whole: Mask = ndimage.binary_propagation(
+        found, structure=np.ones((3, 3), dtype=bool), mask=pairs > 0
+    )
+    return whole
 
 
 def _mean_of(plane: Image, pair: tuple[int, int]) -> Image:

@@ -19,7 +19,8 @@ from dip_pipeline.task_optics import AskedOptics
 
 log = logging.getLogger(__name__)
 
-_NARROWER = 0.87  # by half-light radii, which of few or faint stars may be a tenth too small
+_NARROWER = 0.87  # by half-light radii
+_NARROWER_OF_FEW = 0.7  # the same of few or faint stars, where they may be a fifth too small
 _OTHER_WIDTH = 0.07  # of ln(FWHM), by which fits differ; of right PSFs they do by 0.01
 _OTHER_ELLIPTICITY = 0.1  # as of an axis ratio of 0.9; of right PSFs it is 0.01
 _OTHER_SHAPE = 0.1  # of a star's light; of right PSFs up to 0.023 where fields are crowded
@@ -41,7 +42,8 @@ def warn_of_psf(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> None:
     found = beside_stars(frame, noise, asked)
     if found is None or not math.isfinite(found.psf_px):
         ratio, words = _by_half_light(frame, noise, asked)
-        if ratio < _NARROWER:  # False where it is NaN
+        least = _NARROWER_OF_FEW if found is None else _NARROWER
+        if ratio < least:  # False where it is NaN
             log.warning("%s: %s: %s; %s", frame.path, words, _MORE_BLUR, _REMEDY)
             return
     if found is not None and (words := _in_words(found, asked)):

@@ -99,3 +99,22 @@ def test_another_shape_of_the_same_width_is_told(tmp_path, caplog, psf, words):
         assert lines == []
     else:
         assert words in lines[0]
+
+
+def test_galaxies_of_one_width_are_no_stars(tmp_path, caplog):
+    """Beside them the PSF would be too narrow, though it is that of the frame."""
+    rows, cols = np.mgrid[:160, :160].astype(float)
+    light, rng = np.full(rows.shape, 200.0), np.random.default_rng(5)
+    for row in range(20, 150, 24):
+        for col in range(20, 150, 24):
+            angle = rng.uniform(0, np.pi)
+            along = (rows - row) * np.cos(angle) + (cols - col) * np.sin(angle)
+            across = (cols - col) * np.cos(angle) - (rows - row) * np.sin(angle)
+            light += 3000 * star(along, across, fwhm_px=4.2, axis_ratio=1.2)
+    header = fits.Header({"GAIN": 1.0, "RDNOISE": 3.0, "BUNIT": "adu"})
+    observed = rng.poisson(light) + rng.normal(0, 3, light.shape)
+    fits.writeto(tmp_path / "frame.fits", observed.astype(np.float32), header)
+    offsets = np.arange(-8.0, 9.0)
+    kernel = star(offsets[:, None], offsets[None, :], fwhm_px=3.0)
+    psf = kernel / kernel.sum()
+    assert told_of(tmp_path / "frame.fits", psf, tmp_path / "psf.fits", caplog) == []

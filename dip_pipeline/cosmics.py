@@ -1,75 +1,35 @@
-"""Cosmic rays of single exposures, found by L.A.Cosmic (van Dokkum 2001, PASP 113, 1420).
+"""Cosmic rays of single exposures, found by L.A.Cosmic (van Dokkum 2001, PASP 113, 1420)."""
 
-astroscrappy finds them block by block on a fixed grid, each with its surroundings, so that what
-is found at a pixel does not depend on which region is read, and no frame is too large.
-"""
-
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 import astroscrappy
 import numpy as np
 from numpy.typing import NDArray
 
-from dip_pipeline.frames import Frame, Pixels, PixelsOver, around
+from dip_pipeline.found_pixels import FoundPixels
+from dip_pipeline.frames import Frame, Pixels
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 
 Mask = NDArray[np.bool_]
 
-_BLOCK_PX = 512
-_MARGIN_PX = 32  # further than what its medians and four passes reach
-_MOST_BLOCKS = 64
+_MARGIN_PX = 32
 _NO_SATURATION = 1e30
-
-_found: OrderedDict[tuple[str, int, int], Mask] = OrderedDict()
-_looking_up = threading.Lock()  # frames are read in several threads
 
 
 @dataclass(frozen=True, slots=True)
-class CosmicPixels(PixelsOver):
+class CosmicPixels(FoundPixels):
     """Pixels of another source, cosmic rays masked."""
 
-    shape: tuple[int, int]
     noise: NoiseModel
 
-    def read(self, rows: slice, cols: slice) -> Pixels:
-        """Read one region."""
-        pixels = self.inner.read(rows, cols)
-        return replace(pixels, masked=pixels.masked | self.rays(rows, cols))
+    @property
+    def margin_px(self) -> int:
+        """Further than what its medians and four passes reach."""
+        return _MARGIN_PX
 
-    def rays(self, rows: slice, cols: slice) -> Mask:
-        """Which pixels of a region are cosmic rays."""
-        found = np.zeros((rows.stop - rows.start, cols.stop - cols.start), dtype=bool)
-        for row in range(rows.start // _BLOCK_PX, -(-rows.stop // _BLOCK_PX)):
-            for col in range(cols.start // _BLOCK_PX, -(-cols.stop // _BLOCK_PX)):
-                block = self._block(row, col)
-                corner = (row * _BLOCK_PX, col * _BLOCK_PX)
-                here, there = [], []
-                for bound, first, length in zip((rows, cols), corner, block.shape, strict=True):
-                    start, stop = max(bound.start, first), min(bound.stop, first + length)
-                    here.append(slice(start - bound.start, stop - bound.start))
-                    there.append(slice(start - first, stop - first))
-                found[tuple(here)] = block[tuple(there)]
-        return found
-
-    def _block(self, row: int, col: int) -> Mask:
-        key = (repr(self), row, col)
-        with _looking_up:
-            if key in _found:
-                _found.move_to_end(key)
-                return _found[key]
-        rows, cols = (
-            slice(place * _BLOCK_PX, min((place + 1) * _BLOCK_PX, length))
-            for place, length in zip((row, col), self.shape, strict=True)
-        )
-        wide, inner = around(rows, cols, self.shape, _MARGIN_PX)
-        mask = _detect(self.inner.read(*wide), self.noise)[inner]
-        with _looking_up:
-            _found[key] = mask
-            while len(_found) > _MOST_BLOCKS:
-                _found.popitem(last=False)
-        return mask
+    def detect(self, pixels: Pixels) -> Mask:
+        """Find cosmic rays of one region."""
+        return _detect(pixels, self.noise)
 
 
 def without_cosmics(frame: Frame, noise: NoiseModel) -> Frame:

@@ -33,6 +33,7 @@ from dip_pipeline.record import RunFacts, run_cards
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoring import Place, blend_tiles, restore_tiles
 from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.sharp_pixels import without_too_sharp
 from dip_pipeline.task import Task
 from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.tiling import Tile, plan_tiles
@@ -142,7 +143,7 @@ def plan_planes(
             reason = str(error).removeprefix(f"{frame.path}: ")
             left.append((_as_product(frame, asked, products), reason))
             continue
-        optics = _optics_of(frame, settled, noise, asked)
+        settled, optics = _beside_psf(settled, noise, asked)
         options = config.tile_options()
         tiles = plan_tiles(frame.shape, asked.tile_options(options) if asked else options)
         tiles = [replace(tile, index=count + tile.index) for tile in tiles]
@@ -185,14 +186,19 @@ def _first_alone(planes: Sequence[Plane], config: RunConfig) -> tuple[str, ...]:
     )
 
 
-def _optics_of(
-    frame: Frame, settled: Frame, noise: NoiseModel, asked: AskedOptics | None
-) -> Optics | None:
-    """Say what lies between a scene and a frame, and whether the frame's stars agree."""
+def _beside_psf(
+    frame: Frame, noise: NoiseModel, asked: AskedOptics | None
+) -> tuple[Frame, Optics | None]:
+    """Say what lies between a scene and a frame of known noise; mask what cannot come through it.
+
+    And warn where the frame's stars do not agree.
+    """
     if asked is None:
-        return None
-    warn_of_psf(settled, noise, asked)
-    return asked.of_frame(frame)
+        return frame, None
+    optics = asked.of_frame(frame)
+    frame = without_too_sharp(frame, noise, asked)
+    warn_of_psf(frame, noise, asked)
+    return frame, optics
 
 
 def _settled(frame: Frame, config: RunConfig) -> tuple[Frame, NoiseModel]:

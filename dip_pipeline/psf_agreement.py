@@ -1,42 +1,153 @@
 """A PSF beside the stars of the frame that it is said to be of."""
 
 import logging
+import math
+
+import numpy as np
 
 from dip_pipeline.errors import ExposureError
 from dip_pipeline.exposure_light import see_window, unit_of
 from dip_pipeline.exposure_places import middle_of
+from dip_pipeline.found_pixels import usable_pixels
 from dip_pipeline.frames import Frame
 from dip_pipeline.registration import psf_fwhm_px, star_fwhm_px
+from dip_pipeline.restoration.noise import sigma_plane
+from dip_pipeline.restoration.psf_on_stars import PsfOnStars, hold_against_stars
+from dip_pipeline.restoration.star_shape import AS_GAUSSIANS, fit_bright_stars
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.task_optics import AskedOptics
 
 log = logging.getLogger(__name__)
 
-_NARROWER = 0.87  # what is measured of few or faint stars may be a tenth too small
+_NARROWER = 0.87  # by half-light radii
+_NARROWER_OF_FEW = 0.7  # the same of few or faint stars, where they may be a fifth too small
+_OTHER_WIDTH = 0.07  # of ln(FWHM), by which fits differ; of right PSFs they do by 0.01
+_OTHER_ELLIPTICITY = 0.1  # as of an axis ratio of 0.9; of right PSFs it is 0.01
+_OTHER_SHAPE = 0.1  # of a star's light; of right PSFs up to 0.023 where fields are crowded
+# A Gaussian is asked for by its width: real stars have wings.
+_OTHER_THAN_GAUSSIAN = 0.25
+_FEW = 3  # objects as narrow as the PSF: its stars, the others being galaxies or blends
+_FEW_SHARE = 0.1  # of all objects
+_MOST_STARS = 30  # that are fitted
+_MANY_STARS = 8  # without a width to hold against the PSF's
 
 
 def warn_of_psf(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> None:
-    """Warn where the stars of a frame are narrower than the PSF that is to be undone.
+    """Warn where the stars of a frame are narrower or wider than the PSF, or of another shape.
 
-    Wider ones are none of its business: a part of the blur may be meant. Where a frame shows too
-    few stars, nothing can be said.
+    Where a frame shows too few stars, nothing can be said.
     """
     if asked.psf is None:
         return
+    found = beside_stars(frame, noise, asked)
+    if found is None or not math.isfinite(found.psf_px):
+        ratio, words = _by_half_light(frame, noise, asked)
+        least = _NARROWER_OF_FEW if found is None else _NARROWER
+        if ratio < least:  # False where it is NaN
+            log.warning("%s: %s: %s; %s", frame.path, words, _MORE_BLUR, _REMEDY)
+            return
+    if found is not None and (words := _in_words(found, asked)):
+        log.warning("%s: %s; %s", frame.path, words, _REMEDY)
+
+
+def beside_stars(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> PsfOnStars | None:
+    """Hold a PSF against the stars of the middle of a frame; None where too few tell."""
+    pixels = frame.read(*middle_of(frame.shape))
+    known = usable_pixels(pixels, noise)
+    if asked.psf is None or not known.any():
+        return None
+    level = float(np.median(pixels.science[known]))
+    light = np.where(known, pixels.science, np.float32(level))
+    sigma = sigma_plane(noise, light, pixels.error if noise.from_error_plane else None)
+    known &= np.isfinite(sigma) & (sigma > 0)
+    if not known.any():
+        return None
+    doubt = np.where(known, sigma, float(np.median(sigma[known]))).astype(np.float64)
+    # In units of the noise: a fit to numbers of 1e-20 ends where it begins.
+    unit = float(np.median(doubt))
+    stars = fit_bright_stars(
+        (light.astype(np.float64) - level) / unit,
+        doubt / unit,
+        known,
+        most=_MOST_STARS,
+        most_beta=AS_GAUSSIANS,
+    )
+    return hold_against_stars(asked.psf, asked.factor, stars)
+
+
+def stars_over_psf(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> tuple[float, float]:
+    """How many times as wide as a PSF the stars of a frame are; and their FWHM, px.
+
+    NaN where that is not known.
+    """
+    found = beside_stars(frame, noise, asked)
+    if found is None:
+        return math.nan, math.nan
+    if math.isfinite(found.psf_px):
+        return found.star_px / found.psf_px, found.star_px
+    return _by_half_light(frame, noise, asked)[0], found.star_px
+
+
+_MORE_BLUR = "undoing more blur than there is changes fluxes and digs holes"
+_LESS_BLUR = "light that is left around stars is restored as if it were the sky's"
+_REMEDY = (
+    "DIP_ERR and DIPRISK take the PSF as right; give the PSF of these stars (--fwhm counts pixels "
+    "of the input, a file has those of the result)"
+)
+
+
+def _in_words(found: PsfOnStars, asked: AskedOptics) -> str:
+    """Say how a PSF differs from the stars; "" where it does not, or nothing can be said."""
+    apart = math.log(found.star_px / found.psf_px)
+    difference = _of_width(found, apart)
+    if not abs(apart) > _OTHER_WIDTH:  # True where it is NaN
+        difference = _of_shape(found, asked)
+    if not difference:
+        return ""
+    own = f"{found.psf_px:.2f} px" if math.isfinite(found.psf_px) else "no star's width"
+    return (
+        f"its stars are {found.star_px:.2f} px wide (FWHM), the PSF ({asked.words}) {own}, "
+        f"{difference}; {found.misplaced:.0%} of a star's light lies elsewhere"
+    )
+
+
+def _of_width(found: PsfOnStars, apart: float) -> str:
+    """Say by how much a PSF is too wide or too narrow; "" where it is not, or not known to be.
+
+    apart : logarithm of the stars' width over its own
+    """
+    by = f"{abs(math.expm1(-apart)):.0%}" if math.isfinite(apart) else ""
+    if apart < -_OTHER_WIDTH:  # False where it is NaN
+        return f"{by} too wide: {_MORE_BLUR}"
+    # Beside galaxies and blends, some objects that are as narrow as the PSF are its stars.
+    if apart > _OTHER_WIDTH and found.as_narrow < max(_FEW, _FEW_SHARE * found.fitted):
+        return f"{by} too narrow: {_LESS_BLUR}"
+    return ""
+
+
+def _of_shape(found: PsfOnStars, asked: AskedOptics) -> str:
+    """Say that a PSF is of another shape; "" where it is not, or not known to be."""
+    if found.elongation > _OTHER_ELLIPTICITY:  # False where it is NaN
+        return f"but elongated otherwise (ellipticities differ by {found.elongation:.2f})"
+    # Without a width of the PSF's own, objects of one width must be many to be stars.
+    known = math.isfinite(found.psf_px) or found.stars >= max(_MANY_STARS, found.fitted // 2)
+    most = _OTHER_THAN_GAUSSIAN if asked.is_gaussian else _OTHER_SHAPE
+    another = known and found.misplaced > most + 3 * found.doubt
+    return "but of another shape" if another else ""
+
+
+def _by_half_light(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> tuple[float, str]:
+    """Give the width of stars over that of a PSF by the radii that hold half their light.
+
+    NaN where too few stars are found; with both widths in words.
+    """
     window = middle_of(frame.shape)
     try:
         seen = see_window(frame, window, noise, unit_of(frame, window))
     except ExposureError:
-        return
+        return math.nan, ""
+    assert asked.psf is not None
     stars_px = star_fwhm_px(seen)
     psf_px = psf_fwhm_px(asked.psf, asked.factor, seen)
-    if stars_px < _NARROWER * psf_px:  # False where one is NaN
-        log.warning(
-            "%s: its stars are %.2f px wide (FWHM), the PSF (%s) %.2f px: undoing more blur than "
-            "there is changes fluxes and digs holes; give the PSF of these stars (--fwhm counts "
-            "pixels of the input, a file has those of the result)",
-            frame.path,
-            stars_px,
-            asked.words,
-            psf_px,
-        )
+    words = f"its stars are {stars_px:.2f} px wide (FWHM), the PSF ({asked.words}) {psf_px:.2f} px"
+    return stars_px / psf_px, words

@@ -155,6 +155,7 @@ class AskedOptics:
     factor : pixels of the scene for one of the frame, along each axis
     psf : (rows, cols), odd sides, sum 1, on the scene's pixels; None for none
     words : the PSF, for people and for the record
+    is_gaussian : it was asked for by its width
     scale_arcsec : side of a pixel of the PSF by its own header; None: not told
     """
 
@@ -162,6 +163,7 @@ class AskedOptics:
     psf: NDArray[np.float32] | None = field(default=None, repr=False)
     words: str = "none"
     scale_arcsec: float | None = None
+    is_gaussian: bool = False
 
     @classmethod
     def of(cls, config: RunConfig) -> Self | None:
@@ -185,7 +187,7 @@ class AskedOptics:
         elif task.fwhm_px is not None:
             kernel = gaussian_psf(task.fwhm_px * factor)
             words = f"Gaussian, FWHM {task.fwhm_px:g} px of the input"
-            found = cls(factor, kernel.astype(np.float32), words)
+            found = cls(factor, kernel.astype(np.float32), words, is_gaussian=True)
         most_px = config.tile_px // _LARGEST_SHARE
         if found.reach_px > most_px:
             raise ConfigError(found._too_large(most_px, f"--tile {config.tile_px}"))

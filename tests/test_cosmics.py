@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from dip_pipeline import cosmics
+from dip_pipeline import cosmics, found_pixels
 from dip_pipeline.frames import Pixels
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 
@@ -27,9 +27,9 @@ def test_a_frame_may_fill_what_is_remembered_while_another_looks_there(monkeypat
     """What is found in blocks is kept for a while; two frames are read at once."""
     noise = NoiseModel(NoiseKind.NONE, "test")
     first, second = (cosmics.CosmicPixels(Blank(name), (64, 64), noise) for name in ("a", "b"))
-    filling = threading.Thread(target=lambda: second.rays(slice(0, 64), slice(0, 64)))
+    filling = threading.Thread(target=lambda: second.found(slice(0, 64), slice(0, 64)))
 
-    class Slow(type(cosmics._found)):
+    class Slow(type(found_pixels._found)):
         """Lets the other frame in after it has said that a block is there."""
 
         def __contains__(self, key):
@@ -39,10 +39,10 @@ def test_a_frame_may_fill_what_is_remembered_while_another_looks_there(monkeypat
                 filling.join(0.2)
             return there
 
-    monkeypatch.setattr(cosmics, "_found", Slow())
-    monkeypatch.setattr(cosmics, "_BLOCK_PX", 8)
+    monkeypatch.setattr(found_pixels, "_found", Slow())
+    monkeypatch.setattr(found_pixels, "_BLOCK_PX", 8)
     monkeypatch.setattr(cosmics, "_detect", lambda pixels, _: np.zeros(pixels.science.shape, bool))
     for _ in range(2):
-        assert not first.rays(slice(0, 8), slice(0, 8)).any()
+        assert not first.found(slice(0, 8), slice(0, 8)).any()
     filling.join()
-    assert len(cosmics._found) == cosmics._MOST_BLOCKS
+    assert len(found_pixels._found) == found_pixels._MOST_BLOCKS

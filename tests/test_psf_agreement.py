@@ -1,6 +1,7 @@
-"""A PSF that is wider than the stars of the frame is warned of; the right one never is."""
+"""A PSF that is not that of the frame's stars is warned of; the right one never is."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -38,6 +39,82 @@ def test_a_psf_wider_than_the_stars_is_told_with_both_widths(tmp_path, caplog, t
 
 
 @pytest.mark.parametrize("kind", ["crowded", "galaxies", "nebula"])
-@pytest.mark.parametrize("psf_px", [1.2, 1.8])
-def test_the_right_psf_and_a_narrower_one_are_not(tmp_path, caplog, kind, psf_px):
-    assert told(tmp_path, caplog, stars_px=1.8, psf_px=psf_px, kind=kind) == []
+@pytest.mark.parametrize("width_px", [1.8, 3.0])
+def test_the_right_psf_is_not(tmp_path, caplog, kind, width_px):
+    assert told(tmp_path, caplog, stars_px=width_px, psf_px=width_px, kind=kind) == []
+
+
+@pytest.mark.parametrize(("psf_px", "kind"), [(3.45, "15% too wide"), (2.4, "20% too narrow")])
+def test_which_way_a_width_is_wrong_is_told_with_the_light_that_it_misplaces(
+    tmp_path, caplog, psf_px, kind
+):
+    (line,) = told(tmp_path, caplog, stars_px=3.0, psf_px=psf_px)
+    assert re.search(kind.replace(kind[:2], r"\d\d"), line)
+    assert re.search(r"\d+% of a star's light lies elsewhere", line)
+    assert "DIP_ERR and DIPRISK take the PSF as right" in line
+
+
+def told_of(frame_path, psf, psf_path, caplog):
+    fits.writeto(psf_path, psf.astype(np.float32))
+    config = RunConfig().with_overrides(**{"task.name": "deconvolve", "task.psf": str(psf_path)})
+    settled, noise = settle_frame(open_frame(frame_path), config)
+    with caplog.at_level(logging.WARNING):
+        warn_of_psf(settled, noise, AskedOptics.of(config))
+    return [line for line in caplog.messages if "its stars are" in line]
+
+
+def star(rows, cols, *, fwhm_px, axis_ratio=1.0):
+    """A Gaussian, not integrated over its pixel."""
+    sigma = fwhm_px / 2.3548
+    return np.exp(-0.5 * ((rows / axis_ratio) ** 2 + (cols * axis_ratio) ** 2) / sigma**2)
+
+
+def arms(rows, cols):
+    """Four spikes, 6 px long."""
+    return ((np.abs(rows) < 0.5) | (np.abs(cols) < 0.5)) & (np.hypot(rows, cols) < 6.5)
+
+
+@pytest.mark.parametrize(
+    ("psf", "words"),
+    [
+        (lambda r, c: star(r, c, fwhm_px=3.0), None),
+        (lambda r, c: star(r, c, fwhm_px=3.0, axis_ratio=1.15), "elongated otherwise"),
+        (lambda r, c: star(r, c, fwhm_px=3.0) + 0.15 * arms(r, c), "of another shape"),
+    ],
+)
+def test_another_shape_of_the_same_width_is_told(tmp_path, caplog, psf, words):
+    offsets, rng = np.arange(-10.0, 11.0), np.random.default_rng(3)
+    light = np.full((120, 120), 200.0)
+    rows, cols = np.mgrid[:120, :120].astype(float)
+    for row in range(15, 110, 18):
+        for col in range(15, 110, 18):
+            place = np.array([row, col]) + rng.uniform(-0.5, 0.5, 2)
+            light += 5000 * star(rows - place[0], cols - place[1], fwhm_px=3.0)
+    header = fits.Header({"GAIN": 1.0, "RDNOISE": 3.0, "BUNIT": "adu"})
+    observed = rng.poisson(light) + rng.normal(0, 3, light.shape)
+    fits.writeto(tmp_path / "frame.fits", observed.astype(np.float32), header)
+    kernel = psf(offsets[:, None], offsets[None, :])
+    lines = told_of(tmp_path / "frame.fits", kernel / kernel.sum(), tmp_path / "psf.fits", caplog)
+    if words is None:
+        assert lines == []
+    else:
+        assert words in lines[0]
+
+
+def test_galaxies_of_one_width_are_no_stars(tmp_path, caplog):
+    """Beside them the PSF would be too narrow, though it is that of the frame."""
+    rows, cols = np.mgrid[:160, :160].astype(float)
+    light, rng = np.full(rows.shape, 200.0), np.random.default_rng(5)
+    for row in range(20, 150, 24):
+        for col in range(20, 150, 24):
+            angle = rng.uniform(0, np.pi)
+            along = (rows - row) * np.cos(angle) + (cols - col) * np.sin(angle)
+            across = (cols - col) * np.cos(angle) - (rows - row) * np.sin(angle)
+            light += 3000 * star(along, across, fwhm_px=4.2, axis_ratio=1.2)
+    header = fits.Header({"GAIN": 1.0, "RDNOISE": 3.0, "BUNIT": "adu"})
+    observed = rng.poisson(light) + rng.normal(0, 3, light.shape)
+    fits.writeto(tmp_path / "frame.fits", observed.astype(np.float32), header)
+    offsets = np.arange(-8.0, 9.0)
+    kernel = star(offsets[:, None], offsets[None, :], fwhm_px=3.0)
+    psf = kernel / kernel.sum()
+    assert told_of(tmp_path / "frame.fits", psf, tmp_path / "psf.fits", caplog) == []

@@ -13,7 +13,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.describing import describe_frame
 from dip_pipeline.engine import Shard, open_pool
 from dip_pipeline.errors import ConfigError, FrameError
-from dip_pipeline.frames import open_frame, read_account
+from dip_pipeline.frames import open_frame, read_account, read_psf
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.pipeline import finish_run, restore_frame, scratch_of
@@ -203,6 +203,18 @@ def test_a_psf_off_its_middle_is_told(source, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         restore(source, tmp_path / "out.fits", **{"task.psf": psf})
     assert "centred +0.00 rows and +2.00 columns from its middle" in caplog.text
+
+
+@pytest.mark.parametrize(("away_px", "warned"), [(0.02, False), (0.1, True)])
+def test_a_psf_off_its_middle_by_a_part_of_a_pixel_is_told(tmp_path, caplog, away_px, warned):
+    offsets = np.arange(-15.0, 16.0)
+    kernel = np.multiply.outer(
+        *(np.exp(-0.5 * ((offsets - away) / 1.4) ** 2) for away in (0.0, away_px))
+    )
+    kernel = kernel / kernel.sum() + np.random.default_rng(1).normal(0, 3e-5, kernel.shape)
+    with caplog.at_level(logging.WARNING):
+        read_psf(write_psf(tmp_path / "psf.fits", (kernel / kernel.sum()).astype("f4")))
+    assert ("from its middle pixel" in caplog.text) is warned
 
 
 @pytest.mark.parametrize(("scale", "warned"), [(0.1836, False), (0.3671, True)])

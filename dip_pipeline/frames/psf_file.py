@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 SUM_TOLERANCE = 0.01
 _MOST_SIDE_PX = 4097
-_CENTRE_TOLERANCE_PX = 0.5
+_CENTRE_TOLERANCE_PX = 0.05
+_CORE_SHARE = 0.02  # of the highest pixel: what tells where the light is, without noise and wings
 _MOST_NEGATIVE = 0.25  # of the highest pixel
 
 
@@ -129,14 +130,16 @@ def _sides(hdu: HduSpan) -> str:
 
 def _tell_shift(kernel: NDArray[np.float64], where: str) -> None:
     """Warn of a PSF whose light is not on its middle pixel: it moves the scene."""
+    core = np.where(kernel > _CORE_SHARE * kernel.max(), kernel, 0.0)
     away = [
-        float((kernel.sum(axis=1 - axis) * (np.arange(side) - side // 2)).sum())
-        for axis, side in enumerate(kernel.shape)
+        float((core.sum(axis=1 - axis) * (np.arange(side) - side // 2)).sum() / core.sum())
+        for axis, side in enumerate(core.shape)
     ]
     if math.hypot(*away) > _CENTRE_TOLERANCE_PX:
         log.warning(
             "%s: the light of the PSF is centred %+.2f rows and %+.2f columns from its middle "
-            "pixel: the scene will be moved by as much the other way",
+            "pixel: the scene will be moved by as much the other way; centre it there, unless "
+            "that is meant",
             where,
             *away,
         )

@@ -14,6 +14,7 @@ from dip_pipeline.restoration.interpolation import refine
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
 from dip_pipeline.restoration.regions import Region, prepare
+from dip_pipeline.restoration.saturated_light import SaturatedLight
 from dip_pipeline.restoration.scene_delivery import SceneDelivery
 from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
 from dip_pipeline.restoration.smoothing import fill_unknown
@@ -55,6 +56,9 @@ def restore_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored
     if prior.errors is not None:
         relative = prior.errors.look_up(delivery.predictor)
     error = _numbers(relative * delivery.fine_sigma) * region.scale.sigma
+    near = SaturatedLight.around(problem, region.scale.level)
+    if near is not None:
+        error = np.where(near.too_much, np.nan, np.hypot(error, near.light))
     return _cut(problem, science, error, _outcome(problem, prior, region, delivery))
 
 
@@ -117,7 +121,7 @@ def _outcome(
 def _cut(problem: Problem, science: np.ndarray, error: np.ndarray, outcome: Outcome) -> Restored:
     """Leave saturated pixels alone, give up far from all that tell of others, cut.
 
-    science, error : brightness on the scene's grid
+    science, error : brightness on the scene's grid; error NaN where none is claimed
     """
     factor = (problem.optics or Optics()).factor
     known = ~problem.masked & np.isfinite(problem.pixels)
@@ -130,13 +134,16 @@ def _cut(problem: Problem, science: np.ndarray, error: np.ndarray, outcome: Outc
     science = np.where(in_blocks(distance > _REACH_PX, factor), np.nan, science)
     if alone.any():
         science = np.where(in_blocks(alone, factor), in_blocks(problem.pixels, factor), science)
+    unsure = in_blocks(problem.valid, factor) & np.isnan(error)
     # Nothing is claimed of a clipped value, nor of a filled one: no data say how wrong it is.
     error = np.where(in_blocks(problem.valid, factor), error, np.nan)
+    fine_flags = in_blocks(flags, factor)
+    fine_flags[unsure] |= np.uint8(PixelFlag.LOW_CONFIDENCE)
     window = fine_window(problem.inner, known.shape, factor)
     return Restored(
         science=_in_unit(science, problem)[window],
         error=_in_unit(error, problem)[window],
-        flags=np.ascontiguousarray(in_blocks(flags, factor)[window]),
+        flags=np.ascontiguousarray(fine_flags[window]),
         outcome=outcome,
     )
 

@@ -15,6 +15,7 @@ _STARS_IN_ALL = 120  # of all regions of a frame
 FEWEST_STARS = 4
 _RADIUS_PX = 6
 _BETA = (1.0, 12.0)
+AS_GAUSSIANS = 30.0  # beyond the steepest that is looked for: Gaussians are stars, too
 _FWHM_PX = (0.6, 9.0)
 _MISFIT = 0.01  # of the peak: no star is known better than its model
 _MOST_AROUND = 0.9  # of a star's peak, above the sky or below, where its fit begins
@@ -132,12 +133,17 @@ def stars_of_each(regions: int) -> int:
 
 
 def fit_bright_stars(
-    observed: Image, sigma: Image, trusted: Mask, *, most: int = _MOST_STARS
+    observed: Image,
+    sigma: Image,
+    trusted: Mask,
+    *,
+    most: int = _MOST_STARS,
+    most_beta: float = _BETA[1],
 ) -> list[FittedStar]:
     """Fit each of the brightest lonely stars with a shape of its own.
 
     observed : (rows, cols), sky at zero; sigma : same unit; trusted : neither masked nor saturated
-    most : stars that are fitted
+    most : stars that are fitted; most_beta : exponent below which they are taken for stars
     """
     smoothed = ndimage.gaussian_filter(np.where(trusted, observed, 0.0), 1.0)
     near_a_hole = ndimage.binary_dilation(~trusted, iterations=_RADIUS_PX)
@@ -149,11 +155,17 @@ def fit_bright_stars(
     places = np.argwhere(found & inside)
     heights = (smoothed / sigma)[found & inside]
     brightest = places[np.argsort(-heights, kind="stable")][:most]
-    fits = (_fit_star(observed, sigma, (int(row), int(col))) for row, col in brightest)
+    fits = (
+        fit_star(observed, sigma, (int(row), int(col)), most_beta=most_beta)
+        for row, col in brightest
+    )
     return [star for star in fits if star is not None]
 
 
-def _fit_star(observed: Image, sigma: Image, place: tuple[int, int]) -> FittedStar | None:
+def fit_star(
+    observed: Image, sigma: Image, place: tuple[int, int], *, most_beta: float = _BETA[1]
+) -> FittedStar | None:
+    """Fit the star whose brightest pixel is at a place, six pixels and more from all borders."""
     offsets = np.arange(-_RADIUS_PX, _RADIUS_PX + 1)
     rows, cols = (grid.astype(np.float64) for grid in np.meshgrid(offsets, offsets, indexing="ij"))
     disc = rows**2 + cols**2 <= _RADIUS_PX**2
@@ -182,13 +194,13 @@ def _fit_star(observed: Image, sigma: Image, place: tuple[int, int]) -> FittedSt
     bounds = ([-limit for limit in limits], limits)
     fit = optimize.least_squares(misfit, start, bounds=bounds, loss="soft_l1", max_nfev=_TRIES)
     shape = shape_of(fit.x)
-    if not is_usual(shape):
+    if not is_usual(shape, most_beta):
         return None
     height, row, col, around = (float(term) for term in fit.x[:4])
     cutout = Cutout(rows, cols, light, noise, (row, col), around * peak)
     return FittedStar(shape, height * peak, cutout)
 
 
-def is_usual(shape: StarShape) -> bool:
+def is_usual(shape: StarShape, most_beta: float = _BETA[1]) -> bool:
     """Whether a star may look like that, and the search did not end at its limits."""
-    return _BETA[0] < shape.beta < _BETA[1] and _FWHM_PX[0] < shape.fwhm_px < _FWHM_PX[1]
+    return _BETA[0] < shape.beta < most_beta and _FWHM_PX[0] < shape.fwhm_px < _FWHM_PX[1]

@@ -1,0 +1,141 @@
+"""Pixels that are sharper than the PSF of a frame allows: cosmic rays and hot pixels, masked."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dip_pipeline.found_pixels import FoundPixels, Mask, usable_pixels
+from dip_pipeline.frames import Frame, Pixels, around
+from dip_pipeline.psf_agreement import stars_over_psf
+from dip_pipeline.restoration.noise import sigma_plane
+from dip_pipeline.restoration.psf_limit import MARGIN_PX, PsfLimit, TooSharp
+from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.task_optics import AskedOptics
+
+log = logging.getLogger(__name__)
+
+_WORDS = "pixels sharper than the PSF allows"
+_MOST_SHARE = 0.03  # of a frame's pixels: more are not cosmic rays, but the PSF is another
+_NARROWER = 0.87  # times as wide as the PSF: stars that are narrower may be too sharp for it
+_FAR_NARROWER = 0.62  # the same of a much narrower PSF, see `TooSharp`
+_LEAST_STAR_PX = 1.1  # FWHM; peaks that are narrower are cosmic rays as well as stars
+
+
+@dataclass(frozen=True, slots=True)
+class SharpPixels(FoundPixels):
+    """Pixels of another source, those masked that no light makes through a PSF.
+
+    sharpest : those alone that a much narrower PSF would not make either
+    """
+
+    noise: NoiseModel
+    limit: PsfLimit
+    sharpest: bool = False
+
+    @property
+    def margin_px(self) -> int:
+        """As far as light around a pixel counts."""
+        return MARGIN_PX
+
+    def detect(self, pixels: Pixels) -> Mask:
+        """Find too sharp pixels of one region."""
+        found = self.look(pixels)
+        return found.sharpest if self.sharpest else found.found
+
+    def look(self, pixels: Pixels) -> TooSharp:
+        """Tell too sharp pixels from stars."""
+        known = usable_pixels(pixels, self.noise)
+        light = np.where(known, pixels.science, np.float32(0))
+        error = pixels.error if self.noise.from_error_plane else None
+        sigma = sigma_plane(self.noise, light, error).astype(np.float64)
+        known &= np.isfinite(sigma) & (sigma > 0)
+        return self.limit.too_sharp(light.astype(np.float64), sigma, known)
+
+
+def without_too_sharp(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> Frame:
+    """Mask pixels of a frame that are sharper than its PSF allows, and say how many.
+
+    Where stars would be among them, as the PSF is too wide, only those are masked that cannot be
+    stars; none where that cannot be told.
+    """
+    if asked.psf is None:
+        return frame
+    limit = PsfLimit.of(asked.psf, asked.factor)
+    source = SharpPixels(frame.source, frame.shape, noise, limit)
+    count = _Count.of(_looks(source))
+    if count.found == 0:
+        return frame
+    masked = replace(frame, source=replace(source, sharpest=True))
+    if count.found > _MOST_SHARE * frame.shape[0] * frame.shape[1] or _far_too_wide(
+        frame, noise, asked
+    ):
+        log.warning(
+            "%s: %d pixels are sharper than the PSF (%s) allows, too many for cosmic rays: the PSF "
+            "is too wide, or the noise is not what its law says; nothing is masked for that, give "
+            "the PSF of this frame",
+            frame.path,
+            count.found,
+            asked.words,
+        )
+        return frame
+    ratio, _ = stars_over_psf(masked, noise, asked)
+    # Without stars to measure, those that a narrower PSF would allow must not be the most.
+    right = ratio >= _NARROWER or (np.isnan(ratio) and 2 * count.allowed <= count.peaks)
+    number = count.found if right else count.sharpest
+    if number == 0:
+        return frame
+    log.warning(
+        "%s: %d pixels are sharper than the PSF allows (cosmic rays?): taken as masked; "
+        "--find-cosmics finds more",
+        frame.path,
+        number,
+    )
+    return replace(
+        frame,
+        source=replace(source, sharpest=not right),
+        flag_words=f"{frame.flag_words}; {_WORDS}" if frame.flag_words else _WORDS,
+    )
+
+
+def _far_too_wide(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> bool:
+    """Whether stars are so narrow beside a PSF that they cannot be told from cosmic rays."""
+    ratio, star_px = stars_over_psf(frame, noise, asked)
+    return ratio < _FAR_NARROWER and star_px > _LEAST_STAR_PX
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """Too sharp pixels of a frame: all, those that a much narrower PSF would not allow either.
+
+    peaks : of what shines, that are too sharp; allowed : of them, by a much narrower PSF
+    """
+
+    found: int
+    sharpest: int
+    peaks: int
+    allowed: int
+
+    @classmethod
+    def of(cls, looks: Iterable[TooSharp]) -> "_Count":
+        counts = [
+            [
+                np.count_nonzero(plane)
+                for plane in (
+                    look.found,
+                    look.sharpest,
+                    look.found & look.peaks,
+                    look.found & look.peaks & ~look.sharpest,
+                )
+            ]
+            for look in looks
+        ]
+        return cls(*(int(total) for total in np.sum(counts, axis=0)))
+
+
+def _looks(source: SharpPixels) -> Iterable[TooSharp]:
+    """Look at all of a frame, block by block."""
+    for rows, cols in source.blocks():
+        wide, inner = around(rows, cols, source.shape, source.margin_px)
+        yield source.look(source.inner.read(*wide)).cut(inner)

@@ -1,0 +1,78 @@
+"""Pixels that are sharper than the PSF allows are masked and told of; stars never are."""
+
+import logging
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dip_pipeline import ways
+from dip_pipeline.config import RunConfig
+from dip_pipeline.frames import open_frame
+from dip_pipeline.frames.fits_file import close_files
+from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.planning import settle_frame
+from dip_pipeline.sharp_pixels import without_too_sharp
+from dip_pipeline.simulate import DetectorOptions, MoffatPsf, SceneOptions, draw_scene, observe
+from dip_pipeline.task_optics import AskedOptics
+from tests.stand_in import QUICK, spread_evenly
+
+RAYS = ((20, 30), (20, 31), (21, 32), (90, 70), (130, 20), (131, 20), (132, 20))
+
+
+def field(tmp_path, *, stars_px, rays=RAYS, kind="crowded"):
+    options = SceneOptions(
+        kind, shape=(160, 160), seed=2, psf=MoffatPsf(stars_px), saturated_star=False
+    )
+    frame = observe(draw_scene(options), DetectorOptions(defects=False))
+    observed = frame.observed_dn.astype(np.float32)
+    for place in rays:
+        observed[place] += 3000
+    path = tmp_path / "frame.fits"
+    fits.writeto(path, observed, fits.Header([fits.Card(*card) for card in frame.header_cards()]))
+    return path
+
+
+def masked_of(path, caplog, psf_px, task="deconvolve"):
+    config = RunConfig().with_overrides(**{"task.name": task, "task.fwhm_px": psf_px})
+    settled, noise = settle_frame(open_frame(path), config)
+    with caplog.at_level(logging.WARNING):
+        frame = without_too_sharp(settled, noise, AskedOptics.of(config))
+    whole = (slice(0, 160), slice(0, 160))
+    new = frame.read(*whole).masked & ~settled.read(*whole).masked
+    told = [line for line in caplog.messages if "sharper than the PSF" in line]
+    return {(int(row), int(col)) for row, col in np.argwhere(new)}, told
+
+
+@pytest.mark.parametrize("task", ["deconvolve", "super-resolve"])
+@pytest.mark.parametrize("width_px", [1.8, 3.0])
+def test_cosmic_rays_are_masked_and_counted(tmp_path, caplog, task, width_px):
+    masked, (line,) = masked_of(field(tmp_path, stars_px=width_px), caplog, width_px, task)
+    assert masked == set(RAYS)
+    assert "7 pixels are sharper than the PSF allows (cosmic rays?): taken as masked" in line
+    assert "--find-cosmics" in line
+
+
+@pytest.mark.parametrize("kind", ["crowded", "galaxies", "nebula"])
+@pytest.mark.parametrize("psf_px", [1.2, 1.8, 2.4])
+def test_nothing_is_masked_in_clean_frames(tmp_path, caplog, kind, psf_px):
+    path = field(tmp_path, stars_px=1.8, rays=(), kind=kind)
+    assert masked_of(path, caplog, psf_px) == (set(), [])
+
+
+def test_no_star_is_masked_where_the_psf_is_far_too_wide(tmp_path, caplog):
+    masked, (line,) = masked_of(field(tmp_path, stars_px=1.5), caplog, 4.5)
+    assert masked == set()
+    assert "nothing is masked for that" in line
+
+
+def test_the_product_flags_them_as_filled(tmp_path, monkeypatch):
+    monkeypatch.setattr(ways, "restore_scene", spread_evenly)
+    asked = RunConfig().with_overrides(**QUICK, **{"task.name": "deconvolve", "task.fwhm_px": 3.0})
+    target = tmp_path / "out.fits"
+    restore_frame(str(field(tmp_path, stars_px=3.0)), target, asked)
+    with fits.open(target) as hdus:
+        assert {(int(row), int(col)) for row, col in np.argwhere(hdus["DIP_FLAG"].data == 1)} == (
+            set(RAYS)
+        )
+    close_files()

@@ -350,7 +350,7 @@ def test_cosmic_rays_are_found_and_stars_are_not_in_every_unit(write, unit):
 
 
 def test_what_is_a_cosmic_ray_does_not_depend_on_the_region(write, monkeypatch):
-    monkeypatch.setattr("dip_pipeline.cosmics._BLOCK_PX", 64)
+    monkeypatch.setattr("dip_pipeline.found_pixels._BLOCK_PX", 64)
     rng = np.random.default_rng(9)
     pixels = 200 + rng.normal(0, 5, SHAPE) + 400 * rays(SHAPE, 10)
     frame = without_cosmics(open_frame(write(pixels)), noise_of(5.0))

@@ -23,6 +23,7 @@ from dip_pipeline.progress import SILENT, Told
 from dip_pipeline.restoration.combining import combined
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.task_optics import AskedOptics, check_task
+from dip_pipeline.verifying import verify_product
 from tests.restoration import exposed
 from tests.restoration.exposed import SHIFTS, SKY, draw_sky, noisy
 
@@ -441,6 +442,16 @@ def test_a_product_tells_what_was_combined(four, product):
         assert told["file"] == Path(path).name
         np.testing.assert_allclose(told["shift_px"], SHIFTS[number], atol=0.05)
     assert restore_frame(four[0], target, config).status == "already done"
+
+
+def test_a_card_that_names_another_exposure_is_found(product, tmp_path):
+    forged = tmp_path / "forged.fits"
+    with fits.open(product) as hdus:
+        hdus[0].header["DIPEX003"] = "other.fits"
+        hdus.writeto(forged, checksum=True)
+    found = {check.name: check.detail for check in verify_product(forged).checks}
+    assert "card DIPEX003 =" in found["account"]
+    assert "DIPEX002" not in found["account"]
 
 
 @pytest.mark.parametrize(

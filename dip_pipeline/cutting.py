@@ -44,15 +44,9 @@ class ExposureSource:
         """Read its part of a window of the reference; None where it has hardly any."""
         corners = np.array([(r, c) for r in _ends(window[0]) for c in _ends(window[1])], float)
         places = self.geometry.to_exposure(corners)
-        spans = []
-        for low, high, side in zip(
-            places.min(axis=0), places.max(axis=0), self.frame.shape, strict=True
-        ):
-            first = max(0, int(np.floor(low)) - _BESIDE_PX)
-            last = min(side, int(np.ceil(high)) + _BESIDE_PX + 1)
-            if last - first < _LEAST_PX:
-                return None
-            spans.append(slice(first, last))
+        spans = window_around(places, self.frame.shape, _BESIDE_PX, _LEAST_PX)
+        if spans is None:
+            return None
         rows, cols = spans
         pixels = self.frame.read(rows, cols)
         saturated = _saturated(pixels, self.saturation_dn)
@@ -125,6 +119,23 @@ class ProblemSource:
 
 def _ends(span: slice) -> tuple[int, int]:
     return span.start, span.stop - 1
+
+
+def window_around(
+    places: NDArray[np.float64], shape: tuple[int, int], beside_px: int, least_px: int
+) -> Window | None:
+    """Rows and columns of a frame that hold places, (n, 2), and so many pixels beside them.
+
+    None where the frame has less than least_px of them along a side.
+    """
+    spans = []
+    for low, high, side in zip(places.min(axis=0), places.max(axis=0), shape, strict=True):
+        first = max(0, int(np.floor(low)) - beside_px)
+        last = min(side, int(np.ceil(high)) + beside_px + 1)
+        if last - first < least_px:
+            return None
+        spans.append(slice(first, last))
+    return spans[0], spans[1]
 
 
 def _saturated(pixels: Pixels, saturation_dn: float | None) -> NDArray[np.bool_]:

@@ -35,13 +35,17 @@ def see_window(frame: Frame, window: Window, noise: NoiseModel, unit: float) -> 
 
 def unusable(pixels: Pixels, noise: NoiseModel) -> NDArray[np.bool_]:
     """Pixels that tell nothing of the sky: masked, of a blank area, or saturated."""
-    masked = ~_lit(pixels)
-    saturation = noise.sensor.saturation_dn
-    if saturation is not None:
-        masked |= pixels.science >= saturation.value
+    return ~(_lit(pixels) & usable_pixels(pixels, noise))
+
+
+def usable_pixels(pixels: Pixels, noise: NoiseModel) -> NDArray[np.bool_]:
+    """Pixels that are neither masked nor saturated, by flags or by their value."""
+    known: NDArray[np.bool_] = ~pixels.masked & np.isfinite(pixels.science)
     if pixels.saturated is not None:
-        masked |= pixels.saturated
-    return masked
+        known &= ~pixels.saturated
+    if noise.sensor.saturation_dn is not None:
+        known &= pixels.science < noise.sensor.saturation_dn.value
+    return known
 
 
 def _lit(pixels: Pixels) -> NDArray[np.bool_]:

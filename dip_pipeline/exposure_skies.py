@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 
 from dip_pipeline.blind.sky import Window as SkyWindow
 from dip_pipeline.blind.sky import find_sky
-from dip_pipeline.cutting import Window
+from dip_pipeline.cutting import Window, window_around
 from dip_pipeline.exposure_light import unusable
 from dip_pipeline.frames import Frame
 from dip_pipeline.registration import Geometry, Surface, fit_surface, robust_level
@@ -159,13 +159,7 @@ def _overlap(
     """Rows and columns of an exposure that a reference may show; None where these are few."""
     corners = np.array([(r, c) for r in (0, reference[0] - 1) for c in (0, reference[1] - 1)])
     places = geometry.to_exposure(corners.astype(float))
-    spans = []
-    for low, high, side in zip(places.min(axis=0), places.max(axis=0), shape, strict=True):
-        first, last = max(0, int(np.floor(low))), min(side, int(np.ceil(high)) + 1)
-        if last - first < _LEAST_BLOCK_PX:
-            return None
-        spans.append(slice(first, last))
-    return spans[0], spans[1]
+    return window_around(places, shape, 0, _LEAST_BLOCK_PX)
 
 
 def _strips(over: Window) -> Iterator[tuple[Sequence[slice], Sequence[slice]]]:
@@ -244,16 +238,10 @@ def _light_at(
     """
     row, col = np.mgrid[window[0], window[1]]
     there = geometry.to_reference(np.column_stack([row.ravel(), col.ravel()]).astype(float))
-    spans = []
-    for low, high, side in zip(
-        there.min(axis=0), there.max(axis=0), reference.frame.shape, strict=True
-    ):
-        first = max(0, int(np.floor(low)) - _MARGIN_PX)
-        last = min(side, int(np.ceil(high)) + _MARGIN_PX + 1)
-        if last - first < _MARGIN_PX:
-            return None
-        spans.append(slice(first, last))
-    pixels, bad = reference.read((spans[0], spans[1]))
+    spans = window_around(there, reference.frame.shape, _MARGIN_PX, _MARGIN_PX)
+    if spans is None:
+        return None
+    pixels, bad = reference.read(spans)
     seen = SkyWindow.of(pixels, ~bad)
     here = (there - np.array([spans[0].start, spans[1].start])).T
     sky, light = (

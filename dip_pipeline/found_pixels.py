@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.frames import Pixels, PixelsOver, around
-from dip_pipeline.sensor import NoiseModel
 
 Mask = NDArray[np.bool_]
 
@@ -21,16 +20,6 @@ _MOST_BLOCKS = 64
 
 _found: OrderedDict[tuple[str, int, int], Mask] = OrderedDict()
 _looking_up = threading.Lock()  # frames are read in several threads
-
-
-def usable_pixels(pixels: Pixels, noise: NoiseModel) -> Mask:
-    """Pixels that are neither masked nor saturated, by flags or by their value."""
-    known: Mask = ~pixels.masked & np.isfinite(pixels.science)
-    if pixels.saturated is not None:
-        known &= ~pixels.saturated
-    if noise.sensor.saturation_dn is not None:
-        known &= pixels.science < noise.sensor.saturation_dn.value
-    return known
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,8 @@ import math
 import numpy as np
 
 from dip_pipeline.errors import ExposureError
-from dip_pipeline.exposure_light import see_window, unit_of
+from dip_pipeline.exposure_light import see_window, unit_of, usable_pixels
 from dip_pipeline.exposure_places import middle_of
-from dip_pipeline.found_pixels import usable_pixels
 from dip_pipeline.frames import Frame
 from dip_pipeline.registration import psf_fwhm_px, star_fwhm_px
 from dip_pipeline.restoration.noise import sigma_plane

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dip_pipeline.found_pixels import FoundPixels, Mask, usable_pixels
+from dip_pipeline.exposure_light import usable_pixels
+from dip_pipeline.found_pixels import FoundPixels, Mask
 from dip_pipeline.frames import Frame, Pixels, around
 from dip_pipeline.psf_agreement import stars_over_psf
 from dip_pipeline.restoration.noise import sigma_plane

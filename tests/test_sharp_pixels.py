@@ -60,6 +60,14 @@ def test_nothing_is_masked_in_clean_frames(tmp_path, caplog, kind, psf_px):
     assert masked_of(path, caplog, psf_px) == (set(), [])
 
 
+def test_rays_alone_are_masked_where_the_psf_is_so_wide_that_a_star_would_be_among_them(
+    tmp_path, caplog
+):
+    masked, (line,) = masked_of(field(tmp_path, stars_px=2.0), caplog, 3.1)
+    assert masked == set(RAYS)
+    assert "7 pixels" in line
+
+
 def test_no_star_is_masked_where_the_psf_is_far_too_wide(tmp_path, caplog):
     masked, (line,) = masked_of(field(tmp_path, stars_px=1.5), caplog, 4.5)
     assert masked == set()

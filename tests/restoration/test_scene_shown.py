@@ -160,3 +160,19 @@ def test_of_views_with_the_stars_left_in_no_light_is_taken_for_theirs():
     moved = region.observed + torch.ones_like(region.observed)
     whole = region.shown_stars.change(moved)
     torch.testing.assert_close(networks.asked(moved, region)[2], whole / 2)
+
+
+@pytest.mark.parametrize("task", [Task.SUPER_RESOLVE, Task.DECONVOLVE])
+def test_a_hole_of_a_scene_follows_what_is_observed_around_it(task):
+    """Else the response to a step, and with it the risk, would be too small beside holes."""
+    optics = OPTICS[0] if task is Task.SUPER_RESOLVE else OPTICS[2]
+    asked = asked_for(optics, task, views=4)
+    asked.masked[30:33, 28:31] = True
+    region = prepare(asked, measure_sky([asked]))
+    network = Silent(channels_of(scene_optics(optics))[1])
+    networks = SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
+    scenes = [networks.asked(region.observed + step * region.known, region)[0] for step in (0, 4)]
+    moved = scene_optics(optics).observe(scenes[1] - scenes[0])
+    hole = float(moved[..., 30:33, 28:31].mean())
+    assert hole == pytest.approx(float(moved[..., 26:37, 24:35].mean()), rel=0.1)
+    assert hole > 2

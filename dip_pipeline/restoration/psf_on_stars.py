@@ -144,7 +144,7 @@ def _misplaced(missed: Sequence[tuple[Image, Image]]) -> tuple[float, float]:
     sigma = _OF_MEDIAN * np.median([sigma for _, sigma in missed], axis=0) / np.sqrt(count)
     size = np.abs(left)
     share = 0.5 * float((size - _MEAN_OF_NOISE * sigma).sum())
-    return max(share, 0.0), 0.5 * float(np.sqrt((sigma**2).sum()))
+    return min(max(share, 0.0), 1.0), 0.5 * float(np.sqrt((sigma**2).sum()))
 
 
 def _unlike(shapes: Sequence[StarShape], common: StarShape) -> bool:

@@ -47,6 +47,11 @@ def measure_shape(stars: Sequence[FittedStar]) -> StarShape | None:
     return fitted if is_usual(fitted) and moved < _ALIKE else median
 
 
+def alike_stars(stars: Sequence[FittedStar], shape: StarShape) -> list[FittedStar]:
+    """Choose those that are as wide as a shape."""
+    return [star for star in stars if abs(np.log(star.shape.fwhm_px / shape.fwhm_px)) < _ALIKE]
+
+
 class _Sight:
     """A star as it is seen, and what fits it in a shape: height, row, col and the light around."""
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dip_pipeline.restoration.common_shape import measure_shape
+from dip_pipeline.restoration.common_shape import alike_stars, measure_shape
 from dip_pipeline.restoration.star_shape import (
     AS_GAUSSIANS,
     FEWEST_STARS,
@@ -18,7 +18,6 @@ from dip_pipeline.restoration.star_shape import (
     fit_star,
 )
 
-_ALIKE = 0.1  # largest difference of ln(FWHM) between a star and the shape that most agree on
 _AS_NARROW = 0.04  # the same, by which an object may be wider than the PSF and still be of it
 # Of the ellipticities of half of all objects: 0.01 to 0.06 of stars, 0.09 to 0.3 of galaxies.
 _UNLIKE = 0.08
@@ -63,8 +62,8 @@ def hold_against_stars(
     shape = measure_shape(fitted)
     if shape is None:
         return None
-    alike = [star for star in fitted if abs(np.log(star.shape.fwhm_px / shape.fwhm_px)) < _ALIKE]
-    if len(alike) < FEWEST_STARS or _unlike([star.shape for star in alike], shape):
+    alike = alike_stars(fitted, shape)
+    if are_no_stars(alike, shape):
         return None
     view = _PsfView(psf, factor)
     drawn = [view.fitted(star.cutout, star.height) for star in alike[:_DRAWN]]
@@ -147,9 +146,11 @@ def _misplaced(missed: Sequence[tuple[Image, Image]]) -> tuple[float, float]:
     return min(max(share, 0.0), 1.0), 0.5 * float(np.sqrt((sigma**2).sum()))
 
 
-def _unlike(shapes: Sequence[StarShape], common: StarShape) -> bool:
-    """Whether objects of one width are no stars: galaxies and trails lie in all directions."""
-    return float(np.median([_apart(shape, common) for shape in shapes])) > _UNLIKE
+def are_no_stars(alike: Sequence[FittedStar], common: StarShape) -> bool:
+    """Whether objects of one width are too few, or no stars: galaxies lie in all directions."""
+    if len(alike) < FEWEST_STARS:
+        return True
+    return float(np.median([_apart(star.shape, common) for star in alike])) > _UNLIKE
 
 
 def _apart(one: StarShape, other: StarShape) -> float:

@@ -97,12 +97,12 @@ def test_stars_without_noise_tell_the_shape_itself():
 
 
 def test_too_few_stars_have_nothing_in_common():
-    assert measure_shape([FittedStar(ROUND, 100.0, UNSEEN)] * 3) is None
+    assert measure_shape([FittedStar(ROUND, 100.0, UNSEEN, (0, 0))] * 3) is None
 
 
 def test_stars_of_many_widths_have_nothing_in_common():
     widths = [StarShape(a, 0.0, a, 3.0) for a in (0.04, 0.06, 0.09, 0.14, 0.21, 0.32)]
-    assert measure_shape([FittedStar(shape, 100.0, UNSEEN) for shape in widths]) is None
+    assert measure_shape([FittedStar(shape, 100.0, UNSEEN, (0, 0)) for shape in widths]) is None
 
 
 def test_a_cosmic_ray_on_every_star_changes_little():

@@ -79,10 +79,10 @@ def test_turned_stamps_are_those_of_the_turned_star():
 
 def test_nobody_draws_stars_whose_shape_is_not_known():
     assert star_stamps(Optics(2), None, 50.0) is None
-    assert sharpest_shape([FittedStar(SEEN, 5.0, None)]) is None
+    assert sharpest_shape([FittedStar(SEEN, 5.0, None, (0, 0))]) is None
 
 
 def test_galaxies_do_not_pass_for_stars_where_stars_are_few():
     galaxy = StarShape(0.05, 0.0, 0.05, 2.0)
-    found = sharpest_shape([FittedStar(galaxy, 500.0, None)] * 3 + [FittedStar(SEEN, 80.0, None)])
+    found = sharpest_shape([FittedStar(galaxy, 500.0, None, (0, 0))] * 3 + [FittedStar(SEEN, 80.0, None, (0, 0))])
     assert found == SEEN

@@ -11,8 +11,9 @@ from dip_pipeline.exposure_places import middle_of
 from dip_pipeline.frames import Frame
 from dip_pipeline.registration import psf_fwhm_px, star_fwhm_px
 from dip_pipeline.restoration.noise import sigma_plane
+from dip_pipeline.restoration.own_psf import StarField
 from dip_pipeline.restoration.psf_on_stars import PsfOnStars, hold_against_stars
-from dip_pipeline.restoration.star_shape import AS_GAUSSIANS, fit_bright_stars
+from dip_pipeline.restoration.star_shape import AS_GAUSSIANS, FittedStar, fit_bright_stars
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.task_optics import AskedOptics
 
@@ -51,9 +52,28 @@ def warn_of_psf(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> None:
 
 def beside_stars(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> PsfOnStars | None:
     """Hold a PSF against the stars of the middle of a frame; None where too few tell."""
+    field = None if asked.psf is None else star_field(frame, noise)
+    if asked.psf is None or field is None:
+        return None
+    stars = bright_stars(field, most=_MOST_STARS)
+    return hold_against_stars(asked.psf, asked.factor, stars)
+
+
+def bright_stars(field: StarField, *, most: int) -> list[FittedStar]:
+    """Fit the brightest lonely stars of a field, Gaussian ones, too."""
+    return fit_bright_stars(
+        field.light, field.sigma, field.trusted, most=most, most_beta=AS_GAUSSIANS
+    )
+
+
+def star_field(frame: Frame, noise: NoiseModel) -> StarField | None:
+    """Read the middle of a frame in units of its noise, its level at zero; None: nothing known.
+
+    To numbers of 1e-20 no profile could be fitted.
+    """
     pixels = frame.read(*middle_of(frame.shape))
     known = usable_pixels(pixels, noise)
-    if asked.psf is None or not known.any():
+    if not known.any():
         return None
     level = float(np.median(pixels.science[known]))
     light = np.where(known, pixels.science, np.float32(level))
@@ -62,16 +82,8 @@ def beside_stars(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> PsfOnSt
     if not known.any():
         return None
     doubt = np.where(known, sigma, float(np.median(sigma[known]))).astype(np.float64)
-    # In units of the noise: a fit to numbers of 1e-20 ends where it begins.
     unit = float(np.median(doubt))
-    stars = fit_bright_stars(
-        (light.astype(np.float64) - level) / unit,
-        doubt / unit,
-        known,
-        most=_MOST_STARS,
-        most_beta=AS_GAUSSIANS,
-    )
-    return hold_against_stars(asked.psf, asked.factor, stars)
+    return StarField((light.astype(np.float64) - level) / unit, doubt / unit, known)
 
 
 def stars_over_psf(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> tuple[float, float]:
@@ -90,8 +102,8 @@ def stars_over_psf(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> tuple
 _MORE_BLUR = "undoing more blur than there is changes fluxes and digs holes"
 _LESS_BLUR = "light that is left around stars is restored as if it were the sky's"
 _REMEDY = (
-    "DIP_ERR and DIPRISK take the PSF as right; give the PSF of these stars (--fwhm counts pixels "
-    "of the input, a file has those of the result)"
+    "DIP_ERR and DIPRISK take the PSF as right; give the PSF of these stars (dip psf measures "
+    "it; --fwhm counts pixels of the input, a file has those of the result)"
 )
 
 

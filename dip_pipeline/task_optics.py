@@ -84,8 +84,8 @@ def _check_scene(config: RunConfig) -> None:
         )
     if task.name is Task.DECONVOLVE and task.psf is None and task.fwhm_px is None:
         raise ConfigError(
-            "deconvolve: no PSF to undo; give its image with --psf FILE, or the width of a "
-            "Gaussian with --fwhm PIXELS"
+            "deconvolve: no PSF to undo; give its image with --psf FILE (dip psf measures it on "
+            "stars of the frame), or the width of a Gaussian with --fwhm PIXELS"
         )
 
 

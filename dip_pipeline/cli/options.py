@@ -77,6 +77,11 @@ def fit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _add(command, [name for name in OPTIONS if not name.startswith(_NOT_OF_A_FIT)])
 
 
+def psf_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Do as `run_options`, with those options alone that say how a frame and its noise are read."""
+    return _add(command, [name for name in OPTIONS if name.startswith(("reading.", "noise."))])
+
+
 def override_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add every option of the configuration that has a flag, -v and -q, but no --config."""
     return _add(command, [name for name in OPTIONS if OPTIONS[name].flag], with_file=False)

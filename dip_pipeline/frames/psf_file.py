@@ -2,10 +2,12 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
@@ -14,7 +16,8 @@ from dip_pipeline.frames.fits_cards import parse_cards
 from dip_pipeline.frames.fits_file import file_state, fits_file
 from dip_pipeline.frames.fits_layout import HduSpan, Layout
 from dip_pipeline.frames.fits_planes import image_cards_of, plane_of
-from dip_pipeline.frames.frame import header_mapping
+from dip_pipeline.frames.frame import Card, header_mapping
+from dip_pipeline.frames.publishing import Destination, publishing
 from dip_pipeline.frames.selectors import parse_selector, split_selector
 
 log = logging.getLogger(__name__)
@@ -66,6 +69,18 @@ def read_psf(source: str) -> PsfFile:
     plane = plane_of(path, file_state(path), hdu)
     kernel = np.asarray(plane.physical(slice(0, rows), slice(0, cols)), dtype=np.float64)
     return PsfFile(path, hdu.where, normalised(kernel, where), _scale_of(hdu))
+
+
+def write_psf(destination: Destination, kernel: NDArray[np.float64], cards: Sequence[Card]) -> None:
+    """Write a PSF as `read_psf` reads it, whole or not at all; raises OutputError.
+
+    kernel : (rows, cols); cards : what its header says beside the size
+    """
+    header = fits.Header([fits.Card(*card) for card in cards])
+    hdu = fits.PrimaryHDU(kernel.astype(np.float32), header)
+    hdu.add_checksum()
+    with publishing(destination, hdu.filebytes()) as part:
+        hdu.writeto(part)
 
 
 def normalised(kernel: NDArray[np.float64], where: str) -> NDArray[np.float64]:

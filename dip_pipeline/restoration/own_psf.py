@@ -22,11 +22,13 @@ from dip_pipeline.restoration.star_shape import FittedStar, Image, Mask, StarSha
 
 _REACH_FWHM = 4.0
 _MOST_REACH_PX = 30
-_CYCLES = 4
+_CYCLES = 6
+_SETTLED = 3  # cycles, after which it is known what all stars have in common
 _SETTLINGS = 3  # of height and place of each star in a cycle
 _MISFIT = 0.003  # of the height: no star is known better than its model
 _OUTLYING = 2.0  # sigma, from where on a pixel counts less for height and place of its star
 _UNLIKE = 1.0  # the same for what all stars have in common: neighbours are in the wings of any
+_NEIGHBOUR = 2.0  # sigma of light too much, from where on it is a neighbour's
 _GOOD = 2.0  # times the stars' median misfit, from where on a star counts less
 _MOST_SHIFT_PX = 0.3
 _EXPECTED = 0.03  # of the root of the profile's height: what stars show beside a Moffat profile
@@ -91,8 +93,9 @@ def _kernel(field: StarField, stars: Sequence[FittedStar], shape: StarShape, fac
     reach = int(np.clip(np.ceil(_REACH_FWHM * shape.fwhm_px), 1, _MOST_REACH_PX))
     surface = _Surface(shape, reach)
     views = [_View.of(field, star, reach) for star in stars]
-    for _ in range(_CYCLES):
+    for cycle in range(_CYCLES):
         for view in views:
+            view.wary = cycle >= _SETTLED
             view.settle(surface)
         surface = surface.fitted(views)
     return surface.kernel(factor)
@@ -171,6 +174,7 @@ class _View:
     def __init__(self, light: Image, sigma: Image, trusted: Mask, terms: Image) -> None:
         self.light, self.trusted = light, trusted
         self.terms = terms
+        self.wary = False  # of neighbours
         self.doubt = np.hypot(sigma, _MISFIT * terms[0])
 
     @classmethod
@@ -226,7 +230,13 @@ class _View:
         return light, by_row, by_col, self.light - self.terms[0] * light - self.terms[3]
 
     def _weights(self, left: Image, outlying: float) -> Image:
-        """Huber's weights over the variance; nothing of what is not trusted."""
-        off = np.abs(left / self.doubt)
-        weights: Image = np.minimum(1.0, outlying / np.maximum(off, 1e-9)) / self.doubt**2
-        return np.where(self.trusted, weights, 0.0)
+        """Huber's weights over the variance; nothing of what is not trusted.
+
+        Neighbours only add light. Once it is known what all stars have in common, what stands out
+        counts ever less: else the sky around a star is too bright, and its wings are lost.
+        """
+        off = left / self.doubt
+        weights: Image = np.minimum(1.0, outlying / np.maximum(np.abs(off), 1e-9))
+        if self.wary:
+            weights *= np.minimum(1.0, _NEIGHBOUR / np.maximum(off, 1e-9)) ** 4
+        return np.where(self.trusted, weights / self.doubt**2, 0.0)

@@ -97,6 +97,13 @@ class StarShape:
         area = np.sqrt(max(self.a * self.d - self.b**2, 1e-12))
         return float(2 * np.sqrt((2 ** (1 / self.beta) - 1) / area))
 
+    @property
+    def ellipticity(self) -> float:
+        """Tell by how much the shorter axis is shorter than the longer, as a share of that."""
+        mean, tilted = (self.a + self.d) / 2, float(np.hypot((self.a - self.d) / 2, self.b))
+        shorter_over_longer = float(np.sqrt(max(mean - tilted, 0.0) / (mean + tilted)))
+        return 1 - shorter_over_longer
+
 
 # Of seeing as it is, well sampled: FWHM 2.7 px. Where a shape is to be found, a search starts here.
 USUAL_SHAPE = StarShape(a=0.143, b=0.0, d=0.143, beta=3.0)

@@ -84,5 +84,7 @@ def test_nobody_draws_stars_whose_shape_is_not_known():
 
 def test_galaxies_do_not_pass_for_stars_where_stars_are_few():
     galaxy = StarShape(0.05, 0.0, 0.05, 2.0)
-    found = sharpest_shape([FittedStar(galaxy, 500.0, None, (0, 0))] * 3 + [FittedStar(SEEN, 80.0, None, (0, 0))])
+    found = sharpest_shape(
+        [FittedStar(galaxy, 500.0, None, (0, 0))] * 3 + [FittedStar(SEEN, 80.0, None, (0, 0))]
+    )
     assert found == SEEN

@@ -1,0 +1,101 @@
+"""`dip psf`: what it writes is what --psf takes, and it says what it cannot measure."""
+
+import logging
+import re
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dip_pipeline.config import RunConfig
+from dip_pipeline.frames import open_frame, read_psf
+from dip_pipeline.planning import settle_frame
+from dip_pipeline.psf_agreement import beside_stars, warn_of_psf
+from dip_pipeline.simulate import DetectorOptions, MoffatPsf, SceneOptions, draw_scene, observe
+from dip_pipeline.task_optics import AskedOptics
+
+
+def written(path, *, fwhm_px=2.7, kind="crowded", cards=()):
+    options = SceneOptions(kind, shape=(288, 288), seed=3, psf=MoffatPsf(fwhm_px))
+    frame = observe(draw_scene(options), DetectorOptions(defects=False))
+    header = fits.Header([fits.Card(*card) for card in (*frame.header_cards(), *cards)])
+    fits.writeto(path, frame.observed_dn.astype(np.float32), header)
+    return path
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_psf_is_that_of_the_frame_that_it_was_measured_on(dip, tmp_path, caplog, factor):
+    frame, psf = written(tmp_path / "m13.fits"), tmp_path / "psf.fits"
+    code, out, err = dip("psf", frame, "-o", psf, "--factor", factor)
+    assert (code, err) == (0, "")
+    assert float(re.search(r"FWHM ([\d.]+) px", out)[1]) == pytest.approx(2.7, abs=0.05)
+
+    held = read_psf(str(psf))
+    assert held.kernel.shape[0] == held.kernel.shape[1]
+    task = "deconvolve" if factor == 1 else "super-resolve"
+    config = RunConfig().with_overrides(**{"task.name": task, "task.psf": str(psf)})
+    settled, noise = settle_frame(open_frame(frame), config)
+    asked = AskedOptics.of(config)
+    with caplog.at_level(logging.WARNING):
+        warn_of_psf(settled, noise, asked)
+    assert caplog.messages == []
+    found = beside_stars(settled, noise, asked)
+    assert found.psf_px == pytest.approx(found.star_px, rel=0.02)
+    assert found.misplaced < 0.02
+
+
+def test_its_header_says_what_it_was_measured_on(dip, tmp_path):
+    frame = written(tmp_path / "m13.fits", cards=[("PIXSCALE", 0.4, "")])
+    psf = tmp_path / "psf.fits"
+    assert dip("psf", frame, "-o", psf, "--factor", 2)[0] == 0
+    header = fits.getheader(psf, checksum=True)
+    assert header["PSFFRAME"] == "m13.fits"
+    assert header["PSFSTARS"] >= 8
+    assert header["PSFFWHM"] == pytest.approx(2.7, abs=0.05)
+    assert header["PSFFACT"] == 2
+    assert header["PIXELSCL"] == pytest.approx(0.2)
+    assert 0 < header["PSFDOUBT"] < 0.02
+    assert read_psf(str(psf)).scale_arcsec == pytest.approx(0.2)
+
+
+def test_nothing_is_replaced_unasked(dip, tmp_path):
+    frame, psf = written(tmp_path / "m13.fits"), tmp_path / "psf.fits"
+    psf.write_bytes(b"mine")
+    code, _, err = dip("psf", frame, "-o", psf)
+    assert code != 0
+    assert "--overwrite" in err
+    assert psf.read_bytes() == b"mine"
+    assert dip("psf", frame, "-o", psf, "--overwrite")[0] == 0
+    assert dip("psf", frame, "-o", frame, "--overwrite")[0] != 0
+
+
+def test_undersampled_stars_ask_for_finer_pixels(dip, tmp_path):
+    frame = written(tmp_path / "m13.fits", fwhm_px=1.1)
+    _, _, coarse = dip("psf", frame, "-o", tmp_path / "psf.fits")
+    _, _, finer = dip("psf", frame, "-o", tmp_path / "psf_x2.fits", "--factor", 2)
+    assert "--factor 2" in coarse
+    assert finer == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("psf.fits", ["--factor", 5], "1 to 4"),
+        ("psf.png", [], "ends in .fits"),
+        ("psf.fits", ["--saturation", 700], "4 unsaturated ones are needed"),
+    ],
+)
+def test_what_cannot_be_measured_is_told_in_a_line(dip, tmp_path, name, options, words):
+    frame = written(tmp_path / "m13.fits", kind="galaxies")
+    code, out, err = dip("psf", frame, "-o", tmp_path / name, *options)
+    assert code != 0
+    assert out == ""
+    assert words in err
+    assert not (tmp_path / name).exists()
+
+
+def test_restored_stars_are_not_those_of_the_sky(dip, tmp_path):
+    frame = written(tmp_path / "m13.fits", cards=[("DIPRUN", "x", ""), ("DIPTASK", "denoise", "")])
+    code, _, err = dip("psf", frame, "-o", tmp_path / "psf.fits")
+    assert code != 0
+    assert "give the frame that it was made of" in err

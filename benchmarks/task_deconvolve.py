@@ -56,7 +56,7 @@ def field_rows(kind: str, seed: int, *, side_px: int, steps: int | None) -> list
     """Restore one field by all methods."""
     scene = observe_blurred(kind, seed, side_px=side_px)
     started = time.monotonic()
-    ours = _restored(scene, steps)
+    ours = restored(scene, steps)
     seconds = time.monotonic() - started
     results = [*_peers(scene, steps), ("dip deconvolve", ours, 0)]
     return [
@@ -186,7 +186,8 @@ def _near(stars: NDArray[np.void], marked: NDArray[np.void]) -> NDArray[np.bool_
     return near
 
 
-def _restored(scene: ObservedScene, steps: int | None) -> Image:
+def restored(scene: ObservedScene, steps: int | None) -> Image:
+    """Deconvolve a scene with the PSF that it is told."""
     options = FitOptions(task=Task.DECONVOLVE, steps=steps)
     problem = scene.problem(options, scene.optics)
     prior = fit_scene_prior([problem], problem.pixels.shape, seed=scene.seed)

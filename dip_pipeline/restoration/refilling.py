@@ -18,6 +18,7 @@ from dip_pipeline.restoration.filling import (
     krige,
     noise_variance,
 )
+from dip_pipeline.restoration.sky_slope import sky_slope
 from dip_pipeline.restoration.smoothing import smooth
 
 _COARSE_PX = 4  # side of the pixels that wide holes are bridged by
@@ -39,9 +40,20 @@ def fill_again(restored: Tensor, known: Tensor, stars: Tensor, away_px: Tensor) 
     restored : the networks' image; known ones stay
     stars : light that was taken off, and counts as brightness
     away_px : distance to the nearest known pixel
+    A slope of the sky that runs through the whole region is taken off meanwhile.
     """
     if bool((known > 0).all()) or not bool((known > 0).any()):
         return restored
+    rows, cols = restored.shape[-2:]
+    slope = sky_slope(_medians_of_blocks(restored, known)[0], (rows, cols), _COARSE_PX)
+    if slope is None:
+        return _filled(restored, known, stars, away_px)
+    filled = _filled(restored - slope, known, stars, away_px) + slope
+    return torch.where(known > 0, restored, filled)
+
+
+def _filled(restored: Tensor, known: Tensor, stars: Tensor, away_px: Tensor) -> Tensor:
+    """Do what `fill_again` does upon a sky without slope."""
     predicted = _bounded(_predicted_light(restored, known), compressed(restored), known)
     bright = smooth((restored + stars).abs(), 1.0)
     ruled = ((bright - _FAINT_SIGMA) / (_BRIGHT_SIGMA - _FAINT_SIGMA)).clamp(0, 1)
@@ -66,12 +78,7 @@ def _background(light: Tensor, known: Tensor, variance: Tensor) -> Tensor:
     of stars that are elsewhere.
     """
     rows, cols = light.shape[-2:]
-    margin = (0, -cols % _COARSE_PX, 0, -rows % _COARSE_PX)
-    share = nnf.avg_pool2d(nnf.pad(known, margin), _COARSE_PX)
-    shown = share >= min(_LEAST_SHARE, float(share.max()))
-    nothing = torch.full_like(light, torch.nan)
-    seen = nnf.pad(torch.where(known > 0, light, nothing), margin, value=torch.nan)
-    medians = _medians(nnf.unfold(seen, _COARSE_PX, stride=_COARSE_PX), shown)
+    medians, shown = _medians_of_blocks(light, known)
     medians = _medians(nnf.unfold(nnf.pad(medians, (1,) * 4, value=torch.nan), 3), shown)
     typical = medians[shown].median()
     values = torch.where(shown, medians - typical, 0.0)
@@ -80,6 +87,17 @@ def _background(light: Tensor, known: Tensor, variance: Tensor) -> Tensor:
     coarse = typical + torch.where(shown, values, _predicted(around))
     wide = nnf.interpolate(coarse, scale_factor=_COARSE_PX, mode="bilinear", align_corners=False)
     return wide[..., :rows, :cols]
+
+
+def _medians_of_blocks(light: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Medians of the known pixels of 4 x 4, NaN where too few are; and where they are enough."""
+    rows, cols = light.shape[-2:]
+    margin = (0, -cols % _COARSE_PX, 0, -rows % _COARSE_PX)
+    share = nnf.avg_pool2d(nnf.pad(known, margin), _COARSE_PX)
+    shown = share >= min(_LEAST_SHARE, float(share.max()))
+    nothing = torch.full_like(light, torch.nan)
+    seen = nnf.pad(torch.where(known > 0, light, nothing), margin, value=torch.nan)
+    return _medians(nnf.unfold(seen, _COARSE_PX, stride=_COARSE_PX), shown), shown
 
 
 def _medians(windows: Tensor, shown: Tensor) -> Tensor:

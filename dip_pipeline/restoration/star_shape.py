@@ -120,11 +120,15 @@ class Cutout:
 
 @dataclass(frozen=True, slots=True)
 class FittedStar:
-    """A bright star and the shape that fits it; cutout : what was seen of it."""
+    """A bright star and the shape that fits it.
+
+    cutout : what was seen of it; at : its brightest pixel, (row, col)
+    """
 
     shape: StarShape
     height: float
     cutout: Cutout
+    at: tuple[int, int] = (0, 0)
 
 
 def stars_of_each(regions: int) -> int:
@@ -198,7 +202,7 @@ def fit_star(
         return None
     height, row, col, around = (float(term) for term in fit.x[:4])
     cutout = Cutout(rows, cols, light, noise, (row, col), around * peak)
-    return FittedStar(shape, height * peak, cutout)
+    return FittedStar(shape, height * peak, cutout, place)
 
 
 def is_usual(shape: StarShape, most_beta: float = _BETA[1]) -> bool:

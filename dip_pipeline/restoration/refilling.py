@@ -28,6 +28,9 @@ _MEDIAN_VARIANCE = 1.57  # of a median, for that of a mean
 _LOCAL_PX = 8.0  # over which the strength of structure is measured
 _LEAST_STRUCTURE = 0.03  # of the region's
 _NEAR_PX, _AWAY_PX = 7, 33  # sides of windows whose known pixels bound what is predicted
+# In asinh: predictions that leave their neighbours' range by more come of weights gone wild, and
+# the background alone is taken.
+_BELIEVED = 0.5
 _ROOM = 0.15  # beyond these bounds, as a share of their distance
 _FAINT_SIGMA, _BRIGHT_SIGMA = 2.0, 5.0  # between which the networks' answer takes over
 _BRIGHT_REACH_PX, _BRIGHT_FADE_PX = 5.0, 3.0  # and how far from known pixels it does
@@ -68,7 +71,8 @@ def _predicted_light(restored: Tensor, known: Tensor) -> Tensor:
     light = torch.where(known > 0, compressed(restored), 0.0)
     variance = torch.where(known > 0, _NOISE_LEFT * noise_variance(restored), 0.0)
     background = _background(light, known, variance)
-    return background + _predicted(Seen((light - background) * known, known, variance))
+    left = Seen((light - background) * known, known, variance, believed=_BELIEVED)
+    return background + _predicted(left)
 
 
 def _background(light: Tensor, known: Tensor, variance: Tensor) -> Tensor:
@@ -119,7 +123,7 @@ def _predicted(seen: Seen) -> Tensor:
     local = smooth(power, _LOCAL_PX) / smooth(seen.known, _LOCAL_PX).clamp(min=1e-6)
     average = max(float(power.sum() / count) - noise, 1e-9)
     structure = ((local - noise) / average).clamp(_LEAST_STRUCTURE, 1.0)
-    weighed = Seen(seen.values, seen.known, seen.variance / structure)
+    weighed = Seen(seen.values, seen.known, seen.variance / structure, believed=seen.believed)
     return krige(weighed, torch.zeros_like(seen.values), table, WIDE)
 
 

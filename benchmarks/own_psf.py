@@ -4,7 +4,8 @@
 
 Fields of 512 x 512 px are drawn with PSFs of several shapes, which are measured by `measure_psf`
 and by photutils' EPSFBuilder (twice oversampled, the stars that ours is told, what stands out
-beside their Moffat profile masked). Then a field is deconvolved with its true PSF, with the measured one,
+beside their Moffat profile masked). Then a field is deconvolved with its true PSF, with the
+measured one,
 and with a Gaussian of the measured width.
 """
 

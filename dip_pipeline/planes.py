@@ -26,6 +26,7 @@ from dip_pipeline.frames import (
     with_mask,
 )
 from dip_pipeline.frames.digests import digest_planes
+from dip_pipeline.hole_rims import warn_of_bright_rims
 from dip_pipeline.planning import guides_of, settle_frame
 from dip_pipeline.progress import Told
 from dip_pipeline.psf_agreement import warn_of_psf
@@ -143,6 +144,8 @@ def plan_planes(
             reason = str(error).removeprefix(f"{frame.path}: ")
             left.append((_as_product(frame, asked, products), reason))
             continue
+        if config.task.name is Task.INPAINT:
+            warn_of_bright_rims(settled, noise)
         settled, optics = _beside_psf(settled, noise, asked)
         options = config.tile_options()
         tiles = plan_tiles(frame.shape, asked.tile_options(options) if asked else options)

@@ -13,6 +13,7 @@ from dip_pipeline.registration import psf_fwhm_px, star_fwhm_px
 from dip_pipeline.restoration.noise import sigma_plane
 from dip_pipeline.restoration.own_psf import StarField
 from dip_pipeline.restoration.psf_on_stars import PsfOnStars, hold_against_stars
+from dip_pipeline.restoration.field_widths import WidthsOverField, widths_over_field
 from dip_pipeline.restoration.star_shape import AS_GAUSSIANS, FittedStar, fit_bright_stars
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.task_optics import AskedOptics
@@ -24,22 +25,28 @@ _NARROWER_OF_FEW = 0.7  # the same of few or faint stars, where they may be a fi
 _OTHER_WIDTH = 0.07  # of ln(FWHM), by which fits differ; of right PSFs they do by 0.01
 _OTHER_ELLIPTICITY = 0.1  # as of an axis ratio of 0.9; of right PSFs it is 0.01
 _OTHER_SHAPE = 0.1  # of a star's light; of right PSFs up to 0.023 where fields are crowded
+_OTHER_WINGS = 0.06  # the same by profiles; of right PSFs up to 0.02
 # A Gaussian is asked for by its width: real stars have wings.
 _OTHER_THAN_GAUSSIAN = 0.25
 _FEW = 3  # objects as narrow as the PSF: its stars, the others being galaxies or blends
 _FEW_SHARE = 0.1  # of all objects
 _MOST_STARS = 30  # that are fitted
 _MANY_STARS = 8  # without a width to hold against the PSF's
+_OVER_FIELD = 1.1  # ratio of the widths of stars over the field
 
 
 def warn_of_psf(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> None:
     """Warn where the stars of a frame are narrower or wider than the PSF, or of another shape.
 
-    Where a frame shows too few stars, nothing can be said.
+    And where they are not of one width. Where a frame shows too few stars, nothing can be said.
     """
     if asked.psf is None:
         return
-    found = beside_stars(frame, noise, asked)
+    stars = _bright_stars(frame, noise)
+    varying = widths_over_field(stars)
+    if varying is not None and varying.widest_px > _OVER_FIELD * varying.narrowest_px:
+        log.warning("%s: %s", frame.path, _over_field(varying, frame, asked))
+    found = hold_against_stars(asked.psf, asked.factor, stars)
     if found is None or not math.isfinite(found.psf_px):
         ratio, words = _by_half_light(frame, noise, asked)
         least = _NARROWER_OF_FEW if found is None else _NARROWER
@@ -52,11 +59,15 @@ def warn_of_psf(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> None:
 
 def beside_stars(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> PsfOnStars | None:
     """Hold a PSF against the stars of the middle of a frame; None where too few tell."""
-    field = None if asked.psf is None else star_field(frame, noise)
-    if asked.psf is None or field is None:
+    if asked.psf is None:
         return None
-    stars = bright_stars(field, most=_MOST_STARS)
-    return hold_against_stars(asked.psf, asked.factor, stars)
+    return hold_against_stars(asked.psf, asked.factor, _bright_stars(frame, noise))
+
+
+def _bright_stars(frame: Frame, noise: NoiseModel) -> list[FittedStar]:
+    """Fit bright lonely stars of the middle of a frame, each with a shape of its own."""
+    field = star_field(frame, noise)
+    return [] if field is None else bright_stars(field, most=_MOST_STARS)
 
 
 def bright_stars(field: StarField, *, most: int) -> list[FittedStar]:
@@ -107,6 +118,24 @@ _REMEDY = (
 )
 
 
+def _over_field(found: WidthsOverField, frame: Frame, asked: AskedOptics) -> str:
+    """Say where stars are widest and narrowest, in pixels of the frame, counted from 1."""
+    first_row, first_col = (span.start for span in middle_of(frame.shape))
+    ends = [
+        f"{width_px:.2f} px wide (FWHM) near x, y = {first_col + col + 1}, {first_row + row + 1}"
+        for width_px, (row, col) in (
+            (found.narrowest_px, found.narrowest_at),
+            (found.widest_px, found.widest_at),
+        )
+    ]
+    return (
+        f"its stars are {ends[0]}, {ends[1]} ({found.stars} stars): no one PSF is that of the "
+        f"whole field, and {asked.words} is undone everywhere; where stars are narrower holes are "
+        "dug, where they are wider light is left around them; cut the frame into parts, and give "
+        "each the PSF of its stars"
+    )
+
+
 def _in_words(found: PsfOnStars, asked: AskedOptics) -> str:
     """Say how a PSF differs from the stars; "" where it does not, or nothing can be said."""
     apart = math.log(found.star_px / found.psf_px)
@@ -116,9 +145,10 @@ def _in_words(found: PsfOnStars, asked: AskedOptics) -> str:
     if not difference:
         return ""
     own = f"{found.psf_px:.2f} px" if math.isfinite(found.psf_px) else "no star's width"
+    elsewhere = float(np.fmax(found.misplaced, found.wings))
     return (
         f"its stars are {found.star_px:.2f} px wide (FWHM), the PSF ({asked.words}) {own}, "
-        f"{difference}; {found.misplaced:.0%} of a star's light lies elsewhere"
+        f"{difference}; {elsewhere:.0%} of a star's light lies elsewhere"
     )
 
 
@@ -143,7 +173,11 @@ def _of_shape(found: PsfOnStars, asked: AskedOptics) -> str:
     # Without a width of the PSF's own, objects of one width must be many to be stars.
     known = math.isfinite(found.psf_px) or found.stars >= max(_MANY_STARS, found.fitted // 2)
     most = _OTHER_THAN_GAUSSIAN if asked.is_gaussian else _OTHER_SHAPE
-    another = known and found.misplaced > most + 3 * found.doubt
+    another = known and (
+        found.misplaced > most + 3 * found.doubt
+        # False where it is NaN
+        or (not asked.is_gaussian and found.wings > _OTHER_WINGS)
+    )
     return "but of another shape" if another else ""
 
 

@@ -246,7 +246,7 @@ def _solved(
     if isinstance(prior, RestorationError):
         return problem, _unchanged(problem, StopReason.NOT_FITTED)
     restored = _tried(problem, prior)
-    if restored.outcome.stop_reason is not StopReason.DIVERGED or not own:
+    if not restored.outcome.stop_reason.diverged or not own:
         return problem, restored
     for number in range(1, _MORE_SEEDS + 1):
         again = replace(problem, seed=tile_seed(problem.seed, number))

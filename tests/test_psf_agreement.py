@@ -118,3 +118,59 @@ def test_galaxies_of_one_width_are_no_stars(tmp_path, caplog):
     kernel = star(offsets[:, None], offsets[None, :], fwhm_px=3.0)
     psf = kernel / kernel.sum()
     assert told_of(tmp_path / "frame.fits", psf, tmp_path / "psf.fits", caplog) == []
+
+
+def field_of_stars(path, profile):
+    """Lonely bright stars, each drawn by a function of its offsets and its place (0 to 1)."""
+    light, rng = np.full((160, 160), 200.0), np.random.default_rng(3)
+    rows, cols = np.mgrid[:160, :160].astype(float)
+    for row in range(15, 150, 26):
+        for col in range(15, 150, 26):
+            place = np.array([row, col]) + rng.uniform(-0.5, 0.5, 2)
+            light += 5000 * profile(rows - place[0], cols - place[1], place / 160)
+    header = fits.Header({"GAIN": 1.0, "RDNOISE": 3.0, "BUNIT": "adu"})
+    observed = rng.poisson(light) + rng.normal(0, 3, light.shape)
+    fits.writeto(path, observed.astype(np.float32), header)
+
+
+@pytest.mark.parametrize("wider", [0.0, 0.2])
+def test_stars_that_are_wider_at_one_side_are_told_with_both_widths(tmp_path, caplog, wider):
+    field_of_stars(
+        tmp_path / "frame.fits",
+        lambda rows, cols, at: star(rows, cols, fwhm_px=3.0 * (1 + wider * (at[1] - 0.5))),
+    )
+    kernel = star(np.arange(-10.0, 11.0)[:, None], np.arange(-10.0, 11.0)[None], fwhm_px=3.0)
+    told_of(tmp_path / "frame.fits", kernel / kernel.sum(), tmp_path / "psf.fits", caplog)
+    lines = [line for line in caplog.messages if "no one PSF is that of the whole field" in line]
+    assert len(lines) == (1 if wider else 0)
+    if wider:
+        found = re.findall(r"(\d\.\d\d) px wide \(FWHM\) near x, y = (\d+),", lines[0])
+        (narrow, left), (wide, right) = ((float(px), int(col)) for px, col in found)
+        assert wide / narrow == pytest.approx(1.18, abs=0.03)
+        assert left < 40
+        assert right > 120
+
+
+def test_wings_that_a_psf_file_lacks_are_told(tmp_path, caplog):
+    """A Gaussian for stars of the same width with wings: a sixth of their light is none of it."""
+
+    def moffat(rows, cols, beta=2.5):
+        alpha = 3.5 / (2 * np.sqrt(2 ** (1 / beta) - 1))
+        return (1 + (rows**2 + cols**2) / alpha**2) ** -beta
+
+    field_of_stars(tmp_path / "frame.fits", lambda rows, cols, _: moffat(rows, cols))
+    offsets = np.arange(-14.0, 15.0)
+    psfs = {
+        "right": moffat(offsets[:, None], offsets[None, :]),
+        "gauss": star(offsets[:, None], offsets[None, :], fwhm_px=3.5),
+    }
+    lines = {
+        name: told_of(
+            tmp_path / "frame.fits", psf / psf.sum(), tmp_path / f"{name}_kernel.fits", caplog
+        )
+        for name, psf in psfs.items()
+    }
+    assert lines["right"] == []
+    assert "of another shape" in lines["gauss"][0]
+    share = int(re.search(r"(\d+)% of a star's light", lines["gauss"][0]).group(1))
+    assert 12 <= share <= 25

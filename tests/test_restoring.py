@@ -136,7 +136,8 @@ def test_a_tile_that_is_damaged_when_it_is_blended_is_made_anew(
     assert "tile 4" in caplog.text
 
 
-def test_a_tile_whose_fit_diverges_is_tried_with_other_seeds(frame, tmp_path, monkeypatch):
+@pytest.mark.parametrize("reason", [StopReason.DIVERGED, StopReason.SCENE_DIVERGED])
+def test_a_tile_whose_fit_diverges_is_tried_with_other_seeds(frame, tmp_path, monkeypatch, reason):
     tried = []
 
     def restore(problem, prior):
@@ -144,7 +145,7 @@ def test_a_tile_whose_fit_diverges_is_tried_with_other_seeds(frame, tmp_path, mo
         restored = arithmetic(problem, prior)
         if problem.origin != (0, 0) or sum(origin == (0, 0) for origin, _ in tried) == 3:
             return restored
-        failed = Outcome(steps=0, stop_reason=StopReason.DIVERGED, failed=True)
+        failed = Outcome(steps=0, stop_reason=reason, failed=True)
         return Restored(restored.science, restored.error, restored.flags, failed)
 
     monkeypatch.setattr(ways, "restore", restore)

@@ -121,10 +121,11 @@ class Seen:
     known: Tensor
     variance: Tensor
     beyond: float = math.inf
+    believed: float = math.inf
 
 
 def krige(seen: Seen, otherwise: Tensor, covariance: Tensor, reach: Reach) -> Tensor:
-    """Predict unknown pixels as `fill` does; beyond reach, and where known, `otherwise` stays."""
+    """Predict unknown pixels as `fill` does; where known, or not to be told, `otherwise` stays."""
     margin = (reach.px,) * 4
     wide = tuple(nnf.pad(plane, margin) for plane in (seen.values, seen.known, seen.variance))
     table = covariance.expand(len(seen.known), -1, -1).contiguous()
@@ -133,7 +134,7 @@ def krige(seen: Seen, otherwise: Tensor, covariance: Tensor, reach: Reach) -> Te
     near = nnf.max_pool2d(seen.known, (span, 1), stride=1, padding=(reach.px, 0))
     near = nnf.max_pool2d(near, (1, span), stride=1, padding=(0, reach.px))
     unknown = torch.nonzero((near * (1 - seen.known))[:, 0] > 0)
-    planes = Seen(wide[0], wide[1], wide[2], seen.beyond)
+    planes = Seen(wide[0], wide[1], wide[2], seen.beyond, seen.believed)
     on_cpu = unknown.device.type == "cpu"
     parts = torch.split(unknown, _CHUNK if on_cpu else _GPU_CHUNK)
     pieces = [partial(_predict, planes, part, table, reach) for part in parts]
@@ -191,10 +192,12 @@ def _predict(planes: Seen, places: Tensor, table: Tensor, reach: Reach) -> tuple
     factor, failed = torch.linalg.cholesky_ex(matrix)
     weights = torch.cholesky_solve(towards[..., None], factor)[..., 0]
     predicted = (weights * values).sum(dim=2)
-    least = torch.where(shown > 0, values, torch.inf).amin(dim=2) - planes.beyond
-    most = torch.where(shown > 0, values, -torch.inf).amax(dim=2) + planes.beyond
-    predicted = torch.minimum(torch.maximum(predicted, least), most)
-    return predicted, (failed == 0) & torch.isfinite(predicted) & (shown.amax(dim=1) > 0)
+    least = torch.where(shown > 0, values, torch.inf).amin(dim=2)
+    most = torch.where(shown > 0, values, -torch.inf).amax(dim=2)
+    told = (failed == 0) & torch.isfinite(predicted) & (shown.amax(dim=1) > 0)
+    told = told & (torch.maximum(predicted - most, least - predicted) <= planes.believed)
+    predicted = torch.minimum(torch.maximum(predicted, least - planes.beyond), most + planes.beyond)
+    return predicted, told
 
 
 def _around(planes: Tensor, places: Tensor, offsets: Tensor, margin: int) -> Tensor:

@@ -81,6 +81,15 @@ class StopReason(StrEnum):
     DIVERGED = (
         "the fit diverged: check the noise model or try another --seed; tile written unchanged"
     )
+    SCENE_DIVERGED = (
+        "the fit diverged: the PSF is not that of the frame's stars (too wide?) or the noise model "
+        "is wrong; give the stars' own (--fwhm counts pixels of the input); tile written unchanged"
+    )
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the fit came to nothing, so that one with another seed may not."""
+        return self in (StopReason.DIVERGED, StopReason.SCENE_DIVERGED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ _DRAWN = 9  # stars of a PSF, each at another place in its pixel
 _SHIFTS = 4  # steps by which a PSF finds its place on a star
 _MOST_SHIFT_PX = 0.5
 _SMALL_PX = 0.05  # for slopes of a PSF
+_WINGS_PX = 12  # as far as wings are looked at
 _OF_MEDIAN = 1.2533  # error of a median over that of the mean
 _MEAN_OF_NOISE = 0.7979  # of its size, over its sigma
 
@@ -39,6 +40,8 @@ class PsfOnStars:
     elongation : size of the difference of their ellipticities, (a - d, 2 b) / (a + d)
     misplaced, doubt : share of a star's light that the PSF has elsewhere, less what noise makes of
         it; and its standard error
+    wings : the same share by the profiles that fit both, as far as 12 px: wings that look like an
+        even level near by are in it; NaN: not known
     as_narrow : objects that are no wider than the PSF, of all `fitted` ones
     """
 
@@ -49,6 +52,7 @@ class PsfOnStars:
     elongation: float
     misplaced: float
     doubt: float
+    wings: float
     as_narrow: int
 
 
@@ -79,6 +83,7 @@ def hold_against_stars(
         float("nan") if own is None else _apart(shape, own),
         misplaced,
         doubt,
+        float("nan") if own is None else _elsewhere(shape, own),
         int(np.count_nonzero(np.log(widths / psf_px) < _AS_NARROW)),
     )
 
@@ -151,6 +156,12 @@ def are_no_stars(alike: Sequence[FittedStar], common: StarShape) -> bool:
     if len(alike) < FEWEST_STARS:
         return True
     return float(np.median([_apart(star.shape, common) for star in alike])) > _UNLIKE
+
+
+def _elsewhere(one: StarShape, other: StarShape) -> float:
+    """Share of the light of one profile that another has elsewhere; of the same light in all."""
+    drawn = [shape.stamp(_WINGS_PX) for shape in (one, other)]
+    return 0.5 * float(np.abs(drawn[0] / drawn[0].sum() - drawn[1] / drawn[1].sum()).sum())
 
 
 def _apart(one: StarShape, other: StarShape) -> float:

@@ -18,6 +18,7 @@ from dip_pipeline.restoration.filling import (
     krige,
     noise_variance,
 )
+from dip_pipeline.restoration.sky_slope import sky_slope
 from dip_pipeline.restoration.smoothing import smooth
 
 _COARSE_PX = 4  # side of the pixels that wide holes are bridged by
@@ -27,6 +28,9 @@ _MEDIAN_VARIANCE = 1.57  # of a median, for that of a mean
 _LOCAL_PX = 8.0  # over which the strength of structure is measured
 _LEAST_STRUCTURE = 0.03  # of the region's
 _NEAR_PX, _AWAY_PX = 7, 33  # sides of windows whose known pixels bound what is predicted
+# In asinh: predictions that leave their neighbours' range by more come of weights gone wild, and
+# the background alone is taken.
+_BELIEVED = 0.5
 _ROOM = 0.15  # beyond these bounds, as a share of their distance
 _FAINT_SIGMA, _BRIGHT_SIGMA = 2.0, 5.0  # between which the networks' answer takes over
 _BRIGHT_REACH_PX, _BRIGHT_FADE_PX = 5.0, 3.0  # and how far from known pixels it does
@@ -39,9 +43,20 @@ def fill_again(restored: Tensor, known: Tensor, stars: Tensor, away_px: Tensor) 
     restored : the networks' image; known ones stay
     stars : light that was taken off, and counts as brightness
     away_px : distance to the nearest known pixel
+    A slope of the sky that runs through the whole region is taken off meanwhile.
     """
     if bool((known > 0).all()) or not bool((known > 0).any()):
         return restored
+    rows, cols = restored.shape[-2:]
+    slope = sky_slope(_medians_of_blocks(restored, known)[0], (rows, cols), _COARSE_PX)
+    if slope is None:
+        return _filled(restored, known, stars, away_px)
+    filled = _filled(restored - slope, known, stars, away_px) + slope
+    return torch.where(known > 0, restored, filled)
+
+
+def _filled(restored: Tensor, known: Tensor, stars: Tensor, away_px: Tensor) -> Tensor:
+    """Do what `fill_again` does upon a sky without slope."""
     predicted = _bounded(_predicted_light(restored, known), compressed(restored), known)
     bright = smooth((restored + stars).abs(), 1.0)
     ruled = ((bright - _FAINT_SIGMA) / (_BRIGHT_SIGMA - _FAINT_SIGMA)).clamp(0, 1)
@@ -56,7 +71,8 @@ def _predicted_light(restored: Tensor, known: Tensor) -> Tensor:
     light = torch.where(known > 0, compressed(restored), 0.0)
     variance = torch.where(known > 0, _NOISE_LEFT * noise_variance(restored), 0.0)
     background = _background(light, known, variance)
-    return background + _predicted(Seen((light - background) * known, known, variance))
+    left = Seen((light - background) * known, known, variance, believed=_BELIEVED)
+    return background + _predicted(left)
 
 
 def _background(light: Tensor, known: Tensor, variance: Tensor) -> Tensor:
@@ -66,12 +82,7 @@ def _background(light: Tensor, known: Tensor, variance: Tensor) -> Tensor:
     of stars that are elsewhere.
     """
     rows, cols = light.shape[-2:]
-    margin = (0, -cols % _COARSE_PX, 0, -rows % _COARSE_PX)
-    share = nnf.avg_pool2d(nnf.pad(known, margin), _COARSE_PX)
-    shown = share >= min(_LEAST_SHARE, float(share.max()))
-    nothing = torch.full_like(light, torch.nan)
-    seen = nnf.pad(torch.where(known > 0, light, nothing), margin, value=torch.nan)
-    medians = _medians(nnf.unfold(seen, _COARSE_PX, stride=_COARSE_PX), shown)
+    medians, shown = _medians_of_blocks(light, known)
     medians = _medians(nnf.unfold(nnf.pad(medians, (1,) * 4, value=torch.nan), 3), shown)
     typical = medians[shown].median()
     values = torch.where(shown, medians - typical, 0.0)
@@ -80,6 +91,17 @@ def _background(light: Tensor, known: Tensor, variance: Tensor) -> Tensor:
     coarse = typical + torch.where(shown, values, _predicted(around))
     wide = nnf.interpolate(coarse, scale_factor=_COARSE_PX, mode="bilinear", align_corners=False)
     return wide[..., :rows, :cols]
+
+
+def _medians_of_blocks(light: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Medians of the known pixels of 4 x 4, NaN where too few are; and where they are enough."""
+    rows, cols = light.shape[-2:]
+    margin = (0, -cols % _COARSE_PX, 0, -rows % _COARSE_PX)
+    share = nnf.avg_pool2d(nnf.pad(known, margin), _COARSE_PX)
+    shown = share >= min(_LEAST_SHARE, float(share.max()))
+    nothing = torch.full_like(light, torch.nan)
+    seen = nnf.pad(torch.where(known > 0, light, nothing), margin, value=torch.nan)
+    return _medians(nnf.unfold(seen, _COARSE_PX, stride=_COARSE_PX), shown), shown
 
 
 def _medians(windows: Tensor, shown: Tensor) -> Tensor:
@@ -101,7 +123,7 @@ def _predicted(seen: Seen) -> Tensor:
     local = smooth(power, _LOCAL_PX) / smooth(seen.known, _LOCAL_PX).clamp(min=1e-6)
     average = max(float(power.sum() / count) - noise, 1e-9)
     structure = ((local - noise) / average).clamp(_LEAST_STRUCTURE, 1.0)
-    weighed = Seen(seen.values, seen.known, seen.variance / structure)
+    weighed = Seen(seen.values, seen.known, seen.variance / structure, believed=seen.believed)
     return krige(weighed, torch.zeros_like(seen.values), table, WIDE)
 
 

@@ -35,6 +35,7 @@ def restore_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored
     """
     settle_computing(problem.threads)
     optics = problem.optics or Optics()
+    diverged = StopReason.DIVERGED if optics.psf is None else StopReason.SCENE_DIVERGED
     if not problem.valid.any():
         return scene_unchanged(problem, StopReason.NO_DATA)
     if prior is None:
@@ -44,12 +45,12 @@ def restore_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored
             log.warning("tile at %s: %s", problem.origin, cause)
             return scene_unchanged(problem, StopReason.NOT_FITTED)
     if prior.report.stop_reason is StopReason.DIVERGED:
-        return scene_unchanged(problem, StopReason.DIVERGED)
+        return scene_unchanged(problem, diverged)
     prior = prior.on(problem.device)
     region = prepare(problem, prior.scale)
     delivery = prior.deliver(region, optics, problem.options, seed=problem.seed)
     if not bool(torch.isfinite(delivery.scene).all()):
-        return scene_unchanged(problem, StopReason.DIVERGED)
+        return scene_unchanged(problem, diverged)
     shown = delivery.scene + stars_of_scene(region, optics.factor)
     science = _numbers(shown) * region.scale.sigma + region.scale.level
     relative = torch.ones_like(delivery.predictor)

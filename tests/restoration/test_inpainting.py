@@ -1,6 +1,7 @@
 """Laws of inpainting: known pixels stay, every hole is filled, and errors are honest."""
 
 import dataclasses
+import math
 import sys
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.restoration import Prior, fit_prior, restore, unchanged
+from dip_pipeline.restoration.filling import WIDE, Seen, krige
 from dip_pipeline.restoration.hole_errors import (
     Hidden,
     distance_px,
@@ -198,6 +200,28 @@ def test_wide_holes_are_bridged_by_what_surrounds_them():
     assert np.median(wrong) < 0.5 * np.median(level)
     deep = distance_px(known) > 5  # up to there the networks are asked, too
     assert np.abs(filled - slope)[deep].max() < 5
+
+
+def test_a_prediction_that_its_neighbours_do_not_bear_out_is_none():
+    """Where pixels are rougher than they are taken to be, weighted sums of them go wild."""
+    lags = np.indices((33, 33)) - 16
+    smooth = tensor(np.exp(-(lags**2).sum(axis=0) / (2 * 6.0**2)))[0]
+    known = np.ones((40, 40), bool)
+    known[14:26, 14:26] = False
+    rough = np.where(known, np.random.default_rng(1).standard_normal((40, 40)), 0.0)
+    highest = np.abs(rough).max()
+    nothing, background = tensor(np.zeros((40, 40))), tensor(np.full((40, 40), 0.25))
+
+    def predicted(believed):
+        seen = Seen(tensor(rough), tensor(known), nothing, believed=believed)
+        return krige(seen, background, smooth, WIDE)[0, 0].numpy()[~known]
+
+    wild = predicted(math.inf)
+    assert np.abs(wild).max() > highest + 0.5
+    tamed = predicted(0.5)
+    assert np.abs(tamed).max() <= highest + 0.5
+    assert set(tamed[tamed != wild]) == {0.25}
+    assert (tamed == wild).any()
 
 
 def test_errors_of_hidden_pixels_are_measured_whatever_their_size():

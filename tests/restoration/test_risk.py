@@ -194,9 +194,9 @@ def test_the_error_table_stays_positive_where_the_estimate_is_negative():
     assert all(error > 0 for error in table.errors)
 
 
-def evidence(*, lost, pixels=200_000):
+def evidence(*, lost, pixels=200_000, seed=5):
     """Errors of 0.2 to 1 by predictor; `lost` times as large in truth as when rehearsed."""
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(seed)
     predictor = rng.uniform(0.2, 1.0, pixels)
     rehearsed = np.abs(predictor * rng.standard_normal((2, pixels)))
     smooth_noise = 0.28 * rng.standard_normal(pixels)
@@ -242,6 +242,21 @@ def test_where_nothing_can_be_measured_the_rehearsal_counts():
     table = tabulate(evidence(lost=1.0, pixels=50))
     assert float(table.look_up(torch.tensor([0.6]))) == pytest.approx(0.6, rel=0.4)
     assert tabulate(Evidence(*(np.zeros(0), np.zeros((2, 0)), np.zeros(0), np.zeros(0))))
+
+
+def test_on_a_small_calm_sky_chance_does_not_decide_the_error():
+    """Errors far below the noise, known to half of their squares: usually rehearsals exaggerate."""
+    for seed in range(12):
+        calm = evidence(lost=0.87, pixels=40_000, seed=seed)
+        rng = np.random.default_rng(seed)
+        chance = 0.6 * calm.rehearsed_smooth.mean() * rng.standard_normal()
+        drowned = chance + 60 * calm.rehearsed_smooth.mean() * rng.standard_normal(40_000)
+        measured = 0.87**2 * calm.rehearsed_smooth + drowned
+        errors = tabulate_by_light(
+            dataclasses.replace(calm, measured_smooth=measured), np.zeros(40_000)
+        )
+        asked = torch.tensor([0.3, 0.6, 0.9])
+        np.testing.assert_allclose(errors.look_up(asked, torch.zeros(3)), 0.87 * asked, rtol=0.13)
 
 
 def test_a_single_pixel_gives_a_finite_error():

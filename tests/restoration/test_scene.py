@@ -179,6 +179,18 @@ def test_what_cannot_be_restored_comes_back_with_its_flux(asked, summed):
     assert result.outcome.failed
 
 
+def test_a_diverged_fit_names_the_psf_where_one_is_undone(asked, prior):
+    kernel = np.full((3, 3), 1 / 9, np.float32)
+    for psf, wanted in ((kernel, StopReason.SCENE_DIVERGED), (None, StopReason.DIVERGED)):
+        report = replace(prior.report, stop_reason=StopReason.DIVERGED)
+        diverged = replace(prior, report=report)
+        result = restore_scene(replace(asked, optics=Optics(2, psf)), diverged)
+        assert result.outcome.failed
+        assert result.outcome.stop_reason is wanted
+        assert ("PSF" in wanted) is (psf is not None)
+        assert (result.flags == PixelFlag.TILE_FAILED).all()
+
+
 def test_brightness_keeps_its_numbers(asked, prior, restored):
     bright = restore_scene(replace(asked, optics=Optics(2, summed=False)), prior)
     np.testing.assert_allclose(bright.science / 4, restored.science, rtol=1e-6)

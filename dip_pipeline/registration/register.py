@@ -23,6 +23,7 @@ _SURE_STARS = 10  # of fewer, one cosmic ray taken for a star spoils the shift
 _FEWEST_TO_CORRECT = 4  # stars, which must move it far
 _FAR_PX = 0.5
 _WRONG_PX = 1.0  # coordinates are warned of
+_SEEN_SIGMA = 8.0  # of a correlation near a place that is looked for
 _DOUBTFUL_PX = 0.3  # of a shift that was measured: stars come out wider, or are left out
 _LEAST_TURN = 0.01  # of coordinates, that the correlation of light sees
 _FEWEST_TO_MISS = 8  # sources that should be found again
@@ -166,7 +167,7 @@ def _found(exposure: Seen, reference: Seen, known: Geometry | None) -> _Found:
     geometry, error_px = (start, float("nan")) if match is None else _of(match)
     by = f"{0 if match is None else len(match.own)} stars"
     few = match is None or len(match.own) < _SURE_STARS
-    aligned = _aligned(exposure, reference, geometry)
+    aligned = _aligned(exposure, reference, geometry, match)
     if aligned is not None and (few or aligned.error_px < error_px):
         return _Found(aligned.geometry, match, aligned.error_px, f"{how}; refined by all light")
     if few:  # and faint: they know no better than what was begun with
@@ -174,9 +175,17 @@ def _found(exposure: Seen, reference: Seen, known: Geometry | None) -> _Found:
     return _Found(geometry, match, error_px, f"{how}; refined by {by}")
 
 
-def _aligned(exposure: Seen, reference: Seen, start: Geometry) -> Aligned | None:
+def _aligned(
+    exposure: Seen, reference: Seen, start: Geometry, match: StarMatch | None
+) -> Aligned | None:
+    """Bring all light together; None where the stars that agree on a place lie elsewhere then."""
     width = max(exposure.stars.width_px, reference.stars.width_px)
-    return align(exposure.cleaned, reference.cleaned, start, width)
+    wider_px2 = wider_by_px2(exposure, reference, match, start.scale)
+    aligned = align(exposure.cleaned, reference.cleaned, start, width, wider_px2)
+    if aligned is None or match is None or len(match.own) < _FEWEST_TO_CORRECT:
+        return aligned
+    apart_px = _apart(aligned.geometry, match.geometry, exposure)
+    return aligned if apart_px <= max(_FAR_PX, 8 * match.error_px) else None
 
 
 def _by_coordinates(exposure: Seen, reference: Seen, known: Geometry) -> _Found:
@@ -212,20 +221,33 @@ def _by_light(exposure: Seen, reference: Seen, known: Geometry, match: StarMatch
     Only nearby is looked; farther off light is warned of alone.
     """
     how = "celestial coordinates"
-    aligned = _aligned(exposure, reference, known)
+    unsure = f"{how}, which nothing confirms"
+    aligned = _aligned(exposure, reference, known, match)
     if aligned is not None and aligned.error_px <= _SURE_PX:
         moved_px = _apart(aligned.geometry, known, exposure)
-        if moved_px > max(_FAR_PX, 8 * aligned.error_px):
-            _warn_of_coordinates(exposure, reference, moved_px, "all its light")
-            how = f"{how}, moved {moved_px:.2f} px by all light"
-            return _Found(aligned.geometry, match, aligned.error_px, how)
-        return _Found(known, match, aligned.error_px, how, measured=False)
+        if moved_px <= max(_FAR_PX, 8 * aligned.error_px):
+            return _Found(known, match, aligned.error_px, how, measured=False)
+        if not _correlates(exposure, reference, aligned.geometry):
+            return _Found(known, match, float("nan"), unsure, measured=False)
+        _warn_of_coordinates(exposure, reference, moved_px, "all its light")
+        how = f"{how}, moved {moved_px:.2f} px by all light"
+        return _Found(aligned.geometry, match, aligned.error_px, how)
     if match is None:
         _warn_where_not_found(exposure, reference, known)
-    few = match is None or len(match.own) < _FEWEST_TO_CORRECT
-    how = f"{how}, which nothing confirms" if few else how
-    error_px = float("nan") if match is None else match.error_px
-    return _Found(known, match, error_px, how, measured=False)
+        return _Found(known, match, float("nan"), unsure, measured=False)
+    few = len(match.own) < _FEWEST_TO_CORRECT
+    return _Found(known, match, match.error_px, unsure if few else how, measured=False)
+
+
+def _correlates(exposure: Seen, reference: Seen, geometry: Geometry) -> bool:
+    """Whether the correlation of all light says the same, which no start leads astray."""
+    if np.abs(np.asarray(geometry.matrix) - np.eye(2)).max() >= _LEAST_TURN:
+        return False
+    width = max(exposure.stars.width_px, reference.stars.width_px)
+    near = (geometry.shift_px, 4 * max(width, _FAR_PX))
+    light = shift_by_light(reference.cleaned, exposure.cleaned, width, near)
+    apart_px = float(np.hypot(*np.subtract(light.shift_px, geometry.shift_px)))
+    return light.significance >= _SEEN_SIGMA and apart_px < _FAR_PX
 
 
 def _warn_of_coordinates(exposure: Seen, reference: Seen, moved_px: float, by: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from dip_pipeline import __version__
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, FrameError
+from dip_pipeline.exposure_tallies import agreements
 from dip_pipeline.flags import FLAG_MEANINGS
 from dip_pipeline.frames import Frame, Provenance, read_provenance
 from dip_pipeline.frames.prov_json import (
@@ -24,6 +25,7 @@ from dip_pipeline.frames.provenance import digest_tiles
 from dip_pipeline.frames.stale_cards import moved_cards
 from dip_pipeline.record import (
     RunFacts,
+    exposure_names,
     finite_or_none,
     risk_of,
     run_cards,
@@ -224,6 +226,7 @@ def _plane_facts(facts: RunFacts) -> dict[str, object]:
         "flux_change": facts.flux_change,
         "tiles": len(facts.tiles),
         "failed_tiles": facts.failed_tiles,
+        "exposures": _agreement_facts(facts),
         **facts.digests,
         "quantisation_step": facts.step,
         "moved_cards": [
@@ -235,6 +238,12 @@ def _plane_facts(facts: RunFacts) -> dict[str, object]:
         "note": "Pixels are inferred, correlated, and not independent measurements: "
         "photometric errors come from the input frame.",
     }
+
+
+def _agreement_facts(facts: RunFacts) -> list[dict[str, object]] | None:
+    """Tell how each of several exposures agrees with the others; None of one alone."""
+    names = exposure_names(facts)
+    return [each.facts(names[each.number]) for each in agreements(facts.tiles)] or None
 
 
 def _judge(facts: RunFacts) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -98,7 +98,11 @@ class ProblemSource:
         pixels = self.frame.read(*window)
         science = pixels.science
         saturated = _saturated(pixels, self.saturation_dn)
-        exposures = (each.exposure(window) for each in self.exposures)
+        exposures = [
+            replace(exposure, number=number)
+            for number, each in enumerate(self.exposures, start=1)
+            if (exposure := each.exposure(window)) is not None
+        ]
         return Problem(
             pixels=science,
             error=pixels.error if self.noise.from_error_plane else None,
@@ -113,7 +117,7 @@ class ProblemSource:
             threads=self.threads,
             guides=tuple(guide.read(*window) for guide in self.guides),
             optics=self.optics,
-            exposures=tuple(each for each in exposures if each is not None),
+            exposures=tuple(exposures),
         )
 
 

@@ -13,6 +13,7 @@ from dip_pipeline.devices import device_name
 from dip_pipeline.earlier_product import Made, differences_told, made_before
 from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, reach, read_status
 from dip_pipeline.errors import ConfigError, RunError
+from dip_pipeline.exposure_tallies import agreements, warn_of_exposures
 from dip_pipeline.exposures import Exposures
 from dip_pipeline.frame_prior import prior_facts, prior_task
 from dip_pipeline.frames import (
@@ -43,7 +44,7 @@ from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.quantising import storage_step
 from dip_pipeline.read_beside import NamedFiles, digests_beside
-from dip_pipeline.record import RunFacts, is_lost, risk_of, run_key, usual_failure
+from dip_pipeline.record import RunFacts, exposure_names, is_lost, risk_of, run_key, usual_failure
 from dip_pipeline.restored_input import check_observed, check_whole
 from dip_pipeline.restoring import Place
 from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
@@ -161,6 +162,8 @@ def _restored(  # noqa: PLR0913  (as it was asked for)
         if place.shard is None:
             restored, facts = blend_planes(results, facts, planes, run)
             _tell_filled(restored, source, told, config)
+            for own in facts:
+                _tell_of_exposures(own, source, told)
             run.tell("write")
             reach("before save")
             provenance = describe_run(pooled_facts(facts, planes))
@@ -235,6 +238,14 @@ def _tell_filled(
             f"{source}: {unknown} pixels are NaN (flag 2): masked, or without a noise, and far "
             "from any that is known; dip inpaint fills what is masked"
         )
+
+
+def _tell_of_exposures(facts: RunFacts, source: str, told: Progress) -> None:
+    """Say how far each of several exposures agrees with the others."""
+    names, found = exposure_names(facts), agreements(facts.tiles)
+    for each in found:
+        told.note(f"{source}: {names[each.number]}: {each.words}")
+    warn_of_exposures(names, found)
 
 
 def _left_alone(source: str, target: Path, key: Mapping[str, object]) -> RunReport:

@@ -11,6 +11,7 @@ import numpy as np
 
 from dip_pipeline import __version__
 from dip_pipeline.config import RunConfig
+from dip_pipeline.exposure_tallies import agreements
 from dip_pipeline.frames import Card
 from dip_pipeline.frames.prov_json import Document
 from dip_pipeline.restoration.problem import StopReason
@@ -231,15 +232,26 @@ def _exposure_cards(facts: RunFacts) -> tuple[Card, ...]:
     if facts.config.task.each:
         return (("DIPNGUID", len(facts.exposures), "other exposures that guided this one"),)
     count = ("DIPNEXP", 1 + len(facts.exposures), "exposures combined, the input among them")
-    names = [str(exposure["file"]) for exposure in facts.exposures[:_MOST_NAMED]]
-    own = PurePath(str(facts.input.get("file", ""))).name
+    names = exposure_names(facts)[: 1 + _MOST_NAMED]
+    shares = {each.number: each.share for each in agreements(facts.tiles)}
     return (
         count,
         *(
             (f"DIPEX{number:03d}", name, "exposure combined")
-            for number, name in enumerate([own, *names], start=1)
+            for number, name in enumerate(names, start=1)
+        ),
+        *(
+            (f"DIPLO{number:03d}", round(shares[number - 1], 6), f"left out of DIPEX{number:03d}")
+            for number in range(1, 1 + len(names))
+            if number - 1 in shares
         ),
     )
+
+
+def exposure_names(facts: RunFacts) -> list[str]:
+    """Names of the files that were combined, the input's first."""
+    own = PurePath(str(facts.input.get("file", ""))).name
+    return [own, *(str(exposure["file"]) for exposure in facts.exposures)]
 
 
 def software_versions() -> dict[str, object]:

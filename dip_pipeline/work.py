@@ -25,6 +25,7 @@ from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
 from dip_pipeline.restoration.side_by_side import load_linear_algebra, side_by_side
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
+from dip_pipeline.task import Task
 from dip_pipeline.tiling import Tile
 from dip_pipeline.ways import AnyPrior, way_of
 
@@ -310,6 +311,9 @@ def tile_record(
     """One row of the tile table, in plain values."""
     facts = asdict(outcome)
     facts["stop_reason"] = outcome.stop_reason.name
+    of_exposures = list(facts.pop("exposures"))
+    if problem.options.task is Task.COMBINE and problem.optics is not None:
+        facts["exposures"] = of_exposures
     return {
         "tile": tile.index,
         "row": tile.rows.start,

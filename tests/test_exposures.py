@@ -436,7 +436,12 @@ def test_a_product_tells_what_was_combined(four, product):
     assert (frame.header["DIPTASK"], frame.header["DIPNEXP"]) == ("combine", 4)
     named = [frame.header[f"DIPEX{number:03d}"] for number in range(1, 5)]
     assert named == [Path(path).name for path in four]
+    shares = [frame.header[f"DIPLO{number:03d}"] for number in range(1, 5)]
+    assert all(0 <= share < 0.01 for share in shares)
     account = read_account(target).document
+    told = facts_of(account, "product")["exposures"]
+    assert [each["file"] for each in told] == named
+    assert [each["left_out_share"] for each in told] == shares
     for number, path in enumerate(four[1:], start=1):
         told = facts_of(account, f"exposure-{number}")
         assert told["file"] == Path(path).name

@@ -36,17 +36,24 @@ class Aligned:
 
 
 def align(
-    exposure: Cleaned, reference: Cleaned, start: Geometry, width_px: float
+    exposure: Cleaned,
+    reference: Cleaned,
+    start: Geometry,
+    width_px: float,
+    wider_px2: float = 0.0,
 ) -> Aligned | None:
     """Fit shift and flux scale so that the reference shows what the exposure shows, robustly.
 
     width_px : standard deviation of the stars
+    wider_px2 : of the exposure's stars, see `wider_by_px2`: the sharper one is softened, else what
+        counts most, the middles of stars, would seem to be no light of both
     Gauss-Newton with Tukey's weights; Lucas & Kanade 1981, Proc. 7th IJCAI, 674. None where the
     light does not fix the shift, or moves it far from where it starts.
     """
     smoothed_px = max(width_px, _LEAST_SMOOTHED_PX)
     own, theirs = (
-        gaussian_filter(scene_alone(each.light), smoothed_px) for each in (exposure, reference)
+        gaussian_filter(scene_alone(each.light), np.sqrt(smoothed_px**2 + max(0.0, softer_px2)))
+        for each, softer_px2 in ((exposure, -wider_px2), (reference, wider_px2))
     )
     places = _places(exposure)
     spoilt = [binary_dilation(each.unusable, iterations=2) for each in (exposure, reference)]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dip_pipeline.errors import ExposureError
-from dip_pipeline.registration.aligning import align
+from dip_pipeline.errors import ContradictionError, ExposureError
+from dip_pipeline.registration.aligning import Aligned, align
 from dip_pipeline.registration.brightness import LEAST_FLUX_PAIRS, check_shown, find_flux_scale
 from dip_pipeline.registration.correlating import shift_by_light
 from dip_pipeline.registration.geometry import Geometry, Places
@@ -23,6 +23,8 @@ _SURE_STARS = 10  # of fewer, one cosmic ray taken for a star spoils the shift
 _FEWEST_TO_CORRECT = 4  # stars, which must move it far
 _FAR_PX = 0.5
 _WRONG_PX = 1.0  # coordinates are warned of
+_SEEN_SIGMA = 8.0  # of a correlation near a place that is looked for
+_DOUBTFUL_PX = 0.3  # of a shift that was measured: stars come out wider, or are left out
 _LEAST_TURN = 0.01  # of coordinates, that the correlation of light sees
 _FEWEST_TO_MISS = 8  # sources that should be found again
 _SCALE_TOLERANCE = 0.01
@@ -33,7 +35,7 @@ _LEAST_SHARED = 0.02  # of the exposure's pixels must lie on the reference
 class Registered:
     """How an exposure compares with the reference.
 
-    error_px : standard error of the shift; NaN where it is not known
+    error_px : standard error of the shift, as stars or light tell it; NaN where these do not
     flux_scale : light of its pixels for one unit of light in those of the reference
     fwhm_px : of the stars that both have, in the sharper of the two, pixels of the reference; NaN
         where it cannot be told
@@ -77,14 +79,15 @@ def register(
     Raises ExposureError where nothing can be found, the two do not overlap or differ in scale, or
     where one hardly shows what the other one shows.
     """
-    geometry, match, error_px, how = _found(exposure, reference, known)
-    geometry = geometry.rounded()
+    found = _found(exposure, reference, known)
+    match, geometry = found.match, found.geometry.rounded()
     if abs(geometry.scale - 1) > _SCALE_TOLERANCE and not any_optics:
         raise ExposureError(
             f"{exposure.name}: its pixels are {geometry.scale:.3f} times as large as those of "
             f"{reference.name}; exposures of one scale are needed (--any-optics takes others)"
         )
     check_overlap(exposure, reference, geometry)
+    _check_sure(exposure, reference, found, any_optics=any_optics)
     wider_px2 = wider_by_px2(exposure, reference, match, geometry.scale)
     flux_scale, how_flux = find_flux_scale(
         exposure,
@@ -99,11 +102,11 @@ def register(
         check_shown(exposure, reference, geometry, flux_scale)
     return Registered(
         geometry=geometry,
-        error_px=error_px,
+        error_px=found.error_px,
         flux_scale=flux_scale,
         fwhm_px=_fwhm_px(exposure, reference, match, geometry.scale),
         wider_px2=wider_px2,
-        how=how,
+        how=found.how,
         how_flux=how_flux,
     )
 
@@ -123,9 +126,39 @@ def check_overlap(exposure: Seen, reference: Seen, geometry: Geometry) -> None:
         )
 
 
-def _found(
-    exposure: Seen, reference: Seen, known: Geometry | None
-) -> tuple[Geometry, StarMatch | None, float, str]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A geometry, the stars that both show, and in words how it was found.
+
+    error_px : see `Registered`; measured : whether it is of stars or light, not of coordinates
+    """
+
+    geometry: Geometry
+    match: StarMatch | None
+    error_px: float
+    how: str
+    measured: bool = True
+
+
+def _check_sure(exposure: Seen, reference: Seen, found: _Found, *, any_optics: bool) -> None:
+    """Warn of a shift that was measured badly; refuse one that may be off by a star's width."""
+    if not found.measured or found.error_px <= _DOUBTFUL_PX:
+        return
+    fwhm_px = FWHM_OF_SIGMA * max(exposure.stars.width_px, reference.stars.width_px)
+    known = f"to {found.error_px:.1f} px alone" if np.isfinite(found.error_px) else "roughly"
+    words = (
+        f"{exposure.name}: its place on {reference.name} is known {known} ({found.how}): what "
+        "both show is too little, or runs along one line"
+    )
+    if found.error_px > fwhm_px and not any_optics:
+        raise ContradictionError(
+            f"{words}; leave it out, or give both celestial coordinates (--any-optics takes it "
+            "all the same)"
+        )
+    log.warning("%s; where it is off its sources are left out, or come out wider", words)
+
+
+def _found(exposure: Seen, reference: Seen, known: Geometry | None) -> _Found:
     """Find a first geometry, let stars refine it, and all light where it knows better."""
     if known is not None:
         return _by_coordinates(exposure, reference, known)
@@ -134,21 +167,32 @@ def _found(
     geometry, error_px = (start, float("nan")) if match is None else _of(match)
     by = f"{0 if match is None else len(match.own)} stars"
     few = match is None or len(match.own) < _SURE_STARS
-    width = max(exposure.stars.width_px, reference.stars.width_px)
-    aligned = align(exposure.cleaned, reference.cleaned, geometry, width)
+    aligned = _aligned(exposure, reference, geometry, match)
     if aligned is not None and (few or aligned.error_px < error_px):
-        return aligned.geometry, match, aligned.error_px, f"{how}; refined by all light"
+        return _Found(aligned.geometry, match, aligned.error_px, f"{how}; refined by all light")
     if few:  # and faint: they know no better than what was begun with
-        return start, match, error_px, how
-    return geometry, match, error_px, f"{how}; refined by {by}"
+        return _Found(start, match, error_px, how)
+    return _Found(geometry, match, error_px, f"{how}; refined by {by}")
 
 
-def _by_coordinates(
-    exposure: Seen, reference: Seen, known: Geometry
-) -> tuple[Geometry, StarMatch | None, float, str]:
+def _aligned(
+    exposure: Seen, reference: Seen, start: Geometry, match: StarMatch | None
+) -> Aligned | None:
+    """Bring all light together; None where the stars that agree on a place lie elsewhere then."""
+    width = max(exposure.stars.width_px, reference.stars.width_px)
+    wider_px2 = wider_by_px2(exposure, reference, match, start.scale)
+    aligned = align(exposure.cleaned, reference.cleaned, start, width, wider_px2)
+    if aligned is None or match is None or len(match.own) < _FEWEST_TO_CORRECT:
+        return aligned
+    apart_px = _apart(aligned.geometry, match.geometry, exposure)
+    return aligned if apart_px <= max(_FAR_PX, 8 * match.error_px) else None
+
+
+def _by_coordinates(exposure: Seen, reference: Seen, known: Geometry) -> _Found:
     """Take what celestial coordinates say, unless stars contradict it; from there they alone lead.
 
-    Where many stars agree a small difference counts, where a few do it must be a large one.
+    Where many stars agree a small difference counts, where a few do it must be a large one. Where
+    these are too few, all light may say the same.
     """
     how = "celestial coordinates"
     stars, others = exposure.stars, reference.stars
@@ -156,23 +200,63 @@ def _by_coordinates(
     moved = moved_by_votes(stars, others, known)
     if moved is not None:
         match = refine(stars, others, moved, trusted=True) or match
-    if match is None:
-        _warn_where_not_found(exposure, reference, known)
-        return known, None, float("nan"), how
+    if match is None or len(match.own) < _FEWEST_TO_CORRECT:
+        return _by_light(exposure, reference, known, match)
     geometry, error_px = _of(match)
     moved_px = _apart(geometry, known, exposure)
     pairs = len(match.own)
     sure = pairs >= _SURE_STARS and error_px <= _SURE_PX
     limit_px = max(_SURE_PX, 4 * error_px) if sure else max(_FAR_PX, 8 * error_px)
-    if moved_px <= limit_px or pairs < _FEWEST_TO_CORRECT:
-        return known, match, error_px, how
+    if moved_px <= limit_px and not sure:
+        return _by_light(exposure, reference, known, match)
+    if moved_px <= limit_px:
+        return _Found(known, match, error_px, how, measured=False)
+    _warn_of_coordinates(exposure, reference, moved_px, f"{pairs} stars")
+    return _Found(geometry, match, error_px, f"{how}, moved {moved_px:.2f} px by {pairs} stars")
+
+
+def _by_light(exposure: Seen, reference: Seen, known: Geometry, match: StarMatch | None) -> _Found:
+    """Take what celestial coordinates say where stars are too few, unless all light is elsewhere.
+
+    Only nearby is looked; farther off light is warned of alone.
+    """
+    how = "celestial coordinates"
+    unsure = f"{how}, which nothing confirms"
+    aligned = _aligned(exposure, reference, known, match)
+    if aligned is not None and aligned.error_px <= _SURE_PX:
+        moved_px = _apart(aligned.geometry, known, exposure)
+        if moved_px <= max(_FAR_PX, 8 * aligned.error_px):
+            return _Found(known, match, aligned.error_px, how, measured=False)
+        if not _correlates(exposure, reference, aligned.geometry):
+            return _Found(known, match, float("nan"), unsure, measured=False)
+        _warn_of_coordinates(exposure, reference, moved_px, "all its light")
+        how = f"{how}, moved {moved_px:.2f} px by all light"
+        return _Found(aligned.geometry, match, aligned.error_px, how)
+    if match is None:
+        _warn_where_not_found(exposure, reference, known)
+        return _Found(known, match, float("nan"), unsure, measured=False)
+    few = len(match.own) < _FEWEST_TO_CORRECT
+    return _Found(known, match, match.error_px, unsure if few else how, measured=False)
+
+
+def _correlates(exposure: Seen, reference: Seen, geometry: Geometry) -> bool:
+    """Whether the correlation of all light says the same, which no start leads astray."""
+    if np.abs(np.asarray(geometry.matrix) - np.eye(2)).max() >= _LEAST_TURN:
+        return False
+    width = max(exposure.stars.width_px, reference.stars.width_px)
+    near = (geometry.shift_px, 4 * max(width, _FAR_PX))
+    light = shift_by_light(reference.cleaned, exposure.cleaned, width, near)
+    apart_px = float(np.hypot(*np.subtract(light.shift_px, geometry.shift_px)))
+    return light.significance >= _SEEN_SIGMA and apart_px < _FAR_PX
+
+
+def _warn_of_coordinates(exposure: Seen, reference: Seen, moved_px: float, by: str) -> None:
     if moved_px > _WRONG_PX:
         log.warning(
-            "%s: its celestial coordinates are off by %.1f px against those of %s, say %d stars: "
-            "taken from these",
-            *(exposure.name, moved_px, reference.name, pairs),
+            "%s: its celestial coordinates are off by %.1f px against those of %s, by %s: taken "
+            "from there",
+            *(exposure.name, moved_px, reference.name, by),
         )
-    return geometry, match, error_px, f"{how}, moved {moved_px:.2f} px by {pairs} stars"
 
 
 def _warn_where_not_found(exposure: Seen, reference: Seen, known: Geometry) -> None:

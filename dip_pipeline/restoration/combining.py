@@ -6,9 +6,9 @@ noise is known, plane and correlation, for the reconstruction is linear in the e
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
+from dip_pipeline.restoration.agreeing import compare
 from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.lights import (
     as_exposure,
@@ -29,9 +30,16 @@ from dip_pipeline.restoration.operators import Composed
 from dip_pipeline.restoration.optics import Exposure, Optics, Plane
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.prior_fit import fit_prior
-from dip_pipeline.restoration.problem import FitOptions, Problem, Restored, StopReason
+from dip_pipeline.restoration.problem import (
+    FitOptions,
+    Problem,
+    Restored,
+    StopReason,
+    Tally,
+    cut_inner,
+)
 from dip_pipeline.restoration.reconstructing import Observation, Reconstruction, reconstruct
-from dip_pipeline.restoration.rejecting import Light, reject
+from dip_pipeline.restoration.rejecting import Light, Verdict, judge
 from dip_pipeline.restoration.restore import restore, unchanged
 from dip_pipeline.restoration.sampling import sampling
 from dip_pipeline.restoration.seeing import SeeingBlur
@@ -52,15 +60,17 @@ def restore_combined(problem: Problem, prior: Prior | None = None) -> Restored:
     """
     settle_computing(problem.threads)
     optics = problem.optics or Optics()
-    joined = combined(problem)
+    seen = _seen_together(problem)
+    joined = seen.problem
     if not joined.valid.any():
         return unchanged(joined, StopReason.NO_DATA)
     restored = restore(joined, prior)
-    outcome = restored.outcome
+    outcome = replace(restored.outcome, exposures=seen.tallies)
     fine = optics.factor**2
     change = outcome.flux_change * (1.0 if optics.summed else 1 / fine)
     outcome = replace(outcome, judged_pixels=outcome.judged_pixels // fine, flux_change=change)
-    return replace(restored, outcome=outcome)
+    error = np.hypot(restored.error, cut_inner(joined, seen.unlike)).astype(np.float32)
+    return replace(restored, error=error, outcome=outcome)
 
 
 def fit_combined_prior(
@@ -91,27 +101,51 @@ def combined(problem: Problem) -> Problem:
     The result has the scene's pixels in the frame's unit, an error plane, the correlation of its
     noise, and no exposures. Raises RestorationError without a noise law.
     """
+    return _seen_together(problem).problem
+
+
+@dataclass(frozen=True, slots=True)
+class _Together:
+    """A problem made of several exposures, and how these agree.
+
+    unlike : error of its pixels by what the exposures show unlike each other, their unit
+    """
+
+    problem: Problem
+    unlike: Plane
+    tallies: tuple[Tally, ...] = ()
+
+    @classmethod
+    def of_one(cls, problem: Problem) -> Self:
+        """Take what is of one exposure alone."""
+        return cls(problem, np.zeros(problem.pixels.shape, np.float32))
+
+
+def _seen_together(problem: Problem) -> _Together:
+    """Join a problem and its further exposures, see `combined`."""
     optics = problem.optics or Optics()
     exposures = [as_exposure(problem), *problem.exposures]
     if any(each.noise.kind is NoiseKind.NONE for each in exposures):
         raise RestorationError("exposures are combined by their noise; give a noise law")
     if not any(valid_of(each).any() for each in exposures):
-        return _spread(problem)
+        return _Together.of_one(_spread(problem))
     level = sky_of(problem, exposures)
     unit = unit_of(exposures, level)
     lights = in_common_light(exposures, level, unit)
-    agreeing = reject(lights, problem.pixels.shape)
-    made = _reconstructed(problem, lights, agreeing)
+    verdicts = judge(lights, problem.pixels.shape)
+    observations = _observations(problem, lights, verdicts)
+    made = _reconstructed(problem, [each for each in observations if each is not None])
     if made is None:
         spread = _spread(problem)
-        return replace(spread, masked=~spread.saturated)
+        return _Together.of_one(replace(spread, masked=~spread.saturated))
+    unlike, tallies = compare(made.scene, observations, verdicts, optics.factor)
     base = float(_dark_weight(lights, exposures)) / optics.factor**2
     masked = (made.cover < _LEAST_COVER * base)[0, 0].numpy()
     pixels = (made.scene[0, 0].double().numpy() * unit + level) * optics.share
     error = made.sigma[0, 0].double().numpy() * unit * optics.share
     alone = _blocks(problem.saturated, optics) & masked
     own = _shared(problem.pixels, optics)
-    return replace(
+    joined = replace(
         problem,
         pixels=np.where(alone, own, pixels).astype(np.float32),
         masked=masked & ~alone,
@@ -124,18 +158,22 @@ def combined(problem: Problem) -> Problem:
         optics=None,
         exposures=(),
     )
+    numbered = zip(exposures, tallies, strict=True)
+    return _Together(
+        joined,
+        (unlike[0, 0].double().numpy() * unit * optics.share).astype(np.float32),
+        tuple(replace(tally, number=each.number) for each, tally in numbered),
+    )
 
 
-def _reconstructed(
-    problem: Problem,
-    lights: Sequence[Light],
-    agreeing: Sequence[Tensor],
-) -> Reconstruction | None:
-    """Solve for the scene; None where no exposure has a pixel of it to use."""
+def _observations(
+    problem: Problem, lights: Sequence[Light], verdicts: Sequence[Verdict]
+) -> list[Observation | None]:
+    """Say how each exposure reads the scene; None for one that has no pixel of it to use."""
     optics = problem.optics or Optics()
     rows, cols = (side * optics.factor for side in problem.pixels.shape)
-    observations = []
-    for light, agrees in zip(lights, agreeing, strict=True):
+    observations: list[Observation | None] = []
+    for light, verdict in zip(lights, verdicts, strict=True):
         sampled = partial(
             sampling,
             light.matrix,
@@ -148,15 +186,23 @@ def _reconstructed(
         if light.blur_px > 0:
             read = Composed([SeeingBlur(light.blur_px * optics.factor), read])
         footprint, _ = sampled(interpolation=Interpolation.LINEAR)
-        used = light.valid * agrees * inside
+        used = light.valid * verdict.agrees * inside
         if not bool((used > 0).any()):
+            observations.append(None)
             continue
         sigma = light.variance(_level_of(light, used)).clamp(min=0.0).sqrt()
         sigma = torch.where(used > 0, torch.nan_to_num(sigma, posinf=0.0), 0.0)
         weight = used / dark_variance(light, used)
         observations.append(Observation(read, footprint, light.pixels, weight, sigma, light.root))
+    return observations
+
+
+def _reconstructed(problem: Problem, observations: Sequence[Observation]) -> Reconstruction | None:
+    """Solve for the scene; None where no exposure has a pixel of it to use."""
     if not observations:
         return None
+    optics = problem.optics or Optics()
+    rows, cols = (side * optics.factor for side in problem.pixels.shape)
     return reconstruct(observations, (rows, cols), support_px=optics.support_px, seed=_NOISE_SEED)
 
 

@@ -81,6 +81,7 @@ class Exposure:
     optics : what lies between the scene, on its own pixels cut finer, and its pixels
     wider_px2 : by how much the variance of its stars is above that of the problem's own, squares of
         the pixels of those: another seeing; below 0 where it is the sharper one
+    number : of it among the run's further exposures, from 1; 0 the problem's own
     """
 
     pixels: Plane
@@ -94,3 +95,4 @@ class Exposure:
     error: Plane | None = None
     optics: Optics | None = None
     wider_px2: float = 0.0
+    number: int = 0

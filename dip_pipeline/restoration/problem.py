@@ -198,6 +198,26 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """How the pixels of one exposure agree with what all of them show together.
+
+    number : of the exposure, see `Exposure`
+    pixels, left_out : that carry information, and how many of these the others contradict
+    lit, lit_left_out : the same of pixels where all together show a source
+    light, unlike : light that the combination has in the lit ones that are used, and by how much
+        these differ from it beyond their noise, summed without sign; units of the noise
+    """
+
+    number: int
+    pixels: int
+    left_out: int
+    lit: int
+    lit_left_out: int
+    light: float
+    unlike: float
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How the restoration of a tile went: one row of the tile table.
 
@@ -206,6 +226,7 @@ class Outcome:
     chi_square : mean of ((observed - delivered) / sigma)^2 over the same pixels
     judged_pixels : how many pixels these are
     flux_change : sum of (delivered - observed) over them, in the frame's unit
+    exposures : how each of several exposures agrees with the others; () of one
     All are over the observation's pixels; of a finer scene `delivered` is what it gives these:
     the sum of its pixels in each where they share a flux, else their mean.
     """
@@ -218,6 +239,7 @@ class Outcome:
     judged_pixels: int = 0
     flux_change: float = 0.0
     failed: bool = False
+    exposures: tuple[Tally, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ _FIRST = (1.2, 4.0)
 _BESIDE = (0.7, 3.0)
 _UNCOVERED = 0.1  # of the weight of what is read, at most, may lie where nothing is known
 _PASSES = 2
+_LIT = 5.0  # of a pixel's sigma: from here on a place shows a source
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,27 @@ class Light:
         return (own / self.flux_scale**2).float()
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the others say of one exposure's pixels; planes (1, 1, rows, cols).
+
+    agrees : 1 where a pixel is to be used, else 0
+    valid : True where a pixel carries information
+    lit : True where all of them together show a source, and can tell
+    """
+
+    agrees: Tensor
+    valid: Tensor
+    lit: Tensor
+
+
 def reject(lights: Sequence[Light], shape: tuple[int, int]) -> list[Tensor]:
-    """Which pixels of each exposure agree with what the others see there: 1, else 0.
+    """Which pixels of each exposure agree with what the others see: 1, else 0; see `judge`."""
+    return [verdict.agrees for verdict in judge(lights, shape)]
+
+
+def judge(lights: Sequence[Light], shape: tuple[int, int]) -> list[Verdict]:
+    """Hold the pixels of each exposure against what the others see there.
 
     shape : (rows, cols) of the reference's window
     The median of all exposures is read at every exposure's pixels; of an even number it is the
@@ -75,9 +95,9 @@ def reject(lights: Sequence[Light], shape: tuple[int, int]) -> list[Tensor]:
     leaves out of the median what the first one rejected. Where fewer than two see a place nothing
     is told. Exposures are compared at the broadest seeing: a star is higher in a sharper one.
     """
-    if len(lights) < 2:
-        return [torch.ones_like(light.valid) for light in lights]
     agreeing = [torch.ones_like(light.valid) for light in lights]
+    if len(lights) < 2:
+        return [Verdict(light.valid * 0 + 1, light.valid > 0, light.valid < 0) for light in lights]
     broadest_px = max(light.blur_px for light in lights)
     for _ in range(_PASSES):
         alike = [
@@ -89,11 +109,12 @@ def reject(lights: Sequence[Light], shape: tuple[int, int]) -> list[Tensor]:
         seen = torch.cat([known for _, known in every], dim=1) > 0
         middle = _middle(planes, seen)
         count = seen.sum(dim=1, keepdim=True)
-        agreeing = [
-            _agreeing(light, middle, count, before, light.softening_px(broadest_px))
+        verdicts = [
+            _judged(light, middle, count, before, light.softening_px(broadest_px))
             for light, before in zip(lights, agreeing, strict=True)
         ]
-    return agreeing
+        agreeing = [verdict.agrees for verdict in verdicts]
+    return verdicts
 
 
 def _softened(light: Light, agrees: Tensor, broadest_px: float) -> Light:
@@ -120,9 +141,9 @@ def _middle(planes: Tensor, seen: Tensor) -> Tensor:
     return torch.where(count > 0, far.gather(1, low), 0.0)
 
 
-def _agreeing(
+def _judged(
     light: Light, middle: Tensor, count: Tensor, before: Tensor, softening_px: float
-) -> Tensor:
+) -> Verdict:
     """Judge one exposure; where too few see a place, what was judged before stands.
 
     softening_px : that brings it to the seeing of the median
@@ -133,6 +154,7 @@ def _agreeing(
     told = (blot.forward((count >= 2).float()) - 1).abs() * inside < _UNCOVERED * inside
     step = blot.forward(_steepest(middle)).clamp(min=0.0)
     sigma = light.variance(expected).clamp(min=0.0).sqrt()
+    lit = told & (light.valid > 0) & (expected > _LIT * sigma)
     seen = light.pixels
     if softening_px > 0:
         sigma = sigma * scatter_left(softening_px, light.root)
@@ -141,7 +163,7 @@ def _agreeing(
     hit = told & (light.valid > 0) & (off > _FIRST[0] * step + _FIRST[1] * sigma)
     beside = nnf.max_pool2d(hit.float(), 3, stride=1, padding=1) > 0
     hit |= beside & told & (off > _BESIDE[0] * step + _BESIDE[1] * sigma)
-    return torch.where(told, 1 - hit.float(), before)
+    return Verdict(torch.where(told, 1 - hit.float(), before), light.valid > 0, lit)
 
 
 def _steepest(plane: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Exposures are registered right, whatever lies on the detector."""
 
+import importlib
 import os
 import re
 from dataclasses import replace
@@ -9,9 +10,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline.errors import ExposureError
+from dip_pipeline.errors import ContradictionError, ExposureError
 from dip_pipeline.registration import Geometry, brightness, register, see, shift_by_light
-from dip_pipeline.registration.aligning import align
+from dip_pipeline.registration.aligning import Aligned, align
 from dip_pipeline.registration.matching import StarMatch, refine
 from dip_pipeline.registration.sharpness import wider_by_px2
 from dip_pipeline.registration.stars import Stars, _mostly_usable, measure_fwhm
@@ -316,6 +317,72 @@ def test_light_tells_of_wrong_coordinates_where_stars_are_too_few(caplog):
     assert not caplog.records
     register(exposure, reference, known=Geometry(shift_px=(0.0, 20.0)))
     assert "its light lies 18.7 px from where celestial coordinates put it" in caplog.text
+
+
+def _lit(heights_of, shift, seed):
+    """Light of a function of rows and columns, moved, in noise of standard deviation 5."""
+    row, col = np.mgrid[: _SHAPE[0], : _SHAPE[1]].astype(float)
+    noise = 5.0 * np.random.default_rng(seed).standard_normal(_SHAPE)
+    return _see((heights_of(row + shift[0], col + shift[1]) + noise).astype(np.float32))
+
+
+def _two_galaxies(row, col):
+    return sum(
+        400 * np.exp(-np.hypot(row - at[0], col - at[1]) / 5.0) for at in ((70, 120), (130, 55))
+    )
+
+
+@pytest.mark.parametrize(("off", "moved"), [((1.0, -0.8), True), ((0.2, 0.1), False)])
+def test_light_corrects_coordinates_where_stars_are_too_few(off, moved):
+    """A shift of 1.3 px is less than a warning about light that lies elsewhere needs."""
+    true = (3.3, -2.6)
+    exposure, reference = _lit(_two_galaxies, true, 12), _lit(_two_galaxies, (0, 0), 11)
+    known = Geometry(shift_px=(true[0] + off[0], true[1] + off[1]))
+    found = register(exposure, reference, known=known)
+    assert len(exposure.stars) < 4
+    assert found.error_px < 0.1
+    assert ("by all light" in found.how) == moved
+    aim = true if moved else known.shift_px
+    np.testing.assert_allclose(found.geometry.shift_px, aim, atol=0.1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("sharper", [True, False])
+def test_light_is_brought_together_whatever_the_seeing(sharper, seed):
+    """The middles of stars are unlike: without softening the sharper ones it went 1 px astray."""
+    stars = _stars(8, seed=seed, brightest=1e5)
+    stars["row"], stars["col"] = np.random.default_rng(seed).uniform(25, 165, (2, 8))
+    stars["flux_dn"] = np.linspace(1.5e4, 1e5, 8)
+    true = Geometry(shift_px=(3.3, -2.6))
+    reference, exposure = (
+        _see(_exposure(stars, place, seed=number + seed, fwhm_px=fwhm_px))
+        for place, number, fwhm_px in (
+            (_HERE, 11, 4.0 if sharper else 2.0),
+            (true, 41, 2.0 if sharper else 4.0),
+        )
+    )
+    match = refine(exposure.stars, reference.stars, true)
+    wider_px2 = wider_by_px2(exposure, reference, match, 1.0)
+    assert (wider_px2 < -1) == sharper
+    found = align(exposure.cleaned, reference.cleaned, true, 1.4, wider_px2)
+    np.testing.assert_allclose(found.geometry.shift_px, true.shift_px, atol=0.06)
+
+
+@pytest.mark.parametrize("error_px", [0.05, 0.5, 200.0, None])
+def test_a_place_that_light_does_not_fix_is_warned_of_or_refused(caplog, monkeypatch, error_px):
+    """As along a bar, where light may lie anywhere; None: it tells nothing at all."""
+    exposure, reference = _lit(_two_galaxies, (3.3, -2.6), 12), _lit(_two_galaxies, (0, 0), 11)
+    found = Aligned(Geometry(shift_px=(3.3, -2.6)), error_px or 0.0)
+    aligned = None if error_px is None else found
+    module = importlib.import_module("dip_pipeline.registration.register")
+    monkeypatch.setattr(module, "align", lambda *_: aligned)
+    if error_px == 200:
+        with pytest.raises(ContradictionError, match=r"known to 200.0 px alone .*leave it out"):
+            register(exposure, reference)
+    register(exposure, reference, any_optics=True)
+    told = {0.05: "", 0.5: "known to 0.5 px alone", 200.0: "known to 200.0", None: "known roughly"}
+    assert told[error_px] in caplog.text
+    assert bool(caplog.records) == (error_px != 0.05)
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ from dip_pipeline import __version__
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import Card
 from dip_pipeline.frames.prov_json import Document
-from dip_pipeline.restoration.problem import StopReason
 from dip_pipeline.sensor import FROM_SCATTER, NoiseModel, Sourced
+from dip_pipeline.stop_reason import StopReason
 
 # Raised whenever the same configuration would give other pixels than before: finished tiles and
 # products of another version are never taken for this one's.

@@ -1,7 +1,7 @@
 """Devices that fail: memory that runs out, a GPU that no longer answers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -18,14 +18,17 @@ _ROOM: dict[str, int] = {}  # tiles of the largest packet that a device has room
 def device_watched(problem: Problem) -> Iterator[None]:
     """Tell the failures of a device from all others, while a problem is worked on.
 
-    Raises RunError where there is no such device, GpuMemoryError where its memory does not hold
-    the problem, and BrokenProcessError where it does not answer any more: after most CUDA errors
-    nothing in the process can use it again.
+    A GPU is this thread's own meanwhile: streams, recordings and libraries of torch that no tensor
+    leads to its device would be of the first one. Raises RunError where there is no such device,
+    GpuMemoryError where its memory does not hold the problem, and BrokenProcessError where it does
+    not answer any more: after most CUDA errors nothing in the process can use it again.
     """
     if problem.device.startswith("cuda") and not torch.cuda.is_available():
         raise RunError(f"{problem.device}: no GPU where the work is done; use --device auto or cpu")
+    own = torch.cuda.device(problem.device) if problem.device.startswith("cuda") else nullcontext()
     try:
-        yield
+        with own:
+            yield
     except torch.cuda.OutOfMemoryError as error:
         rows, cols = problem.pixels.shape
         raise GpuMemoryError(
@@ -75,9 +78,19 @@ def fit_in_packets(problems: Sequence[Problem]) -> list[Prior | RestorationError
     return results
 
 
-def device_name(records: Sequence[Mapping[str, object]]) -> str:
+def device_name(device: str) -> str:
+    """Name a device for the record: of a GPU what it is, for its number is another in each process.
+
+    One that does not answer keeps its number.
+    """
+    if not device.startswith("cuda") or not torch.cuda.is_available():
+        return device
+    try:
+        return torch.cuda.get_device_name(device)
+    except RuntimeError:
+        return device
+
+
+def devices_used(records: Sequence[Mapping[str, object]]) -> str:
     """Name what the tiles were restored on."""
-    devices = {str(record["device"]) for record in records}
-    if torch.cuda.is_available() and any(device.startswith("cuda") for device in devices):
-        return torch.cuda.get_device_name()
-    return ", ".join(sorted(devices))
+    return ", ".join(sorted({str(record["device"]) for record in records}))

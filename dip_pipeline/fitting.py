@@ -3,16 +3,17 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from dip_pipeline.config import RunConfig
+from dip_pipeline.devices import device_watched
 from dip_pipeline.errors import ConfigError, FrameError, RestorationError
 from dip_pipeline.frame_noise import noise_in_words
 from dip_pipeline.frames import Frame, identities, open_frame
 from dip_pipeline.frames.workshops import clear_workshops
-from dip_pipeline.planning import fit_windows, problem_source, settle_frame
+from dip_pipeline.planning import devices_of, fit_windows, problem_source, settle_frame
 from dip_pipeline.prior_file import (
     FittedFrame,
     PriorFile,
@@ -85,12 +86,14 @@ def fit_frames(
         names = str(frame.path), str(frames[0].path)
         check_optics(names, item.camera, [fitted[0].camera], any_optics=config.fit.any_optics)
     told.fit_started(str(target), len(frames))
-    prior = fit_shared_prior(
-        [_problems(frame, config, told, len(frames)) for frame in frames],
-        seed=prior_seed(config.fit.seed),
-        origin=origin_of(fitted, config),
-        on_step=Told(told, str(target)).on_step,
-    )
+    problems = [_problems(frame, config, told, len(frames)) for frame in frames]
+    with device_watched(problems[0][0][0]):
+        prior = fit_shared_prior(
+            problems,
+            seed=prior_seed(config.fit.seed),
+            origin=origin_of(fitted, config),
+            on_step=Told(told, str(target)).on_step,
+        )
     if prior.report.stop_reason is StopReason.DIVERGED:
         raise RestorationError(
             f"{target}: not written, the fit diverged: check the noise model of the frames "
@@ -119,7 +122,8 @@ def _problems(
     """Cut a frame's share of what the prior is fitted on; its noise law is its own."""
     frame, noise = settle_frame(frame, config)
     told.note(f"{frame.path}: noise {noise_in_words(noise)}")
-    source = problem_source(frame, noise, config)
+    here = devices_of(config)[0]  # whichever the name of workers' own is
+    source = replace(problem_source(frame, noise, config), device=here)
     seed = prior_seed(config.fit.seed)
     windows = fit_windows(frame.shape, seed=seed, frames=frames)
     problems = [source.problem(window, seed=seed) for window in windows]

@@ -9,7 +9,7 @@ from pathlib import Path
 from dip_pipeline.account import describe_run, input_facts
 from dip_pipeline.config import RunConfig
 from dip_pipeline.describing import FrameDescription, describe_frame
-from dip_pipeline.devices import device_name
+from dip_pipeline.devices import devices_used
 from dip_pipeline.earlier_product import Made, differences_told, made_before
 from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, reach, read_status
 from dip_pipeline.errors import ConfigError, RunError
@@ -146,7 +146,7 @@ def _restored(  # noqa: PLR0913  (as it was asked for)
                     config=config,
                     noise=plane.noise,
                     network=_network(shared, prior),
-                    device=device_name(results[-1].records),
+                    device=devices_used(results[-1].records),
                     tiles=results[-1].records,
                     command_line=command_line,
                     prior=prior_facts(prior.plan, run, shared),
@@ -160,7 +160,7 @@ def _restored(  # noqa: PLR0913  (as it was asked for)
                 )
             )
         if place.shard is None:
-            restored, facts = blend_planes(results, facts, planes, run)
+            restored, facts = blend_planes(results, facts, planes, run, place)
             _tell_filled(restored, source, told, config)
             for own in facts:
                 _tell_of_exposures(own, source, told)

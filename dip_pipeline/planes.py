@@ -249,7 +249,11 @@ def restore_plane(
 
 
 def blend_planes(
-    results: Sequence[PlaneResult], facts: Sequence[RunFacts], planes: Planes, run: RunDirectory
+    results: Sequence[PlaneResult],
+    facts: Sequence[RunFacts],
+    planes: Planes,
+    run: RunDirectory,
+    place: Place,
 ) -> tuple[list[RestoredFrame], list[RunFacts]]:
     """Blend the tiles of every plane; each gets the cards that tell of it, and its digests.
 
@@ -260,7 +264,7 @@ def blend_planes(
     steps = _steps_by_hdu(results, facts, planes)
     blended = [
         replace(
-            blend_tiles(result.prior.plan, result.plane.tiles, run),
+            blend_tiles(result.prior.plan, result.plane.tiles, run, place),
             step=steps[result.plane.origin.where],
         )
         for result in results

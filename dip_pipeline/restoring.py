@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -132,13 +132,18 @@ def _tiles_at_once(tiles: Sequence[Tile], options: WorkerOptions) -> int:
     return max(1, min(_SIDE_BY_SIDE_ON_GPU, options.threads_per_fit, of_each))
 
 
-def blend_tiles(plan: FramePlan, tiles: Sequence[Tile], run: RunDirectory) -> RestoredPlanes:
+def blend_tiles(
+    plan: FramePlan, tiles: Sequence[Tile], run: RunDirectory, place: Place
+) -> RestoredPlanes:
     """Blend the tiles, band by band, into files of the run directory.
 
     The planes are of the scene's pixels: factor times the frame's, where its optics have one.
-    A tile that is damaged by now is told of and made anew.
+    A tile that is damaged by now is told of and made anew, here.
     """
     run.tell("blend")
+    # Worker processes see one GPU each, their first; this process sees all of them.
+    here = place.pool.options.devices[0]
+    plan = replace(plan, source=replace(plan.source, device=here))
     reach("before blend")
     factor = 1 if plan.source.optics is None else plan.source.optics.factor
     own = {tile.index: tile for tile in tiles}

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dip_pipeline.cutting import ProblemSource, Window, problems_key
-from dip_pipeline.devices import device_watched, fit_in_packets
+from dip_pipeline.devices import device_name, device_watched, fit_in_packets
 from dip_pipeline.engine import TileStore, publish_sealed, read_published, tell_progress
 from dip_pipeline.errors import GpuMemoryError, RestorationError, RunError
 from dip_pipeline.restoration import Prior, SharedPrior
@@ -155,7 +156,9 @@ def bind_frame_prior(
     """
     seed, source = prior_seed(plan.seed), plan.source
     problems = [source.problem(window, seed=seed) for window in windows]
-    return shared.bound_to(problems, source.frame.shape, seed=seed, seen=seen).to_bytes()
+    with device_watched(problems[0]):
+        bound = shared.bound_to(problems, source.frame.shape, seed=seed, seen=seen)
+    return bound.to_bytes()
 
 
 def restore_tile(task: TileTask) -> Record:
@@ -228,7 +231,7 @@ def restore_side_by_side(tasks: Sequence[TileTask]) -> list[Record]:
         settle_computing(problems[0].threads)
         if problems[0].device.startswith("cuda"):  # a process that did not fit has not started it
             with device_watched(problems[0]):
-                load_linear_algebra()
+                load_linear_algebra(torch.cuda.current_device())
         prior = _read_prior(missing[0].plan)
         results = side_by_side([partial(tried, problem, prior) for problem in problems])
         for task, problem, result in zip(missing, problems, results, strict=True):
@@ -322,7 +325,7 @@ def tile_record(
         "cols": tile.shape[1],
         **facts,
         "seconds": round(seconds, 3),
-        "device": problem.device,
+        "device": device_name(problem.device),
         "pid": os.getpid(),
         "seed": problem.seed,
     }

@@ -8,7 +8,7 @@ in the thread that asked for it: let everything run on one.
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -63,6 +63,7 @@ def pretended_gpu() -> Iterator[None]:
             "get_device_name": "none",
             "is_bf16_supported": False,
             "empty_cache": None,
+            "device": nullcontext(),
         }.items():
             patched.setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
         for module in [one for name, one in sys.modules.items() if name.startswith("dip_pipeline")]:

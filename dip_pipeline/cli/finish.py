@@ -3,7 +3,7 @@
 import click
 
 from dip_pipeline.cli.output import say
-from dip_pipeline.cli.status import scratch_folder
+from dip_pipeline.cli.status import is_finished, scratch_folder
 from dip_pipeline.cli.task_command import frame_lines
 from dip_pipeline.cli.verbosity import NORMAL, verbosity, verbosity_options
 from dip_pipeline.errors import ExitCode
@@ -26,8 +26,12 @@ def finish(run: str, *, complete: bool) -> int:
     """Write the output of a run whose tiles are all there.
 
     RUN is the scratch folder of an output, OUT.dip, or the output OUT itself. What is to be
-    written, and of which frame, the run says itself.
+    written, and of which frame, the run says itself. An output that is there already is left alone.
     """
+    if is_finished(run):
+        if verbosity() >= NORMAL:
+            say(f"{run}: already done")
+        return ExitCode.OK
     from dip_pipeline.cli.progress import watching
     from dip_pipeline.pipeline import finish_run
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.optics import Exposure, Mask, Optics, Plane, Twin
 from dip_pipeline.sensor import NoiseKind, NoiseModel
+from dip_pipeline.stop_reason import StopReason as StopReason  # a noun of this room, too
 from dip_pipeline.task import Task
 
 # Fewer pixels than this on a side leave no room for a network and its judge.
@@ -67,29 +68,6 @@ SPENDING: dict[InputKind, dict[Effort, Spending]] = {
     },
 }
 VIEW_COUNTS = (1, 2, 4, 8)
-
-
-class StopReason(StrEnum):
-    """Why a fit ended, in words a user can act on."""
-
-    STEP_LIMIT = "all steps done"
-    JUDGED_RISK = "the judged risk stopped falling; the best weights were kept"
-    RUNNING_VARIANCE = "the image began to follow the noise; its calmest step was kept"
-    NO_DATA = "no valid pixel in the tile: nothing to restore; tile written unchanged"
-    NOT_FITTED = "too little in the tile to fit a network to; tile written unchanged"
-    WORKER_LOST = "the tile's worker process died three times; tile written unchanged"
-    DIVERGED = (
-        "the fit diverged: check the noise model or try another --seed; tile written unchanged"
-    )
-    SCENE_DIVERGED = (
-        "the fit diverged: the PSF is not that of the frame's stars (too wide?) or the noise model "
-        "is wrong; give the stars' own (--fwhm counts pixels of the input); tile written unchanged"
-    )
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the fit came to nothing, so that one with another seed may not."""
-        return self in (StopReason.DIVERGED, StopReason.SCENE_DIVERGED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,10 @@ def side_by_side(pieces: Sequence[Callable[[], T]], stopped: Event | None = None
     if workers <= 1:
         return [piece() for piece in pieces]
     # Work on a processor must not start a GPU.
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        load_linear_algebra()
-    pool = ThreadPoolExecutor(
-        workers, initializer=torch.set_num_threads, initargs=(threads // workers,)
-    )
+    gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    if gpu is not None:
+        load_linear_algebra(gpu)
+    pool = ThreadPoolExecutor(workers, initializer=_begin, initargs=(threads // workers, gpu))
     with pool:
         try:
             futures = [pool.submit(piece) for piece in pieces]
@@ -47,6 +46,13 @@ def side_by_side(pieces: Sequence[Callable[[], T]], stopped: Event | None = None
             raise
         finally:
             torch.set_num_threads(threads)
+
+
+def _begin(threads: int, gpu: int | None) -> None:
+    """Begin a thread as the one that asks for it is: each has a current GPU of its own."""
+    torch.set_num_threads(threads)
+    if gpu is not None:
+        torch.cuda.set_device(gpu)
 
 
 def both(work: Callable[..., T], plain: Planes, moved: Planes) -> tuple[T, T]:
@@ -66,10 +72,12 @@ def both(work: Callable[..., T], plain: Planes, moved: Planes) -> tuple[T, T]:
 
 
 @cache
-def load_linear_algebra() -> None:
+def load_linear_algebra(gpu: int) -> None:
     """Start a GPU and load its linear algebra, which two threads must not do at once.
+
+    gpu : its number
 
     torch loads it at the first call, and fails in all threads but one that make theirs together
     (github.com/pytorch/pytorch/issues/90613).
     """
-    torch.linalg.cholesky(torch.eye(1, device="cuda"))
+    torch.linalg.cholesky(torch.eye(1, device=f"cuda:{gpu}"))

@@ -81,6 +81,8 @@ def test_a_product_is_finished_and_there_is_nothing_to_delete(dip, tmp_path, fra
     code, out, err = dip("clean", target)
     assert (code, err) == (0, "")
     assert "nothing to delete" in out
+    code, out, err = dip("finish", target)
+    assert (code, out, err) == (0, f"{target}: already done\n", "")
     assert target.read_bytes() == before
     code, _, err = dip("status", frame.path)  # no product
     assert code == 1

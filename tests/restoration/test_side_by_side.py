@@ -51,8 +51,13 @@ def test_a_gpus_linear_algebra_is_loaded_before_threads_ask_for_it(monkeypatch):
     asked_by = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: bool(used))
-    used = []
-    monkeypatch.setattr(torch, "eye", lambda side, **_: torch.ones(side, side))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    used, current = [], []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    asked_for = []
+    monkeypatch.setattr(
+        torch, "eye", lambda side, device: asked_for.append(device) or torch.ones(side, side)
+    )
     monkeypatch.setattr(
         torch.linalg, "cholesky", lambda *_: asked_by.append(threading.current_thread())
     )
@@ -68,6 +73,8 @@ def test_a_gpus_linear_algebra_is_loaded_before_threads_ask_for_it(monkeypatch):
         torch.set_num_threads(before)
         side_by_side_module.load_linear_algebra.cache_clear()
     assert asked_by == [threading.main_thread()]
+    assert asked_for == ["cuda:1"]  # no other GPU is started
+    assert set(current) == {1}  # in every thread of a pool
 
 
 def test_both_are_done_alike_and_without_gradients(threads):

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from dip_pipeline.exposure_light import see_window, unit_of, usable_pixels
 from dip_pipeline.exposure_places import middle_of
 from dip_pipeline.frames import Frame
 from dip_pipeline.registration import psf_fwhm_px, star_fwhm_px
-from dip_pipeline.restoration.field_widths import WidthsOverField, widths_over_field
+from dip_pipeline.restoration.field_widths import widths_over_field
 from dip_pipeline.restoration.noise import sigma_plane
 from dip_pipeline.restoration.own_psf import StarField
 from dip_pipeline.restoration.psf_on_stars import PsfOnStars, hold_against_stars
@@ -43,9 +44,15 @@ def warn_of_psf(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> None:
     if asked.psf is None:
         return
     stars = _bright_stars(frame, noise)
-    varying = widths_over_field(stars)
-    if varying is not None and varying.widest_px > _OVER_FIELD * varying.narrowest_px:
-        log.warning("%s: %s", frame.path, _over_field(varying, frame, asked))
+    if words := uneven_widths(stars, frame):
+        log.warning(
+            "%s: %s, and %s is undone everywhere; where stars are narrower holes are dug, where "
+            "they are wider light is left around them; cut the frame into parts, and give each the "
+            "PSF of its stars",
+            frame.path,
+            words,
+            asked.words,
+        )
     found = hold_against_stars(asked.psf, asked.factor, stars)
     if found is None or not math.isfinite(found.psf_px):
         ratio, words = _by_half_light(frame, noise, asked)
@@ -118,8 +125,14 @@ _REMEDY = (
 )
 
 
-def _over_field(found: WidthsOverField, frame: Frame, asked: AskedOptics) -> str:
-    """Say where stars are widest and narrowest, in pixels of the frame, counted from 1."""
+def uneven_widths(stars: Sequence[FittedStar], frame: Frame) -> str:
+    """Say where stars are narrowest and widest, counted from 1; "" for one width.
+
+    stars : of the middle of the frame
+    """
+    found = widths_over_field(stars)
+    if found is None or found.widest_px <= _OVER_FIELD * found.narrowest_px:
+        return ""
     first_row, first_col = (span.start for span in middle_of(frame.shape))
     ends = [
         f"{width_px:.2f} px wide (FWHM) near x, y = {first_col + col + 1}, {first_row + row + 1}"
@@ -130,9 +143,7 @@ def _over_field(found: WidthsOverField, frame: Frame, asked: AskedOptics) -> str
     ]
     return (
         f"its stars are {ends[0]}, {ends[1]} ({found.stars} stars): no one PSF is that of the "
-        f"whole field, and {asked.words} is undone everywhere; where stars are narrower holes are "
-        "dug, where they are wider light is left around them; cut the frame into parts, and give "
-        "each the PSF of its stars"
+        "whole field"
     )
 
 

@@ -12,7 +12,7 @@ from dip_pipeline.frames import FITS_SUFFIXES, Card, Frame, camera_of, open_fram
 from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.frames.workshops import clear_workshops
 from dip_pipeline.planning import settle_frame
-from dip_pipeline.psf_agreement import bright_stars, star_field
+from dip_pipeline.psf_agreement import bright_stars, star_field, uneven_widths
 from dip_pipeline.restoration.own_psf import OwnPsf, measure_psf
 from dip_pipeline.restoration.star_shape import FEWEST_STARS
 from dip_pipeline.restored_input import inferred_by
@@ -83,6 +83,8 @@ def _measured(frame: Frame, config: RunConfig, factor: int) -> OwnPsf:
     if field is None:
         raise EmptyFrameError(f"{frame.path}: no pixel is usable; nothing to measure stars on")
     fitted = bright_stars(field, most=_MOST_STARS)
+    if words := uneven_widths(fitted, frame):
+        log.warning("%s: %s; what is written is that of their mean", frame.path, words)
     found = measure_psf(field, fitted, factor=factor)
     if found is None:
         raise FrameError(

@@ -3,9 +3,10 @@
 Stars that agree on a width are fitted with one elliptical Moffat profile, and what all of them
 show beside it is a surface of cubic splines, as Anderson & King 2000 (PASP 112, 1360) tabulate
 theirs: an *effective* PSF, whose values at a pixel's offset from the star are what the pixel
-holds. It is held near zero where the stars do not say otherwise. Measured on simulated fields
-(512 x 512 px, twenty to sixty stars): 0.3 to 0.8 % of the light misplaced, where photutils'
-EPSFBuilder misplaces 3 to 8 %; of a donut of defocus 6 % (12 %), of one with spikes 3 % (5 %).
+holds. It is held near zero where the stars do not say otherwise. Measured on
+fields of 512 x 512 px, twenty to a hundred stars (benchmarks/own_psf.py): 0.2 to 1.3 % of the
+light misplaced, 1.1 % of a comatic PSF, 0.6 to 1.2 % of a donut, 4 % of one whose spikes leave
+its image; photutils' EPSFBuilder misplaces 2 to 9 %, 3 to 5 %, 20 to 40 % and 4 %.
 """
 
 from collections.abc import Sequence

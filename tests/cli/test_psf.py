@@ -99,3 +99,16 @@ def test_restored_stars_are_not_those_of_the_sky(dip, tmp_path):
     code, _, err = dip("psf", frame, "-o", tmp_path / "psf.fits")
     assert code != 0
     assert "give the frame that it was made of" in err
+
+
+def test_stars_that_change_over_the_field_are_told(dip, tmp_path):
+    halves = [
+        fits.getdata(written(tmp_path / f"{width_px}.fits", fwhm_px=width_px))
+        for width_px in (2.4, 3.1)
+    ]
+    path = tmp_path / "m13.fits"
+    header = fits.getheader(tmp_path / "2.4.fits")
+    fits.writeto(path, np.concatenate(halves, axis=1), header)
+    code, _, err = dip("psf", path, "-o", tmp_path / "psf.fits")
+    assert code == 0
+    assert "no one PSF is that of the whole field" in err

@@ -30,7 +30,6 @@ _MISFIT = 0.003  # of the height: no star is known better than its model
 _OUTLYING = 2.0  # sigma, from where on a pixel counts less for height and place of its star
 _UNLIKE = 1.0  # the same for what all stars have in common: neighbours are in the wings of any
 _NEIGHBOUR = 2.0  # sigma of light too much, from where on it is a neighbour's
-_GOOD = 2.0  # times the stars' median misfit, from where on a star counts less
 _MOST_SHIFT_PX = 0.3
 _EXPECTED = 0.03  # of the root of the profile's height: what stars show beside a Moffat profile
 _LEAST_EXPECTED = 1e-4
@@ -136,10 +135,7 @@ class _Surface:
         ridge = np.maximum(expected, _LEAST_EXPECTED).ravel() ** -2.0
         normal = sparse.diags(ridge).tocsr()
         right = np.zeros(side**2)
-        misfits = np.array([view.misfit(self) for view in views])
-        typical = max(float(np.median(misfits)), 1e-12)
-        for view, misfit in zip(views, misfits, strict=True):
-            trust = min(1.0, (_GOOD * typical / max(float(misfit), 1e-12)) ** 2)
+        for view in views:
             weights, wanted = view.says(self)
             rows, cols = view.offsets()
             columns = sparse.kron(
@@ -147,7 +143,7 @@ class _Surface:
                 sparse.csr_matrix(self.splines(cols, 1.0)),
                 format="csr",
             )
-            weighted = columns.T.multiply(trust * weights.ravel()).tocsr()
+            weighted = columns.T.multiply(weights.ravel()).tocsr()
             normal = normal + weighted @ columns
             right += weighted @ wanted.ravel()
         terms = np.asarray(spsolve(normal.tocsc(), right), np.float64)
@@ -210,11 +206,6 @@ class _View:
             step = np.linalg.lstsq(linear, left.ravel() * root, rcond=None)[0]
             step[1:3] = np.clip(step[1:3], -_MOST_SHIFT_PX, _MOST_SHIFT_PX)
             self.terms += step
-
-    def misfit(self, surface: _Surface) -> float:
-        """Robust squares of what a surface leaves, in units of the noise, a pixel."""
-        left = self._beside(surface)[3]
-        return float((self._weights(left, _OUTLYING) * left**2).sum() / self.trusted.sum())
 
     def says(self, surface: _Surface) -> tuple[Image, Image]:
         """Give weights, and what should be added to the profile for this star."""

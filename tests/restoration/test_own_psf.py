@@ -105,7 +105,7 @@ def test_a_ghost_beside_every_star_that_is_masked_does_not_come_into_it():
 def test_stars_at_the_edge_tell_of_what_is_in_the_frame_alone():
     found = measured(field(moffat, 9, stars=24, faintest=4.0, last_col=14))
     assert found.stars >= 4
-    assert misplaced(moffat, found) < 0.012
+    assert misplaced(moffat, found) < 0.016
 
 
 def test_galaxies_of_one_width_in_all_directions_are_no_stars():

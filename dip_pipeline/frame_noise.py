@@ -13,6 +13,7 @@ from dip_pipeline.blind.sky import Window, find_sky, quantum_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
 from dip_pipeline.frames import Frame
+from dip_pipeline.frames.noise_form import NO_INFORMATION
 from dip_pipeline.noise_agreement import hold_against_sky, level_of, nearest_to_scatter
 from dip_pipeline.noise_evenness import warn_of_uneven_noise
 from dip_pipeline.noise_kernel import kernel_asked
@@ -194,8 +195,9 @@ def _why_unusable(frame: Frame, places: Sequence[Place], sensor: Sensor) -> str:
     limit = sensor.saturation_dn
     reasons = (
         "are not finite, or beyond single precision",
-        f"have no positive, finite noise in {frame.noise_words or 'the error plane'} (--err none "
-        "does without it, --err NAME takes another)",
+        f"have no positive noise below {NO_INFORMATION:g} in "
+        f"{frame.noise_words or 'the error plane'} (--err none does without it, --err NAME takes "
+        "another)",
         "are masked or flagged bad (--dq none does without flags, --bad-bits takes others)",
         f"are saturated{'' if limit is None else f', at or above {limit}'} (--saturation)",
     )

@@ -25,6 +25,8 @@ _AGREEMENT = (0.93, 1.12)
 _MOST_OF_WHITE = 1.1  # scatter from pixel to pixel over the law's, for white noise to be all of it
 # A slope over that of a gain, within which the gain is believed: structure can raise it by half.
 _GAIN_AGREEMENT = (0.67, 2.0)
+# Scatter of a sky over its law's that no light and no level explains: another unit.
+_MOST_OF_ANY = 300.0
 _SLOPE_ERRORS = 4.0  # by which it must be off
 _LEVEL_PX = 2.0  # smoothing of the level that a pixel's sigma is taken at
 
@@ -67,8 +69,9 @@ class Agreement:
         """
         if self.agrees or self.noise.from_error_plane:
             return ""
-        if self.with_level_of_sky() is None:
-            if not self.is_refuted:
+        beyond = self.ratio > _MOST_OF_ANY
+        if beyond or self.with_level_of_sky() is None:
+            if not (beyond or self.is_refuted):
                 return ""
             return f"its sky scatters {self.ratio:.2g} times as much as {self._law_in_words} says"
         kernel = self.noise.correlation
@@ -184,7 +187,8 @@ def hold_against_sky(noise: NoiseModel, windows: Sequence[Window], sky: SkyNoise
     # Where too little sky tells whether it is correlated, less scatter from pixel to pixel may be
     # that: then it can but confirm the law.
     unknown = noise.correlation is sky.kernel and noise.correlation.source != MEASURED
-    if ratio >= sky_ratio or (unknown and ratio < _AGREEMENT[0]):
+    beyond = not np.isfinite(ratio) and sky_ratio > _MOST_OF_ANY  # all of it looks like structure
+    if beyond or ratio >= sky_ratio or (unknown and ratio < _AGREEMENT[0]):
         return held
     return replace(held, ratio=ratio, level=level)
 

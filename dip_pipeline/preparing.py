@@ -14,12 +14,20 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import SensorError
 from dip_pipeline.frame_noise import Place, find_noise, scaled_words, sensor_of
 from dip_pipeline.frames import Frame, Pixels, is_sdss, scale_noise
-from dip_pipeline.frames.pixels_over import MOST_BESIDE, MOST_IN_ALL, WithoutHopeless
+from dip_pipeline.frames.pixels_over import (
+    MOST_BESIDE,
+    MOST_IN_ALL,
+    WithoutHopeless,
+    WithoutMarks,
+)
 from dip_pipeline.sdss_noise import with_sdss_noise
 from dip_pipeline.sensor import NoiseChoice, NoiseModel, Sensor, unit_counts_electrons
 
 log = logging.getLogger(__name__)
 
+# Times the scatter of a frame. Writers mark pixels by 1e30 or 1.6e38; in single precision the
+# square of what lies beyond 1.8e19 of the noise is infinite, and one such pixel ends the fit.
+_MOST_CONTRAST = 1e18
 _FAR_APART = 1e3  # of errors: the usual one is of those that are nearer to the small ones
 
 
@@ -31,7 +39,7 @@ def settle_noise(
     places : rows and columns of the windows to look at. Raises SensorError where the noise is not
     known and must be, FrameError where there is no scatter to estimate from.
     """
-    frame = with_noise_planes(frame, config, places)
+    frame = with_noise_planes(_without_marks(frame, places), config, places)
     if frame.has_error_plane and _takes_error_plane(config):
         frame = _without_hopeless(frame, places)
     noise, factor = find_noise(frame, config, places)
@@ -44,6 +52,28 @@ def settle_noise(
 
         frame = without_cosmics(frame, noise)
     return frame, noise
+
+
+def _without_marks(frame: Frame, places: Sequence[Place]) -> Frame:
+    """Mask pixels whose numbers are no light beside the others', as 1e30 among hundreds."""
+    parts = [frame.read(*place) for place in places]
+    science = np.concatenate([part.science[~part.masked] for part in parts])
+    if science.size == 0:
+        return frame
+    level = float(np.median(science))
+    with np.errstate(over="ignore"):
+        scatter = float(np.median(np.abs(science - np.float32(level))))
+    if not 0 < scatter < np.finfo(np.float32).max / _MOST_CONTRAST:
+        return frame
+    source = WithoutMarks(frame.source, level, _MOST_CONTRAST * scatter)
+    number = sum(int(np.count_nonzero(source.found(part) & ~part.masked)) for part in parts)
+    if number:
+        log.warning(
+            "%s: %d pixels hold numbers beyond %.2g, which are no light beside a scatter of %.2g: "
+            "taken as masked",
+            *(frame.path, number, source.most, scatter),
+        )
+    return replace(frame, source=source)
 
 
 def with_noise_planes(frame: Frame, config: RunConfig, places: Sequence[Place]) -> Frame:

@@ -217,8 +217,9 @@ def test_what_is_saturated_does_not_enter_the_estimate(scene, write):
 @pytest.mark.parametrize(
     ("pixels", "error", "options", "words"),
     [
-        (200.0, 0.0, {}, "100% have no positive, finite noise in .*--err none"),
-        (200.0, -3.0, {"sigma": 10.0}, "100% have no positive, finite noise in .*--err none"),
+        (200.0, 0.0, {}, "100% have no positive noise below 1e\\+15 in .*--err none"),
+        (200.0, -3.0, {"sigma": 10.0}, "100% have no positive noise below 1e\\+15 in .*--err none"),
+        (200.0, 5e15, {}, "100% have no positive noise below 1e\\+15 in .*--err none"),
         (float("nan"), None, {"sigma": 10.0}, "100% are not finite, or beyond single precision"),
         (200.0, None, {"saturation_dn": 10.0}, r"100% are saturated, at or above 10.*--saturation"),
         (200.0, "flags", {"sigma": 10.0}, "100% are masked or flagged bad .*--dq none"),

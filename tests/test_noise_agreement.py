@@ -160,3 +160,13 @@ def test_too_little_sky_does_not_make_white_noise_of_a_correlated_one(noise_of):
     noise = noise_of(frame.observed_dn, 1.15 * frame.sigma_true_dn, BUNIT="adu")
     factor = float(re.search(r"scaled by ([\d.]+)", noise.rung)[1])
     assert factor == pytest.approx(1 / 1.15, rel=0.04)
+
+
+@pytest.mark.parametrize("factor", [1e6, 1e15, 1e30])
+def test_a_law_of_another_unit_is_not_believed(factor, noise_of, caplog):
+    """Beside its sigma all noise looks like structure: nothing was left to refute it by."""
+    pixels = shot(np.full((256, 256), SKY_DN)) * factor
+    noise = noise_of(pixels, **SENSOR)
+    assert "NOISE NOT KNOWN: its sky scatters" in caplog.text
+    expected = true_sigma(SKY_DN) * factor
+    assert sigma_at(noise, SKY_DN * factor) == pytest.approx(expected, rel=0.03)

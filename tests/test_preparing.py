@@ -523,3 +523,19 @@ def test_a_shallow_edge_is_no_pixel_beside_others(tmp_path):
     error[:, :30] = 8.0
     frame = _settled(tmp_path, 100 + error * np.random.default_rng(7).standard_normal(SHAPE), error)
     assert frame.read(ALL, ALL).masked.mean() < 0.001
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e15, 1e30])
+@pytest.mark.parametrize("mark", [1e22, 1e30, -1.6e38])
+def test_a_number_that_no_light_reaches_is_a_masked_pixel(write, caplog, mark, unit):
+    """In any unit: beside a scatter of 1e30 a number of 1e30 is light."""
+    pixels = np.random.default_rng(1).normal(100, 5, SHAPE) * unit
+    pixels[40, 50] = mark
+    frame = open_frame(write(pixels, BUNIT="adu"))
+    settled, _ = settle_frame(frame, config())
+    read = settled.read(ALL, ALL)
+    marked = abs(mark) > 1e18 * 5 * unit
+    assert read.masked.sum() == marked
+    assert np.isnan(read.science[40, 50]) == marked
+    assert ("1 pixels hold numbers beyond" in caplog.text) == marked
+    assert np.array_equal(read.science[50:], pixels[50:].astype("f4"))

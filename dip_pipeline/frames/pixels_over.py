@@ -57,6 +57,32 @@ class ScaledErrors(PixelsOver):
 
 
 @dataclass(frozen=True, slots=True)
+class WithoutMarks(PixelsOver):
+    """Pixels of another source; those that no light can reach hold no number, and are masked.
+
+    level : of the frame; most : by which light may differ from it
+    """
+
+    level: float
+    most: float
+
+    def read(self, rows: slice, cols: slice) -> Pixels:
+        """Read one region."""
+        pixels = self.inner.read(rows, cols)
+        marks = self.found(pixels)
+        if not marks.any():
+            return pixels
+        science = np.where(marks, np.float32(np.nan), pixels.science)
+        return replace(pixels, science=science, masked=pixels.masked | marks)
+
+    def found(self, pixels: Pixels) -> NDArray[np.bool_]:
+        """Which pixels hold such a number."""
+        with np.errstate(invalid="ignore"):
+            found: NDArray[np.bool_] = np.abs(pixels.science - self.level) > self.most
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class WithoutHopeless(PixelsOver):
     """Pixels of another source; those that tell nothing beside the others are masked.
 

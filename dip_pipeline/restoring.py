@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -109,7 +109,25 @@ def restore_tiles(
     for record in run_items(place.pool, job, tasks, key=_tile_name):
         done[int(str(record["tile"]))] = record
         told.progress.tile_done(record)
+    _tell_tried_again(tiles, done, plan, told)
     return [done[tile.index] for tile in tiles if tile.index in done], found_done
+
+
+def _tell_tried_again(
+    tiles: Sequence[Tile], done: Mapping[int, Record], plan: FramePlan, told: Told
+) -> None:
+    """Say how many tiles came out with another seed than their own."""
+    again = [
+        tile.index
+        for tile in tiles
+        if tile.index in done and done[tile.index]["seed"] != plan.seed_of(tile)
+    ]
+    if again:
+        told.progress.note(
+            f"{told.source}: {len(again)} of {len(tiles)} tiles fitted again with another seed, "
+            f"for the first fit failed: {', '.join(map(str, again[:8]))}"
+            f"{', ...' if again[8:] else ''}"
+        )
 
 
 def _tiles_at_once(tiles: Sequence[Tile], options: WorkerOptions) -> int:

@@ -5,6 +5,7 @@ run directory, once a process.
 """
 
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ from dip_pipeline.ways import AnyPrior, way_of
 
 Record = Mapping[str, object]
 Planes = Mapping[str, np.ndarray]
+
+log = logging.getLogger(__name__)
 
 _MORE_SEEDS = 2  # tried for a tile whose own fit diverges
 
@@ -109,6 +112,10 @@ def fit_frame_prior(
             prior = fit(problems, source.frame.shape, seed=seed, on_step=on_step)
         if prior.report.stop_reason is not StopReason.DIVERGED:
             break
+        if number < _MORE_SEEDS:
+            log.warning(
+                "%s: the fit diverged, and is tried again with another seed", source.frame.path
+            )
     return prior.to_bytes()
 
 

@@ -137,7 +137,9 @@ def test_a_tile_that_is_damaged_when_it_is_blended_is_made_anew(
 
 
 @pytest.mark.parametrize("reason", [StopReason.DIVERGED, StopReason.SCENE_DIVERGED])
-def test_a_tile_whose_fit_diverges_is_tried_with_other_seeds(frame, tmp_path, monkeypatch, reason):
+def test_a_tile_whose_fit_diverges_is_tried_with_other_seeds(
+    frame, tmp_path, monkeypatch, caplog, reason
+):
     tried = []
 
     def restore(problem, prior):
@@ -151,6 +153,7 @@ def test_a_tile_whose_fit_diverges_is_tried_with_other_seeds(frame, tmp_path, mo
     monkeypatch.setattr(ways, "restore", restore)
     report = restore_frame(str(frame), tmp_path / "out.fits", config())
     assert report.ok
+    assert "1 of 9 tiles fitted again with another seed" in caplog.text
     seeds = [seed for origin, seed in tried if origin == (0, 0)]
     assert len(set(seeds)) == len(seeds) == 3
     assert len(tried) == report.tiles + 2

@@ -2,10 +2,12 @@
 
 # mypy: allow-untyped-calls
 
+import contextlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from dip_pipeline.errors import ConfigError, RunError
@@ -99,7 +101,14 @@ def job_script(options: ClusterOptions) -> str:
     keywords = _job_keywords(options)
     for of_the_cluster in ("security", "shared_temp_directory", "scheduler_options"):
         keywords.pop(of_the_cluster, None)
-    script: str = job_class("tls://scheduler:8786", name="dip", **keywords).job_script()
+    folder = Path(options.log_folder) if options.log_folder else None
+    missing = [one for one in (folder, *folder.parents) if not one.exists()] if folder else []
+    try:
+        script: str = job_class("tls://scheduler:8786", name="dip", **keywords).job_script()
+    finally:
+        for one in missing:  # dask-jobqueue makes it at once
+            with contextlib.suppress(OSError):
+                one.rmdir()
     return script
 
 

@@ -32,6 +32,6 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> None:
         if to_zarr:
             fits_to_zarr(source, part)
         elif kind == "gzip":
-            write_gzip(part, partial(zarr_to_fits, source))
+            write_gzip(part, partial(zarr_to_fits, source), target)
         else:
             zarr_to_fits(source, part)

@@ -77,10 +77,11 @@ def publishing(destination: Destination, needed_bytes: int) -> Iterator[Path]:
         ) from error
 
 
-def write_gzip(part: Path, write: Callable[[Path], None]) -> None:
+def write_gzip(part: Path, write: Callable[[Path], None], target: Path) -> None:
     """Gzip what `write` writes; no name and no time in it, so that the same bytes stay the same.
 
-    Read back to its end, where gzip's own check sum stands. Raises OutputError where that differs.
+    target : as the user named it. Read back to its end, where gzip's own check sum stands. Raises
+    OutputError where that differs.
     """
     plain = part.with_suffix(".plain")
     try:
@@ -99,9 +100,9 @@ def write_gzip(part: Path, write: Callable[[Path], None]) -> None:
             while block := unpacked.read(_COPY_BYTES):
                 size -= len(block)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise OutputError(f"{part}: reads back otherwise than written; check the disk") from error
+        raise OutputError(f"{target}: reads back otherwise than written; check the disk") from error
     if size:
-        raise OutputError(f"{part}: reads back otherwise than written; check the disk")
+        raise OutputError(f"{target}: reads back otherwise than written; check the disk")
 
 
 def _move_in(part: Path, destination: Destination) -> None:

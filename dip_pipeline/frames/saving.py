@@ -85,7 +85,7 @@ def save_frames(
         return
     with publishing(destination, sum(plan.total_bytes for plan in plans)) as part:
         if kind == "gzip":
-            write_gzip(part, partial(write_fits, plans=plans))
+            write_gzip(part, partial(write_fits, plans=plans), target)
         elif kind == "tiles":
             with compressed(plans, part.parent) as packed:
                 write_fits(part, packed)

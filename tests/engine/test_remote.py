@@ -287,6 +287,18 @@ def test_the_script_of_a_slurm_job_asks_for_what_was_said():
     assert "tls://" in lines[-1]
 
 
+def test_a_script_that_is_only_shown_makes_no_folder(tmp_path):
+    """Nor takes away one that is there."""
+    there = tmp_path / "there"
+    there.mkdir()
+    for folder in (there, tmp_path / "logs" / "of_jobs"):
+        options = ClusterOptions(
+            ClusterKind.SLURM, cores=1, memory="1GB", walltime="00:30:00", log_folder=str(folder)
+        )
+        assert str(folder) in job_script(options)
+    assert list(tmp_path.iterdir()) == [there]
+
+
 def test_the_script_of_a_pbs_job_asks_for_what_was_said():
     script = job_script(
         ClusterOptions(ClusterKind.PBS, cores=4, memory="8GB", walltime="00:30:00", queue="q")

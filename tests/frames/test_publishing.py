@@ -14,7 +14,7 @@ import zarr
 from astropy.io import fits
 
 from dip_pipeline.errors import OutputError
-from dip_pipeline.frames import RestoredPlanes, open_frame, save_frame, workshops
+from dip_pipeline.frames import RestoredPlanes, open_frame, publishing, save_frame, workshops
 from dip_pipeline.frames.workshops import clear_workshops, exchange, workshop
 
 SUFFIXES = ["fits", "zarr"]
@@ -354,3 +354,15 @@ def test_planes_of_another_shape_are_refused(frame, folder, provenance):
         save_frame(
             folder / "out.fits", frame, RestoredPlanes(wrong, wrong, wrong), provenance=provenance
         )
+
+
+def test_a_packed_file_that_reads_back_otherwise_is_named_as_the_user_does(tmp_path, monkeypatch):
+    """Not by the name it is written under, which is gone by then."""
+
+    def write(plain):
+        plain.write_bytes(b"SIMPLE")
+
+    monkeypatch.setattr(publishing.shutil, "copyfileobj", lambda *_: None)
+    with pytest.raises(OutputError, match=r"^out\.fits\.gz: reads back otherwise") as caught:
+        publishing.write_gzip(tmp_path / ".part", write, Path("out.fits.gz"))
+    assert ".part" not in str(caught.value)

@@ -1,26 +1,29 @@
-"""How far each of several exposures agrees with the others, over all tiles of a frame."""
+"""How far each of several exposures agrees with the others, in a tile and over all of a frame."""
 
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 log = logging.getLogger(__name__)
 
 # Cosmic rays hit sources no more often than the sky, and elongated or shifted stars differ.
 _LIT_LEFT_OUT = 0.05  # of the pixels that show sources, beyond thrice the share of all pixels
 _LEFT_OUT = 0.1  # of all pixels: more than any cosmic rays
-_UNLIKE = (
-    0.1  # of the light; between exposures alike 0.01, 0.3 px or an axis ratio of 1.4 apart 0.12
-)
+# Of the light; between exposures alike it is 0.01, 0.3 px or an axis ratio of 1.4 apart 0.12.
+_UNLIKE = 0.1
 _LEAST_LIT = 60  # pixels that tell
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
-    """One exposure against what all show together; numbers are summed over tiles, see `Tally`.
+class Tally:
+    """How the pixels of one exposure agree with what all of them show together.
 
     number : 0 of the first, then in the order of the further ones
+    pixels, left_out : that carry information, and how many of these the others contradict
+    lit, lit_left_out : the same of pixels where all together show a source
+    light, unlike : light that the combination has in the lit ones that are used, and by how much
+        these differ from it beyond their noise, summed without sign; units of the noise
     """
 
     number: int
@@ -75,6 +78,11 @@ class Agreement:
             )
         return ""
 
+    def plus(self, other: "Tally") -> "Tally":
+        """Add what another tile tells of the same exposure."""
+        pairs = zip(astuple(self)[1:], astuple(other)[1:], strict=True)
+        return Tally(self.number, *(own + more for own, more in pairs))
+
     def facts(self, name: str) -> dict[str, object]:
         """Tell the account."""
         return {
@@ -85,29 +93,17 @@ class Agreement:
         }
 
 
-def agreements(tiles: Sequence[Mapping[str, object]]) -> list[Agreement]:
+def agreements(tiles: Sequence[Mapping[str, object]]) -> list[Tally]:
     """Add up what the tiles of a frame tell of each exposure, in the order of their numbers."""
-    sums: dict[int, dict[str, float]] = {}
+    sums: dict[int, Tally] = {}
     for tile in tiles:
         for row in _rows_of(tile):
-            own = sums.setdefault(int(row["number"]), {})
-            for name, value in row.items():
-                own[name] = own.get(name, 0) + value
-    return [
-        Agreement(
-            number=number,
-            pixels=int(own["pixels"]),
-            left_out=int(own["left_out"]),
-            lit=int(own["lit"]),
-            lit_left_out=int(own["lit_left_out"]),
-            light=own["light"],
-            unlike=own["unlike"],
-        )
-        for number, own in sorted(sums.items())
-    ]
+            before = sums.get(row.number)
+            sums[row.number] = row if before is None else before.plus(row)
+    return [tally for _, tally in sorted(sums.items())]
 
 
-def warn_of_exposures(names: Sequence[str], found: Sequence[Agreement]) -> None:
+def warn_of_exposures(names: Sequence[str], found: Sequence[Tally]) -> None:
     """Warn of exposures that agree with the others less than cosmic rays explain.
 
     names : of the files, the first one's first
@@ -132,9 +128,9 @@ def warn_of_exposures(names: Sequence[str], found: Sequence[Agreement]) -> None:
         )
 
 
-def _rows_of(tile: Mapping[str, object]) -> Iterator[dict[str, float]]:
+def _rows_of(tile: Mapping[str, object]) -> Iterator[Tally]:
     """Rows of a tile, as it was restored or as a table holds it."""
     told = tile.get("exposures")
     rows = json.loads(told) if isinstance(told, str) and told else told
     if isinstance(rows, Sequence) and not isinstance(rows, str):
-        yield from (dict(row) for row in rows)
+        yield from (Tally(**row) for row in rows)

@@ -69,8 +69,8 @@ def _without_marks(frame: Frame, places: Sequence[Place]) -> Frame:
     number = sum(int(np.count_nonzero(source.found(part) & ~part.masked)) for part in parts)
     if number:
         log.warning(
-            "%s: %d pixels hold numbers beyond %.2g, which are no light beside a scatter of %.2g: "
-            "taken as masked",
+            "%s: %d of the pixels that were looked at hold numbers beyond %.2g, which are no light "
+            "beside a scatter of %.2g: such are taken as masked",
             *(frame.path, number, source.most, scatter),
         )
     return replace(frame, source=source)

@@ -30,19 +30,12 @@ _UNDERSAMPLED_PX = 1.4  # FWHM, below which a star in one place of a pixel is no
 class PsfSummary:
     """What was measured, and written.
 
-    shape : (rows, cols) of what was written, pixels of which factor^2 make one of the frame
-    fwhm_px, ellipticity, stars : of the frame's stars, its own pixels; 1 - shorter axis / longer
     scale_arcsec : side of a pixel of the frame; None: not told
-    doubt : share of the light that is elsewhere, by halves of the stars; NaN where they are few
     """
 
     target: Path
-    shape: tuple[int, int]
+    psf: OwnPsf
     factor: int
-    fwhm_px: float
-    ellipticity: float
-    stars: int
-    doubt: float
     scale_arcsec: float | None
 
 
@@ -70,8 +63,8 @@ def measure_frame_psf(
             "frame that it was made of"
         )
     found = _measured(frame, config, factor)
-    scale = camera_of(frame.header).pixel_scale_arcsec
-    summary = _summary(target, found, factor, scale)
+    scale_arcsec = camera_of(frame.header).pixel_scale_arcsec
+    summary = PsfSummary(target, found, factor, scale_arcsec)
     _warn(frame, summary)
     write_psf(destination, found.kernel, _cards(source, summary))
     return summary
@@ -95,52 +88,38 @@ def _measured(frame: Frame, config: RunConfig, factor: int) -> OwnPsf:
     return found
 
 
-def _summary(target: Path, found: OwnPsf, factor: int, scale: float | None) -> PsfSummary:
-    rows, cols = found.kernel.shape
-    return PsfSummary(
-        target,
-        (rows, cols),
-        factor,
-        found.shape.fwhm_px,
-        found.shape.ellipticity,
-        found.stars,
-        found.doubt,
-        scale,
-    )
-
-
 def _warn(frame: Frame, summary: PsfSummary) -> None:
-    if summary.stars < _FEW_STARS:
-        log.warning(
-            "%s: %d stars alone tell its PSF; how well is not known", frame.path, summary.stars
-        )
-    if summary.fwhm_px < _UNDERSAMPLED_PX and summary.factor == 1:
+    psf = summary.psf
+    if psf.stars < _FEW_STARS:
+        log.warning("%s: %d stars alone tell its PSF; how well is not known", frame.path, psf.stars)
+    if psf.shape.fwhm_px < _UNDERSAMPLED_PX and summary.factor == 1:
         log.warning(
             "%s: its stars are %.2f px wide (FWHM): on its own pixels each looks otherwise, by "
             "where it lies in one; measure on finer pixels (--factor 2), for dip super-resolve",
             frame.path,
-            summary.fwhm_px,
+            psf.shape.fwhm_px,
         )
-    if summary.doubt > _LARGE_DOUBT:  # False where it is NaN
+    if psf.doubt > _LARGE_DOUBT:  # False where it is NaN
         log.warning(
             "%s: two halves of its stars differ: %.1f %% of the light of its PSF is not known to "
             "lie where it says: stars are faint, or their shape changes over the field",
             frame.path,
-            100 * summary.doubt,
+            100 * psf.doubt,
         )
 
 
 def _cards(source: str, summary: PsfSummary) -> list[Card]:
+    psf = summary.psf
     cards: list[Card] = [
         ("DIPVER", __version__, "version of dip-pipeline"),
         ("PSFFRAME", Path(source).name, "frame that it was measured on"),
-        ("PSFSTARS", summary.stars, "stars that it was measured on"),
+        ("PSFSTARS", psf.stars, "stars that it was measured on"),
         ("PSFFACT", summary.factor, "pixels for one of the frame along an axis"),
-        ("PSFFWHM", round(summary.fwhm_px, 4), "[pix] width of stars, pixels of the frame"),
-        ("PSFELL", round(summary.ellipticity, 4), "1 - shorter axis / longer axis"),
+        ("PSFFWHM", round(psf.shape.fwhm_px, 4), "[pix] width of stars, pixels of the frame"),
+        ("PSFELL", round(psf.shape.ellipticity, 4), "1 - shorter axis / longer axis"),
     ]
-    if math.isfinite(summary.doubt):
-        cards.append(("PSFDOUBT", round(summary.doubt, 5), "share of light that may be elsewhere"))
+    if math.isfinite(psf.doubt):
+        cards.append(("PSFDOUBT", round(psf.doubt, 5), "share of light that may be elsewhere"))
     if summary.scale_arcsec is not None:
         scale = summary.scale_arcsec / summary.factor
         cards.append(("PIXELSCL", float(f"{scale:.8g}"), "[arcsec] side of a pixel"))

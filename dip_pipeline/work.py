@@ -322,6 +322,7 @@ def tile_record(
     facts = asdict(outcome)
     facts["stop_reason"] = outcome.stop_reason.name
     of_exposures = list(facts.pop("exposures"))
+    # Of every tile of a combination, for they share one table; elsewhere it would say nothing.
     if problem.options.task is Task.COMBINE and problem.optics is not None:
         facts["exposures"] = of_exposures
     return {

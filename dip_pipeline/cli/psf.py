@@ -1,5 +1,6 @@
 """`dip psf`: measure the point spread function of a frame on its own stars."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,16 +63,17 @@ def psf(
 
 def describe(summary: "PsfSummary") -> str:
     """Tell what was measured."""
-    rows, cols = summary.shape
-    wide = f"{summary.fwhm_px:.2f} px"
+    psf = summary.psf
+    rows, cols = psf.kernel.shape
+    wide = f"{psf.shape.fwhm_px:.2f} px"
     if summary.scale_arcsec is not None:
-        wide += f" ({summary.fwhm_px * summary.scale_arcsec:.2f} arcsec)"
+        wide += f" ({psf.shape.fwhm_px * summary.scale_arcsec:.2f} arcsec)"
     finer = f", {summary.factor} for one of the frame" if summary.factor > 1 else ""
     known = "how well is not known"
-    if summary.doubt == summary.doubt:
-        known = f"halves of the stars agree on all but {summary.doubt:.1%} of the light"
+    if math.isfinite(psf.doubt):
+        known = f"halves of the stars agree on all but {psf.doubt:.1%} of the light"
     return (
         f"{summary.target}: {rows} x {cols} px{finer}\n"
-        f"  {summary.stars} stars, FWHM {wide}, ellipticity {summary.ellipticity:.2f}\n"
+        f"  {psf.stars} stars, FWHM {wide}, ellipticity {psf.shape.ellipticity:.2f}\n"
         f"  {known}"
     )

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.camera import camera_of
-from dip_pipeline.frames.fits_cards import parse_cards
+from dip_pipeline.frames.fits_cards import format_card, image_cards, parse_cards
 from dip_pipeline.frames.fits_file import file_state, fits_file
 from dip_pipeline.frames.fits_layout import HduSpan, Layout
 from dip_pipeline.frames.fits_planes import image_cards_of, plane_of
 from dip_pipeline.frames.frame import Card, header_mapping
+from dip_pipeline.frames.hdu_plans import HduPlan, write_fits
 from dip_pipeline.frames.publishing import Destination, publishing
 from dip_pipeline.frames.selectors import parse_selector, split_selector
 
@@ -76,11 +76,13 @@ def write_psf(destination: Destination, kernel: NDArray[np.float64], cards: Sequ
 
     kernel : (rows, cols); cards : what its header says beside the size
     """
-    header = fits.Header([fits.Card(*card) for card in cards])
-    hdu = fits.PrimaryHDU(kernel.astype(np.float32), header)
-    hdu.add_checksum()
-    with publishing(destination, hdu.filebytes()) as part:
-        hdu.writeto(part)
+    own = [raw for card in cards for raw in format_card(*card)]
+    data = kernel.astype(">f4").tobytes()
+    plan = HduPlan(
+        [*image_cards(kernel.shape, -32, primary=True), *own], len(data), lambda: iter([data])
+    )
+    with publishing(destination, plan.total_bytes) as part:
+        write_fits(part, [plan])
 
 
 def normalised(kernel: NDArray[np.float64], where: str) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dip_pipeline.restoration.problem import Tally
+from dip_pipeline.exposure_tallies import Tally
 from dip_pipeline.restoration.reconstructing import Observation
 from dip_pipeline.restoration.rejecting import Verdict
 from dip_pipeline.restoration.smoothing import smooth

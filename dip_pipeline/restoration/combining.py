@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
+from dip_pipeline.exposure_tallies import Tally
 from dip_pipeline.restoration.agreeing import compare
 from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.lights import (
@@ -35,7 +36,6 @@ from dip_pipeline.restoration.problem import (
     Problem,
     Restored,
     StopReason,
-    Tally,
     cut_inner,
 )
 from dip_pipeline.restoration.reconstructing import Observation, Reconstruction, reconstruct

@@ -17,8 +17,7 @@ from scipy import sparse
 from scipy.interpolate import BSpline
 from scipy.sparse.linalg import spsolve
 
-from dip_pipeline.restoration.common_shape import alike_stars, measure_shape
-from dip_pipeline.restoration.psf_on_stars import are_no_stars
+from dip_pipeline.restoration.psf_on_stars import stars_of_one_shape
 from dip_pipeline.restoration.star_shape import FittedStar, Image, Mask, StarShape
 
 _REACH_FWHM = 4.0
@@ -74,12 +73,10 @@ def measure_psf(field: StarField, fitted: Sequence[FittedStar], *, factor: int) 
 
     fitted : see `fit_bright_stars`; factor : of finer pixels that make the side of one
     """
-    shape = measure_shape(fitted)
-    if shape is None:
+    found = stars_of_one_shape(fitted)
+    if found is None:
         return None
-    stars = alike_stars(fitted, shape)
-    if are_no_stars(stars, shape):
-        return None
+    shape, stars = found
     whole = _kernel(field, stars, shape, factor)
     doubt = np.nan
     if len(stars) >= _FEWEST_TO_HALVE:

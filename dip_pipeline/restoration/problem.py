@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import RestorationError
+from dip_pipeline.exposure_tallies import Tally
 from dip_pipeline.restoration.optics import Exposure, Mask, Optics, Plane, Twin
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 from dip_pipeline.stop_reason import StopReason as StopReason  # a noun of this room, too
@@ -173,26 +174,6 @@ class Problem:
     def valid(self) -> Mask:
         """Pixels that carry information."""
         return ~self.masked & np.isfinite(self.pixels) & ~self.saturated
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """How the pixels of one exposure agree with what all of them show together.
-
-    number : of the exposure, see `Exposure`
-    pixels, left_out : that carry information, and how many of these the others contradict
-    lit, lit_left_out : the same of pixels where all together show a source
-    light, unlike : light that the combination has in the lit ones that are used, and by how much
-        these differ from it beyond their noise, summed without sign; units of the noise
-    """
-
-    number: int
-    pixels: int
-    left_out: int
-    lit: int
-    lit_left_out: int
-    light: float
-    unlike: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,21 @@ class PsfOnStars:
     as_narrow: int
 
 
+def stars_of_one_shape(fitted: Sequence[FittedStar]) -> tuple[StarShape, list[FittedStar]] | None:
+    """Find the shape that most agree on, and those as wide; None where these are too few.
+
+    Or no stars: galaxies and trails of one width lie in all directions.
+    """
+    shape = measure_shape(fitted)
+    if shape is None:
+        return None
+    alike = alike_stars(fitted, shape)
+    if len(alike) < FEWEST_STARS:
+        return None
+    apart = float(np.median([_apart(star.shape, shape) for star in alike]))
+    return None if apart > _UNLIKE else (shape, alike)
+
+
 def hold_against_stars(
     psf: NDArray[np.floating], factor: int, fitted: Sequence[FittedStar]
 ) -> PsfOnStars | None:
@@ -63,12 +78,10 @@ def hold_against_stars(
 
     psf : (rows, cols), of pixels of which factor^2 make one of the frame
     """
-    shape = measure_shape(fitted)
-    if shape is None:
+    found = stars_of_one_shape(fitted)
+    if found is None:
         return None
-    alike = alike_stars(fitted, shape)
-    if are_no_stars(alike, shape):
-        return None
+    shape, alike = found
     view = _PsfView(psf, factor)
     drawn = [view.fitted(star.cutout, star.height) for star in alike[:_DRAWN]]
     own = measure_shape([star for star in drawn if star is not None])
@@ -149,13 +162,6 @@ def _misplaced(missed: Sequence[tuple[Image, Image]]) -> tuple[float, float]:
     size = np.abs(left)
     share = 0.5 * float((size - _MEAN_OF_NOISE * sigma).sum())
     return min(max(share, 0.0), 1.0), 0.5 * float(np.sqrt((sigma**2).sum()))
-
-
-def are_no_stars(alike: Sequence[FittedStar], common: StarShape) -> bool:
-    """Whether objects of one width are too few, or no stars: galaxies lie in all directions."""
-    if len(alike) < FEWEST_STARS:
-        return True
-    return float(np.median([_apart(star.shape, common) for star in alike])) > _UNLIKE
 
 
 def _elsewhere(one: StarShape, other: StarShape) -> float:

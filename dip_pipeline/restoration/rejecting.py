@@ -97,7 +97,10 @@ def judge(lights: Sequence[Light], shape: tuple[int, int]) -> list[Verdict]:
     """
     agreeing = [torch.ones_like(light.valid) for light in lights]
     if len(lights) < 2:
-        return [Verdict(light.valid * 0 + 1, light.valid > 0, light.valid < 0) for light in lights]
+        return [
+            Verdict(agrees, light.valid > 0, torch.zeros_like(light.valid) > 0)
+            for agrees, light in zip(agreeing, lights, strict=True)
+        ]
     broadest_px = max(light.blur_px for light in lights)
     for _ in range(_PASSES):
         alike = [

@@ -45,11 +45,11 @@ def test_a_psf_is_that_of_the_frame_that_it_was_measured_on(dip, tmp_path, caplo
 
 
 def test_its_header_says_what_it_was_measured_on(dip, tmp_path):
-    frame = written(tmp_path / "m13.fits", cards=[("PIXSCALE", 0.4, "")])
+    frame = written(tmp_path / "étoiles.fits", cards=[("PIXSCALE", 0.4, "")])
     psf = tmp_path / "psf.fits"
     assert dip("psf", frame, "-o", psf, "--factor", 2)[0] == 0
     header = fits.getheader(psf, checksum=True)
-    assert header["PSFFRAME"] == "m13.fits"
+    assert header["PSFFRAME"] == "etoiles.fits"
     assert header["PSFSTARS"] >= 8
     assert header["PSFFWHM"] == pytest.approx(2.7, abs=0.05)
     assert header["PSFFACT"] == 2

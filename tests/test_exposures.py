@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,13 @@ from dip_pipeline.planning import problem_source, settle_frame
 from dip_pipeline.progress import SILENT, Told
 from dip_pipeline.restoration.combining import combined
 from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.problem import Outcome
+from dip_pipeline.stop_reason import StopReason
+from dip_pipeline.task import Task
 from dip_pipeline.task_optics import AskedOptics, check_task
+from dip_pipeline.tiling import Tile
 from dip_pipeline.verifying import verify_product
+from dip_pipeline.work import tile_record
 from tests.restoration import exposed
 from tests.restoration.exposed import SHIFTS, SKY, draw_sky, noisy
 
@@ -68,7 +74,10 @@ def _write_empty(path, seed, **cards):
 @pytest.fixture(scope="module")
 def four(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exposures")
-    return [_write(folder / f"{number}.fits", number) for number in range(4)]
+    paths = [_write(folder / f"{number}.fits", number) for number in range(4)]
+    with fits.open(paths[2], mode="update") as struck:
+        struck[0].data[50, 20:26] += 5e3  # a cosmic ray
+    return paths
 
 
 def _config(paths, **options):
@@ -88,6 +97,16 @@ def _registered(paths, factor=1, **options):
     others = Exposures.of(config, frames)
     told = Told(SILENT, paths[0])
     return others.register(0, *settle_frame(frames[0], config), Optics(factor), told=told)
+
+
+@pytest.mark.parametrize("task", [Task.COMBINE, Task.DENOISE])
+def test_every_tile_of_a_combination_has_a_place_for_tallies(task):
+    """The first tile names the columns of the table: it may hold nothing of any exposure."""
+    problem, _ = exposed.exposed()
+    problem = replace(problem, options=replace(problem.options, task=task))
+    tile = Tile(0, slice(0, 48), slice(0, 52), slice(0, 48), slice(0, 52))
+    row = tile_record(tile, Outcome(0, StopReason.NO_DATA), problem, seconds=0.0)
+    assert row.get("exposures") == ([] if task is Task.COMBINE else None)
 
 
 def test_exposures_without_coordinates_are_registered_by_their_stars(four):
@@ -438,6 +457,7 @@ def test_a_product_tells_what_was_combined(four, product):
     assert named == [Path(path).name for path in four]
     shares = [frame.header[f"DIPLO{number:03d}"] for number in range(1, 5)]
     assert all(0 <= share < 0.01 for share in shares)
+    assert np.argmax(shares) == 2
     account = read_account(target).document
     told = facts_of(account, "product")["exposures"]
     assert [each["file"] for each in told] == named

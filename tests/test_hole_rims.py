@@ -60,7 +60,7 @@ def holes():
 
 @pytest.mark.parametrize("name", list(holes()))
 @pytest.mark.parametrize("kind", ["crowded", "galaxies", "nebula"])
-@pytest.mark.parametrize("slope", [0.0, 20.0])
+@pytest.mark.parametrize("slope", [0.0, 20.0, -70.0])
 def test_stars_galaxies_and_slopes_beside_holes_are_not(kind, name, slope):
     light, sigma = scene(kind)
     sloping = slope * np.median(sigma) * (ROWS + COLS) / sum(SHAPE)
@@ -79,19 +79,37 @@ def test_neither_is_a_trail_across_a_great_galaxy_nor_are_masked_cores_of_stars(
     assert rims_of(light + stars, sigma, cores) is None
 
 
-@pytest.mark.parametrize("height", [0.0, 60.0])
-def test_the_warning_names_the_regions_and_what_to_do(tmp_path, caplog, height):
+def warned(tmp_path, caplog, height, grow_px=0):
     options = SceneOptions("galaxies", shape=SHAPE, seed=2, saturated_star=False)
     frame = observe(draw_scene(options), DetectorOptions(defects=False))
     light = frame.observed_dn + halo(height * np.median(frame.sigma_true_dn))
     header = fits.Header([fits.Card(*card) for card in frame.header_cards()])
     path = tmp_path / "frame.fits"
     fits.writeto(path, np.where(TRAIL, np.nan, light).astype(np.float32), header)
-    settled, noise = settle_frame(open_frame(path), RunConfig())
+    config = RunConfig().with_overrides(**{"reading.grow_px": grow_px})
+    settled, noise = settle_frame(open_frame(path, config.frame_reading()), config)
     with caplog.at_level(logging.WARNING):
         warn_of_bright_rims(settled, noise)
-    lines = [line for line in caplog.messages if "light rises towards the mask" in line]
-    assert len(lines) == (1 if height else 0)
-    if height:
-        assert f"1 masked region(s) of {np.count_nonzero(TRAIL)} pixels" in lines[0]
-        assert 2 <= int(re.search(r"--grow (\d+)", lines[0]).group(1)) <= 8
+    return [line for line in caplog.messages if "light rises towards the mask" in line]
+
+
+def told_to_grow(line):
+    return int(re.search(r"--grow (\d+)", line).group(1))
+
+
+def test_nothing_is_said_without_a_halo(tmp_path, caplog):
+    assert warned(tmp_path, caplog, 0.0) == []
+
+
+def test_the_warning_names_the_regions_and_what_to_do(tmp_path, caplog):
+    (line,) = warned(tmp_path, caplog, 60.0)
+    assert f"1 masked region(s) of {np.count_nonzero(TRAIL)} pixels" in line
+    assert 2 <= told_to_grow(line) <= 8
+
+
+def test_what_was_grown_already_counts(tmp_path, caplog):
+    (line,) = warned(tmp_path, caplog, 60.0)
+    (tmp_path / "frame.fits").unlink()
+    caplog.clear()
+    (grown,) = warned(tmp_path, caplog, 60.0, grow_px=2)
+    assert abs(told_to_grow(grown) - told_to_grow(line)) <= 1

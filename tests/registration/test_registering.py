@@ -346,6 +346,37 @@ def test_light_corrects_coordinates_where_stars_are_too_few(off, moved):
     np.testing.assert_allclose(found.geometry.shift_px, aim, atol=0.1)
 
 
+def _comet_and_stars(apart_px):
+    """Six faint stars, and the light of a bright comet that moved so far among them."""
+    places = np.random.default_rng(5).uniform(25, 165, (6, 2))
+
+    def heights(row, col):
+        stars = sum(
+            120 * np.exp(-((row - at[0]) ** 2 + (col - at[1]) ** 2) / (2 * 1.3**2)) for at in places
+        )
+        return stars + 900 * np.exp(-np.hypot(row - 96 - apart_px, col - 96) / 12)
+
+    return heights
+
+
+def test_what_moved_among_the_stars_does_not_move_them():
+    exposure = _lit(_comet_and_stars(1.2), (3.3, -2.6), 12)
+    reference = _lit(_comet_and_stars(0.0), (0, 0), 11)
+    found = register(exposure, reference, known=Geometry(shift_px=(3.3, -2.6)))
+    np.testing.assert_allclose(found.geometry.shift_px, (3.3, -2.6), atol=0.15)
+
+
+def test_coordinates_stay_where_a_fit_of_light_goes_astray(monkeypatch):
+    """What it says is believed only where the correlation of all light says the same."""
+    exposure, reference = _lit(_two_galaxies, (3.3, -2.6), 12), _lit(_two_galaxies, (0, 0), 11)
+    module = importlib.import_module("dip_pipeline.registration.register")
+    astray = Aligned(Geometry(shift_px=(5.3, -2.6)), 0.02)
+    monkeypatch.setattr(module, "align", lambda *_: astray)
+    found = register(exposure, reference, known=Geometry(shift_px=(3.3, -2.6)))
+    np.testing.assert_allclose(found.geometry.shift_px, (3.3, -2.6), atol=0.15)
+    assert "which nothing confirms" in found.how
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("sharper", [True, False])
 def test_light_is_brought_together_whatever_the_seeing(sharper, seed):

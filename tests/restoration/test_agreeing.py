@@ -1,11 +1,16 @@
 """Exposures that do not agree are told of, and make the error plane wider."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from dip_pipeline.restoration.agreeing import compare
 from dip_pipeline.restoration.combining import _seen_together, fit_combined_prior, restore_combined
+from dip_pipeline.restoration.reconstructing import Observation
+from dip_pipeline.restoration.rejecting import Verdict
 from tests.restoration.exposed import SHIFTS, draw_sky, exposed, with_exposure
 
 _SKY = draw_sky((64, 64), count=25, brightest=1e4)
@@ -75,6 +80,19 @@ def test_what_is_left_out_is_counted():
     assert tally.pixels == 54 * 64
     assert 5 <= tally.left_out <= 7
     assert 0 < tally.lit < tally.pixels
+
+
+def test_if_one_of_some_is_off_the_error_is_that_of_their_mean():
+    """Exactly, where there is no noise: 3 units in one of four move the mean by 3 / 4."""
+    plane = torch.zeros(1, 1, 24, 24)
+    same = SimpleNamespace(forward=lambda image: image, adjoint=lambda image: image)
+    seen = [
+        Observation(same, same, plane + off, plane + 1, plane + 1e-4, None)
+        for off in (0.0, 0.0, 3.0, 0.0)
+    ]
+    verdicts = [Verdict(plane + 1, plane == 0, plane > 0) for _ in seen]
+    error, _ = compare(plane + 0.75, seen, verdicts, 1)
+    np.testing.assert_allclose(error.numpy(), 0.75, rtol=1e-3)
 
 
 def test_a_restored_tile_has_the_wider_error():

@@ -29,8 +29,7 @@ def one_width(rows, cols):
 @pytest.mark.parametrize("galaxies", [0, 8])
 @pytest.mark.parametrize("seed", range(8))
 def test_stars_of_one_width_are_not_told(seed, galaxies):
-    found = widths_over_field(stars(one_width, galaxies=galaxies, seed=seed))
-    assert found is None or found.widest_px < 1.1 * found.narrowest_px
+    assert widths_over_field(stars(one_width, galaxies=galaxies, seed=seed)) is None
 
 
 @pytest.mark.parametrize("galaxies", [0, 6])

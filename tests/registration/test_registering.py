@@ -366,6 +366,16 @@ def test_what_moved_among_the_stars_does_not_move_them(known):
     np.testing.assert_allclose(found.geometry.shift_px, true.shift_px, atol=0.15)
 
 
+def test_stars_that_agree_are_not_led_astray_by_a_fit_of_light(monkeypatch):
+    true = Geometry(shift_px=(3.3, -2.6))
+    exposure, reference = _comet_among_stars(true, 12, 1.2), _comet_among_stars(_HERE, 11)
+    module = importlib.import_module("dip_pipeline.registration.register")
+    astray = Aligned(Geometry(shift_px=(5.3, -2.6)), 0.001)
+    monkeypatch.setattr(module, "align", lambda *_: astray)
+    found = register(exposure, reference, any_optics=True)
+    np.testing.assert_allclose(found.geometry.shift_px, true.shift_px, atol=0.3)
+
+
 def test_coordinates_stay_where_a_fit_of_light_goes_astray(monkeypatch):
     """What it says is believed only where the correlation of all light says the same."""
     exposure, reference = _lit(_two_galaxies, (3.3, -2.6), 12), _lit(_two_galaxies, (0, 0), 11)

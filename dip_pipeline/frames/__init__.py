@@ -19,6 +19,7 @@ from dip_pipeline.frames.guides import Guide, guide_digests, guide_notes, open_g
 from dip_pipeline.frames.identity import centre_digest, identities
 from dip_pipeline.frames.layouts import companions_of
 from dip_pipeline.frames.mask_file import check_holes, with_mask
+from dip_pipeline.frames.noise_file import write_noise
 from dip_pipeline.frames.opening import (
     file_digest,
     named_digest,
@@ -108,6 +109,7 @@ __all__ = [
     "unlike_notes",
     "wcs_words",
     "with_mask",
+    "write_noise",
     "write_psf",
     "wrong_sums",
 ]

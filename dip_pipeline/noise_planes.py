@@ -157,7 +157,7 @@ def _cards(noise: NoiseModel, frame: Frame) -> tuple[Card, ...]:
             "correlation of pixels 1 px apart",
         ),
         ("NOISESUM", round(sum_factor(noise), 4), "errors of sums over many pixels: times this"),
-        ("NOISEOF", frame.label or "", "image that it belongs to"),
+        ("NOISEOF", frame.where, "image that it belongs to"),
     )
 
 

@@ -30,7 +30,7 @@ COMMANDS = {
     "deconvolve": "Undo the blur of a known PSF, on the same pixels.",
     "combine": "Combine several exposures of one sky, and restore it.",
     "psf": "Measure the PSF of a frame on its own stars.",
-    "noise": "Write the noise of each pixel of a frame: what errors of photometry are made of.",
+    "noise": "Write the noise of each pixel of a frame, for errors of photometry.",
     "fit": "Fit one prior on one or more frames, to restore many with.",
     "run": "Run a workflow: which frames, what is done to them, and where, from one file.",
     "convert": "Convert FITS to Zarr and back, without loss.",

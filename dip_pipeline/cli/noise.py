@@ -13,7 +13,7 @@ from dip_pipeline.errors import ExitCode
 if TYPE_CHECKING:
     from dip_pipeline.noise_planes import NoisePlaneSummary
 
-
+_MOST_TOLD = 8
 _EXAMPLES = """\b
 Examples:
   dip noise m13.fits -o m13_noise.fits
@@ -44,11 +44,12 @@ def noise(
     config_file: Path | None,
     **values: Any,  # noqa: ANN401  (the options of the configuration)
 ) -> int:
-    """Write the noise of each pixel of a frame: one sigma, in its unit.
+    """Write the noise of each pixel of a frame, for errors of photometry.
 
-    As a restoration takes it: from the frame's error plane, its header, the options, or its own
-    sky. An image for each image of the frame, NaN where pixels are masked or saturated. Errors of
-    photometry, of the frame and of what was restored of it, are made of these, not of DIP_ERR.
+    One sigma, in the frame's unit, as a restoration takes it: from the frame's error plane, its
+    header, the options, or its own sky. An image for each of the frame's, NaN where pixels are
+    masked or saturated. The error of a sum in an aperture, on the frame and on what was restored
+    of it, is made of these, not of DIP_ERR.
     """
     from dip_pipeline.noise_planes import write_noise_planes
 
@@ -63,12 +64,18 @@ def describe(summary: "NoisePlaneSummary") -> str:
     """Tell what was written."""
     unit = f" {summary.unit}" if summary.unit else ""
     lines = []
-    for name, words, sigma, factor in summary.planes:
-        lines.append(f"{summary.target}, {name}: {words}")
+    for name, words, sigma, factor in summary.planes[:_MOST_TOLD]:
+        lines.append(f"{_named(summary, name)}: {words}")
         lines.append(f"  median {sigma:.4g}{unit}")
         if factor > 1:
             lines.append(
                 f"  errors of sums over many pixels: {factor:.2f} times their sum in quadrature"
             )
-    lines += [f"{summary.target}, {name}: nothing known: {why}" for name, why in summary.left]
+    if (more := len(summary.planes) - _MOST_TOLD) > 0:
+        lines.append(f"{summary.target}: {more} more planes, each by its own law")
+    lines += [f"{_named(summary, name)}: nothing known: {why}" for name, why in summary.left]
     return "\n".join(lines)
+
+
+def _named(summary: "NoisePlaneSummary", plane: str) -> str:
+    return f"{summary.target}, {plane}" if plane else str(summary.target)

@@ -18,7 +18,7 @@ def write_noise(
 ) -> None:
     """Write the errors of planes, an HDU for each of the input's; whole or not at all.
 
-    planes : of one input; those of no known noise are NaN; cards : of the file, whatever it holds
+    planes : of one input, each with its cards, those of no known noise NaN; cards : of the file
     One image is the primary HDU; several are extensions NOISE, as many as the input has. Raises
     OutputError where the disk does not take it.
     """
@@ -37,7 +37,7 @@ def _plan(hdu: RestoredHdu, cards: Sequence[Card], *, primary: bool) -> HduPlan:
     own = [] if primary else [*format_card("EXTNAME", NOISE_NAME), *hdu.identity]
     own += format_card("BUNIT", hdu.frame.unit, "unit of the pixels") if hdu.frame.unit else []
     own += world_cards(hdu.raw) if len(shape) == len(hdu.shape) else []
-    own += _raw(hdu.cards)
+    own += _raw(_agreed(hdu))
     own += _raw(cards) if primary else []
     own += format_card("COMMENT", "Standard deviation of the noise of each pixel of the frame.")
     return HduPlan(
@@ -45,6 +45,12 @@ def _plan(hdu: RestoredHdu, cards: Sequence[Card], *, primary: bool) -> HduPlan:
         4 * math.prod(shape),
         hdu.blocks("error", ">f4"),
     )
+
+
+def _agreed(hdu: RestoredHdu) -> list[Card]:
+    """Cards that are true of every plane of an HDU."""
+    known = [item.cards for item in hdu.planes if item.planes is not None]
+    return [card for card in known[0] if all(card in cards for cards in known)]
 
 
 def _raw(cards: Sequence[Card]) -> list[bytes]:

@@ -114,6 +114,23 @@ def test_every_image_of_a_file_has_one(dip, tmp_path):
         assert np.median(held[2].data) == pytest.approx(9.0, rel=0.05)
 
 
+def test_of_a_cube_what_all_planes_agree_on_is_said(dip, tmp_path):
+    rng = np.random.default_rng(8)
+    sigmas = np.array([2.0, 5.0, 11.0])
+    cube = rng.normal(100, sigmas[:, None, None], (3, 240, 248)).astype(np.float32)
+    fits.writeto(tmp_path / "cube.fits", cube)
+    assert dip("noise", tmp_path / "cube.fits", "-o", tmp_path / "n.fits")[0] == 0
+    planes, cards = fits.getdata(tmp_path / "n.fits", header=True)
+    assert np.median(planes, axis=(1, 2)) == pytest.approx(sigmas, rel=0.08)
+    assert cards["NOISEOF"] == "HDU 0"
+    assert (cards["NOISELAW"], cards["NOISESUM"]) == ("gaussian", 1.0)
+    assert "NOISESRC" in cards
+    cube[1, :, 1:] = 100 + 0.7 * ((cube[1, :, 1:] - 100) + (cube[1, :, :-1] - 100))
+    fits.writeto(tmp_path / "cube2.fits", cube)
+    assert dip("noise", tmp_path / "cube2.fits", "-o", tmp_path / "n2.fits")[0] == 0
+    assert "NOISESUM" not in fits.getheader(tmp_path / "n2.fits")
+
+
 def test_a_restoration_takes_it_back(dip, tmp_path):
     frame = observed("galaxies", seed=6)
     source = written(tmp_path / "m13.fits", frame)

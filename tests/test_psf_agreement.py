@@ -156,7 +156,7 @@ def test_stars_that_are_elongated_otherwise_at_one_side_are_told(tmp_path, caplo
     """And where: the width of all of them is the same."""
     field_of_stars(
         tmp_path / "frame.fits",
-        lambda rows, cols, at: star(rows, cols, fwhm_px=3.0, axis_ratio=1 + turned * (at - 0.5)),
+        lambda rows, cols, at: star(rows, cols, fwhm_px=3.0, axis_ratio=1 + turned * (at[1] - 0.5)),
     )
     offsets = np.arange(-10.0, 11.0)
     psf = star(offsets[:, None], offsets[None, :], fwhm_px=3.0)

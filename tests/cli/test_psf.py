@@ -153,7 +153,7 @@ def test_parts_without_stars_are_named_and_have_no_psf(dip, tmp_path):
     code, _, err = dip("psf", frame, "-o", psfs, "--grid", 2)
     assert code == 0
     assert re.search(
-        r"in \d of 4 parts too few stars agree on a shape; they have no PSF: X2Y1", err
+        r"in \d of 4 parts too few stars agree on a shape; they have no PSF: .*X2Y1", err
     )
     assert "X2Y1" not in [hdu.name for hdu in fits.open(psfs)]
 

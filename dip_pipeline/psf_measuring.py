@@ -184,8 +184,9 @@ def _warn_of(name: str, psf: OwnPsf, factor: int) -> None:
         )
     if psf.doubt > _LARGE_DOUBT:  # False where it is NaN
         log.warning(
-            "%s: two halves of its stars differ: %.1f %% of the light of its PSF is not known to "
-            "lie where it says: stars are faint, or their shape changes over the field",
+            "%s: %.1f %% of the light of its PSF is not known to lie where it says, by halves of "
+            "its stars and by drawing them elsewhere: they are faint or crowded, or their shape "
+            "changes over the field",
             name,
             100 * psf.doubt,
         )

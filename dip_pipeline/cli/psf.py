@@ -115,4 +115,4 @@ def _of_stars(one: "PartPsf", summary: "PsfSummary") -> str:
 def _known(one: "PartPsf") -> str:
     if not math.isfinite(one.psf.doubt):
         return "how well is not known"
-    return f"halves of the stars agree on all but {one.psf.doubt:.1%} of the light"
+    return f"known to {one.psf.doubt:.1%} of the light"

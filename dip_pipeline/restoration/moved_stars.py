@@ -1,9 +1,10 @@
-"""Stars of a field moved to other places of it, with other neighbours, as a rehearsal needs them."""
+"""Stars of a field moved to other places of it, with other neighbours: for rehearsals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from dip_pipeline.restoration.star_shape import Image, Mask
@@ -62,7 +63,7 @@ def move_stars(light: Image, sigma: Image, trusted: Mask, stars: Sequence[DrawnS
 
 
 def _place_for(
-    star: DrawnStar, field: Image, choices: Image, rng: np.random.Generator
+    star: DrawnStar, field: Image, choices: NDArray[np.integer], rng: np.random.Generator
 ) -> tuple[int, int] | None:
     """Choose a place at which nothing around is as bright as the star."""
     reach = star.light.shape[0] // 2
@@ -74,7 +75,7 @@ def _place_for(
         if own.shape != around.shape:  # of a PSF that reaches less far
             own = np.pad(own, (around.shape[0] - own.shape[0]) // 2)
         seen = ndimage.gaussian_filter(around + own, _SMOOTHED_PX)
-        if np.unravel_index(np.argmax(seen), seen.shape) == (_ALONE_PX, _ALONE_PX):
+        if seen[_ALONE_PX, _ALONE_PX] == seen.max():
             return row, col
     return None
 

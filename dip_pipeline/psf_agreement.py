@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dip_pipeline.cutting import Window
 from dip_pipeline.errors import ExposureError
 from dip_pipeline.exposure_light import see_window, unit_of, usable_pixels
 from dip_pipeline.exposure_places import middle_of
 from dip_pipeline.frames import Frame
 from dip_pipeline.registration import psf_fwhm_px, star_fwhm_px
+from dip_pipeline.restoration.field_ellipticities import ellipticities_over_field
 from dip_pipeline.restoration.field_widths import widths_over_field
 from dip_pipeline.restoration.noise import sigma_plane
 from dip_pipeline.restoration.own_psf import StarField
@@ -34,6 +36,7 @@ _FEW_SHARE = 0.1  # of all objects
 _MOST_STARS = 30  # that are fitted
 _MANY_STARS = 8  # without a width to hold against the PSF's
 _OVER_FIELD = 1.1  # ratio of the widths of stars over the field
+_APART_OVER_FIELD = 0.15  # of their ellipticities: as much from the mean as 0.93 of an axis ratio
 
 
 def warn_of_psf(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> None:
@@ -44,11 +47,11 @@ def warn_of_psf(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> None:
     if asked.psf is None:
         return
     stars = _bright_stars(frame, noise)
-    if words := uneven_widths(stars, frame):
+    if words := uneven_stars(stars, middle_of(frame.shape)):
         log.warning(
             "%s: %s, and %s is undone everywhere; where stars are narrower holes are dug, where "
             "they are wider light is left around them; cut the frame into parts, and give each the "
-            "PSF of its stars",
+            "PSF of its stars (dip psf --grid 3 measures that of each part, --at X,Y of one place)",
             frame.path,
             words,
             asked.words,
@@ -73,7 +76,7 @@ def beside_stars(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> PsfOnSt
 
 def _bright_stars(frame: Frame, noise: NoiseModel) -> list[FittedStar]:
     """Fit bright lonely stars of the middle of a frame, each with a shape of its own."""
-    field = star_field(frame, noise)
+    field = star_field(frame, noise, middle_of(frame.shape))
     return [] if field is None else bright_stars(field, most=_MOST_STARS)
 
 
@@ -84,12 +87,12 @@ def bright_stars(field: StarField, *, most: int) -> list[FittedStar]:
     )
 
 
-def star_field(frame: Frame, noise: NoiseModel) -> StarField | None:
-    """Read the middle of a frame in units of its noise, its level at zero; None: nothing known.
+def star_field(frame: Frame, noise: NoiseModel, window: Window) -> StarField | None:
+    """Read a window of a frame in units of its noise, its level at zero; None: nothing known.
 
     To numbers of 1e-20 no profile could be fitted.
     """
-    pixels = frame.read(*middle_of(frame.shape))
+    pixels = frame.read(*window)
     known = usable_pixels(pixels, noise)
     if not known.any():
         return None
@@ -125,26 +128,44 @@ _REMEDY = (
 )
 
 
-def uneven_widths(stars: Sequence[FittedStar], frame: Frame) -> str:
-    """Say where stars are narrowest and widest, counted from 1; "" for one width.
+def uneven_stars(stars: Sequence[FittedStar], window: Window) -> str:
+    """Say where stars differ most in width or ellipticity, counted from 1; "" where they do not.
 
-    stars : of the middle of the frame
+    stars : of a window of a frame
     """
+    words = [_uneven_widths(stars, window), _uneven_ellipticities(stars, window)]
+    told = " and ".join(some for some in words if some)
+    return f"its stars are {told}: no one PSF is that of the whole field" if told else ""
+
+
+def _uneven_widths(stars: Sequence[FittedStar], window: Window) -> str:
     found = widths_over_field(stars)
     if found is None or found.widest_px <= _OVER_FIELD * found.narrowest_px:
         return ""
-    first_row, first_col = (span.start for span in middle_of(frame.shape))
     ends = [
-        f"{width_px:.2f} px wide (FWHM) near x, y = {first_col + col + 1}, {first_row + row + 1}"
-        for width_px, (row, col) in (
+        f"{width_px:.2f} px wide (FWHM) near {_in_frame(place, window)}"
+        for width_px, place in (
             (found.narrowest_px, found.narrowest_at),
             (found.widest_px, found.widest_at),
         )
     ]
+    return f"{ends[0]}, {ends[1]} ({found.stars} stars)"
+
+
+def _uneven_ellipticities(stars: Sequence[FittedStar], window: Window) -> str:
+    found = ellipticities_over_field(stars)
+    if found is None or found.apart <= _APART_OVER_FIELD:
+        return ""
+    one, other = (_in_frame(place, window) for place in found.places)
     return (
-        f"its stars are {ends[0]}, {ends[1]} ({found.stars} stars): no one PSF is that of the "
-        "whole field"
+        f"elongated otherwise near {one} than near {other} (ellipticities differ by "
+        f"{found.apart:.2f}; {found.stars} stars)"
     )
+
+
+def _in_frame(place: tuple[int, int], window: Window) -> str:
+    row, col = (at + span.start + 1 for at, span in zip(place, window, strict=True))
+    return f"x, y = {col}, {row}"
 
 
 def _in_words(found: PsfOnStars, asked: AskedOptics) -> str:

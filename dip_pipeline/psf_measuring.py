@@ -2,20 +2,32 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from dip_pipeline import __version__
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, EmptyFrameError, FrameError, OutputError
-from dip_pipeline.frames import FITS_SUFFIXES, Card, Frame, camera_of, open_frame, write_psf
+from dip_pipeline.frames import (
+    FITS_SUFFIXES,
+    Card,
+    Frame,
+    camera_of,
+    open_frame,
+    write_psf,
+    write_psfs,
+)
 from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.frames.workshops import clear_workshops
 from dip_pipeline.planning import settle_frame
-from dip_pipeline.psf_agreement import bright_stars, star_field, uneven_widths
+from dip_pipeline.psf_agreement import bright_stars, star_field, uneven_stars
+from dip_pipeline.psf_places import PsfPart, PsfPlaces
 from dip_pipeline.restoration.own_psf import OwnPsf, measure_psf
 from dip_pipeline.restoration.star_shape import FEWEST_STARS
 from dip_pipeline.restored_input import inferred_by
+from dip_pipeline.sensor import NoiseModel
 
 log = logging.getLogger(__name__)
 
@@ -23,27 +35,46 @@ MOST_FACTOR = 4
 _MOST_STARS = 120
 _FEW_STARS = 8
 _LARGE_DOUBT = 0.03
+_BY_PARTS = "--grid 3 measures that of each of 3 x 3 parts, --at X,Y that of one place"
 _UNDERSAMPLED_PX = 1.4  # FWHM, below which a star in one place of a pixel is no other's image
+
+
+@dataclass(frozen=True, slots=True)
+class PartPsf:
+    """The PSF of a part of a frame."""
+
+    part: PsfPart
+    psf: OwnPsf
 
 
 @dataclass(frozen=True, slots=True)
 class PsfSummary:
     """What was measured, and written.
 
+    parts : that have a PSF; empty : names of those in which too few stars agree
     scale_arcsec : side of a pixel of the frame; None: not told
+    of_all : whether all of the frame was looked at
     """
 
     target: Path
-    psf: OwnPsf
+    parts: tuple[PartPsf, ...]
+    empty: tuple[str, ...]
     factor: int
     scale_arcsec: float | None
+    of_all: bool
 
 
 def measure_frame_psf(
-    source: str, target: Path, config: RunConfig, *, overwrite: bool = False
+    source: str,
+    target: Path,
+    config: RunConfig,
+    *,
+    places: PsfPlaces | None = None,
+    overwrite: bool = False,
 ) -> PsfSummary:
     """Measure the PSF on the stars of a frame and write it for `--psf`.
 
+    places : where; None: in the middle of the frame. Parts of a grid are extensions of one file.
     Raises a DipError for whatever a user can cause: FrameError where too few stars agree.
     """
     factor = config.task.factor or 1
@@ -62,59 +93,118 @@ def measure_frame_psf(
             f"{frame.path}: a result of dip ({task}): its stars are restored, not seen; give the "
             "frame that it was made of"
         )
-    found = _measured(frame, config, factor)
+    asked = (places or PsfPlaces()).parts(frame.shape)
+    frame, noise = settle_frame(frame, config)
+    parts, empty = _measured(frame, noise, asked, factor)
     scale_arcsec = camera_of(frame.header).pixel_scale_arcsec
-    summary = PsfSummary(target, found, factor, scale_arcsec)
+    of_all = asked[0].window == tuple(slice(0, side) for side in frame.shape)
+    summary = PsfSummary(target, parts, empty, factor, scale_arcsec, of_all)
     _warn(frame, summary)
-    write_psf(destination, found.kernel, _cards(source, summary))
+    first = _cards_of_frame(source, summary)
+    if asked[0].name:
+        psfs = {one.part.name: (one.psf.kernel, _cards(one, summary)) for one in parts}
+        write_psfs(destination, psfs, first)
+    else:
+        write_psf(destination, parts[0].psf.kernel, [*first, *_cards(parts[0], summary)])
     return summary
 
 
-def _measured(frame: Frame, config: RunConfig, factor: int) -> OwnPsf:
-    frame, noise = settle_frame(frame, config)
-    field = star_field(frame, noise)
-    if field is None:
+def _measured(
+    frame: Frame, noise: NoiseModel, asked: Sequence[PsfPart], factor: int
+) -> tuple[tuple[PartPsf, ...], tuple[str, ...]]:
+    """Measure the PSF of each part; and name those in which too few stars agree.
+
+    Raises EmptyFrameError where nothing is known anywhere, FrameError where no part has stars.
+    """
+    looks = [(part, _look(frame, noise, part, factor)) for part in asked]
+    seen = [(part, look) for part, look in looks if look is not None]
+    if not seen:
         raise EmptyFrameError(f"{frame.path}: no pixel is usable; nothing to measure stars on")
-    fitted = bright_stars(field, most=_MOST_STARS)
-    if words := uneven_widths(fitted, frame):
-        log.warning("%s: %s; what is written is that of their mean", frame.path, words)
-    found = measure_psf(field, fitted, factor=factor)
-    if found is None:
+    found = [PartPsf(part, look.psf) for part, look in seen if look.psf is not None]
+    if not found:
+        shown = sum(look.fitted for _, look in seen)
         raise FrameError(
-            f"{frame.path}: of its bright and lonely objects {len(fitted)} look like stars (FWHM "
+            f"{frame.path}: of its bright and lonely objects {shown} look like stars (FWHM "
             f"0.6 to 9 px), and too few agree on a shape; {FEWEST_STARS} unsaturated ones are "
             "needed: measure a frame of the same night with more of them, or give --fwhm"
         )
-    return found
+    with_psf = {one.part.name for one in found}
+    return tuple(found), tuple(part.name for part in asked if part.name not in with_psf)
+
+
+class _Look(NamedTuple):
+    """Stars of a part that were fitted, and the PSF on which enough of them agree."""
+
+    fitted: int
+    psf: OwnPsf | None
+
+
+def _look(frame: Frame, noise: NoiseModel, part: PsfPart, factor: int) -> _Look | None:
+    """Measure the PSF of a part; None where no pixel of it is known."""
+    field = star_field(frame, noise, part.window)
+    if field is None:
+        return None
+    fitted = bright_stars(field, most=_MOST_STARS)
+    if words := uneven_stars(fitted, part.window):
+        log.warning(
+            "%s: %s; what is written is that of their mean (%s)",
+            _named(frame, part),
+            words,
+            "a finer --grid has less of that" if part.name else _BY_PARTS,
+        )
+    return _Look(len(fitted), measure_psf(field, fitted, factor=factor))
+
+
+def _named(frame: Frame, part: PsfPart) -> str:
+    return f"{frame.path}, {part.name}" if part.name else str(frame.path)
 
 
 def _warn(frame: Frame, summary: PsfSummary) -> None:
-    psf = summary.psf
+    if summary.empty:
+        log.warning(
+            "%s: in %d of %d parts too few stars agree on a shape; they have no PSF: %s",
+            frame.path,
+            len(summary.empty),
+            len(summary.empty) + len(summary.parts),
+            ", ".join(summary.empty),
+        )
+    for one in summary.parts:
+        _warn_of(_named(frame, one.part), one.psf, summary.factor)
+
+
+def _warn_of(name: str, psf: OwnPsf, factor: int) -> None:
     if psf.stars < _FEW_STARS:
-        log.warning("%s: %d stars alone tell its PSF; how well is not known", frame.path, psf.stars)
-    if psf.shape.fwhm_px < _UNDERSAMPLED_PX and summary.factor == 1:
+        log.warning("%s: %d stars alone tell its PSF; how well is not known", name, psf.stars)
+    if psf.shape.fwhm_px < _UNDERSAMPLED_PX and factor == 1:
         log.warning(
             "%s: its stars are %.2f px wide (FWHM): on its own pixels each looks otherwise, by "
             "where it lies in one; measure on finer pixels (--factor 2), for dip super-resolve",
-            frame.path,
+            name,
             psf.shape.fwhm_px,
         )
     if psf.doubt > _LARGE_DOUBT:  # False where it is NaN
         log.warning(
-            "%s: two halves of its stars differ: %.1f %% of the light of its PSF is not known to "
-            "lie where it says: stars are faint, or their shape changes over the field",
-            frame.path,
+            "%s: %.1f %% of the light of its PSF is not known to lie where it says, by halves of "
+            "its stars and by drawing them elsewhere: they are faint or crowded, or their shape "
+            "changes over the field",
+            name,
             100 * psf.doubt,
         )
 
 
-def _cards(source: str, summary: PsfSummary) -> list[Card]:
-    psf = summary.psf
-    cards: list[Card] = [
+def _cards_of_frame(source: str, summary: PsfSummary) -> list[Card]:
+    return [
         ("DIPVER", __version__, "version of dip-pipeline"),
         ("PSFFRAME", Path(source).name, "frame that it was measured on"),
-        ("PSFSTARS", psf.stars, "stars that it was measured on"),
         ("PSFFACT", summary.factor, "pixels for one of the frame along an axis"),
+    ]
+
+
+def _cards(one: PartPsf, summary: PsfSummary) -> list[Card]:
+    psf = one.psf
+    cards: list[Card] = [
+        ("PSFSECT", one.part.section, "pixels of the frame that it was measured on"),
+        ("PSFSTARS", psf.stars, "stars that it was measured on"),
         ("PSFFWHM", round(psf.shape.fwhm_px, 4), "[pix] width of stars, pixels of the frame"),
         ("PSFELL", round(psf.shape.ellipticity, 4), "1 - shorter axis / longer axis"),
     ]

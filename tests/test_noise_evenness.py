@@ -9,8 +9,11 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
 from dip_pipeline.planning import settle_frame
 from dip_pipeline.simulate import (
+    GALAXY,
+    STAR,
     DetectorOptions,
     MoffatPsf,
+    Scene,
     SceneOptions,
     draw_scene,
     observe,
@@ -84,3 +87,25 @@ def test_noise_of_whole_lines_is_told_of_where_it_is_strong(told, sky, axis, lev
     lines = np.expand_dims(np.random.default_rng(6).standard_normal(256), axis)
     found = told(light + 10 * (draw + level * lines), **{**CARDS, "RDNOISE": 1.0})
     assert found == ([["whole columns", "whole rows"][axis]] if level > 0.4 else [])
+
+
+def stars_alone(side_px, count):
+    """A frame of bright stars at any place, and the noise of its sky."""
+    rng = np.random.default_rng(count)
+    stars = np.zeros(count, STAR)
+    stars["row"], stars["col"] = rng.uniform(0, side_px, (2, count))
+    stars["flux_dn"] = 10 ** rng.uniform(2.5, 4.5, count)
+    options = SceneOptions("crowded", shape=(side_px, side_px), seed=1, saturated_star=False)
+    shot = observe(Scene(options, stars, np.zeros(0, GALAXY)), DetectorOptions(defects=False))
+    return shot.observed_dn, float(np.median(shot.sigma_true_dn))
+
+
+@pytest.mark.parametrize("count", [1500, 3000, 6000])
+def test_light_of_crowded_stars_is_no_noise_of_lines(told, count):
+    assert not {"whole rows", "whole columns"} & set(told(stars_alone(256, count)[0], **CARDS))
+
+
+def test_noise_of_lines_is_told_of_among_crowded_stars(told):
+    pixels, sigma = stars_alone(384, 3000)
+    lines = np.random.default_rng(6).standard_normal((384, 1))
+    assert "whole rows" in told(pixels + 0.6 * sigma * lines, **CARDS)

@@ -151,6 +151,26 @@ def test_stars_that_are_wider_at_one_side_are_told_with_both_widths(tmp_path, ca
         assert right > 120
 
 
+@pytest.mark.parametrize("turned", [0.0, 0.3])
+def test_stars_that_are_elongated_otherwise_at_one_side_are_told(tmp_path, caplog, turned):
+    """And where: the width of all of them is the same."""
+    field_of_stars(
+        tmp_path / "frame.fits",
+        lambda rows, cols, at: star(rows, cols, fwhm_px=3.0, axis_ratio=1 + turned * (at[1] - 0.5)),
+    )
+    offsets = np.arange(-10.0, 11.0)
+    psf = star(offsets[:, None], offsets[None, :], fwhm_px=3.0)
+    told_of(tmp_path / "frame.fits", psf / psf.sum(), tmp_path / "psf.fits", caplog)
+    lines = [line for line in caplog.messages if "no one PSF is that of the whole field" in line]
+    assert len(lines) == (1 if turned else 0)
+    if turned:
+        ends = sorted(int(col) for col in re.findall(r"near x, y = (\d+), \d+", lines[0]))
+        assert ends[0] < 40
+        assert ends[-1] > 120
+        assert "px wide (FWHM) near" not in lines[0]
+        assert "--grid 3" in lines[0]
+
+
 def test_wings_that_a_psf_file_lacks_are_told(tmp_path, caplog):
     """A Gaussian for stars of the same width with wings: a sixth of their light is none of it."""
 

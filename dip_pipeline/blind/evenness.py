@@ -3,6 +3,7 @@
 Light hardly enters: fourth differences, see `scatter`, and medians of what has no structure.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,8 @@ _LEAST_OF_BLOCK = 0.25  # of its pixels, for a block to tell its scatter to 5 %
 _LEAST_OF_LATTICE = 2000
 _LEAST_OF_LINE, _FEWEST_LINES = 0.5, 60
 _NEAR_PX, _LEVEL_PX = 1.0, 8.0
-_MEDIAN = np.pi / 2  # variance of a median, over that of a mean
+_STRETCH_PX, _APART_PX = 24, 8
+_INDEPENDENT, _SIGNIFICANT = 0.4, 3.0  # share of fourth differences; standard errors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,13 +96,33 @@ def _noise_of_lines(looks: Sequence[Look], axis: int) -> float:
 
 
 def _variance_of_lines(look: Look, axis: int) -> float:
-    """Variance of the levels of lines beyond what pixels alone give them, in units of theirs."""
+    """Variance of what whole lines have in common, in units of that of a pixel.
+
+    Stretches of a line are held against those between them: noise of a line is in both, light of
+    stars, and noise of pixels, in one or the other.
+    """
     seen = np.where(look.plain, look.residual(_LEVEL_PX), np.nan)
     lines = seen if axis == 1 else seen.T
     full = np.flatnonzero(np.isfinite(lines).mean(axis=1) >= _LEAST_OF_LINE)
     if full.size < max(_FEWEST_LINES, len(lines) / 2):
         return float("nan")
-    lines = lines[full]
-    differences = np.convolve(np.nanmedian(lines, axis=1), FOURTH, mode="valid")
-    of_pixels = _MEDIAN / float(np.median(np.isfinite(lines).sum(axis=1)))
-    return float(clipped_sigma(differences) ** 2 - of_pixels)
+    one, other = (_levels(lines[full][:, part]) for part in _stretches(lines.shape[1]))
+    # Of two numbers the covariance, by what their sum scatters more than their difference.
+    both, apart = (float(clipped_sigma(line)) ** 2 for line in (one + other, one - other))
+    by_chance = np.hypot(both, apart) * (2 / (_INDEPENDENT * one.size)) ** 0.5
+    return (both - apart) / 4 if both - apart > _SIGNIFICANT * by_chance else 0.0
+
+
+def _stretches(length_px: int) -> tuple[Mask, Mask]:
+    """Places of every other stretch of a line, and of those between; apart by a star's width."""
+    number, within = np.divmod(np.arange(length_px), _STRETCH_PX + _APART_PX)
+    return tuple((within < _STRETCH_PX) & (number % 2 == part) for part in (0, 1))
+
+
+def _levels(lines: Floats) -> Floats:
+    """Differences of the levels of lines, which no slow light is in."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a stretch without a plain pixel
+        levels = np.nanmedian(lines, axis=1)
+    usual = float(np.nanmedian(levels))
+    return np.convolve(np.where(np.isfinite(levels), levels, usual), FOURTH, mode="valid")

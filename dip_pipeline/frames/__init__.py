@@ -32,7 +32,7 @@ from dip_pipeline.frames.opening import (
 from dip_pipeline.frames.pixel_flux import PixelFlux, is_guess, pixel_flux
 from dip_pipeline.frames.pixels_over import PixelsOver
 from dip_pipeline.frames.provenance import Provenance
-from dip_pipeline.frames.psf_file import read_psf, write_psf
+from dip_pipeline.frames.psf_file import read_psf, write_psf, write_psfs
 from dip_pipeline.frames.reading import AS_THE_FILE_SAYS, Reading
 from dip_pipeline.frames.saving import (
     FITS_SUFFIXES,
@@ -111,5 +111,6 @@ __all__ = [
     "with_mask",
     "write_noise",
     "write_psf",
+    "write_psfs",
     "wrong_sums",
 ]

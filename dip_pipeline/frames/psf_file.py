@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,13 +76,38 @@ def write_psf(destination: Destination, kernel: NDArray[np.float64], cards: Sequ
 
     kernel : (rows, cols); cards : what its header says beside the size
     """
+    _write(destination, [_plan(kernel, cards, primary=True)])
+
+
+def write_psfs(
+    destination: Destination,
+    psfs: Mapping[str, tuple[NDArray[np.float64], Sequence[Card]]],
+    cards: Sequence[Card],
+) -> None:
+    """Write several PSFs, each in an extension of its name: `read_psf` takes FILE[NAME].
+
+    psfs : kernels (rows, cols) and cards of each; cards : of the primary header
+    """
+    own = [raw for card in cards for raw in format_card(*card)]
+    first = HduPlan([*image_cards((), 8, primary=True), *own], 0, lambda: iter([]))
+    plans = [
+        _plan(kernel, [("EXTNAME", name, "part of the frame"), *of_part], primary=False)
+        for name, (kernel, of_part) in psfs.items()
+    ]
+    _write(destination, [first, *plans])
+
+
+def _plan(kernel: NDArray[np.float64], cards: Sequence[Card], *, primary: bool) -> HduPlan:
     own = [raw for card in cards for raw in format_card(*card)]
     data = kernel.astype(">f4").tobytes()
-    plan = HduPlan(
-        [*image_cards(kernel.shape, -32, primary=True), *own], len(data), lambda: iter([data])
+    return HduPlan(
+        [*image_cards(kernel.shape, -32, primary=primary), *own], len(data), lambda: iter([data])
     )
-    with publishing(destination, plan.total_bytes) as part:
-        write_fits(part, [plan])
+
+
+def _write(destination: Destination, plans: list[HduPlan]) -> None:
+    with publishing(destination, sum(plan.total_bytes for plan in plans)) as part:
+        write_fits(part, plans)
 
 
 def normalised(kernel: NDArray[np.float64], where: str) -> NDArray[np.float64]:

@@ -17,8 +17,16 @@ from scipy import sparse
 from scipy.interpolate import BSpline
 from scipy.sparse.linalg import spsolve
 
+from dip_pipeline.restoration.moved_stars import DrawnStar, move_stars
 from dip_pipeline.restoration.psf_on_stars import stars_of_one_shape
-from dip_pipeline.restoration.star_shape import FittedStar, Image, Mask, StarShape
+from dip_pipeline.restoration.star_shape import (
+    AS_GAUSSIANS,
+    FittedStar,
+    Image,
+    Mask,
+    StarShape,
+    fit_star,
+)
 
 _REACH_FWHM = 4.0
 _MOST_REACH_PX = 30
@@ -46,8 +54,9 @@ class OwnPsf:
         pixels of which factor^2 make one of the frame
     shape : the Moffat profile under it, pixels of the frame
     stars : how many tell
-    doubt : share of the light that lies elsewhere, estimated from two halves of the stars; NaN
-        where they are fewer than eight
+    doubt : share of the light that lies elsewhere, estimated from two halves of the stars and from
+        a second measurement, of stars that the first one draws elsewhere in the field, whichever is
+        larger; NaN where stars are fewer than eight
     """
 
     kernel: Image
@@ -77,16 +86,20 @@ def measure_psf(field: StarField, fitted: Sequence[FittedStar], *, factor: int) 
     if found is None:
         return None
     shape, stars = found
-    whole = _kernel(field, stars, shape, factor)
+    surface, views = _surface_of(field, stars, shape)
+    whole = surface.kernel(factor)
     doubt = np.nan
     if len(stars) >= _FEWEST_TO_HALVE:
-        halves = [_kernel(field, stars[first::2], shape, factor) for first in (0, 1)]
+        halves = [_surface_of(field, stars[first::2], shape)[0].kernel(factor) for first in (0, 1)]
         # Each half errs by the root of two as much as the whole, and so does one from the other.
-        doubt = 0.5 * float(np.abs(halves[0] - halves[1]).sum()) / 2
+        apart = 0.5 * float(np.abs(halves[0] - halves[1]).sum()) / 2
+        doubt = float(np.fmax(apart, _rehearsed(field, views, surface, factor)))
     return OwnPsf(whole, shape, len(stars), doubt)
 
 
-def _kernel(field: StarField, stars: Sequence[FittedStar], shape: StarShape, factor: int) -> Image:
+def _surface_of(
+    field: StarField, stars: Sequence[FittedStar], shape: StarShape
+) -> tuple["_Surface", list["_View"]]:
     reach = int(np.clip(np.ceil(_REACH_FWHM * shape.fwhm_px), 1, _MOST_REACH_PX))
     surface = _Surface(shape, reach)
     views = [_View.of(field, star, reach) for star in stars]
@@ -95,7 +108,36 @@ def _kernel(field: StarField, stars: Sequence[FittedStar], shape: StarShape, fac
             view.wary = cycle >= _SETTLED
             view.settle(surface)
         surface = surface.fitted(views)
-    return surface.kernel(factor)
+    return surface, views
+
+
+def _rehearsed(
+    field: StarField, views: Sequence["_View"], surface: "_Surface", factor: int
+) -> float:
+    """Share of the light that a second measurement misplaces, of stars that the first one draws.
+
+    They are put at other places of the same field: what neighbours and an uneven sky do to all
+    stars alike, no two halves of these can tell.
+    """
+    drawn = [DrawnStar(view.at, view.drawn(surface)) for view in views]
+    moved = move_stars(field.light, field.sigma, field.trusted, drawn)
+    again = StarField(moved.light, moved.sigma, field.trusted)
+    fits = (
+        fit_star(again.light, again.sigma, place, most_beta=AS_GAUSSIANS) for place in moved.places
+    )
+    found = stars_of_one_shape([star for star in fits if star is not None])
+    if found is None:
+        return np.nan
+    shape, alike = found
+    kernel = _surface_of(again, alike, shape)[0].kernel(factor)
+    first = surface.kernel(factor)
+    both = [_middle_of(one, min(len(kernel), len(first))) for one in (kernel, first)]
+    return 0.5 * float(np.abs(both[0] - both[1]).sum())
+
+
+def _middle_of(kernel: Image, side: int) -> Image:
+    cut = (len(kernel) - side) // 2
+    return kernel[cut : cut + side, cut : cut + side]
 
 
 class _Surface:
@@ -165,8 +207,9 @@ class _Surface:
 class _View:
     """A star as the frame shows it, out to where its PSF ends; height, row, col, light around."""
 
-    def __init__(self, light: Image, sigma: Image, trusted: Mask, terms: Image) -> None:
-        self.light, self.trusted = light, trusted
+    def __init__(self, light: Image, sigma: Image, trusted: Mask, star: FittedStar) -> None:
+        self.light, self.trusted, self.at = light, trusted, star.at
+        terms = np.array([star.height, *star.cutout.place, star.cutout.around])
         self.terms = terms
         self.wary = False  # of neighbours
         self.doubt = np.hypot(sigma, _MISFIT * terms[0])
@@ -184,14 +227,20 @@ class _View:
             *(np.clip(i, 0, s - 1) for i, s in zip((rows, cols), field.light.shape, strict=True))
         )
         trusted = field.trusted[taken] & inside[0][:, None] & inside[1][None, :]
-        terms = np.array([star.height, *star.cutout.place, star.cutout.around])
-        return cls(field.light[taken], field.sigma[taken], trusted, terms)
+        return cls(field.light[taken], field.sigma[taken], trusted, star)
 
     def offsets(self) -> tuple[Image, Image]:
         """Rows and columns from the star, px."""
         reach = self.light.shape[0] // 2
         span = np.arange(-reach, reach + 1, dtype=np.float64)
         return span - self.terms[1], span - self.terms[2]
+
+    def drawn(self, surface: "_Surface") -> Image:
+        """Draw the star without the light around it."""
+        rows, cols = self.offsets()
+        light = surface.shape.at(rows[:, None], cols[None, :]) + surface.added(rows, cols)
+        star: Image = self.terms[0] * light
+        return star
 
     def settle(self, surface: _Surface) -> None:
         """Find the star's own four terms; Gauss and Newton, robust."""

@@ -14,6 +14,7 @@ from torch import Tensor
 # quadratic surface. On skies without a slope it is 0.9 and more.
 _OF_PLANE, _OF_QUADRATIC = 0.7, 0.5
 _FEWEST_PLACES = 64
+_NEAREST_EDGE = 0.1  # share of the known squares that are on either side of a step, at least
 _RATHER_ABSOLUTE = 0.1  # of the median miss: larger ones count as they are, not squared
 
 Values = NDArray[np.float64]
@@ -25,7 +26,8 @@ def sky_slope(medians: Tensor, shape: tuple[int, int], step_px: int) -> Tensor |
     medians : (1, 1, rows, cols), of squares of step_px, NaN where not known
     shape : of the surface, (rows, cols) pixels
     Sources are lights above it: misses are weighed by their size, not by their square. Where
-    nothing is known it is nowhere outside of the range that it has over the known squares.
+    nothing is known it is nowhere outside of the range that it has over the known squares. A sky of
+    two levels on both sides of a row or column, as two amplifiers have, is no slope.
     """
     seen = medians[0, 0].double().cpu().numpy()
     known = np.isfinite(seen)
@@ -34,21 +36,39 @@ def sky_slope(medians: Tensor, shape: tuple[int, int], step_px: int) -> Tensor |
     values = seen[known]
     middles = [step_px * (index.astype(np.float64) + 0.5) - 0.5 for index in np.nonzero(known)]
     found: tuple[int, Values] | None = None
+    of_found = np.inf
     left = float(np.median(np.abs(values - np.median(values))))
     for degree, share in ((1, _OF_PLANE), (2, _OF_QUADRATIC)):
         terms = _terms(middles, shape, degree)
         weights = _fitted(terms, values, left)
         misses = float(np.median(np.abs(values - terms @ weights)))
         if misses < share * left:
-            found = degree, weights
+            found, of_found = (degree, weights), misses
         left = misses
-    if found is None:
+    if found is None or _misses_of_step(values, np.nonzero(known)) < of_found:
         return None
     degree, weights = found
     within = _terms(middles, shape, degree) @ weights
     places = [index.astype(np.float64) for index in np.indices(shape)]
     surface = np.clip(_terms(places, shape, degree) @ weights, within.min(), within.max())
     return torch.from_numpy(surface).to(medians.device, medians.dtype)[None, None]
+
+
+def _misses_of_step(values: Values, places: tuple[NDArray[np.intp], ...]) -> float:
+    """Least median of misses from two levels, one on each side of a row or a column.
+
+    values : (places,); places : row and col of each
+    """
+    least = np.inf
+    for along in places:
+        ends = np.quantile(along, (_NEAREST_EDGE, 1 - _NEAREST_EDGE)).astype(int)
+        for first in range(ends[0], ends[1] + 1):
+            beyond = along >= first
+            if not beyond.any() or beyond.all():
+                continue
+            levels = np.where(beyond, np.median(values[beyond]), np.median(values[~beyond]))
+            least = min(least, float(np.median(np.abs(values - levels))))
+    return least
 
 
 def _fitted(terms: Values, values: Values, misses: float) -> Values:

@@ -101,14 +101,77 @@ def test_restored_stars_are_not_those_of_the_sky(dip, tmp_path):
     assert "give the frame that it was made of" in err
 
 
-def test_stars_that_change_over_the_field_are_told(dip, tmp_path):
+@pytest.fixture
+def uneven(tmp_path):
+    """A frame whose stars are 2.4 px wide in its left half, 3.1 px in the right one."""
     halves = [
         fits.getdata(written(tmp_path / f"{width_px}.fits", fwhm_px=width_px))
         for width_px in (2.4, 3.1)
     ]
     path = tmp_path / "m13.fits"
-    header = fits.getheader(tmp_path / "2.4.fits")
-    fits.writeto(path, np.concatenate(halves, axis=1), header)
-    code, _, err = dip("psf", path, "-o", tmp_path / "psf.fits")
+    fits.writeto(path, np.concatenate(halves, axis=1), fits.getheader(tmp_path / "2.4.fits"))
+    return path
+
+
+def test_stars_that_change_over_the_field_are_told(dip, tmp_path, uneven):
+    code, _, err = dip("psf", uneven, "-o", tmp_path / "psf.fits")
     assert code == 0
     assert "no one PSF is that of the whole field" in err
+    assert "--grid 3" in err
+    assert "--at X,Y" in err
+
+
+def test_every_part_of_a_grid_has_the_psf_of_its_own_stars(dip, tmp_path, uneven):
+    psfs = tmp_path / "psfs.fits"
+    code, out, err = dip("psf", uneven, "-o", psfs, "--grid", 2)
+    assert (code, err) == (0, "")
+    with fits.open(psfs, checksum=True) as hdus:
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", "X1Y1", "X2Y1", "X1Y2", "X2Y2"]
+        assert hdus["X2Y1"].header["PSFSECT"] == "[289:576,1:144]"
+        for hdu in hdus[1:]:
+            width_px = 2.4 if hdu.name.startswith("X1") else 3.1
+            assert hdu.header["PSFFWHM"] == pytest.approx(width_px, rel=0.03)
+            assert f"[{hdu.name}] {hdu.header['PSFSECT']}" in out
+            held = read_psf(f"{psfs}[{hdu.name}]")
+            np.testing.assert_allclose(held.kernel, hdu.data, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("x", "width_px"), [(140, 2.4), (430, 3.1)])
+def test_a_psf_is_measured_near_a_place(dip, tmp_path, uneven, x, width_px):
+    psf = tmp_path / "psf.fits"
+    code, out, err = dip("psf", uneven, "-o", psf, "--at", f"{x},145", "--side", 280)
+    assert (code, err) == (0, "")
+    assert f"of [{max(1, x - 140)}:{x + 139},5:284]" in out
+    assert fits.getheader(psf)["PSFFWHM"] == pytest.approx(width_px, rel=0.03)
+
+
+def test_parts_without_stars_are_named_and_have_no_psf(dip, tmp_path):
+    frame = written(tmp_path / "m13.fits")
+    with fits.open(frame, mode="update") as hdus:
+        hdus[0].data[:144, 144:] = np.random.default_rng(1).normal(200, 10, (144, 144))
+    psfs = tmp_path / "psfs.fits"
+    code, _, err = dip("psf", frame, "-o", psfs, "--grid", 2)
+    assert code == 0
+    assert re.search(
+        r"in \d of 4 parts too few stars agree on a shape; they have no PSF: .*X2Y1", err
+    )
+    assert "X2Y1" not in [hdu.name for hdu in fits.open(psfs)]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--at", "9"], "X,Y"),
+        (["--at", "300,3"], "288 columns"),
+        (["--side", 99], "--at X,Y"),
+        (["--at", "9,9", "--side", 3], "at least 32"),
+        (["--at", "9,9", "--grid", 2], "leave one of them out"),
+        (["--grid", 12], "less than 32 px a side"),
+        (["--grid", 0], "1 to 16"),
+    ],
+)
+def test_a_place_that_is_none_is_refused_in_a_line(dip, tmp_path, options, words):
+    code, out, err = dip("psf", written(tmp_path / "m13.fits"), "-o", tmp_path / "p.fits", *options)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert not (tmp_path / "p.fits").exists()

@@ -47,6 +47,13 @@ def test_sources_and_noise_alone_are_no_slope(seed):
     assert sky_slope(medians_of(noise_and_sources(seed)), SHAPE, STEP_PX) is None
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.7])
+def test_two_levels_of_amplifiers_are_no_slope(axis, share):
+    beyond = np.indices(SHAPE)[axis] >= share * SHAPE[axis]
+    assert sky_slope(medians_of(8.0 * beyond + noise_and_sources()), SHAPE, STEP_PX) is None
+
+
 def test_a_lonely_galaxy_or_nebula_is_no_slope():
     rows, cols = np.indices(SHAPE)
     galaxy = 40 * np.exp(-np.hypot(rows - 40, (cols - 60) / 0.6) / 15)

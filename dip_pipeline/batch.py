@@ -103,6 +103,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     from dip_pipeline.pipeline import restore_frame  # torch loads here
     from dip_pipeline.planning import devices_of
     from dip_pipeline.prior_file import PriorFile
+    from dip_pipeline.restoration.computing import settings_kept
     from dip_pipeline.restoring import Place
 
     if config.fit.prior is not None:
@@ -116,7 +117,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     options = config.worker_options(devices_of(config))
     if cluster is not None:
         options = replace(options, executor=ExecutorKind.DASK, workers=None)
-    with open_pool(options, cluster) as pool:
+    with settings_kept(), open_pool(options, cluster) as pool:
         front = Front(progress)
         ended: list[FrameResult] = []
 

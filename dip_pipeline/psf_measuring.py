@@ -13,6 +13,7 @@ from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.frames.workshops import clear_workshops
 from dip_pipeline.planning import settle_frame
 from dip_pipeline.psf_agreement import bright_stars, star_field, uneven_widths
+from dip_pipeline.restoration.computing import settings_kept
 from dip_pipeline.restoration.own_psf import OwnPsf, measure_psf
 from dip_pipeline.restoration.star_shape import FEWEST_STARS
 from dip_pipeline.restored_input import inferred_by
@@ -39,6 +40,7 @@ class PsfSummary:
     scale_arcsec: float | None
 
 
+@settings_kept()
 def measure_frame_psf(
     source: str, target: Path, config: RunConfig, *, overwrite: bool = False
 ) -> PsfSummary:

@@ -1,6 +1,7 @@
 """Laws of the help: it is quick, complete, and the documents say nothing else."""
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -103,14 +104,25 @@ def test_the_guide_tells_what_every_effort_buys():
         assert told == [image.steps, image.views, code.steps]
 
 
-def test_commands_of_the_readme_can_be_parsed():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = re.findall(r"^    dip (denoise|show) ([^#\n]*)", text, flags=re.MULTILINE)
+# Options of commands that make the same product as another one, on other processors.
+ELSEWHERE = ("shard", "workers__executor", "workers__scheduler_file")
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/guide.md", "docs/products.md"])
+def test_commands_of_documents_can_be_run_as_they_stand_one_after_the_other(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    lines = re.findall(r"^    dip (.*)$", text, flags=re.MULTILINE)
     assert len(lines) > 5
-    for name, arguments in lines:
-        command = {"denoise": denoise, "show": show}[name]
-        words = [word.strip("'") for word in arguments.split()]
-        command.make_context(name, words)
+    makers: dict[object, list[str]] = {}
+    for line in lines:
+        name, *words = shlex.split(line, comments=True)
+        command = dip.get_command(click.Context(dip), name)
+        given = command.make_context(name, [*words]).params
+        output = given.get("out")
+        if output is None or any(given.get(where) for where in ELSEWHERE):
+            continue
+        made = (output, given["inputs"]) if str(output).endswith("/") else output
+        assert makers.setdefault(made, [name, *words]) == [name, *words], f"both make {made}"
 
 
 def test_make_targets_of_the_readme_exist():

@@ -48,7 +48,7 @@ from dip_pipeline.record import RunFacts, exposure_names, is_lost, risk_of, run_
 from dip_pipeline.restoration.computing import settings_kept
 from dip_pipeline.restored_input import check_observed, check_whole
 from dip_pipeline.restoring import Place
-from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
+from dip_pipeline.room import Room, check_disk, check_memory, disk_watched, scratch_watched
 from dip_pipeline.run_report import (
     RunReport,
     already_done,
@@ -132,6 +132,7 @@ def _restored(  # noqa: PLR0913  (as it was asked for)
     with (
         disk_watched(room, scratch_of(target)),
         RunDirectory.open(scratch_of(target), key, about=about, shard=place.shard) as run,
+        scratch_watched(run.path),
     ):
         _tell_restarted(run, told)
         results, facts = [], []

@@ -19,7 +19,7 @@ from dip_pipeline.engine.clusters import ClusterKind, ClusterOptions
 from dip_pipeline.errors import ConfigError, DipError, ExitCode, OutputError
 from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, split_selector
 from dip_pipeline.night_priors import NightPriors
-from dip_pipeline.summary import Summary
+from dip_pipeline.summary import Summary, own_name
 from dip_pipeline.task_optics import SCENE_TASKS, check_task
 
 if TYPE_CHECKING:
@@ -171,7 +171,19 @@ def run_workflow(
 
     Raises ConfigError for what no frame could be done with; what stops one frame is in the report.
     """
-    summary = Summary(out / SUMMARY, workflow.path, jobs, command_line)
+    with own_name(out / SUMMARY) as path:
+        summary = Summary(path, workflow.path, jobs, command_line)
+        return _run(workflow, jobs, out, summary, progress, command_line)
+
+
+def _run(
+    workflow: Workflow,
+    jobs: Sequence[Job],
+    out: Path,
+    summary: Summary,
+    progress: "Progress | None",
+    command_line: Sequence[str],
+) -> BatchReport:
     tables = workflow.tables
     try:
         _check(workflow, jobs)

@@ -17,6 +17,7 @@ from dip_pipeline.batch import FrameResult, Job
 from dip_pipeline.engine import replace_file
 from dip_pipeline.engine.run_lock import Lock, Owner, owner_of, take
 from dip_pipeline.errors import ExitCode, OutputError, RunError
+from dip_pipeline.repeated_warnings import Repeated
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Summary:
 
         # A frame may end after an interrupt has ended the rest.
         self._ended: tuple[int | None, str] = None, ""
+        self._warnings: list[dict[str, Any]] = []
 
     def begin(self) -> None:
         """Put this run in the place of an earlier one: all frames wait."""
@@ -59,9 +61,12 @@ class Summary:
             except OutputError as error:
                 log.warning("%s; the frames go on", error)
 
-    def write(self, exit_code: ExitCode, error: str = "") -> None:
-        """Note how all of it ended."""
+    def write(
+        self, exit_code: ExitCode, error: str = "", repeated: Sequence[Repeated] = ()
+    ) -> None:
+        """Note how all of it ended; repeated : warnings that several frames have in common."""
         with self._lock:
+            self._warnings = [each._asdict() for each in repeated]
             self._ended = int(exit_code), error
             self._write(*self._ended)
 
@@ -73,6 +78,7 @@ class Summary:
             "seconds": round(time.time() - self._started, 1),
             "exit_code": exit_code,
             "error": error,
+            "warnings": self._warnings,
             "counts": {end: ends.count(end) for end in dict.fromkeys(ends)},
             "frames": frames,
         }

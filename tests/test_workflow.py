@@ -1,6 +1,7 @@
 """Laws of a workflow: what it says is done, one bad frame stops nothing, the summary is true."""
 
 import json
+import logging
 import re
 
 import numpy as np
@@ -239,6 +240,16 @@ def test_two_runs_at_once_keep_a_summary_each(endings, tmp_path, monkeypatch, ca
     }
     run(tmp_path)
     assert json.loads((tmp_path / "summary-2.json").read_text()) == other
+
+
+def test_warnings_of_several_frames_are_in_the_summary_once(endings, tmp_path, monkeypatch):
+    def warn(source, target, config, **options):
+        logging.getLogger("dip_pipeline.pipeline").warning("%s: no sky", source)
+        return report(source, target)
+
+    monkeypatch.setattr(pipeline, "restore_frame", warn)
+    run(tmp_path)
+    assert summary_of(tmp_path)["warnings"] == [{"frames": 3, "first": "a.fits", "text": "no sky"}]
 
 
 def test_a_bug_is_in_the_summary_too(endings, tmp_path, monkeypatch):

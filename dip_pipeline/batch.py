@@ -122,7 +122,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     options = config.worker_options(devices_of(config))
     if cluster is not None:
         options = replace(options, executor=ExecutorKind.DASK, workers=None)
-    with settings_kept(), warnings_counted() as heard, open_pool(options, cluster) as pool:
+    with settings_kept(), warnings_counted(sources) as heard, open_pool(options, cluster) as pool:
         front = Front(progress)
         ended: list[FrameResult] = []
 

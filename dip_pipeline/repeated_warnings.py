@@ -1,8 +1,9 @@
 """Warnings that several frames of a night have in common: counted, and said once at the end."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import PurePath
 from threading import Lock
 from typing import NamedTuple
 
@@ -21,39 +22,45 @@ class Repeated(NamedTuple):
 class WarningCount(logging.Handler):
     """Counts warnings by what they say, whatever their names and numbers are.
 
-    A warning begins with the name of its frame, as every one of this package does.
+    sources : the frames, by which a warning begins that is of one of them; others are not counted
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Sequence[str]) -> None:
         super().__init__(logging.WARNING)
+        paths = {source: source.partition("[")[0] for source in sources}
+        whole = sorted(paths.items(), key=lambda item: -len(item[1]))  # ba.fits before a.fits
+        self._marks = whole + [(source, PurePath(path).name) for source, path in whole]
         self._lock = Lock()
         self._first: dict[str, tuple[str, str]] = {}
-        self._names: dict[str, set[str]] = {}
+        self._frames: dict[str, set[str]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Count one record; errors are told of each frame as it ends."""
         if record.levelno >= logging.ERROR:
             return
         name, _, text = " ".join(record.getMessage().split()).partition(": ")
+        frame = next((source for source, mark in self._marks if mark in name), None)
+        if frame is None:
+            return
         with self._lock:
-            self._first.setdefault(record.msg, (name, text))
-            self._names.setdefault(record.msg, set()).add(name)
+            self._first.setdefault(record.msg, (frame, text))
+            self._frames.setdefault(record.msg, set()).add(frame)
 
     @property
     def repeated(self) -> tuple[Repeated, ...]:
         """Warnings of two frames and more, in the order in which they came first."""
         with self._lock:
             return tuple(
-                Repeated(len(self._names[said]), *first)
+                Repeated(len(self._frames[said]), *first)
                 for said, first in self._first.items()
-                if len(self._names[said]) > 1
+                if len(self._frames[said]) > 1
             )
 
 
 @contextmanager
-def warnings_counted() -> Iterator[WarningCount]:
-    """Count what this package warns of meanwhile, whoever else listens."""
-    logger, count = logging.getLogger("dip_pipeline"), WarningCount()
+def warnings_counted(sources: Sequence[str]) -> Iterator[WarningCount]:
+    """Count what this package warns of some frames meanwhile, whoever else listens."""
+    logger, count = logging.getLogger("dip_pipeline"), WarningCount(sources)
     logger.addHandler(count)
     try:
         yield count

@@ -138,6 +138,10 @@ def test_warnings_that_frames_have_in_common_are_counted_once_at_the_end(monkeyp
         log.warning("%s: NOISE NOT KNOWN: %s; sigma %.1f", source, "no card", ord(source[0]))
         if source == "b.fits":
             log.warning("%s: its check sum is wrong", source)
+            log.warning("tile at %s: diverged", (0, 0))
+            log.warning("tile at %s: diverged", (0, 99))
+            log.warning("%s, HDU %d: odd", source, 1)
+            log.warning("%s, HDU %d: odd", source, 2)
         log.error("%s: failed", source)
         log.info("%s: fine", source)
         return report(source, target)

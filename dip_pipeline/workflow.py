@@ -20,7 +20,6 @@ from dip_pipeline.errors import ConfigError, DipError, ExitCode, OutputError
 from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, split_selector
 from dip_pipeline.night_priors import NightPriors
 from dip_pipeline.summary import Summary, own_name
-from dip_pipeline.task_optics import SCENE_TASKS, check_task
 
 if TYPE_CHECKING:
     from dip_pipeline.pipeline import Progress
@@ -147,6 +146,8 @@ class Workflow:
 
 def _check(workflow: Workflow, jobs: Sequence[Job]) -> None:
     """Raise ConfigError for a task whose options, or whose prior, do not go with it."""
+    from dip_pipeline.task_optics import SCENE_TASKS, check_task  # torch loads here
+
     task, shared = workflow.config.task.name, workflow.tables.prior.shared
     try:
         check_task(with_others(workflow.config, [job.source for job in jobs], 0))

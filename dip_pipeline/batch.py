@@ -18,6 +18,7 @@ from dip_pipeline.errors import (
     ExitCode,
     StoppedError,
 )
+from dip_pipeline.repeated_warnings import Repeated, warnings_counted
 
 if TYPE_CHECKING:
     from dip_pipeline.engine.clusters import ClusterOptions
@@ -66,9 +67,13 @@ class FrameResult:
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """How all frames ended, in the order in which they were given."""
+    """How all frames ended, in the order in which they were given.
+
+    repeated : warnings that several of them have in common
+    """
 
     frames: tuple[FrameResult, ...]
+    repeated: tuple[Repeated, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -103,6 +108,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     from dip_pipeline.pipeline import restore_frame  # torch loads here
     from dip_pipeline.planning import devices_of
     from dip_pipeline.prior_file import PriorFile
+    from dip_pipeline.restoration.computing import settings_kept
     from dip_pipeline.restoring import Place
 
     if config.fit.prior is not None:
@@ -116,7 +122,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     options = config.worker_options(devices_of(config))
     if cluster is not None:
         options = replace(options, executor=ExecutorKind.DASK, workers=None)
-    with open_pool(options, cluster) as pool:
+    with settings_kept(), warnings_counted(sources) as heard, open_pool(options, cluster) as pool:
         front = Front(progress)
         ended: list[FrameResult] = []
 
@@ -143,8 +149,10 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
 
         try:
             if options.executor is ExecutorKind.INLINE or min(at_once, len(jobs)) <= 1:
-                return BatchReport(tuple(restore(rank) for rank in range(len(jobs))))
-            return BatchReport(_side_by_side(restore, len(jobs), at_once, pool))
+                results = tuple(restore(rank) for rank in range(len(jobs)))
+            else:
+                results = _side_by_side(restore, len(jobs), at_once, pool)
+            return BatchReport(results, heard.repeated)
         except BrokenProcessError as error:
             if len(jobs) == 1:
                 raise

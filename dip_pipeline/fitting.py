@@ -26,6 +26,7 @@ from dip_pipeline.prior_file import (
 )
 from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.restoration import SharedPrior, fit_shared_prior
+from dip_pipeline.restoration.computing import settings_kept
 from dip_pipeline.restoration.problem import Problem, StopReason
 from dip_pipeline.restored_input import check_observed
 from dip_pipeline.task import Task
@@ -48,6 +49,7 @@ class FitSummary:
     seconds: float
 
 
+@settings_kept()
 def fit_frames(
     sources: Sequence[str],
     target: Path,

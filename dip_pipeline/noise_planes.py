@@ -27,6 +27,7 @@ from dip_pipeline.frames import (
 from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.frames.workshops import clear_workshops
 from dip_pipeline.planning import settle_frame
+from dip_pipeline.restoration.computing import settings_kept
 from dip_pipeline.restoration.noise import sigmas_at
 from dip_pipeline.restored_input import inferred_by
 from dip_pipeline.sensor import NoiseKind, NoiseModel
@@ -83,6 +84,7 @@ class NoisePlaneSummary:
     left: tuple[tuple[str, str], ...] = ()
 
 
+@settings_kept()
 def write_noise_planes(
     source: str, target: Path, config: RunConfig, *, overwrite: bool = False
 ) -> NoisePlaneSummary:

@@ -20,6 +20,7 @@ from dip_pipeline.frames.publishing import prepare, publishing
 from dip_pipeline.planning import settle_frame
 from dip_pipeline.quality import Evidence, panel, save_figure
 from dip_pipeline.repeating import checked_source
+from dip_pipeline.restoration.computing import settings_kept
 from dip_pipeline.restoration.noise import sigma_plane
 from dip_pipeline.sensor import NoiseKind
 from dip_pipeline.task import Task
@@ -45,6 +46,7 @@ class _Shown:
     with_residual: bool
 
 
+@settings_kept()
 def draw_product(
     product: Path, folder: Path, *, source: str | None = None, overwrite: bool = False
 ) -> list[Path]:

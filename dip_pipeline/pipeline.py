@@ -45,9 +45,10 @@ from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.quantising import storage_step
 from dip_pipeline.read_beside import NamedFiles, digests_beside
 from dip_pipeline.record import RunFacts, exposure_names, is_lost, risk_of, run_key, usual_failure
+from dip_pipeline.restoration.computing import settings_kept
 from dip_pipeline.restored_input import check_observed, check_whole
 from dip_pipeline.restoring import Place
-from dip_pipeline.room import Room, check_disk, check_memory, disk_watched
+from dip_pipeline.room import Room, check_disk, check_memory, disk_watched, scratch_watched
 from dip_pipeline.run_report import (
     RunReport,
     already_done,
@@ -76,13 +77,14 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     """Restore one image file and write it with its provenance.
 
     A run that was interrupted goes on where it stopped; a finished product is left alone.
-    place : where it runs; None for what the configuration says
+    place : where it runs; None for what the configuration says, and to leave the caller's own
+        settings of torch (threads, ways of cuDNN) as they are
     Raises a DipError for whatever a user can cause.
     """
     told = progress or SILENT
     if place is not None:
         return _restored(source, target, config, place, told, command_line, overwrite=overwrite)
-    with open_pool(config.worker_options(devices_of(config))) as pool:
+    with settings_kept(), open_pool(config.worker_options(devices_of(config))) as pool:
         place = Place(pool)
         return _restored(source, target, config, place, told, command_line, overwrite=overwrite)
 
@@ -130,6 +132,7 @@ def _restored(  # noqa: PLR0913  (as it was asked for)
     with (
         disk_watched(room, scratch_of(target)),
         RunDirectory.open(scratch_of(target), key, about=about, shard=place.shard) as run,
+        scratch_watched(run.path),
     ):
         _tell_restarted(run, told)
         results, facts = [], []
@@ -325,7 +328,7 @@ def finish_run(
     options = config.worker_options(devices_of(config))
     if not complete:
         options = replace(options, executor=ExecutorKind.INLINE, workers=None)
-    with open_pool(options) as pool:
+    with settings_kept(), open_pool(options) as pool:
         return restore_frame(
             source,
             target,

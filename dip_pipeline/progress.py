@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Told:
         self.progress = progress
         self.source = source
 
-    def on_step(self, step: int, steps: int, loss: Tensor) -> None:
+    def on_step(self, step: int, steps: int, loss: "Tensor") -> None:
         """Pass every hundredth step on; reading the loss may wait for a GPU."""
         if step % max(1, steps // 100) == 0:
             self.progress.fit_step(step, steps, float(loss.detach()))

@@ -125,6 +125,20 @@ def disk_watched(room: Room, scratch: Path) -> Iterator[None]:
         raise DiskFullError(f"{error} (all of the run: {missing} more bytes)") from error
 
 
+@contextmanager
+def scratch_watched(scratch: Path) -> Iterator[None]:
+    """Where the folder of a run goes while it is at work, say so: nothing else is wrong."""
+    try:
+        yield
+    except (OSError, OutputError) as error:
+        if scratch.is_dir():
+            raise
+        raise OutputError(
+            f"{scratch}: vanished while its frame was being restored (deleted, or its disk taken "
+            "away), with all that was finished; run the same command again, it begins anew"
+        ) from error
+
+
 def _size(path: Path) -> int:
     """Bytes on the disk of a file, or of all in a folder."""
     files = [path]

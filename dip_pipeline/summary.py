@@ -4,8 +4,10 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import count
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ from typing import Any
 from dip_pipeline import __version__
 from dip_pipeline.batch import FrameResult, Job
 from dip_pipeline.engine import replace_file
-from dip_pipeline.errors import ExitCode, OutputError
+from dip_pipeline.engine.run_lock import Lock, Owner, owner_of, take
+from dip_pipeline.errors import ExitCode, OutputError, RunError
+from dip_pipeline.repeated_warnings import Repeated
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +44,7 @@ class Summary:
 
         # A frame may end after an interrupt has ended the rest.
         self._ended: tuple[int | None, str] = None, ""
+        self._warnings: list[dict[str, Any]] = []
 
     def begin(self) -> None:
         """Put this run in the place of an earlier one: all frames wait."""
@@ -56,9 +61,12 @@ class Summary:
             except OutputError as error:
                 log.warning("%s; the frames go on", error)
 
-    def write(self, exit_code: ExitCode, error: str = "") -> None:
-        """Note how all of it ended."""
+    def write(
+        self, exit_code: ExitCode, error: str = "", repeated: Sequence[Repeated] = ()
+    ) -> None:
+        """Note how all of it ended; repeated : warnings that several frames have in common."""
         with self._lock:
+            self._warnings = [each._asdict() for each in repeated]
             self._ended = int(exit_code), error
             self._write(*self._ended)
 
@@ -70,10 +78,51 @@ class Summary:
             "seconds": round(time.time() - self._started, 1),
             "exit_code": exit_code,
             "error": error,
+            "warnings": self._warnings,
             "counts": {end: ends.count(end) for end in dict.fromkeys(ends)},
             "frames": frames,
         }
         replace_file(self._path, dumps(content, indent=1, allow_nan=False).encode())
+
+
+@contextmanager
+def own_name(path: Path) -> Iterator[Path]:
+    """Lend the name of a summary that no other run which is at work keeps: the next number's.
+
+    Without a lock where none can be had: whoever writes the summary tells of it.
+    """
+    held: Owner | None = None
+    for number in count(1):
+        own = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        lock_path = own.with_name(f".{own.name}.lock")
+        try:
+            lock = _taken(lock_path)
+        except RunError:
+            held = owner_of(lock_path)
+            continue
+        except OSError:
+            lock = None
+        break
+    if own != path:
+        log.warning(
+            "%s: is kept by another run that is at work (%s); that of this one is %s",
+            *(path, held or "another process", own.name),
+        )
+    try:
+        yield own
+    finally:
+        if lock is not None:
+            lock_path.unlink(missing_ok=True)  # first: who waits for it makes another one
+            lock.release()
+
+
+def _taken(lock_path: Path) -> Lock:
+    """Lock a file and sign it. RunError where another process holds it, OSError for no lock."""
+    while (lock := take(lock_path)) is None:  # its holder took it away at this moment
+        pass
+    with suppress(OSError):  # a full disk holds no name
+        lock.sign()
+    return lock
 
 
 def _frame_facts(result: FrameResult) -> dict[str, Any]:

@@ -19,8 +19,7 @@ from dip_pipeline.engine.clusters import ClusterKind, ClusterOptions
 from dip_pipeline.errors import ConfigError, DipError, ExitCode, OutputError
 from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, split_selector
 from dip_pipeline.night_priors import NightPriors
-from dip_pipeline.summary import Summary
-from dip_pipeline.task_optics import SCENE_TASKS, check_task
+from dip_pipeline.summary import Summary, own_name
 
 if TYPE_CHECKING:
     from dip_pipeline.pipeline import Progress
@@ -147,6 +146,8 @@ class Workflow:
 
 def _check(workflow: Workflow, jobs: Sequence[Job]) -> None:
     """Raise ConfigError for a task whose options, or whose prior, do not go with it."""
+    from dip_pipeline.task_optics import SCENE_TASKS, check_task  # torch loads here
+
     task, shared = workflow.config.task.name, workflow.tables.prior.shared
     try:
         check_task(with_others(workflow.config, [job.source for job in jobs], 0))
@@ -171,7 +172,19 @@ def run_workflow(
 
     Raises ConfigError for what no frame could be done with; what stops one frame is in the report.
     """
-    summary = Summary(out / SUMMARY, workflow.path, jobs, command_line)
+    with own_name(out / SUMMARY) as path:
+        summary = Summary(path, workflow.path, jobs, command_line)
+        return _run(workflow, jobs, out, summary, progress, command_line)
+
+
+def _run(
+    workflow: Workflow,
+    jobs: Sequence[Job],
+    out: Path,
+    summary: Summary,
+    progress: "Progress | None",
+    command_line: Sequence[str],
+) -> BatchReport:
     tables = workflow.tables
     try:
         _check(workflow, jobs)
@@ -199,7 +212,7 @@ def run_workflow(
         with suppress(OutputError):  # it may be the summary that cannot be written
             summary.write(ExitCode.USAGE if usage else ExitCode.FRAMES_FAILED, error=words)
         raise
-    summary.write(report.exit_code)
+    summary.write(report.exit_code, repeated=report.repeated)
     return report
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from dip_pipeline import pipeline
 from dip_pipeline.batch import Job, restore_frames
+from dip_pipeline.cli.task_command import describe
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import (
     BrokenProcessError,
@@ -126,3 +127,31 @@ def test_a_failed_tile_is_a_failure_of_the_batch(monkeypatch):
     batch = restore_frames(JOBS, RunConfig())
     assert batch.exit_code is ExitCode.FRAMES_FAILED
     assert {frame.status for frame in batch.frames} == {"tiles failed"}
+
+
+@pytest.mark.parametrize("executor", ["inline", "local"])
+def test_warnings_that_frames_have_in_common_are_counted_once_at_the_end(monkeypatch, executor):
+    log = logging.getLogger("dip_pipeline.frame_noise")
+
+    def warn(source, target, config, **options):
+        log.warning("%s: NOISE NOT KNOWN: %s; sigma %.1f", source, "no card", ord(source[0]))
+        log.warning("%s: NOISE NOT KNOWN: %s; sigma %.1f", source, "no card", ord(source[0]))
+        if source == "b.fits":
+            log.warning("%s: its check sum is wrong", source)
+            log.warning("tile at %s: diverged", (0, 0))
+            log.warning("tile at %s: diverged", (0, 99))
+            log.warning("%s, HDU %d: odd", source, 1)
+            log.warning("%s, HDU %d: odd", source, 2)
+        log.error("%s: failed", source)
+        log.info("%s: fine", source)
+        return report(source, target)
+
+    monkeypatch.setattr(pipeline, "restore_frame", warn)
+    config = RunConfig().with_overrides(**{"workers.executor": executor, "workers.device": "cpu"})
+    handlers = [*logging.getLogger("dip_pipeline").handlers]
+    found = restore_frames(JOBS, config, at_once=1)
+    assert found.repeated == ((3, "a.fits", "NOISE NOT KNOWN: no card; sigma 97.0"),)
+    said = "warning of 3 frames: NOISE NOT KNOWN: no card; sigma 97.0 (this of a.fits)"
+    assert describe(found).splitlines()[-1] == said
+    assert restore_frames(JOBS[:1], config).repeated == ()
+    assert logging.getLogger("dip_pipeline").handlers == handlers

@@ -72,6 +72,12 @@ def test_files_beside_go_by_their_names():
     )
 
 
+def test_a_file_beside_is_named_where_there_was_none_before():
+    alone, beside = {"prior": ""}, {"companions": {"mask": "a"}, "prior": ""}
+    said = "; it was made with another mask"
+    assert [told_differences(alone, beside), told_differences(beside, alone)] == [said, said]
+
+
 @pytest.mark.parametrize("suffix", [".fits", ".fits.gz", ".zarr"])
 def test_a_damaged_product_is_not_done(tmp_path, monkeypatch, suffix):
     monkeypatch.setattr(ways, "restore", arithmetic)

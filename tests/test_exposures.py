@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -477,6 +478,21 @@ def test_a_card_that_names_another_exposure_is_found(product, tmp_path):
     found = {check.name: check.detail for check in verify_product(forged).checks}
     assert "card DIPEX003 =" in found["account"]
     assert "DIPEX002" not in found["account"]
+
+
+@pytest.mark.parametrize("value", [0.5, None, "more"], ids=["other", "gone", "one more"])
+def test_a_card_of_what_was_left_out_that_is_not_the_account_s_is_found(product, tmp_path, value):
+    assert verify_product(product).ok
+    forged = tmp_path / "forged.fits"
+    card = "DIPLO005" if value == "more" else "DIPLO003"
+    with fits.open(product) as hdus:
+        if value is None:
+            del hdus[0].header[card]
+        else:
+            hdus[0].header[card] = 0.5
+        hdus.writeto(forged, checksum=True)
+    found = {check.name: check.detail for check in verify_product(forged).checks}
+    assert re.search(r"card DIPLO00[345] =", found["account"])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Laws of a prior for many frames: from files to a file, and to other frames."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -422,3 +423,14 @@ def test_a_prior_that_is_replaced_while_a_run_uses_it_ends_the_run(
     with pytest.raises(RunError, match="changed while it was being used"):
         restore_frame(other[0], tmp_path / "out.fits", quick(path))
     assert not (tmp_path / "out.fits").exists()
+
+
+def test_a_folder_that_takes_no_file_is_told_before_anything_is_fitted(tmp_path, monkeypatch):
+    folder = tmp_path / "read_only"
+    folder.mkdir()
+    monkeypatch.setattr("dip_pipeline.fitting.settle_frame", None)
+    # As on a disk that is read-only: who may do everything may write to a folder without a w.
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != folder and access(path, mode))
+    with pytest.raises(OutputError, match=r"read_only is read-only, or not yours; give "):
+        fit_frames([str(write_stamp(tmp_path / "a.fits", 1))], folder / "a.prior", ONE_STEP)

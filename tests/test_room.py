@@ -95,6 +95,28 @@ def test_a_disk_that_fills_up_all_the_same_says_what_the_run_still_needs(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("scope", ["frame", "tile"])
+def test_a_scratch_folder_that_vanishes_is_told_and_the_same_command_begins_anew(
+    frame, tmp_path, monkeypatch, scope
+):
+    config = CONFIG.with_overrides(**{"fit.scope": scope, "fit.steps": 1})
+    folder, publish = tmp_path / "there", work._publish
+    folder.mkdir()
+
+    def vanish(*given, **options):
+        shutil.rmtree(folder)
+        return publish(*given, **options)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(work, "_publish", vanish)
+        with pytest.raises(OutputError, match=r"^\S*out.fits.dip: vanished .* begins anew$"):
+            restore_frame(str(frame), folder / "out.fits", config)
+    assert not folder.exists()
+    folder.mkdir()
+    assert restore_frame(str(frame), folder / "out.fits", config).found_done == 0
+    assert [path.name for path in folder.iterdir()] == ["out.fits"]
+
+
 def test_memory_that_the_machine_does_not_have_is_refused(frame, tmp_path, monkeypatch):
     monkeypatch.setattr(room, "usable_memory_bytes", lambda: 10**8)
     with pytest.raises(

@@ -1,6 +1,8 @@
 """Laws of a workflow: what it says is done, one bad frame stops nothing, the summary is true."""
 
 import json
+import logging
+import re
 
 import numpy as np
 import pytest
@@ -212,6 +214,42 @@ def test_a_summary_that_cannot_be_written_once_stops_no_frame(
     assert run(tmp_path).exit_code == 0
     assert summary_of(tmp_path)["counts"] == {"restored": 3}
     assert "disk full; the frames go on" in caplog.text
+
+
+def test_two_runs_at_once_keep_a_summary_each(endings, tmp_path, monkeypatch, caplog):
+    restored, inner = pipeline.restore_frame, []
+
+    def begin_another(source, target, config, **options):
+        if source == "b.fits" and not inner:
+            inner.append("begun")
+            summary = summary_of(tmp_path)
+            endings["c.fits"] = FrameError("c.fits: already being run")
+            inner.append(run(tmp_path).exit_code)
+            del endings["c.fits"]
+            assert summary_of(tmp_path) == summary  # as if there had been no other
+        return restored(source, target, config, **options)
+
+    monkeypatch.setattr(pipeline, "restore_frame", begin_another)
+    assert [run(tmp_path).exit_code, *inner] == [0, "begun", 1]
+    assert summary_of(tmp_path)["counts"] == {"restored": 3}
+    other = json.loads((tmp_path / "summary-2.json").read_text())
+    assert other["counts"] == {"restored": 2, "failed": 1}
+    assert re.search(r"at work \(process \d+ .*\); that of this one is summary-2.json", caplog.text)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("work.toml", "summary.json", "summary-2.json")
+    }
+    run(tmp_path)
+    assert json.loads((tmp_path / "summary-2.json").read_text()) == other
+
+
+def test_warnings_of_several_frames_are_in_the_summary_once(endings, tmp_path, monkeypatch):
+    def warn(source, target, config, **options):
+        logging.getLogger("dip_pipeline.pipeline").warning("%s: no sky", source)
+        return report(source, target)
+
+    monkeypatch.setattr(pipeline, "restore_frame", warn)
+    run(tmp_path)
+    assert summary_of(tmp_path)["warnings"] == [{"frames": 3, "first": "a.fits", "text": "no sky"}]
 
 
 def test_a_bug_is_in_the_summary_too(endings, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import io
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import click
 
@@ -32,7 +33,12 @@ def complain_as_is(line: str) -> None:
 
 
 def write_any_name() -> None:
-    """Let names of files be written that the encoding of the terminal has no letters for."""
+    """Let names of files be written that the encoding of the terminal has no letters for.
+
+    Where a stream was closed by who called, nowhere: libraries ask for one while they load.
+    """
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  (to the end)
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -6,7 +6,7 @@ import click
 
 from dip_pipeline.cli.output import complain, complain_as_is, in_one_line, say
 from dip_pipeline.cli.verbosity import NORMAL, LogLines, start_logging, verbosity, verbosity_options
-from dip_pipeline.errors import DipError, ExitCode
+from dip_pipeline.errors import ConfigError, DipError, ExitCode
 
 _EXAMPLES = """\b
 Examples:
@@ -48,6 +48,8 @@ def picture(
 
     start_logging(LogLines(complain_as_is), verbosity() if verbosity() > NORMAL else -1)
     if out is not None:
+        if out.suffix.lower() == ".png" and not out.is_dir():
+            raise ConfigError(f"-o {out}: is no folder; pictures are named OUT.png, after OUT")
         create_folder(out)
     code = ExitCode.OK
     for name in products:

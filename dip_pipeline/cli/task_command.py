@@ -96,6 +96,7 @@ def describe(report: "BatchReport") -> str:
         ends = [frame.status for frame in report.frames]
         counts = [f"{ends.count(end)} {end}" for end in dict.fromkeys(ends)]
         lines.append(f"{len(ends)} frames: {', '.join(counts)}")
+    lines += [f"warning of {repeated}" for repeated in report.repeated]
     return "\n".join(lines)
 
 

@@ -107,8 +107,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ..
     names: list[str] = []
     for name in sorted({*old, *new}):
         before, after = old.get(name, _MISSING), new.get(name, _MISSING)
-        if isinstance(before, dict) and isinstance(after, dict):
-            names += [f"{name}.{inner}" for inner in differences(before, after)]
+        tables = [each for each in (before, after) if each is not _MISSING]
+        if all(isinstance(each, dict) and each for each in tables):
+            inner = differences(*({} if each is _MISSING else each for each in (before, after)))
+            names += [f"{name}.{each}" for each in inner]
         elif not _same(before, after):
             names.append(name)
     return tuple(names)

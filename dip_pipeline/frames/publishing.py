@@ -40,6 +40,7 @@ def prepare(target: Path, source: Path, *, overwrite: bool) -> Destination:
         exists = path.exists()
         same = path == origin or (exists and path.samefile(origin))
         folder_is_there = path.parent.is_dir()
+        takes_files = os.access(path.parent, os.W_OK | os.X_OK)
     except OSError as error:
         raise OutputError(f"{target}: cannot be written: {error.strerror}") from error
     if looped:
@@ -53,6 +54,11 @@ def prepare(target: Path, source: Path, *, overwrite: bool) -> Destination:
         )
     if not folder_is_there:
         raise OutputError(f"{target}: no folder {path.parent}; create it first")
+    if not takes_files:
+        raise OutputError(
+            f"{target}: cannot be written: {path.parent} is read-only, or not yours; give an "
+            "output in a folder where you may write"
+        )
     return Destination(target, path, overwrite)
 
 

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ _KNOWN_BITS = sum(int(flag) for flag in PixelFlag)
 _BAND_ROWS = 256
 # Numbers of the account have six decimals, those of cards all that they had.
 _ROUNDED = 1e-6
+_MOST_CARDS = 999  # of one kind, for their numbers have three digits
 
 
 class Check(NamedTuple):
@@ -222,7 +224,8 @@ def _account(account: Provenance, found: list[Restoration]) -> Check:
     }
     wrong += [text for item in found for text in contradicted(item, expected)]
     for item, facts in _told_of(found, account):
-        wrong += contradicted(item, _cards_of(facts, account.keywords))
+        cards = {**_cards_of(facts, account.keywords), **_left_out(facts, item)}
+        wrong += contradicted(item, cards)
     if len(found) == 1:
         steps = [told for row in account.tiles if isinstance(told := row.get("steps"), int)]
         alone = {"DIPDEV": run.get("device"), "DIPSTEPS": max(steps, default=0)}
@@ -302,6 +305,17 @@ def _cards_of(facts: Mapping[str, Any], keywords: Collection[str]) -> dict[str, 
         "DIPRISKE": facts.get("risk_standard_error"),
         "DIPQSTEP": facts.get("quantisation_step"),
     }
+
+
+def _left_out(facts: Mapping[str, Any], item: Restoration) -> dict[str, object]:
+    """Cards of what was left out of each exposure, in their order; older products have none."""
+    shares = [told.get("left_out_share") for told in facts.get("exposures") or []]
+    cards = [keyword for keyword, _, _ in item.cards if keyword.startswith("DIPLO")]
+    if not cards:
+        return {}
+    gone = [name for n in range(1, _MOST_CARDS + 1) if (name := f"DIPLO{n:03d}") not in cards]
+    cards += gone[: max(0, min(len(shares), _MOST_CARDS) - len(cards))]
+    return dict(zip(sorted(cards), chain(shares, repeat(None)), strict=False))
 
 
 def contradicted(item: Restoration, expected: Mapping[str, object]) -> list[str]:

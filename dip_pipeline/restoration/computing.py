@@ -2,10 +2,12 @@
 
 import ctypes
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from itertools import chain
 from threading import Lock
+from typing import NamedTuple, Self
 
 import torch
 from torch import nn
@@ -25,6 +27,46 @@ def settle_computing(threads: int) -> None:
     _reuse_memory()
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+
+
+@contextmanager
+def settings_kept() -> Iterator[None]:
+    """Put torch's settings back at the end, whatever `settle_computing` made of them meanwhile.
+
+    For whoever calls this package: other work of the same process is to go on as before. Of several
+    threads at once the last one to leave puts back what the first one found.
+    """
+    # Asked in every thread: torch sets a thread up when it is first asked, or computes, and gives
+    # it the number that any thread has set last.
+    found = _Settings.found()
+    with _SETTINGS:
+        _FOUND.append(_FOUND[0] if _FOUND else found)
+    try:
+        yield
+    finally:
+        with _SETTINGS:
+            found = _FOUND.pop()
+            torch.set_num_threads(found.threads)  # of this thread, and of new ones
+            if not _FOUND:
+                torch.backends.cudnn.deterministic = found.deterministic
+                torch.backends.cudnn.benchmark = found.benchmark
+
+
+class _Settings(NamedTuple):
+    """What `settle_computing` changes."""
+
+    threads: int
+    deterministic: bool
+    benchmark: bool
+
+    @classmethod
+    def found(cls) -> Self:
+        cudnn = torch.backends.cudnn
+        return cls(torch.get_num_threads(), cudnn.deterministic, cudnn.benchmark)
+
+
+_SETTINGS = Lock()
+_FOUND: list[_Settings] = []  # one for each that is at work
 
 
 @cache

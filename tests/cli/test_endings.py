@@ -348,6 +348,19 @@ def test_a_frame_is_restored_whoever_reads_what_is_told(small_frame, tmp_path, c
     assert target.exists()
 
 
+def test_libraries_that_load_where_streams_are_closed_find_some():
+    """Some versions of NumPy and SciPy take `sys.stderr.write` for a name of their own."""
+    program = (
+        "import sys\n"
+        "from dip_pipeline.cli import main\n"
+        "main.run = lambda _: sys.stdout.write('1') + sys.stderr.write('22')\n"
+        "main.main()"
+    )
+    command = f'exec "{sys.executable}" -c "$0" >&- 2>&-'
+    done = subprocess.run(["bash", "-c", command, program], timeout=60, check=False)
+    assert done.returncode == 3
+
+
 def test_names_that_no_encoding_has_letters_for_are_told(small_frame, tmp_path):
     source, target = (tmp_path / os.fsdecode(b"m\xff" + end) for end in (b".fits", b"_dip.fits"))
     small_frame.rename(source)

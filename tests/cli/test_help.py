@@ -1,6 +1,8 @@
 """Laws of the help: it is quick, complete, and the documents say nothing else."""
 
+import asyncio
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -8,13 +10,15 @@ import tomllib
 import click
 import pytest
 
+from dip_pipeline import ways
 from dip_pipeline.cli.denoise import denoise
 from dip_pipeline.cli.fit import fit
 from dip_pipeline.cli.main import COMMANDS, dip
 from dip_pipeline.cli.show import show
 from dip_pipeline.config import OPTIONS, RunConfig
-from dip_pipeline.restoration.problem import SPENDING, Effort, InputKind
+from dip_pipeline.restoration.problem import SPENDING, Effort, InputKind, Spending
 from tests.cli.conftest import ROOT
+from tests.stand_in import arithmetic
 
 HEAVY = ("torch", "dask", "distributed", "astropy", "zarr", "scipy", "matplotlib")
 
@@ -103,14 +107,47 @@ def test_the_guide_tells_what_every_effort_buys():
         assert told == [image.steps, image.views, code.steps]
 
 
-def test_commands_of_the_readme_can_be_parsed():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = re.findall(r"^    dip (denoise|show) ([^#\n]*)", text, flags=re.MULTILINE)
+# Options of commands that make the same product as another one, on other processors.
+ELSEWHERE = ("shard", "workers__executor", "workers__scheduler_file")
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/guide.md", "docs/products.md"])
+def test_commands_of_documents_can_be_run_as_they_stand_one_after_the_other(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    lines = re.findall(r"^    dip (.*)$", text, flags=re.MULTILINE)
     assert len(lines) > 5
-    for name, arguments in lines:
-        command = {"denoise": denoise, "show": show}[name]
-        words = [word.strip("'") for word in arguments.split()]
-        command.make_context(name, words)
+    makers: dict[object, list[str]] = {}
+    for line in lines:
+        name, *words = shlex.split(line, comments=True)
+        command = dip.get_command(click.Context(dip), name)
+        given = command.make_context(name, [*words]).params
+        output = given.get("out")
+        if output is None or any(given.get(where) for where in ELSEWHERE):
+            continue
+        made = (output, given["inputs"]) if str(output).endswith("/") else output
+        assert makers.setdefault(made, [name, *words]) == [name, *words], f"both make {made}"
+
+
+def test_what_the_guide_restores_from_python_is_restored_in_a_notebook(
+    tmp_path, monkeypatch, capsys
+):
+    """A cell of a notebook runs inside of an event loop."""
+    text = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    section = text.partition("## Restoring from Python")[2].partition("\n## ")[0]
+    program = "\n".join(re.findall(r"^ {4}(.*)$|^$", section, flags=re.MULTILINE))
+    monkeypatch.setattr(ways, "restore", arithmetic)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(SPENDING[InputKind.IMAGE], Effort.FAST, Spending(1, 4))
+
+    async def cell():
+        exec(compile(program, "cell", "exec"), {})
+
+    asyncio.run(cell())
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.splitlines()[-1].startswith("restored ")
+    assert "dip: pixels.fits: 1 of 1 tiles" in said.out
+    assert "\x1b" not in said.out
 
 
 def test_make_targets_of_the_readme_exist():

@@ -133,3 +133,10 @@ def test_what_cannot_be_drawn_is_one_line_and_does_not_stop_the_next(dip, source
     code, _, err = dip("picture", product, "--overwrite", "--input", moved)
     assert code == 1
     assert "is not the file" in err
+
+
+def test_a_name_of_a_picture_is_no_folder_to_be_made(dip, tmp_path):
+    code, _, err = dip("picture", tmp_path / "out.fits", "-o", tmp_path / "m13.png")
+    assert code == 2
+    assert "m13.png: is no folder; pictures are named OUT.png" in err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,129 @@
+"""Laws of the Python interface: the process that calls goes on with its own settings of torch."""
+
+from contextlib import suppress
+from threading import Barrier, Thread
+
+import pytest
+import torch
+from astropy.io import fits
+
+from dip_pipeline import frame_noise, pipeline, work
+from dip_pipeline.batch import Job, restore_frames
+from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import FrameError, OutputError
+from dip_pipeline.fitting import fit_frames
+from dip_pipeline.pipeline import describe_frame, finish_run, restore_frame
+from dip_pipeline.psf_measuring import measure_frame_psf
+from dip_pipeline.restoration.computing import settings_kept, settle_computing
+from dip_pipeline.simulate import SceneOptions, simulate
+
+QUICK = {
+    "fit.effort": "fast",
+    "fit.steps": 1,
+    "noise.gain_e_per_dn": 1.5,
+    "noise.read_noise_e": 5.0,
+    "workers.threads_per_fit": 1,
+    "workers.device": "cpu",
+}
+CONFIG = RunConfig().with_overrides(**QUICK)
+OWN = (3, False, True)
+
+
+def settings():
+    cudnn = torch.backends.cudnn
+    return torch.get_num_threads(), cudnn.deterministic, cudnn.benchmark
+
+
+def settle(threads, deterministic, benchmark):
+    torch.set_num_threads(threads)
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = benchmark
+
+
+@pytest.fixture(autouse=True)
+def own_settings():
+    """Settings that no fit would choose."""
+    before = settings()
+    settle(*OWN)
+    yield
+    settle(*before)
+
+
+@pytest.fixture(scope="module")
+def sky(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sky") / "sky.fits"
+    science = simulate(SceneOptions("crowded", shape=(96, 96), seed=3)).observed_dn
+    fits.PrimaryHDU(science).writeto(path)
+    return str(path)
+
+
+CALLS = {
+    "restore_frame": lambda sky, out: restore_frame(sky, out / "a.fits", CONFIG),
+    "restore_frames": lambda sky, out: restore_frames([Job(sky, out / "a.fits")], CONFIG),
+    "describe_frame": lambda sky, _: describe_frame(sky, CONFIG),
+    "fit_frames": lambda sky, out: fit_frames([sky], out / "a.prior", CONFIG),
+    "measure_frame_psf": lambda sky, out: measure_frame_psf(sky, out / "psf.fits", CONFIG),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_call_leaves_the_settings_of_its_caller(call, sky, tmp_path, monkeypatch):
+    seen = []
+
+    def watched(threads):
+        settle_computing(threads)
+        seen.append(settings())
+
+    monkeypatch.setattr(frame_noise, "settle_computing", watched)
+    with suppress(FrameError):  # there are too few stars for a PSF
+        call(sky, tmp_path)
+    assert set(seen) == {(1, True, False)}  # it did work with others
+    assert settings() == OWN
+
+
+@pytest.mark.parametrize("error", [OutputError("disk full"), ZeroDivisionError(), SystemExit()])
+def test_they_are_left_where_it_fails_too(error, sky, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        assert settings() == (1, True, False)
+        raise error
+
+    monkeypatch.setattr(work, "_publish", fail)
+    with pytest.raises(type(error)):
+        restore_frame(sky, tmp_path / "a.fits", CONFIG)
+    assert settings() == OWN
+
+
+def test_a_run_that_is_finished_later_leaves_them(sky, tmp_path, monkeypatch):
+    config = CONFIG.with_overrides(**{"fit.scope": "tile"})
+
+    def fail(*_, **__):
+        raise OutputError("disk full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(pipeline, "save_frames", fail)
+        with pytest.raises(OutputError):
+            restore_frame(sky, tmp_path / "a.fits", config)
+    assert finish_run(tmp_path / "a.fits.dip").status == "restored"
+    assert settings() == OWN
+
+
+def test_of_threads_at_once_the_last_one_puts_back_what_the_first_one_found():
+    inside, first_left = Barrier(2, timeout=20), Barrier(2, timeout=20)
+    seen = []
+
+    def last():
+        with settings_kept():
+            settle_computing(1)
+            inside.wait()
+            first_left.wait()
+            seen.append(settings())
+
+    thread = Thread(target=last)
+    with settings_kept():
+        settle_computing(1)
+        thread.start()
+        inside.wait()
+    first_left.wait()
+    thread.join()
+    assert seen == [(1, True, False)]  # nobody took them from under it
+    assert settings() == OWN

@@ -25,7 +25,14 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.planning import settle_frame
 from dip_pipeline.progress import Told
-from dip_pipeline.registration import Registered, Seen, register
+from dip_pipeline.registration import (
+    Mixture,
+    Registered,
+    Seen,
+    mixture_between,
+    register,
+    star_rings,
+)
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restored_input import inferred_by
 from dip_pipeline.sensor import NoiseModel
@@ -159,7 +166,8 @@ class Exposures:
             _warn_of_seeing(reference, found, min(known))
         fwhm_px = min([*known, _MOST_FWHM_PX]) if known else _USUAL_FWHM_PX
         support_px = _NARROWER * fwhm_px / _FWHM * optics.factor
-        return replace(optics, support_px=round(support_px, 4)), found
+        own, found = _with_seeing(seen, found)
+        return replace(optics, support_px=round(support_px, 4), seeing=own), found
 
     def _one(self, frame: Frame, first: _First) -> Registration:
         reference, unit = first.frame, first.unit
@@ -213,6 +221,38 @@ class Exposures:
             "wider_px2": found.wider_px2,
         }
         return Registration(source, replace(found, geometry=geometry), facts, sky)
+
+
+def _with_seeing(
+    reference: Seen, found: Sequence[Registration]
+) -> tuple[Mixture, list[Registration]]:
+    """Measure what lies between the stars of the sharpest and all others; first the reference's.
+
+    () where it is one Gaussian, or nothing.
+    """
+    stars = np.arange(len(reference.stars))
+    rings = [star_rings(reference, stars, stars, reference.stars.width_px, 1.0)]
+    rings += [each.found.rings for each in found]
+    wider = [0.0, *(each.source.wider_px2 for each in found)]
+    # Of all pixels of a star, not of one: larger pixels are fewer.
+    fluxes = [1.0, *(each.found.flux_scale / each.found.geometry.scale**2 for each in found)]
+    first = int(np.argmin(wider))
+    sharpest = rings[first]
+    mixtures = [
+        mixture_between(sharpest, own, flux / fluxes[first])
+        if sharpest is not None and own is not None and px2 > wider[first]
+        else ()
+        for own, px2, flux in zip(rings, wider, fluxes, strict=True)
+    ]
+    told = [
+        replace(
+            each,
+            source=replace(each.source, seeing=mixture),
+            facts={**each.facts, "seeing": [list(pair) for pair in mixture]},
+        )
+        for each, mixture in zip(found, mixtures[1:], strict=True)
+    ]
+    return mixtures[0], told
 
 
 def _warn_of_seeing(

@@ -4,6 +4,7 @@ from dip_pipeline.registration.correlating import LightShift, shift_by_light
 from dip_pipeline.registration.geometry import Geometry, fit_affine
 from dip_pipeline.registration.register import Registered, check_overlap, register
 from dip_pipeline.registration.seeing import Seen, see
+from dip_pipeline.registration.star_rings import Mixture, StarRings, mixture_between, star_rings
 from dip_pipeline.registration.stars import robust_level
 from dip_pipeline.registration.surfaces import Surface, fit_surface
 from dip_pipeline.registration.widths import psf_fwhm_px, star_fwhm_px
@@ -11,16 +12,20 @@ from dip_pipeline.registration.widths import psf_fwhm_px, star_fwhm_px
 __all__ = [
     "Geometry",
     "LightShift",
+    "Mixture",
     "Registered",
     "Seen",
+    "StarRings",
     "Surface",
     "check_overlap",
     "fit_affine",
     "fit_surface",
+    "mixture_between",
     "psf_fwhm_px",
     "register",
     "robust_level",
     "see",
     "shift_by_light",
     "star_fwhm_px",
+    "star_rings",
 ]

@@ -29,6 +29,7 @@ from dip_pipeline.registration import (
     Mixture,
     Registered,
     Seen,
+    StarRings,
     mixture_between,
     register,
     star_rings,
@@ -231,7 +232,9 @@ def _with_seeing(
     () where it is one Gaussian, or nothing.
     """
     stars = np.arange(len(reference.stars))
-    rings = [star_rings(reference, stars, stars, reference.stars.width_px, 1.0)]
+    rings: list[StarRings | None] = [
+        star_rings(reference, stars, stars, reference.stars.width_px, 1.0)
+    ]
     rings += [each.found.rings for each in found]
     wider = [0.0, *(each.source.wider_px2 for each in found)]
     # Of all pixels of a star, not of one: larger pixels are fewer.

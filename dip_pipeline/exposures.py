@@ -11,6 +11,7 @@ import numpy as np
 from dip_pipeline.config import RunConfig
 from dip_pipeline.cutting import ExposureSource, Window
 from dip_pipeline.errors import ContradictionError, ExposureError, FrameError
+from dip_pipeline.exposure_changes import change_facts, changes_in_words, source_changes
 from dip_pipeline.exposure_light import level_offset, light_by_cards, see_window, unit_of
 from dip_pipeline.exposure_places import by_sky, in_frames, in_windows, middle_of, origin_of
 from dip_pipeline.exposure_skies import FrameLight, SkyDifference, sky_difference
@@ -158,6 +159,7 @@ class Exposures:
                 continue
             found.append(one)
             told.progress.note(f"{told.source}: {one.words}")
+        self._tell_of_changes(reference, found, told)
         if not found:
             raise ExposureError(
                 f"{reference.path}: no other exposure shows its sources; restore it alone"
@@ -169,6 +171,19 @@ class Exposures:
         support_px = _NARROWER * fwhm_px / _FWHM * optics.factor
         own, found = _with_seeing(seen, found)
         return replace(optics, support_px=round(support_px, 4), seeing=own), found
+
+    def _tell_of_changes(self, reference: Frame, found: Sequence[Registration], told: Told) -> None:
+        """Say which sources are not the same in all exposures."""
+        names = [reference.path.name, *(each.source.frame.path.name for each in found)]
+        changes = source_changes(names, [each.found.changes for each in found])
+        if not changes:
+            return
+        what = (
+            ""
+            if self.config.task.each
+            else ("; the result has the mean of what varies, and nothing of what one alone shows")
+        )
+        told.progress.note(f"{told.source}: {changes_in_words(changes)}{what}")
 
     def _one(self, frame: Frame, first: _First) -> Registration:
         reference, unit = first.frame, first.unit
@@ -186,6 +201,10 @@ class Exposures:
             any_optics=self.config.fit.any_optics,
         )
         geometry = in_frames(found.geometry, *origins)
+        row, col = origins[1]
+        changes = tuple(
+            replace(each, row=each.row + row, col=each.col + col) for each in found.changes
+        )
         sky = sky_difference(
             FrameLight(settled, noise),
             FrameLight(reference, first.noise),
@@ -220,8 +239,10 @@ class Exposures:
             "level_offset": offset,
             **sky.facts(),
             "wider_px2": found.wider_px2,
+            **change_facts(changes, unit),
         }
-        return Registration(source, replace(found, geometry=geometry), facts, sky)
+        placed = replace(found, geometry=geometry, changes=changes)
+        return Registration(source, placed, facts, sky)
 
 
 def _with_seeing(

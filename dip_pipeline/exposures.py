@@ -201,7 +201,7 @@ class Exposures:
             any_optics=self.config.fit.any_optics,
         )
         geometry = in_frames(found.geometry, *origins)
-        row, col = origins[1]
+        row, col = origins[1].tolist()
         changes = tuple(
             replace(each, row=each.row + row, col=each.col + col) for each in found.changes
         )

@@ -1,15 +1,20 @@
 """Which sources differ between exposures beyond noise, and which exposure stands out: in words."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from dip_pipeline.registration import Change
+from dip_pipeline.registration import Change, Compared
+
+log = logging.getLogger(__name__)
 
 _SAME_PX = 2.5  # apart, at most, two exposures show one source
 _NOTHING = 0.2  # of its light elsewhere: a source is not there
 _NAMED = 5
+_ONE_LINE = 0.8  # of the mean direction's length
+_DRAWN_OUT = 0.045  # see `Compared`; by chance 0.01
 _MOST_TOLD = 50  # in an account
 
 
@@ -99,3 +104,34 @@ def change_facts(changes: Sequence[Change], unit: float) -> dict[str, object]:
         for each in changes[:_MOST_TOLD]
     ]
     return {"sources_unlike_first": told} if told else {}
+
+
+def warn_of_trails(names: Sequence[str], found: Sequence[Compared]) -> None:
+    """Say whose stars are drawn out: before time is spent on what had better be left out.
+
+    names : of the exposures, the first one's first; found : of all others against the first. Where
+    the stars of all others are drawn out against the first one's, along one line, these are, across
+    it; of two exposures nothing tells which.
+    """
+    long = [number for number, each in enumerate(found, start=1) if each.drawn_out > _DRAWN_OUT]
+    if not long:
+        return
+    angles = np.radians([2 * found[number - 1].angle_deg for number in long])
+    along = np.exp(1j * angles).mean()
+    if len(long) == len(found) > 1 and abs(along) > _ONE_LINE:
+        least = min(each.drawn_out for each in found)
+        _warn_of_trail(names[0], least, float(np.degrees(np.angle(along)) / 2 + 90) % 180, "")
+        return
+    either = f", or those of {names[0]} across that" if len(found) == 1 else ""
+    for number in long:
+        each = found[number - 1]
+        _warn_of_trail(names[number], each.drawn_out, each.angle_deg, either)
+
+
+def _warn_of_trail(name: str, drawn_out: float, angle_deg: float, either: str) -> None:
+    log.warning(
+        "%s: its stars are drawn out at %.0f degrees (0 along a row of the first exposure, 90 "
+        "along a column), light around them varying by %.0f %%%s: trailed, or out of focus; leave it out "
+        "where shapes of sources matter",
+        *(name, angle_deg, 100 * drawn_out, either),
+    )

@@ -11,7 +11,12 @@ import numpy as np
 from dip_pipeline.config import RunConfig
 from dip_pipeline.cutting import ExposureSource, Window
 from dip_pipeline.errors import ContradictionError, ExposureError, FrameError
-from dip_pipeline.exposure_changes import change_facts, changes_in_words, source_changes
+from dip_pipeline.exposure_changes import (
+    change_facts,
+    changes_in_words,
+    source_changes,
+    warn_of_trails,
+)
 from dip_pipeline.exposure_light import level_offset, light_by_cards, see_window, unit_of
 from dip_pipeline.exposure_places import by_sky, in_frames, in_windows, middle_of, origin_of
 from dip_pipeline.exposure_skies import FrameLight, SkyDifference, sky_difference
@@ -175,7 +180,8 @@ class Exposures:
     def _tell_of_changes(self, reference: Frame, found: Sequence[Registration], told: Told) -> None:
         """Say which sources are not the same in all exposures."""
         names = [reference.path.name, *(each.source.frame.path.name for each in found)]
-        changes = source_changes(names, [each.found.changes for each in found])
+        warn_of_trails(names, [each.found.compared for each in found])
+        changes = source_changes(names, [each.found.compared.changes for each in found])
         if not changes:
             return
         what = (
@@ -203,7 +209,7 @@ class Exposures:
         geometry = in_frames(found.geometry, *origins)
         row, col = origins[1].tolist()
         changes = tuple(
-            replace(each, row=each.row + row, col=each.col + col) for each in found.changes
+            replace(each, row=each.row + row, col=each.col + col) for each in found.compared.changes
         )
         sky = sky_difference(
             FrameLight(settled, noise),
@@ -239,9 +245,12 @@ class Exposures:
             "level_offset": offset,
             **sky.facts(),
             "wider_px2": found.wider_px2,
+            "drawn_out": found.compared.drawn_out,
             **change_facts(changes, unit),
         }
-        placed = replace(found, geometry=geometry, changes=changes)
+        placed = replace(
+            found, geometry=geometry, compared=replace(found.compared, changes=changes)
+        )
         return Registration(source, placed, facts, sky)
 
 

@@ -1,7 +1,14 @@
 """Of a source that is not the same everywhere it is told which exposure stands out."""
 
-from dip_pipeline.exposure_changes import change_facts, changes_in_words, source_changes
-from dip_pipeline.registration import Change
+import pytest
+
+from dip_pipeline.exposure_changes import (
+    change_facts,
+    changes_in_words,
+    source_changes,
+    warn_of_trails,
+)
+from dip_pipeline.registration import Change, Compared
 
 _NAMES = ["a.fits", "b.fits", "c.fits"]
 
@@ -47,3 +54,25 @@ def test_a_line_is_short_and_the_account_has_all():
     assert told[0]["more_here"] == 100.0
     assert changes_in_words([]) == ""
     assert change_facts([], 2.0) == {}
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ([Compared((), 0.01, 3), Compared((), 0.02, 80)], []),
+        (
+            [Compared((), 0.01, 3), Compared((), 0.09, 80)],
+            ["c.fits: its stars are drawn out at 80"],
+        ),
+        (
+            [Compared((), 0.1, 2), Compared((), 0.08, 178)],
+            ["a.fits: its stars are drawn out at 90"],
+        ),
+        ([Compared((), 0.1, 0), Compared((), 0.1, 90)], ["b.fits: its", "c.fits: its"]),
+        ([Compared((), 0.1, 20)], ["or those of a.fits across that"]),
+    ],
+)
+def test_the_exposure_whose_stars_are_trailed_is_warned_of(found, told, caplog):
+    warn_of_trails(_NAMES[: len(found) + 1], found)
+    assert len(caplog.messages) == len(told)
+    assert all(words in text for words, text in zip(told, caplog.messages, strict=True))

@@ -1,6 +1,6 @@
 """Where exposures lie on each other, and how their light and skies compare; arrays only."""
 
-from dip_pipeline.registration.changing import Change
+from dip_pipeline.registration.changing import Change, Compared
 from dip_pipeline.registration.correlating import LightShift, shift_by_light
 from dip_pipeline.registration.geometry import Geometry, fit_affine
 from dip_pipeline.registration.register import Registered, check_overlap, register
@@ -12,6 +12,7 @@ from dip_pipeline.registration.widths import psf_fwhm_px, star_fwhm_px
 
 __all__ = [
     "Change",
+    "Compared",
     "Geometry",
     "LightShift",
     "Mixture",

@@ -67,16 +67,31 @@ class _Rings:
         return total
 
 
-def find_changes(
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What the stars of an exposure show otherwise than those of the reference.
+
+    changes : sources that are brighter or fainter, the most significant first
+    drawn_out : by how much the light around its stars goes up and down with the direction, in
+        shares of that light: 0.01 by chance, 0.05 to 0.09 of a trail as long as stars are wide
+    angle_deg : along which they are drawn out, on the reference; 0 along a row, 90 along a column
+    """
+
+    changes: tuple[Change, ...] = ()
+    drawn_out: float = 0.0
+    angle_deg: float = 0.0
+
+
+def compare_sources(
     exposure: Seen, reference: Seen, geometry: Geometry, match: StarMatch | None, flux_scale: float
-) -> tuple[Change, ...]:
-    """Compare the light of all sources that either shows; the most significant first.
+) -> Compared:
+    """Compare the light of all sources that either shows.
 
     flux_scale : see `Registered`. Nothing is told where fewer than five bright stars say what most
-    of them do, or where a good part of them differs.
+    of them do, and no changes where a good part of them differs.
     """
     if match is None:
-        return ()
+        return Compared()
     width_px = max(reference.stars.width_px, exposure.stars.width_px * geometry.scale)
     alone = np.setdiff1d(np.flatnonzero(_bright(exposure)), match.own)
     own = reference.stars.places
@@ -86,14 +101,14 @@ def find_changes(
     whole = there.whole & here.whole
     stars = _clear_ones(there, here, match.reference[whole[match.reference]])
     if len(stars) < _FEWEST_CLEAR:
-        return ()
+        return Compared()
     common = np.median(here.light[stars] / there.light[stars], axis=0)
-    if not bool((common > 0).all()):
-        return ()
+    drawn_out, angle_deg = _drawn_out(common)
     noise = np.hypot(there.noise, here.noise / flux_scale)
     apart = here.light / common - there.light
     more = _SECTORS * np.median(apart, axis=1)
-    brighter = np.maximum(np.maximum((here.light / common).sum(axis=1), there.total), 0.0)
+    brighter = np.maximum((here.light / common).sum(axis=1), there.total)
+    brighter = np.maximum(brighter, noise)
     scatter = max(
         _LEAST_SCATTER, _robust((more / brighter)[whole & (brighter > _CLEAR_SNR * noise)])
     )
@@ -105,10 +120,17 @@ def find_changes(
     starry = np.where(more > 0, seen.is_starry_beyond(before), before.is_starry_beyond(seen))
     found = np.flatnonzero(whole & starry & (np.abs(sigma) > _SIGNIFICANT))
     if np.sum(found < len(own)) > max(1.0, _MOST_SHARE * float(whole[: len(own)].sum())):
-        return ()
+        return Compared((), drawn_out, angle_deg)
     order = found[np.argsort(-np.abs(sigma[found]), kind="stable")]
     facts = np.column_stack([places, there.total, more, sigma])[order]
-    return tuple(Change(*row) for row in facts.tolist())
+    return Compared(tuple(Change(*row) for row in facts.tolist()), drawn_out, angle_deg)
+
+
+def _drawn_out(common: Image) -> tuple[float, float]:
+    """Second harmonic of the light of sectors over the reference's, and its direction, degrees."""
+    angles = (np.arange(_SECTORS) + 0.5) * 2 * np.pi / _SECTORS
+    wave = 2 * complex((np.log(common) * np.exp(2j * angles)).mean())
+    return round(abs(wave), 3), round(float(np.degrees(np.angle(wave)) / 2) % 180.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Geometry and flux scale of one exposure relative to another, and how they were found."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from dip_pipeline.registration.brightness import (
     check_shown,
     find_flux_scale,
 )
-from dip_pipeline.registration.changing import Change, find_changes
+from dip_pipeline.registration.changing import Compared, compare_sources
 from dip_pipeline.registration.correlating import shift_by_light
 from dip_pipeline.registration.geometry import Geometry, Places
 from dip_pipeline.registration.matching import StarMatch, match_unknown, moved_by_votes, refine
@@ -48,7 +48,7 @@ class Registered:
         where it cannot be told
     wider_px2 : by how much the variance of its stars is above the reference's, see `wider_by_px2`
     how, how_flux : in words
-    changes : sources that it shows brighter or fainter than the reference, see `find_changes`
+    compared : what its sources show otherwise than the reference's
     rings : light around its stars, for what lies between them and another exposure's; None where
         none were matched
     """
@@ -60,7 +60,7 @@ class Registered:
     wider_px2: float
     how: str
     how_flux: str
-    changes: tuple[Change, ...] = ()
+    compared: Compared = field(default_factory=Compared)
     rings: StarRings | None = None
 
     @property
@@ -121,7 +121,7 @@ def register(
         wider_px2=wider_px2,
         how=found.how,
         how_flux=how_flux,
-        changes=find_changes(exposure, reference, geometry, match, flux_scale),
+        compared=compare_sources(exposure, reference, geometry, match, flux_scale),
         rings=rings,
     )
 

@@ -131,7 +131,7 @@ def warn_of_trails(names: Sequence[str], found: Sequence[Compared]) -> None:
 def _warn_of_trail(name: str, drawn_out: float, angle_deg: float, either: str) -> None:
     log.warning(
         "%s: its stars are drawn out at %.0f degrees (0 along a row of the first exposure, 90 "
-        "along a column), light around them varying by %.0f %%%s: trailed, or out of focus; leave it out "
-        "where shapes of sources matter",
+        "along a column), light around them varying by %.0f %%%s: trailed, or out of focus; leave "
+        "it out where shapes of sources matter",
         *(name, angle_deg, 100 * drawn_out, either),
     )

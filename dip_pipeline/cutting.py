@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dip_pipeline.frames import Frame, Guide, Pixels
 from dip_pipeline.registration import Geometry, Surface
-from dip_pipeline.restoration.optics import Exposure, Optics
+from dip_pipeline.restoration.optics import Exposure, Mixture, Optics
 from dip_pipeline.restoration.problem import FitOptions, Problem
 from dip_pipeline.sensor import NoiseModel
 
@@ -38,6 +38,7 @@ class ExposureSource:
     flux_scale: float
     level_offset: float
     wider_px2: float = 0.0
+    seeing: Mixture = ()
     sky: Surface = field(default_factory=Surface)
 
     def exposure(self, window: Window) -> Exposure | None:
@@ -64,6 +65,7 @@ class ExposureSource:
             flux_scale=self.flux_scale,
             level_offset=self._offset(rows, cols),
             wider_px2=self.wider_px2,
+            seeing=self.seeing,
         )
 
     def _offset(self, rows: slice, cols: slice) -> float | NDArray[np.float64]:
@@ -197,6 +199,7 @@ def _facts_of(exposure: Exposure) -> dict[str, object]:
         "place": [exposure.pixels.shape, exposure.matrix, exposure.shift_px],
         "light": [exposure.flux_scale, exposure.level_offset],
         "wider_px2": exposure.wider_px2,
+        "seeing": exposure.seeing,
     }
 
 

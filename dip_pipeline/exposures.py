@@ -11,6 +11,12 @@ import numpy as np
 from dip_pipeline.config import RunConfig
 from dip_pipeline.cutting import ExposureSource, Window
 from dip_pipeline.errors import ContradictionError, ExposureError, FrameError
+from dip_pipeline.exposure_changes import (
+    change_facts,
+    changes_in_words,
+    source_changes,
+    warn_of_trails,
+)
 from dip_pipeline.exposure_light import level_offset, light_by_cards, see_window, unit_of
 from dip_pipeline.exposure_places import by_sky, in_frames, in_windows, middle_of, origin_of
 from dip_pipeline.exposure_skies import FrameLight, SkyDifference, sky_difference
@@ -25,7 +31,15 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.planning import settle_frame
 from dip_pipeline.progress import Told
-from dip_pipeline.registration import Registered, Seen, register
+from dip_pipeline.registration import (
+    Mixture,
+    Registered,
+    Seen,
+    StarRings,
+    mixture_between,
+    register,
+    star_rings,
+)
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restored_input import inferred_by
 from dip_pipeline.sensor import NoiseModel
@@ -150,6 +164,7 @@ class Exposures:
                 continue
             found.append(one)
             told.progress.note(f"{told.source}: {one.words}")
+        self._tell_of_changes(reference, found, told)
         if not found:
             raise ExposureError(
                 f"{reference.path}: no other exposure shows its sources; restore it alone"
@@ -159,7 +174,22 @@ class Exposures:
             _warn_of_seeing(reference, found, min(known))
         fwhm_px = min([*known, _MOST_FWHM_PX]) if known else _USUAL_FWHM_PX
         support_px = _NARROWER * fwhm_px / _FWHM * optics.factor
-        return replace(optics, support_px=round(support_px, 4)), found
+        own, found = _with_seeing(seen, found)
+        return replace(optics, support_px=round(support_px, 4), seeing=own), found
+
+    def _tell_of_changes(self, reference: Frame, found: Sequence[Registration], told: Told) -> None:
+        """Say which sources are not the same in all exposures."""
+        names = [reference.path.name, *(each.source.frame.path.name for each in found)]
+        warn_of_trails(names, [each.found.compared for each in found])
+        changes = source_changes(names, [each.found.compared.changes for each in found])
+        if not changes:
+            return
+        what = (
+            ""
+            if self.config.task.each
+            else ("; the result has the mean of what varies, and nothing of what one alone shows")
+        )
+        told.progress.note(f"{told.source}: {changes_in_words(changes)}{what}")
 
     def _one(self, frame: Frame, first: _First) -> Registration:
         reference, unit = first.frame, first.unit
@@ -177,6 +207,10 @@ class Exposures:
             any_optics=self.config.fit.any_optics,
         )
         geometry = in_frames(found.geometry, *origins)
+        row, col = origins[1].tolist()
+        changes = tuple(
+            replace(each, row=each.row + row, col=each.col + col) for each in found.compared.changes
+        )
         sky = sky_difference(
             FrameLight(settled, noise),
             FrameLight(reference, first.noise),
@@ -211,8 +245,47 @@ class Exposures:
             "level_offset": offset,
             **sky.facts(),
             "wider_px2": found.wider_px2,
+            "drawn_out": found.compared.drawn_out,
+            **change_facts(changes, unit),
         }
-        return Registration(source, replace(found, geometry=geometry), facts, sky)
+        placed = replace(
+            found, geometry=geometry, compared=replace(found.compared, changes=changes)
+        )
+        return Registration(source, placed, facts, sky)
+
+
+def _with_seeing(
+    reference: Seen, found: Sequence[Registration]
+) -> tuple[Mixture, list[Registration]]:
+    """Measure what lies between the stars of the sharpest and all others; first the reference's.
+
+    () where it is one Gaussian, or nothing.
+    """
+    stars = np.arange(len(reference.stars))
+    rings: list[StarRings | None] = [
+        star_rings(reference, stars, stars, reference.stars.width_px, 1.0)
+    ]
+    rings += [each.found.rings for each in found]
+    wider = [0.0, *(each.source.wider_px2 for each in found)]
+    # Of all pixels of a star, not of one: larger pixels are fewer.
+    fluxes = [1.0, *(each.found.flux_scale / each.found.geometry.scale**2 for each in found)]
+    first = int(np.argmin(wider))
+    sharpest = rings[first]
+    mixtures = [
+        mixture_between(sharpest, own, flux / fluxes[first])
+        if sharpest is not None and own is not None and px2 > wider[first]
+        else ()
+        for own, px2, flux in zip(rings, wider, fluxes, strict=True)
+    ]
+    told = [
+        replace(
+            each,
+            source=replace(each.source, seeing=mixture),
+            facts={**each.facts, "seeing": [list(pair) for pair in mixture]},
+        )
+        for each, mixture in zip(found, mixtures[1:], strict=True)
+    ]
+    return mixtures[0], told
 
 
 def _warn_of_seeing(

@@ -1,5 +1,7 @@
 """How bright one exposure is beside another, and whether both show the same sky."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import sep
 from numpy.typing import NDArray
@@ -8,6 +10,7 @@ from dip_pipeline.errors import ContradictionError
 from dip_pipeline.registration.geometry import Geometry, Places
 from dip_pipeline.registration.matching import StarMatch
 from dip_pipeline.registration.seeing import Seen
+from dip_pipeline.registration.star_rings import Mixture, StarRings, light_kept
 from dip_pipeline.registration.stars import are_whole
 
 LEAST_FLUX_PAIRS = 5
@@ -73,6 +76,29 @@ def _usable_share(seen: Seen, places: Places, radius: float) -> NDArray[np.float
     return share
 
 
+@dataclass(frozen=True, slots=True)
+class Wider:
+    """How the stars of an exposure are wider than the reference's.
+
+    px2 : see `wider_by_px2`; mixture : Gaussians between the sharper of the two and the other
+    sharp : stars of the sharper one
+    """
+
+    px2: float = 0.0
+    mixture: Mixture = ()
+    sharp: StarRings | None = None
+
+    def kept(self, radius_px: float) -> float:
+        """Light of an aperture of the exposure for that of the reference, the sky as clear."""
+        if self.sharp is None:
+            return 1.0
+        kept = light_kept(self.mixture, self.sharp, radius_px)
+        return kept if self.px2 > 0 else 1 / kept
+
+
+_ALIKE = Wider()
+
+
 def find_flux_scale(  # noqa: PLR0913  (two are by name alone)
     exposure: Seen,
     reference: Seen,
@@ -81,19 +107,19 @@ def find_flux_scale(  # noqa: PLR0913  (two are by name alone)
     by_cards: tuple[float, str] | None,
     *,
     summed: bool,
-    wider_px2: float = 0.0,
+    wider: Wider = _ALIKE,
 ) -> tuple[float, str]:
     """Light of the exposure's pixels for one unit in the reference's: by stars, else by cards.
 
     size : of the exposure's pixels, in those of the reference; by_cards, summed : see `register`
-    wider_px2 : of its stars, see `wider_by_px2`; an aperture holds less of a wider star's light
+    wider : its stars than the reference's; an aperture holds less of a wider star's light
     Stars outrank the cards only where they tell the two apart: a few faint ones are off by some
     percent, and an exposure is seldom.
     """
     told, cards = (1.0, "taken as equal") if by_cards is None else by_cards
     told *= size**2 if summed else 1.0
     if match is not None and len(match.own) >= LEAST_FLUX_PAIRS:
-        scale, error = _star_ratio(exposure, reference, match, size, wider_px2)
+        scale, error = _star_ratio(exposure, reference, match, size, wider)
         scale *= size**2
         words = f"{len(match.own)} stars (+- {100 * error:.1f} %)"
         apart = abs(float(np.log(scale / told)))
@@ -106,17 +132,19 @@ def find_flux_scale(  # noqa: PLR0913  (two are by name alone)
 
 
 def _star_ratio(
-    exposure: Seen, reference: Seen, match: StarMatch, size: float, wider_px2: float
+    exposure: Seen, reference: Seen, match: StarMatch, size: float, wider: Wider
 ) -> tuple[float, float]:
     """Weighted median of the ratio of sums over pixels, and its relative error.
 
-    The apertures are as wide on the sky. Of different seeing they hold the wings: the core of a
-    wider star has less of its light.
+    The apertures are as wide on the sky. Of different seeing they hold the wings, and what a wider
+    star has outside of them is reckoned by what lies between the stars of both.
     """
     width_px = max(exposure.stars.width_px * size, reference.stars.width_px)
     radius = _APERTURE_WIDTHS * width_px
-    if wider_px2 != 0:
-        radius = _WING_WIDTHS * (width_px**2 + abs(wider_px2)) ** 0.5
+    kept = 1.0
+    if wider.px2 != 0:
+        radius = _WING_WIDTHS * (width_px**2 + abs(wider.px2)) ** 0.5
+        kept = wider.kept(radius)
     (own, doubt), (other, other_doubt) = (
         _fluxes(seen, seen.stars.places[index], wide)
         for seen, index, wide in (
@@ -138,7 +166,7 @@ def _star_ratio(
     middle = float(ratios[order][place])
     scatter = 1.4826 * float(np.median(np.abs(ratios - middle)))
     error = 1.25 * max(scatter / np.sqrt(len(ratios)), float(1 / np.sqrt(weights.sum())))
-    return float(np.exp(middle)), error
+    return float(np.exp(middle)) / kept, error
 
 
 def _fluxes(

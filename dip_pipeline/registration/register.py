@@ -1,19 +1,26 @@
 """Geometry and flux scale of one exposure relative to another, and how they were found."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import ContradictionError, ExposureError
 from dip_pipeline.registration.aligning import Aligned, align
-from dip_pipeline.registration.brightness import LEAST_FLUX_PAIRS, check_shown, find_flux_scale
+from dip_pipeline.registration.brightness import (
+    LEAST_FLUX_PAIRS,
+    Wider,
+    check_shown,
+    find_flux_scale,
+)
+from dip_pipeline.registration.changing import Compared, compare_sources
 from dip_pipeline.registration.correlating import shift_by_light
 from dip_pipeline.registration.geometry import Geometry, Places
 from dip_pipeline.registration.matching import StarMatch, match_unknown, moved_by_votes, refine
 from dip_pipeline.registration.seeing import Seen
 from dip_pipeline.registration.sharpness import wider_by_px2
+from dip_pipeline.registration.star_rings import Mixture, StarRings, mixture_between, star_rings
 from dip_pipeline.registration.stars import FWHM_OF_SIGMA, measure_fwhm
 
 log = logging.getLogger(__name__)
@@ -41,6 +48,9 @@ class Registered:
         where it cannot be told
     wider_px2 : by how much the variance of its stars is above the reference's, see `wider_by_px2`
     how, how_flux : in words
+    compared : what its sources show otherwise than the reference's
+    rings : light around its stars, for what lies between them and another exposure's; None where
+        none were matched
     """
 
     geometry: Geometry
@@ -50,6 +60,8 @@ class Registered:
     wider_px2: float
     how: str
     how_flux: str
+    compared: Compared = field(default_factory=Compared)
+    rings: StarRings | None = None
 
     @property
     def seeing_words(self) -> str:
@@ -89,6 +101,7 @@ def register(
     check_overlap(exposure, reference, geometry)
     _check_sure(exposure, reference, found, any_optics=any_optics)
     wider_px2 = wider_by_px2(exposure, reference, match, geometry.scale)
+    rings = _rings_of(exposure, reference, match, geometry.scale)
     flux_scale, how_flux = find_flux_scale(
         exposure,
         reference,
@@ -96,7 +109,7 @@ def register(
         geometry.scale,
         by_cards,
         summed=summed,
-        wider_px2=wider_px2,
+        wider=Wider(wider_px2, *_mixture_of(reference, match, rings, wider_px2)),
     )
     if not any_optics and (match is None or len(match.own) < LEAST_FLUX_PAIRS):
         check_shown(exposure, reference, geometry, flux_scale)
@@ -108,7 +121,29 @@ def register(
         wider_px2=wider_px2,
         how=found.how,
         how_flux=how_flux,
+        compared=compare_sources(exposure, reference, geometry, match, flux_scale),
+        rings=rings,
     )
+
+
+def _rings_of(
+    exposure: Seen, reference: Seen, match: StarMatch | None, scale: float
+) -> StarRings | None:
+    if match is None:
+        return None
+    return star_rings(exposure, match.own, match.reference, reference.stars.width_px, scale)
+
+
+def _mixture_of(
+    reference: Seen, match: StarMatch | None, own: StarRings | None, wider_px2: float
+) -> tuple[Mixture, StarRings | None]:
+    """Find what lies between the sharper of two exposures and the other; and its stars."""
+    if match is None or own is None or wider_px2 == 0:
+        return (), None
+    chosen = match.reference
+    other = star_rings(reference, chosen, chosen, reference.stars.width_px, 1.0)
+    sharp, broad = (other, own) if wider_px2 > 0 else (own, other)
+    return mixture_between(sharp, broad), sharp
 
 
 def check_overlap(exposure: Seen, reference: Seen, geometry: Geometry) -> None:

@@ -183,8 +183,9 @@ def _observations(
             factor=optics.factor,
         )
         read, inside = sampled()
-        if light.blur_px > 0:
-            read = Composed([SeeingBlur(light.blur_px * optics.factor), read])
+        if light.seeing:
+            finer = tuple((share, sigma_px * optics.factor) for share, sigma_px in light.seeing)
+            read = Composed([SeeingBlur(finer), read])
         footprint, _ = sampled(interpolation=Interpolation.LINEAR)
         used = light.valid * verdict.agrees * inside
         if not bool((used > 0).any()):

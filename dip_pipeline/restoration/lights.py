@@ -12,7 +12,7 @@ from dip_pipeline.restoration.noise import NoiseLaw, law_for
 from dip_pipeline.restoration.optics import Exposure
 from dip_pipeline.restoration.problem import Problem
 from dip_pipeline.restoration.rejecting import Light
-from dip_pipeline.restoration.seeing import blurs_px
+from dip_pipeline.restoration.seeing import blurs_px, seeing_of
 
 
 def as_exposure(problem: Problem) -> Exposure:
@@ -23,6 +23,7 @@ def as_exposure(problem: Problem) -> Exposure:
         saturated=problem.saturated,
         noise=problem.noise,
         error=problem.error,
+        seeing=() if problem.optics is None else problem.optics.seeing,
     )
 
 
@@ -81,6 +82,7 @@ def _in_light(exposure: Exposure, blur_px: float, level: float, unit: float) -> 
         matrix=exposure.matrix,
         shift_px=exposure.shift_px,
         blur_px=blur_px,
+        seeing=seeing_of(exposure, blur_px),
         root=root_of(exposure.noise.correlation),
     )
 

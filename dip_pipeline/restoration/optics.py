@@ -11,6 +11,8 @@ from dip_pipeline.sensor import NoiseModel
 
 Plane = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Mixture = tuple[tuple[float, float], ...]
+"""Gaussians, each with its share of the light, all of which sum to 1, and its sigma in pixels."""
 
 _SUM_TOLERANCE = 0.01
 
@@ -32,6 +34,8 @@ class Optics:
         as smooth as: the telescope made it so; 0: not known
     summed : a pixel holds the flux of its area (the scene's are smaller by factor^2), else a
         brightness
+    seeing : what lies between the scene and the observation where further exposures are sharper,
+        sigmas in pixels of the observation; () for nothing, or the Gaussian of `Exposure.wider_px2`
     """
 
     factor: int = 1
@@ -39,6 +43,7 @@ class Optics:
     decimation: DecimationKind = DecimationKind.AREA
     summed: bool = True
     support_px: float = 0.0
+    seeing: Mixture = ()
 
     def __post_init__(self) -> None:
         if self.factor < 1:
@@ -81,6 +86,8 @@ class Exposure:
     optics : what lies between the scene, on its own pixels cut finer, and its pixels
     wider_px2 : by how much the variance of its stars is above that of the problem's own, squares of
         the pixels of those: another seeing; below 0 where it is the sharper one
+    seeing : what lies between the sharpest of all and it, pixels of the problem's own; () for
+        nothing, or the Gaussian that `wider_px2` tells of
     number : of it among the run's further exposures, from 1; 0 the problem's own
     """
 
@@ -95,4 +102,5 @@ class Exposure:
     error: Plane | None = None
     optics: Optics | None = None
     wider_px2: float = 0.0
+    seeing: Mixture = ()
     number: int = 0

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dip_pipeline.restoration.correlation import scatter_left
 from dip_pipeline.restoration.noise import NoiseLaw
+from dip_pipeline.restoration.optics import Mixture
 from dip_pipeline.restoration.sampling import Matrix, inverse_of, sampling
 from dip_pipeline.restoration.seeing import LEAST_BLUR_PX, softened
 from dip_pipeline.restoration.smoothing import smooth
@@ -37,6 +38,7 @@ class Light:
         level being that of each pixel
     matrix, shift_px : where its pixels lie on the reference
     blur_px : its seeing against the sharpest exposure's, pixels of the reference
+    seeing : what lies between the sharpest exposure and it, sigmas in the same pixels
     root : of its noise's correlation; None for white noise
     """
 
@@ -48,6 +50,7 @@ class Light:
     matrix: Matrix
     shift_px: tuple[float, float]
     blur_px: float = 0.0
+    seeing: Mixture = ()
     root: Tensor | None = None
 
     @property

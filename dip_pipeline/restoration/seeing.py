@@ -1,43 +1,66 @@
-"""Exposures of different seeing: each shows the scene through a Gaussian of its own.
+"""Exposures of different seeing: each shows the scene through a blur of its own.
 
-The scene is that of the sharpest exposure; the stars of every other one are wider by a Gaussian
-(nearly: their profiles are none, but for the changes of a night what lies between two of them is).
-Planes are (1, 1, rows, cols).
+The scene is that of the sharpest exposure; the stars of every other one are wider by Gaussians, as
+many as its stars ask for: their profiles are none, and nor is what lies between two of them. Where
+only widths count, one Gaussian stands for all. Planes are (1, 1, rows, cols).
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.fft import dctn, idctn
 from torch import Tensor
 
-from dip_pipeline.restoration.optics import Exposure
-from dip_pipeline.restoration.smoothing import smooth, smoothing_matrix
+from dip_pipeline.restoration.optics import Exposure, Mixture
+from dip_pipeline.restoration.smoothing import smooth
 
 LEAST_BLUR_PX = 0.2  # a narrower Gaussian is none
 _KNOWN = 0.9  # of the weight that a smoothed pixel is made of
 
 
 class SeeingBlur:
-    """Convolution of a scene with a Gaussian, its borders mirrored."""
+    """Convolution of a scene with Gaussians, its borders mirrored.
 
-    def __init__(self, sigma_px: float) -> None:
-        self.sigma_px = sigma_px
+    Half a pixel beyond the last one lies the mirror: cosines are the eigenvectors, and the operator
+    is its own transpose.
+    """
+
+    def __init__(self, mixture: Mixture) -> None:
+        self.mixture = mixture
 
     def forward(self, scene: Tensor) -> Tensor:
         """Blur the scene."""
-        down, across = self._matrices(scene)
-        return down @ scene @ across.mT
+        waves = dctn(scene.numpy(), axes=(-2, -1))
+        passed = _passed(self.mixture, scene.shape[-2], scene.shape[-1]).astype(waves.dtype)
+        return torch.from_numpy(idctn(waves * passed, axes=(-2, -1), overwrite_x=True))
 
     def adjoint(self, observation: Tensor) -> Tensor:
         """Apply the transpose."""
-        down, across = self._matrices(observation)
-        return down.mT @ observation @ across
+        return self.forward(observation)
 
-    def _matrices(self, planes: Tensor) -> tuple[Tensor, Tensor]:
-        rows, cols = (
-            smoothing_matrix(side, self.sigma_px, planes.dtype, planes.device)
-            for side in planes.shape[-2:]
-        )
-        return rows, cols
+
+@lru_cache(maxsize=32)
+def _passed(mixture: Mixture, rows: int, cols: int) -> NDArray[np.float64]:
+    """Tell what passes of each wave, (rows, cols)."""
+    squared = [(np.pi * np.arange(side) / side) ** 2 for side in (rows, cols)]
+    total: NDArray[np.float64] = np.zeros((rows, cols))
+    for share, sigma_px in mixture:
+        down, across = (np.exp(-(sigma_px**2) / 2 * each) for each in squared)
+        total += share * np.outer(down, across)
+    return total
+
+
+def seeing_of(exposure: Exposure, blur_px: float) -> Mixture:
+    """Say what lies between the sharpest exposure and this one: what stars show, or a Gaussian.
+
+    blur_px : see `blurs_px`; 0 for nothing
+    """
+    if blur_px == 0:
+        return ()
+    return exposure.seeing or ((1.0, blur_px),)
 
 
 def blurs_px(exposures: Sequence[Exposure]) -> list[float]:

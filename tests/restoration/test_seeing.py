@@ -150,8 +150,51 @@ def test_the_softer_twin_of_an_epoch_is_believed_as_noisy_as_it_is():
         assert 0.5 < left < 1.05
 
 
+WINGED = ((0.5, 0.5), (0.3, 1.0), (0.2, 2.6))  # shares and sigmas, px
+
+
+def winged(number, seeing):
+    """Four exposures, one of which has stars that no one Gaussian makes of the others'."""
+    problem = exposures((1.1,) * 4)
+    level = np.zeros(SHAPE)
+    for share, px in WINGED:
+        drawn.SIGMA_PX = (1.1**2 + px**2) ** 0.5
+        level += share * STARS.seen(SHAPE, SHIFTS[number])
+    frame = (level + SKY).astype(np.float32)
+    px2 = sum(share * px**2 for share, px in WINGED) / 2
+    if number:
+        return drawn.with_exposure(problem, number, pixels=frame, wider_px2=px2, seeing=seeing)
+    others = tuple(replace(each, wider_px2=-px2) for each in problem.exposures)
+    optics = replace(problem.optics, seeing=seeing)
+    return replace(problem, pixels=frame, exposures=others, optics=optics)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_stars_with_wings_keep_their_light_where_these_are_told(number):
+    told, gaussian = (combined(winged(number, seeing)) for seeing in (WINGED, ()))
+    alike = combined(exposures((1.1,) * 4))
+    for row, col, flux in STARS.stars[:3]:
+        for reach_px in (2, 4, 8):
+            usual = star_of(alike, row, col, reach_px)[0] / flux
+            assert star_of(told, row, col, reach_px)[0] / flux == pytest.approx(usual, abs=0.002)
+        core = star_of(alike, row, col, 3)[0] / flux
+        assert abs(star_of(gaussian, row, col, 3)[0] / flux - core) > 0.008
+
+
+def test_a_mixture_passes_as_its_gaussians_do():
+    scene = torch.rand(1, 1, 40, 44, generator=torch.Generator().manual_seed(3))
+    together = SeeingBlur(WINGED).forward(scene)
+    apart = sum(share * SeeingBlur(((1.0, px),)).forward(scene) for share, px in WINGED)
+    torch.testing.assert_close(together, apart)
+    inside = np.s_[..., 12:-12, 12:-12]  # taps end at three sigma
+    usual = smooth(scene, 1.7)[inside]
+    torch.testing.assert_close(
+        SeeingBlur(((1.0, 1.7),)).forward(scene)[inside], usual, atol=2e-3, rtol=0
+    )
+
+
 def test_the_blur_has_its_adjoint():
-    blur = SeeingBlur(0.8)
+    blur = SeeingBlur(((0.7, 0.8), (0.3, 2.0)))
     draw = torch.Generator().manual_seed(1)
     x, y = torch.randn(2, 2, 1, 23, 31, generator=draw, dtype=torch.float64)
     torch.testing.assert_close((blur.forward(x) * y).sum(), (x * blur.adjoint(y)).sum())

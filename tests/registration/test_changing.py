@@ -1,0 +1,120 @@
+"""Stars that vary and sources of one exposure alone are told; cosmic rays and seeing are not."""
+
+import numpy as np
+import pytest
+
+from dip_pipeline.registration import register, see
+from dip_pipeline.simulate import MoffatPsf
+from dip_pipeline.simulate.psf import add_star
+
+_SIDE = 192
+_NEW = (100.4, 90.7, 6e3)
+
+
+def _stars(seed):
+    rng = np.random.default_rng([seed, 4])
+    places = rng.uniform(5, _SIDE - 5, (90, 2))
+    stars = np.column_stack([places, 10 ** rng.uniform(2.6, 5.1, 90)])
+    return stars[np.hypot(*(places - _NEW[:2]).T) > 12]
+
+
+def _alone(stars):
+    """The brightest star with none half as bright near it."""
+    for star in stars[np.argsort(-stars[:, 2])]:
+        near = np.hypot(*(stars[:, :2] - star[:2]).T) < 12
+        inside = np.abs(star[:2] - _SIDE / 2).max() < _SIDE / 2 - 15
+        if inside and stars[near, 2].sum() < 1.1 * star[2]:
+            return star
+    raise AssertionError("no star stands alone")
+
+
+def _seen(
+    stars, seed, *, fwhm_px=2.4, shift=(0.0, 0.0), light=1.0, trail_px=0.0, angle_deg=0.0, rays=0
+):
+    rng, turn = np.random.default_rng(seed), np.radians(angle_deg)
+    level = np.full((_SIDE, _SIDE), 200.0)
+    for row, col, flux in stars:
+        for part in (-0.5, 0.5):
+            at = (
+                row + shift[0] + part * trail_px * np.sin(turn),
+                col + shift[1] + part * trail_px * np.cos(turn),
+            )
+            add_star(level, at, light * flux / 2, psf=MoffatPsf(fwhm_px), oversample=1)
+    pixels = rng.poisson(2 * level) / 2 + 3 * rng.standard_normal(level.shape)
+    for _ in range(rays):
+        (row, col), angle = rng.uniform(2, _SIDE - 2, 2), rng.uniform(0, np.pi)
+        steps = np.arange(rng.integers(1, 7))
+        at = np.stack([row + steps * np.sin(angle), col + steps * np.cos(angle)]).astype(int)
+        at = at[:, ((at >= 0) & (at < _SIDE)).all(axis=0)]
+        pixels[tuple(at)] += 10 ** rng.uniform(2, 3.5)
+    return see("exposure", pixels.astype(np.float32), np.zeros(level.shape, bool))
+
+
+_UNLIKE = [
+    {},
+    {"fwhm_px": 3.2, "shift": (1.3, -2.6), "light": 0.8},
+    {"trail_px": 1.0, "shift": (0.5, 0.5)},
+    {"rays": 40, "fwhm_px": 2.7},
+]
+
+
+@pytest.mark.parametrize("unlike", _UNLIKE)
+@pytest.mark.parametrize("seed", range(5))
+def test_steady_stars_are_steady(seed, unlike):
+    stars = _stars(seed)
+    rays = unlike.get("rays", 0)
+    assert register(_seen(stars, 2, **unlike), _seen(stars, 1, rays=rays)).compared.changes == ()
+
+
+@pytest.mark.parametrize("unlike", _UNLIKE[:2])
+@pytest.mark.parametrize("more", [1.17, 1.5])
+@pytest.mark.parametrize("seed", range(2))
+def test_what_changes_is_told(seed, more, unlike):
+    stars = _stars(seed)
+    star = _alone(stars)
+    later = np.where((stars == star).all(axis=1)[:, None], star * [1, 1, more], stars)
+    before, after = _seen(stars, 1), _seen([*later, _NEW], 2, **unlike)
+    changes = register(after, before).compared.changes
+    assert len(changes) == 2
+    for row, col, flux in (star, _NEW):
+        found = min(changes, key=lambda each: np.hypot(each.row - row, each.col - col))
+        assert np.hypot(found.row - row, found.col - col) < 1
+        assert found.sigma > 6
+        light = 0.0 if flux == _NEW[2] else found.light
+        assert found.light == pytest.approx(light, abs=400)
+        if flux != _NEW[2]:
+            assert found.more / found.light == pytest.approx(more - 1, abs=0.06)
+    back = register(before, after).compared.changes
+    assert sorted(each.sigma < 0 for each in back) == [True, True]
+
+
+def test_few_stars_tell_nothing():
+    stars = _stars(1)[:4]
+    assert (
+        register(_seen([*stars, _NEW], 2), _seen(stars, 1), any_optics=True).compared.changes == ()
+    )
+
+
+def test_where_most_stars_differ_none_is_named():
+    stars = _stars(2)
+    later = stars * np.column_stack(
+        [np.ones((len(stars), 2)), np.resize([1, 0.6, 1, 0.6, 1], len(stars))]
+    )
+    assert register(_seen(later, 2), _seen(stars, 1), any_optics=True).compared.changes == ()
+
+
+@pytest.mark.parametrize("angle_deg", [0, 40, 90, 150])
+def test_trailed_stars_are_told_with_their_direction(angle_deg):
+    told = register(
+        _seen(_stars(1), 2, trail_px=1.8, angle_deg=angle_deg, shift=(0.4, 0.3)),
+        _seen(_stars(1), 1),
+    ).compared
+    assert told.drawn_out > 0.05
+    assert abs((told.angle_deg - angle_deg + 90) % 180 - 90) < 6
+
+
+@pytest.mark.parametrize("unlike", [each for each in _UNLIKE if "trail_px" not in each])
+@pytest.mark.parametrize("seed", range(4))
+def test_round_stars_are_not_drawn_out(seed, unlike):
+    told = register(_seen(_stars(seed), 2, **unlike), _seen(_stars(seed), 1)).compared
+    assert told.drawn_out < 0.02

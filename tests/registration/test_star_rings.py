@@ -1,0 +1,78 @@
+"""Between stars of different seeing lie several Gaussians: wings and cores come right alike."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from dip_pipeline.registration import mixture_between, register, see
+from dip_pipeline.simulate import MoffatPsf
+from dip_pipeline.simulate.psf import add_star
+
+_SIDE = 160
+
+
+def _star(fwhm_px, side=81):
+    star = np.zeros((side, side))
+    add_star(star, (side // 2, side // 2), 1.0, psf=MoffatPsf(fwhm_px), oversample=1)
+    return star
+
+
+def _seen(fwhm_px, *, seed, count=40, light=1.0):
+    """Expose the same stars; light : of the sky's clearness."""
+    rng = np.random.default_rng(7)
+    level = np.full((_SIDE, _SIDE), 200.0)
+    for row, col, magnitude in zip(
+        *rng.uniform(4, _SIDE - 4, (2, count)), rng.uniform(3, 5, count), strict=True
+    ):
+        psf = MoffatPsf(fwhm_px)
+        add_star(level, (row, col), light * 10**magnitude, psf=psf, oversample=1)
+    noise = np.random.default_rng(seed).standard_normal(level.shape) * np.sqrt(level / 2 + 9)
+    return see("exposure", (level + noise).astype(np.float32), np.zeros(level.shape, bool))
+
+
+def _through(mixture, star):
+    return sum(share * (gaussian_filter(star, px) if px else star) for share, px in mixture)
+
+
+@pytest.mark.parametrize(("sharp_px", "broad_px"), [(2.2, 3.0), (2.6, 3.6), (2.4, 2.8)])
+def test_moffat_stars_become_those_of_another_seeing(sharp_px, broad_px):
+    sharp, broad = _seen(sharp_px, seed=1), _seen(broad_px, seed=2)
+    rings = register(broad, sharp).rings, register(sharp, sharp).rings
+    mixture = mixture_between(rings[1], rings[0])
+    assert sum(share for share, _ in mixture) == pytest.approx(1, abs=1e-4)
+    wanted = _star(broad_px)
+    away = np.hypot(*np.indices(wanted.shape) - np.array([[[40]], [[40]]]))
+
+    def misplaced(told):
+        made = _through(told, _star(sharp_px))
+        grown = [(made - wanted)[away < radius].sum() for radius in (1, 2, 3, 4, 6, 9, 14)]
+        return np.abs(grown).max()
+
+    gaussian = ((1.0, register(broad, sharp).wider_px2 ** 0.5),)
+    assert misplaced(mixture) < 0.011
+    assert misplaced(mixture) < 0.5 * misplaced(gaussian)
+
+
+@pytest.mark.parametrize(("own_px", "other_px"), [(2.2, 3.0), (3.0, 2.2), (3.6, 2.4)])
+@pytest.mark.parametrize("light", [1.0, 0.85])
+def test_wings_beyond_an_aperture_are_no_thinner_sky(own_px, other_px, light):
+    """Two to three percent of the light of the wider stars was taken for clouds."""
+    found = register(_seen(own_px, seed=1, light=light), _seen(other_px, seed=2))
+    assert found.flux_scale == pytest.approx(light, rel=0.013)
+
+
+def test_light_that_rings_lack_is_not_made_up_for():
+    """It lies farther out, and was taken for sky."""
+    rings = [register(_seen(px, seed=3), _seen(2.4, seed=2)).rings for px in (2.4, 3.2)]
+    free = mixture_between(*rings)
+    for ratio, total in ((1.02, 1 / 1.02), (0.99, 1 / 0.99), (1.5, 1.0)):
+        told = mixture_between(*rings, ratio)
+        assert sum(share for share, _ in told) == pytest.approx(total, rel=0.015)
+        assert [px for _, px in told] == [px for _, px in free]
+
+
+def test_few_stars_tell_nothing():
+    rings = [
+        register(_seen(px, seed=2, count=3), _seen(2.4, seed=1, count=3)).rings for px in (2, 3)
+    ]
+    assert not all(rings) or mixture_between(*rings) == ()

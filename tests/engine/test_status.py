@@ -276,3 +276,27 @@ def test_a_process_of_another_user_is_one_that_runs(monkeypatch, error, alive):
 
     monkeypatch.setattr(os, "kill", refuse)
     assert run_lock.Owner(7, socket.gethostname(), "now", silent_s=1.0).alive is alive
+
+
+def test_a_run_whose_shard_works_on_another_machine_is_not_deleted(tmp_path):
+    """Its lock cannot be seen from here: its word can."""
+    path = tmp_path / "out.dip"
+    with RunDirectory.open(path, KEY) as run:
+        publish(run, 0)
+    owner = {"process": 1, "host": "elsewhere", "since": "now"}
+    (path / "lock-1-of-2").write_text(json.dumps(owner))
+    with pytest.raises(RunError, match="already being run by process 1 on elsewhere"):
+        clean(path)
+    assert read_status(path).tiles_done == 1
+
+
+def test_pace_failures_and_size_are_those_of_the_tiles_that_were_recorded(tmp_path):
+    path = tmp_path / "out.dip"
+    with RunDirectory.open(path, KEY) as run:
+        for tile, failed, when in ((0, True, 100.0), (1, False, 104.0), (0, True, 112.0)):
+            run.tiles.records.append({"tile": tile, "failed": failed, "time": when})
+        (path / "work").write_bytes(bytes(1 << 20))
+        found = read_status(path)
+    assert found.seconds_a_tile == 6.0
+    assert found.tiles_failed == 1
+    assert 1 << 20 <= found.scratch_bytes < 3 << 19

@@ -106,6 +106,24 @@ def test_a_scan_moves_damaged_tiles_aside_and_they_can_be_done_anew(tmp_path, ca
     assert store.load(10)[1] == {"index": "anew"}
 
 
+def test_a_damaged_tile_that_is_asked_for_can_be_done_anew(tmp_path):
+    store = TileStore(tmp_path)
+    store.publish(3, planes(), {"who": "first"})
+    torn = tmp_path / "000003.tile"
+    torn.write_bytes(torn.read_bytes()[:-1])
+    assert store.record_of(3) is None
+    assert store.publish(3, planes(), {"who": "second"})
+    assert store.record_of(3) == {"who": "second"}
+
+
+def test_files_without_a_number_are_no_tiles(tmp_path):
+    store = TileStore(tmp_path)
+    store.publish(3, planes(), {})
+    (tmp_path / "copy of 000003.tile").write_bytes((tmp_path / "000003.tile").read_bytes())
+    assert store.finished() == {3: {}}
+    assert (tmp_path / "copy of 000003.tile").exists()
+
+
 def test_a_tile_under_anothers_name_is_not_taken_for_it(tmp_path):
     store = TileStore(tmp_path)
     store.publish(1, planes(), {})

@@ -240,6 +240,31 @@ def test_the_old_output_is_there_until_the_new_one_takes_its_name(
     assert names(folder) == [target.name]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_all_is_on_the_disk_before_its_name_and_the_name_before_the_end(
+    frame, folder, restored, provenance, monkeypatch, suffix, overwrite
+):
+    """Where the machine itself goes down no name is without its data, and none is lost."""
+    target, sync = folder / f"out.{suffix}", os.fsync
+    if overwrite:
+        save_frame(target, frame, restored(frame), provenance=provenance)
+    before = target.stat().st_ino if overwrite else None
+    named = {}
+
+    def note(handle):
+        there = target.exists() and target.stat().st_ino != before
+        named[os.fstat(handle).st_ino] = there
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    save_frame(target, frame, restored(frame), provenance=provenance, overwrite=overwrite)
+    written = [target, *target.rglob("*")]
+    assert len(written) > (20 if suffix == "zarr" else 0)
+    assert [named.get(path.stat().st_ino) for path in written] == [False] * len(written)
+    assert named[folder.stat().st_ino] is True
+
+
 @contextmanager
 def file_size_limit(size):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,0 +1,91 @@
+"""Laws of what is with a scheduler, whatever becomes of it there: here a scheduler plays its part."""
+
+import pytest
+from distributed.scheduler import KilledWorker
+
+from dip_pipeline.engine.dask_work import Work
+from dip_pipeline.engine.executors import Job
+from dip_pipeline.engine.worker_process import MAX_STARTS
+from dip_pipeline.errors import RunError
+
+
+class Pool:
+    stopped = False
+    keeps_results = False
+
+    def window(self, client):
+        return 2
+
+    def check(self):
+        """Nothing is wrong with it."""
+
+
+class Future:
+    """What has ended as soon as anybody wants to be told; `lost` so many times before."""
+
+    def __init__(self, work, lost=0):
+        self._work, self._lost = work, lost
+        self.status = "lost" if lost else "finished"
+
+    def add_done_callback(self, tell):
+        if self.status == "lost" and self._lost == 0:
+            self.status = "finished"
+        self._lost -= 1
+        tell(self)
+
+    def result(self):
+        return self._work()
+
+    def release(self):
+        """Nobody asks for it any more."""
+
+    cancel = release
+
+
+class Client:
+    """Workers that die over `dying` before they begin it, at some submissions of it."""
+
+    status = "running"
+
+    def __init__(self, dying=None, deaths=0, lost=0):
+        self.dying, self.deaths, self.lost = dying, deaths, lost
+        self.keys = []
+
+    def submit(self, attempt, job, entries, *, key, priority, pure):
+        self.keys.append(key)
+        if entries[0][0] == self.dying and self.deaths > 0:
+            self.deaths -= 1
+            return Future(self._die)
+        return Future(lambda: attempt(job, entries), self.lost)
+
+    def _die(self):
+        raise KilledWorker("key", None, 3)
+
+
+def results(client, folder, count=4):
+    job = Job(lambda number: number * 10)
+    items = [(f"item {number}", number) for number in range(count)]
+    work = Work(Pool(), client, job, folder)
+    try:
+        return sorted(work.results(items[:2], iter(items[2:])))
+    finally:
+        work.forget()
+
+
+@pytest.mark.parametrize("deaths", range(MAX_STARTS))
+def test_what_workers_died_over_before_they_began_it_is_done_by_others(tmp_path, deaths):
+    client = Client(dying=1, deaths=deaths)
+    assert results(client, tmp_path) == [0, 10, 20, 30]
+    assert sum("item-1-" in key for key in client.keys) == 1 + deaths
+    assert len(set(client.keys)) == len(client.keys)  # Dask would give what became of the first
+
+
+def test_workers_that_die_before_they_begin_anything_end_the_work(tmp_path):
+    client = Client(dying=1, deaths=50)
+    with pytest.raises(RunError, match="item 1: the workers die before they begin it"):
+        results(client, tmp_path)
+    assert client.deaths == 50 - MAX_STARTS
+
+
+def test_a_result_that_died_with_its_worker_is_waited_for_again(tmp_path):
+    assert results(Client(lost=2), tmp_path) == [0, 10, 20, 30]

@@ -1,12 +1,16 @@
 """Laws of what is with a scheduler, whatever becomes of it there: here a scheduler plays its part."""
 
+import contextlib
+
 import pytest
 from distributed.scheduler import KilledWorker
 
+from dip_pipeline.engine.dask_pool import DaskPool
 from dip_pipeline.engine.dask_work import Work
 from dip_pipeline.engine.executors import Job
+from dip_pipeline.engine.options import ExecutorKind, WorkerOptions
 from dip_pipeline.engine.worker_process import MAX_STARTS
-from dip_pipeline.errors import RunError
+from dip_pipeline.errors import RunError, StoppedError
 
 
 class Pool:
@@ -89,3 +93,57 @@ def test_workers_that_die_before_they_begin_anything_end_the_work(tmp_path):
 
 def test_a_result_that_died_with_its_worker_is_waited_for_again(tmp_path):
     assert results(Client(lost=2), tmp_path) == [0, 10, 20, 30]
+
+
+class Endless(Client):
+    """Workers that begin what they are given, two at a time, and end the first alone."""
+
+    keeps_results = False
+
+    def __init__(self):
+        super().__init__()
+        self.cancelled = 0
+
+    def submit(self, attempt, job, entries, **more):
+        future = super().submit(attempt, job, entries, **more)
+        if len(self.keys) > 1:
+            future.add_done_callback = lambda tell: None
+        future.cancel = self._cancel
+        return future
+
+    def _cancel(self):
+        self.cancelled += 1
+
+    def connect(self, items, folder):
+        return contextlib.nullcontext(self)
+
+    def slots(self, client):
+        return 2
+
+
+def test_few_items_are_with_a_scheduler_and_none_stays_there_when_nobody_asks_for_them():
+    client, drawn = Endless(), []
+
+    def items():
+        for number in range(100):
+            drawn.append(number)
+            yield f"item {number}", number
+
+    with DaskPool(WorkerOptions(ExecutorKind.LOCAL, 2), client, few=False) as pool:
+        found = pool.run(Job(lambda number: -number), items())
+        assert next(found) == 0
+        assert len(client.keys) <= 2 * 2 + 1  # one that runs and one that waits, for each
+        assert len(drawn) <= 40  # short ones are drawn as one
+        left = len(client.keys) - 1
+        found.close()
+        assert client.cancelled == left > 1
+
+
+def test_who_waits_for_a_pool_that_closes_is_told():
+    client = Endless()
+    pool = DaskPool(WorkerOptions(ExecutorKind.LOCAL, 2), client, few=False)
+    found = pool.run(Job(lambda number: -number), [(f"item {n}", n) for n in range(3)])
+    assert next(found) == 0
+    pool.__exit__(None, None, None)
+    with pytest.raises(StoppedError, match="the same command resumes"):
+        next(found)

@@ -355,20 +355,39 @@ def test_folders_that_are_no_group_are_never_replaced(frame, folder, restored, p
     assert (folder / "mine.zarr" / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_file_that_appears_meanwhile_is_left_alone(frame, folder, restored, provenance):
-    target = folder / "out.fits"
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_appears_meanwhile_is_left_alone(frame, folder, restored, provenance, suffix):
+    target = folder / f"out.{suffix}"
     planes = restored(frame)
+    theirs = target / "zarr.json" if suffix == "zarr" else target
 
     class Slow:
         shape = frame.shape
 
         def __getitem__(self, region):
-            target.write_text("somebody else's")
+            theirs.parent.mkdir(exist_ok=True)
+            theirs.write_text("somebody else's")
             return planes.error[region]
 
     slow = RestoredPlanes(planes.science, Slow(), planes.flags)
     with pytest.raises(OutputError, match="appeared while this run was writing"):
         save_frame(target, frame, slow, provenance=provenance)
+    assert theirs.read_text() == "somebody else's"
+    assert names(folder) == [target.name]
+
+
+def test_a_file_that_appears_where_there_are_no_hard_links_is_left_alone(
+    frame, folder, restored, provenance, monkeypatch
+):
+    target = folder / "out.fits"
+
+    def outrun(part, path):
+        target.write_text("somebody else's")
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", outrun)
+    with pytest.raises(OutputError, match="cannot be written"):
+        save_frame(target, frame, restored(frame), provenance=provenance)
     assert target.read_text() == "somebody else's"
     assert names(folder) == ["out.fits"]
 

@@ -15,7 +15,13 @@ from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
 
 def tile(number, **more):
     judged = {"risk": 0.04, "risk_error": 0.005, "judged_pixels": 100, "flux_change": 1.0}
-    return {"tile": number, "failed": False, "stop_reason": "STEP_LIMIT", "steps": 5, **judged} | more
+    return {
+        "tile": number,
+        "failed": False,
+        "stop_reason": "STEP_LIMIT",
+        "steps": 5,
+        **judged,
+    } | more
 
 
 def facts(**changes):
@@ -28,7 +34,9 @@ def facts(**changes):
         run_id="7",
         key=key,
         config=config,
-        noise=NoiseModel(NoiseKind.GAUSSIAN, "given", Sourced(2.0, "adu", "--sigma"), sensor=sensor),
+        noise=NoiseModel(
+            NoiseKind.GAUSSIAN, "given", Sourced(2.0, "adu", "--sigma"), sensor=sensor
+        ),
         network="unet",
         device="cpu",
         tiles=[tile(10), tile(9), tile(2, steps=8)],
@@ -47,7 +55,11 @@ def facts(**changes):
 def test_a_run_can_be_done_again_by_its_account_alone():
     made = facts()
     recipe = recipe_of(describe_run(made).document, Path("out.fits"))
-    assert (recipe.source, recipe.sha256, recipe.prior_sha256) == ("/sky/a.fits[SCI,2]", "in", "prior")
+    assert (recipe.source, recipe.sha256, recipe.prior_sha256) == (
+        "/sky/a.fits[SCI,2]",
+        "in",
+        "prior",
+    )
     assert recipe.beside == {"guide-1": "guide"}
     assert recipe.config.fit.prior == str(Path("night.prior").absolute())
     assert recipe.config.workers.threads_per_fit == made.config.threads_per_fit

@@ -64,7 +64,9 @@ def test_tiles_that_cannot_tell_their_risk_do_not_count(unknown):
     assert pooled_risk([*tiles(0.04), tiles(9.0)[0] | unknown], 10_000) == known
 
 
-@pytest.mark.parametrize(("frame_pixels", "change"), [(10_000, 7.0), (20_000, 14.0), (40_000, 14.0)])
+@pytest.mark.parametrize(
+    ("frame_pixels", "change"), [(10_000, 7.0), (20_000, 14.0), (40_000, 14.0)]
+)
 def test_flux_that_two_tiles_change_counts_once(frame_pixels, change):
     both = 2 * [tiles(0.04)[0] | {"flux_change": 7.0}]
     facts = SimpleNamespace(tiles=both, frame_pixels=frame_pixels)

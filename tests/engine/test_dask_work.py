@@ -1,4 +1,4 @@
-"""Laws of what is with a scheduler, whatever becomes of it there: here a scheduler plays its part."""
+"""Laws of what is with a scheduler, whatever becomes of it there; one plays its part here."""
 
 import contextlib
 
@@ -17,7 +17,7 @@ class Pool:
     stopped = False
     keeps_results = False
 
-    def window(self, client):
+    def window(self, _client):
         return 2
 
     def check(self):
@@ -55,8 +55,8 @@ class Client:
         self.dying, self.deaths, self.lost = dying, deaths, lost
         self.keys = []
 
-    def submit(self, attempt, job, entries, *, key, priority, pure):
-        self.keys.append(key)
+    def submit(self, attempt, job, entries, **more):
+        self.keys.append(more["key"])
         if entries[0][0] == self.dying and self.deaths > 0:
             self.deaths -= 1
             return Future(self._die)
@@ -107,17 +107,17 @@ class Endless(Client):
     def submit(self, attempt, job, entries, **more):
         future = super().submit(attempt, job, entries, **more)
         if len(self.keys) > 1:
-            future.add_done_callback = lambda tell: None
+            future.add_done_callback = lambda _tell: None
         future.cancel = self._cancel
         return future
 
     def _cancel(self):
         self.cancelled += 1
 
-    def connect(self, items, folder):
+    def connect(self, _items, _folder):
         return contextlib.nullcontext(self)
 
-    def slots(self, client):
+    def slots(self, _client):
         return 2
 
 

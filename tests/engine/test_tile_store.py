@@ -188,7 +188,9 @@ def test_a_writer_without_hard_links_leaves_a_file_that_came_meanwhile(tmp_path,
     assert names(tmp_path) == ["000000.tile"]
 
 
-@pytest.mark.parametrize("write", [durable.publish_sealed, lambda p, parts: durable.replace(p, *parts)])
+@pytest.mark.parametrize(
+    "write", [durable.publish_sealed, lambda p, parts: durable.replace(p, *parts)]
+)
 def test_data_are_on_the_disk_before_their_name_and_the_name_before_the_end(
     tmp_path, monkeypatch, write
 ):

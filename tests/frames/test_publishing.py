@@ -1,5 +1,6 @@
 """Outputs appear whole or not at all, and never where something else lies."""
 
+import errno
 import fcntl
 import os
 import resource
@@ -145,6 +146,28 @@ def test_what_another_machine_may_still_write_stays(folder, monkeypatch):
     assert names(folder) == []
 
 
+def test_a_folder_that_is_about_to_get_its_lock_stays(folder):
+    left = _left_by_a_killed_writer(folder / "out.fits", "new")
+    (left / "lock").unlink()
+    clear_workshops(folder / "out.fits")
+    assert left.exists()
+    os.utime(left, (0, 0))
+    clear_workshops(folder / "out.fits")
+    assert names(folder) == []
+
+
+def test_where_there_are_no_locks_what_somebody_may_still_write_stays(folder, monkeypatch):
+    def none_here(descriptor, kind):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none_here)
+    with workshop(folder / "out.fits") as part:
+        part.write_text("still being written")
+        clear_workshops(folder / "out.fits")
+        assert part.read_text() == "still being written"
+    assert names(folder) == []
+
+
 def test_who_waits_for_a_lock_that_goes_begins_anew(folder, monkeypatch):
     real, folders = fcntl.flock, []
 
@@ -241,12 +264,12 @@ def test_the_old_output_is_there_until_the_new_one_takes_its_name(
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("name", ["out.fits", "out.zarr"])
 def test_all_is_on_the_disk_before_its_name_and_the_name_before_the_end(
-    frame, folder, restored, provenance, monkeypatch, suffix, overwrite
+    frame, restored, provenance, monkeypatch, name, overwrite
 ):
     """Where the machine itself goes down no name is without its data, and none is lost."""
-    target, sync = folder / f"out.{suffix}", os.fsync
+    target, sync = frame.path.with_name(name), os.fsync
     if overwrite:
         save_frame(target, frame, restored(frame), provenance=provenance)
     before = target.stat().st_ino if overwrite else None
@@ -260,9 +283,9 @@ def test_all_is_on_the_disk_before_its_name_and_the_name_before_the_end(
     monkeypatch.setattr(os, "fsync", note)
     save_frame(target, frame, restored(frame), provenance=provenance, overwrite=overwrite)
     written = [target, *target.rglob("*")]
-    assert len(written) > (20 if suffix == "zarr" else 0)
+    assert len(written) > (20 if name == "out.zarr" else 0)
     assert [named.get(path.stat().st_ino) for path in written] == [False] * len(written)
-    assert named[folder.stat().st_ino] is True
+    assert named[target.parent.stat().st_ino] is True
 
 
 @contextmanager

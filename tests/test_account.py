@@ -9,6 +9,7 @@ from dip_pipeline.account import describe_run, recipe_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames.prov_json import facts_of, names_of
 from dip_pipeline.frames.provenance import digest_tiles
+from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.record import RunFacts, run_key
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
 
@@ -105,3 +106,16 @@ def test_planes_of_one_file_are_told_each_by_its_first_tile():
     document = describe_run(facts(planes=planes)).document
     told = [facts_of(document, f"plane-{number}") for number in (1, 2)]
     assert [(one["plane"], one["first_tile"]) for one in told] == [("HDU 1", 0), ("HDU 2", 2)]
+
+
+def test_the_cards_tell_of_all_tiles_and_of_both_axes():
+    tiles = [tile(0), tile(1, failed=True, stop_reason="DIVERGED"), tile(2, steps=8)]
+    noise = NoiseModel(
+        *(NoiseKind.GAUSSIAN, "given", Sourced(2.0, "adu", "--sigma")),
+        correlation=NoiseKernel.from_neighbour(0.3, "given"),
+    )
+    account = describe_run(facts(tiles=tiles, noise=noise))
+    cards = {keyword: value for keyword, value, _ in account.cards}
+    told = [cards[name] for name in ("DIPNTILE", "DIPNFAIL", "DIPSTEPS", "DIPSTOP", "DIPNCOR")]
+    assert told == [3, 1, 8, "STEP_LIMIT", 0.3]
+    assert facts_of(account.document, "product")["failed_tiles"] == 1

@@ -7,7 +7,7 @@ import pytest
 
 from dip_pipeline.account import describe_run, recipe_of
 from dip_pipeline.config import RunConfig
-from dip_pipeline.frames.prov_json import facts_of, names_of
+from dip_pipeline.frames.prov_json import facts_of, names_of, problems_of
 from dip_pipeline.frames.provenance import digest_tiles
 from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.record import RunFacts, run_key
@@ -119,3 +119,11 @@ def test_the_cards_tell_of_all_tiles_and_of_both_axes():
     told = [cards[name] for name in ("DIPNTILE", "DIPNFAIL", "DIPSTEPS", "DIPSTOP", "DIPNCOR")]
     assert told == [3, 1, 8, "STEP_LIMIT", 0.3]
     assert facts_of(account.document, "product")["failed_tiles"] == 1
+
+
+def test_the_account_of_an_earlier_restoration_is_kept_whole():
+    earlier = describe_run(facts(run_id="6")).document
+    document = describe_run(facts(earlier=earlier)).document
+    (kept,) = document["bundle"].values()
+    assert kept == earlier
+    assert problems_of(document) == []

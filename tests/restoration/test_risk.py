@@ -20,6 +20,7 @@ from dip_pipeline.restoration.uncertainty import (
     Evidence,
     calibrate,
     mean_risk,
+    spread_predictor,
     stein_map,
     tabulate,
     tabulate_by_light,
@@ -187,6 +188,14 @@ def test_the_error_table_finds_the_error_behind_noisy_squares():
     assert list(table.errors) == sorted(table.errors)
     asked = torch.tensor([0.3, 0.6, 0.9])
     np.testing.assert_allclose(table.look_up(asked), 2 * asked, rtol=0.1)
+
+
+def test_what_networks_are_unsure_of_adds_to_the_noise_that_comes_through():
+    one = torch.ones(1, 1, 20, 30)
+    none = torch.zeros_like(one)
+    for response, scatter, spread in ((3, 0, 3.0), (0, 4, 4.0), (3, 4, 5.0)):
+        found = spread_predictor(none + response, none + scatter)
+        torch.testing.assert_close(found, spread * one)
 
 
 def test_the_error_table_stays_positive_where_the_estimate_is_negative():

@@ -209,6 +209,38 @@ def test_planes_that_are_scaled_afterwards_are_found(copy, name):
         assert "check sums" not in found
 
 
+@pytest.mark.parametrize("name", ["SCI", "DIP_ERR", "DIP_FLAG", "T"])
+def test_check_sums_that_were_taken_away_are_found(copy, name):
+    product = copy()
+    with fits.open(product) as hdus:
+        start, end = hdus[name].fileinfo()["hdrLoc"], hdus[name].fileinfo()["datLoc"]
+    content = bytearray(product.read_bytes())
+    for keyword, other in ((b"CHECKSUM=", b"NOCHECK ="), (b"DATASUM =", b"NODATA  =")):
+        content[start:end] = content[start:end].replace(keyword, other)
+    product.write_bytes(content)
+    close_files()
+    assert "no check sum" in wrong(product)["check sums"]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("SCI", "f8"), ("DIP_ERR", "f8"), ("DIP_FLAG", "i2")])
+def test_planes_of_another_type_are_found(copy, name, kind):
+    product = copy()
+
+    def widen(hdu):
+        hdu.data = hdu.data.astype(kind)
+
+    edit(product, name, widen)
+    assert "science, error, flags are" in wrong(product)["structure"]
+
+
+def test_an_account_without_the_digests_of_the_pixels_vouches_for_nothing(copy):
+    product = copy("zarr")
+    group = zarr.open_group(product, mode="r+")
+    text = json.dumps(group.attrs["DIP_PROV"])
+    group.attrs["DIP_PROV"] = json.loads(text.replace("sha256_science", "sha256_of_nothing"))
+    assert "the account holds no sha256 of the pixels" in wrong(product)["pixels"]
+
+
 @pytest.mark.parametrize("name", ["science", "DIP_ERR", "DIP_FLAG"])
 def test_arrays_that_are_scaled_afterwards_are_found(copy, name):
     product = copy("zarr")

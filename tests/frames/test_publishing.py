@@ -7,6 +7,7 @@ import resource
 import shutil
 import socket
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -415,12 +416,13 @@ def test_a_file_that_appears_where_there_are_no_hard_links_is_left_alone(
     assert names(folder) == ["out.fits"]
 
 
-def test_planes_of_another_shape_are_refused(frame, folder, provenance):
-    wrong = np.zeros((3, 3), "f4")
-    with pytest.raises(OutputError, match="shape"):
-        save_frame(
-            folder / "out.fits", frame, RestoredPlanes(wrong, wrong, wrong), provenance=provenance
-        )
+@pytest.mark.parametrize("name", ["science", "error", "flags"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_planes_of_another_shape_are_refused(frame, folder, restored, provenance, suffix, name):
+    planes = replace(restored(frame), **{name: np.zeros((3, 3), "f4")})
+    with pytest.raises(OutputError, match=rf"{name} has shape \(3, 3\), the frame \(300, 200\)"):
+        save_frame(folder / f"out.{suffix}", frame, planes, provenance=provenance)
+    assert names(folder) == []
 
 
 def test_a_packed_file_that_reads_back_otherwise_is_named_as_the_user_does(tmp_path, monkeypatch):

@@ -3,10 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from astropy.io import fits
 
-from dip_pipeline.account import describe_run, recipe_of
+from dip_pipeline.account import describe_run, input_facts, recipe_of
 from dip_pipeline.config import RunConfig
+from dip_pipeline.frames import open_frame
 from dip_pipeline.frames.prov_json import facts_of, names_of, problems_of
 from dip_pipeline.frames.provenance import digest_tiles
 from dip_pipeline.noise_kernel import NoiseKernel
@@ -127,3 +130,17 @@ def test_the_account_of_an_earlier_restoration_is_kept_whole():
     (kept,) = document["bundle"].values()
     assert kept == earlier
     assert problems_of(document) == []
+
+
+def test_planes_of_the_input_that_were_used_are_told(tmp_path):
+    planes = {
+        "SCI": np.ones((9, 9), "f4"),
+        "ERR": np.ones((9, 9), "f4"),
+        "DQ": np.zeros((9, 9), "u1"),
+    }
+    hdus = [fits.ImageHDU(plane, name=name) for name, plane in planes.items()]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "in.fits")
+    found = input_facts("in.fits", open_frame(tmp_path / "in.fits"))
+    assert found["companions"] == [("error_plane", "HDU 2 (ERR,1)"), ("mask", "HDU 3 (DQ,1)")]
+    assert found["input"]["prov:location"] == str(tmp_path / "in.fits")
+    assert found["earlier"] is None

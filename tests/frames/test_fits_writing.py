@@ -1,6 +1,7 @@
 """Writing FITS: only what was declared changes, and every check sum holds."""
 
 import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -428,3 +429,17 @@ def test_sums_do_not_depend_on_how_bytes_arrive_and_encode_to_all_ones(content, 
     letters = encode_checksum(sum_of(header)).encode()
     assert letters.isalnum()
     assert sum_of(header.replace(b"0" * 16, letters, 1)) == ALL_ONES
+
+
+def test_cards_of_an_earlier_restoration_go_also_those_that_this_one_does_not_write(
+    tmp_path, restored, provenance
+):
+    fits.PrimaryHDU(np.ones((40, 30), "f4")).writeto(tmp_path / "in.fits")
+    earlier = replace(provenance, cards=(*provenance.cards, ("DIPEX001", "b.fits", "combined")))
+    for source, target, told in (("in", "once", earlier), ("once", "twice", provenance)):
+        frame = open_frame(tmp_path / f"{source}.fits")
+        save_frame(tmp_path / f"{target}.fits", frame, restored(frame), provenance=told)
+    assert fits.getheader(tmp_path / "once.fits")["DIPEX001"] == "b.fits"
+    header = fits.getheader(tmp_path / "twice.fits")
+    assert "DIPEX001" not in header
+    assert header.count("DIPVER") == 1

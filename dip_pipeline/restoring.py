@@ -186,7 +186,7 @@ def _adopt(plan: FramePlan, missing: Sequence[Tile], run: RunDirectory) -> dict[
     if plan.prior_path is not None and run.find_file(plan.prior_path.name) is None:
         return {}  # none of them came from the prior that will be fitted
     adopted = set()
-    for store in run.previous_tiles(plan.store):
+    for store in run.previous_tiles():
         keys = store.keys()
         for tile in missing:
             key = keys.get(tile.index)

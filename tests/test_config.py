@@ -348,3 +348,10 @@ def test_a_workflow_is_no_configuration_and_how_it_is_run_is_told(tmp_path):
     (tmp_path / "w.toml").write_text('task = "denoise"\n')
     with pytest.raises(ConfigError, match=r"need a table of options, \[task\].*dip run"):
         RunConfig.from_toml(tmp_path / "w.toml")
+
+
+@pytest.mark.parametrize("asked", [None, True, False])
+def test_an_unencrypted_connection_is_made_only_where_it_is_asked_for(asked):
+    values = {"workers.executor": "dask", "workers.scheduler": "tcp://far:8786"}
+    config = RunConfig().with_overrides(**values, **{"workers.insecure_cluster": asked})
+    assert config.worker_options().scheduler.insecure is bool(asked)

@@ -2,16 +2,21 @@
 
 import logging
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from scipy.ndimage import gaussian_filter
 
+from dip_pipeline.blind.correlation import SkyNoise
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
+from dip_pipeline.noise_agreement import Agreement
+from dip_pipeline.noise_kernel import WHITE, NoiseKernel
 from dip_pipeline.planning import resolve_noise
 from dip_pipeline.restoration.noise import sigma_at
+from dip_pipeline.sensor import NO_PEDESTAL, NoiseKind, NoiseModel, Sensor, Sourced
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, draw_scene, observe
 
 GAIN, READ_NOISE_E, SKY_DN = 2.0, 6.0, 100.0
@@ -170,3 +175,50 @@ def test_a_law_of_another_unit_is_not_believed(factor, noise_of, caplog):
     assert "NOISE NOT KNOWN: its sky scatters" in caplog.text
     expected = true_sigma(SKY_DN) * factor
     assert sigma_at(noise, SKY_DN * factor) == pytest.approx(expected, rel=0.03)
+
+
+def agreement(ratio, **changes):
+    """A law of gain 2 and read noise 6, at a level of 100 whose pedestal nobody names."""
+    sensor = Sensor(
+        gain_e_per_dn=Sourced(2.0, "e/DN", "card GAIN"),
+        read_noise_e=Sourced(6.0, "e", "card RDNOISE"),
+        pedestal_dn=Sourced(0.0, "DN", f"{NO_PEDESTAL} as removed"),
+    )
+    correlation = changes.pop("correlation", WHITE)
+    noise = NoiseModel(
+        *(NoiseKind.POISSON_GAUSSIAN, "single cards"),
+        sensor=replace(sensor, **changes),
+        correlation=correlation,
+    )
+    return Agreement(noise, ratio, 100.0, ratio, SkyNoise(correlation, ratio, 100.0))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "agrees"), [(0.9, False), (0.95, True), (1.1, True), (1.15, False), (np.nan, True)]
+)
+def test_a_law_is_believed_within_what_right_ones_show(ratio, agrees):
+    assert agreement(ratio).agrees is agrees
+
+
+def test_the_level_without_light_is_found_where_nobody_says_it():
+    """At 100 DN this law says 7.68: of what scatters so 50 DN are photons, and 9 reading."""
+    sensor = agreement(0.8).with_level_of_sky().sensor
+    photons_dn = ((0.8 * 59**0.5) ** 2 - 9) * 2
+    assert sensor.pedestal_dn.value == pytest.approx(100 - photons_dn, abs=0.5)
+    assert sensor.subtracted_sky_dn is None
+    lost = agreement(1.5).with_level_of_sky().sensor
+    assert lost.pedestal_dn.value == 0
+    assert lost.subtracted_sky_dn.value == pytest.approx(((1.5**2 * 59) - 9) * 2 - 100, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "changes"),
+    [
+        (0.3, {}),  # less than reading alone
+        (0.8, {"correlation": NoiseKernel.from_neighbour(0.3, "given")}),  # of resampled pixels
+        (0.8, {"subtracted_sky_dn": Sourced(40.0, "DN", "card SUBSKY")}),
+        (0.8, {"pedestal_dn": Sourced(0.0, "DN", "card PEDESTAL")}),
+    ],
+)
+def test_a_level_that_is_said_or_cannot_be_is_not_looked_for(ratio, changes):
+    assert agreement(ratio, **changes).with_level_of_sky() is None

@@ -325,6 +325,7 @@ def test_a_flipped_pixel_of_any_plane_in_a_zarr_group_is_found(tmp_path, make):
 
 def test_saturated_pixels_of_the_flags_are_left_alone(tmp_path, made):
     restored(files.hubble(tmp_path), tmp_path / "out.fits")
+    assert made
     for problem in made:
         assert [tuple(place) for place in np.argwhere(problem.saturated)] == [(2, 0)]
         assert not problem.masked[2, 0]

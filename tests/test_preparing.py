@@ -476,7 +476,9 @@ def _settled(tmp_path, science, error):
     return settle_frame(open_frame(tmp_path / "frame.fits"), config())[0]
 
 
-@pytest.mark.parametrize("shape", ["single pixels", "pairs", "a column", "a double column"])
+@pytest.mark.parametrize(
+    "shape", ["single pixels", "pairs", "a column", "a double column", "a double row"]
+)
 @pytest.mark.parametrize("factor", [3.0, 4.0, 20.0])
 def test_pixels_much_noisier_than_those_around_are_filled_from_these(tmp_path, shape, factor):
     """Hot pixels as the error plane tells of them: their noise came back at 0.7 of it, beside
@@ -485,6 +487,8 @@ def test_pixels_much_noisier_than_those_around_are_filled_from_these(tmp_path, s
     noisy = np.zeros(SHAPE, bool)
     if "column" in shape:
         noisy[:, 40 : 42 if "double" in shape else 41] = True
+    elif shape == "a double row":
+        noisy[40:42] = True
     else:
         noisy[10:-10:12, 10:-10:12] = True
         noisy |= np.roll(noisy, 1, axis=1) & (shape == "pairs")
@@ -495,10 +499,23 @@ def test_pixels_much_noisier_than_those_around_are_filled_from_these(tmp_path, s
     # Some that differ from those around by three of their error may be light.
     least = 0.99 if factor > 3.5 else 0.0
     assert least * noisy.sum() <= masked.sum() <= noisy.sum() * (factor > 3.5)
-    parts = [frame.read(slice(row, row + 7), slice(39, 43)).masked for row in range(0, 70, 7)]
-    np.testing.assert_array_equal(
-        np.concatenate(parts), frame.read(slice(0, 70), slice(39, 43)).masked
-    )
+    parts = [frame.read(slice(row, row + 7), slice(33, 48)).masked for row in range(0, 70, 7)]
+    np.testing.assert_array_equal(np.concatenate(parts), masked[:70, 33:48])
+
+
+@pytest.mark.parametrize("unknown", [np.inf, 1e10])
+@pytest.mark.parametrize(("gone", "filled"), [(4, True), (5, False)])
+def test_a_noisy_pixel_is_compared_with_those_around_that_are_known(
+    tmp_path, unknown, gone, filled
+):
+    """Of fewer than half of the pixels around nobody knows what is usual."""
+    error = np.ones(SHAPE)
+    error[50, 50] = 20.0
+    around = [(row, col) for row in (47, 50, 53) for col in (47, 50, 53) if (row, col) != (50, 50)]
+    for place in [(49, 50), (50, 49), *around[:gone]]:
+        error[place] = unknown
+    science = 100 + np.random.default_rng(8).standard_normal(SHAPE)
+    assert _settled(tmp_path, science, error).read(ALL, ALL).masked[50, 50] == filled
 
 
 @pytest.mark.parametrize("fwhm_px", [1.2, 2.5, 6.0])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from astropy.io import fits
 from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
+from dip_pipeline.frames.restored_hdu import RestoredHdu
 from dip_pipeline.noise_kernel import WHITE
 from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.planning import resolve_noise
@@ -72,3 +74,11 @@ def test_a_product_is_compressed_by_that_step_and_says_so(source, monkeypatch):
         assert old["SCI"].header["DIPQSTEP"] is None or not old["SCI"].header["DIPQSTEP"]
         np.testing.assert_array_equal(new["DIP_FLAG"].data, old["DIP_FLAG"].data)
     assert restore_frame(str(source), packed, config()).status == "already done"
+
+
+@pytest.mark.parametrize(
+    ("steps", "wanted"), [((0.5, 0.25), 0.25), ((0.5, None), None), ((None, None), None)]
+)
+def test_planes_of_one_hdu_are_stored_as_the_finest_of_them(steps, wanted):
+    planes = tuple(SimpleNamespace(planes=SimpleNamespace(step=step)) for step in steps)
+    assert RestoredHdu(1, (2, 9, 9), [], planes, []).step == wanted

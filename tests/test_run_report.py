@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dip_pipeline.record import pooled_risk, risk_of
+from dip_pipeline.record import RunFacts, pooled_risk, risk_of
 from dip_pipeline.run_report import with_failures_heard
 from dip_pipeline.sensor import FROM_SCATTER, NoiseKind, NoiseModel, Sensor, Sourced
 from tests.cli.conftest import report
@@ -43,10 +43,34 @@ def test_a_mean_square_that_none_can_be_is_no_small_bound(risk, caplog, tmp_path
     )
 
 
-def test_one_that_may_be_zero_is_a_bound():
-    found = pooled_risk(tiles(-0.019), 10_000)
+@pytest.mark.parametrize(("risk", "bound"), [(-0.019, 0.1), (0.004, 0.014**0.5)])
+def test_one_that_may_be_zero_is_a_bound(risk, bound):
+    found = pooled_risk(tiles(risk), 10_000)
     assert (found.bound, found.below_zero) == (True, 0.0)
-    assert found.rms == pytest.approx(0.1)
+    assert found.rms == pytest.approx(bound)
+
+
+def test_pixels_that_two_tiles_judge_tell_no_more_than_once():
+    once, twice = (pooled_risk(n * tiles(0.04), 10_000) for n in (1, 2))
+    assert twice.rms == once.rms
+    assert twice.error == pytest.approx(once.error)
+    apart = pooled_risk(2 * tiles(0.04), 20_000)
+    assert apart.error == pytest.approx(once.error / 2**0.5)
+
+
+@pytest.mark.parametrize("unknown", [{"risk": None}, {"risk_error": None}, {"judged_pixels": 0}])
+def test_tiles_that_cannot_tell_their_risk_do_not_count(unknown):
+    known = pooled_risk(tiles(0.04), 10_000)
+    assert pooled_risk([*tiles(0.04), tiles(9.0)[0] | unknown], 10_000) == known
+
+
+@pytest.mark.parametrize(
+    ("frame_pixels", "change"), [(10_000, 7.0), (20_000, 14.0), (40_000, 14.0)]
+)
+def test_flux_that_two_tiles_change_counts_once(frame_pixels, change):
+    both = 2 * [tiles(0.04)[0] | {"flux_change": 7.0}]
+    facts = SimpleNamespace(tiles=both, frame_pixels=frame_pixels)
+    assert RunFacts.flux_change.fget(facts) == change
 
 
 @pytest.mark.parametrize(

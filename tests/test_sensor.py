@@ -135,6 +135,12 @@ def test_what_is_asked_for_is_done():
     assert climb("poisson-gaussian", error_plane=True).kind is NoiseKind.POISSON_GAUSSIAN
 
 
+def test_a_sigma_that_is_given_counts_though_a_gain_is_given_too():
+    given = SensorOverrides(sigma_dn=3.0, gain_e_per_dn=1.5)
+    assert climb(overrides=given).sigma == Sourced(3.0, "adu", "--sigma")
+    assert climb("poisson-gaussian", overrides=given).kind is NoiseKind.POISSON_GAUSSIAN
+
+
 def test_a_read_noise_of_zero_is_a_number():
     assert climb(cards={"GAIN": 2.0, "RDNOISE": 0.0}).kind is NoiseKind.POISSON_GAUSSIAN
 

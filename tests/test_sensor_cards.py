@@ -93,6 +93,27 @@ def test_amplifiers_whose_pixels_are_known_are_kept_apart():
     assert not any("mean taken" in guess for guess in found.guesses)
 
 
+def test_the_read_noise_of_some_amplifiers_is_not_that_of_all():
+    cards = {**DECAM, **HALVES, "RDNOISE": 7.5}
+    del cards["RDNOISEB"]
+    found = sensor(cards, shape=(80, 100))
+    assert found.read_noise_e == Sourced(7.5, "e", "card RDNOISE")
+    assert found.amplifiers == ()
+
+
+@pytest.mark.parametrize("given", [{"gain_e_per_dn": 3.0}, {"read_noise_e": 3.0}])
+def test_numbers_that_are_given_are_those_of_all_amplifiers(given):
+    found = sensor({**DECAM, **HALVES}, given=SensorOverrides(**given), shape=(80, 100))
+    assert found.amplifiers == ()
+    assert {name: getattr(found, name).value for name in given} == given
+
+
+def test_of_pixels_in_electrons_amplifiers_differ_by_their_read_noise_alone():
+    found = sensor({**DECAM, **HALVES}, "electron", shape=(80, 100))
+    assert [amp.gain.value for amp in found.amplifiers] == [1.0, 1.0]
+    assert [amp.read_noise.value for amp in found.amplifiers] == [6.0, 8.0]
+
+
 @pytest.mark.parametrize(
     "sections",
     [

@@ -209,6 +209,79 @@ def test_planes_that_are_scaled_afterwards_are_found(copy, name):
         assert "check sums" not in found
 
 
+@pytest.mark.parametrize("name", ["SCI", "DIP_ERR", "DIP_FLAG", "T"])
+def test_check_sums_that_were_taken_away_are_found(copy, name):
+    product = copy()
+    with fits.open(product) as hdus:
+        start, end = hdus[name].fileinfo()["hdrLoc"], hdus[name].fileinfo()["datLoc"]
+    content = bytearray(product.read_bytes())
+    for keyword, other in ((b"CHECKSUM=", b"NOCHECK ="), (b"DATASUM =", b"NODATA  =")):
+        content[start:end] = content[start:end].replace(keyword, other)
+    product.write_bytes(content)
+    close_files()
+    assert "no check sum" in wrong(product)["check sums"]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("SCI", "f8"), ("DIP_ERR", "f8"), ("DIP_FLAG", "i2")])
+def test_planes_of_another_type_are_found(copy, name, kind):
+    product = copy()
+
+    def widen(hdu):
+        hdu.data = hdu.data.astype(kind)
+
+    edit(product, name, widen)
+    assert "science, error, flags are" in wrong(product)["structure"]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_an_hdu_that_came_or_went_is_found(copy, night, gone):
+    """Wherever it stood: it may be the last."""
+    product = copy()
+    with fits.open(product, mode="update", checksum=True) as hdus:
+        if gone:
+            del hdus["T"]
+        else:
+            hdus.append(fits.ImageHDU(np.zeros(3), name="MORE"))
+    close_files()
+    assert "HDUs in the input" in wrong(product, str(night / "in.fits"))["other HDUs"]
+
+
+def test_bytes_of_another_hdu_that_changed_in_a_group_are_found(copy, night):
+    product = copy("zarr")
+    group = zarr.open_group(product, mode="r+")
+    (table,) = (a for _, a in group["fits"].arrays() if a.attrs["fits_name"] == "T")
+    table[3] = table[3] ^ 1
+    assert "(T) changed" in wrong(product, str(night / "in.fits"))["other HDUs"]
+
+
+@pytest.mark.parametrize("name", ["error", "flags"])
+def test_a_plane_of_the_input_that_has_gone_from_a_group_is_found(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(ways, "restore", as_it_should_be)
+    source, product = tmp_path / "in.zarr", tmp_path / "out.zarr"
+    group, rng = zarr.create_group(source), np.random.default_rng(3)
+    group.create_array("science", data=rng.normal(500, 3, (64, 80)).astype("f4"))
+    group.create_array("error", data=np.full((64, 80), 3, "f4"))
+    group.create_array("flags", data=np.zeros((64, 80), "u1"))
+    restore_frame(str(source), product, RunConfig().with_overrides(**QUICK))
+    assert wrong(product, str(source)) == {}
+    del zarr.open_group(product, mode="r+")[name]
+    assert f"the input's {name} changed" in wrong(product, str(source))["other HDUs"]
+
+
+def test_a_number_that_is_a_little_off_is_found(copy):
+    product = copy()
+    edit(product, "SCI", set_card("DIPSIGMA", 3.0001))
+    assert "card DIPSIGMA = 3.0001, the account says 3.0" in wrong(product)["account"]
+
+
+def test_an_account_without_the_digests_of_the_pixels_vouches_for_nothing(copy):
+    product = copy("zarr")
+    group = zarr.open_group(product, mode="r+")
+    text = json.dumps(group.attrs["DIP_PROV"])
+    group.attrs["DIP_PROV"] = json.loads(text.replace("sha256_science", "sha256_of_nothing"))
+    assert "the account holds no sha256 of the pixels" in wrong(product)["pixels"]
+
+
 @pytest.mark.parametrize("name", ["science", "DIP_ERR", "DIP_FLAG"])
 def test_arrays_that_are_scaled_afterwards_are_found(copy, name):
     product = copy("zarr")

@@ -111,19 +111,12 @@ class RunDirectory:
     @property
     def tiles(self) -> TileStore:
         """The tiles of this run; the store can be sent to other processes."""
-        return self.tiles_of("")
+        name = self.run_id[:8]
+        return TileStore(self.path / TILES / name, Records(self.path / RECORDS / name))
 
-    def tiles_of(self, part: str) -> TileStore:
-        """Give the tiles of one part of the run, such as a chip of a mosaic."""
-        parts = (self.run_id[:8], *([part] if part else []))
-        return TileStore(
-            self.path.joinpath(TILES, *parts), Records(self.path.joinpath(RECORDS, *parts))
-        )
-
-    def previous_tiles(self, store: TileStore) -> list[TileStore]:
-        """Give the stores of earlier runs with other keys, whose tiles may be this store's too."""
-        part = store.folder.relative_to(self.tiles.folder)
-        folders = [folder / part for folder in sorted((self.path / PREVIOUS).glob("*"))]
+    def previous_tiles(self) -> list[TileStore]:
+        """Give the stores of earlier runs with other keys, whose tiles may be this run's too."""
+        folders = sorted((self.path / PREVIOUS).glob("*"))
         return [TileStore(folder) for folder in folders if folder.is_dir()]
 
     def tell(self, doing: str, **facts: object) -> None:

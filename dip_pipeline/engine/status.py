@@ -114,12 +114,11 @@ def _run_of(path: Path) -> dict[str, Any]:
 def _recorded(folder: Path) -> tuple[list[float], int]:
     """When tiles were finished, ascending, and how many of them failed."""
     times: list[float] = []
-    failed: set[tuple[str, object]] = set()
-    for part in (folder, *(inner for inner in folder.glob("*") if inner.is_dir())):
-        for entry in Records(part).read():
-            times.append(float(entry.get("time", 0.0)))
-            if entry.get("failed"):
-                failed.add((part.name, entry.get("tile")))
+    failed: set[object] = set()
+    for entry in Records(folder).read():
+        times.append(float(entry.get("time", 0.0)))
+        if entry.get("failed"):
+            failed.add(entry.get("tile"))
     return sorted(times), len(failed)
 
 

@@ -113,3 +113,46 @@ def test_the_dark_half_decides_how_a_law_agrees():
 def test_too_few_pixels_say_nothing_of_a_law():
     window = Window.of(np.ones((12, 12), np.float32) * 3, np.ones((12, 12), bool))
     assert np.isnan(scatter_over_law([window], [np.ones((12, 12))])).all()
+
+
+def test_a_sky_that_was_taken_away_is_in_the_level_of_the_estimate():
+    """The darkest level stands for what a card tells: it is not to count twice."""
+    rng = np.random.default_rng(5)
+    light = 50.0 + 2000.0 * np.exp(-(((np.indices((256, 256)) - 128) / 60.0) ** 2).sum(axis=0))
+    observed = (rng.poisson(2 * light) / 2 + rng.normal(0, 3, light.shape)).astype(np.float32)
+    window = Window.of(observed, np.ones(light.shape, bool))
+    sensor = Sensor(subtracted_sky_dn=Sourced(40.0, "DN", "card SUBSKY"))
+    told, plain = law_of(window, sensor), law_of(window)
+    assert told.kind is NoiseKind.POISSON_GAUSSIAN
+    assert told.sensor.subtracted_sky_dn is None
+    assert sigma_at(told, 60.0) == sigma_at(plain, 60.0)
+
+
+@pytest.mark.parametrize("error", [0.0, -1.0, np.inf, np.nan])
+def test_pixels_without_an_error_are_not_looked_at(error):
+    errors = np.ones((20, 20), np.float32)
+    errors[3, 4] = error
+    window = Window.of(
+        np.random.default_rng(1).normal(0, 1, (20, 20)).astype("f4"),
+        np.ones((20, 20), bool),
+        errors,
+    )
+    assert np.argwhere(~window.good).tolist() == [[3, 4]]
+    assert window.error[3, 4] == 1.0
+
+
+def test_the_mean_of_exposures_is_as_calm_as_it_is():
+    """Of four exposures the gain of one is believed, and their noise is half as strong."""
+    rng = np.random.default_rng(6)
+    light = 50.0 + 2000.0 * np.exp(-(((np.indices((256, 256)) - 128) / 60.0) ** 2).sum(axis=0))
+    counts = rng.poisson(4 * 2 * light) + 2 * rng.normal(0, 6, light.shape)
+    window = Window.of((counts / 8).astype(np.float32), np.ones(light.shape, bool))
+    sensor = Sensor(
+        gain_e_per_dn=Sourced(2.0, "e/DN", "card GAIN"),
+        n_combined=Sourced(4.0, "", "card NCOMBINE"),
+    )
+    told = law_of(window, sensor)
+    assert told.sensor.gain_e_per_dn == sensor.gain_e_per_dn
+    for level in (60.0, 1000.0):
+        truth = ((level / 2 + 9) / 4) ** 0.5
+        assert sigma_at(told, level) == pytest.approx(truth, rel=0.03)

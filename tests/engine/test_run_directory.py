@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -18,6 +19,8 @@ from dip_pipeline.engine import (
     WorkerOptions,
     map_items,
     read_published,
+    run_file,
+    run_lock,
 )
 from dip_pipeline.errors import ConfigError, OutputError, RunError
 
@@ -56,6 +59,7 @@ def test_another_key_drops_the_old_scratch_and_says_why(tmp_path, changed, becau
     with begin(tmp_path / "out.dip") as old:
         publish(old, 3)
         old.publish_file("prior", b"weights")
+        old.publish_file("prior-1.keyed", b"weights of any run")
         (old.work_path / "science").mkdir(parents=True)
     with begin(tmp_path / "out.dip", {**KEY, **changed}) as new:
         assert not new.resumed
@@ -63,9 +67,10 @@ def test_another_key_drops_the_old_scratch_and_says_why(tmp_path, changed, becau
         assert new.run_id != old.run_id
         assert new.tiles.finished() == {}
         assert new.find_file("prior") is None
+        assert new.find_file("prior-1.keyed") == b"weights of any run"
         assert not new.work_path.exists()
         assert not old.tiles.folder.exists()  # a worker left over writes into the void
-        assert [store.finished() for store in new.previous_tiles(new.tiles)] == [{3: {"index": 3}}]
+        assert [store.finished() for store in new.previous_tiles()] == [{3: {"index": 3}}]
 
 
 def test_a_tuple_or_nan_in_the_key_does_not_restart_the_run(tmp_path):
@@ -132,6 +137,45 @@ def test_removing_leaves_nothing_behind(tmp_path):
         assert not run.path.exists()
     with begin(tmp_path / "out.dip") as again:
         assert not again.resumed
+
+
+def test_a_folder_is_known_as_ours_and_held_until_nothing_is_left_in_it(tmp_path, monkeypatch):
+    """Whoever comes while it is deleted, or after its process died of that, is not refused."""
+    path, seen = tmp_path / "out.dip", []
+
+    def look(point):
+        held = False
+        try:
+            run_lock.take(path / "lock").release()
+        except RunError:
+            held = True
+        seen.append(((path / "run.json").exists(), held))
+
+    with begin(path) as run:
+        publish(run, 0)
+        run.publish_file("prior", b"weights")
+        run.tell("tiles")
+        monkeypatch.setattr(run_file, "reach", look)
+        run.remove()
+    assert len(seen) >= 4
+    assert seen == [(True, True)] * len(seen)
+    assert not path.exists()
+
+
+def test_a_link_in_the_folder_goes_and_what_it_leads_to_stays(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").write_text("")
+    with begin(tmp_path / "out.dip") as run:
+        (run.path / "work").symlink_to(tmp_path / "elsewhere")
+        run.remove()
+    assert not run.path.exists()
+    assert (tmp_path / "elsewhere" / "kept").exists()
+
+
+def test_what_keys_decide_has_a_place_for_each(tmp_path):
+    with begin(tmp_path / "out.dip") as run:
+        keys = [hashlib.sha256(bytes([number])).hexdigest() for number in range(100)]
+        assert len({run.keyed_path("prior", key) for key in keys}) == 100
 
 
 def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path):
@@ -249,25 +293,27 @@ def test_the_store_of_a_run_can_be_used_by_its_workers(tmp_path):
 
 def refused(path, *, begun, shard=None):
     with RunDirectory.open(path, {"seed": 1}, shard=shard) as run:
-        if begun:
+        if begun == "a tile":
             run.tiles.publish(0, {"science": np.ones((2, 2))}, {})
+        if begun == "a prior":
+            run.publish_file("prior-1.keyed", b"weights")
         raise ConfigError("--scheduler-file: cannot be read")
 
 
-@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("begun", ["", "a tile", "a prior"])
 def test_options_that_cannot_be_used_leave_no_folder_where_nothing_was_begun(tmp_path, begun):
     path = tmp_path / "out.fits.dip"
     for _ in range(2):
         with pytest.raises(ConfigError):
             refused(path, begun=begun)
-        assert path.exists() is begun
+        assert path.exists() is bool(begun)
 
 
 def test_options_that_cannot_be_used_leave_the_folder_to_other_shards(tmp_path):
     path = tmp_path / "out.fits.dip"
     with RunDirectory.open(path, {"seed": 1}, shard=Shard.parse("1/2")) as first:
         with contextlib.suppress(ConfigError):
-            refused(path, begun=False, shard=Shard.parse("2/2"))
+            refused(path, begun="", shard=Shard.parse("2/2"))
         assert first.tiles.publish(0, {"science": np.ones((2, 2))}, {})
 
 
@@ -276,5 +322,5 @@ def test_options_that_cannot_be_used_leave_what_an_earlier_run_made(tmp_path):
     with RunDirectory.open(path, {"seed": 1}) as run:
         run.tiles.publish(0, {"science": np.ones((2, 2))}, {})
     with pytest.raises(ConfigError):
-        refused(path, begun=False)
+        refused(path, begun="")
     assert RunDirectory.open(path, {"seed": 1}).tiles.finished() == {0: {}}

@@ -231,3 +231,72 @@ def test_where_there_are_no_locks_a_recycled_number_holds_nothing(tmp_path, monk
     lock = run_lock.take(path)
     assert lock is not None
     lock.release()
+
+
+def test_a_lock_says_who_holds_it_whatever_a_dead_owner_left_in_it(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text(json.dumps({"process": 1, "host": "x" * 200, "since": "yesterday"}))
+    os.utime(path, (0, 0))
+    lock = run_lock.take(path)
+    lock.sign()
+    assert run_lock.owner_of(path).process_id == os.getpid()
+    lock.release()
+
+
+def test_who_lets_go_of_a_shared_lock_leaves_word_of_those_who_do_not(tmp_path):
+    """Machines that do not see each other's locks go by it alone."""
+    path = tmp_path / "lock"
+    first = run_lock.take(path)
+    first.sign()
+    first.share()
+    second = run_lock.take(path, shared=True)
+    second.release()
+    assert run_lock.owner_of(path).process_id == os.getpid()
+    first.release()
+    assert run_lock.owner_of(path) is None
+
+
+def test_a_lock_on_a_file_that_has_gone_is_none(tmp_path, monkeypatch):
+    """Its folder was deleted, and made again by another process, while this one waited."""
+    path, lock = tmp_path / "lock", fcntl.flock
+
+    def too_late(descriptor, kind):
+        path.unlink()
+        path.touch()
+        lock(descriptor, kind)
+
+    monkeypatch.setattr(fcntl, "flock", too_late)
+    assert run_lock.take(path) is None
+
+
+@pytest.mark.parametrize(("error", "alive"), [(ProcessLookupError, False), (PermissionError, True)])
+def test_a_process_of_another_user_is_one_that_runs(monkeypatch, error, alive):
+    def refuse(process_id, number):
+        raise error
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert run_lock.Owner(7, socket.gethostname(), "now", silent_s=1.0).alive is alive
+
+
+def test_a_run_whose_shard_works_on_another_machine_is_not_deleted(tmp_path):
+    """Its lock cannot be seen from here: its word can."""
+    path = tmp_path / "out.dip"
+    with RunDirectory.open(path, KEY) as run:
+        publish(run, 0)
+    owner = {"process": 1, "host": "elsewhere", "since": "now"}
+    (path / "lock-1-of-2").write_text(json.dumps(owner))
+    with pytest.raises(RunError, match="already being run by process 1 on elsewhere"):
+        clean(path)
+    assert read_status(path).tiles_done == 1
+
+
+def test_pace_failures_and_size_are_those_of_the_tiles_that_were_recorded(tmp_path):
+    path = tmp_path / "out.dip"
+    with RunDirectory.open(path, KEY) as run:
+        for tile, failed, when in ((0, True, 100.0), (1, False, 104.0), (0, True, 112.0)):
+            run.tiles.records.append({"tile": tile, "failed": failed, "time": when})
+        (path / "work").write_bytes(bytes(1 << 20))
+        found = read_status(path)
+    assert found.seconds_a_tile == 6.0
+    assert found.tiles_failed == 1
+    assert 1 << 20 <= found.scratch_bytes < 3 << 19

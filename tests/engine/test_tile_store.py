@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dip_pipeline.engine import TileStore
+from dip_pipeline.engine import TileStore, durable
 from dip_pipeline.engine.records import Records
 from dip_pipeline.errors import OutputError, RunError
 
@@ -105,6 +106,24 @@ def test_a_scan_moves_damaged_tiles_aside_and_they_can_be_done_anew(tmp_path, ca
     assert store.load(10)[1] == {"index": "anew"}
 
 
+def test_a_damaged_tile_that_is_asked_for_can_be_done_anew(tmp_path):
+    store = TileStore(tmp_path)
+    store.publish(3, planes(), {"who": "first"})
+    torn = tmp_path / "000003.tile"
+    torn.write_bytes(torn.read_bytes()[:-1])
+    assert store.record_of(3) is None
+    assert store.publish(3, planes(), {"who": "second"})
+    assert store.record_of(3) == {"who": "second"}
+
+
+def test_files_without_a_number_are_no_tiles(tmp_path):
+    store = TileStore(tmp_path)
+    store.publish(3, planes(), {})
+    (tmp_path / "copy of 000003.tile").write_bytes((tmp_path / "000003.tile").read_bytes())
+    assert store.finished() == {3: {}}
+    assert (tmp_path / "copy of 000003.tile").exists()
+
+
 def test_a_tile_under_anothers_name_is_not_taken_for_it(tmp_path):
     store = TileStore(tmp_path)
     store.publish(1, planes(), {})
@@ -154,6 +173,57 @@ def test_file_systems_without_hard_links_keep_the_first_tile_too(tmp_path, monke
     assert not store.publish(0, planes(2.0), {"who": "second"})
     assert store.finished() == {0: {"who": "first"}}
     assert names(tmp_path) == ["000000.tile"]
+
+
+def test_a_writer_without_hard_links_leaves_a_file_that_came_meanwhile(tmp_path, monkeypatch):
+    path = tmp_path / "000000.tile"
+
+    def outrun(self, target):
+        self.write_bytes(b"the other writer's")
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr("pathlib.Path.hardlink_to", outrun)
+    assert not TileStore(tmp_path).publish(0, planes(), {})
+    assert path.read_bytes() == b"the other writer's"
+    assert names(tmp_path) == ["000000.tile"]
+
+
+@pytest.mark.parametrize(
+    "write", [durable.publish_sealed, lambda p, parts: durable.replace(p, *parts)]
+)
+def test_data_are_on_the_disk_before_their_name_and_the_name_before_the_end(
+    tmp_path, monkeypatch, write
+):
+    """Where the machine itself goes down no name is without its data, and none is lost."""
+    synced, sync = [], os.fsync
+
+    def note(descriptor):
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        synced.append((is_folder, (tmp_path / "name").exists()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    write(tmp_path / "name", [b"data"])
+    assert synced == [(False, False), (True, True)]
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_a_folder_that_no_file_system_syncs_is_no_failure_but_a_broken_disk_is(
+    tmp_path, monkeypatch, number, told
+):
+    sync = os.fsync
+
+    def refuse(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    if told:
+        with pytest.raises(OutputError, match="cannot be written"):
+            TileStore(tmp_path).publish(0, planes(), {})
+    else:
+        assert TileStore(tmp_path).publish(0, planes(), {})
 
 
 def test_tiles_are_taken_over_where_there_are_no_hard_links_and_where_there_are(

@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as hnp
 from dip_pipeline.errors import DipError, FrameError, OutputError
 from dip_pipeline.frames import Reading, open_frame, read_provenance, save_frame
 from dip_pipeline.frames.converting import convert
+from dip_pipeline.frames.fits_layout import scan_layout
 from tests.frames import layout_files as files
 from tests.frames.test_zarr import group, same_pixels
 
@@ -88,6 +89,8 @@ def test_odd_bytes_come_back_too(layered, tmp_path):
     content = bytearray(layered.read_bytes())
     content[2 * 80 + 70 : 2 * 80 + 73] = b"\xe9 \xfc"  # letters outside ASCII
     content[2879:2880] = b"x"  # not blank after END
+    image = scan_layout(io.BytesIO(content), len(content), layered).hdus[1]
+    content[image.end - 3 : image.end] = b"pad"  # not zero after the pixels
     content += b"what is no HDU" + bytes(3000)
     path = tmp_path / "odd.fits"
     path.write_bytes(content)

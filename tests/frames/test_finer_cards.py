@@ -151,6 +151,23 @@ def test_a_cube_whose_axes_are_mixed_keeps_its_third_axis(factor):
     )
 
 
+@pytest.mark.parametrize("matrix", [{}, {"PC1_1": 1.0, "PC2_2": 1.0}, {"PC1_2": 0.1, "PC1_3": 0.5}])
+def test_a_projection_with_a_polynomial_has_the_factor_in_its_matrix_alone(matrix):
+    """CDELT stays, and so does what the other axes take from a third."""
+    header = fits.Header(
+        {"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV", "CDELT1": -0.1, "CDELT2": 0.1}
+    )
+    header.update(matrix)
+    finer = finer_header(header, 4)
+    if not matrix:
+        assert (finer["CDELT1"], finer["CDELT2"], finer.get("PC1_1")) == (-0.025, 0.025, None)
+        return
+    assert (finer["CDELT1"], finer["CDELT2"]) == (-0.1, 0.1)
+    assert (finer["PC1_1"], finer["PC2_2"]) == (0.25, 0.25)
+    assert finer.get("PC1_2") == (0.025 if "PC1_2" in matrix else None)
+    assert finer.get("PC1_3") == matrix.get("PC1_3")
+
+
 def test_cards_in_pixels_and_levels_follow_and_all_else_stays_byte_for_byte():
     header = fits.Header()
     header["SATURATE"] = (65535, "DN")
@@ -159,6 +176,8 @@ def test_cards_in_pixels_and_levels_follow_and_all_else_stays_byte_for_byte():
     header["LTV1"], header["LTM1_1"] = -99.5, 1.0
     header["DATASEC"] = "[33:1056,1:1040]"
     header["CCDSEC"] = "[33:1056,1:1040]"
+    header["TRIMSEC"] = "[1056:33,1040:1]"
+    header["A_DMAX"], header["CNPIX1"] = 1.5, 7000
     header["PIXAR_SR"] = 4e-14
     header["HIERARCH ESO DET OUT1 RON"] = 3.2
     header["LONGTEXT"] = "and so on " * 12
@@ -171,7 +190,9 @@ def test_cards_in_pixels_and_levels_follow_and_all_else_stays_byte_for_byte():
     assert finer["HIERARCH ESO DET OUT1 RON"] == 0.8
     assert (finer["LTV1"], finer["LTM1_1"], finer["LTM2_2"]) == (-199.5, 2.0, 2.0)
     assert finer["DATASEC"] == "[65:2112,1:2080]"
-    assert finer["PIXAR_SR"] == pytest.approx(1e-14)
+    assert finer["TRIMSEC"] == "[2112:65,2080:1]"  # read the other way
+    assert (finer["A_DMAX"], finer["CNPIX1"]) == (3.0, 14000)
+    assert finer["PIXAR_SR"] == pytest.approx(1e-14, rel=1e-9, abs=0)
     stays = ("GAIN", "CCDSEC", "LONGTEXT", "ODD", "HISTORY")
     for keyword in stays:
         assert str(finer.cards[keyword]) == str(header.cards[keyword])

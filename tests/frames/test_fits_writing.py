@@ -1,6 +1,7 @@
 """Writing FITS: only what was declared changes, and every check sum holds."""
 
 import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +19,7 @@ from dip_pipeline.frames import (
     RestoredPlanes,
     check_target,
     finer_frame,
+    hdu_plans,
     open_frame,
     open_frames,
     save_frame,
@@ -68,9 +70,11 @@ def test_an_hdu_with_check_sums_is_copied_byte_for_byte(tmp_path, restored, prov
     frame = open_frame(path)
     save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
     before, after = path.read_bytes(), (tmp_path / "out.fits").read_bytes()
-    for old, new in zip(layout_of(path), layout_of(tmp_path / "out.fits"), strict=False):
-        if old.name != "SCI":
-            assert after[new.header_start : new.end] == before[old.header_start : old.end]
+    old, new = layout_of(path), layout_of(tmp_path / "out.fits")
+    assert [hdu.name for hdu in new[:3]] == ["", "SCI", "EXTRA"]
+    for place in (0, 2):
+        there, here = (hdus[place] for hdus in (new, old))
+        assert after[there.header_start : there.end] == before[here.header_start : here.end]
 
 
 def test_sums_that_were_wrong_in_the_input_are_made_anew(tmp_path, restored, provenance):
@@ -129,6 +133,8 @@ def test_fitscheck_passes_and_scaling_is_gone(tmp_path, restored, provenance, dt
     hdu = fits.PrimaryHDU(np.arange(35).reshape(5, 7).astype(dtype))
     hdu.header["CRVAL1"] = 1.5
     hdu.header["AUTHOR"] = "n"
+    if dtype == "f4":
+        hdu.header["EXTEND"] = False
     hdu.writeto(tmp_path / "in.fits")
     frame = open_frame(tmp_path / "in.fits")
     out = tmp_path / "out.fits"
@@ -136,7 +142,7 @@ def test_fitscheck_passes_and_scaling_is_gone(tmp_path, restored, provenance, dt
     assert fitscheck.main(["-c", str(out)]) == 0
     header = fits.getheader(out)
     assert not {"BZERO", "BSCALE", "BLANK"} & set(header)
-    assert header["EXTEND"] is True
+    assert out.read_bytes().count(b"EXTEND  =                    T") == 1
     assert header["CRVAL1"] == 1.5
 
 
@@ -174,6 +180,63 @@ def test_compression_cards_go_and_the_others_stay(tmp_path, restored, provenance
         assert header["GAIN"] == 1.5
         assert header.comments["GAIN"] == "electrons per DN"
         assert header["HISTORY"][0] == "packed"
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_a_byte_that_the_disk_changed_is_noticed(
+    tmp_path, restored, provenance, monkeypatch, place
+):
+    """Before the product gets its name: what was there stays."""
+    fits.PrimaryHDU(np.ones((40, 30), "f4")).writeto(tmp_path / "in.fits")
+    frame, scan = open_frame(tmp_path / "in.fits"), hdu_plans.scan_layout
+
+    def damaged(stream, size, path):
+        with path.open("r+b") as file:
+            file.seek(int(place * size))
+            byte = file.read(1)
+            file.seek(-1, 1)
+            file.write(bytes([byte[0] ^ 1]))
+        return scan(stream, size, path)
+
+    monkeypatch.setattr(hdu_plans, "scan_layout", damaged)
+    with pytest.raises(OutputError, match="reads back otherwise than written; check the disk"):
+        save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.fits"]
+
+
+def test_a_file_of_another_size_than_was_written_is_noticed(
+    tmp_path, restored, provenance, monkeypatch
+):
+    fits.PrimaryHDU(np.ones((40, 30), "f4")).writeto(tmp_path / "in.fits")
+    frame, emit = open_frame(tmp_path / "in.fits"), hdu_plans._emit
+
+    def longer(stream, plan):
+        span = emit(stream, plan)
+        if any(b"DIP_TILE" in card for card in plan.cards):
+            stream.write(bytes(2880))
+        return span
+
+    monkeypatch.setattr(hdu_plans, "_emit", longer)
+    with pytest.raises(OutputError, match="bytes on disk are not what was written"):
+        save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.fits"]
+
+
+def test_a_plane_that_gives_fewer_pixels_than_it_has_is_noticed(tmp_path, restored, provenance):
+    fits.PrimaryHDU(np.ones((40, 30), "f4")).writeto(tmp_path / "in.fits")
+    frame = open_frame(tmp_path / "in.fits")
+    planes = restored(frame)
+
+    class Short:
+        shape = frame.shape
+
+        def __getitem__(self, region):
+            return planes.error[region][:-1]
+
+    short = RestoredPlanes(planes.science, Short(), planes.flags)
+    with pytest.raises(OutputError, match="a plane has 4680 bytes; 4800 were planned"):
+        save_frame(tmp_path / "out.fits", frame, short, provenance=provenance)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.fits"]
 
 
 def test_axes_of_length_one_stay_in_the_output(tmp_path, restored, provenance):
@@ -366,3 +429,17 @@ def test_sums_do_not_depend_on_how_bytes_arrive_and_encode_to_all_ones(content, 
     letters = encode_checksum(sum_of(header)).encode()
     assert letters.isalnum()
     assert sum_of(header.replace(b"0" * 16, letters, 1)) == ALL_ONES
+
+
+def test_cards_of_an_earlier_restoration_go_also_those_that_this_one_does_not_write(
+    tmp_path, restored, provenance
+):
+    fits.PrimaryHDU(np.ones((40, 30), "f4")).writeto(tmp_path / "in.fits")
+    earlier = replace(provenance, cards=(*provenance.cards, ("DIPEX001", "b.fits", "combined")))
+    for source, target, told in (("in", "once", earlier), ("once", "twice", provenance)):
+        frame = open_frame(tmp_path / f"{source}.fits")
+        save_frame(tmp_path / f"{target}.fits", frame, restored(frame), provenance=told)
+    assert fits.getheader(tmp_path / "once.fits")["DIPEX001"] == "b.fits"
+    header = fits.getheader(tmp_path / "twice.fits")
+    assert "DIPEX001" not in header
+    assert header.count("DIPVER") == 1

@@ -64,6 +64,8 @@ def test_a_plane_of_a_mask_is_a_bit_by_its_index():
     assert "DETECTED" not in LSST_BAD
     asked = rule_of_planes({"BAD": 0, "DETECTED": 5}, "DETECTED")
     assert asked.split(np.array([[1, 32]], "i4"))[0].tolist() == [[False, True]]
+    full_is_bad = rule_of_planes({"BAD": 0, "SAT": 1}, "SAT").split(np.array([[1, 2]], "i4"))
+    assert [mask.tolist() for mask in full_is_bad] == [[[False, True]], [[False, False]]]
 
 
 def test_any_flag_of_an_unknown_instrument_is_bad():

@@ -6,12 +6,25 @@ from astropy.io import fits
 
 from dip_pipeline.frames import open_frame, save_frame
 from dip_pipeline.frames.compressed_cards import image_cards_of_table
+from dip_pipeline.frames.fits_cards import format_card, join_cards, split_cards, without
 from dip_pipeline.frames.fits_layout import scan_layout
 
 
 def layout_of(path):
     with path.open("rb") as stream:
         return scan_layout(stream, path.stat().st_size, path).hdus
+
+
+def test_a_keyword_that_begins_as_the_end_does_is_not_the_end():
+    cards = [*format_card("ENDTIME", 3.5), *format_card("OBJECT", "M 13")]
+    assert split_cards(join_cards(cards)) == cards
+
+
+def test_a_long_text_goes_with_all_its_cards():
+    long, short = format_card("LONGTEXT", "and so on " * 20), format_card("OBJECT", "M 13")
+    assert len(long) > 2
+    assert without([*long, *short, *long], ["LONGTEXT"]) == short
+    assert without([*long, *short], ["OBJECT"]) == long
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ def test_integers_are_numbers_too():
         ("UNCERT", {"UTYPE": "InverseVariance"}, NoiseForm.INVERSE_VARIANCE),
         ("ERR", {"HDUCLAS3": "MSE"}, NoiseForm.VARIANCE),
         ("ERR", {"HDUCLAS3": "RMSE"}, NoiseForm.SIGMA),
+        ("ERR", {"HDUCLAS3": "INVMSE"}, NoiseForm.INVERSE_VARIANCE),
     ],
 )
 def test_the_form_is_said_by_a_card_then_by_the_name(name, header, form):

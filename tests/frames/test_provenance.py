@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from dip_pipeline.frames import Provenance, open_frame, read_provenance, save_frame
 from dip_pipeline.frames.fits_cards import format_card, parse_cards
-from dip_pipeline.frames.provenance import from_json, to_json
+from dip_pipeline.frames.provenance import from_json, tiles_hdu, to_json
 
 
 @pytest.fixture
@@ -96,3 +97,12 @@ def test_a_card_reads_back_the_value_that_was_written(value):
     else:
         assert again == value
         assert type(again) is type(value)
+
+
+def test_places_become_their_names():
+    assert to_json({"place": Path("/sky") / "a.fits"}) == {"place": "/sky/a.fits"}
+
+
+def test_letters_that_a_table_cannot_hold_are_spelled_out():
+    _, data = tiles_hdu(Provenance((), "", {}, [{"tile": 0, "why": "grüße"}]))
+    assert rb"gr\xfc\xdfe" in data

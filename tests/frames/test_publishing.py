@@ -1,11 +1,13 @@
 """Outputs appear whole or not at all, and never where something else lies."""
 
+import errno
 import fcntl
 import os
 import resource
 import shutil
 import socket
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +147,28 @@ def test_what_another_machine_may_still_write_stays(folder, monkeypatch):
     assert names(folder) == []
 
 
+def test_a_folder_that_is_about_to_get_its_lock_stays(folder):
+    left = _left_by_a_killed_writer(folder / "out.fits", "new")
+    (left / "lock").unlink()
+    clear_workshops(folder / "out.fits")
+    assert left.exists()
+    os.utime(left, (0, 0))
+    clear_workshops(folder / "out.fits")
+    assert names(folder) == []
+
+
+def test_where_there_are_no_locks_what_somebody_may_still_write_stays(folder, monkeypatch):
+    def none_here(descriptor, kind):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none_here)
+    with workshop(folder / "out.fits") as part:
+        part.write_text("still being written")
+        clear_workshops(folder / "out.fits")
+        assert part.read_text() == "still being written"
+    assert names(folder) == []
+
+
 def test_who_waits_for_a_lock_that_goes_begins_anew(folder, monkeypatch):
     real, folders = fcntl.flock, []
 
@@ -240,6 +264,31 @@ def test_the_old_output_is_there_until_the_new_one_takes_its_name(
     assert names(folder) == [target.name]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["out.fits", "out.zarr"])
+def test_all_is_on_the_disk_before_its_name_and_the_name_before_the_end(
+    frame, restored, provenance, monkeypatch, name, overwrite
+):
+    """Where the machine itself goes down no name is without its data, and none is lost."""
+    target, sync = frame.path.with_name(name), os.fsync
+    if overwrite:
+        save_frame(target, frame, restored(frame), provenance=provenance)
+    before = target.stat().st_ino if overwrite else None
+    named = {}
+
+    def note(handle):
+        there = target.exists() and target.stat().st_ino != before
+        named[os.fstat(handle).st_ino] = there
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    save_frame(target, frame, restored(frame), provenance=provenance, overwrite=overwrite)
+    written = [target, *target.rglob("*")]
+    assert len(written) > (20 if name == "out.zarr" else 0)
+    assert [named.get(path.stat().st_ino) for path in written] == [False] * len(written)
+    assert named[target.parent.stat().st_ino] is True
+
+
 @contextmanager
 def file_size_limit(size):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -330,30 +379,50 @@ def test_folders_that_are_no_group_are_never_replaced(frame, folder, restored, p
     assert (folder / "mine.zarr" / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_file_that_appears_meanwhile_is_left_alone(frame, folder, restored, provenance):
-    target = folder / "out.fits"
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_appears_meanwhile_is_left_alone(frame, folder, restored, provenance, suffix):
+    target = folder / f"out.{suffix}"
     planes = restored(frame)
+    theirs = target / "zarr.json" if suffix == "zarr" else target
 
     class Slow:
         shape = frame.shape
 
         def __getitem__(self, region):
-            target.write_text("somebody else's")
+            theirs.parent.mkdir(exist_ok=True)
+            theirs.write_text("somebody else's")
             return planes.error[region]
 
     slow = RestoredPlanes(planes.science, Slow(), planes.flags)
     with pytest.raises(OutputError, match="appeared while this run was writing"):
         save_frame(target, frame, slow, provenance=provenance)
+    assert theirs.read_text() == "somebody else's"
+    assert names(folder) == [target.name]
+
+
+def test_a_file_that_appears_where_there_are_no_hard_links_is_left_alone(
+    frame, folder, restored, provenance, monkeypatch
+):
+    target = folder / "out.fits"
+
+    def outrun(part, path):
+        target.write_text("somebody else's")
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", outrun)
+    with pytest.raises(OutputError, match="cannot be written"):
+        save_frame(target, frame, restored(frame), provenance=provenance)
     assert target.read_text() == "somebody else's"
     assert names(folder) == ["out.fits"]
 
 
-def test_planes_of_another_shape_are_refused(frame, folder, provenance):
-    wrong = np.zeros((3, 3), "f4")
-    with pytest.raises(OutputError, match="shape"):
-        save_frame(
-            folder / "out.fits", frame, RestoredPlanes(wrong, wrong, wrong), provenance=provenance
-        )
+@pytest.mark.parametrize("name", ["science", "error", "flags"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_planes_of_another_shape_are_refused(frame, folder, restored, provenance, suffix, name):
+    planes = replace(restored(frame), **{name: np.zeros((3, 3), "f4")})
+    with pytest.raises(OutputError, match=rf"{name} has shape \(3, 3\), the frame \(300, 200\)"):
+        save_frame(folder / f"out.{suffix}", frame, planes, provenance=provenance)
+    assert names(folder) == []
 
 
 def test_a_packed_file_that_reads_back_otherwise_is_named_as_the_user_does(tmp_path, monkeypatch):

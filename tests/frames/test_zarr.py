@@ -20,8 +20,10 @@ from dip_pipeline.frames import (
     open_frames,
     save_frame,
     with_mask,
+    zarr_writer,
 )
 from dip_pipeline.frames.converting import convert
+from dip_pipeline.frames.zarr_reader import state_of
 from tests.frames import layout_files as files
 
 ALL = slice(None)
@@ -142,6 +144,108 @@ def test_any_flipped_bit_is_noticed(group, tmp_path, restored, provenance):
         chunk.write_bytes(bytes(damaged))
         with pytest.raises(FrameError, match="array science, rows 0 to 70"):
             product.read(ALL, ALL)
+
+
+@pytest.fixture
+def product_of(group, restored, provenance):
+    """Restore the group; where its product goes."""
+
+    def save():
+        frame, target = open_frame(group), group.with_name("out.zarr")
+        save_frame(target, frame, restored(frame), provenance=provenance)
+        return target
+
+    save.folder = group.parent
+    return save
+
+
+class Disk:
+    """An array on a disk that does what it should not at the second band that it is given."""
+
+    def __init__(self, array, harm):
+        self._array, self._harm, self._bands = array, harm, 0
+
+    def __getattr__(self, name):
+        return getattr(self._array, name)
+
+    def __getitem__(self, region):
+        return self._array[region]
+
+    def __setitem__(self, region, values):
+        self._bands += 1
+        self._array[region] = values
+        if self._bands == 2:
+            self._harm(self._array, region)
+
+
+def change_a_pixel(array, region):
+    row = region[0].start
+    array[row, 0] = array[row, 0] + 1
+
+
+def lose_a_chunk(array, _region):
+    (chunk,) = (array.store.root / array.path).glob("c/0/0")
+    chunk.unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (change_a_pixel, "reads back otherwise than written"),
+        (lose_a_chunk, "11 of 12 chunks on disk"),
+    ],
+)
+@pytest.mark.parametrize("name", ["science", "DIP_ERR", "DIP_FLAG"])
+def test_what_the_disk_does_to_an_array_is_noticed(product_of, monkeypatch, harm, told, name):
+    """Before the product gets its name."""
+    create = zarr_writer.create_array
+
+    def on_a_bad_disk(parent, called, *args, **more):
+        array = create(parent, called, *args, **more)
+        return Disk(array, harm) if called == name else array
+
+    monkeypatch.setattr(zarr_writer, "create_array", on_a_bad_disk)
+    with pytest.raises(OutputError, match=told):
+        product_of()
+    assert not list(product_of.folder.glob("*out*"))
+
+
+def test_what_killed_writers_left_of_chunks_is_not_copied(group, product_of):
+    (group / "weights" / "c" / "0.1234.partial").write_bytes(b"half a chunk")
+    target = product_of()
+    assert (target / "weights" / "c").exists()
+    assert not list(target.rglob("*.partial"))
+
+
+def test_a_group_that_is_written_to_is_another_one_though_it_is_as_large(group):
+    before = state_of(group)
+    chunk = group / "science" / "c" / "0" / "0"
+    content = chunk.read_bytes()
+    assert state_of(group) == before
+    chunk.write_bytes(content)
+    assert state_of(group) != before
+
+
+def test_a_blank_among_unsigned_numbers_is_no_measurement_in_a_group(tmp_path):
+    hdu = fits.PrimaryHDU(np.arange(12, dtype="u2").reshape(3, 4))
+    hdu.writeto(tmp_path / "in.fits")
+    with fits.open(tmp_path / "in.fits", mode="update", do_not_scale_image_data=True) as hdus:
+        hdus[0].header["BLANK"] = 5 - 2**15
+    convert(tmp_path / "in.fits", tmp_path / "there.zarr")
+    for name in ("in.fits", "there.zarr"):
+        pixels = open_frame(tmp_path / name).read(ALL, ALL)
+        assert np.argwhere(pixels.masked).tolist() == [[1, 1]]
+        assert pixels.science[2, 3] == 11
+
+
+def test_an_hdu_whose_array_was_exchanged_is_told(layered, tmp_path):
+    convert(layered, tmp_path / "there.zarr")
+    root = zarr.open_group(tmp_path / "there.zarr", mode="r+")
+    kept = dict(root["error"].attrs)
+    root.create_array("error", data=np.ones((3, 3), "f4"), overwrite=True).attrs.put(kept)
+    with pytest.raises(FrameError, match=r"array error .*header and numbers disagree"):
+        convert(tmp_path / "there.zarr", tmp_path / "back.fits")
+    assert not (tmp_path / "back.fits").exists()
 
 
 def test_fits_and_zarr_of_the_same_pixels_read_the_same(layered, tmp_path, restored, provenance):

@@ -106,3 +106,11 @@ def test_a_restored_tile_has_the_wider_error():
         assert len(restored.outcome.exposures) == 4
     brightest = np.unravel_index(np.argmax(sure.pixels), sure.pixels.shape)
     assert errors[1][brightest] > 3 * errors[0][brightest]
+
+
+def test_an_exposure_of_which_nothing_is_used_has_its_place_among_the_others():
+    scene, none = torch.zeros(1, 1, 8, 9), torch.zeros(1, 1, 8, 9) > 0
+    verdicts = [Verdict(torch.zeros(1, 1, 8, 9), valid, none) for valid in (~none, none)]
+    error, tallies = compare(scene, [None, None], verdicts, 1)
+    assert [(tally.pixels, tally.left_out) for tally in tallies] == [(72, 72), (0, 0)]
+    assert float(error.abs().max()) == 0

@@ -293,7 +293,9 @@ def test_stars_that_the_frame_shows_well_are_taken_off_it_and_its_guide(starry):
 def test_guided_stars_come_back_as_they_do_without_a_guide(starry):
     asked = replace(starry, options=FitOptions(steps=3, effort=Effort.FAST))
     guided, unguided = (restore(one).science for one in (asked, replace(asked, guides=())))
-    for row, col, _ in laid(asked).shown_stars.places[:, [1, 2, 0]]:
+    places = laid(asked).shown_stars.places[:, [1, 2, 0]]
+    assert len(places)
+    for row, col, _ in places:
         middle = round(row), round(col)
         assert guided[middle] == unguided[middle]
         assert guided[middle] > 200

@@ -19,7 +19,9 @@ from dip_pipeline.restoration.uncertainty import (
     PROBE_SIGMA,
     Evidence,
     calibrate,
+    light_of,
     mean_risk,
+    spread_predictor,
     stein_map,
     tabulate,
     tabulate_by_light,
@@ -187,6 +189,36 @@ def test_the_error_table_finds_the_error_behind_noisy_squares():
     assert list(table.errors) == sorted(table.errors)
     asked = torch.tensor([0.3, 0.6, 0.9])
     np.testing.assert_allclose(table.look_up(asked), 2 * asked, rtol=0.1)
+
+
+def test_errors_rise_with_what_comes_through_though_their_estimates_scatter():
+    told = evidence(lost=1.0, pixels=20_000)
+    falling = dataclasses.replace(told, rehearsed=told.rehearsed[:, np.argsort(-told.predictor)])
+    order = np.argsort(told.predictor)
+    falling = dataclasses.replace(falling, predictor=told.predictor[order])
+    errors = tabulate(falling).errors
+    assert len(errors) > 5
+    assert list(errors) == sorted(errors)
+
+
+def test_light_around_a_pixel_is_that_of_its_stars_too():
+    one = torch.ones(1, 1, 20, 30)
+    torch.testing.assert_close(light_of(3 * one, 5 * one, 2 * one), 4 * one)
+
+
+def test_pixels_whose_light_is_not_known_tell_nothing():
+    told, light = evidence(lost=1.0, pixels=4000), np.linspace(0.0, 5.0, 4000)
+    light[::3] = np.nan
+    some = told.of(np.flatnonzero(np.isfinite(light)))
+    assert tabulate_by_light(told, light) == tabulate_by_light(some, light[np.isfinite(light)])
+
+
+def test_what_networks_are_unsure_of_adds_to_the_noise_that_comes_through():
+    one = torch.ones(1, 1, 20, 30)
+    none = torch.zeros_like(one)
+    for response, scatter, spread in ((3, 0, 3.0), (0, 4, 4.0), (3, 4, 5.0)):
+        found = spread_predictor(none + response, none + scatter)
+        torch.testing.assert_close(found, spread * one)
 
 
 def test_the_error_table_stays_positive_where_the_estimate_is_negative():

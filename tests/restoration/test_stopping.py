@@ -168,3 +168,17 @@ def test_a_blind_fit_that_has_not_learned_its_image_goes_on_to_the_end(problem, 
     options = FitOptions(input=InputKind.CODE, steps=60, flux_scale_px=0)
     outcome = restore(problem(rings + noise, law.none, options=options)).outcome
     assert (outcome.stop_reason, outcome.steps) == (StopReason.STEP_LIMIT, 60)
+
+
+def test_looks_that_get_worse_little_by_little_do_not_win_for_ever():
+    rule = JudgedRisk(patience=10, tolerance=0.05)
+    for step, risk in enumerate((1.0, 1.04, 1.08, 1.12)):
+        rule.update(step, risk)
+    assert rule.best_step == 1
+
+
+def test_an_output_that_is_written_over_is_another_one():
+    window, output = WindowedVariance(2), torch.zeros(1, 1, 4, 4)
+    window.update(output)
+    output += 2.0
+    assert window.update(output) == 1.0

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dip_pipeline.cli.options import RunCommand, psf_options, read_config
+from dip_pipeline.cli.options import RunCommand, noise_options, read_config
 from dip_pipeline.cli.output import complain_as_is, say
 from dip_pipeline.cli.verbosity import NORMAL, LogLines, start_logging, verbosity
 from dip_pipeline.errors import ExitCode
@@ -35,7 +35,7 @@ Examples:
 @click.option(
     "--overwrite", is_flag=True, help="Replace a file that exists already.  [default: no]"
 )
-@psf_options
+@noise_options
 def noise(
     frame: str,
     out: Path,

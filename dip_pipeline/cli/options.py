@@ -77,7 +77,7 @@ def fit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _add(command, [name for name in OPTIONS if not name.startswith(_NOT_OF_A_FIT)])
 
 
-def psf_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def noise_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Do as `run_options`, with those options alone that say how a frame and its noise are read."""
     return _add(command, [name for name in OPTIONS if name.startswith(("reading.", "noise."))])
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dip_pipeline.cli.options import RunCommand, psf_options, read_config, task_options
+from dip_pipeline.cli.options import RunCommand, noise_options, read_config, task_options
 from dip_pipeline.cli.output import complain_as_is, say
 from dip_pipeline.cli.verbosity import NORMAL, LogLines, start_logging, verbosity
 from dip_pipeline.errors import ExitCode
@@ -60,7 +60,7 @@ Examples:
     help="Measure each of N x N parts of the frame, into extensions X1Y1, X2Y1, ... of one file.  "
     "[default: none]",
 )
-@psf_options
+@noise_options
 @task_options("factor")
 def psf(
     frame: str,

@@ -109,3 +109,15 @@ def test_noise_of_lines_is_told_of_among_crowded_stars(told):
     pixels, sigma = stars_alone(384, 3000)
     lines = np.random.default_rng(6).standard_normal((384, 1))
     assert "whole rows" in told(pixels + 0.6 * sigma * lines, **CARDS)
+
+
+def test_noise_of_lines_is_told_of_where_part_of_each_line_is_not_seen(told, sky):
+    """Lines that run into a masked margin are held against each other where both are seen."""
+    _, noise = sky
+    lines = np.random.default_rng(9).standard_normal((SHAPE[0], 1))
+    error = np.full(SHAPE, 5.0)
+    error[:, :20] = np.nan
+    assert told(100 + 5 * noise, error) == []
+    assert told(100 + 5 * (noise + 0.8 * lines), error) == ["whole rows"]
+    narrow = (slice(None), slice(0, 64))  # of the stretches one is not seen at all
+    assert told((100 + 5 * noise)[narrow], error[narrow]) == []

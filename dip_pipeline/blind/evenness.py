@@ -107,6 +107,8 @@ def _variance_of_lines(look: Look, axis: int) -> float:
     if full.size < max(_FEWEST_LINES, len(lines) / 2):
         return float("nan")
     one, other = (_levels(lines[full][:, part]) for part in _stretches(lines.shape[1]))
+    if one is None or other is None:
+        return float("nan")
     # Of two numbers the covariance, by what their sum scatters more than their difference.
     both, apart = (float(clipped_sigma(line)) ** 2 for line in (one + other, one - other))
     by_chance = np.hypot(both, apart) * (2 / (_INDEPENDENT * one.size)) ** 0.5
@@ -119,10 +121,12 @@ def _stretches(length_px: int) -> tuple[Mask, Mask]:
     return tuple((within < _STRETCH_PX) & (number % 2 == part) for part in (0, 1))
 
 
-def _levels(lines: Floats) -> Floats:
-    """Differences of the levels of lines, which no slow light is in."""
+def _levels(lines: Floats) -> Floats | None:
+    """Differences of the levels of lines, which no slow light is in; None: too few are seen."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of a stretch without a plain pixel
         levels = np.nanmedian(lines, axis=1)
+    if np.count_nonzero(np.isfinite(levels)) < len(levels) / 2:
+        return None
     usual = float(np.nanmedian(levels))
     return np.convolve(np.where(np.isfinite(levels), levels, usual), FOURTH, mode="valid")

@@ -36,7 +36,7 @@ def _plan(hdu: RestoredHdu, cards: Sequence[Card], *, primary: bool) -> HduPlan:
     shape = hdu.shape if len(hdu.planes) > 1 else hdu.frame.shape
     own = [] if primary else [*format_card("EXTNAME", NOISE_NAME), *hdu.identity]
     own += format_card("BUNIT", hdu.frame.unit, "unit of the pixels") if hdu.frame.unit else []
-    own += world_cards(hdu.raw) if len(shape) == len(hdu.shape) else []
+    own += world_cards(hdu.raw, with_tables=False) if len(shape) == len(hdu.shape) else []
     own += _raw(_agreed(hdu))
     own += _raw(cards) if primary else []
     own += format_card("COMMENT", "Standard deviation of the noise of each pixel of the frame.")

@@ -14,15 +14,15 @@ _WORLD = re.compile(
 )
 
 
-def world_cards(raw: Sequence[bytes]) -> list[bytes]:
+def world_cards(raw: Sequence[bytes], *, with_tables: bool = True) -> list[bytes]:
     """Cards of world coordinates, distortions with them, in their order.
 
     Calabretta & Greisen 2002, A&A 395, 1077; SIP: Shupe et al. 2005; tables of distortions stand in
-    other HDUs of the same file.
+    other HDUs of the same file, and their cards are left out where that does not hold them.
     """
     kept = []
     for card in raw:
         keyword, value, _ = parse_cards([card])[0]
-        if _WORLD.fullmatch(keyword) or is_lookup(keyword, value):
+        if _WORLD.fullmatch(keyword) or (with_tables and is_lookup(keyword, value)):
             kept.append(upper_exponents(card))
     return kept

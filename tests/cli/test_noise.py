@@ -166,3 +166,14 @@ def test_what_cannot_be_is_said_in_a_line(dip, tmp_path):
         assert words in err
         assert "Traceback" not in err
     assert not (tmp_path / "n.fits").exists()
+
+
+def test_tables_of_distortions_that_it_does_not_hold_are_not_asked_for(dip, tmp_path):
+    science = np.random.default_rng(9).normal(100, 4, (64, 72)).astype(np.float32)
+    header = fits.Header({**WORLD, "CPDIS1": "LOOKUP", "DP1": "EXTVER: 1", "D2IMDIS1": "LOOKUP"})
+    table = fits.ImageHDU(np.zeros((4, 4), np.float32), name="WCSDVARR")
+    fits.HDUList([fits.PrimaryHDU(science, header), table]).writeto(tmp_path / "a.fits")
+    assert dip("noise", tmp_path / "a.fits", "-o", tmp_path / "n.fits", "--sci", "0")[0] == 0
+    held = fits.getheader(tmp_path / "n.fits")
+    assert not {"CPDIS1", "DP1", "D2IMDIS1", "DP1.EXTVER"} & {*held}
+    assert WCS(held).pixel_to_world(49, 49).ra.deg == pytest.approx(10.0)

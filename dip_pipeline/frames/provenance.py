@@ -1,7 +1,8 @@
 """Provenance: what was done to a frame, as cards, as one JSON document, as one table row a tile.
 
-In FITS: DIP* cards and one HISTORY line in the science header, the document in the one cell of
-DIP_PROV, the tiles in DIP_TILE. In Zarr: attributes of the same names.
+In FITS: DIP* cards and one HISTORY line in the science header, the document in the cells of
+DIP_PROV, the tiles in DIP_TILE. In Zarr: attributes of the same names. What has no
+value has no card.
 """
 
 import hashlib
@@ -25,6 +26,9 @@ PROVENANCE_NAME = "DIP_PROV"
 TILES_NAME = "DIP_TILE"
 KEYWORDS_NAME = "DIPCARDS"  # which cards are ours, so that a later run replaces those alone
 HISTORY_NAME = "DIPHIST"
+
+# A long document is in several rows: CFITSIO refuses text columns wider than 28800.
+_MOST_CHARACTERS = 28_000
 
 _NUMBER = "number"  # JSON has no NaN and no infinity: {"number": "nan"}
 
@@ -75,12 +79,12 @@ def from_json(value: object) -> object:
 
 
 def plain_cards(provenance: Provenance) -> tuple[Card, ...]:
-    """Return the cards and the HISTORY line; a number that is not finite becomes undefined."""
+    """Return the cards and the HISTORY line; without those of no value, or of no finite one."""
     cards: list[Card] = []
     for keyword, value, comment in provenance.cards:
         plain = value.item() if isinstance(value, np.generic) else value
-        finite = not isinstance(plain, float) or math.isfinite(plain)
-        cards.append((keyword, plain if finite else None, comment))
+        if plain is not None and (not isinstance(plain, float) or math.isfinite(plain)):
+            cards.append((keyword, plain, comment))
     return (*cards, ("HISTORY", provenance.history, ""))
 
 
@@ -96,17 +100,35 @@ def document_hdu(provenance: Provenance) -> tuple[list[bytes], bytes]:
     """Header cards and data of DIP_PROV."""
     text = "DOCUMENT is W3C PROV-JSON: how this file was made."
     cards, data = document_table(PROVENANCE_NAME, provenance.document, text)
+    cards += format_card("LONGSTRN", "OGIP 1.0", "long texts go on in CONTINUE cards")
     cards += format_card(KEYWORDS_NAME, " ".join(provenance.keywords), "cards written by dip")
     cards += format_card(HISTORY_NAME, provenance.history, "")
     return cards, data
 
 
 def document_table(name: str, document: object, comment: str) -> tuple[list[bytes], bytes]:
-    """Header cards and data of a table with one cell, which holds a document as JSON."""
-    text = json.dumps(to_json(document), ensure_ascii=True, allow_nan=False)
-    column = fits.Column(name="DOCUMENT", format=f"{len(text)}A", array=np.array([text]))
+    """Header cards and data of a table whose cells, joined, are a document as JSON."""
+    pieces = _pieces(json.dumps(to_json(document), ensure_ascii=True, allow_nan=False))
+    width = max(len(piece) for piece in pieces)
+    column = fits.Column(name="DOCUMENT", format=f"{width}A", array=np.array(pieces))
     cards, data = _table_bytes([column], name)
     return cards + format_card("COMMENT", comment), data
+
+
+def _pieces(text: str) -> list[str]:
+    """Cut a text into cells; none ends in a blank, which a cell of a FITS table would lose."""
+    pieces = []
+    while text:
+        piece = text[:_MOST_CHARACTERS]
+        piece = (piece.rstrip() or text) if len(piece) < len(text) else piece
+        pieces.append(piece)
+        text = text[len(piece) :]
+    return pieces
+
+
+def document_of(table: NDArray[np.void]) -> object:
+    """Read what `document_table` wrote; raises ValueError where it is no JSON."""
+    return json.loads("".join(table["DOCUMENT"]))
 
 
 def tiles_hdu(provenance: Provenance) -> tuple[list[bytes], bytes]:
@@ -134,7 +156,7 @@ def read_fits_provenance(path: Path) -> Provenance | None:
             if PROVENANCE_NAME not in spans or TILES_NAME not in spans:
                 return None
             span = spans[PROVENANCE_NAME]
-            document = from_json(json.loads(opened.hdus[span.index].data["DOCUMENT"][0]))
+            document = from_json(document_of(opened.hdus[span.index].data))
             tiles = _rows(opened.hdus[spans[TILES_NAME].index].data)
             own = {keyword: value for keyword, value, _ in parse_cards(span.cards)}
             keywords = str(own.get(KEYWORDS_NAME) or "").split()
@@ -156,12 +178,17 @@ def own_keywords(headers: Sequence[tuple[Card, ...]]) -> frozenset[str]:
 
 
 def _find_cards(headers: Sequence[tuple[Card, ...]], keywords: list[str]) -> tuple[Card, ...]:
-    """Our cards from the header that holds them all."""
-    for cards in headers:
-        by_keyword = {card[0]: card for card in cards}
-        if keywords and all(keyword in by_keyword for keyword in keywords):
-            return tuple(by_keyword[keyword] for keyword in keywords)
-    return ()
+    """Our cards from the first of the headers that hold most of them."""
+    held = [{card[0]: card for card in cards} for cards in headers]
+    most = max(held, key=lambda cards: sum(keyword in cards for keyword in keywords))
+    return cards_by_keyword(most, keywords)
+
+
+def cards_by_keyword(held: Mapping[str, Card], keywords: Sequence[str]) -> tuple[Card, ...]:
+    """Cards of the keywords, undefined where there is none; no card at all where none is held."""
+    if not any(keyword in held for keyword in keywords):
+        return ()
+    return tuple(held.get(keyword, (keyword, None, "")) for keyword in keywords)
 
 
 def _table_bytes(columns: list[fits.Column], name: str) -> tuple[list[bytes], bytes]:

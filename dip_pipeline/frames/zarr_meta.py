@@ -23,7 +23,7 @@ from dip_pipeline.frames.fits_cards import (
     split_cards,
 )
 from dip_pipeline.frames.frame import Card, RawHdu
-from dip_pipeline.frames.provenance import document_table, to_json
+from dip_pipeline.frames.provenance import document_of, document_table, to_json
 from dip_pipeline.frames.zarr_choice import ZarrNode, arrays_of
 from dip_pipeline.frames.zarr_hdus import (
     ZarrArray,
@@ -167,7 +167,7 @@ def _read_meta(hdus: Sequence[RawHdu], source: Path) -> dict[str, Any]:
         stream = io.BytesIO()
         primary.writeto(stream)
         with fits.open(io.BytesIO(stream.getvalue() + content)) as opened:
-            meta = json.loads(opened[1].data["DOCUMENT"][0])
+            meta: Any = document_of(opened[1].data)
         parts = [_of_text(meta["attributes"]), dict(meta["groups"]), dict(meta["arrays"])]
         parts[1] = {name: _of_text(inner) for name, inner in parts[1].items()}
         parts[2] = {

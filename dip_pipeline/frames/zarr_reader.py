@@ -27,6 +27,7 @@ from dip_pipeline.frames.provenance import (
     PROVENANCE_NAME,
     TILES_NAME,
     Provenance,
+    cards_by_keyword,
     from_json,
     to_json,
 )
@@ -287,7 +288,7 @@ def read_zarr_provenance(path: Path) -> Provenance | None:
         return None
     by_keyword = {card[0]: card for card in cards}
     history = [str(value) for keyword, value, _ in cards if keyword == "HISTORY"]
-    own = tuple(by_keyword[keyword] for keyword in keywords if keyword in by_keyword)
+    own = cards_by_keyword(by_keyword, keywords)
     return Provenance(own, history[-1] if history else "", document, tiles)
 
 

@@ -359,7 +359,9 @@ def test_a_product_restored_again_holds_one_set_of_planes_and_cards(
         names = [hdu.name for hdu in hdus]
         assert [names.count(name) for name in OURS] == [1, 1, 1, 1]
         keywords = list(hdus["SCI", 1].header)
-        assert [keywords.count(keyword) for keyword, _, _ in provenance.cards] == [1] * 6
+        assert [
+            keywords.count(word) for word, value, _ in provenance.cards if value is not None
+        ] == [1] * 5
         history = [str(line) for line in hdus["SCI", 1].header["HISTORY"]]
         assert sum(line.startswith("dip denoise") for line in history) == 2
     assert fitscheck.main([str(tmp_path / "twice.fits")]) == 0

@@ -1,7 +1,11 @@
 """Provenance comes back from a product as it went in, from FITS and from Zarr alike."""
 
+import json
 import math
 import re
+import shutil
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +39,50 @@ def test_provenance_comes_back_as_it_went_in(frame, tmp_path, restored, provenan
 
 @pytest.mark.parametrize("suffix", ["fits", "zarr"])
 def test_long_histories_and_no_tiles_come_back(frame, tmp_path, restored, suffix):
-    told = Provenance((("DIPRISK", math.nan, "risk"),), "word " * 40 + "end", {"x": math.inf}, [])
+    cards = (("DIPRISK", math.nan, "risk"), ("DIPSEED", 3, "run seed"))
+    told = Provenance(cards, "word " * 40 + "end", {"x": math.inf}, [])
     save_frame(tmp_path / f"out.{suffix}", frame, restored(frame), provenance=told)
     again = read_provenance(tmp_path / f"out.{suffix}")
     assert (again.history, again.document, again.tiles) == (told.history, told.document, [])
-    assert again.cards == (("DIPRISK", None, "risk"),)
+    assert again.cards == (("DIPRISK", None, ""), ("DIPSEED", 3, "run seed"))
+
+
+@pytest.mark.parametrize("suffix", ["fits", "zarr"])
+def test_what_has_no_value_has_no_card(frame, tmp_path, restored, suffix):
+    cards = (("DIPGAIN", None, "gain"), ("DIPRISK", math.inf, "risk"), ("DIPSEED", 0, "seed"))
+    told = Provenance(cards, "history", {}, [])
+    save_frame(tmp_path / f"out.{suffix}", frame, restored(frame), provenance=told)
+    written = [card[0] for card in open_frame(tmp_path / f"out.{suffix}").cards]
+    assert "DIPSEED" in written
+    assert not {"DIPGAIN", "DIPRISK"} & set(written)
+    assert [card[:2] for card in read_provenance(tmp_path / f"out.{suffix}").cards] == [
+        ("DIPGAIN", None),
+        ("DIPRISK", None),
+        ("DIPSEED", 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["word  " * 20_000, " " * 90_000, "x" * 27_990 + " " * 5, "\u00e9" * 9_000]
+)
+def test_long_documents_are_in_cells_that_cfitsio_reads(frame, tmp_path, restored, text):
+    told = Provenance((("DIPSEED", 3, "run seed"),), "history", {"text": text}, [])
+    save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=told)
+    assert read_provenance(tmp_path / "out.fits").document == {"text": text}
+    with fits.open(tmp_path / "out.fits") as hdus:
+        assert text.isspace() or hdus["DIP_PROV"].header["NAXIS1"] <= 28_800
+        assert json.loads("".join(hdus["DIP_PROV"].data["DOCUMENT"])) == {"text": text}
+
+
+@pytest.mark.skipif(shutil.which("fitsverify") is None, reason="needs fitsverify")
+def test_fitsverify_has_nothing_to_say_of_a_product(frame, tmp_path, restored, provenance):
+    many = tuple((f"DIPEX{n:03d}", None if n % 3 else f"file {n}", "file") for n in range(1, 40))
+    told = replace(provenance, cards=provenance.cards + many, document={"text": "ab " * 30_000})
+    save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=told)
+    said = subprocess.run(
+        ["fitsverify", tmp_path / "out.fits"], capture_output=True, text=True, check=False
+    ).stdout
+    assert "0 warning(s) and 0 error(s)" in said, said
 
 
 @pytest.mark.parametrize("suffix", ["fits", "zarr"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from astropy.stats import sigma_clipped_stats
 from numpy.typing import NDArray
 
 from benchmarks.stabilising import Anscombe, Stabiliser, White
@@ -33,9 +34,7 @@ Mask = NDArray[np.bool_]
 EXTRA_DATA = "DIP_EXTRA_DATA"
 NEIGHBOUR_CORRELATION = 0.4
 ROOM_FOR_A_BRIGHT_STAR_PX = 256  # in smaller fields its wings would be all there is
-JWST_STAMP = "jwst/jw01324001001-01324-o001_t001_nircam_clear-f200w_i2d_stamp_512.fits"
-JWST_ERROR = "jwst/jw01324001001-01324-o001_t001_nircam_f200w.noise_512.fits"
-JWST_NOISE_FACTOR = 8.0  # noise added, in median errors of the stamp
+NOISE_FACTOR = 8.0  # noise added to what was observed, in median errors of it
 
 
 class FieldKind(StrEnum):
@@ -46,9 +45,38 @@ class FieldKind(StrEnum):
     NEBULA = "nebula"
     CORRELATED = "correlated"  # galaxies and stars under noise whose neighbours correlate by 0.4
     JWST = "jwst"  # a stamp of NIRCam under white noise of 8 times its median error
+    SDSS = "sdss"  # the same of a survey's image: a spiral galaxy and stars
+    M13 = "m13"  # the same of a photographic plate of a globular cluster
+    DUST = "dust"  # the same of the Galactic centre at 1.1 mm
     NOISE = "noise"  # nothing but sky
     F16 = "f16"  # the paper's picture in colour; drawn by `colour`
 
+
+@dataclass(frozen=True, slots=True)
+class ObservedImage:
+    """An image of the extra data that is taken for the truth.
+
+    name, errors : its file, and that of its errors ("": its noise is measured on its sky)
+    unit : of its pixels; side_px : the largest square in it
+    """
+
+    name: str
+    errors: str
+    unit: str
+    side_px: int
+
+
+OBSERVED = {
+    FieldKind.JWST: ObservedImage(
+        "jwst/jw01324001001-01324-o001_t001_nircam_clear-f200w_i2d_stamp_512.fits",
+        "jwst/jw01324001001-01324-o001_t001_nircam_f200w.noise_512.fits",
+        "MJy/sr",
+        512,
+    ),
+    FieldKind.SDSS: ObservedImage("multi_band/reprojected_sdss_g.fits.bz2", "", "nmgy", 496),
+    FieldKind.M13: ObservedImage("compressed/m13.fits", "", "adu", 300),
+    FieldKind.DUST: ObservedImage("nan/gc_bolocam_gps.fits.gz", "", "Jy/beam", 512),
+}
 
 SIMULATED = (FieldKind.CROWDED, FieldKind.GALAXIES, FieldKind.NEBULA)
 
@@ -166,12 +194,19 @@ def _observed(kind: FieldKind, scene: Scene, detector: DetectorOptions) -> Field
     )
 
 
-def _jwst(kind: FieldKind, seed: int, side_px: int) -> Field:
-    """Take the stamp itself as the truth: its own noise is in every method's result."""
-    stamp, own_sigma = (_read(extra_file(name), side_px) for name in (JWST_STAMP, JWST_ERROR))
-    unknown = ~(np.isfinite(stamp) & np.isfinite(own_sigma))
+def _under_noise(kind: FieldKind, seed: int, side_px: int) -> Field:
+    """Take what was observed as the truth: its own noise is in every method's result.
+
+    Where no error plane tells that noise it is not taken off: a sky scatters by faint sources, too.
+    """
+    image = OBSERVED[kind]
+    side_px = min(side_px, image.side_px)
+    stamp = _read(extra_file(image.name), side_px)
+    errors = _read(extra_file(image.errors), side_px) if image.errors else None
+    sky_sigma = _sky_sigma(stamp) if errors is None else float(np.nanmedian(errors))
+    unknown = ~np.isfinite(stamp if errors is None else stamp + errors)
     level = np.where(unknown, np.float32(np.nanmedian(stamp)), stamp)
-    sigma = float(JWST_NOISE_FACTOR * np.nanmedian(own_sigma))
+    sigma = NOISE_FACTOR * sky_sigma
     rng = np.random.default_rng([seed, 0x1357])
     noisy = (level + sigma * rng.standard_normal(level.shape)).astype(np.float32)
     return Field(
@@ -182,9 +217,9 @@ def _jwst(kind: FieldKind, seed: int, side_px: int) -> Field:
         saturated=np.zeros(level.shape, bool),
         truth=Truth(level, level - np.median(level), np.full_like(level, sigma)),
         stabiliser=White(sigma),
-        cards=(("BUNIT", "MJy/sr", "unit of the pixels"),),
+        cards=(("BUNIT", image.unit, "unit of the pixels"),),
         told={"noise.sigma": sigma},
-        own_sigma=np.where(unknown, np.float32(0), own_sigma),
+        own_sigma=None if errors is None else np.where(unknown, np.float32(0), errors),
     )
 
 
@@ -194,9 +229,15 @@ def _read(path: Path, side_px: int) -> Plane:
     return np.ascontiguousarray(centre(image, side_px), np.float32)
 
 
+def _sky_sigma(image: Plane) -> float:
+    """Scatter of the sky; sources are clipped away."""
+    _, _, sigma = sigma_clipped_stats(image[np.isfinite(image)])
+    return float(sigma)
+
+
 _DRAWN: dict[FieldKind, Callable[[FieldKind, int, int], Field]] = {
     **dict.fromkeys(SIMULATED, _simulated),
     FieldKind.CORRELATED: _correlated,
-    FieldKind.JWST: _jwst,
+    **dict.fromkeys(OBSERVED, _under_noise),
     FieldKind.NOISE: _pure_noise,
 }

@@ -16,7 +16,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from benchmarks.fields import EXTRA_DATA, FieldKind, extra_data
+from benchmarks.fields import EXTRA_DATA, OBSERVED, FieldKind, extra_data
 from benchmarks.machine import command_told, commit, describe_machine, versions
 from benchmarks.measurements import Measurements
 from benchmarks.measuring import Plan, Result, measure
@@ -28,7 +28,7 @@ from dip_pipeline.errors import DipError
 from dip_pipeline.restoration.problem import Effort
 
 RESULTS = Path(__file__).resolve().parent / "results"
-OBSERVED = (FieldKind.JWST, FieldKind.F16)  # these need the extra data
+NEED_EXTRA = (*OBSERVED, FieldKind.F16)  # these need the extra data
 QUICK_FIELDS = (FieldKind.CROWDED, FieldKind.CORRELATED, FieldKind.NOISE)
 QUICK_SIDE_PX, QUICK_STEPS = 64, 4
 
@@ -56,7 +56,7 @@ class _Several(click.ParamType[tuple[str, ...]]):
 @click.option(
     "--fields",
     type=_Several(tuple(FieldKind)),
-    help=f"Fields to restore.  [default: all; {', '.join(OBSERVED)} where {EXTRA_DATA} is set]",
+    help=f"Fields to restore.  [default: all; {', '.join(NEED_EXTRA)} where {EXTRA_DATA} is set]",
 )
 @click.option(
     "--methods",
@@ -128,7 +128,7 @@ def main(**options: Any) -> None:  # noqa: ANN401  (each of its own kind)
 def _plan(options: dict[str, Any]) -> Plan:
     """Turn options into a plan; --quick shrinks whatever was not asked for."""
     quick = options["quick"]
-    everything = [kind for kind in FieldKind if kind not in OBSERVED or extra_data() is not None]
+    everything = [kind for kind in FieldKind if kind not in NEED_EXTRA or extra_data() is not None]
     fields = options["fields"] or (QUICK_FIELDS if quick else everything)
     return Plan(
         fields=tuple(FieldKind(name) for name in fields),

@@ -5,10 +5,10 @@ import pytest
 from astropy.io import fits
 
 from benchmarks import fields
-from benchmarks.fields import FieldKind, draw
+from benchmarks.fields import OBSERVED, FieldKind, draw
 from dip_pipeline.errors import ConfigError
 
-DRAWN = [kind for kind in FieldKind if kind not in (FieldKind.JWST, FieldKind.F16)]
+DRAWN = [kind for kind in FieldKind if kind not in (*OBSERVED, FieldKind.F16)]
 
 
 def noise(field):
@@ -51,7 +51,8 @@ def stamp(tmp_path, monkeypatch):
     level = rng.uniform(0, 1, (80, 80)).astype(np.float32)
     level[40, 40] = np.nan
     own = rng.uniform(0.01, 0.03, level.shape).astype(np.float32)
-    for name, image in ((fields.JWST_STAMP, level), (fields.JWST_ERROR, own)):
+    jwst = OBSERVED[FieldKind.JWST]
+    for name, image in ((jwst.name, level), (jwst.errors, own)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         fits.PrimaryHDU(image).writeto(tmp_path / name)
     monkeypatch.setenv(fields.EXTRA_DATA, str(tmp_path))
@@ -67,6 +68,19 @@ def test_the_stamp_is_the_truth_under_eight_times_its_own_noise(stamp):
     assert np.nanstd(noise(field)) == pytest.approx(1.0, abs=0.03)
     assert field.masked.sum() == 1
     assert field.masked[32, 32]
+
+
+def test_without_an_error_plane_the_noise_is_eight_times_that_of_the_sky(tmp_path, monkeypatch):
+    level = np.random.default_rng(3).normal(5, 0.2, (96, 96)).astype(np.float32)
+    level[20:30, 20:30] += 100
+    name = OBSERVED[FieldKind.SDSS].name
+    (tmp_path / name).parent.mkdir()
+    fits.PrimaryHDU(level).writeto(tmp_path / name.removesuffix(".bz2"))
+    (tmp_path / name.removesuffix(".bz2")).rename(tmp_path / name)
+    monkeypatch.setenv(fields.EXTRA_DATA, str(tmp_path))
+    field = draw(FieldKind.SDSS, 1, side_px=96)
+    assert field.told["noise.sigma"] == pytest.approx(8 * 0.2, rel=0.03)
+    assert field.own_sigma is None
 
 
 def test_a_field_without_its_data_says_what_to_do(monkeypatch):

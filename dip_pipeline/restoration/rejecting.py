@@ -3,6 +3,7 @@
 All planes are (1, 1, rows, cols), in the light of the reference, its sky taken off.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,14 @@ _BESIDE = (0.7, 3.0)
 _UNCOVERED = 0.1  # of the weight of what is read, at most, may lie where nothing is known
 _PASSES = 2
 _LIT = 5.0  # of a pixel's sigma: from here on a place shows a source
+# Dark dots: how far below the others' light a pixel of the sky may lie, in sigmas, from the lowest
+# limit that is believed. At each there must be so many times as many as by noise, which is what its
+# law says or as many as lie above, whichever is more.
+_DARK_LIMITS = (2.5, 2.75, 3.0, 3.25, 3.5, 3.75)
+_TIMES_NOISE = 3.0
+_DARK_ROOM = 2.0  # of a step of the smoothed light, that a pixel may be off besides
+_SLOPE_SCALE_PX = 1.0
+_FEWEST_DARK = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +176,28 @@ def _judged(
         seen = smooth(torch.where(light.valid > 0, seen, expected), softening_px)
     off = (seen - expected).abs()
     hit = told & (light.valid > 0) & (off > _FIRST[0] * step + _FIRST[1] * sigma)
+    sky = told & (light.valid > 0) & ~lit
+    # Without the noise of the median, which is most of its steps in the dark.
+    slope = blot.forward(_steepest(smooth(middle, _SLOPE_SCALE_PX))).clamp(min=0.0)
+    hit |= _dark_dots((seen - expected) / sigma, _DARK_ROOM * slope / sigma, sky & (sigma > 0))
     beside = nnf.max_pool2d(hit.float(), 3, stride=1, padding=1) > 0
     hit |= beside & told & (off > _BESIDE[0] * step + _BESIDE[1] * sigma)
     return Verdict(torch.where(told, 1 - hit.float(), before), light.valid > 0, lit)
+
+
+def _dark_dots(off: Tensor, room: Tensor, sky: Tensor) -> Tensor:
+    """Which pixels of the sky are darker than noise makes them, where a frame has many of those.
+
+    off : by how many sigmas they differ from the others; room : what they may besides
+    Dots that are too dark in one exposure alone, below the limit for all, are seen by their number.
+    """
+    below, above = -off[sky] - room[sky], off[sky] - room[sky]
+    for limit in _DARK_LIMITS:
+        by_law = len(below) * 0.5 * math.erfc(limit / 2**0.5)
+        dark, bright = int((below > limit).sum()), int((above > limit).sum())
+        if dark >= max(_FEWEST_DARK, _TIMES_NOISE * max(by_law, bright)):
+            return sky & (-off > room + limit)
+    return torch.zeros_like(sky)
 
 
 def _steepest(plane: Tensor) -> Tensor:

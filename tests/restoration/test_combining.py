@@ -14,8 +14,10 @@ from dip_pipeline.restoration.combining import (
     fit_combined_prior,
     restore_combined,
 )
+from dip_pipeline.restoration.lights import as_exposure, in_common_light, sky_of, unit_of
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import StopReason
+from dip_pipeline.restoration.rejecting import reject
 from dip_pipeline.restoration.sampling import inverse_of, sampling
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
 from tests.restoration.exposed import SHIFTS, SKY, Sky, draw_sky, exposed, with_exposure
@@ -127,6 +129,61 @@ def test_cosmic_rays_and_satellites_are_gone():
     changed = _inside((made.pixels - without.pixels) / without.error)
     assert np.abs(changed).max() < 6
     assert np.std(_inside((made.pixels - truth) / made.error)) < 1.15
+
+
+def _three_with_dots(depth_sigma, stars=25):
+    """Three exposures, 2 % of the pixels of each darker than they should be, and without dots."""
+    shape = (96, 104)
+    clean, truth = exposed(shape, factor=1, sky=draw_sky(shape, count=stars, brightest=3e3))
+    clean = dotted = replace(clean, exposures=clean.exposures[:2])
+    rng = np.random.default_rng(11)
+    places = []
+    for number in range(3):
+        pixels = (clean, *clean.exposures)[number].pixels.copy()
+        dots = rng.random(pixels.shape) < 0.02
+        pixels[dots] -= depth_sigma * np.sqrt(SKY / 2 + 9)
+        dotted = with_exposure(dotted, number, pixels=pixels)
+        places.append(dots)
+    return clean, dotted, truth, places
+
+
+def _rejected(problem):
+    """Which pixels of each exposure the others contradict."""
+    exposures = [as_exposure(problem), *problem.exposures]
+    level = sky_of(problem, exposures)
+    lights = in_common_light(exposures, level, unit_of(exposures, level))
+    return [each[0, 0].numpy() == 0 for each in reject(lights, problem.pixels.shape)]
+
+
+def test_dark_dots_of_single_exposures_are_gone():
+    clean, dotted, truth, places = _three_with_dots(4.5)
+    found = [out[dots].mean() for out, dots in zip(_rejected(dotted), places, strict=True)]
+    assert min(found) > 0.5  # 0.15 at most by the limit for all
+    plain, made = combined(clean), combined(dotted)
+    off = [np.std(_inside(each.pixels - truth)) for each in (plain, made)]
+    assert off[1] < 1.09 * off[0]  # 1.14
+
+
+@pytest.mark.parametrize("stars", [0, 25, 600])
+def test_where_no_dots_are_nothing_is_taken_for_one(stars):
+    clean, *_ = _three_with_dots(0.0, stars)
+    assert np.mean([out.mean() for out in _rejected(clean)]) < 2e-4
+
+
+def test_noise_above_its_law_is_not_taken_for_dots():
+    clean, *_ = _three_with_dots(0.0)
+    rng = np.random.default_rng(5)
+    noisier = clean
+    for number in range(3):
+        pixels = (clean, *clean.exposures)[number].pixels
+        more = 15 * rng.standard_normal(pixels.shape)
+        noisier = with_exposure(noisier, number, pixels=(pixels + more).astype(np.float32))
+    exposures = [as_exposure(noisier), *noisier.exposures]
+    level = sky_of(noisier, exposures)
+    for out, each in zip(_rejected(noisier), exposures, strict=True):
+        dark = out & (each.pixels < level - 30)
+        bright = out & (each.pixels > level + 30)
+        assert dark.sum() < 2 * bright.sum() + 20
 
 
 def test_stars_are_not_taken_for_cosmic_rays():

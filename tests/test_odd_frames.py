@@ -105,6 +105,8 @@ def test_a_sky_that_was_taken_away_is_judged_in_its_noise():
     """About zero no share of a level says anything."""
     frames = [changed(frame, sky=0.0) for frame in night(10, 3)]
     assert odd_frames(frames) == ()
+    frames[4].values["sky"] = 10.0  # a noise of its pixels
+    assert odd_frames(frames) == ()
     frames[4].values["sky"] = 60.0
     assert [each.source for each in odd_frames(frames)] == ["f4.fits"]
 
@@ -115,6 +117,12 @@ def test_a_noise_law_from_elsewhere_is_told():
     (odd,) = odd_frames(frames)
     assert odd.source == "f3.fits"
     assert "noise law 'estimated from the frame' (others 'gain and read noise')" in str(odd)
+
+
+def test_a_frame_that_is_only_better_is_not_odd():
+    frames = night(12, 8)
+    frames[6] = changed(frames[6], seconds=0.05, residual_noise=0.3, star_fwhm_px=0.5)
+    assert odd_frames(frames) == ()
 
 
 def test_figures_that_are_missing_or_no_numbers_say_nothing():

@@ -143,11 +143,11 @@ def test_a_name_of_a_picture_is_no_folder_to_be_made(dip, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_that_is_no_text_is_drawn_with_what_can_be_written(dip, source, tmp_path, drawn):
+def test_a_name_that_is_no_text_is_drawn_with_what_can_be_written(source, tmp_path, drawn):
     """As every name beyond ASCII is where the locale is C."""
     product = tmp_path / os.fsdecode(b"n\xffb.fits")
     restore_frame(f"{source}[SCI,1]", product, CONFIG)
-    code, _, err = dip("picture", product)
-    assert (code, err) == (0, "")
+    (picture,) = picturing.draw_product(product, tmp_path)
+    assert picture.is_file()
     ((_, options),) = drawn
     assert options["title"].startswith("n\ufffdb.fits")

@@ -18,6 +18,7 @@ from dip_pipeline.errors import (
     ExitCode,
     StoppedError,
 )
+from dip_pipeline.odd_frames import LEAST_FRAMES, OddFrame, odd_frames
 from dip_pipeline.repeated_warnings import Repeated, warnings_counted
 
 if TYPE_CHECKING:
@@ -70,10 +71,12 @@ class BatchReport:
     """How all frames ended, in the order in which they were given.
 
     repeated : warnings that several of them have in common
+    odd : those that are unlike the others of their kind
     """
 
     frames: tuple[FrameResult, ...]
     repeated: tuple[Repeated, ...] = ()
+    odd: tuple[OddFrame, ...] = ()
 
     @property
     def exit_code(self) -> ExitCode:
@@ -152,12 +155,24 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
                 results = tuple(restore(rank) for rank in range(len(jobs)))
             else:
                 results = _side_by_side(restore, len(jobs), at_once, pool)
-            return BatchReport(results, heard.repeated)
+            return BatchReport(results, heard.repeated, _unlike_others(results))
         except BrokenProcessError as error:
             if len(jobs) == 1:
                 raise
             count = f"{len(ended)} of {len(jobs)} frames had ended, the others wait"
             raise BrokenProcessError(f"{error} ({count})") from error
+
+
+def _unlike_others(results: Sequence[FrameResult]) -> tuple[OddFrame, ...]:
+    """Tell which products are unlike the others; tells nothing of shards and of few frames."""
+    from dip_pipeline.night_figures import all_figures  # stars are looked for: sep loads here
+
+    whole = [
+        (result.job.source, result.job.target)
+        for result in results
+        if result.report is not None and result.report.status != "part done"
+    ]
+    return odd_frames(all_figures(whole)) if len(whole) >= LEAST_FRAMES else ()
 
 
 def with_others(

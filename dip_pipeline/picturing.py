@@ -1,5 +1,6 @@
 """Pictures of a product beside its input: what was restored, and what was taken away."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,9 @@ def _title(product: Path, item: Restoration, label: str) -> str:
     if isinstance(risk, float):
         bound = "" if isinstance(sure, float) else "at most "
         told = f", residual noise {bound}{risk:.3f}"
-    return f"{product.name}{f', {label}' if label else ''}{told}"
+    # Where the locale has no letters for a name, its bytes are no text that can be drawn.
+    name = os.fsencode(product.name).decode("utf-8", "replace")
+    return f"{name}{f', {label}' if label else ''}{told}"
 
 
 def _evidence(

@@ -17,6 +17,7 @@ from dip_pipeline.batch import FrameResult, Job
 from dip_pipeline.engine import replace_file
 from dip_pipeline.engine.run_lock import Lock, Owner, owner_of, take
 from dip_pipeline.errors import ExitCode, OutputError, RunError
+from dip_pipeline.odd_frames import OddFrame
 from dip_pipeline.repeated_warnings import Repeated
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Summary:
         # A frame may end after an interrupt has ended the rest.
         self._ended: tuple[int | None, str] = None, ""
         self._warnings: list[dict[str, Any]] = []
+        self._odd: list[dict[str, Any]] = []
 
     def begin(self) -> None:
         """Put this run in the place of an earlier one: all frames wait."""
@@ -62,10 +64,18 @@ class Summary:
                 log.warning("%s; the frames go on", error)
 
     def write(
-        self, exit_code: ExitCode, error: str = "", repeated: Sequence[Repeated] = ()
+        self,
+        exit_code: ExitCode,
+        error: str = "",
+        repeated: Sequence[Repeated] = (),
+        odd: Sequence[OddFrame] = (),
     ) -> None:
-        """Note how all of it ended; repeated : warnings that several frames have in common."""
+        """Note how all of it ended.
+
+        repeated : warnings that several frames have in common; odd : frames unlike the others
+        """
         with self._lock:
+            self._odd = [each.facts() for each in odd]
             self._warnings = [each._asdict() for each in repeated]
             self._ended = int(exit_code), error
             self._write(*self._ended)
@@ -79,6 +89,7 @@ class Summary:
             "exit_code": exit_code,
             "error": error,
             "warnings": self._warnings,
+            "unlike_the_others": self._odd,
             "counts": {end: ends.count(end) for end in dict.fromkeys(ends)},
             "frames": frames,
         }

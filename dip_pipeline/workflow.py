@@ -212,7 +212,7 @@ def _run(
         with suppress(OutputError):  # it may be the summary that cannot be written
             summary.write(ExitCode.USAGE if usage else ExitCode.FRAMES_FAILED, error=words)
         raise
-    summary.write(report.exit_code, repeated=report.repeated)
+    summary.write(report.exit_code, repeated=report.repeated, odd=report.odd)
     return report
 
 

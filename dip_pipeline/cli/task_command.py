@@ -97,6 +97,7 @@ def describe(report: "BatchReport") -> str:
         counts = [f"{ends.count(end)} {end}" for end in dict.fromkeys(ends)]
         lines.append(f"{len(ends)} frames: {', '.join(counts)}")
     lines += [f"warning of {repeated}" for repeated in report.repeated]
+    lines += [str(odd) for odd in report.odd]
     return "\n".join(lines)
 
 

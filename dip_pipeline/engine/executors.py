@@ -1,5 +1,7 @@
 """Executors: each runs a function over items on some set of processes; the results are the same."""
 
+import multiprocessing
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -7,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from dip_pipeline.engine.options import ExecutorKind, WorkerOptions
-from dip_pipeline.errors import StoppedError
+from dip_pipeline.engine.options import GUARD_ADVICE, ExecutorKind, WorkerOptions
+from dip_pipeline.errors import RunError, StoppedError
 
 if TYPE_CHECKING:
     from dip_pipeline.engine.clusters import ClusterOptions
@@ -74,8 +76,22 @@ def open_pool(
 
     cluster : to be started for this pool; None where there is one, or none is needed
     few : start no more processes than the first job has items
+    Raises RunError in a process that such a pool starts, while it loads the caller's script.
     """
+    if options.executor is ExecutorKind.LOCAL:
+        _check_not_loading()
     return EXECUTORS[options.executor](options, cluster, few)
+
+
+def _check_not_loading() -> None:
+    """Begin no work in a worker process that loads a script whose work is not behind a guard.
+
+    Nothing is written of it there: the process that the script runs in tells, see `local`.
+    """
+    if not getattr(multiprocessing.current_process(), "_inheriting", False):
+        return
+    sys.excepthook = lambda *_: None
+    raise RunError(f"this is a worker process that loads the script: {GUARD_ADVICE}")
 
 
 def run_items(

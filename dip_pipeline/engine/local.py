@@ -8,14 +8,16 @@ import importlib.util
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any
 
 import dask.config
 from distributed import Client, Nanny, Scheduler, SpecCluster
 
-from dip_pipeline.engine.options import WorkerOptions
+from dip_pipeline.engine.options import GUARD_ADVICE, WorkerOptions
 from dip_pipeline.errors import RunError
 
 logger = logging.getLogger(__name__)
@@ -92,6 +94,8 @@ def _start_cluster(options: WorkerOptions, n_workers: int, folder: str) -> SpecC
             cluster = SpecCluster(workers, scheduler, silence_logs=_SILENT)
         except (RuntimeError, OSError) as error:  # such as of a process that was killed meanwhile
             causes.append(error)
+            if _is_unguarded():
+                raise RunError(f"worker processes cannot be started: {GUARD_ADVICE}") from error
         else:
             if options.dashboard:
                 _tell_dashboard(cluster)
@@ -99,6 +103,16 @@ def _start_cluster(options: WorkerOptions, n_workers: int, folder: str) -> SpecC
     raise RunError(
         f"worker processes cannot be started ({causes[-1]}); use --executor inline"
     ) from causes[-1]
+
+
+def _is_unguarded() -> bool:
+    """Whether the script of this process asks nowhere whether it is run, or loaded by a worker."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script is None:
+        return False
+    with contextlib.suppress(OSError):
+        return b"__main__" not in Path(script).read_bytes()
+    return False
 
 
 def _tell_dashboard(cluster: SpecCluster) -> None:

@@ -12,6 +12,11 @@ from typing import Self
 
 from dip_pipeline.errors import ConfigError
 
+# Every worker process loads the script that starts it, and would do its work again.
+GUARD_ADVICE = (
+    'a script that asks for them begins its work behind `if __name__ == "__main__":`; put it '
+    "there, or use the executor inline"
+)
 _GPU_PACKET = 16
 _MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")  # auto: where the worker is

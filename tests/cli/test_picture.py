@@ -1,5 +1,6 @@
 """Laws of `dip picture`: a picture of every restored image, none of what is no product."""
 
+import os
 import shutil
 from dataclasses import replace
 
@@ -140,3 +141,13 @@ def test_a_name_of_a_picture_is_no_folder_to_be_made(dip, tmp_path):
     assert code == 2
     assert "m13.png: is no folder; pictures are named OUT.png" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_no_text_is_drawn_with_what_can_be_written(source, tmp_path, drawn):
+    """As every name beyond ASCII is where the locale is C."""
+    product = tmp_path / os.fsdecode(b"n\xffb.fits")
+    restore_frame(f"{source}[SCI,1]", product, CONFIG)
+    (picture,) = picturing.draw_product(product, tmp_path)
+    assert picture.is_file()
+    ((_, options),) = drawn
+    assert options["title"].startswith("n\ufffdb.fits")

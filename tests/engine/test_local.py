@@ -279,3 +279,23 @@ def test_workers_that_dask_itself_kills_again_and_again_do_all_the_work_once(tmp
     assert len({process for processes in runs for process in processes}) > 2
     assert sum(done) <= 1.5 * len(items)  # those in flight when a worker ended
     assert min(done) == 1
+
+
+def test_a_script_without_a_guard_ends_in_a_line_that_says_so(tmp_path):
+    """Each worker process loads the script, and is not to do its work, nor to write of it."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from dip_pipeline.engine import ExecutorKind, WorkerOptions, map_items\n"
+        "options = WorkerOptions(executor=ExecutorKind.LOCAL, workers=1)\n"
+        "print(list(map_items(abs, [-1], options)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    last = done.stderr.splitlines()[-1]
+    assert "worker processes cannot be started" in last
+    assert 'behind `if __name__ == "__main__":`' in last
+    assert "loads the script" not in done.stderr
+    assert "_start_cluster" in done.stderr  # of this process alone

@@ -1,0 +1,180 @@
+"""Figures of a product by which frames of a night are compared: of its record and its pixels."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sep
+from numpy.typing import NDArray
+
+from dip_pipeline.errors import DipError
+from dip_pipeline.flags import PixelFlag
+from dip_pipeline.frames import Card, camera_of, read_provenance
+from dip_pipeline.frames.fits_cards import parse_cards
+from dip_pipeline.frames.fits_file import fits_file
+from dip_pipeline.frames.product import Restoration, restorations_of, run_of
+from dip_pipeline.frames.prov_json import facts_of
+from dip_pipeline.frames.provenance import Provenance
+from dip_pipeline.odd_frames import FrameFigures
+from dip_pipeline.registration import robust_level
+
+_SIDE_PX = 1024  # of the middle of a frame, which is looked at
+_EXPOSURE = ("EXPTIME", "EXPOSURE", "ITIME")
+_BINNING = ("XBINNING", "YBINNING", "CCDSUM", "BINNING")
+_OBJECT = ("OBJECT", "OBSTYPE", "IMAGETYP")
+_STAR_SIGMA = 10.0
+# As many in each frame: of all that stand out a frame under clouds shows the brighter ones alone.
+_STARS = 8
+_APERTURE_PX = 6.0
+_SPOILT = PixelFlag.FILLED | PixelFlag.SATURATED | PixelFlag.LOW_CONFIDENCE
+
+
+def figures_of(source: str, product: Path) -> FrameFigures | None:
+    """Read the figures of a product; None where it does not say what they are.
+
+    Of several images of a product its first tells of sky and stars. No error is raised for a
+    product that cannot be read: whoever asks has a night to end.
+    """
+    try:
+        account = read_provenance(product)
+        if account is None or not account.tiles:
+            return None
+        first = restorations_of(product, run_of(account))[0]
+        cards = {keyword: value for keyword, value, _ in (*_primary(product), *first.cards)}
+        values = {**_of_record(account), **_of_pixels(first, cards)}
+        values["flux_change_in_noise"] = _flux_change(account, values.get("noise"))
+        law = "".join(c for c in str(cards.get("DIPNSRC") or "") if not c.isdigit())
+        return FrameFigures(source, _kind_of(first, cards, account), values, law)
+    except (DipError, OSError, LookupError, TypeError, ValueError):
+        return None
+
+
+def _primary(product: Path) -> tuple[Card, ...]:
+    """Cards of the primary header, which often tells of camera, filter and exposure."""
+    if product.is_dir():
+        return ()
+    with fits_file(product) as opened:
+        return parse_cards(opened.layout.hdus[0].cards)
+
+
+def _kind_of(first: Restoration, cards: Mapping[str, Any], account: Provenance) -> tuple[str, ...]:
+    """Tell what frames have in common that can be compared."""
+    camera = camera_of(cards)
+    exposure = next((cards[name] for name in _EXPOSURE if name in cards), None)
+    steps = ""  # of 2 %: shutters are no clocks
+    if isinstance(exposure, int | float) and exposure > 0:
+        steps = str(round(math.log(exposure) / 0.02))
+    own = [camera.instrument, camera.filter, steps, first.planes[0][0].shape]
+    own += [cards.get(name) for name in (*_BINNING, *_OBJECT, "BUNIT", "DIPTASK", "DIPFACT")]
+    return (*map(str, own), str(len(account.tiles)))
+
+
+def _of_record(account: Provenance) -> dict[str, float | None]:
+    made = facts_of(account.document, "product")
+    tiles = account.tiles
+    weight = np.array([_number(tile.get("judged_pixels")) for tile in tiles])
+    chi_square = np.array([_number(tile.get("chi_square")) for tile in tiles])
+    good = np.isfinite(chi_square) & (weight > 0)
+    bound = bool(made.get("risk_is_upper_bound"))
+    return {
+        "residual_noise": None if bound else made.get("risk_rms"),
+        "chi_square": float(np.average(chi_square[good], weights=weight[good]))
+        if good.any()
+        else None,
+        "seconds": _seconds(account),
+    }
+
+
+def _flux_change(account: Provenance, noise: float | None) -> float | None:
+    """Change of flux a pixel, in the noise of a pixel of the sky."""
+    change = facts_of(account.document, "product").get("flux_change")
+    pixels = sum(int(str(tile["judged_pixels"])) for tile in account.tiles)
+    if not isinstance(change, int | float) or not noise or not pixels:
+        return None
+    return float(change) / pixels / noise
+
+
+def _seconds(account: Provenance) -> float | None:
+    """Seconds that the tiles took: of the run as a whole a resumed one knows only its last part."""
+    seconds = [_number(tile.get("seconds")) for tile in account.tiles]
+    total = float(np.sum(seconds))
+    return total if total > 20.0 else None  # below, what else the machine does decides
+
+
+def _of_pixels(first: Restoration, cards: Mapping[str, Any]) -> dict[str, float | None]:
+    """Sky, noise, stars and flags, by the middle of the frame."""
+    science, _, flags = first.planes[0]
+    science, marks = _middle(science), _middle(flags).astype(np.uint8)
+    good = np.isfinite(science) & ((marks & _SPOILT) == 0)
+    if np.count_nonzero(good) < 100:
+        return {}
+    sky, scatter = robust_level(science[good])
+    gain = cards.get("DIPGAIN")
+    noise = _noise_at(sky, cards)
+    return {
+        "sky": sky,
+        "noise": noise,
+        "gain_e_per_dn": float(gain) if gain else None,
+        "masked_share": float(np.mean((marks & PixelFlag.FILLED) != 0)),
+        "doubtful_share": float(np.mean((marks & PixelFlag.LOW_CONFIDENCE) != 0)),
+        **_of_stars(np.where(good, science, sky) - sky, ~good, max(scatter, noise or 0.0)),
+    }
+
+
+def _noise_at(sky: float, cards: Mapping[str, Any]) -> float | None:
+    """Noise of a pixel of the sky by the law of the run, the frame's unit."""
+    gain, read_noise, sigma = (cards.get(name) for name in ("DIPGAIN", "DIPRDN", "DIPSIGMA"))
+    if sigma:
+        return float(sigma)
+    if not gain:
+        return None
+    light = max(sky - float(cards.get("DIPPED") or 0.0), 0.0)
+    return math.sqrt(light / float(gain) + (float(read_noise or 0.0) / float(gain)) ** 2)
+
+
+def _of_stars(
+    light: NDArray[np.floating], bad: NDArray[np.bool_], noise: float
+) -> dict[str, float | None]:
+    """Light, width and axis ratio of the brightest stars; {} where these are too few."""
+    if noise <= 0:
+        return {}
+    plane = np.ascontiguousarray(light, dtype=np.float64)
+    try:
+        found = sep.extract(plane, _STAR_SIGMA * noise, mask=bad, minarea=5)
+    except Exception:  # noqa: BLE001  (sep raises no narrower class)
+        return {}
+    found = found[(found["flag"] == 0) & (found["b"] > 0)]
+    found = found[np.argsort(-found["flux"], kind="stable")][:_STARS]
+    if len(found) < _STARS:
+        return {}
+    fluxes, _, _ = sep.sum_circle(plane, found["x"], found["y"], _APERTURE_PX)
+    radii, flags = sep.flux_radius(
+        plane, found["x"], found["y"], np.full(len(found), 2 * _APERTURE_PX), 0.5, subpix=5
+    )
+    whole = radii[(flags == 0) & (radii > 0)]
+    return {
+        "star_light": float(np.median(fluxes)),
+        "star_fwhm_px": float(2 * np.median(whole)) if len(whole) > _STARS // 2 else None,
+        "star_axis_ratio": float(np.median(found["a"] / found["b"])),
+    }
+
+
+def _middle(plane: Any) -> NDArray[Any]:  # noqa: ANN401  (any `PlaneArray`)
+    starts = [max(0, (side - _SIDE_PX) // 2) for side in plane.shape]
+    rows, cols = (
+        slice(start, min(side, start + _SIDE_PX))
+        for start, side in zip(starts, plane.shape, strict=True)
+    )
+    return np.asarray(plane[rows, cols])
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def all_figures(pairs: Sequence[tuple[str, Path]]) -> list[FrameFigures]:
+    """Figures of products by (source, product), of those that say them."""
+    found = (figures_of(source, product) for source, product in pairs)
+    return [each for each in found if each is not None]

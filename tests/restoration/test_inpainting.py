@@ -14,6 +14,7 @@ from dip_pipeline.restoration.filling import WIDE, Seen, krige
 from dip_pipeline.restoration.hole_errors import (
     Hidden,
     HoleErrors,
+    brightness_of,
     distance_px,
     measure_hole_errors,
 )
@@ -312,3 +313,45 @@ def test_no_error_is_smaller_than_nearer_to_known_pixels():
     away, light = np.array([0.0, 2.5, 4.0, 9.0] * 2), np.repeat([0.0, 2.0], 4)
     expected = [1.0, 1.0, 1.0, 1.0, 1.5, 2.25, 3.0, 3.0]
     np.testing.assert_allclose(table.look_up(away, light), expected)
+
+
+def hidden_in(valid, holes):
+    """What is hidden of each region, by its number."""
+    tried = []
+
+    def try_again(number, hidden):
+        tried.append((number, hidden))
+        return Hidden(np.ones(1), np.ones(1), np.ones(1))
+
+    return measure_hole_errors(try_again, valid, holes, seed=3), tried
+
+
+def test_a_region_is_hidden_in_holes_of_its_own_and_of_no_other_shape():
+    whole = np.ones((64, 64), bool)
+    line, block, narrow = ~whole, ~whole, np.zeros((64, 48), bool)
+    line[20], block[30:33, 40:43], narrow[:, 7] = True, True, True
+    _, tried = hidden_in([whole, whole], [line, block])
+    assert [hidden.sum() for number, hidden in tried if number == 0] == [64] * 4
+    assert [hidden.sum() for number, hidden in tried if number == 1] == [9] * 4
+    _, tried = hidden_in([whole, ~narrow], [~whole, narrow])
+    assert [hidden.shape for number, hidden in tried if number == 0] == [(64, 64)] * 4
+
+
+def test_where_nothing_would_be_left_nothing_is_hidden():
+    one = np.zeros((4, 4), bool)
+    one[2, 2] = True
+    table, tried = hidden_in([one], [np.zeros_like(one)])
+    assert table is None
+    assert tried == []
+
+
+def test_of_a_large_frame_some_regions_tell():
+    whole = np.ones((800, 800), bool)
+    _, tried = hidden_in([whole] * 3, [~whole] * 3)
+    assert {number for number, _ in tried} == {0}
+
+
+def test_far_from_anything_known_is_infinitely_far_and_dark_is_as_odd_as_bright():
+    assert np.isinf(distance_px(np.zeros((5, 6), bool))).all()
+    light = np.random.default_rng(1).normal(0, 9, (20, 20))
+    np.testing.assert_allclose(brightness_of(-light), brightness_of(light))

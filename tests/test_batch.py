@@ -19,6 +19,7 @@ from dip_pipeline.errors import (
     OutputError,
     StoppedError,
 )
+from dip_pipeline.repeated_warnings import warnings_counted
 from tests.cli.conftest import report
 
 JOBS = [Job(f"{name}.fits", Path(f"{name}_dip.fits")) for name in ("a", "b", "c")]
@@ -155,3 +156,17 @@ def test_warnings_that_frames_have_in_common_are_counted_once_at_the_end(monkeyp
     assert describe(found).splitlines()[-1] == said
     assert restore_frames(JOBS[:1], config).repeated == ()
     assert logging.getLogger("dip_pipeline").handlers == handlers
+
+
+def test_a_warning_is_counted_for_the_frame_that_it_names_however_it_names_it():
+    log = logging.getLogger("dip_pipeline.frames.opening")
+    sources = ["night/a.fits[1]", "night/ba.fits", "night/c.fits"]
+    with warnings_counted(sources) as heard:
+        log.warning("%s: its check sum is wrong", "night/ba.fits")
+        log.warning("%s, HDU 1: a card is odd", "ba.fits")
+        log.warning("%s: its check sum is wrong", "night/ba.fits")
+        assert heard.repeated == ()
+        log.warning("%s: its check sum is wrong", "/data/night/a.fits")
+        assert heard.repeated == ((2, "night/ba.fits", "its check sum is wrong"),)
+        log.warning("%s, HDU 1: a card is odd", "a.fits")
+    assert heard.repeated[1] == (2, "night/ba.fits", "a card is odd")

@@ -1,5 +1,7 @@
 """Laws of noise that is not as even as its law says: what is told, and what is not."""
 
+import re
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -70,6 +72,19 @@ def test_a_mosaic_of_several_depths_is_told_of_unless_a_plane_says_so(told, sky)
     assert told(light + sigma * draw) == ["over the frame"]
     assert told(light + sigma * draw, sigma) == []
     assert told(light + sigma * draw, np.full(SHAPE, 40.0)) == ["over the frame"]
+
+
+def test_it_is_told_of_from_a_third_on_and_how_much_it_is(told, sky, caplog):
+    """Against the usual of the frame, whatever a law is off by as a whole."""
+    light, draw = sky
+    sigma = np.full(SHAPE, 10.0)
+    sigma[128:] *= 1.5
+    assert told(light + sigma * draw, np.full(SHAPE, 40.0)) == ["over the frame"]
+    low, high = map(float, re.search(r"says, ([\d.]+) to ([\d.]+) times", caplog.text).groups())
+    assert (low + high) / 2 == pytest.approx(1.0, abs=0.06)
+    assert high / low == pytest.approx(1.5, abs=0.15)
+    lattice = np.where(np.indices(SHAPE).sum(axis=0) % 2, 1.0, 1.5)
+    assert told(light + 10 * lattice * draw, np.full(SHAPE, 10.0)) == ["debayered"]
 
 
 def test_interpolated_colours_are_told_of(told, sky):

@@ -429,6 +429,21 @@ def test_the_ladder_names_every_rung_and_the_one_that_was_taken(write, cards, op
         "estimated from the frame",
     ]
     assert [rung.name for rung in shown.ladder if rung.taken] == [taken]
+    says = {rung.name: rung.says for rung in shown.ladder}
+    assert says["error plane"] == "none"  # that of amplifiers is made of their cards
+    halves = "A: 1 e/DN (card GAINA), B: 4 e/DN (card GAINB)"
+    assert says["cards of amplifiers"].startswith(halves if "GAINA" in cards else "none")
+    assert ("which pixels are whose" in says["cards of amplifiers"]) is ("[1:1024" in str(cards))
+
+
+def test_the_ladder_names_numbers_that_are_zero_and_how_many_amplifiers_are_not_named(write):
+    gains = {f"ESO DET OUT{n} CONAD": 1.0 + n / 10 for n in range(1, 17)}
+    gains = {f"HIERARCH {keyword}": gain for keyword, gain in gains.items()}
+    path = write(np.random.default_rng(4).normal(400, 17, SHAPE), BUNIT="adu", **gains)
+    given = {"noise.gain_e_per_dn": 2.0, "noise.read_noise_e": 0.0, "noise.pedestal_dn": 0.0}
+    says = {rung.name: rung.says for rung in describe_frame(path, config(**given)).ladder}
+    assert says["command line"] == "--gain 2, --read-noise 0, --pedestal 0"
+    assert "and 12 more" in says["cards of amplifiers"]
 
 
 def _with_hopeless(tmp_path, bad_error, share=0.03, **more):

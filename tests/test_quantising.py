@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import ways
+from dip_pipeline import quantising, ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
 from dip_pipeline.frames.restored_hdu import RestoredHdu
@@ -60,6 +60,42 @@ def test_pixels_are_stored_exactly_where_nothing_asks_for_steps(source):
     unknown = NoiseModel(NoiseKind.NONE, "asked for", correlation=WHITE)
     assert storage_step(FZ, frame, unknown, config()) is None
     assert storage_step(FZ, frame, replace(unknown), config()) is None
+    filled = config(**{"task.name": "inpaint"})  # known pixels stay as they are
+    assert storage_step(FZ, frame, noise, filled) is None
+    filled = config(**{"task.name": "inpaint", "task.denoise_known": True})
+    assert storage_step(FZ, frame, noise, filled) == pytest.approx(0.75)
+
+
+def test_masked_pixels_say_nothing_of_the_step(source):
+    law = {"noise.gain_e_per_dn": 1.0, "noise.read_noise_e": 0.0, "noise.pedestal_dn": 0.0}
+    wanted = [
+        storage_step(FZ, frame, resolve_noise(frame, config(**more)), config())
+        for frame in [open_frame(source)]
+        for more in ({}, law)
+    ]
+    with fits.open(source, mode="update") as hdus:
+        hdus["SCI"].data[:16], hdus["ERR"].data[:16] = 1.0, 0.01
+        flags = np.zeros((64, 80), "u1")
+        flags[:16] = 1
+        hdus.append(fits.ImageHDU(flags, name="DQ"))
+    frame = open_frame(source)
+    for more, step in zip(({}, law), wanted, strict=True):
+        noise = resolve_noise(frame, config(**more))
+        assert storage_step(FZ, frame, noise, config()) == pytest.approx(step, rel=0.02)
+
+
+def test_the_step_is_that_of_the_usual_window_and_none_where_nothing_is_seen(source, monkeypatch):
+    frame = open_frame(source)
+    noise = resolve_noise(frame, config())
+    rows = slice(0, 64)
+    parts = [(rows, slice(first, first + 20)) for first in (0, 20, 60)]
+    monkeypatch.setattr(quantising, "fit_windows", lambda *_, **__: parts)
+    assert storage_step(FZ, frame, noise, config()) == pytest.approx(0.75)
+    with fits.open(source, mode="update") as hdus:
+        hdus["SCI"].data[:, 20:60] = np.nan
+    frame = open_frame(source)
+    monkeypatch.setattr(quantising, "fit_windows", lambda *_, **__: [(rows, slice(20, 60))])
+    assert storage_step(FZ, frame, noise, config()) is None
 
 
 def test_a_product_is_compressed_by_that_step_and_says_so(source, monkeypatch):

@@ -1,5 +1,6 @@
 """dip verify finds every change that is not declared, and nothing where there is none."""
 
+import hashlib
 import json
 from contextlib import suppress
 
@@ -662,3 +663,32 @@ def test_products_of_a_foreign_array_pass(tmp_path, monkeypatch, suffix, version
     if suffix == "zarr":
         group = zarr.open_group(target, mode="r")
         assert set(group.array_keys()) == {"science", "DIP_ERR", "DIP_FLAG", "times"}
+
+
+def test_a_configuration_that_is_not_the_one_of_the_digest_is_found(copy):
+    """No card tells of it."""
+    product = copy("zarr")
+    change_account(product, ("entity", "configuration"), "fit.steps", 17)
+    assert "the account says" in wrong(product)["configuration"]
+
+
+def test_exposures_of_which_each_was_restored_are_told_in_a_card(copy):
+    product = copy("zarr")
+    change_account(product, ("entity", "configuration"), "task.each", True)
+    assert (
+        "card DIPTASK = denoise, the account says denoise each" in wrong(product)["configuration"]
+    )
+
+
+@pytest.mark.parametrize("content", [b"as it was", b"another", None])
+def test_another_prior_than_the_one_that_was_applied_is_found(copy, tmp_path, content):
+    product, prior = copy("zarr"), tmp_path / "night.prior"
+    key = {"prior": hashlib.sha256(b"as it was").hexdigest()}
+    change_account(product, ("activity", "run-"), "key", {"$": json.dumps(key), "type": "dip:json"})
+    change_account(product, ("entity", "configuration"), "fit.scope", "frame")
+    change_account(product, ("entity", "configuration"), "fit.prior", str(prior))
+    if content is not None:
+        prior.write_bytes(content)
+    (found,) = (check for check in verify_product(product).checks if check.name == "prior")
+    assert found.passed is (None if content is None else content == b"as it was")
+    assert str(prior) in found.detail

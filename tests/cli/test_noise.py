@@ -1,13 +1,18 @@
 """`dip noise`: what it writes is the noise, and what errors of photometry are made of."""
 
+import re
+
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 from photutils.aperture import CircularAperture
 
+from dip_pipeline.config import RunConfig
+from dip_pipeline.frames import open_frame
 from dip_pipeline.noise_kernel import NoiseKernel
-from dip_pipeline.noise_planes import sum_factor
+from dip_pipeline.noise_planes import SigmaPlane, sum_factor
+from dip_pipeline.planning import settle_frame
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, draw_scene, observe
 
@@ -177,3 +182,60 @@ def test_tables_of_distortions_that_it_does_not_hold_are_not_asked_for(dip, tmp_
     held = fits.getheader(tmp_path / "n.fits")
     assert not {"CPDIS1", "DP1", "D2IMDIS1", "DP1.EXTVER"} & {*held}
     assert WCS(held).pixel_to_world(49, 49).ra.deg == pytest.approx(10.0)
+
+
+def test_the_noise_of_a_part_does_not_depend_on_what_else_is_read(tmp_path):
+    settled, noise = settle_frame(
+        open_frame(written(tmp_path / "m13.fits", observed())), RunConfig()
+    )
+    plane = SigmaPlane(settled, noise)
+    whole = plane[:, :]
+    for rows, cols in (((0, 40), (250, 288)), ((100, 101), (0, 288)), ((31, 77), (50, 51))):
+        part = (slice(*rows), slice(*cols))
+        np.testing.assert_array_equal(plane[part], whole[part])
+
+
+def test_a_plane_of_a_cube_without_noise_to_know_keeps_its_place(dip, tmp_path):
+    rng = np.random.default_rng(8)
+    cube = rng.normal(100, 3, (3, 96, 104)).astype(np.float32)
+    cube[1] = np.nan
+    cube[2] += 6 * rng.standard_normal(cube[2].shape).astype(np.float32)
+    fits.writeto(tmp_path / "cube.fits", cube)
+    code, out, _ = dip("noise", tmp_path / "cube.fits", "-o", tmp_path / "n.fits")
+    assert code == 0
+    assert "nothing known" in out
+    planes = fits.getdata(tmp_path / "n.fits")
+    assert np.isnan(planes[1]).all()
+    assert np.median(planes[0]) == pytest.approx(3.0, rel=0.08)
+    assert np.median(planes[2]) == pytest.approx(45**0.5, rel=0.08)
+
+
+def test_a_file_of_which_nothing_can_be_known_has_no_noise(dip, tmp_path):
+    fits.writeto(tmp_path / "cube.fits", np.full((2, 64, 64), np.nan, np.float32))
+    code, _, err = dip("noise", tmp_path / "cube.fits", "-o", tmp_path / "n.fits")
+    assert code != 0
+    assert "no plane has a noise to know" in err
+    assert not (tmp_path / "n.fits").exists()
+
+
+def test_what_is_left_in_a_restored_frame_is_no_noise(dip, tmp_path):
+    header = fits.Header({"DIPRUN": "x", "DIPTASK": "denoise", "BUNIT": "adu"})
+    fits.writeto(tmp_path / "out.fits", np.ones((64, 64), np.float32), header)
+    code, _, err = dip("noise", tmp_path / "out.fits", "-o", tmp_path / "n.fits")
+    assert code != 0
+    assert "give the frame that it was made of" in err
+
+
+def test_its_header_and_its_line_say_what_it_holds(dip, tmp_path):
+    rows = np.arange(192.0)[:, None]
+    sigma = np.broadcast_to(2 + rows / 32, (192, 224)).astype(np.float32)
+    drawn = 100 + sigma * np.random.default_rng(1).standard_normal(sigma.shape)
+    planes = [("SCI", drawn), ("ERR", sigma)]
+    hdus = [fits.ImageHDU(plane.astype(np.float32), name=name) for name, plane in planes]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "a.fits")
+    code, out, _ = dip(
+        "noise", tmp_path / "a.fits", "-o", tmp_path / "n.fits", "--noise-correlation", 0.4
+    )
+    assert code == 0
+    assert float(re.search(r"median ([\d.]+)", out)[1]) == pytest.approx(4.98, abs=0.1)
+    assert fits.getheader(tmp_path / "n.fits")["NOISECOR"] == pytest.approx(0.4, abs=0.01)

@@ -8,9 +8,11 @@ import pytest
 from astropy.io import fits
 
 from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import ConfigError
 from dip_pipeline.frames import open_frame, read_psf
 from dip_pipeline.planning import settle_frame
 from dip_pipeline.psf_agreement import beside_stars, warn_of_psf
+from dip_pipeline.psf_places import PsfPlaces
 from dip_pipeline.simulate import DetectorOptions, MoffatPsf, SceneOptions, draw_scene, observe
 from dip_pipeline.task_optics import AskedOptics
 
@@ -175,3 +177,17 @@ def test_a_place_that_is_none_is_refused_in_a_line(dip, tmp_path, options, words
     assert (code, out) == (2, "")
     assert words in err
     assert not (tmp_path / "p.fits").exists()
+
+
+def test_of_large_parts_the_middle_is_looked_at():
+    parts = PsfPlaces(grid=2).parts((8000, 10000))
+    assert [part.name for part in parts] == ["X1Y1", "X2Y1", "X1Y2", "X2Y2"]
+    assert parts[1].window == (slice(464, 3536), slice(5964, 9036))
+    assert parts[2].section == "[965:4036,4465:7536]"
+
+
+def test_parts_are_large_enough_along_both_axes():
+    for shape in ((63, 900), (900, 63)):
+        with pytest.raises(ConfigError, match="less than 32 px a side"):
+            PsfPlaces(grid=2).parts(shape)
+    assert len(PsfPlaces(grid=2).parts((64, 64))) == 4

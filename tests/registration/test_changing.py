@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dip_pipeline.registration import register, see
+from dip_pipeline.registration.changing import _Spots
 from dip_pipeline.simulate import MoffatPsf
 from dip_pipeline.simulate.psf import add_star
 
@@ -118,3 +119,30 @@ def test_trailed_stars_are_told_with_their_direction(angle_deg):
 def test_round_stars_are_not_drawn_out(seed, unlike):
     told = register(_seen(_stars(seed), 2, **unlike), _seen(_stars(seed), 1)).compared
     assert told.drawn_out < 0.02
+
+
+@pytest.mark.parametrize("light", [0.2, 5.0])
+def test_what_is_new_is_told_in_the_light_of_the_reference(light):
+    stars = _stars(0)
+    changes = register(_seen([*stars, _NEW], 2, light=light), _seen(stars, 1)).compared.changes
+    (found,) = changes
+    assert np.hypot(found.row - _NEW[0], found.col - _NEW[1]) < 1
+    around = register(_seen([*stars, _NEW], 2), _seen(stars, 1)).compared.changes[0]
+    assert found.more == pytest.approx(around.more, rel=0.15)
+
+
+def test_what_looks_like_a_star_may_miss_its_profile_by_noise_and_by_a_part_of_the_steady_star():
+    profile = np.array([0.5, 0.3, 0.15, 0.05])
+    across = np.array([0.3, -0.5, 0.0, 0.0]) * np.sqrt((profile @ profile) / 0.34)
+    one_spot = np.array([0.0, 0.0, 0.0, 1.0])
+
+    def seen(light, noise=0.0):
+        return _Spots(light[None], profile, light[None] @ profile / (profile @ profile), noise)
+
+    before = seen(980 * profile)
+    assert seen(1000 * profile + 40 * across).is_starry_beyond(before)
+    assert not seen(1000 * profile + 80 * across).is_starry_beyond(before)
+    nothing = seen(0 * profile)
+    assert seen(30 * profile).is_starry_beyond(nothing)
+    assert not seen(30 * one_spot).is_starry_beyond(nothing)
+    assert seen(30 * one_spot, noise=20.0).is_starry_beyond(nothing)

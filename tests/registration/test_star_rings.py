@@ -1,10 +1,13 @@
 """Between stars of different seeing lie several Gaussians: wings and cores come right alike."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
 from dip_pipeline.registration import mixture_between, register, see
+from dip_pipeline.registration.star_rings import star_rings
 from dip_pipeline.simulate import MoffatPsf
 from dip_pipeline.simulate.psf import add_star
 
@@ -76,3 +79,18 @@ def test_few_stars_tell_nothing():
         register(_seen(px, seed=2, count=3), _seen(2.4, seed=1, count=3)).rings for px in (2, 3)
     ]
     assert not all(rings) or mixture_between(*rings) == ()
+
+
+def test_rings_are_as_wide_on_the_sky_and_go_by_the_numbers_of_the_reference():
+    seen = _seen(2.4, seed=1)
+    own = np.arange(len(seen.stars))
+    rings = star_rings(seen, own, own + 100, 2.4, 1.0)
+    finer = star_rings(seen, own, own + 100, 4.8, 2.0)  # of a reference of half the pixels
+    assert len(rings.numbers) > 4
+    assert rings.numbers.min() >= 100
+    np.testing.assert_array_equal(finer.numbers, rings.numbers)
+    np.testing.assert_allclose(finer.light, rings.light)
+    np.testing.assert_allclose(finer.sigmas_px, 2 * np.array(rings.sigmas_px))
+    few = replace(rings, numbers=rings.numbers[:3], light=rings.light[:3])
+    assert mixture_between(rings, few) == ()
+    assert mixture_between(rings, rings) == ((1.0, 0.0),)

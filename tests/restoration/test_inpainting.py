@@ -13,6 +13,8 @@ from dip_pipeline.restoration import Prior, fit_prior, restore, unchanged
 from dip_pipeline.restoration.filling import WIDE, Seen, krige
 from dip_pipeline.restoration.hole_errors import (
     Hidden,
+    HoleErrors,
+    brightness_of,
     distance_px,
     measure_hole_errors,
 )
@@ -274,3 +276,82 @@ def test_half_of_all_pixels_missing_is_measured_by_single_ones():
 
     assert measure_hole_errors(try_again, [~mask], [mask], seed=2) is not None
     assert max(shares) < 0.1
+
+
+def table_of(brightness, miss):
+    """Errors by brightness that a single ring of hidden pixels tells of."""
+
+    def try_again(_number, hidden):
+        return Hidden(np.ones(miss.size), brightness, miss)
+
+    whole = np.ones((64, 64), bool)
+    return measure_hole_errors(try_again, [whole], [~whole], seed=2)
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0, 3.0, 10.0])
+def test_errors_cover_what_is_missed_whether_noise_is_larger_or_smaller(scale):
+    rng = np.random.default_rng(5)
+    missed = rng.laplace(scale=scale, size=40_000)
+    light = np.zeros(missed.size)
+    table = table_of(light, np.abs(missed + rng.standard_normal(missed.size)))
+    half_width = np.quantile(np.abs(missed), 0.683)
+    found = table.look_up(np.ones(1), np.zeros(1))[0]
+    assert found == pytest.approx(half_width, rel=0.09)
+
+
+def test_errors_lie_between_those_of_the_halves_and_are_never_none():
+    light = np.repeat(np.linspace(0, 1, 200), 2)
+    table = table_of(light, np.where(light < 0.5, 0.9, 10.0))
+    low, middle, high = table.look_up(np.ones(3), np.array([0.2, 0.5, 0.8]))
+    assert 0 < low < 0.06
+    assert high == pytest.approx(10, rel=0.01)
+    assert middle == pytest.approx((low + high) / 2, rel=0.01)
+
+
+def test_no_error_is_smaller_than_nearer_to_known_pixels():
+    table = HoleErrors((1.0, 4.0), ((0.0, 2.0), (0.0, 2.0)), ((1.0, 1.5), (0.5, 3.0)))
+    away, light = np.array([0.0, 2.5, 4.0, 9.0] * 2), np.repeat([0.0, 2.0], 4)
+    expected = [1.0, 1.0, 1.0, 1.0, 1.5, 2.25, 3.0, 3.0]
+    np.testing.assert_allclose(table.look_up(away, light), expected)
+
+
+def hidden_in(valid, holes):
+    """What is hidden of each region, by its number."""
+    tried = []
+
+    def try_again(number, hidden):
+        tried.append((number, hidden))
+        return Hidden(np.ones(1), np.ones(1), np.ones(1))
+
+    return measure_hole_errors(try_again, valid, holes, seed=3), tried
+
+
+def test_a_region_is_hidden_in_holes_of_its_own_and_of_no_other_shape():
+    whole = np.ones((64, 64), bool)
+    line, block, narrow = ~whole, ~whole, np.zeros((64, 48), bool)
+    line[20], block[30:33, 40:43], narrow[:, 7] = True, True, True
+    _, tried = hidden_in([whole, whole], [line, block])
+    assert [hidden.sum() for number, hidden in tried if number == 0] == [64] * 4
+    assert [hidden.sum() for number, hidden in tried if number == 1] == [9] * 4
+    _, tried = hidden_in([whole, ~narrow], [~whole, narrow])
+    assert [hidden.shape for number, hidden in tried if number == 0] == [(64, 64)] * 4
+
+
+def test_where_nothing_would_be_left_nothing_is_hidden():
+    one = np.zeros((4, 4), bool)
+    one[2, 2] = True
+    table, tried = hidden_in([one], [np.zeros_like(one)])
+    assert table is None
+    assert tried == []
+
+
+def test_of_a_large_frame_some_regions_tell():
+    whole = np.ones((800, 800), bool)
+    _, tried = hidden_in([whole] * 3, [~whole] * 3)
+    assert {number for number, _ in tried} == {0}
+
+
+def test_far_from_anything_known_is_infinitely_far_and_dark_is_as_odd_as_bright():
+    assert np.isinf(distance_px(np.zeros((5, 6), bool))).all()
+    light = np.random.default_rng(1).normal(0, 9, (20, 20))
+    np.testing.assert_allclose(brightness_of(-light), brightness_of(light))

@@ -8,12 +8,13 @@ from dip_pipeline.restoration.star_shape import USUAL_SHAPE
 SIDE_PX = 120
 
 
-def a_field(places, height=200.0):
+def a_field(places, height=200.0, reach_px=8):
     light = np.zeros((SIDE_PX, SIDE_PX))
     stars = []
     for row, col in places:
-        stars.append(DrawnStar((row, col), height * USUAL_SHAPE.stamp(8)))
-        light[row - 8 : row + 9, col - 8 : col + 9] += stars[-1].light
+        stars.append(DrawnStar((row, col), height * USUAL_SHAPE.stamp(reach_px)))
+        rows, cols = (slice(at - reach_px, at + reach_px + 1) for at in (row, col))
+        light[rows, cols] += stars[-1].light
     return light, stars
 
 
@@ -52,3 +53,24 @@ def test_they_come_to_lie_where_nothing_is_masked_or_brighter():
 def test_without_a_free_place_none_is_moved():
     light, stars = a_field([(30, 40)])
     assert move_stars(light, np.ones_like(light), np.zeros(light.shape, bool), stars).places == ()
+
+
+def test_stars_of_a_psf_that_reaches_less_far_than_they_are_alone_are_moved_too():
+    light, stars = a_field([(30, 40), (70, 90)], reach_px=4)
+    moved = move_stars(light, np.ones_like(light), np.ones(light.shape, bool), stars)
+    assert len(moved.places) == 2
+    expected, _ = a_field(moved.places, reach_px=4)
+    np.testing.assert_allclose(moved.light, expected, atol=1e-9)
+
+
+def test_few_places_are_alone_and_no_other_is_taken():
+    """A slope everywhere but in a corner, and a masked column in that."""
+    light, stars = a_field([(row, 110) for row in (8, 20, 32, 44, 56, 68, 80, 92)])
+    slope = 500.0 * np.maximum(np.indices(light.shape).max(axis=0) - 60, 0)
+    trusted = np.ones(light.shape, bool)
+    trusted[:, 30] = False
+    moved = move_stars(light + slope, np.ones_like(light), trusted, stars)
+    assert len(moved.places) > 2
+    for row, col in moved.places:
+        assert max(row, col) < 61
+        assert abs(col - 30) > 6

@@ -6,8 +6,14 @@ import torch
 from torch import Generator
 
 from dip_pipeline.restoration import restore
-from dip_pipeline.restoration.asking import ask_networks
-from dip_pipeline.restoration.delivery import finished, judged
+from dip_pipeline.restoration.asking import Answers, ask_networks, moved_by
+from dip_pipeline.restoration.delivery import (
+    _first_pixels,
+    _trial,
+    choose_restraint,
+    finished,
+    judged,
+)
 from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS, view
 from dip_pipeline.restoration.fit_code import code_for, judged_split
 from dip_pipeline.restoration.networks import build_network
@@ -304,3 +310,56 @@ def test_a_rehearsal_that_overflows_does_not_take_the_errors_of_all_with_it():
     asked = torch.tensor([0.3, 0.6, 0.9])
     found = tabulate_by_light(broken, np.zeros(200_000)).look_up(asked, torch.zeros(3))
     np.testing.assert_allclose(found, 1.5 * asked, rtol=0.1)
+
+
+def said_of(region, plain, moved=None, scatter=0.0, seed=4):
+    """What networks might say of a region."""
+    nothing = torch.zeros_like(plain)
+    probe = draw(*plain.shape, seed=seed)
+    moved = plain if moved is None else moved(probe)
+    return Answers(plain, moved, nothing + scatter, probe, (nothing, nothing))
+
+
+@pytest.fixture
+def sky(problem, law):
+    """A region of even sky."""
+    noise = 12 * np.random.default_rng(2).standard_normal((128, 128))
+    asked = problem((200 + noise).astype(np.float32), law.sensor())
+    return prepare(asked, measure_sky([asked]))
+
+
+def test_what_views_disagree_about_is_told_in_the_noise_of_its_own_light(sky):
+    plain = torch.full_like(sky.observed, 400.0)
+    sigma = sky.noise.sigma(plain)
+    assert float(sigma.min()) > 3
+    delivery = judged(said_of(sky, plain, scatter=3 * sigma), sky)
+    torch.testing.assert_close(delivery.predictor, torch.full_like(plain, 3.0))
+
+
+def test_the_risk_of_a_trial_counts_what_of_the_noise_it_follows(sky):
+    level = torch.zeros_like(sky.observed)
+    left = ((sky.observed / sky.noise.sigma(level)) ** 2).mean()
+    still = _trial(said_of(sky, level), sky).risk_of((level, level))
+    assert float(still.mean()) == pytest.approx(float(left), rel=1e-5)
+    same = said_of(sky, level)
+    risk = _trial(same, sky).risk_of((sky.observed, moved_by(sky, same.probe)))
+    assert float(risk.mean()) == pytest.approx(2.0, abs=0.1)
+
+
+def test_trust_goes_by_the_light_of_stars_and_by_no_pixel_that_is_not_trusted(sky):
+    stars, trusted = torch.zeros_like(sky.observed), torch.ones_like(sky.observed)
+    stars[..., :40], trusted[..., 100:] = 300.0, 0.0
+    region = dataclasses.replace(sky, stars=stars, trusted=trusted)
+    plain = torch.zeros_like(stars)
+    plain[..., 110:] = 9e4
+    knots = choose_restraint([said_of(region, plain)], [region]).knots
+    assert 200 < max(knots) < 1000
+
+
+def test_light_that_was_lost_is_looked_for_in_as_much_as_it_takes_and_in_something():
+    def of_pixels(*counts):
+        return [(Answers(*[torch.zeros(count)] * 4, ()), None) for count in counts]
+
+    assert len(_first_pixels(of_pixels(300_000, 9))) == 1
+    assert len(_first_pixels(of_pixels(*[100_000] * 5))) == 3
+    assert len(_first_pixels(of_pixels(7, 9))) == 2

@@ -50,6 +50,16 @@ def test_it_is_as_much_as_the_psf_brings_of_what_they_hold_at_least(clipped):
     assert not near.too_much[:4].any()
 
 
+def test_of_pixels_without_a_number_it_is_that_of_the_others(clipped):
+    first = tuple(np.argwhere(clipped.saturated)[0])
+    pixels = clipped.pixels.copy()
+    pixels[first] = np.nan
+    near = SaturatedLight.around(replace(clipped, pixels=pixels), 200.0)
+    whole = (LIMIT - 200) * (np.count_nonzero(clipped.saturated) - 1) * clipped.optics.factor**2
+    assert near.light.sum() == pytest.approx(whole, rel=0.01)
+    assert near.light.min() >= 0
+
+
 def test_there_is_none_without_a_psf_and_without_saturated_pixels(clipped):
     assert SaturatedLight.around(replace(clipped, optics=Optics(2)), 200.0) is None
     nothing = np.zeros_like(clipped.saturated)

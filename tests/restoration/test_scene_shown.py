@@ -1,5 +1,7 @@
 """Stars that an observation shows well, as they are in its scene: the same light, seen sharper."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions, Problem
 from dip_pipeline.restoration.regions import measure_sky, prepare
 from dip_pipeline.restoration.restraint import Restraint
-from dip_pipeline.restoration.scene_delivery import SceneNetworks, stepped
+from dip_pipeline.restoration.scene_delivery import SceneNetworks, observed_anew, stepped
 from dip_pipeline.restoration.scene_features import channels_of
 from dip_pipeline.restoration.scene_optics import TARGET_FWHM_PX, scene_optics
 from dip_pipeline.restoration.scene_shown import in_scene
@@ -176,3 +178,45 @@ def test_a_hole_of_a_scene_follows_what_is_observed_around_it(task):
     hole = float(moved[..., 30:33, 28:31].mean())
     assert hole == pytest.approx(float(moved[..., 26:37, 24:35].mean()), rel=0.1)
     assert hole > 2
+
+
+class Dark(Silent):
+    """Answers that there is less light than the first guess says."""
+
+    def forward(self, features):
+        return super().forward(features) - 0.5
+
+
+@pytest.mark.parametrize("task", [Task.SUPER_RESOLVE, Task.DECONVOLVE])
+def test_a_scene_is_mended_by_what_it_shows_otherwise_than_was_observed(task):
+    optics = OPTICS[0] if task is Task.SUPER_RESOLVE else OPTICS[2]
+    asked = asked_for(optics, task, views=1)
+    region = prepare(asked, measure_sky([asked]))
+    network = Dark(channels_of(scene_optics(optics))[1])
+    networks = SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
+    scenes = (
+        networks.asked(region.observed, region)[0],
+        networks.deliver(region, Restraint(), seed=1).scene,
+    )
+    off_by = [
+        float((scene_optics(optics).observe(scene) - region.observed).mean()) for scene in scenes
+    ]
+    assert off_by[0] < -0.2  # otherwise this test guards nothing
+    assert abs(off_by[1]) < -off_by[0] / 3
+
+
+def test_a_step_moves_no_pixel_that_is_unknown_and_noise_follows_the_light():
+    asked = asked_for(OPTICS[0], Task.SUPER_RESOLVE, views=1)
+    asked.masked[30:33, 28:31] = True
+    region = prepare(asked, measure_sky([asked]))
+    moved = stepped(region, torch.ones_like(region.observed)) != region.observed
+    torch.testing.assert_close(moved.float(), region.known)
+    network = Silent(channels_of(scene_optics(OPTICS[0]))[1])
+    networks = SceneNetworks([network], [torch.ones_like(region.known)], OPTICS[0], asked.options)
+    delivery = networks.deliver(region, Restraint(), seed=1)
+    brighter = replace(delivery, seen=delivery.seen + 100)
+    noise = replace(region.noise, slope=1.0)
+    anew = observed_anew(replace(region, noise=noise), brighter, torch.zeros_like(moved).float())
+    assert float(anew.sigma.median()) == pytest.approx(
+        float(noise.sigma(brighter.seen).median()), rel=0.02
+    )

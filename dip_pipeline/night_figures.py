@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import sep
 from numpy.typing import NDArray
 
-from dip_pipeline.errors import DipError
+from dip_pipeline.errors import DipError, FrameError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import Card, camera_of, read_provenance
 from dip_pipeline.frames.fits_cards import parse_cards
@@ -31,24 +31,92 @@ _APERTURE_PX = 6.0
 _SPOILT = PixelFlag.FILLED | PixelFlag.SATURATED | PixelFlag.LOW_CONFIDENCE
 
 
-def figures_of(source: str, product: Path) -> FrameFigures | None:
-    """Read the figures of a product; None where it does not say what they are.
+_BEGUN = (("DATE-OBS", "TIME-OBS"), ("DATE-BEG", ""), ("DATE-AVG", ""))
+_UNREAD = (DipError, OSError, LookupError, TypeError, ValueError)
 
-    Of several images of a product its first tells of sky and stars. No error is raised for a
-    product that cannot be read: whoever asks has a night to end.
+
+class NightFrame(NamedTuple):
+    """A product as one of a night.
+
+    begun : of its exposure, "" where no card says; filter : "" likewise; exposure_s : None likewise
+    risk, risk_error : DIPRISK and DIPRISKE: without the second the first is an upper bound
+    """
+
+    figures: FrameFigures
+    begun: str
+    filter: str
+    exposure_s: float | None
+    unit: str
+    risk: float | None
+    risk_error: float | None
+    noise_source: str
+    tiles: int
+    failed_tiles: int
+
+
+def night_frame(source: str, product: Path) -> NightFrame:
+    """Read a product as one of a night; of several images of it the first tells of sky and stars.
+
+    Raises FrameError where it is no product, or does not say what is needed.
     """
     try:
         account = read_provenance(product)
         if account is None or not account.tiles:
-            return None
+            raise FrameError(f"{product}: is no product of dip; give what it restored")
         first = restorations_of(product, run_of(account))[0]
         cards = {keyword: value for keyword, value, _ in (*_primary(product), *first.cards)}
         values = {**_of_record(account), **_of_pixels(first, cards)}
         values["flux_change_in_noise"] = _flux_change(account, values.get("noise"))
-        law = "".join(c for c in str(cards.get("DIPNSRC") or "") if not c.isdigit())
-        return FrameFigures(source, _kind_of(first, cards, account), values, law)
-    except (DipError, OSError, LookupError, TypeError, ValueError):
+        law = str(cards.get("DIPNSRC") or "")
+        kind = _kind_of(first, cards, account)
+        words = "".join(letter for letter in law if not letter.isdigit())
+        return NightFrame(
+            FrameFigures(source, kind, values, words),
+            begun=_begun(cards),
+            filter=camera_of(cards).filter or "",
+            exposure_s=_exposure_s(cards),
+            unit=str(cards.get("BUNIT") or ""),
+            risk=_finite(cards.get("DIPRISK")),
+            risk_error=_finite(cards.get("DIPRISKE")),
+            noise_source=law,
+            tiles=len(account.tiles),
+            failed_tiles=sum(bool(tile.get("failed")) for tile in account.tiles),
+        )
+    except DipError:
+        raise
+    except _UNREAD as error:
+        raise FrameError(f"{product}: its account cannot be read: {error}") from error
+
+
+def figures_of(source: str, product: Path) -> FrameFigures | None:
+    """Read the figures of a product; None where it does not say what they are.
+
+    No error is raised for a product that cannot be read: whoever asks has a night to end.
+    """
+    try:
+        return night_frame(source, product).figures
+    except _UNREAD:
         return None
+
+
+def _begun(cards: Mapping[str, Any]) -> str:
+    """When the exposure began, as its cards say it: ISO 8601, which is sorted as text."""
+    for day, hour in _BEGUN:
+        if isinstance(date := cards.get(day), str) and date.strip():
+            clock = cards.get(hour) if hour and "T" not in date else None
+            return f"{date.strip()}T{clock.strip()}" if isinstance(clock, str) else date.strip()
+    return ""
+
+
+def _exposure_s(cards: Mapping[str, Any]) -> float | None:
+    return next(
+        (found for name in _EXPOSURE if (found := _finite(cards.get(name))) is not None), None
+    )
+
+
+def _finite(value: object) -> float | None:
+    number = _number(value)
+    return number if math.isfinite(number) else None
 
 
 def _primary(product: Path) -> tuple[Card, ...]:
@@ -62,9 +130,9 @@ def _primary(product: Path) -> tuple[Card, ...]:
 def _kind_of(first: Restoration, cards: Mapping[str, Any], account: Provenance) -> tuple[str, ...]:
     """Tell what frames have in common that can be compared."""
     camera = camera_of(cards)
-    exposure = next((cards[name] for name in _EXPOSURE if name in cards), None)
+    exposure = _exposure_s(cards)
     steps = ""  # of 2 %: shutters are no clocks
-    if isinstance(exposure, int | float) and exposure > 0:
+    if exposure is not None and exposure > 0:
         steps = str(round(math.log(exposure) / 0.02))
     own = [camera.instrument, camera.filter, steps, first.planes[0][0].shape]
     own += [cards.get(name) for name in (*_BINNING, *_OBJECT, "BUNIT", "DIPTASK", "DIPFACT")]

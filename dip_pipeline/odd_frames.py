@@ -214,4 +214,6 @@ def _scaled(number: float | None, kind: Figure) -> float | None:
 
 
 def _told(number: float, kind: Figure) -> str:
-    return f"{number:.2%}" if "share" in kind.words else f"{number:.3g}"
+    if "share" in kind.words:
+        return f"{number:.2%}"
+    return f"{number:.0f}" if 1000 <= abs(number) < 1e7 else f"{number:.3g}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dip_pipeline.account import Recipe, recipe_of
@@ -19,7 +20,7 @@ from dip_pipeline.frames.product import Restoration, restorations_of, run_of
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.frames.publishing import prepare, publishing
 from dip_pipeline.planning import settle_frame
-from dip_pipeline.quality import Evidence, panel, save_figure
+from dip_pipeline.quality import Evidence, panel, save_figure, small_picture
 from dip_pipeline.repeating import checked_source
 from dip_pipeline.restoration.computing import settings_kept
 from dip_pipeline.restoration.noise import sigma_plane
@@ -63,15 +64,24 @@ def draw_product(
         name = f"{_stem(product)}{'_' if shown.name else ''}{shown.name}.png"
         destination = prepare(folder / name, product, overwrite=overwrite)
         with publishing(destination, _BYTES_A_PICTURE) as part:
-            figure = panel(
-                shown.evidence,
-                title=shown.title,
-                unit=shown.unit,
-                with_residual=shown.with_residual,
-            )
-            save_figure(figure, part)
+            save_figure(_figure(shown), part)
         written.append(destination.target)
     return written
+
+
+@settings_kept()
+def first_picture(product: Path, *, source: str | None = None) -> bytes:
+    """Draw the first restored image of a product as `draw_product` does; gives a small JPEG.
+
+    Raises FrameError where product or input are not what the account says.
+    """
+    return small_picture(_figure(next(_shown(product, source))))
+
+
+def _figure(shown: _Shown) -> Figure:
+    return panel(
+        shown.evidence, title=shown.title, unit=shown.unit, with_residual=shown.with_residual
+    )
 
 
 def _stem(product: Path) -> str:

@@ -39,12 +39,24 @@ COMMANDS = {
     "clean": "Delete the scratch of runs that nobody is at.",
     "provenance": "Tell how a product was made; --repeat makes it again.",
     "picture": "Draw products beside their inputs.",
+    "report": "Write one page of a night: figures, odd frames, pictures.",
     "verify": "Check that a product is whole and only changed as declared.",
     "show": "Tell what is known of a frame; restores nothing.",
 }
 
 # Of these nothing is kept where they are interrupted.
-_WITHOUT_TILES = {"psf", "noise", "fit", "convert", "status", "clean", "picture", "verify", "show"}
+_WITHOUT_TILES = {
+    "psf",
+    "noise",
+    "fit",
+    "convert",
+    "status",
+    "clean",
+    "picture",
+    "report",
+    "verify",
+    "show",
+}
 
 
 class _LazyGroup(click.Group):

@@ -1,6 +1,7 @@
 """What astronomers judge a restored frame by: noise, fluxes, errors, seams, pictures."""
 
 from dip_pipeline.quality.assessment import Assessment, TruthFigures, assess
+from dip_pipeline.quality.curves import Curve, draw_curves
 from dip_pipeline.quality.evidence import Evidence, Truth
 from dip_pipeline.quality.photometry import (
     SNR_BINS,
@@ -11,7 +12,13 @@ from dip_pipeline.quality.photometry import (
     flux_offsets,
     join_offsets,
 )
-from dip_pipeline.quality.pictures import error_figure, panel, save_figure, write_pictures
+from dip_pipeline.quality.pictures import (
+    error_figure,
+    panel,
+    save_figure,
+    small_picture,
+    write_pictures,
+)
 from dip_pipeline.quality.residuals import (
     Coverage,
     CoverageBin,
@@ -27,6 +34,7 @@ __all__ = [
     "Assessment",
     "Coverage",
     "CoverageBin",
+    "Curve",
     "Evidence",
     "FluxBias",
     "FluxOffsets",
@@ -39,6 +47,7 @@ __all__ = [
     "bin_offsets",
     "chi_square",
     "coverage",
+    "draw_curves",
     "error_figure",
     "flux_bias",
     "flux_offsets",
@@ -47,5 +56,6 @@ __all__ = [
     "residual_noise",
     "save_figure",
     "seam_test",
+    "small_picture",
     "write_pictures",
 ]

@@ -1,5 +1,6 @@
 """Pictures of a restored frame: before, after, truth, residual and errors, as PNG files."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,8 @@ SKY_MAP = "magma"
 RESIDUAL_MAP = colormaps["RdBu_r"].with_extremes(bad="#5c6470")  # masked: neither high nor low
 ERROR_MAP = "viridis"
 DPI = 120
+_SMALL_DPI = 75
+_SMALL_JPEG = {"quality": 85, "optimize": True}
 
 
 def write_pictures(
@@ -291,6 +294,13 @@ def _figure(width: float, height: float) -> Figure:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whatever the name ends in."""
     figure.savefig(path, format="png", facecolor=PAPER, metadata={"Software": None})
+
+
+def small_picture(figure: Figure) -> bytes:
+    """Give a figure as a JPEG of a part of its pixels, to be shown among many."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="jpeg", dpi=_SMALL_DPI, facecolor=PAPER, pil_kwargs=_SMALL_JPEG)
+    return stream.getvalue()
 
 
 def _save(figure: Figure, path: Path) -> Path:

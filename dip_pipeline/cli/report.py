@@ -1,0 +1,66 @@
+"""`dip report`: one page of a night's products."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dip_pipeline.cli.output import complain, complain_as_is, in_one_line, say
+from dip_pipeline.cli.verbosity import NORMAL, LogLines, start_logging, verbosity, verbosity_options
+from dip_pipeline.errors import ExitCode
+
+if TYPE_CHECKING:
+    from dip_pipeline.night_report import NightReport
+
+_EXAMPLES = """\b
+Examples:
+  dip report restored/ -o night.html
+  dip report restored/*_dip.fits -o night.html --no-pictures
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.argument("products", metavar="OUT...", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--out",
+    metavar="NIGHT.html",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The page to write.  [no default]",
+)
+@click.option(
+    "--pictures/--no-pictures",
+    default=True,
+    help="Draw each product beside its input.  [default: --pictures]",
+)
+@click.option(
+    "--overwrite", is_flag=True, help="Replace a page that exists already.  [default: no]"
+)
+@verbosity_options
+def report(products: tuple[str, ...], *, out: Path, pictures: bool, overwrite: bool) -> int:
+    """Write one page of a night: figures, odd frames, pictures.
+
+    OUT is what dip made of a frame, or a folder of such products. The page is one HTML file that
+    asks nothing of a network: sky, stars, noise and what was estimated of each frame, those that
+    are unlike the others marked, and before, after, and what was taken away.
+    """
+    from dip_pipeline.night_report import products_in, write_report
+
+    start_logging(LogLines(complain_as_is), verbosity() if verbosity() > NORMAL else -1)
+    found = products_in([Path(name) for name in products])
+    written = write_report(found, out, pictures=pictures, overwrite=overwrite)
+    for frame in written.unread:
+        complain(in_one_line(frame.problem))
+    if verbosity() >= NORMAL:
+        say(describe(written, out))
+    return ExitCode.FRAMES_FAILED if written.unread else ExitCode.OK
+
+
+def describe(written: "NightReport", out: Path) -> str:
+    """Tell what is on the page."""
+    counts = [f"{len(written.frames)} frames"]
+    counts += [f"{len(written.odd)} unlike the others"] if written.odd else []
+    counts += [f"{len(written.failed)} with failed tiles"] if written.failed else []
+    counts += [f"{len(written.unread)} that cannot be read"] if written.unread else []
+    return "\n".join([f"{', '.join(counts)} -> {out}", *map(str, written.odd)])

@@ -1,0 +1,226 @@
+"""Laws of `dip report`: every product is on the page, in the order of the night, the odd marked."""
+
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dip_pipeline import ways
+from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.fits_file import close_files
+from dip_pipeline.night_figures import figures_of, night_frame
+from dip_pipeline.pipeline import restore_frame
+from tests.stand_in import QUICK, arithmetic, cut_inner
+
+CONFIG = RunConfig().with_overrides(**QUICK | {"noise.law": "auto"})
+FWHM_PX = 3.5
+SIDE_PX = 96
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch):
+    monkeypatch.setattr(ways, "restore", as_it_is)
+    yield
+    close_files()
+
+
+def as_it_is(problem, prior=None):
+    """Stand-in for a restoration: the pixels of the input."""
+    science = cut_inner(problem, problem.pixels)
+    return replace(arithmetic(problem), science=science)
+
+
+def sky(seed, *, level=200.0, light=6000.0, axis_ratio=1.0):
+    """Twelve stars of one flux on a flat sky, under noise of 2 e/DN."""
+    rng = np.random.default_rng(seed)
+    rows, cols = np.mgrid[:SIDE_PX, :SIDE_PX]
+    image = np.full((SIDE_PX, SIDE_PX), level)
+    sigma = FWHM_PX / 2.3548
+    for number in range(12):
+        y, x = 14 + 22 * (number // 4), 14 + 22 * (number % 4)
+        apart = ((rows - y) / axis_ratio) ** 2 + (cols - x) ** 2
+        image += light / (2 * np.pi * sigma**2 * axis_ratio) * np.exp(-apart / (2 * sigma**2))
+    return rng.normal(image, np.sqrt(image / 2 + 4))
+
+
+def product(folder, number, *, name="", cards=None, **scene):
+    """One frame of the night, restored; the first was taken last."""
+    source = folder / (name or f"f{number}.fits")
+    hdu = fits.PrimaryHDU(sky(number, **scene).astype("f4"))
+    hdu.header.update({"GAIN": 2.0, "RDNOISE": 4.0, "BUNIT": "adu", "FILTER": "R"})
+    hdu.header.update({"EXPTIME": 60.0, "DATE-OBS": f"2026-01-01T20:{59 - number:02d}:00"})
+    hdu.header.update(cards or {})
+    hdu.writeto(source)
+    target = folder / "out" / f"{source.stem}_dip.fits"
+    target.parent.mkdir(exist_ok=True)
+    restore_frame(str(source), target, CONFIG)
+    return target
+
+
+class _Page(HTMLParser):
+    """Texts of the table's cells by rows, and what the page asks for."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.asked, self.tags = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.asked += [value for name, value in attrs if name in ("src", "href")]
+        if tag == "tr":
+            self.rows.append([])
+        if tag == "td":
+            self.rows[-1].append(["", dict(attrs)])
+
+    def handle_data(self, data):
+        if self.rows and self.rows[-1] and self.tags[-1] in ("td", "a"):
+            self.rows[-1][-1][0] += data.strip()
+
+    def cells(self, number):
+        return [text for text, _ in self.rows[number]]
+
+
+def test_the_page_holds_every_product_in_the_order_of_the_night(dip, tmp_path):
+    made = [product(tmp_path, number) for number in range(3)]
+    (tmp_path / "out" / "notes.fits").write_bytes(b"no product")
+    code, out, err = dip("report", tmp_path / "out", "-o", tmp_path / "night.html")
+    assert (code, err) == (0, "")
+    assert out == f"3 frames -> {tmp_path / 'night.html'}\n"
+    page = _Page((tmp_path / "night.html").read_text("utf-8"))
+    assert [page.cells(n)[1] for n in (1, 2, 3)] == [path.name for path in reversed(made)]
+    assert page.cells(1)[2:5] == ["2026-01-01T20:57:00", "R", "60"]
+    assert float(page.cells(1)[5]) == pytest.approx(200, abs=2)
+    pictures = [asked for asked in page.asked if asked.startswith("data:image/")]
+    assert len(pictures) == 4  # one of each, and the curves
+    assert all(asked.startswith(("data:", "#")) for asked in page.asked)
+    assert "script" not in page.tags
+
+
+def test_an_odd_frame_is_marked_where_it_is_odd(dip, tmp_path):
+    for number in range(6):
+        product(tmp_path, number, level=420.0 if number == 2 else 200.0)
+    target = tmp_path / "night.html"
+    code, out, _ = dip("report", tmp_path / "out", "-o", target, "--no-pictures")
+    assert code == 0
+    assert out.startswith("6 frames, 1 unlike the others -> ")
+    assert "f2_dip.fits: unlike 5 others" in out
+    page = _Page(target.read_text("utf-8"))
+    marked = {
+        (cells[1][0], cell[0])
+        for cells in page.rows[1:]
+        for cell in cells
+        if cell[1].get("class") == "odd" and "sky level" in cell[1]["title"]
+    }
+    assert [name for name, _ in marked] == ["f2_dip.fits"]
+    assert [float(value) for _, value in marked] == [pytest.approx(420, abs=3)]
+    assert not [asked for asked in page.asked if asked.startswith("data:image/jpeg")]
+
+
+def test_what_headers_and_names_hold_is_text(dip, tmp_path):
+    hostile = "<script src=x>"
+    product(tmp_path, 1, name="<b>&1.fits", cards={"FILTER": hostile, "BUNIT": "<i>"})
+    product(tmp_path, 2)
+    dip("report", tmp_path / "out", "-o", tmp_path / "night.html")
+    text = (tmp_path / "night.html").read_text("utf-8")
+    page = _Page(text)
+    assert not {"script", "i"} & set(page.tags)
+    assert "<b>&1" not in text
+    assert "&lt;b&gt;&amp;1_dip.fits" in text
+    assert "&lt;script src=x&gt;" in text
+
+
+def test_a_product_that_cannot_be_read_is_told_and_the_others_are_there(dip, tmp_path):
+    made = product(tmp_path, 1)
+    torn = tmp_path / "out" / "torn.fits"
+    torn.write_bytes(made.read_bytes()[:-6000])
+    code, out, err = dip("report", made, torn, tmp_path / "f1.fits", "-o", tmp_path / "night.html")
+    assert code == 1
+    assert len(err.splitlines()) == 2
+    assert "f1.fits: is no product of dip" in err
+    assert out.startswith("3 frames, 2 that cannot be read -> ")
+    page = _Page((tmp_path / "night.html").read_text("utf-8"))
+    assert page.cells(1)[1] == made.name
+    assert "torn.fits" in page.cells(2)[1] + page.cells(3)[1]
+
+
+def test_without_its_input_a_product_has_no_picture_and_the_page_says_why(dip, tmp_path):
+    made = product(tmp_path, 1)
+    (tmp_path / "f1.fits").unlink()
+    code, _, err = dip("report", made, "-o", tmp_path / "night.html")
+    assert (code, err) == (0, "")
+    text = (tmp_path / "night.html").read_text("utf-8")
+    assert re.search(r"No picture: .*f1\.fits", text)
+
+
+def test_a_page_is_not_overwritten_unasked_and_no_product_is(dip, tmp_path):
+    made = product(tmp_path, 1)
+    page = tmp_path / "night.html"
+    page.write_text("mine")
+    code, _, err = dip("report", made, "-o", page)
+    assert code != 0
+    assert "--overwrite" in err
+    assert page.read_text() == "mine"
+    before = made.read_bytes()
+    assert dip("report", made, "-o", made, "--overwrite")[0] != 0
+    assert made.read_bytes() == before
+    assert dip("report", made, "-o", page, "--overwrite")[0] == 0
+    assert page.read_text("utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_folder_without_products_is_refused(dip, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, _, err = dip("report", tmp_path / "empty", "-o", tmp_path / "night.html")
+    assert code != 0
+    assert "holds no product of dip" in err
+    assert not (tmp_path / "night.html").exists()
+
+
+def test_products_of_one_name_are_told_apart(dip, tmp_path):
+    made = product(tmp_path, 1)
+    (tmp_path / "other").mkdir()
+    again = tmp_path / "other" / made.name
+    shutil.copy(made, again)
+    dip("report", made, again, "-o", tmp_path / "night.html")
+    page = _Page((tmp_path / "night.html").read_text("utf-8"))
+    assert {page.cells(n)[1] for n in (1, 2)} == {str(made), str(again)}
+
+
+def test_figures_of_a_product_are_those_of_its_frame(tmp_path):
+    told = night_frame("a", product(tmp_path, 1))
+    values = told.figures.values
+    assert values["sky"] == pytest.approx(200, abs=2)
+    assert values["noise"] == pytest.approx((200 / 2 + 4) ** 0.5, rel=0.02)
+    assert values["gain_e_per_dn"] == 2.0
+    assert values["star_fwhm_px"] == pytest.approx(FWHM_PX, rel=0.1)
+    assert values["star_axis_ratio"] == pytest.approx(1.0, abs=0.08)
+    assert values["star_light"] == pytest.approx(6000, rel=0.05)
+    assert values["masked_share"] == 0.0
+    assert (told.filter, told.exposure_s, told.unit, told.failed_tiles) == ("R", 60.0, "adu", 0)
+
+
+def test_a_trailed_frame_has_another_axis_ratio(tmp_path):
+    values = night_frame("a", product(tmp_path, 1, axis_ratio=1.5)).figures.values
+    assert 1.2 < values["star_axis_ratio"] < 1.6  # by the light above a threshold: less than 1.5
+
+
+def test_frames_of_another_filter_or_exposure_are_of_another_kind(tmp_path):
+    cards = ({}, {"FILTER": "B"}, {"EXPTIME": 30.0}, {"EXPTIME": 60.2}, {"OBJECT": "M13"})
+    kinds = [
+        night_frame("a", product(tmp_path, n, cards=each)).figures.alike
+        for n, each in enumerate(cards)
+    ]
+    assert kinds[3] == kinds[0]
+    assert len({kinds[n] for n in (0, 1, 2, 4)}) == 4
+
+
+def test_what_is_no_product_has_no_figures(tmp_path):
+    fits.PrimaryHDU(np.zeros((20, 20))).writeto(tmp_path / "a.fits")
+    assert figures_of("a", tmp_path / "a.fits") is None
+    with pytest.raises(FrameError, match="is no product of dip"):
+        night_frame("a", tmp_path / "a.fits")

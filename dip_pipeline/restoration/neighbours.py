@@ -5,7 +5,6 @@ off before it measures its profile again (Stetson 1987, PASP 99, 191).
 """
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ _MISFIT = 0.01  # of the light that is drawn: no shape is known better
 _FAINTEST_SIGMA = 0.05  # a star is drawn out to where it is as faint
 _MOST_STARS = 4000  # that are fitted at once, the brightest
 _MOST_SHIFT_PX = 0.3
+_FARTHEST_PX = 2.0  # from where a star was found
 _MOST_TIMES = 3.0  # that a height may change in a step
 _FINE = 5  # places in a pixel, along an axis, that a star is tabulated at
 _LEVEL_PX = 32  # side of the squares whose medians are the level between stars
@@ -76,6 +76,8 @@ class Crowd:
         """
         self.light, self.sigma, self.trusted = light, sigma, trusted
         self.own, self.terms = len(stars), np.asarray(stars, np.float64)
+        self.places = self.terms[:, 1:].copy()
+        self.usual = float(np.median(sigma[trusted])) if trusted.any() else 1.0
         self.level = np.zeros(light.shape)
         self.near = np.zeros(light.shape, dtype=bool)
         for _, row, col in self.terms:
@@ -86,6 +88,7 @@ class Crowd:
         """Take off what shines around the stars, by what is known of them and of a star now."""
         self.picture = picture
         self.terms[: self.own] = stars
+        self.places[: self.own] = self.terms[: self.own, 1:]
         rounds = _ROUNDS if len(self.terms) == self.own else _MORE_ROUNDS
         for _ in range(rounds):
             self._find()
@@ -107,18 +110,22 @@ class Crowd:
         left = self.light - drawn
         self.level = _level(left, self.trusted)
         width = self.picture.shape.fwhm_px * _SIGMA_OF_FWHM
-        seen = np.where(self.trusted, left - self.level, 0.0)
-        smoothed = ndimage.gaussian_filter(seen, width)
+        smoothed, explained = (
+            ndimage.gaussian_filter(np.where(self.trusted, plane, 0.0), width, mode="constant")
+            for plane in (left - self.level, drawn)
+        )
+        shown = np.where(self.trusted, smoothed, -np.inf)
         noise = self.sigma / np.sqrt(max(1.0, 4 * np.pi * width**2))
         side = 2 * int(np.ceil(self.picture.shape.fwhm_px / 2)) + 1
-        peaks = (smoothed == ndimage.maximum_filter(smoothed, side)) & self.near & self.trusted
+        peaks = (shown == ndimage.maximum_filter(shown, side)) & self.near & self.trusted
         peaks &= smoothed > _SIGMA * noise
-        peaks &= smoothed > _UNEXPLAINED * ndimage.gaussian_filter(drawn, width)
+        peaks &= smoothed > _UNEXPLAINED * explained
         places = np.argwhere(peaks)
         heights = smoothed[peaks] / self.picture.smoothed_height(width)
         brightest = np.argsort(-heights, kind="stable")[: max(0, _MOST_STARS - len(self.terms))]
         found = np.column_stack([heights, places])[brightest]
         self.terms = np.concatenate([self.terms, found])
+        self.places = np.concatenate([self.places, found[:, 1:]])
 
     def _fit(self) -> None:
         """Take one step of Gauss and Newton in all heights and places."""
@@ -136,8 +143,10 @@ class Crowd:
             heights + step[:, 0], heights / _MOST_TIMES, heights * _MOST_TIMES
         )
         self.terms[:, 1:] += np.clip(step[:, 1:], -_MOST_SHIFT_PX, _MOST_SHIFT_PX)
-        last = np.array(self.light.shape) - 1.0
-        self.terms[:, 1:] = np.clip(self.terms[:, 1:], 0.0, last)
+        # Beyond an edge as under a mask: a star may go out, but not far.
+        self.terms[:, 1:] = np.clip(
+            self.terms[:, 1:], self.places - _FARTHEST_PX, self.places + _FARTHEST_PX
+        )
 
     def _columns(self) -> sparse.csc_matrix:
         """Give changes of all pixels with heights, rows and columns of the stars."""
@@ -157,7 +166,7 @@ class Crowd:
         self, height: float, row: float, col: float
     ) -> tuple[tuple[slice, slice], Image, Image]:
         """Where a star is drawn, and offsets of rows and columns from it."""
-        share = _FAINTEST_SIGMA * self.sigma[round(row), round(col)] / max(height, 1e-9)
+        share = _FAINTEST_SIGMA * self.usual / max(height, 1e-9)
         falls_px = self.picture.shape.radius_px(min(share, _HALF))
         reach = int(np.clip(np.ceil(falls_px), 2, self.picture.reach_px))
         spans = [
@@ -173,30 +182,29 @@ class Crowd:
 
 
 def _level(left: Image, trusted: Mask) -> Image:
-    """Level between stars: medians of squares, and straight lines between their middles."""
+    """Level between stars: medians of squares, and straight lines between their middles.
+
+    Squares that are hardly seen have the level of the nearest other.
+    """
     seen = np.where(trusted, left, np.nan)
-    edges = [
-        np.linspace(0, side, max(1, round(side / _LEVEL_PX)) + 1).astype(int) for side in left.shape
-    ]
-    usual = float(np.median(left[trusted])) if trusted.any() else 0.0
+    starts = [np.arange(0, side, _LEVEL_PX) for side in left.shape]
     medians = np.array(
         [
-            [_median_of(seen[top:bottom, first:last], usual) for first, last in pairwise(edges[1])]
-            for top, bottom in pairwise(edges[0])
+            [_median_of(seen[row : row + _LEVEL_PX, col : col + _LEVEL_PX]) for col in starts[1]]
+            for row in starts[0]
         ]
     )
-    places = [
-        np.interp(
-            np.arange(side), [(a + b - 1) / 2 for a, b in pairwise(cuts)], np.arange(len(cuts) - 1)
-        )
-        for side, cuts in zip(left.shape, edges, strict=True)
-    ]
+    unknown = np.isnan(medians)
+    if unknown.all():
+        return np.zeros(left.shape)
+    nearest = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
+    places = [(np.arange(side) + 0.5) / _LEVEL_PX - 0.5 for side in left.shape]
     level: Image = ndimage.map_coordinates(
-        medians, np.meshgrid(*places, indexing="ij"), order=1, mode="nearest"
+        medians[tuple(nearest)], np.meshgrid(*places, indexing="ij"), order=1, mode="nearest"
     )
     return level
 
 
-def _median_of(square: NDArray[np.floating], usual: float) -> float:
+def _median_of(square: NDArray[np.floating]) -> float:
     known = square[np.isfinite(square)]
-    return float(np.median(known)) if known.size > square.size // 4 else usual
+    return float(np.median(known)) if known.size > _LEVEL_PX**2 // 4 else float("nan")

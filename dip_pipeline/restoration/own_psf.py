@@ -10,14 +10,17 @@ its image; photutils' EPSFBuilder misplaces 2 to 9 %, 3 to 5 %, 20 to 40 % and 4
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 from scipy.interpolate import BSpline
 from scipy.sparse.linalg import spsolve
 
 from dip_pipeline.restoration.moved_stars import DrawnStar, move_stars
+from dip_pipeline.restoration.neighbours import Crowd, StarPicture
 from dip_pipeline.restoration.psf_on_stars import stars_of_one_shape
 from dip_pipeline.restoration.star_shape import (
     AS_GAUSSIANS,
@@ -28,10 +31,15 @@ from dip_pipeline.restoration.star_shape import (
     fit_star,
 )
 
+Indices = NDArray[np.integer]
+
 _REACH_FWHM = 4.0
 _MOST_REACH_PX = 30
 _CYCLES = 6
 _SETTLED = 3  # cycles, after which it is known what all stars have in common
+# Times that neighbours are taken off with what is known so far: wings that are too faint leave
+# those of neighbours, which pass for sky. Where so little of the light moves, no more.
+_MOST_TAKEN_OFF, _SAME = 12, 2e-4
 _SETTLINGS = 3  # of height and place of each star in a cycle
 _MISFIT = 0.003  # of the height: no star is known better than its model
 _OUTLYING = 2.0  # sigma, from where on a pixel counts less for height and place of its star
@@ -86,20 +94,36 @@ def measure_psf(field: StarField, fitted: Sequence[FittedStar], *, factor: int) 
     if found is None:
         return None
     shape, stars = found
-    surface, views = _surface_of(field, stars, shape)
-    whole = surface.kernel(factor)
+    first = _measured(field, stars, shape)
+    whole = first.surface.kernel(factor)
     doubt = np.nan
     if len(stars) >= _FEWEST_TO_HALVE:
-        halves = [_surface_of(field, stars[first::2], shape)[0].kernel(factor) for first in (0, 1)]
+        bare = replace(field, light=first.light)
+        halves = [
+            _measured(bare, stars[start::2], shape, alone=False).surface.kernel(factor)
+            for start in (0, 1)
+        ]
         # Each half errs by the root of two as much as the whole, and so does one from the other.
         apart = 0.5 * float(np.abs(halves[0] - halves[1]).sum()) / 2
-        doubt = float(np.fmax(apart, _rehearsed(field, views, surface, factor)))
+        doubt = float(np.fmax(apart, _rehearsed(field, first, factor)))
     return OwnPsf(whole, shape, len(stars), doubt)
 
 
-def _surface_of(
-    field: StarField, stars: Sequence[FittedStar], shape: StarShape
-) -> tuple["_Surface", list["_View"]]:
+class _Measured(NamedTuple):
+    """A surface, the stars that it was measured on, and the field's light without neighbours."""
+
+    surface: "_Surface"
+    views: list["_View"]
+    light: Image
+
+
+def _measured(
+    field: StarField, stars: Sequence[FittedStar], shape: StarShape, *, alone: bool = True
+) -> _Measured:
+    """Measure what stars have in common beside a shape.
+
+    alone : their neighbours are taken off in between
+    """
     reach = int(np.clip(np.ceil(_REACH_FWHM * shape.fwhm_px), 1, _MOST_REACH_PX))
     surface = _Surface(shape, reach)
     views = [_View.of(field, star, reach) for star in stars]
@@ -108,18 +132,29 @@ def _surface_of(
             view.wary = cycle >= _SETTLED
             view.settle(surface)
         surface = surface.fitted(views)
-    return surface, views
+    light = field.light
+    crowd = Crowd(light, field.sigma, field.trusted, [view.in_field() for view in views], reach)
+    kernel = surface.kernel(1)
+    for _ in range(_MOST_TAKEN_OFF if alone else 0):
+        light = crowd.without_neighbours([view.in_field() for view in views], surface.picture())
+        for view in views:
+            view.look_at(light)
+            view.settle(surface)
+        surface, before = surface.fitted(views), kernel
+        kernel = surface.kernel(1)
+        if float(np.abs(kernel - before).sum()) / 2 < _SAME:
+            break
+    return _Measured(surface, views, light)
 
 
-def _rehearsed(
-    field: StarField, views: Sequence["_View"], surface: "_Surface", factor: int
-) -> float:
+def _rehearsed(field: StarField, measured: _Measured, factor: int) -> float:
     """Share of the light that a second measurement misplaces, of stars that the first one draws.
 
     They are put at other places of the same field: what neighbours and an uneven sky do to all
     stars alike, no two halves of these can tell.
     """
-    drawn = [DrawnStar(view.at, view.drawn(surface)) for view in views]
+    surface = measured.surface
+    drawn = [DrawnStar(view.at, view.drawn(surface)) for view in measured.views]
     moved = move_stars(field.light, field.sigma, field.trusted, drawn)
     again = StarField(moved.light, moved.sigma, field.trusted)
     fits = (
@@ -129,9 +164,9 @@ def _rehearsed(
     if found is None:
         return np.nan
     shape, alike = found
-    kernel = _surface_of(again, alike, shape)[0].kernel(factor)
-    first = surface.kernel(factor)
-    both = [_middle_of(one, min(len(kernel), len(first))) for one in (kernel, first)]
+    kernel = _measured(again, alike, shape).surface.kernel(factor)
+    before = surface.kernel(factor)
+    both = [_middle_of(one, min(len(kernel), len(before))) for one in (kernel, before)]
     return 0.5 * float(np.abs(both[0] - both[1]).sum())
 
 
@@ -162,6 +197,16 @@ class _Surface:
         down, across = self.splines(rows_px, width_px), self.splines(cols_px, width_px)
         plane: Image = down @ self.terms @ across.T
         return plane
+
+    def light(self, rows_px: Image, cols_px: Image) -> Image:
+        """Light of a star of unit height at offsets of rows, (rows,), and columns, (cols,)."""
+        own = self.shape.at(rows_px[:, None], cols_px[None, :])
+        whole: Image = own + self.added(rows_px, cols_px)
+        return whole
+
+    def picture(self) -> StarPicture:
+        """Tell how a star looks, out to where that is known."""
+        return StarPicture(self.shape, self.light, self.knots.size // 2)
 
     def fitted(self, views: Sequence["_View"]) -> "_Surface":
         """Fit what is to be added to all stars at once; ridge regression, robust."""
@@ -207,12 +252,15 @@ class _Surface:
 class _View:
     """A star as the frame shows it, out to where its PSF ends; height, row, col, light around."""
 
-    def __init__(self, light: Image, sigma: Image, trusted: Mask, star: FittedStar) -> None:
-        self.light, self.trusted, self.at = light, trusted, star.at
+    def __init__(
+        self, field: StarField, taken: tuple[Indices, ...], inside: Mask, star: FittedStar
+    ) -> None:
+        self.taken, self.at = taken, star.at
+        self.light, self.trusted = field.light[taken], field.trusted[taken] & inside
         terms = np.array([star.height, *star.cutout.place, star.cutout.around])
         self.terms = terms
         self.wary = False  # of neighbours
-        self.doubt = np.hypot(sigma, _MISFIT * terms[0])
+        self.doubt = np.hypot(field.sigma[taken], _MISFIT * terms[0])
 
     @classmethod
     def of(cls, field: StarField, star: FittedStar, reach_px: int) -> "_View":
@@ -226,8 +274,7 @@ class _View:
         taken = np.ix_(
             *(np.clip(i, 0, s - 1) for i, s in zip((rows, cols), field.light.shape, strict=True))
         )
-        trusted = field.trusted[taken] & inside[0][:, None] & inside[1][None, :]
-        return cls(field.light[taken], field.sigma[taken], trusted, star)
+        return cls(field, taken, inside[0][:, None] & inside[1][None, :], star)
 
     def offsets(self) -> tuple[Image, Image]:
         """Rows and columns from the star, px."""
@@ -237,10 +284,16 @@ class _View:
 
     def drawn(self, surface: "_Surface") -> Image:
         """Draw the star without the light around it."""
-        rows, cols = self.offsets()
-        light = surface.shape.at(rows[:, None], cols[None, :]) + surface.added(rows, cols)
-        star: Image = self.terms[0] * light
+        star: Image = self.terms[0] * surface.light(*self.offsets())
         return star
+
+    def in_field(self) -> Image:
+        """Give its height, and its row and column in the field."""
+        return np.array([self.terms[0], self.at[0] + self.terms[1], self.at[1] + self.terms[2]])
+
+    def look_at(self, light: Image) -> None:
+        """See the same place of the field in another light, (rows, cols)."""
+        self.light = light[self.taken]
 
     def settle(self, surface: _Surface) -> None:
         """Find the star's own four terms; Gauss and Newton, robust."""

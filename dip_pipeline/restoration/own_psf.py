@@ -4,8 +4,8 @@ Stars that agree on a width are fitted with one elliptical Moffat profile, and w
 show beside it is a surface of cubic splines, as Anderson & King 2000 (PASP 112, 1360) tabulate
 theirs: an *effective* PSF, whose values at a pixel's offset from the star are what the pixel
 holds. It is held near zero where the stars do not say otherwise. Measured on
-fields of 512 x 512 px, twenty to a hundred stars (benchmarks/own_psf.py): 0.2 to 1.3 % of the
-light misplaced, 1.1 % of a comatic PSF, 0.6 to 1.2 % of a donut, 4 % of one whose spikes leave
+fields of 512 x 512 px, twenty to a hundred stars (benchmarks/own_psf.py): 0.1 to 1.2 % of the
+light misplaced, 1.1 % of a comatic PSF, 0.6 to 1.2 % of a donut, 3 to 5 % of one whose spikes leave
 its image; photutils' EPSFBuilder misplaces 2 to 9 %, 3 to 5 %, 20 to 40 % and 4 %.
 """
 

@@ -1,6 +1,7 @@
 """Figures of a product by which frames of a night are compared: of its record and its pixels."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ _APERTURE_PX = 6.0
 _SPOILT = PixelFlag.FILLED | PixelFlag.SATURATED | PixelFlag.LOW_CONFIDENCE
 
 
+_OLD_DATE = re.compile(r"^(\d\d)/(\d\d)/(\d\d)$")  # of FITS before 2000
 _BEGUN = (("DATE-OBS", "TIME-OBS"), ("DATE-BEG", ""), ("DATE-AVG", ""))
 _UNREAD = (DipError, OSError, LookupError, TypeError, ValueError)
 
@@ -103,8 +105,9 @@ def _begun(cards: Mapping[str, Any]) -> str:
     """When the exposure began, as its cards say it: ISO 8601, which is sorted as text."""
     for day, hour in _BEGUN:
         if isinstance(date := cards.get(day), str) and date.strip():
+            date = _OLD_DATE.sub(r"19\3-\2-\1", date.strip())
             clock = cards.get(hour) if hour and "T" not in date else None
-            return f"{date.strip()}T{clock.strip()}" if isinstance(clock, str) else date.strip()
+            return f"{date}T{clock.strip()}" if isinstance(clock, str) else date
     return ""
 
 

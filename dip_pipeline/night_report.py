@@ -91,9 +91,15 @@ def write_report(
 def gather(products: Sequence[Path], *, pictures: bool = True) -> NightReport:
     """Read all products, draw them, and see which are unlike the others."""
     frames = [_reported(product, pictures=pictures) for product in products]
-    frames.sort(key=lambda frame: (frame.told is None, frame.told.begun if frame.told else ""))
+    frames.sort(key=_when)
     odd = odd_frames([frame.told.figures for frame in frames if frame.told])
     return NightReport(tuple(frames), odd)
+
+
+def _when(frame: ReportedFrame) -> tuple[bool, bool, str]:
+    """Sort by when exposures began; then those that do not say it, then those that say nothing."""
+    begun = frame.told.begun if frame.told else ""
+    return frame.told is None, not begun, begun
 
 
 def render(report: NightReport, *, title: str) -> str:
@@ -159,8 +165,8 @@ _COLUMNS = (
     ("star_axis_ratio", "axis ratio"), ("star_light", "light of 8 stars, median"),
     ("residual_noise", "residual noise"), ("chi_square", "chi-square"),
     ("masked_share", "filled"), ("doubtful_share", "low confidence"),
-    ("flux_change_in_noise", "change of flux, sigma a pixel"), ("noise_law", "noise law from"),
-    ("failed", "failed tiles"), ("seconds", "s of tiles"),
+    ("flux_change_in_noise", "change of flux, sigma a pixel"), ("failed", "failed tiles"),
+    ("seconds", "s of tiles"), ("noise_law", "noise law from"),
 )  # fmt: skip
 
 
@@ -217,7 +223,7 @@ def _number(value: float | None) -> str:
 
 
 def _small(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    return "" if value is None else f"{round(value, 4) + 0.0:.4f}"  # without a sign of zero
 
 
 def _share(value: float | None) -> str:

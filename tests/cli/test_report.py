@@ -14,6 +14,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.night_figures import figures_of, night_frame
+from dip_pipeline.night_report import gather
 from dip_pipeline.pipeline import restore_frame
 from tests.stand_in import QUICK, arithmetic, cut_inner
 
@@ -224,3 +225,23 @@ def test_what_is_no_product_has_no_figures(tmp_path):
     assert figures_of("a", tmp_path / "a.fits") is None
     with pytest.raises(FrameError, match="is no product of dip"):
         night_frame("a", tmp_path / "a.fits")
+
+
+@pytest.mark.parametrize(
+    ("cards", "begun"),
+    [
+        ({"DATE-OBS": "19/05/94", "TIME-OBS": "15:41:16"}, "1994-05-19T15:41:16"),
+        ({"DATE-OBS": "2026-01-01T20:00:00.5", "TIME-OBS": "21:00:00"}, "2026-01-01T20:00:00.5"),
+        ({"DATE-OBS": "2026-01-01", "TIME-OBS": 3.5}, "2026-01-01"),
+        ({"DATE-OBS": " ", "DATE-BEG": "2026-01-02T01:00:00"}, "2026-01-02T01:00:00"),
+        ({"DATE-OBS": ""}, ""),
+    ],
+)
+def test_when_an_exposure_began_is_told_as_iso(tmp_path, cards, begun):
+    assert night_frame("a", product(tmp_path, 1, cards=cards)).begun == begun
+
+
+def test_frames_that_do_not_say_when_come_last(tmp_path):
+    made = [product(tmp_path, n, cards={"DATE-OBS": ""} if n == 1 else None) for n in range(3)]
+    told = gather(made, pictures=False).frames
+    assert [frame.product for frame in told] == [made[2], made[0], made[1]]

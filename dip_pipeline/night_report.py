@@ -14,7 +14,6 @@ from dip_pipeline.frames import read_provenance
 from dip_pipeline.frames.publishing import prepare, publishing
 from dip_pipeline.night_figures import NightFrame, night_frame
 from dip_pipeline.odd_frames import FIGURES, OddFrame, odd_frames
-from dip_pipeline.picturing import first_picture
 from dip_pipeline.quality import Curve, draw_curves
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -132,6 +131,8 @@ def _reported(product: Path, *, pictures: bool) -> ReportedFrame:
         return ReportedFrame(product, None, problem=str(error))
     if not pictures:
         return ReportedFrame(product, told)
+    from dip_pipeline.picturing import first_picture  # torch loads with it
+
     try:
         return ReportedFrame(product, told, picture=first_picture(product))
     except (DipError, OSError) as error:

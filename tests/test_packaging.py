@@ -38,8 +38,10 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_the_package_alone_and_says_that_it_is_typed(wheel):
     assert {name.split("/")[0].split("-")[0] for name in wheel} == {"dip_pipeline"}
     assert "dip_pipeline/py.typed" in wheel
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "dip_pipeline").rglob("*.py")}
-    assert modules <= set(wheel)
+    package = ROOT / "dip_pipeline"
+    needed = {path for kind in ("*.py", "*.html") for path in package.rglob(kind)}
+    assert len([path for path in needed if path.suffix == ".html"]) == 1
+    assert {str(path.relative_to(ROOT)) for path in needed} <= set(wheel)
 
 
 def test_the_source_archive_is_small_and_builds_the_same_wheel(wheel, tmp_path):

@@ -34,6 +34,7 @@ def test_commands_that_compute_nothing_load_neither_torch_nor_dask(product):
         "loads('clean', 'out.fits')\n"
         "loads('finish', 'out.fits')\n"
         "loads('convert', 'small.fits', '-o', 'small.zarr')\n"
+        "loads('report', 'out.fits', '-o', 'night.html', '--no-pictures')\n"
         "loads('run', 'night.toml', 'small.fits', 'out.fits', '-o', 'restored/', '--dry-run')\n"
     )
     (product.parent / "night.toml").write_text("[prior]\nshared = 'night'\n")

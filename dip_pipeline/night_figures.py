@@ -1,5 +1,6 @@
 """Figures of a product by which frames of a night are compared: of its record and its pixels."""
 
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.odd_frames import FrameFigures
 from dip_pipeline.registration import robust_level
+
+log = logging.getLogger(__name__)
 
 _SIDE_PX = 1024  # of the middle of a frame, which is looked at
 _EXPOSURE = ("EXPTIME", "EXPOSURE", "ITIME")
@@ -93,11 +96,12 @@ def night_frame(source: str, product: Path) -> NightFrame:
 def figures_of(source: str, product: Path) -> FrameFigures | None:
     """Read the figures of a product; None where it does not say what they are.
 
-    No error is raised for a product that cannot be read: whoever asks has a night to end.
+    No error is raised whatever happens: whoever asks has a night to end, and its products are there.
     """
     try:
         return night_frame(source, product).figures
-    except _UNREAD:
+    except Exception as error:  # noqa: BLE001
+        log.warning("%s: is not compared with the others: %s", product, error)
         return None
 
 

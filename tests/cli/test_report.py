@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import ways
+from dip_pipeline import night_figures, ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.fits_file import close_files
@@ -220,9 +220,10 @@ def test_frames_of_another_filter_or_exposure_are_of_another_kind(tmp_path):
     assert len({kinds[n] for n in (0, 1, 2, 4)}) == 4
 
 
-def test_what_is_no_product_has_no_figures(tmp_path):
+def test_what_is_no_product_has_no_figures(tmp_path, caplog):
     fits.PrimaryHDU(np.zeros((20, 20))).writeto(tmp_path / "a.fits")
     assert figures_of("a", tmp_path / "a.fits") is None
+    assert "a.fits: is not compared with the others: " in caplog.text
     with pytest.raises(FrameError, match="is no product of dip"):
         night_frame("a", tmp_path / "a.fits")
 
@@ -245,3 +246,14 @@ def test_frames_that_do_not_say_when_come_last(tmp_path):
     made = [product(tmp_path, n, cards={"DATE-OBS": ""} if n == 1 else None) for n in range(3)]
     told = gather(made, pictures=False).frames
     assert [frame.product for frame in told] == [made[2], made[0], made[1]]
+
+
+def test_a_fault_in_comparing_frames_ends_no_night(tmp_path, monkeypatch, caplog):
+    made = product(tmp_path, 1)
+
+    def broken(*_):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(night_figures, "night_frame", broken)
+    assert night_figures.all_figures([("a", made)]) == []
+    assert "is not compared with the others: a fault" in caplog.text

@@ -96,7 +96,7 @@ def night_frame(source: str, product: Path) -> NightFrame:
 def figures_of(source: str, product: Path) -> FrameFigures | None:
     """Read the figures of a product; None where it does not say what they are.
 
-    No error is raised whatever happens: whoever asks has a night to end, and its products are there.
+    No error is raised whatever happens: whoever asks has a night to end.
     """
     try:
         return night_frame(source, product).figures

@@ -141,6 +141,18 @@ def test_what_a_scene_shows_has_the_level_of_the_observation(problem, law):
     assert abs(float((shown - region.observed).mean())) < 0.02
 
 
+def test_a_star_that_no_network_drew_comes_back_into_a_scene(problem, law):
+    """One that the observation is sure of, and at the whole scale the light of a faint one."""
+    noisy = np.random.default_rng(4).normal(0.0, 1.0, (96, 96))
+    dark = torch.zeros((1, 1, 96, 96))
+    for light, scale_px, left in ((blob(1.5, 40.0), 0.0, 0.05), (blob(5.0, 0.8), 2.0, 0.25)):
+        asked = problem(noisy, law.gaussian(1.0), options=FitOptions(flux_scale_px=scale_px))
+        region = prepare(asked, measure_sky([asked]))
+        planes = dark, light.to(dark), dark
+        shown = _corrected(planes, region, NO_RESTRAINT, asked.options)
+        assert float((planes[1] - shown).max()) < left * float(light.max())
+
+
 def test_a_faint_star_gets_its_own_light_back_and_the_empty_sky_no_more_noise(problem, law):
     """A star of width 1 px, dimmed by a quarter: a scale of 2 px spreads what was lost."""
     star = blob(1.0, 6.0)[..., 16:80, 16:80].numpy()[0, 0]

@@ -149,3 +149,42 @@ def test_an_odd_frame_is_in_the_last_lines_and_in_the_summary_and_changes_no_exi
     assert told["exit_code"] == ExitCode.OK
     assert told["unlike_the_others"][0]["source"] == "f1.fits"
     assert told["unlike_the_others"][0]["oddities"][0]["figure"] == "sky"
+
+
+def alike(frames):
+    return [FrameFigures(f"f{n}.fits", "R 60 s", dict(USUAL), "cards") for n in range(frames)]
+
+
+def test_among_few_frames_one_must_be_farther_off_to_be_odd():
+    """Where a figure does not scatter by 7 of its least spreads: too few of 4 others, not of 20."""
+    for frames, told in ((5, ()), (21, ("f1.fits",))):
+        made = alike(frames)
+        made[1] = changed(made[1], star_fwhm_px=math.exp(7 * 0.05))
+        assert tuple(each.source for each in odd_frames(made)) == told
+
+
+def test_what_three_others_alone_have_measured_and_laws_of_several_sources_tell_nothing():
+    made = alike(8)
+    made[1] = changed(made[1], star_fwhm_px=9.0)
+    for frame in made[5:]:
+        frame.values["star_fwhm_px"] = None
+    assert [each.source for each in odd_frames(made)] == ["f1.fits"]
+    made[4].values["star_fwhm_px"] = None
+    assert odd_frames(made) == ()
+    mixed = [changed(frame, law=f"law {n}") for n, frame in enumerate(alike(8))]
+    assert odd_frames(mixed) == ()
+
+
+def test_the_three_oddest_figures_are_told_as_they_are_the_oddest_first():
+    made = alike(9)
+    factors = {"star_fwhm_px": 2.0, "star_light": 9.0, "masked_share": 30.0, "noise": 1e3}
+    made[1] = changed(made[1], **factors)
+    (odd,) = odd_frames(made)
+    strengths = [each.strength for each in odd.oddities]
+    assert strengths == sorted(strengths, reverse=True)
+    assert len(strengths) == 4
+    assert {each.figure: each.usual for each in odd.oddities} == {
+        name: pytest.approx(USUAL[name]) for name in factors
+    }
+    assert "share of filled pixels 12.00% (median 0.40%)" in str(odd)
+    assert str(odd).count("(median ") == 3

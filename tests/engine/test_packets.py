@@ -1,14 +1,25 @@
 """Laws of packets: items done together give what each gives alone, and share no fate."""
 
+import errno
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from distributed import Client
 
-from dip_pipeline.engine import ExecutorKind, Job, WorkerOptions, map_items, open_pool, run_items
-from dip_pipeline.errors import BrokenProcessError, RunError
+from dip_pipeline.engine import (
+    ExecutorKind,
+    Job,
+    WorkerOptions,
+    map_items,
+    open_pool,
+    run_items,
+    worker_process,
+)
+from dip_pipeline.engine.worker_process import Done, Lost, Notes, attempt
+from dip_pipeline.errors import BrokenProcessError, DiskFullError, RunError
 
 INLINE = WorkerOptions()
 TWO = WorkerOptions(ExecutorKind.LOCAL, workers=2)
@@ -132,3 +143,73 @@ def test_many_short_items_in_one_task_are_no_packet(options):
     """They would be done by what is for another sort of items."""
     job = Job(lambda _: "one", together=lambda some: ["together"] * len(some), packet=1)
     assert run_all(job, range(120), options) == ["one"] * 120
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_result_is_left_once_and_one_that_is_not_kept_may_be_computed_anew(tmp_path, keeps):
+    notes = Notes(tmp_path / "tile", keeps_result=keeps)
+    assert notes.fresh
+    assert notes.begin()
+    assert not notes.fresh
+    done = Done(42, 1.0)
+    assert notes.finish(done) == (None if keeps else done)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tile.result", "tile.start0"]
+    assert notes.begin() is not keeps
+    if keeps:
+        assert notes.result() == done
+        notes.forget()
+        assert (notes.starts, notes.done, notes.fresh, notes.begin()) == (0, True, False, False)
+        assert (tmp_path / "tile.result").stat().st_size == 0
+
+
+def test_an_item_is_begun_three_times_and_never_once_all_is_stopped(tmp_path):
+    notes = Notes(tmp_path / "tile")
+    assert [notes.begin() for _ in range(4)] == [True, True, True, False]
+    assert notes.starts == 3
+    other = Notes(tmp_path / "other")
+    Notes.stop_all(tmp_path)
+    assert not other.begin()
+    assert other.starts == 0
+
+
+def test_a_result_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    notes = Notes(tmp_path / "tile")
+
+    def full(self, target):
+        raise OSError(errno.ENOSPC, "no space left", str(target))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(DiskFullError, match="more room"):
+        notes.finish(Done(1, 1.0))
+    assert not notes.done
+
+
+def test_in_a_packet_are_those_alone_that_were_never_begun(tmp_path):
+    """And a packet's seconds are shared by its members."""
+    packets, alone = [], []
+
+    def together(numbers):
+        packets.append(list(numbers))
+        time.sleep(0.2)
+        return [10 * n for n in numbers]
+
+    def run(n):
+        alone.append(n)
+        return 10 * n
+
+    entries = [(n, Notes(tmp_path / f"{n}", keeps_result=False)) for n in range(4)]
+    entries[0][1].begin()
+    found = attempt(Job(run, together=together, packet=4), entries)
+    assert (packets, alone) == ([[1, 2, 3]], [0])
+    assert [each.result for each in found] == [0, 10, 20, 30]
+    assert sum(each.seconds for each in found[1:]) == pytest.approx(0.2, abs=0.15)
+
+
+def test_the_first_item_is_done_and_the_rest_left_to_others_when_it_takes_long(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(worker_process, "_LONG_S", -1.0)
+    entries = [(n, Notes(tmp_path / f"{n}", keeps_result=False)) for n in range(3)]
+    found = attempt(Job(lambda n: n), entries)
+    assert [type(each) for each in found] == [Done, Lost, Lost]
+    assert [notes.starts for _, notes in entries] == [1, 0, 0]

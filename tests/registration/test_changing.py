@@ -1,10 +1,12 @@
 """Stars that vary and sources of one exposure alone are told; cosmic rays and seeing are not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from dip_pipeline.registration import register, see
-from dip_pipeline.registration.changing import _Spots
+from dip_pipeline.registration import Geometry, register, see
+from dip_pipeline.registration.changing import _rings, _Spots
 from dip_pipeline.simulate import MoffatPsf
 from dip_pipeline.simulate.psf import add_star
 
@@ -77,6 +79,7 @@ def test_what_changes_is_told(seed, more, unlike):
     before, after = _seen(stars, 1), _seen([*later, _NEW], 2, **unlike)
     changes = register(after, before).compared.changes
     assert len(changes) == 2
+    assert abs(changes[0].sigma) >= abs(changes[1].sigma)
     for row, col, flux in (star, _NEW):
         found = min(changes, key=lambda each: np.hypot(each.row - row, each.col - col))
         assert np.hypot(found.row - row, found.col - col) < 1
@@ -87,6 +90,46 @@ def test_what_changes_is_told(seed, more, unlike):
             assert found.more / found.light == pytest.approx(more - 1, abs=0.06)
     back = register(before, after).compared.changes
     assert sorted(each.sigma < 0 for each in back) == [True, True]
+
+
+def _with_halo(seen, star):
+    """Lay a ring of light around a star: brighter in every direction, and like no star."""
+    away = np.hypot(*(np.indices(seen.pixels.shape) - star[:2, None, None]))
+    pixels = seen.pixels + 0.25 * seen.pixels[tuple(np.rint(star[:2]).astype(int))] * (
+        np.abs(away - 2.6) < 0.8
+    )
+    return see("exposure", pixels.astype(np.float32), np.zeros(pixels.shape, bool))
+
+
+@pytest.mark.parametrize("light", [0.2, 1.0, 5.0])
+def test_what_is_brighter_but_unlike_a_star_is_no_change_however_clear_the_sky(light):
+    stars = _stars(0)
+    after = _with_halo(_seen(stars, 2, light=light), _alone(stars))
+    assert register(after, _seen(stars, 1)).compared.changes == ()
+
+
+def test_a_sky_seen_through_clouds_is_as_noisy_as_it_is_in_the_light_of_the_reference():
+    stars = _stars(0)
+    assert register(_seen(stars, 2, light=0.1), _seen(stars, 1)).compared.changes == ()
+
+
+def test_a_star_under_a_mask_is_not_fainter():
+    stars = _stars(0)
+    row, col = np.rint(_alone(stars)[:2]).astype(int)
+    after = _seen(stars, 2)
+    masked = np.zeros(after.pixels.shape, bool)
+    masked[row - 2 : row + 3, col - 1 : col + 2] = True
+    assert register(see("exposure", after.pixels, masked), _seen(stars, 1)).compared.changes == ()
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_light_around_a_place_is_summed_over_pixels_of_its_exposure(scale):
+    """All of a ring from half a width to two and a half, however large the pixels are."""
+    seen = _seen(_stars(0), 1)
+    even = replace(seen, cleaned=replace(seen.cleaned, light=np.ones(seen.pixels.shape)))
+    rings = _rings(even, np.array([[60.0, 50.0]]), 3.0, Geometry(((scale, 0.0), (0.0, scale))))
+    area = np.pi * 9 * (2.25 + 0.25) ** 2 - np.pi * 9 * 0.5**2
+    assert rings.total[0] * scale**2 == pytest.approx(area, rel=1e-9)
 
 
 def test_few_stars_tell_nothing():
@@ -146,3 +189,5 @@ def test_what_looks_like_a_star_may_miss_its_profile_by_noise_and_by_a_part_of_t
     assert seen(30 * profile).is_starry_beyond(nothing)
     assert not seen(30 * one_spot).is_starry_beyond(nothing)
     assert seen(30 * one_spot, noise=20.0).is_starry_beyond(nothing)
+    # Where there is less than no light nothing was taken away.
+    assert not seen(30 * one_spot).is_starry_beyond(seen(-500 * profile))

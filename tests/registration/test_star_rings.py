@@ -94,3 +94,51 @@ def test_rings_are_as_wide_on_the_sky_and_go_by_the_numbers_of_the_reference():
     few = replace(rings, numbers=rings.numbers[:3], light=rings.light[:3])
     assert mixture_between(rings, few) == ()
     assert mixture_between(rings, rings) == ((1.0, 0.0),)
+
+
+def test_rings_are_of_stars_that_are_whole_and_no_ring_is_cut_by_a_border():
+    seen = _seen(2.4, seed=1)
+    own = np.arange(len(seen.stars))
+    rings = star_rings(seen, own, own, 1.8, 1.0)
+    reach = 9 * 1.8
+    kept = seen.stars.places[rings.numbers]
+    assert len(kept) > 4
+    assert kept.min() >= reach
+    assert kept.max() <= _SIDE - 1 - reach
+    assert seen.stars.places.min() < reach / 2  # otherwise this test guards nothing
+    row, col = np.rint(kept[0]).astype(int)
+    unusable = seen.cleaned.unusable.copy()
+    unusable[row : row + 2, col] = True
+    spoilt = replace(seen, cleaned=replace(seen.cleaned, unusable=unusable))
+    left = star_rings(spoilt, own, own, 1.8, 1.0).numbers
+    np.testing.assert_array_equal(left, rings.numbers[1:])
+
+
+def test_light_is_smoothed_as_if_the_whole_exposure_were():
+    seen = _seen(2.4, seed=1)
+    own = np.arange(len(seen.stars))
+    rings = star_rings(seen, own, own, 1.8, 1.0)
+    plane = gaussian_filter(seen.cleaned.light, rings.sigmas_px[-1])
+    for number, light in zip(rings.numbers, rings.light[:, -1], strict=True):
+        away = np.hypot(*(np.indices(plane.shape) - seen.stars.places[number][:, None, None]))
+        assert light.sum() == pytest.approx(plane[away < 9 * 1.8].sum(), rel=0.02)
+
+
+def test_a_mixture_is_that_of_most_stars_in_whatever_unit_and_with_its_faint_wings():
+    seen = _seen(2.4, seed=1)
+    own = np.arange(len(seen.stars))
+    sharp = star_rings(seen, own, own, 1.8, 1.0)
+    widest = sharp.sigmas_px[-1]
+    light = 0.988 * sharp.light[:, 2] + 0.012 * sharp.light[:, -1]
+    broad = replace(sharp, light=np.repeat(light[:, None], 8, axis=1))
+    assert mixture_between(sharp, broad) == ((0.988, sharp.sigmas_px[2]), (0.012, widest))
+    hit = broad.light.copy()
+    hit[1, 0, 4] *= 1.5
+    told = {px: share for share, px in mixture_between(sharp, replace(broad, light=hit))}
+    assert told[widest] == pytest.approx(0.012, abs=0.001)
+    rough = hit * (1 + 0.05 * np.random.default_rng(3).standard_normal(hit.shape))
+    many, few = (
+        mixture_between(sharp, replace(broad, light=unit * rough, noise=0.01 * unit * broad.noise))
+        for unit in (1.0, 1e3)
+    )
+    np.testing.assert_allclose(many, few, atol=1e-4)

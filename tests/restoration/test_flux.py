@@ -1,8 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from dip_pipeline.restoration.delivery import _closed, _closed_on_light, restored_once
+from dip_pipeline.restoration.delivery import (
+    _closed,
+    _closed_on_light,
+    _share_of_light,
+    restored_once,
+)
 from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
 from dip_pipeline.restoration.flux import close_flux, keep_level
 from dip_pipeline.restoration.networks import build_network
@@ -141,6 +148,18 @@ def test_what_a_scene_shows_has_the_level_of_the_observation(problem, law):
     assert abs(float((shown - region.observed).mean())) < 0.02
 
 
+def test_a_star_that_no_network_drew_comes_back_into_a_scene(problem, law):
+    """One that the observation is sure of, and at the whole scale the light of a faint one."""
+    noisy = np.random.default_rng(4).normal(0.0, 1.0, (96, 96))
+    dark = torch.zeros((1, 1, 96, 96))
+    for light, scale_px, left in ((blob(1.5, 40.0), 0.0, 0.05), (blob(5.0, 0.8), 2.0, 0.25)):
+        asked = problem(noisy, law.gaussian(1.0), options=FitOptions(flux_scale_px=scale_px))
+        region = prepare(asked, measure_sky([asked]))
+        planes = dark, light.to(dark), dark
+        shown = _corrected(planes, region, NO_RESTRAINT, asked.options)
+        assert float((planes[1] - shown).max()) < left * float(light.max())
+
+
 def test_a_faint_star_gets_its_own_light_back_and_the_empty_sky_no_more_noise(problem, law):
     """A star of width 1 px, dimmed by a quarter: a scale of 2 px spreads what was lost."""
     star = blob(1.0, 6.0)[..., 16:80, 16:80].numpy()[0, 0]
@@ -171,3 +190,52 @@ def test_a_flux_scale_of_zero_leaves_light_alone(problem, law):
     region = prepare(asked, measure_sky([asked]))
     dimmed = 0.5 * region.observed
     assert torch.equal(_closed_on_light(dimmed, region.observed, region, asked.options), dimmed)
+
+
+@pytest.fixture
+def guided(problem, law):
+    """An empty region that has a guide, and how it is to be closed."""
+    noisy = np.random.default_rng(4).normal(0.0, 1.0, (96, 96))
+    asked = problem(noisy, law.gaussian(1.0), options=FitOptions(flux_scale_px=2.0))
+    region = prepare(asked, measure_sky([asked]))
+    return replace(region, guides=torch.zeros(1, 2, 96, 96)), asked.options
+
+
+def test_with_a_guide_the_flux_of_what_stands_out_is_closed_bright_or_dark(guided):
+    """And from empty sky no noise comes back."""
+    region, options = guided
+    nothing = torch.zeros_like(region.observed)
+    assert torch.equal(_closed(nothing, region.observed, region, options), nothing)
+    for height in (8.0, -8.0):
+        truth = blob(3.0, height).to(nothing)
+        closed = _closed(0.75 * truth, truth, region, options)
+        left = (truth - closed)[..., 48, 48] / (0.25 * height)
+        assert abs(float(left)) < 0.5
+    starry = replace(region, stars=blob(3.0, 8.0).to(nothing))
+    closed = _closed(nothing, blob(3.0, 2.0).to(nothing), starry, options)
+    assert float(closed[..., 48, 48]) > 1.0
+
+
+def test_light_beside_what_stands_out_belongs_to_it():
+    contrast = torch.zeros(1, 1, 9, 9)
+    contrast[..., 4, 4] = 2.0
+    for within_px in (1, 2):
+        share = _share_of_light(contrast, within_px)
+        near = slice(4 - within_px, 5 + within_px)
+        assert bool((share[..., near, near] == 1).all())
+        assert float(share.sum()) == (2 * within_px + 1) ** 2
+
+
+def test_faint_light_is_closed_on_the_whole_scale_and_that_of_stars_on_the_half_one(guided):
+    region, options = guided
+    region = region.without_guides()
+    nothing = torch.zeros_like(region.observed)
+    diffuse = torch.full_like(nothing, 0.4)
+    torch.testing.assert_close(_closed_on_light(nothing, diffuse, region, options), diffuse)
+    lost = blob(1.0, 0.8).to(nothing)  # beneath a star that was taken off
+    starry = replace(region, stars=10 * lost)
+    mended = [
+        float(_closed_on_light(nothing, lost, one, options)[..., 48, 48])
+        for one in (region, starry)
+    ]
+    assert mended[1] > 1.5 * mended[0]

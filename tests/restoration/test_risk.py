@@ -9,6 +9,7 @@ from dip_pipeline.restoration import restore
 from dip_pipeline.restoration.asking import Answers, ask_networks, moved_by
 from dip_pipeline.restoration.delivery import (
     _first_pixels,
+    _put_back,
     _trial,
     choose_restraint,
     finished,
@@ -21,6 +22,7 @@ from dip_pipeline.restoration.problem import FitOptions, NetworkKind
 from dip_pipeline.restoration.regions import PixelNoise, measure_sky, prepare
 from dip_pipeline.restoration.restraint import Restraint
 from dip_pipeline.restoration.smoothing import smooth
+from dip_pipeline.restoration.spectral import LostLight
 from dip_pipeline.restoration.uncertainty import (
     PROBE_SIGMA,
     Evidence,
@@ -363,3 +365,17 @@ def test_light_that_was_lost_is_looked_for_in_as_much_as_it_takes_and_in_somethi
     assert len(_first_pixels(of_pixels(300_000, 9))) == 1
     assert len(_first_pixels(of_pixels(*[100_000] * 5))) == 3
     assert len(_first_pixels(of_pixels(7, 9))) == 2
+
+
+def test_a_trial_goes_by_the_light_of_stars_that_were_taken_off(sky):
+    said = said_of(sky, torch.zeros_like(sky.observed))
+    starry = dataclasses.replace(sky, stars=sky.stars + 7.0)
+    more = _trial(said, starry).brightness - _trial(said, sky).brightness
+    torch.testing.assert_close(more, 7.0 / sky.noise.sigma(said.plain))
+
+
+def test_light_that_is_put_back_into_a_moved_image_comes_from_the_moved_observation(sky):
+    said = said_of(sky, 50 * smooth(draw(*sky.observed.shape, seed=3), 2.0))
+    plain, moved = _put_back(LostLight((0.0,), (0.7,), (1.0,)), said, sky)
+    response = (moved - plain) / (PROBE_SIGMA * sky.sigma)
+    assert float((said.probe * response).mean()) > 0.1

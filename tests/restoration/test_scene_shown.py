@@ -55,6 +55,7 @@ class Silent(torch.nn.Module):
         self.channels = channels
 
     def forward(self, features):
+        assert not any(side % self.multiple for side in features.shape[-2:])
         return torch.zeros(len(features), self.channels, *features.shape[-2:])
 
 
@@ -98,6 +99,78 @@ def test_the_scene_changes_as_its_observation_does(optics):
     fine = scene.change_of_scene(left + step) - scene.change_of_scene(left)
     seen = scene_optics(optics).observe(fine)
     assert float((seen - change).std()) < 0.1 * float(change.std())
+
+
+def sky_of(pixels, optics, views):
+    """A region without stars, and networks of those optics that answer zero."""
+    task = Task.SUPER_RESOLVE if optics.psf is None else Task.DECONVOLVE
+    nothing = np.zeros(pixels.shape, bool)
+    asked = Problem(
+        pixels=pixels.astype(np.float32),
+        masked=nothing,
+        saturated=nothing,
+        noise=NoiseModel(NoiseKind.GAUSSIAN, "given", sigma=Sourced(1.0, "test", "given")),
+        options=FitOptions(task=task, views=views, flux_scale_px=0.0),
+        seed=1,
+        optics=optics,
+    )
+    region = prepare(asked, measure_sky([asked]))
+    assert region.shown_stars is None
+    network = Silent(channels_of(scene_optics(optics))[1])
+    return region, SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (41, 64), (64, 41), (50, 39), (12, 19)])
+def test_a_scene_lies_where_its_region_does_whatever_its_sides(shape):
+    rows, cols = np.indices(shape, dtype=np.float64)
+    noise = 0.1 * np.random.default_rng(1).standard_normal(shape)
+    region, networks = sky_of(rows + 2 * cols + noise, OPTICS[0], 1)
+    scene = networks.asked(region.observed, region)[0]
+    off = (scene_optics(OPTICS[0]).observe(scene) - region.observed)[..., 4:-4, 4:-4]
+    assert float(off.abs().max()) < 0.7
+
+
+@pytest.mark.parametrize("optics", [OPTICS[0], Optics(factor=1, psf=psf())], ids=["x2", "lopsided"])
+def test_views_of_a_scene_differ_by_what_networks_make_of_it_and_not_by_how_it_is_turned(optics):
+    """Its optics are turned with it: a PSF that no turn leaves alike says so."""
+    if optics.psf is not None:
+        light = optics.psf.copy()
+        light[8:11, 13:20] += np.float32(0.03)
+        optics = replace(optics, psf=light / light.sum())
+    region, networks = sky_of(np.random.default_rng(2).standard_normal((48, 48)), optics, 8)
+    _, scatter, _ = networks.asked(region.observed, region)
+    assert float(scatter.max()) < 1e-3
+
+
+@pytest.mark.parametrize("optics", OPTICS[:2], ids=["x2", "x3"])
+def test_what_is_said_of_a_scenes_error_is_what_noise_changes_in_it(optics):
+    region, networks = sky_of(np.random.default_rng(3).standard_normal((64, 64)), optics, 1)
+    delivery = networks.deliver(region, Restraint(), seed=4)
+    noise = torch.from_numpy(np.random.default_rng(5).standard_normal((64, 64))).float()[None, None]
+    anew = networks.restored(region.observed + region.sigma * noise, region, Restraint())[0]
+    sigma = optics.factor * delivery.sigma.mean()
+    torch.testing.assert_close(delivery.fine_sigma.mean(), sigma)
+    changed = ((anew - delivery.scene) / sigma).square().mean()
+    told = delivery.predictor.square().mean()
+    assert float(told / changed) == pytest.approx(1.0, abs=0.15)
+    misfit = ((delivery.seen - region.observed) / delivery.sigma).square().mean() - 1
+    seen = scene_optics(optics).observe(anew - delivery.scene)
+    kept = (noise * seen / delivery.sigma).mean()
+    squares = float(delivery.squared_error.mean())
+    assert squares == pytest.approx(float(misfit + 2 * kept), abs=0.1)
+
+
+def test_two_networks_that_say_the_same_scatter_as_one_does():
+    optics = OPTICS[2]
+    asked = asked_for(optics, Task.DECONVOLVE, views=2)
+    region = prepare(asked, measure_sky([asked]))
+    network, ones = Silent(channels_of(scene_optics(optics))[1]), torch.ones_like(region.known)
+    alone = SceneNetworks([network], [ones], optics, asked.options)
+    both = SceneNetworks([network] * 3, [0.25 * ones, 0 * ones, 0.75 * ones], optics, asked.options)
+    for one, two in zip(
+        alone.asked(region.observed, region), both.asked(region.observed, region), strict=True
+    ):
+        torch.testing.assert_close(one, two)
 
 
 def asked_for(optics, task, *, views):
@@ -220,3 +293,20 @@ def test_a_step_moves_no_pixel_that_is_unknown_and_noise_follows_the_light():
     assert float(anew.sigma.median()) == pytest.approx(
         float(noise.sigma(brighter.seen).median()), rel=0.02
     )
+
+
+@pytest.mark.parametrize("optics", OPTICS, ids=["x2", "x3", "deconvolve"])
+@pytest.mark.parametrize("step", [0.0, 0.5])
+def test_stars_are_counted_once_however_many_views_have_them_left_in(optics, step):
+    """Of a scene all of whose networks answer zero, what it shows is what was observed."""
+    task = Task.SUPER_RESOLVE if optics.psf is None else Task.DECONVOLVE
+    asked = asked_for(optics, task, views=8)
+    region = prepare(asked, measure_sky([asked]))
+    light = torch.from_numpy(region.shown_stars.light)[None, None].to(region.observed)
+    network = Silent(channels_of(scene_optics(optics))[1])
+    networks = SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
+    observed = region.observed + step * light / light.max()
+    scene, _, _ = networks.asked(observed, region)
+    off = scene_optics(optics).observe(scene) - observed
+    assert abs(float(off.sum())) < 0.01 * float(light.sum())
+    assert float(off.abs().max()) < 0.3 * float(light.max())

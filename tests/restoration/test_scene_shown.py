@@ -12,11 +12,12 @@ from dip_pipeline.restoration.regions import measure_sky, prepare
 from dip_pipeline.restoration.restraint import Restraint
 from dip_pipeline.restoration.scene_delivery import SceneNetworks, observed_anew, stepped
 from dip_pipeline.restoration.scene_features import channels_of
-from dip_pipeline.restoration.scene_optics import TARGET_FWHM_PX, scene_optics
+from dip_pipeline.restoration.scene_optics import scene_optics
 from dip_pipeline.restoration.scene_shown import in_scene
 from dip_pipeline.restoration.shown_stars import find_shown_stars
 from dip_pipeline.restoration.spectral import LostLight
 from dip_pipeline.restoration.star_shape import StarShape
+from dip_pipeline.restoration.target_star import TARGET_FWHM_PX
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
 from dip_pipeline.task import Task
 from tests.restoration.conftest import sensor_noise

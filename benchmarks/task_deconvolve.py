@@ -21,9 +21,10 @@ from benchmarks.interpolating import lucy
 from benchmarks.scenes import Image, ObservedScene, best_of, figures
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions
-from dip_pipeline.restoration.scene_optics import TARGET_SIGMA_PX, remaining_kernel
+from dip_pipeline.restoration.scene_optics import remaining_kernel
 from dip_pipeline.restoration.scene_prior import fit_scene_prior
 from dip_pipeline.restoration.scene_restore import restore_scene
+from dip_pipeline.restoration.target_star import TARGET_SIGMA_PX
 from dip_pipeline.simulate import STAR, DetectorOptions, MoffatPsf, Scene, SceneOptions, draw_scene
 from dip_pipeline.simulate.psf import add_star
 from dip_pipeline.task import Task

@@ -19,8 +19,9 @@ from dip_pipeline.frames import (
     pixel_flux,
     read_psf,
 )
-from dip_pipeline.restoration.gaussian_psf import gaussian_psf
+from dip_pipeline.restoration.gaussian_psf import fwhm_of_peak, gaussian_psf
 from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.target_star import TARGET_FWHM_PX, TARGET_SIGMA_PX
 from dip_pipeline.sensor import NoiseChoice
 from dip_pipeline.task import Task
 from dip_pipeline.tiling import TileOptions
@@ -31,6 +32,7 @@ SCENE_TASKS = (Task.SUPER_RESOLVE, Task.DECONVOLVE)
 FACTORS = (2, 3, 4)  # of super-resolution
 _FINEST = 4  # pixels for one along each axis that exposures are combined on
 _SCALE_TOLERANCE = 0.02
+_TARGET_PEAK = 1 / (2 * math.pi * TARGET_SIGMA_PX**2)  # share of a scene's star in its pixel
 _LARGEST_SHARE = 8  # a PSF may reach as far as the side of a tile over this
 
 
@@ -169,8 +171,8 @@ class AskedOptics:
     def of(cls, config: RunConfig) -> Self | None:
         """Read what the configuration asks for; None where the task has no scene of its own.
 
-        Raises ConfigError for options that do not go together or a PSF too wide for the tiles,
-        FrameError for a PSF file that cannot be used.
+        Raises ConfigError for options that do not go together, and for a PSF that is too wide for
+        the tiles or too narrow for its pixels; FrameError for a PSF file that cannot be used.
         """
         check_task(config)
         task = config.task
@@ -191,6 +193,7 @@ class AskedOptics:
         most_px = config.tile_px // _LARGEST_SHARE
         if found.reach_px > most_px:
             raise ConfigError(found._too_large(most_px, f"--tile {config.tile_px}"))
+        found._check_width(task.name)
         return found
 
     @property
@@ -247,6 +250,28 @@ class AskedOptics:
         except FrameError as error:
             raise FrameError(f"{frame.path}: {error}") from error
         return FinerGrid(self.factor, per_pixel=flux is PixelFlux.PER_PIXEL)
+
+    def _check_width(self, task: Task) -> None:
+        """Raise ConfigError for a PSF sharper than the stars of a scene: none looks like its."""
+        if self.psf is None:
+            return
+        peak = min(float(self.psf.max()), 1.0)
+        as_of_px, least_px = fwhm_of_peak(peak), fwhm_of_peak(_TARGET_PEAK)
+        if as_of_px >= least_px:
+            return
+        factor = next((f for f in FACTORS if f * as_of_px >= least_px * self.factor), None)
+        remedy = (
+            "dip denoise leaves it as it is, and so does super-resolve without a PSF"
+            if factor is None
+            else f"dip super-resolve --factor {factor} has finer pixels to undo it on (a PSF file "
+            f"has to be on those: dip psf --factor {factor}); dip denoise leaves it as it is"
+        )
+        raise ConfigError(
+            f"PSF ({self.words}): its brightest pixel holds {peak:.0%} of the light, as of a "
+            f"Gaussian of FWHM {as_of_px:.2f} px of the result; {task} gives stars "
+            f"{TARGET_FWHM_PX:g} px wide as pixels see them, so what is narrower than "
+            f"{least_px:.2f} px cannot be undone: {remedy}"
+        )
 
     def _too_large(self, most_px: int, what: str) -> str:
         side = 2 * most_px * self.factor + 1

@@ -197,8 +197,8 @@ def test_of_several_images_the_psf_has_to_be_named(source, tmp_path):
 
 
 def test_a_psf_off_its_middle_is_told(source, tmp_path, caplog):
-    kernel = np.zeros((7, 7), "f4")
-    kernel[3, 5] = 1
+    kernel = np.zeros((7, 9), "f4")
+    kernel[2:5, 5:8] = 1 / 9
     psf = write_psf(tmp_path / "psf.fits", kernel)
     with caplog.at_level(logging.WARNING):
         restore(source, tmp_path / "out.fits", **{"task.psf": psf})

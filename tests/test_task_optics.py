@@ -4,7 +4,7 @@ import pytest
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError
-from dip_pipeline.task_optics import check_task
+from dip_pipeline.task_optics import AskedOptics, check_task
 
 UNUSED = [
     ("denoise", {"task.factor": 3}, "--factor 3"),
@@ -43,3 +43,34 @@ def test_one_name_where_a_list_is_needed_is_told(tmp_path):
     path.write_text("[task]\nguides = 'r.fits'\n")
     with pytest.raises(ConfigError, match=r"task.guides .* = 'r.fits': need a list of names"):
         RunConfig.from_toml(path)
+
+
+def asked_for(task, factor, fwhm_px):
+    options = {"task.name": task, "task.factor": factor, "task.fwhm_px": fwhm_px}
+    return AskedOptics.of(RunConfig().with_overrides(**options))
+
+
+@pytest.mark.parametrize(
+    ("task", "factor", "fwhm_px", "remedy"),
+    [
+        ("deconvolve", 1, 1.6, "dip super-resolve --factor 2 has"),
+        ("deconvolve", 1, 1.3, "dip super-resolve --factor 2 has"),
+        ("deconvolve", 1, 0.7, "dip super-resolve --factor 3 has"),
+        ("super-resolve", 2, 0.8, "dip super-resolve --factor 3 has"),
+        ("deconvolve", 1, 0.1, "super-resolve without a PSF"),
+    ],
+)
+def test_a_psf_sharper_than_the_stars_of_the_result_is_refused(task, factor, fwhm_px, remedy):
+    """Stars of the result are wider: no scene looks like the observation, and fits diverged."""
+    with pytest.raises(ConfigError, match=r"its brightest pixel holds .* px of the result") as told:
+        asked_for(task, factor, fwhm_px)
+    assert remedy in str(told.value)
+    if "--factor" in remedy:
+        asked_for("super-resolve", int(remedy.split("--factor ")[1][0]), fwhm_px)
+
+
+@pytest.mark.parametrize(
+    ("task", "factor", "fwhm_px"), [("deconvolve", 1, 2.0), ("super-resolve", 2, 1.0)]
+)
+def test_a_psf_as_wide_as_the_stars_of_the_result_is_taken(task, factor, fwhm_px):
+    assert asked_for(task, factor, fwhm_px).psf is not None

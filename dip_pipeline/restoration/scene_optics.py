@@ -20,12 +20,10 @@ from dip_pipeline.restoration.decimation import Decimation
 from dip_pipeline.restoration.interpolation import block_mean, refine, repeat
 from dip_pipeline.restoration.operators import Composed, Identity, Operator
 from dip_pipeline.restoration.optics import DecimationKind, Optics
+from dip_pipeline.restoration.target_star import TARGET_SIGMA_PX
 
 Kernel = NDArray[np.float64]
 
-TARGET_FWHM_PX = 2.0
-_FWHM_OF_SIGMA = 2 * np.sqrt(2 * np.log(2))
-TARGET_SIGMA_PX = TARGET_FWHM_PX / _FWHM_OF_SIGMA
 _RIDGE = 1e-4  # of the target's power, where it has next to none
 # Noise over signal, in power, of the Wiener filters that a scene is first guessed with.
 _WIENER = (0.002, 0.01, 0.05, 0.2)

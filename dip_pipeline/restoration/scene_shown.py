@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from dip_pipeline.restoration.optics import Optics
-from dip_pipeline.restoration.scene_optics import TARGET_SIGMA_PX, scene_optics
+from dip_pipeline.restoration.scene_optics import scene_optics
 from dip_pipeline.restoration.shown_stars import REACH_PX, ShownStars
 from dip_pipeline.restoration.star_grid import Shape, StarGrid
 from dip_pipeline.restoration.star_shape import Image, StarShape
+from dip_pipeline.restoration.target_star import TARGET_SIGMA_PX
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from dip_pipeline.restoration.crops import turn
 from dip_pipeline.restoration.optics import Optics
-from dip_pipeline.restoration.scene_optics import TARGET_SIGMA_PX
 from dip_pipeline.restoration.star_shape import FittedStar, StarShape
+from dip_pipeline.restoration.target_star import TARGET_SIGMA_PX
 
 Image = NDArray[np.float64]
 

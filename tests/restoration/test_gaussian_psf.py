@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dip_pipeline.restoration.gaussian_psf import FWHM_OF_SIGMA, gaussian_psf
+from dip_pipeline.restoration.gaussian_psf import FWHM_OF_SIGMA, fwhm_of_peak, gaussian_psf
 
 law = settings(deadline=None, max_examples=40)
 
@@ -41,3 +41,8 @@ def test_coarse_pixels_of_a_fine_star_are_those_of_a_coarse_star(factor):
         reach = len(coarse) // 2
         middle = slice(6 - reach, 7 + reach)
         np.testing.assert_allclose(seen[middle, middle], coarse, atol=2e-4)
+
+
+@pytest.mark.parametrize("fwhm_px", [0.7, 1.3, 2.0, 3.4])
+def test_the_brightest_pixel_tells_the_width_of_a_gaussian(fwhm_px):
+    assert fwhm_of_peak(gaussian_psf(fwhm_px).max()) == pytest.approx(fwhm_px, rel=1e-3)

@@ -12,9 +12,10 @@ from dip_pipeline.flags import PixelFlag
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope, StopReason
 from dip_pipeline.restoration.scene_code import draw_scene as draw_picture
-from dip_pipeline.restoration.scene_optics import TARGET_SIGMA_PX, scene_optics
+from dip_pipeline.restoration.scene_optics import scene_optics
 from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
 from dip_pipeline.restoration.scene_restore import in_blocks, restore_scene, scene_unchanged
+from dip_pipeline.restoration.target_star import TARGET_SIGMA_PX
 from dip_pipeline.simulate import (
     STAR,
     DetectorOptions,

@@ -11,11 +11,11 @@ from dip_pipeline.restoration import interpolation
 from dip_pipeline.restoration.interpolation import block_mean, refine
 from dip_pipeline.restoration.optics import DecimationKind, Optics
 from dip_pipeline.restoration.scene_optics import (
-    TARGET_SIGMA_PX,
     remaining_kernel,
     scene_optics,
     wiener_kernel,
 )
+from dip_pipeline.restoration.target_star import TARGET_SIGMA_PX
 from dip_pipeline.simulate import MoffatPsf
 
 

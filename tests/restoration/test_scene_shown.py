@@ -12,13 +12,15 @@ from dip_pipeline.restoration.regions import measure_sky, prepare
 from dip_pipeline.restoration.restraint import Restraint
 from dip_pipeline.restoration.scene_delivery import SceneNetworks, observed_anew, stepped
 from dip_pipeline.restoration.scene_features import channels_of
-from dip_pipeline.restoration.scene_optics import TARGET_FWHM_PX, scene_optics
+from dip_pipeline.restoration.scene_optics import scene_optics
 from dip_pipeline.restoration.scene_shown import in_scene
 from dip_pipeline.restoration.shown_stars import find_shown_stars
 from dip_pipeline.restoration.spectral import LostLight
 from dip_pipeline.restoration.star_shape import StarShape
+from dip_pipeline.restoration.target_star import TARGET_FWHM_PX
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
 from dip_pipeline.task import Task
+from tests.restoration.conftest import sensor_noise
 
 SHAPE = StarShape(a=0.09, b=0.005, d=0.085, beta=3.2)
 SIDE_PX = 64
@@ -187,6 +189,27 @@ def asked_for(optics, task, *, views):
         seed=1,
         optics=optics,
     )
+
+
+def test_about_a_star_of_a_narrow_psf_there_is_no_less_noise_than_in_the_dark():
+    """What remains of such a PSF rings; a variance below zero made each fit end in NaN."""
+    narrow = StarShape(a=0.29, b=0.0, d=0.29, beta=3.0)
+    offsets = np.arange(-12.0, 13.0)
+    kernel = narrow.at(offsets[:, None], offsets[None, :])
+    asked = asked_for(
+        Optics(psf=(kernel / kernel.sum()).astype(np.float32)), Task.DECONVOLVE, views=1
+    )
+    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
+    places = [(16.1, 15.8), (16.4, 46.2), (46.0, 16.3), (45.7, 46.4), (31.2, 31.0)]
+    light = 40 + sum(5e4 * narrow.at(rows - row, cols - col) for row, col in places)
+    rng = np.random.default_rng(1)
+    pixels = rng.poisson(light) + 2 * rng.standard_normal(light.shape)
+    noise = sensor_noise(gain=1.0, read_noise=2.0)
+    asked = replace(asked, pixels=pixels.astype(np.float32), noise=noise)
+    region = prepare(asked, measure_sky([asked]))
+    assert float(region.stars.min()) * region.noise.slope < -0.2  # else this guards nothing
+    dark = torch.full_like(region.observed, region.noise.dark_level)
+    assert float(region.noise.sigma(dark).min()) == pytest.approx(2 / region.scale.sigma, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ _MOST_FWHM_PX = 2.5  # well sampled; knots of a nebula that pass for stars may b
 _NARROWER = 0.55  # than stars of the sharpest exposure the scene's Gaussian is taken
 _FWHM = 2.3548
 _MOST_WIDER = 1.7  # stars, than those of the sharpest exposure
+_FIRST_WIDER = 1.15  # from where on another should be given first
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,8 @@ class Exposures:
         known = [each.found.fwhm_px for each in found if np.isfinite(each.found.fwhm_px)]
         if known and not self.config.task.each:
             _warn_of_seeing(reference, found, min(known))
+            if better := _better_first(reference, found, min(known)):
+                told.progress.note(f"{told.source}: {better}")
         fwhm_px = min([*known, _MOST_FWHM_PX]) if known else _USUAL_FWHM_PX
         support_px = _NARROWER * fwhm_px / _FWHM * optics.factor
         own, found = _with_seeing(seen, found)
@@ -305,6 +308,22 @@ def _warn_of_seeing(
                 path,
                 fwhm_px / sharpest_fwhm_px,
             )
+
+
+def _better_first(reference: Frame, found: Sequence[Registration], sharpest_fwhm_px: float) -> str:
+    """Say which exposure should be given first, where one is sharper; else "".
+
+    The scene has the pixels of the first: the finest of another falls between them.
+    """
+    sharpest = min(found, key=lambda each: each.source.wider_px2)
+    by_px2 = -sharpest.source.wider_px2
+    ratio = np.hypot(sharpest_fwhm_px, _FWHM * np.sqrt(max(by_px2, 0.0))) / sharpest_fwhm_px
+    if ratio < _FIRST_WIDER:
+        return ""
+    return (
+        f"its stars are {ratio:.1f} times as wide as those of {sharpest.source.frame.path.name}: "
+        "give that one first, and the result has its pixels, which hold the sharpest light whole"
+    )
 
 
 def _check_observed(frame: Frame) -> None:

@@ -242,6 +242,22 @@ def test_an_exposure_much_wider_than_the_sharpest_is_warned_of(
     assert not any("its stars are" in text for text in caplog.messages)
 
 
+@pytest.mark.parametrize(
+    ("widths_px", "told"), [((1.5, 0.9, 1.2), "1.fits"), ((0.9, 1.5, 0.9), ""), ((1.0, 0.95), "")]
+)
+def test_a_sharper_exposure_is_asked_for_first(tmp_path, monkeypatch, caplog, widths_px, told):
+    paths = []
+    for number, width_px in enumerate(widths_px):
+        monkeypatch.setattr(exposed, "SIGMA_PX", width_px)
+        paths.append(_write(tmp_path / f"{number}.fits", number))
+    noted = []
+    monkeypatch.setattr(SILENT, "note", noted.append, raising=False)
+    _registered(paths)
+    lines = [line for line in noted if "give that one first" in line]
+    assert len(lines) == (told != "")
+    assert all(f"times as wide as those of {told}: " in line for line in lines)
+
+
 def test_coordinates_are_believed_where_stars_confirm_them(tmp_path):
     paths = [_write(tmp_path / f"{n}.fits", n, wcs=True) for n in (0, 3)]
     _, (found,) = _registered(paths)

@@ -173,7 +173,7 @@ class Exposures:
         known = [each.found.fwhm_px for each in found if np.isfinite(each.found.fwhm_px)]
         if known and not self.config.task.each:
             _warn_of_seeing(reference, found, min(known))
-            if better := _better_first(reference, found, min(known)):
+            if better := _better_first(found, min(known)):
                 told.progress.note(f"{told.source}: {better}")
         fwhm_px = min([*known, _MOST_FWHM_PX]) if known else _USUAL_FWHM_PX
         support_px = _NARROWER * fwhm_px / _FWHM * optics.factor
@@ -310,7 +310,7 @@ def _warn_of_seeing(
             )
 
 
-def _better_first(reference: Frame, found: Sequence[Registration], sharpest_fwhm_px: float) -> str:
+def _better_first(found: Sequence[Registration], sharpest_fwhm_px: float) -> str:
     """Say which exposure should be given first, where one is sharper; else "".
 
     The scene has the pixels of the first: the finest of another falls between them.

@@ -39,7 +39,7 @@ def test_a_psf_wider_than_the_stars_is_told_with_both_widths(tmp_path, caplog, t
 
 
 @pytest.mark.parametrize("kind", ["crowded", "galaxies", "nebula"])
-@pytest.mark.parametrize("width_px", [1.8, 3.0])
+@pytest.mark.parametrize("width_px", [2.0, 3.0])
 def test_the_right_psf_is_not(tmp_path, caplog, kind, width_px):
     assert told(tmp_path, caplog, stars_px=width_px, psf_px=width_px, kind=kind) == []
 

@@ -57,10 +57,20 @@ def restore_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored
     if prior.errors is not None:
         relative = prior.errors.look_up(delivery.predictor)
     error = _numbers(relative * delivery.fine_sigma) * region.scale.sigma
+    error = _where_claimed(error, problem, region)
+    return _cut(problem, science, error, _outcome(problem, prior, region, delivery))
+
+
+def _where_claimed(error: np.ndarray, problem: Problem, region: Region) -> np.ndarray:
+    """Give the error, NaN where none is claimed: near clipped and beside hidden light."""
     near = SaturatedLight.around(problem, region.scale.level)
     if near is not None:
         error = np.where(near.too_much, np.nan, np.hypot(error, near.light))
-    return _cut(problem, science, error, _outcome(problem, prior, region, delivery))
+    if problem.optics is not None and problem.optics.psf is not None:
+        # A star that unknown pixels hide in part keeps the shape that it is seen with.
+        blurred = in_blocks(region.hidden.light, problem.optics.factor) * region.scale.sigma
+        error = np.where(blurred > error, np.nan, error)
+    return error
 
 
 def stars_of_scene(region: Region, factor: int) -> Tensor:

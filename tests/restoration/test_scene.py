@@ -1,6 +1,7 @@
 """Scenes finer or sharper than their observation: what a fit of a few steps must already do."""
 
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,8 +10,12 @@ from scipy.ndimage import map_coordinates
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
+from dip_pipeline.restoration import scene_restore
+from dip_pipeline.restoration.gaussian_psf import gaussian_psf
+from dip_pipeline.restoration.hidden_stars import HiddenStars
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope, StopReason
+from dip_pipeline.restoration.regions import prepare
 from dip_pipeline.restoration.scene_code import draw_scene as draw_picture
 from dip_pipeline.restoration.scene_optics import scene_optics
 from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
@@ -157,6 +162,26 @@ def test_a_tile_agrees_with_the_whole_well_within_the_noise(field, asked, prior,
     fine = (slice(48, 80), slice(32, 80))
     difference = (tile.science - restored.science[fine]) / fine_sigma(field[2])[fine]
     assert np.sqrt(np.mean(difference**2)) < 0.05
+
+
+@pytest.mark.parametrize("blurred", [True, False])
+def test_of_a_star_that_masked_pixels_hide_no_error_is_claimed_where_a_psf_is_undone(
+    asked, blurred
+):
+    """It is delivered as it is seen, and not as the sharper stars are."""
+    kernel = gaussian_psf(5.0).astype(np.float32) if blurred else None
+    asked = replace(asked, optics=Optics(2, psf=kernel), options=replace(OPTIONS, steps=2, views=1))
+    prior = fit_scene_prior([asked], (SIDE, SIDE), seed=3)
+    hidden = np.zeros((SIDE, SIDE))
+    hidden[20:24, 30:34] = 1e4  # far above any error
+    seen = replace(prepare(asked, prior.scale), hidden=HiddenStars(hidden, 0 * hidden, 0 * hidden))
+    with mock.patch.object(scene_restore, "prepare", return_value=seen):
+        result = restore_scene(asked, prior)
+    there = in_blocks(hidden > 0, 2)
+    assert np.isnan(result.error[there]).all() == blurred
+    assert ((result.flags[there] & PixelFlag.LOW_CONFIDENCE) != 0).all() == blurred
+    assert np.isfinite(result.error[~there]).all()
+    assert not result.flags[~there].any()
 
 
 def test_masked_and_saturated_pixels_are_told_of_in_every_fine_one(asked, prior):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from dip_pipeline.flags import PixelFlag
+from dip_pipeline.restoration import regions
+from dip_pipeline.restoration.hidden_stars import nothing_hidden
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.saturated_light import SaturatedLight
@@ -74,8 +76,13 @@ def test_pixels_that_it_rules_are_of_low_confidence_and_claim_no_error(clipped):
     assert unsure.sum() > 2 * saturated.sum()
     np.testing.assert_array_equal(np.isnan(result.error), unsure | saturated)
     assert not unsure[: 4 * factor].any()
-    # Farther out it widens the error, the less the farther.
+    assert np.isfinite(result.science).all()
+
+
+def test_farther_out_it_widens_the_error(clipped, monkeypatch):
+    """The less the farther; where the clipped star itself is found, nothing is claimed as far."""
+    monkeypatch.setattr(regions, "find_hidden_stars", lambda light, *_: nothing_hidden(light.shape))
+    result, factor = restore_scene(clipped), clipped.optics.factor
     row = result.error[24 * factor]
     claimed = row[np.isfinite(row)]
     assert claimed.max() > 2 * np.median(result.error[: 4 * factor])
-    assert np.isfinite(result.science).all()

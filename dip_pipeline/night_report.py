@@ -57,10 +57,12 @@ class NightReport:
 def products_in(names: Sequence[Path]) -> list[Path]:
     """Give the products of folders, and what else is named as it is; each once.
 
-    Raises FrameError for a folder without one.
+    Raises FrameError for a folder without one, and for what is not there.
     """
     found: dict[Path, None] = {}
     for name in names:
+        if not name.exists():
+            raise FrameError(f"{name}: no such file or folder; give products of dip")
         if not name.is_dir() or name.suffix == ".zarr":
             found[name] = None
             continue

@@ -59,7 +59,8 @@ def report(products: tuple[str, ...], *, out: Path, pictures: bool, overwrite: b
 
 def describe(written: "NightReport", out: Path) -> str:
     """Tell what is on the page."""
-    counts = [f"{len(written.frames)} frames"]
+    count = len(written.frames)
+    counts = [f"{count} frame{'' if count == 1 else 's'}"]
     counts += [f"{len(written.odd)} unlike the others"] if written.odd else []
     counts += [f"{len(written.failed)} with failed tiles"] if written.failed else []
     counts += [f"{len(written.unread)} that cannot be read"] if written.unread else []

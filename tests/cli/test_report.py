@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import sep
 from astropy.io import fits
 
 from dip_pipeline import night_figures, ways
@@ -257,3 +258,23 @@ def test_a_fault_in_comparing_frames_ends_no_night(tmp_path, monkeypatch, caplog
     monkeypatch.setattr(night_figures, "night_frame", broken)
     assert night_figures.all_figures([("a", made)]) == []
     assert "is not compared with the others: a fault" in caplog.text
+
+
+def test_what_is_not_there_is_told_and_nothing_is_written(dip, tmp_path):
+    (tmp_path / "night.html").write_text("mine")
+    missing = tmp_path / "no_dip.fits"
+    code, out, err = dip("report", missing, "-o", tmp_path / "night.html", "--overwrite")
+    assert (code, out) == (1, "")
+    assert f"{missing}: no such file or folder" in err
+    assert (tmp_path / "night.html").read_text() == "mine"
+
+
+def test_light_everywhere_hides_no_stars(tmp_path):
+    """More pixels above the threshold than are kept at once by default are no reason to give up."""
+    made, full = product(tmp_path, 1), sep.get_extract_pixstack()
+    try:
+        sep.set_extract_pixstack(20)
+        values = night_frame("a", made).figures.values
+    finally:
+        sep.set_extract_pixstack(max(full, sep.get_extract_pixstack()))
+    assert values["star_light"] == pytest.approx(6000, rel=0.05)

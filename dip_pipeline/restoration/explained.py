@@ -7,8 +7,9 @@ from dip_pipeline.restoration.star_sheet import Sheet
 from dip_pipeline.restoration.star_trial import GOOD_MISFIT, Star, grid_px
 
 _SPREAD = (3.0, 0.25)  # around where it was found, for the mean of all that explain it
-_WIDTHS = (1.0, 1.6, 2.5)  # of what explains it, in widths of a star
-_WIDE_ODDS = 10.0  # stars for one source of each other width
+_WIDTHS = (1.0, 1.3, 1.6, 2.0, 2.5)  # of what explains it, in widths of a star
+_WIDE_ODDS = 40.0  # stars for one source of each other width
+_BETTER = 0.8  # of what a star leaves: of a width that explains it better, if not well
 _LEAST_CHANCE = 0.01  # of the likeliest's
 
 
@@ -28,7 +29,8 @@ def explaining(sheet: Sheet, star: Star) -> list[tuple[float, Star, StarShape]]:
     cost += 2 * np.log(np.where(np.array(_WIDTHS) > 1, _WIDE_ODDS, 1.0))[:, None]
     best = np.unravel_index(int(np.argmin(cost)), cost.shape)
     left = (trial.before - np.maximum(heights, 0.0) ** 2 * power) / trial.freedom
-    if best[0] > 0 and left[best] > GOOD_MISFIT:  # nor is it a galaxy of that width
+    if best[0] > 0 and left[best] > max(GOOD_MISFIT, _BETTER * left[0].min()):
+        # Nor is it a galaxy of that width, or one that is told from a star.
         cost[1:] = np.inf
         best = np.unravel_index(int(np.argmin(cost)), cost.shape)
     chance = np.exp(-0.5 * (cost - cost[best]) / max(1.0, left[best]))

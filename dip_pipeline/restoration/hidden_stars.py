@@ -6,13 +6,14 @@ frame before anything else is done, and put back at the end. What a model misses
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
 from dip_pipeline.restoration.explained import explaining
+from dip_pipeline.restoration.star_grid import Places
 from dip_pipeline.restoration.star_shape import Image, Mask, StarShape
 from dip_pipeline.restoration.star_sheet import FAR_SEARCH, NEIGHBOUR_PX, REFINEMENT, Sheet, apart
 from dip_pipeline.restoration.star_trial import GOOD_MISFIT, Fit, Star
@@ -22,8 +23,30 @@ _AROUND_PX = 6  # stars as near as this to a hole are fitted with it, so that no
 _NEAR_PX = 2.5  # stars whose centres are as near as this to a hole are taken off
 _SAME_PX = 2.0  # two stars as near as this are one, found twice
 _ROUNDS = 8
+_SETTLED = 2  # times that each star is moved alone, at the end
 _SETTLING = 4  # steps in which a star and its neighbours move together
+_SURE_GAIN = 0.02  # a fit of a worse misfit must leave no more than this of what is seen without it
+_MOST_WIDER = 1.15  # than stars of the frame
 _MUCH_BRIGHTER = 10.0  # than what is seen of it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HiddenStar:
+    """A hidden star, as far as what is seen of it has the shape of a star.
+
+    shape : that shape
+    places, chances : (places, 3) and (places,), all that explain it, and how likely each is: in all
+        less than 1 where it may be wider than a star
+    covariance : (3, 3), of ln(height), row and col, where it fits best
+    window, light : of a plane, and its light there, sky sigma
+    """
+
+    shape: StarShape
+    places: Places
+    chances: Image
+    covariance: Image
+    window: tuple[slice, slice]
+    light: Image
 
 
 class HiddenStars(NamedTuple):
@@ -32,11 +55,13 @@ class HiddenStars(NamedTuple):
     error : its standard error where it is hidden, else 0
     doubted : light of stars that are not believed where these are hidden, else 0: it is not drawn,
         but may be there
+    stars : that the light is of, but for what is wider than a star
     """
 
     light: Image
     error: Image
     doubted: Image
+    stars: tuple[HiddenStar, ...] = ()
 
 
 def find_hidden_stars(
@@ -55,7 +80,7 @@ def find_hidden_stars(
 
 def nothing_hidden(shape: tuple[int, ...]) -> HiddenStars:
     """Give planes of zeros."""
-    return HiddenStars(*(np.zeros(shape) for _ in range(3)))
+    return HiddenStars(np.zeros(shape), np.zeros(shape), np.zeros(shape))
 
 
 class _Search:
@@ -80,7 +105,10 @@ class _Search:
                 break
             stars += found
             self._fit_again(stars, found)
+        for star in _SETTLED * stars:
+            self.sheet.settle(star)
         light, variance = np.zeros_like(self.sheet.left), np.zeros_like(self.sheet.left)
+        drawn: list[HiddenStar] = []
         for star in stars:
             # Of a star just outside of the frame the nearest pixel tells.
             row, col = (
@@ -91,19 +119,21 @@ class _Search:
             hidden = outside <= _NEAR_PX and self.away_px[row, col] <= _NEAR_PX
             if hidden and star.height > self.threshold * star.error:
                 near = [one for one in stars if 0 < apart(one, star) < NEIGHBOUR_PX]
-                mean, spread = self._mean(star, near)
+                mean, spread, like_a_star = self._mean(star, near)
                 light, variance = light + mean, variance + spread
+                drawn += [] if like_a_star is None else [like_a_star]
         doubted = np.zeros_like(light)
         for star in self._doubted:
             if not _same(star, stars):
                 self.sheet.add(doubted, star, 1.0)
         shown = self.sheet.weight > 0
-        return HiddenStars(
-            light, np.where(shown, 0.0, np.sqrt(variance)), np.where(shown, 0.0, doubted)
-        )
+        error, doubted = (np.where(shown, 0.0, one) for one in (np.sqrt(variance), doubted))
+        return HiddenStars(light, error, doubted, tuple(drawn))
 
-    def _mean(self, star: Star, near: Sequence[Star]) -> tuple[Image, Image]:
+    def _mean(self, star: Star, near: Sequence[Star]) -> tuple[Image, Image, HiddenStar | None]:
         """Mean and variance of all sources that explain what is seen of one, by their likelihood.
+
+        And those of them that have the shape of a star.
 
         Of a star that shows one of its sides alone, place and height trade against each other; and
         wings alone may be a galaxy's, whose middle is much fainter. The likeliest of them is not
@@ -113,9 +143,9 @@ class _Search:
         self.sheet.put_back(star)
         sources = explaining(self.sheet, star)
         fit = self.sheet.fit(star.row, star.col, star.height, REFINEMENT, near, star.shape)
-        variance = np.zeros_like(self.sheet.left)
+        variance, covariance = np.zeros_like(self.sheet.left), None
         if fit is not None:
-            self.sheet.add_variance(variance, fit.star, fit.after)
+            covariance = self.sheet.add_variance(variance, fit.star, fit.after)
         self.sheet.take_off(star)
         mean, square = np.zeros_like(self.sheet.left), np.zeros_like(self.sheet.left)
         for share, one, shape in sources:
@@ -124,9 +154,37 @@ class _Search:
             square[window] += share * drawn**2
         seen = self.sheet.weight > 0
         inferred = mean[~seen].max(initial=0.0) > _MUCH_BRIGHTER * mean[seen].max(initial=0.0)
-        if not inferred or (fit is not None and fit.after < GOOD_MISFIT):
-            return mean, variance + np.maximum(square - mean**2, 0.0)
-        return np.zeros_like(mean), square
+        if inferred and (fit is None or fit.after >= GOOD_MISFIT):
+            return np.zeros_like(mean), square, None
+        like_a_star = None
+        if covariance is not None and fit is not None and self._is_star(star, fit):
+            like_a_star = self._like_a_star(star, sources, covariance)
+        return mean, variance + np.maximum(square - mean**2, 0.0), like_a_star
+
+    def _is_star(self, star: Star, fit: Fit) -> bool:
+        """Whether what is seen of a star is as sharp as stars are, and like one."""
+        alike = fit.after < GOOD_MISFIT or fit.after < _SURE_GAIN * fit.before
+        sharp = star.shape is None or star.shape.fwhm_px < _MOST_WIDER * self.sheet.shape.fwhm_px
+        return self.sheet.known and alike and sharp
+
+    def _like_a_star(
+        self, star: Star, sources: list[tuple[float, Star, StarShape]], covariance: Image
+    ) -> HiddenStar | None:
+        """Give the sources that have the shape of a star; None where there are none."""
+        own = star.shape or self.sheet.shape
+        alike = [(share, one) for share, one, shape in sources if shape == own]
+        if not alike:
+            return None
+        places = np.array([(one.height, one.row, one.col) for _, one in alike])
+        plane = np.zeros_like(self.sheet.left)
+        for share, one in alike:
+            window, drawn = self.sheet.light_of(one, own)
+            plane[window] += share * drawn
+        if not (plane > 0).any():
+            return None
+        window = ndimage.find_objects((plane > 0).astype(np.uint8))[0]
+        chances = np.array([share for share, _ in alike])
+        return HiddenStar(own, places, chances, covariance, window, plane[window])
 
     def _round(self, stars: list[Star], *, first: bool) -> list[Star]:
         height, error = self.sheet.height_everywhere()

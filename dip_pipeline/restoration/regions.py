@@ -19,6 +19,7 @@ from dip_pipeline.restoration.hidden_stars import HiddenStars, find_hidden_stars
 from dip_pipeline.restoration.noise import NoiseLaw, law_for
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import InputKind, Problem
+from dip_pipeline.restoration.scene_hidden import HiddenScene, hidden_in_scene
 from dip_pipeline.restoration.scene_shown import in_scene
 from dip_pipeline.restoration.shown_stars import ShownStars, find_shown_stars
 from dip_pipeline.restoration.side_by_side import side_by_side
@@ -73,6 +74,7 @@ class Region:
     stars : light of stars, taken off `observed` and to be put back: of those that unknown pixels
         hide, as far as it is known, and of those that the frame shows well
     hidden : what is known of stars that unknown pixels hide, (rows, cols)
+    hidden_scene : those of them that are drawn in a scene; None where none is
     observed : unknown pixels filled from their surroundings
     sigma : noise of each pixel, from a level that does not contain its own noise
     noise : noise at any level
@@ -98,6 +100,7 @@ class Region:
     guides: Tensor | None = None
     starry_guides: Tensor | None = None
     shown_stars: ShownStars | None = None
+    hidden_scene: HiddenScene | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -189,7 +192,7 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
             "a twin beside the frame where its prior has none, or the reverse: fit it anew"
         )
     known = ~problem.masked & np.isfinite(problem.pixels)
-    hidden, shown = _stars_of(problem, scale)
+    hidden, hidden_scene, shown = _stars_of(problem, scale)
     laid = lay_out_guides(problem, scale.guides, seen, NO_STARS if shown is None else shown.places)
     guides, starry = (None, None) if laid is None else laid
     if problem.twin is not None:
@@ -227,6 +230,7 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
         guides=None if guides is None else guides.to(device),
         starry_guides=None if starry is None else starry.to(device),
         shown_stars=shown,
+        hidden_scene=hidden_scene,
     )
 
 
@@ -241,28 +245,33 @@ def _sky_sigma_dn(problem: Problem) -> NDArray[np.float64]:
     return sigma
 
 
-def _stars_of(problem: Problem, scale: SkyScale) -> tuple[HiddenStars, ShownStars | None]:
-    """Stars hidden by pixels that say nothing, and stars that are shown.
+def _stars_of(
+    problem: Problem, scale: SkyScale
+) -> tuple[HiddenStars, HiddenScene | None, ShownStars | None]:
+    """Stars hidden by pixels that say nothing, what a scene has of them, and stars that are shown.
 
     In sky-sigma units. Shown stars are not looked for beside a twin, which shows the same ones;
     nor where a code is fitted, judged by a copy of the pixels that no fit may have seen.
     """
-    hidden = nothing_hidden(problem.pixels.shape)
-    options, star = problem.options, scale.star
+    hidden, scene = nothing_hidden(problem.pixels.shape), None
+    options, star, optics = problem.options, scale.star, problem.optics or Optics()
     if scale.twin or options.input is not InputKind.IMAGE:
         star = None
     if not problem.valid.any() or (problem.valid.all() and star is None):
-        return hidden, None
+        return hidden, None, None
     light, doubt = _light_and_doubt(problem, scale.level, scale.sigma)
+    of_scene = options.task in (Task.SUPER_RESOLVE, Task.DECONVOLVE)
     if not problem.valid.all():
         hidden = find_hidden_stars(light, doubt, problem.valid, scale.star)
+        if of_scene and optics.psf is not None:
+            hidden, scene = hidden_in_scene(hidden, problem.saturated, optics)
     if star is None:
-        return hidden, None
+        return hidden, scene, None
     widening = problem.noise.correlation.passed(star.stamp()) ** 0.5
     shown = find_shown_stars(light - hidden.light, doubt, problem.valid, star, widening)
-    if shown is not None and options.task in (Task.SUPER_RESOLVE, Task.DECONVOLVE):
-        shown = in_scene(shown, star, problem.optics or Optics())
-    return hidden, shown
+    if shown is not None and of_scene:
+        shown = in_scene(shown, star, optics)
+    return hidden, scene, shown
 
 
 def _light_and_doubt(problem: Problem, level: float, sigma: float) -> tuple[Image, Image]:

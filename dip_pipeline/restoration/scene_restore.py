@@ -67,22 +67,27 @@ def _where_claimed(error: np.ndarray, problem: Problem, region: Region) -> np.nd
     if near is not None:
         error = np.where(near.too_much, np.nan, np.hypot(error, near.light))
     if problem.optics is not None and problem.optics.psf is not None:
-        # A star that unknown pixels hide in part keeps the shape that it is seen with.
-        blurred = in_blocks(region.hidden.light, problem.optics.factor) * region.scale.sigma
+        hidden, blurred = region.hidden_scene, region.hidden.light
+        if hidden is not None:
+            blurred = blurred - hidden.seen
+            error = np.hypot(error, hidden.error * region.scale.sigma)
+        # What else unknown pixels hide in part keeps the shape that it is seen with.
+        blurred = in_blocks(blurred, problem.optics.factor) * region.scale.sigma
         error = np.where(blurred > error, np.nan, error)
     return error
 
 
 def stars_of_scene(region: Region, factor: int) -> Tensor:
     """Light of the stars that were taken off a region, in its scene."""
-    shown = region.shown_stars
-    if shown is None or shown.scene is None:
-        return refine(region.stars, factor)
-    seen, light = (
-        torch.from_numpy(plane)[None, None].to(region.stars)
-        for plane in (shown.light, shown.scene[0])
-    )
-    return refine(region.stars - seen, factor) + light
+    shown, hidden = region.shown_stars, region.hidden_scene
+    pairs = [] if hidden is None else [(hidden.seen, hidden.light)]
+    if shown is not None and shown.scene is not None:
+        pairs.append((shown.light, shown.scene[0]))
+    left, light = region.stars, torch.zeros(())
+    for pair in pairs:
+        seen, drawn = (torch.from_numpy(plane)[None, None].to(region.stars) for plane in pair)
+        left, light = left - seen, light.to(drawn) + drawn
+    return refine(left, factor) + light.to(left)
 
 
 def scene_unchanged(problem: Problem, reason: StopReason) -> Restored:

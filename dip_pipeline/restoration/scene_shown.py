@@ -44,11 +44,7 @@ def in_scene(shown: ShownStars, shape: StarShape, optics: Optics) -> ShownStars:
     finer: Shape = shape.widened(factor)
     height = 1.0
     if optics.psf is not None:
-        target = TargetShape()
-        # As much light as the PSF holds, factor^2 times the observation's for its finer pixels.
-        light = shape.stamp(min(optics.psf.shape) // 2 // factor).sum()
-        height = float(light) * factor**2 / (2 * np.pi * target.sigma_px**2)
-        finer = target
+        height, finer = height_in_scene(shape, optics), TargetShape()
     places = shown.places.copy()
     places[:, 0] *= height
     places[:, 1:] = (places[:, 1:] + 0.5) * factor - 0.5
@@ -60,3 +56,13 @@ def in_scene(shown: ShownStars, shape: StarShape, optics: Optics) -> ShownStars:
     changes = changes.multiply(scales[None, :]).tocsr()
     observed = scene_optics(optics).observe(torch.from_numpy(drawn)[None, None])[0, 0].numpy()
     return replace(shown, light=observed, scene=(drawn, changes))
+
+
+def height_in_scene(shape: StarShape, optics: Optics) -> float:
+    """Height of a star in a scene where a PSF is undone, whose height is 1 in the observation.
+
+    As much light as the PSF holds, factor^2 times the observation's for its finer pixels.
+    """
+    assert optics.psf is not None
+    light = float(shape.stamp(min(optics.psf.shape) // 2 // optics.factor).sum())
+    return light * optics.factor**2 / (2 * np.pi * TARGET_SIGMA_PX**2)

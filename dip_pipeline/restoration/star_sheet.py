@@ -32,7 +32,9 @@ _MOST_CHANGE = np.array([1.0, 1.0, 0.5, 0.5, 0.5, 0.7])
 _UNKNOWN = 2.5  # times as far a shape may change, where none is known
 _TRIES = 40
 _WITHIN_PX = 0.15  # of a place that was tried: farther off the next one was
-_MODEL_ERROR = 0.02  # of a star's light, that its shape is not known to
+_WITHIN_SHARE = 0.1  # of a height that was found
+_SURE = 20.0  # standard errors of a height, from which on the grids of places are too coarse
+MODEL_ERROR = 0.02  # of a star's light, that its shape is not known to
 
 
 class Sheet:
@@ -85,6 +87,21 @@ class Sheet:
         if fit is not None and fit.star.height > 0:
             star.row, star.col = fit.star.row, fit.star.col
             star.height, star.error = fit.star.height, fit.star.error
+        self.take_off(star)
+
+    def settle(self, star: Star) -> None:
+        """Move a star between the places of a grid, all others taken off: a step of Gauss's.
+
+        A faint star, and one that would go far, stays where it is.
+        """
+        self.put_back(star)
+        trial = self.trial(star.row, star.col, star.height)
+        if trial is not None and star.height > _SURE * star.error:
+            columns = self._seen_changes(star, trial)
+            step = np.linalg.lstsq(columns, trial.light - columns[:, 0], rcond=1e-6)[0]
+            if np.all(np.abs(step) < (_WITHIN_SHARE, _WITHIN_PX, _WITHIN_PX)):
+                star.height *= 1 + float(step[0])
+                star.row, star.col = star.row + float(step[1]), star.col + float(step[2])
         self.take_off(star)
 
     @cached_property
@@ -222,24 +239,26 @@ class Sheet:
         radius = shape.radius_px(DRAWN_SIGMA / max(star.height, DRAWN_SIGMA))
         return int(min(radius, FARTHEST_PX)) + 1
 
-    def add_variance(self, plane: Image, star: Star, misfit: float) -> None:
+    def add_variance(self, plane: Image, star: Star, misfit: float) -> Image | None:
         """Add the variance that a star's light has for what is not known of its place and height.
 
         star : put back, as it fits best; misfit : chi-square a pixel of that
+        Gives the covariance of ln(height), row and col, (3, 3); None where too little is seen.
         By the curvature of the likelihood within a step of the grids that places were tried on,
         and what no model of a star is good to.
         """
         trial = self.trial(star.row, star.col, star.height)
         if trial is None:
-            return
+            return None
         columns = self._seen_changes(star, trial)
         fisher = columns.T @ columns + np.diag([1e-6, *(2 * [_WITHIN_PX**-2])])
-        covariance = np.linalg.inv(fisher) * max(1.0, misfit)
+        covariance: Image = np.linalg.inv(fisher).astype(np.float64) * max(1.0, misfit)
         reach = self._drawn_px(star, star.shape or self.shape)
         window, rows, cols = self._window(star.row, star.col, reach)
         changes = np.stack(self._changes(star, star, rows, cols))
         plane[window] += np.einsum("iab,ij,jab->ab", changes, covariance, changes)
-        plane[window] += (_MODEL_ERROR * changes[0]) ** 2
+        plane[window] += (MODEL_ERROR * changes[0]) ** 2
+        return covariance
 
     def _seen_changes(self, star: Star, trial: Trial) -> Image:
         """Give `_changes` in what is seen, weighted, free of a sloping sky, (pixels, 3)."""

@@ -23,6 +23,7 @@ _AROUND_PX = 6  # stars as near as this to a hole are fitted with it, so that no
 _NEAR_PX = 2.5  # stars whose centres are as near as this to a hole are taken off
 _SAME_PX = 2.0  # two stars as near as this are one, found twice
 _ROUNDS = 8
+_BESIDE_PX = 4.0
 _SETTLED = 2  # times that each star is moved alone, at the end
 _SETTLING = 4  # steps in which a star and its neighbours move together
 _SURE_GAIN = 0.02  # a fit of a worse misfit must leave no more than this of what is seen without it
@@ -105,8 +106,7 @@ class _Search:
                 break
             stars += found
             self._fit_again(stars, found)
-        for star in _SETTLED * stars:
-            self.sheet.settle(star)
+        stars = self._settled(stars)
         light, variance = np.zeros_like(self.sheet.left), np.zeros_like(self.sheet.left)
         drawn: list[HiddenStar] = []
         for star in stars:
@@ -129,6 +129,32 @@ class _Search:
         shown = self.sheet.weight > 0
         error, doubted = (np.where(shown, 0.0, one) for one in (np.sqrt(variance), doubted))
         return HiddenStars(light, error, doubted, tuple(drawn))
+
+    def _settled(self, stars: list[Star]) -> list[Star]:
+        """Move stars to where they belong; those that are no longer seen then are put back."""
+        for _ in range(_SETTLED):
+            for star in stars:
+                self.sheet.settle(star)
+            stars = [star for star in stars if self._still_shows(star, stars)]
+        return stars
+
+    def _still_shows(self, star: Star, stars: Sequence[Star]) -> bool:
+        """Whether a star is seen without what a much brighter one leaves, drawn a little off."""
+        beside = [
+            one
+            for one in stars
+            if apart(one, star) < _BESIDE_PX and one.height > _MUCH_BRIGHTER * star.height
+        ]
+        if not beside:
+            return True
+        self.sheet.put_back(star)
+        for one in beside:
+            self.sheet.settle(one)
+        fit = self.sheet.fit(star.row, star.col, star.height, REFINEMENT, shape=star.shape)
+        shows = fit is not None and fit.star.height > self.threshold * fit.star.error
+        if shows:
+            self.sheet.take_off(star)
+        return shows
 
     def _mean(self, star: Star, near: Sequence[Star]) -> tuple[Image, Image, HiddenStar | None]:
         """Mean and variance of all sources that explain what is seen of one, by their likelihood.

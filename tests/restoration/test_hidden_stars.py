@@ -64,7 +64,7 @@ def test_the_error_of_hidden_light_is_as_large_as_it_is(reach):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(("width", "height"), [(1.3, 100.0), (2.0, 100.0), (2.0, 400.0)])
+@pytest.mark.parametrize(("width", "height"), [(1.3, 100.0), (2.0, 100.0), (2.0, 200.0)])
 def test_a_galaxy_with_a_hidden_core_is_as_bright_as_it_was(width, height, seed):
     """Of a width between those of stars and of the widest galaxies; it looks like none of them."""
     trusted = in_square(48, 48, 1)

@@ -3,17 +3,17 @@
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from scipy import ndimage
 
 from dip_pipeline.restoration.hidden_stars import HiddenStar, HiddenStars
 from dip_pipeline.restoration.optics import Optics
-from dip_pipeline.restoration.scene_optics import scene_optics
-from dip_pipeline.restoration.scene_shown import TargetShape, height_in_scene
+from dip_pipeline.restoration.scene_shown import TargetShape, height_in_scene, observed_stars
+from dip_pipeline.restoration.star_grid import Places
 from dip_pipeline.restoration.star_shape import Image, Mask
 from dip_pipeline.restoration.star_sheet import MODEL_ERROR
 
 _CLIPPED_PX = 2.5  # a star as near as this to a clipped pixel keeps the shape it is seen with
+_FEW_PLACES = 4  # of a star that is known to be at about one
 _NEXT_TO_NOTHING = 1e-9  # of a star's height
 
 
@@ -41,15 +41,20 @@ def hidden_in_scene(
     stars = [star for star in hidden.stars if not _is_clipped(star, clipped_px)]
     if not stars:
         return hidden, None
-    sides = [side * optics.factor for side in hidden.light.shape]
-    light, variance = np.zeros(sides), np.zeros(sides)
-    seen = hidden.light.copy()
+    left = hidden.light.copy()
     for star in stars:
-        seen[star.window] -= star.light
-        _draw(star, optics, light, variance)
-    shown = scene_optics(optics).observe(torch.from_numpy(light)[None, None])[0, 0].numpy()
-    scene = HiddenScene(light, np.sqrt(variance), shown)
-    return hidden._replace(light=seen + shown), scene
+        left[star.window] -= star.light
+    sides = tuple(side * optics.factor for side in hidden.light.shape)
+    light, variance, seen = np.zeros(sides), np.zeros(sides), np.zeros(hidden.light.shape)
+    for sure in (True, False):
+        alike = [star for star in stars if (len(star.chances) <= _FEW_PLACES) is sure]
+        drawn = np.zeros(sides)
+        places = [_draw(star, optics, drawn, variance) for star in alike]
+        light += drawn
+        # Of stars that may be at many places the mean is smooth, and its pixels say all of it.
+        some = np.concatenate(places) if sure and places else None
+        seen += observed_stars(some, drawn, optics)
+    return hidden._replace(light=left + seen), HiddenScene(light, np.sqrt(variance), seen)
 
 
 def _is_clipped(star: HiddenStar, clipped_px: Image | None) -> bool:
@@ -61,8 +66,11 @@ def _is_clipped(star: HiddenStar, clipped_px: Image | None) -> bool:
     return bool(clipped_px[row, col] <= _CLIPPED_PX)
 
 
-def _draw(star: HiddenStar, optics: Optics, light: Image, variance: Image) -> None:
-    """Add a star's light, the mean of all that explains it, and its variance."""
+def _draw(star: HiddenStar, optics: Optics, light: Image, variance: Image) -> Places:
+    """Add a star's light, the mean of all that explains it, and its variance.
+
+    Gives its places in the scene, each height times the chance of the place.
+    """
     factor, target = optics.factor, TargetShape()
     heights = star.places[:, 0] * height_in_scene(star.shape, optics)
     places = (star.places[:, 1:] + 0.5) * factor - 0.5
@@ -83,3 +91,4 @@ def _draw(star: HiddenStar, optics: Optics, light: Image, variance: Image) -> No
     light[window] += mean
     variance[window] += np.einsum("iab,ij,jab->ab", changes, star.covariance, changes)
     variance[window] += np.maximum(square - mean**2, 0.0) + (MODEL_ERROR * mean) ** 2
+    return np.column_stack([star.chances * heights, places])

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.psf_shape import PsfShape
 from dip_pipeline.restoration.scene_optics import scene_optics
 from dip_pipeline.restoration.shown_stars import REACH_PX, ShownStars
-from dip_pipeline.restoration.star_grid import Shape, StarGrid
+from dip_pipeline.restoration.star_grid import Places, Shape, StarGrid
 from dip_pipeline.restoration.star_shape import Image, StarShape
 from dip_pipeline.restoration.target_star import TARGET_SIGMA_PX
 
@@ -54,8 +55,7 @@ def in_scene(shown: ShownStars, shape: StarShape, optics: Optics) -> ShownStars:
     # Of a star's change by one pixel of the observation, in those of the scene.
     scales = np.tile([1.0, factor, factor], len(places))
     changes = changes.multiply(scales[None, :]).tocsr()
-    observed = scene_optics(optics).observe(torch.from_numpy(drawn)[None, None])[0, 0].numpy()
-    return replace(shown, light=observed, scene=(drawn, changes))
+    return replace(shown, light=observed_stars(places, drawn, optics), scene=(drawn, changes))
 
 
 def height_in_scene(shape: StarShape, optics: Optics) -> float:
@@ -66,3 +66,24 @@ def height_in_scene(shape: StarShape, optics: Optics) -> float:
     assert optics.psf is not None
     light = float(shape.stamp(min(optics.psf.shape) // 2 // optics.factor).sum())
     return light * optics.factor**2 / (2 * np.pi * TARGET_SIGMA_PX**2)
+
+
+def observed_stars(places: Places | None, drawn: Image, optics: Optics) -> Image:
+    """Give what the observation shows of stars that are drawn in a scene, (rows, cols).
+
+    places : (stars, 3), height, row and col in the scene, None where they are not known
+    drawn : all of them
+    A star of the scene is hardly sampled, and one seen through a narrow PSF is not: no kernel
+    takes the one to the other wherever they lie in a pixel. So the PSF itself shows them.
+    """
+    shape = None if optics.psf is None or places is None else PsfShape.of(optics.psf)
+    if shape is None or places is None:
+        return _observed(drawn, optics)
+    fluxes = places[:, 0] * 2 * np.pi * TARGET_SIGMA_PX**2
+    light = shape.drawn(drawn.shape, np.column_stack([fluxes, places[:, 1:]]))
+    return _observed(light, replace(optics, psf=None))
+
+
+def _observed(scene: Image, optics: Optics) -> Image:
+    seen: Image = scene_optics(optics).observe(torch.from_numpy(scene)[None, None])[0, 0].numpy()
+    return seen

@@ -10,7 +10,7 @@ import torch
 import zarr
 from astropy.io import fits
 
-from dip_pipeline import pipeline, planes, prior_file, work
+from dip_pipeline import frame_run, planes, prior_file, work
 from dip_pipeline.account import key_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, FrameError, OutputError, PriorError, RunError
@@ -174,7 +174,7 @@ def test_the_same_fit_is_the_same_file_and_is_not_done_twice(stamps, tmp_path, m
     for target in (first, second):
         assert fit_frames(stamps, target, ONE_STEP).status == "fitted"
     assert first.read_bytes() == second.read_bytes()
-    monkeypatch.setattr("dip_pipeline.fitting.fit_shared_prior", None)
+    monkeypatch.setattr("dip_pipeline.restoration.shared_prior.fit_shared_prior", None)
     again = fit_frames(stamps, first, ONE_STEP)
     assert again.status == "already done"
     assert again.steps == 1
@@ -350,7 +350,7 @@ def test_an_interrupted_restoration_with_a_prior_goes_on_where_it_stopped(
         raise OutputError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "save_frames", full)
+        patched.setattr(frame_run, "save_frames", full)
         with pytest.raises(OutputError):
             restore_frame(other[0], target, config)
     report = restore_frame(other[0], target, config)
@@ -387,7 +387,7 @@ def test_a_zarr_frame_is_fitted_and_restored_like_the_fits_it_came_from(
     for sources in ([stamp, stamps[1]], stamps):
         target = tmp_path / f"{len(weights)}.prior"
         fit_frames(sources, target, ONE_STEP)
-        weights.append(PriorFile.read(target).prior.networks[0].state_dict())
+        weights.append(PriorFile.read(target).load().networks[0].state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 

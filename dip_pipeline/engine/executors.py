@@ -109,7 +109,7 @@ class _LatePool:
         self._opener = opener
         self._lock = Lock()
         self._pool: Pool | None = None
-        self._stopped = False
+        self.stopped = False
 
     @property
     def options(self) -> WorkerOptions:
@@ -120,7 +120,7 @@ class _LatePool:
 
     def stop(self) -> None:
         with self._lock:
-            self._stopped = True
+            self.stopped = True
             if self._pool is not None:
                 self._pool.stop()
 
@@ -128,7 +128,7 @@ class _LatePool:
         with self._lock:
             if self._pool is None:
                 self._pool = self._opener()
-                if self._stopped:
+                if self.stopped:
                     self._pool.stop()
             return self._pool
 

@@ -1,5 +1,7 @@
 """Laws of the Python interface: the process that calls goes on with its own settings of torch."""
 
+import subprocess
+import sys
 from contextlib import suppress
 from threading import Barrier, Thread
 
@@ -133,3 +135,29 @@ def test_of_threads_at_once_the_last_one_puts_back_what_the_first_one_found():
     thread.join()
     assert seen == [(1, True, False)]  # nobody took them from under it
     assert settings() == OWN
+
+
+def test_settings_are_put_back_where_torch_is_loaded_meanwhile():
+    """What they were is known from when they were first changed; nothing loads torch to ask."""
+    program = (
+        "import sys\n"
+        "from dip_pipeline.restoration.callers_settings import settings_kept\n"
+        "with settings_kept():\n"
+        "    with settings_kept():\n"
+        "        assert 'torch' not in sys.modules\n"
+        "        import torch\n"
+        "        found = torch.get_num_threads(), torch.backends.cudnn.deterministic\n"
+        "        from dip_pipeline.restoration.computing import settle_computing\n"
+        "        settle_computing(found[0] + 1)\n"
+        "        assert torch.get_num_threads() == found[0] + 1\n"
+        "        assert torch.backends.cudnn.deterministic\n"
+        "    assert torch.backends.cudnn.deterministic\n"
+        "assert (torch.get_num_threads(), torch.backends.cudnn.deterministic) == found\n"
+        "with settings_kept():\n"
+        "    pass\n"
+        "assert (torch.get_num_threads(), torch.backends.cudnn.deterministic) == found\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr

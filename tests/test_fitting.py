@@ -1,5 +1,7 @@
 """Laws of a prior for many frames: from files to a file, and to other frames."""
 
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -303,6 +305,24 @@ def test_a_file_that_is_no_prior_or_a_damaged_one_is_one_line(night, tmp_path):
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "out.fits").exists()
+
+
+def test_weights_that_are_of_another_network_end_the_run_before_it_begins(night, tmp_path):
+    """What the file says of itself is read first; its networks are built before any work."""
+    data = night[1].target.read_bytes()[:-32]
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    record = json.loads(header["__metadata__"]["record"])
+    header["__metadata__"]["record"] = json.dumps({**record, "channels": [7, 7]})
+    text = json.dumps(header).encode()
+    payload = len(text).to_bytes(8, "little") + text + data[8 + size :]
+    other = tmp_path / "other.prior"
+    other.write_bytes(payload + hashlib.sha256(payload).digest())
+    assert PriorFile.read(other).frames == PriorFile.read(night[1].target).frames
+    source = write_stamp(tmp_path / "in.fits", 5)
+    with pytest.raises(PriorError, match="weights do not fit; give a file that `dip fit` wrote"):
+        restore_frame(source, tmp_path / "out.fits", quick(other))
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("out.fits")]
 
 
 def test_a_prior_of_another_version_of_the_algorithm_is_refused(night, monkeypatch):

@@ -10,8 +10,9 @@ from scipy.ndimage import map_coordinates
 
 from benchmarks.dithers import FACTOR, Dithers, Plane
 from dip_pipeline.noise_kernel import NoiseKernel
-from dip_pipeline.restoration import fit_prior, restore
+from dip_pipeline.restoration.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, Problem
+from dip_pipeline.restoration.restore import restore
 from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 

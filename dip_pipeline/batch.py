@@ -4,13 +4,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dip_pipeline.config import RunConfig
-from dip_pipeline.engine import ExecutorKind, Pool, Shard, open_pool
+from dip_pipeline.engine import ExecutorKind, Pool, Shard, WorkerOptions, open_when_needed
 from dip_pipeline.errors import (
     BrokenProcessError,
     ConfigError,
@@ -108,11 +109,10 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     cannot be read, and BrokenProcessError where the workers cannot be had, or are gone.
     """
     from dip_pipeline.exposures import check_exposures, readable_exposures
-    from dip_pipeline.pipeline import restore_frame  # torch loads here
-    from dip_pipeline.planning import devices_of
+    from dip_pipeline.pipeline import restore_frame
+    from dip_pipeline.place import Place
     from dip_pipeline.prior_file import PriorFile
-    from dip_pipeline.restoration.computing import settings_kept
-    from dip_pipeline.restoring import Place
+    from dip_pipeline.restoration.callers_settings import settings_kept
 
     if config.fit.prior is not None:
         PriorFile.read(Path(config.fit.prior))
@@ -122,10 +122,8 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     if config.task.each:
         guiding = readable_exposures(sources, config)
         check_exposures([*guiding, *_further(sources, config)], config)
-    options = config.worker_options(devices_of(config))
-    if cluster is not None:
-        options = replace(options, executor=ExecutorKind.DASK, workers=None)
-    with settings_kept(), warnings_counted(sources) as heard, open_pool(options, cluster) as pool:
+    executor, opening = _pool_for(config, cluster)
+    with settings_kept(), warnings_counted(sources) as heard, opening as pool:
         front = Front(progress)
         ended: list[FrameResult] = []
 
@@ -143,7 +141,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
                         overwrite=overwrite,
                         progress=listener,
                         command_line=command_line,
-                        place=Place(pool, rank, shard),
+                        place=Place(pool, rank, shard, elsewhere=executor is ExecutorKind.DASK),
                     ),
                 )
             on_result(result)
@@ -151,7 +149,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
             return result
 
         try:
-            if options.executor is ExecutorKind.INLINE or min(at_once, len(jobs)) <= 1:
+            if executor is ExecutorKind.INLINE or min(at_once, len(jobs)) <= 1:
                 results = tuple(restore(rank) for rank in range(len(jobs)))
             else:
                 results = _side_by_side(restore, len(jobs), at_once, pool)
@@ -161,6 +159,25 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
                 raise
             count = f"{len(ended)} of {len(jobs)} frames had ended, the others wait"
             raise BrokenProcessError(f"{error} ({count})") from error
+
+
+def _pool_for(
+    config: RunConfig, cluster: "ClusterOptions | None"
+) -> tuple[ExecutorKind, AbstractContextManager[Pool]]:
+    """Choose where frames are restored; it is opened for the first that is not done yet."""
+    from dip_pipeline.planning import options_when_needed
+
+    options, executor = options_when_needed(config), config.workers.executor_in_force
+    if cluster is None:
+        return executor, open_when_needed(executor, options)
+    started = ExecutorKind.DASK
+    on_cluster = partial(_on_cluster, options)
+    return started, open_when_needed(started, on_cluster, cluster)
+
+
+def _on_cluster(options: Callable[[], WorkerOptions]) -> WorkerOptions:
+    """Give the options of a cluster's workers: it says itself how many there are."""
+    return replace(options(), executor=ExecutorKind.DASK, workers=None)
 
 
 def _unlike_others(results: Sequence[FrameResult]) -> tuple[OddFrame, ...]:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dip_pipeline.frames import Frame, Guide, Pixels
+from dip_pipeline.gpus import gpu_count
 from dip_pipeline.registration import Geometry, Surface
 from dip_pipeline.restoration.optics import Exposure, Mixture, Optics
 from dip_pipeline.restoration.problem import FitOptions, Problem
@@ -163,7 +163,7 @@ def _device_here(device: str) -> str:
     """Device of the process that runs; "auto" was left for it to decide."""
     if device != "auto":
         return device
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
+    return "cuda:0" if gpu_count() > 0 else "cpu"
 
 
 def problems_key(problems: Sequence[Problem], shape: tuple[int, int], *more: object) -> str:

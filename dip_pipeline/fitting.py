@@ -5,10 +5,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from dip_pipeline.config import RunConfig
-from dip_pipeline.devices import device_watched
 from dip_pipeline.errors import ConfigError, FrameError, RestorationError
 from dip_pipeline.frame_noise import noise_in_words
 from dip_pipeline.frames import Frame, identities, open_frame
@@ -25,12 +24,15 @@ from dip_pipeline.prior_file import (
     save_prior,
 )
 from dip_pipeline.progress import SILENT, Progress, Told
-from dip_pipeline.restoration import SharedPrior, fit_shared_prior
-from dip_pipeline.restoration.computing import settings_kept
+from dip_pipeline.restoration.callers_settings import settings_kept
 from dip_pipeline.restoration.problem import Problem, StopReason
 from dip_pipeline.restored_input import check_observed
+from dip_pipeline.seeds import prior_seed
 from dip_pipeline.task import Task
-from dip_pipeline.work import prior_seed
+
+if TYPE_CHECKING:
+    from dip_pipeline.restoration.prior_record import SharedRecord
+    from dip_pipeline.restoration.shared_prior import SharedPrior
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +84,14 @@ def fit_frames(
     key = fit_key(fitted, config)
     clear_workshops(target)
     if not overwrite and is_fit_of(target, key):
-        return _summary(target, "already done", PriorFile.read(target).prior, len(frames), 0.0)
+        return _summary(target, "already done", PriorFile.read(target).record, len(frames), 0.0)
     destination = check_prior_target(target, frames, overwrite=overwrite)
     for item, frame in zip(fitted[1:], frames[1:], strict=True):
         names = str(frame.path), str(frames[0].path)
         check_optics(names, item.camera, [fitted[0].camera], any_optics=config.fit.any_optics)
     told.fit_started(str(target), len(frames))
     problems = [_problems(frame, config, told, len(frames)) for frame in frames]
-    with device_watched(problems[0][0][0]):
-        prior = fit_shared_prior(
-            problems,
-            seed=prior_seed(config.fit.seed),
-            origin=origin_of(fitted, config),
-            on_step=Told(told, str(target)).on_step,
-        )
+    prior = _fitted(problems, fitted, config, Told(told, str(target)))
     if prior.report.stop_reason is StopReason.DIVERGED:
         raise RestorationError(
             f"{target}: not written, the fit diverged: check the noise model of the frames "
@@ -134,10 +130,28 @@ def _problems(
     return problems, frame.shape
 
 
+def _fitted(
+    problems: Sequence[tuple[list[Problem], tuple[int, int]]],
+    frames: Sequence[FittedFrame],
+    config: RunConfig,
+    told: Told,
+) -> "SharedPrior":
+    from dip_pipeline.devices import device_watched  # torch loads here
+    from dip_pipeline.restoration.shared_prior import fit_shared_prior
+
+    with device_watched(problems[0][0][0]):
+        return fit_shared_prior(
+            problems,
+            seed=prior_seed(config.fit.seed),
+            origin=origin_of(frames, config),
+            on_step=told.on_step,
+        )
+
+
 def _summary(
     target: Path,
     status: Literal["fitted", "already done"],
-    prior: SharedPrior,
+    prior: "SharedPrior | SharedRecord",
     frames: int,
     seconds: float,
 ) -> FitSummary:

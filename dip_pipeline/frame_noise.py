@@ -2,14 +2,14 @@
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from dip_pipeline.blind.correlation import measure_correlation
 from dip_pipeline.blind.estimate import estimate_noise
-from dip_pipeline.blind.sky import Window, find_sky, quantum_of
+from dip_pipeline.blind.sky import Sky, Window, find_sky, quantum_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
 from dip_pipeline.frames import Frame
@@ -17,9 +17,8 @@ from dip_pipeline.frames.noise_form import NO_INFORMATION
 from dip_pipeline.noise_agreement import hold_against_sky, level_of, nearest_to_scatter
 from dip_pipeline.noise_evenness import warn_of_uneven_noise
 from dip_pipeline.noise_kernel import kernel_asked
-from dip_pipeline.restoration.computing import settle_computing
-from dip_pipeline.restoration.noise import Poisson, sigma_at
-from dip_pipeline.restoration.side_by_side import side_by_side
+from dip_pipeline.noise_sigma import sigma_at, variance_line
+from dip_pipeline.restoration.freed_memory import reuse_memory
 from dip_pipeline.sensor import (
     NoiseChoice,
     NoiseKind,
@@ -79,8 +78,7 @@ def find_noise(
     windows = [_window(frame, place, sensor, by_error=by_error) for place in places]
     if not any(window.good.any() for window in windows):
         raise EmptyFrameError(f"{frame.path}: {_why_unusable(frame, places, sensor)}")
-    settle_computing(config.threads_per_fit)  # no more cores than a fit may have
-    sky = measure_correlation(side_by_side([partial(find_sky, window) for window in windows]))
+    sky = measure_correlation(_skies(windows, config.threads_per_fit))
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
     why = "none in the header and none given"
     if noise is not None:
@@ -112,6 +110,13 @@ def find_noise(
     )
     warn_of_uneven_noise(_name_of(frame), noise, windows)
     return noise, 1.0
+
+
+def _skies(windows: Sequence[Window], threads: int) -> list[Sky]:
+    """Look for the sky in some windows, as many at once as a fit may have cores."""
+    reuse_memory()
+    with ThreadPoolExecutor(max(1, min(threads, len(windows)))) as pool:
+        return list(pool.map(find_sky, windows))
 
 
 def _name_of(frame: Frame) -> str:
@@ -307,7 +312,7 @@ def _with_counts_checked(frame: Frame, noise: NoiseModel, windows: Sequence[Wind
     if values.size == 0:
         return noise
     if noise.kind is NoiseKind.POISSON:
-        law = Poisson(noise.sensor)
+        law = variance_line(noise)
         counts = float(values.mean() - law.zero_level) / law.slope
         if counts < _FEW_COUNTS:
             log.warning(

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from dip_pipeline.exposure_light import usable_pixels
 from dip_pipeline.frames import Frame, Pixels, around
-from dip_pipeline.restoration.noise import sigma_plane
+from dip_pipeline.noise_sigma import sigma_plane
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 
 log = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, DipError, ExistsError, OutputError, PriorError
 from dip_pipeline.frames import Reading, identities, open_frame, split_selector
 from dip_pipeline.nights import Group, Taken, group_by_night
+from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class NightPriors:
         return sha256(facts.encode()).hexdigest()[:8]
 
     def _fit(self, chosen: Sequence[str], target: Path, progress: Progress | None) -> None:
-        from dip_pipeline.fitting import fit_frames  # torch loads here
+        from dip_pipeline.fitting import fit_frames
 
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -122,8 +123,6 @@ def _spread(sources: Sequence[str], count: int) -> list[str]:
 
 def _fitted_on(path: Path) -> list[str]:
     """Name the frames that a prior was fitted on; none where it is no prior."""
-    from dip_pipeline.prior_file import PriorFile  # torch loads here
-
     try:
         return [item.name for item in PriorFile.read(path).frames]
     except PriorError:

@@ -133,7 +133,7 @@ def _reported(product: Path, *, pictures: bool) -> ReportedFrame:
         return ReportedFrame(product, None, problem=str(error))
     if not pictures:
         return ReportedFrame(product, told)
-    from dip_pipeline.picturing import first_picture  # torch loads with it
+    from dip_pipeline.picturing import first_picture  # not loaded without pictures
 
     try:
         return ReportedFrame(product, told, picture=first_picture(product))

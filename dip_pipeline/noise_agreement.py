@@ -14,7 +14,7 @@ from dip_pipeline.blind.estimate import slope_of_scatter
 from dip_pipeline.blind.scatter import DETAIL, scatter_over_law
 from dip_pipeline.blind.sky import Window
 from dip_pipeline.noise_kernel import NoiseKernel
-from dip_pipeline.restoration.noise import law_for, sigma_at, sigmas_at
+from dip_pipeline.noise_sigma import sigma_at, sigmas_at, variance_line
 from dip_pipeline.sensor import FROM_SCATTER, NO_PEDESTAL, NoiseKind, NoiseModel, Sourced
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Agreement:
             return f"its sky scatters {self.ratio:.2g} times as much as {self._law_in_words} says"
         kernel = self.noise.correlation
         slope, error = slope_of_scatter(windows, self.sky, kernel)
-        named = law_for(self.noise).slope
+        named = variance_line(self.noise).slope
         off = abs(slope - named) > _SLOPE_ERRORS * error
         if not off or _GAIN_AGREEMENT[0] < slope / named < _GAIN_AGREEMENT[1]:
             return ""
@@ -134,13 +134,13 @@ class Agreement:
             return None  # pixels that were resampled scatter less
         if noise.kind is not NoiseKind.POISSON_GAUSSIAN or not np.isfinite(self.ratio):
             return None
-        dark = law_for(noise)
+        dark = variance_line(noise)
         # Rounded, so that one pixel more or less does not make another law of it.
         sigma = float(f"{self.ratio * sigma_at(noise, self.level):.3g}")
         if not sigma > 0:
             return None
         level = round(self.level / sigma, 2) * sigma
-        photons = sigma**2 - sigma_at(noise, dark.dark_level) ** 2
+        photons = sigma**2 - sigma_at(noise, dark.zero_level) ** 2
         if photons <= 0:
             return None
         zero = level - photons / dark.slope

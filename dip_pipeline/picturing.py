@@ -19,11 +19,11 @@ from dip_pipeline.frames.mask_file import with_mask
 from dip_pipeline.frames.product import Restoration, restorations_of, run_of
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.frames.publishing import prepare, publishing
+from dip_pipeline.noise_sigma import sigma_plane
 from dip_pipeline.planning import settle_frame
 from dip_pipeline.quality import Evidence, panel, save_figure, small_picture
 from dip_pipeline.repeating import checked_source
-from dip_pipeline.restoration.computing import settings_kept
-from dip_pipeline.restoration.noise import sigma_plane
+from dip_pipeline.restoration.callers_settings import settings_kept
 from dip_pipeline.sensor import NoiseKind
 from dip_pipeline.task import Task
 

@@ -27,12 +27,13 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.frames.digests import digest_planes
 from dip_pipeline.hole_rims import warn_of_bright_rims
+from dip_pipeline.place import Place
 from dip_pipeline.planning import guides_of, settle_frame
 from dip_pipeline.progress import Told
 from dip_pipeline.psf_agreement import warn_of_psf
 from dip_pipeline.record import RunFacts, run_cards
 from dip_pipeline.restoration.optics import Optics
-from dip_pipeline.restoring import Place, blend_tiles, restore_tiles
+from dip_pipeline.restoring import blend_tiles, restore_tiles
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.sharp_pixels import without_too_sharp
 from dip_pipeline.task import Task

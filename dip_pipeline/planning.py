@@ -1,16 +1,16 @@
 """Before a frame is restored: its noise law, what it is fitted on, what it will cost."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.cutting import ExposureSource, ProblemSource, Window
-from dip_pipeline.engine import ExecutorKind
+from dip_pipeline.engine import ExecutorKind, WorkerOptions
 from dip_pipeline.errors import ConfigError, EmptyFrameError, SensorError
 from dip_pipeline.frames import Frame, Guide, open_guides
+from dip_pipeline.gpus import gpu_count
 from dip_pipeline.preparing import settle_noise
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import (
@@ -202,12 +202,25 @@ def _plane_room(
     return room_for(frame, tiles, memory_bytes=memory, processes=processes, factor=factor)
 
 
+def options_when_needed(config: RunConfig) -> Callable[[], WorkerOptions]:
+    """Give what makes the options of the workers; GPUs are counted when it is called.
+
+    Raises ConfigError now for options that cannot be, and for a device that is asked for by its
+    name and is not there.
+    """
+    if config.workers.device == "auto":
+        config.worker_options()  # what is wrong whatever the devices are
+        return lambda: config.worker_options(devices_of(config))
+    options = config.worker_options(devices_of(config))
+    return lambda: options
+
+
 def devices_of(config: RunConfig) -> tuple[str, ...]:
     """Devices in force. Raises ConfigError where a GPU is asked for and there is none."""
     asked = config.workers.device
     if config.workers.executor_in_force is ExecutorKind.DASK:
         return (asked,)  # what its workers have is not known here
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = 0 if asked == "cpu" else gpu_count()
     if asked == "cpu" or (asked == "auto" and count == 0):
         return ("cpu",)
     if count == 0 or (":" in asked and int(asked.split(":")[1]) >= count):

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import OutputError, PriorError, RestorationError
@@ -20,7 +20,10 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.frames.publishing import Destination, prepare, publishing
 from dip_pipeline.record import ALGORITHM_VERSION, software_versions
-from dip_pipeline.restoration import SharedPrior
+from dip_pipeline.restoration.prior_record import SharedRecord
+
+if TYPE_CHECKING:
+    from dip_pipeline.restoration.shared_prior import SharedPrior
 
 log = logging.getLogger(__name__)
 
@@ -64,15 +67,17 @@ class FittedFrame:
 
 @dataclass(frozen=True, slots=True)
 class PriorFile:
-    """A prior as it was read, with what it was fitted on.
+    """A prior as it was read, with what it was fitted on; its networks are built when asked for.
 
-    sha256 : of the file
+    sha256 : of the file; data : its bytes
+    record : what it says of itself
     key : all that decides its weights
     """
 
     path: Path
     sha256: str
-    prior: SharedPrior
+    data: bytes
+    record: SharedRecord
     frames: tuple[FittedFrame, ...]
     key: Mapping[str, object]
 
@@ -81,21 +86,30 @@ class PriorFile:
         """Read a file; PriorError in one line for what is no prior, or one of another version."""
         data = _content(path)
         try:
-            prior = SharedPrior.from_bytes(data)
-            key = prior.origin["key"]
+            record = SharedRecord.from_bytes(data)
+            key = record.origin["key"]
             version = key["algorithm"]
             frames = tuple(
                 FittedFrame(**{**item, "camera": Camera(**item["camera"])})
-                for item in prior.origin["frames"]
+                for item in record.origin["frames"]
             )
         except (RestorationError, KeyError, TypeError) as error:
-            raise PriorError(f"{path}: {error}; give a file that `dip fit` wrote") from error
+            raise _not_ours(path, error) from error
         if version != ALGORITHM_VERSION:
             raise PriorError(
                 f"{path}: fitted by version {version} of the algorithm, this is version "
                 f"{ALGORITHM_VERSION}; fit it again with `dip fit`"
             )
-        return cls(path, hashlib.sha256(data).hexdigest(), prior, frames, key)
+        return cls(path, hashlib.sha256(data).hexdigest(), data, record, frames, key)
+
+    def load(self) -> "SharedPrior":
+        """Build its networks; raises PriorError where its weights are none of theirs."""
+        from dip_pipeline.restoration.shared_prior import SharedPrior  # torch loads here
+
+        try:
+            return SharedPrior.from_bytes(self.data)
+        except RestorationError as error:
+            raise _not_ours(self.path, error) from error
 
     def has_seen(self, frame: Frame) -> bool:
         """Whether it was fitted on this frame: known by its pixels, for a file may hold several."""
@@ -114,7 +128,7 @@ class PriorFile:
 
     def check(self, frame: Frame, config: RunConfig) -> None:
         """Refuse a frame or options that it is not for; raises PriorError."""
-        kind = self.prior.network_kind
+        kind = self.record.network_kind
         if config.fit.network not in ("auto", kind):
             raise PriorError(
                 f"{self.path}: fitted with --network {kind}, not {config.fit.network}; leave "
@@ -179,7 +193,7 @@ def check_prior_target(
     return [prepare(target, frame.path, overwrite=overwrite) for frame in frames][-1]
 
 
-def save_prior(destination: Destination, prior: SharedPrior) -> None:
+def save_prior(destination: Destination, prior: "SharedPrior") -> None:
     """Write a prior, whole or not at all; raises OutputError."""
     content = prior.to_bytes()
     with publishing(destination, len(content)) as part:
@@ -230,6 +244,10 @@ _OPTICS: tuple[tuple[str, Callable[[Camera], str], Callable[[Camera, Camera], bo
     ("filter", lambda camera: camera.filter or "", _same_filter),
     ("pixel scale", _scale_text, _same_scale),
 )
+
+
+def _not_ours(path: Path, error: Exception) -> PriorError:
+    return PriorError(f"{path}: {error}; give a file that `dip fit` wrote")
 
 
 def _content(path: Path) -> bytes:

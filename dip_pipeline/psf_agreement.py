@@ -11,10 +11,10 @@ from dip_pipeline.errors import ExposureError
 from dip_pipeline.exposure_light import see_window, unit_of, usable_pixels
 from dip_pipeline.exposure_places import middle_of
 from dip_pipeline.frames import Frame
+from dip_pipeline.noise_sigma import sigma_plane
 from dip_pipeline.registration import psf_fwhm_px, star_fwhm_px
 from dip_pipeline.restoration.field_ellipticities import ellipticities_over_field
 from dip_pipeline.restoration.field_widths import widths_over_field
-from dip_pipeline.restoration.noise import sigma_plane
 from dip_pipeline.restoration.own_psf import StarField
 from dip_pipeline.restoration.psf_on_stars import PsfOnStars, hold_against_stars
 from dip_pipeline.restoration.star_shape import AS_GAUSSIANS, FittedStar, fit_bright_stars

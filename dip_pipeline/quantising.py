@@ -6,8 +6,8 @@ import numpy as np
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import Frame, Pixels, output_kind
+from dip_pipeline.noise_sigma import sigma_at
 from dip_pipeline.planning import fit_options, fit_windows
-from dip_pipeline.restoration.noise import sigma_at
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 
 _QUIET_SHARE = 10.0  # percent of the pixels may have a noise below the one that the step is of

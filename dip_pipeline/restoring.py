@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,15 +13,14 @@ from dip_pipeline.engine import (
     ExecutorKind,
     Job,
     PlaneFile,
-    Pool,
     RunDirectory,
-    Shard,
     WorkerOptions,
     reach,
     run_items,
 )
 from dip_pipeline.errors import RunError
 from dip_pipeline.frames import RestoredPlanes
+from dip_pipeline.place import Place
 from dip_pipeline.progress import Told
 from dip_pipeline.record import is_lost
 from dip_pipeline.tiling import Tile, blend
@@ -49,21 +48,6 @@ _MOST_PIXELS_BESIDE = 400 * 400  # of such a tile and its halo
 # A GPU that answers for one tile waits for a core to have found the stars of the next.
 _SIDE_BY_SIDE_ON_GPU = 4
 _MOST_PIXELS_BESIDE_ON_GPU = 800 * 800
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a frame is worked on, and how much of it.
-
-    rank : of several frames in the same pool, that of the lowest rank is served first
-    shard : restore this part of the tiles alone, and write no product
-    finish : restore none, write the product of tiles that are there
-    """
-
-    pool: Pool
-    rank: int = 0
-    shard: Shard | None = None
-    finish: bool = False
 
 
 def restore_tiles(

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dip_pipeline.restoration import Prior, fit_prior, restore, unchanged
 from dip_pipeline.restoration.combining import (
     combined_unchanged,
     fit_combined_prior,
@@ -12,6 +11,8 @@ from dip_pipeline.restoration.combining import (
 from dip_pipeline.restoration.epochs import epoch_unchanged, fit_epoch_prior, restore_epoch
 from dip_pipeline.restoration.hiding_restore import restore_by_hiding
 from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import (
     FitOptions,
     InputKind,
@@ -19,6 +20,7 @@ from dip_pipeline.restoration.problem import (
     Restored,
     StopReason,
 )
+from dip_pipeline.restoration.restore import restore, unchanged
 from dip_pipeline.restoration.scene_code import draw_scene
 from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
 from dip_pipeline.restoration.scene_restore import restore_scene, scene_unchanged

@@ -22,11 +22,13 @@ from dip_pipeline.cutting import ProblemSource, Window, problems_key
 from dip_pipeline.devices import device_name, device_watched, fit_in_packets
 from dip_pipeline.engine import TileStore, publish_sealed, read_published, tell_progress
 from dip_pipeline.errors import GpuMemoryError, RestorationError, RunError
-from dip_pipeline.restoration import Prior, SharedPrior
 from dip_pipeline.restoration.computing import settle_computing
+from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
+from dip_pipeline.restoration.shared_prior import SharedPrior
 from dip_pipeline.restoration.side_by_side import load_linear_algebra, side_by_side
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
+from dip_pipeline.seeds import prior_seed, tile_seed
 from dip_pipeline.task import Task
 from dip_pipeline.tiling import Tile
 from dip_pipeline.ways import AnyPrior, way_of
@@ -84,16 +86,6 @@ class PriorTask:
     shared_sha256: str
     seen: bool
     telling: Path | None
-
-
-def tile_seed(run_seed: int, tile_index: int) -> int:
-    """Seed of one tile: the same whichever worker runs it, and in whichever order."""
-    return int(np.random.SeedSequence([run_seed, tile_index]).generate_state(1)[0])
-
-
-def prior_seed(run_seed: int) -> int:
-    """Seed of a prior: none that a tile has."""
-    return int(np.random.SeedSequence([run_seed, 1 << 31]).generate_state(1)[0])
 
 
 def fit_frame_prior(

@@ -146,7 +146,7 @@ class Workflow:
 
 def _check(workflow: Workflow, jobs: Sequence[Job]) -> None:
     """Raise ConfigError for a task whose options, or whose prior, do not go with it."""
-    from dip_pipeline.task_optics import SCENE_TASKS, check_task  # torch loads here
+    from dip_pipeline.task_optics import SCENE_TASKS, check_task
 
     task, shared = workflow.config.task.name, workflow.tables.prior.shared
     try:

@@ -1,5 +1,7 @@
 """Laws of the Python interface: the process that calls goes on with its own settings of torch."""
 
+import subprocess
+import sys
 from contextlib import suppress
 from threading import Barrier, Thread
 
@@ -7,14 +9,16 @@ import pytest
 import torch
 from astropy.io import fits
 
-from dip_pipeline import frame_noise, pipeline, work
+from dip_pipeline import frame_run, work
 from dip_pipeline.batch import Job, restore_frames
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError, OutputError
 from dip_pipeline.fitting import fit_frames
 from dip_pipeline.pipeline import describe_frame, finish_run, restore_frame
 from dip_pipeline.psf_measuring import measure_frame_psf
-from dip_pipeline.restoration.computing import settings_kept, settle_computing
+from dip_pipeline.restoration import prior_fit, restore
+from dip_pipeline.restoration.callers_settings import settings_kept
+from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.simulate import SceneOptions, simulate
 
 QUICK = {
@@ -66,18 +70,22 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_a_call_leaves_the_settings_of_its_caller(call, sky, tmp_path, monkeypatch):
+FITTING_NOTHING = {"describe_frame", "measure_frame_psf"}  # these have no use for torch
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_leaves_the_settings_of_its_caller(name, sky, tmp_path, monkeypatch):
     seen = []
 
     def watched(threads):
         settle_computing(threads)
         seen.append(settings())
 
-    monkeypatch.setattr(frame_noise, "settle_computing", watched)
+    for module in (prior_fit, restore):
+        monkeypatch.setattr(module, "settle_computing", watched)
     with suppress(FrameError):  # there are too few stars for a PSF
-        call(sky, tmp_path)
-    assert set(seen) == {(1, True, False)}  # it did work with others
+        CALLS[name](sky, tmp_path)
+    assert set(seen) == (set() if name in FITTING_NOTHING else {(1, True, False)})
     assert settings() == OWN
 
 
@@ -100,7 +108,7 @@ def test_a_run_that_is_finished_later_leaves_them(sky, tmp_path, monkeypatch):
         raise OutputError("disk full")
 
     with monkeypatch.context() as broken:
-        broken.setattr(pipeline, "save_frames", fail)
+        broken.setattr(frame_run, "save_frames", fail)
         with pytest.raises(OutputError):
             restore_frame(sky, tmp_path / "a.fits", config)
     assert finish_run(tmp_path / "a.fits.dip").status == "restored"
@@ -127,3 +135,29 @@ def test_of_threads_at_once_the_last_one_puts_back_what_the_first_one_found():
     thread.join()
     assert seen == [(1, True, False)]  # nobody took them from under it
     assert settings() == OWN
+
+
+def test_settings_are_put_back_where_torch_is_loaded_meanwhile():
+    """What they were is known from when they were first changed; nothing loads torch to ask."""
+    program = (
+        "import sys\n"
+        "from dip_pipeline.restoration.callers_settings import settings_kept\n"
+        "with settings_kept():\n"
+        "    with settings_kept():\n"
+        "        assert 'torch' not in sys.modules\n"
+        "        import torch\n"
+        "        found = torch.get_num_threads(), torch.backends.cudnn.deterministic\n"
+        "        from dip_pipeline.restoration.computing import settle_computing\n"
+        "        settle_computing(found[0] + 1)\n"
+        "        assert torch.get_num_threads() == found[0] + 1\n"
+        "        assert torch.backends.cudnn.deterministic\n"
+        "    assert torch.backends.cudnn.deterministic\n"
+        "assert (torch.get_num_threads(), torch.backends.cudnn.deterministic) == found\n"
+        "with settings_kept():\n"
+        "    pass\n"
+        "assert (torch.get_num_threads(), torch.backends.cudnn.deterministic) == found\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -17,7 +17,7 @@ from dip_pipeline.devices import device_name, device_watched, devices_used
 from dip_pipeline.engine import ExecutorKind, RunDirectory, WorkerOptions
 from dip_pipeline.engine.executors import InlinePool
 from dip_pipeline.pipeline import restore_frame
-from dip_pipeline.restoring import Place
+from dip_pipeline.place import Place
 from tests.stand_in import QUICK, arithmetic
 
 GPUS = {"cuda:0": "first GPU", "cuda:1": "second GPU"}

@@ -1,5 +1,7 @@
 """Laws of a prior for many frames: from files to a file, and to other frames."""
 
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -10,7 +12,7 @@ import torch
 import zarr
 from astropy.io import fits
 
-from dip_pipeline import pipeline, planes, prior_file, work
+from dip_pipeline import frame_run, planes, prior_file, work
 from dip_pipeline.account import key_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, FrameError, OutputError, PriorError, RunError
@@ -174,7 +176,7 @@ def test_the_same_fit_is_the_same_file_and_is_not_done_twice(stamps, tmp_path, m
     for target in (first, second):
         assert fit_frames(stamps, target, ONE_STEP).status == "fitted"
     assert first.read_bytes() == second.read_bytes()
-    monkeypatch.setattr("dip_pipeline.fitting.fit_shared_prior", None)
+    monkeypatch.setattr("dip_pipeline.restoration.shared_prior.fit_shared_prior", None)
     again = fit_frames(stamps, first, ONE_STEP)
     assert again.status == "already done"
     assert again.steps == 1
@@ -305,6 +307,24 @@ def test_a_file_that_is_no_prior_or_a_damaged_one_is_one_line(night, tmp_path):
     assert not (tmp_path / "out.fits").exists()
 
 
+def test_weights_that_are_of_another_network_end_the_run_before_it_begins(night, tmp_path):
+    """What the file says of itself is read first; its networks are built before any work."""
+    data = night[1].target.read_bytes()[:-32]
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    record = json.loads(header["__metadata__"]["record"])
+    header["__metadata__"]["record"] = json.dumps({**record, "channels": [7, 7]})
+    text = json.dumps(header).encode()
+    payload = len(text).to_bytes(8, "little") + text + data[8 + size :]
+    other = tmp_path / "other.prior"
+    other.write_bytes(payload + hashlib.sha256(payload).digest())
+    assert PriorFile.read(other).frames == PriorFile.read(night[1].target).frames
+    source = write_stamp(tmp_path / "in.fits", 5)
+    with pytest.raises(PriorError, match="weights do not fit; give a file that `dip fit` wrote"):
+        restore_frame(source, tmp_path / "out.fits", quick(other))
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("out.fits")]
+
+
 def test_a_prior_of_another_version_of_the_algorithm_is_refused(night, monkeypatch):
     monkeypatch.setattr(prior_file, "ALGORITHM_VERSION", -1)
     with pytest.raises(PriorError, match="fit it again"):
@@ -350,7 +370,7 @@ def test_an_interrupted_restoration_with_a_prior_goes_on_where_it_stopped(
         raise OutputError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "save_frames", full)
+        patched.setattr(frame_run, "save_frames", full)
         with pytest.raises(OutputError):
             restore_frame(other[0], target, config)
     report = restore_frame(other[0], target, config)
@@ -387,7 +407,7 @@ def test_a_zarr_frame_is_fitted_and_restored_like_the_fits_it_came_from(
     for sources in ([stamp, stamps[1]], stamps):
         target = tmp_path / f"{len(weights)}.prior"
         fit_frames(sources, target, ONE_STEP)
-        weights.append(PriorFile.read(target).prior.networks[0].state_dict())
+        weights.append(PriorFile.read(target).load().networks[0].state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 

@@ -15,8 +15,8 @@ from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
 from dip_pipeline.frame_noise import noise_in_words, sensor_of
 from dip_pipeline.frames import open_frame, open_frames
 from dip_pipeline.frames.converting import convert
+from dip_pipeline.noise_sigma import sigma_at
 from dip_pipeline.planning import resolve_noise, settle_frame
-from dip_pipeline.restoration.noise import sigma_at
 from dip_pipeline.sensor import NoiseKind
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, draw_scene, observe
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import fitting
 from dip_pipeline.batch import Job
 from dip_pipeline.config import RunConfig
 from dip_pipeline.night_priors import NightPriors
+from dip_pipeline.restoration import shared_prior
 
 CONFIG = RunConfig().with_overrides(
     **{"fit.steps": 1, "noise.sigma": 5.0, "workers.threads_per_fit": 1, "workers.device": "cpu"}
@@ -30,13 +30,13 @@ def write(folder, number, seed=None):
 def fits_made(monkeypatch):
     """Frames of every fit that was made."""
     made = []
-    fit = fitting.fit_shared_prior
+    fit = shared_prior.fit_shared_prior
 
     def counted(problems, **more):
         made.append(len(problems))
         return fit(problems, **more)
 
-    monkeypatch.setattr(fitting, "fit_shared_prior", counted)
+    monkeypatch.setattr(shared_prior, "fit_shared_prior", counted)
     return made
 
 

@@ -14,8 +14,8 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
 from dip_pipeline.noise_agreement import Agreement
 from dip_pipeline.noise_kernel import WHITE, NoiseKernel
+from dip_pipeline.noise_sigma import sigma_at
 from dip_pipeline.planning import resolve_noise
-from dip_pipeline.restoration.noise import sigma_at
 from dip_pipeline.sensor import NO_PEDESTAL, NoiseKind, NoiseModel, Sensor, Sourced
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, draw_scene, observe
 

@@ -14,10 +14,10 @@ from dip_pipeline.engine.executors import InlinePool
 from dip_pipeline.errors import BrokenProcessError, RestorationError, RunError
 from dip_pipeline.frames import open_frame
 from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.place import Place
 from dip_pipeline.planning import problem_source, resolve_noise
 from dip_pipeline.record import ALGORITHM_VERSION
 from dip_pipeline.restoration.problem import Outcome, Restored, StopReason
-from dip_pipeline.restoring import Place
 from dip_pipeline.tiling import plan_tiles
 from dip_pipeline.work import FramePlan, TileTask, problem_of, restore_packet, restore_tile
 from tests.stand_in import QUICK, arithmetic, planes

@@ -10,7 +10,7 @@ import zarr
 from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
-from dip_pipeline import pipeline, restoring, ways, work
+from dip_pipeline import frame_run, restoring, ways, work
 from dip_pipeline.account import key_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import RunDirectory, TileStore
@@ -247,7 +247,7 @@ def leave_scratch(source, target, monkeypatch):
         raise OutputError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "save_frames", full)
+        patched.setattr(frame_run, "save_frames", full)
         with pytest.raises(OutputError):
             restore_frame(source, target, quick())
 
@@ -277,8 +277,8 @@ def test_a_tile_that_diverges_is_copied_flagged_counted_and_told_of(
     real = ways.restore
 
     def sometimes(problem, prior):
-        from dip_pipeline.restoration import unchanged
         from dip_pipeline.restoration.problem import StopReason
+        from dip_pipeline.restoration.restore import unchanged
 
         if problem.origin == (0, 0):
             return unchanged(problem, StopReason.DIVERGED)

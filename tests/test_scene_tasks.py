@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import pipeline, ways
+from dip_pipeline import asked_run, ways
 from dip_pipeline.batch import Job
 from dip_pipeline.config import RunConfig
 from dip_pipeline.describing import describe_frame
@@ -17,8 +17,8 @@ from dip_pipeline.frames import open_frame, read_account, read_psf
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.pipeline import finish_run, restore_frame, scratch_of
+from dip_pipeline.place import Place
 from dip_pipeline.repeating import repeat_run
-from dip_pipeline.restoring import Place
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 from dip_pipeline.verifying import verify_product
 from dip_pipeline.workflow import Workflow, run_workflow
@@ -104,7 +104,7 @@ def test_the_content_of_a_psf_counts_and_not_its_name(source, tmp_path):
 def test_a_psf_that_is_replaced_as_a_run_begins_ends_it(source, tmp_path, monkeypatch):
     """Its pixels would be of one version, its sha256 of another: "already done", for ever."""
     psf, target = write_psf(tmp_path / "psf.fits", box()), tmp_path / "out.fits"
-    real = pipeline.digests_beside
+    real = asked_run.digests_beside
 
     def replaced(*arguments):
         write_psf(tmp_path / "new.fits", box(3, 3))
@@ -112,7 +112,7 @@ def test_a_psf_that_is_replaced_as_a_run_begins_ends_it(source, tmp_path, monkey
         return real(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "digests_beside", replaced)
+        patched.setattr(asked_run, "digests_beside", replaced)
         with pytest.raises(FrameError, match=r"psf\.fits: changed while it was being read"):
             restore(source, target, **{"task.psf": psf})
     assert not target.exists()

@@ -13,7 +13,7 @@ from dip_pipeline.engine import ExecutorKind, WorkerOptions
 from dip_pipeline.errors import RunError
 from dip_pipeline.frames import open_frame, read_provenance
 from dip_pipeline.pipeline import restore_frame
-from dip_pipeline.restoration import restore
+from dip_pipeline.restoration.restore import restore
 from dip_pipeline.tiling import TileOptions, plan_tiles
 from tests.test_pipeline import write
 

@@ -5,7 +5,14 @@ Importing this room loads no dask: the local executor does, when it is first use
 
 from dip_pipeline.engine.durable import output_error, publish_sealed, read_published
 from dip_pipeline.engine.durable import replace as replace_file
-from dip_pipeline.engine.executors import Job, Pool, map_items, open_pool, run_items
+from dip_pipeline.engine.executors import (
+    Job,
+    Pool,
+    map_items,
+    open_pool,
+    open_when_needed,
+    run_items,
+)
 from dip_pipeline.engine.faults import reach
 from dip_pipeline.engine.options import (
     ExecutorKind,
@@ -37,6 +44,7 @@ __all__ = [
     "differences",
     "map_items",
     "open_pool",
+    "open_when_needed",
     "output_error",
     "publish_sealed",
     "reach",

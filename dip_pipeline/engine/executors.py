@@ -3,10 +3,11 @@
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from dip_pipeline.engine.options import GUARD_ADVICE, ExecutorKind, WorkerOptions
@@ -81,6 +82,55 @@ def open_pool(
     if options.executor is ExecutorKind.LOCAL:
         _check_not_loading()
     return EXECUTORS[options.executor](options, cluster, few)
+
+
+@contextmanager
+def open_when_needed(
+    executor: ExecutorKind,
+    options: Callable[[], WorkerOptions],
+    cluster: "ClusterOptions | None" = None,
+) -> Iterator[Pool]:
+    """Open a pool as `open_pool` does, but not before something is asked of it.
+
+    Where all is done already, neither GPUs are looked for nor Dask is loaded.
+    executor : of the options; options : gives them
+    Raises RunError at once in a process that such a pool starts.
+    """
+    if executor is ExecutorKind.LOCAL:
+        _check_not_loading()
+    with ExitStack() as opened:
+        yield _LatePool(lambda: opened.enter_context(open_pool(options(), cluster)))
+
+
+class _LatePool:
+    """A pool that is opened when something is first asked of it."""
+
+    def __init__(self, opener: Callable[[], Pool]) -> None:
+        self._opener = opener
+        self._lock = Lock()
+        self._pool: Pool | None = None
+        self.stopped = False
+
+    @property
+    def options(self) -> WorkerOptions:
+        return self._opened().options
+
+    def run(self, job: Job[P, R], named_items: Iterable[tuple[str, P]]) -> Iterator[R]:
+        return self._opened().run(job, named_items)
+
+    def stop(self) -> None:
+        with self._lock:
+            self.stopped = True
+            if self._pool is not None:
+                self._pool.stop()
+
+    def _opened(self) -> Pool:
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._opener()
+                if self.stopped:
+                    self._pool.stop()
+            return self._pool
 
 
 def _check_not_loading() -> None:

@@ -7,13 +7,15 @@ The names come from the handbooks of the instruments and pass through astropy's 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from astropy.nddata.bitmask import BitFlagNameMap, extend_bit_flag_map, interpret_bit_flags
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
+
+if TYPE_CHECKING:
+    from astropy.nddata.bitmask import BitFlagNameMap
 
 Mask = NDArray[np.bool_]
 _ALL_BITS = 2**64 - 1
@@ -110,9 +112,15 @@ class FlagMeanings:
 
 
 @cache
-def flag_map(instrument: str) -> BitFlagNameMap:
+def flag_map(instrument: str) -> "BitFlagNameMap":
     """Astropy's map of the names of an instrument's bits."""
-    return extend_bit_flag_map(instrument, **MEANINGS[instrument].names)
+    return _bit_map(instrument, MEANINGS[instrument].names)
+
+
+def _bit_map(owner: str, names: Mapping[str, int]) -> "BitFlagNameMap":
+    from astropy.nddata.bitmask import extend_bit_flag_map  # slow to load, as all of nddata is
+
+    return extend_bit_flag_map(owner, **names)
 
 
 def rule_for(instrument: str, bad_bits: str | None = None) -> FlagRule:
@@ -159,7 +167,7 @@ def rule_of_planes(planes: Mapping[str, int], bad_bits: str | None = None) -> Fl
     bits = sum(1 << planes[name] for name in bad)
     names = {name: 1 << bit for name, bit in planes.items()}
     if bad_bits is not None:
-        bits = _interpret(bad_bits, extend_bit_flag_map("LSST_MASK", **names), "this mask")
+        bits = _interpret(bad_bits, _bit_map("LSST_MASK", names), "this mask")
         words = f"MP_ cards, bad by --bad-bits: {bad_bits}"
     return FlagBits(bits, sum(1 << planes[name] for name in saturated) & ~bits, words, names)
 
@@ -188,7 +196,7 @@ def rule_from_json(facts: Mapping[str, Any], bad_bits: str | None = None) -> Fla
         return FlagCodes(bad, full - bad, words, names)
     bits, saturated = (int(facts[f"{sort}_bits"]) for sort in ("bad", "saturated"))
     if bad_bits is not None:
-        known = extend_bit_flag_map("STORED", **names) if names else None
+        known = _bit_map("STORED", names) if names else None
         bits = _interpret(bad_bits, known, "these flags")
     return FlagBits(bits, saturated & ~bits, words, names)
 
@@ -197,7 +205,9 @@ def _named(meanings: FlagMeanings, names: Iterable[str]) -> list[int]:
     return [meanings.names[name] for name in names]
 
 
-def _interpret(text: str, names: BitFlagNameMap | None, instrument: str) -> int:
+def _interpret(text: str, names: "BitFlagNameMap | None", instrument: str) -> int:
+    from astropy.nddata.bitmask import interpret_bit_flags
+
     bits: int | None
     try:
         bits = int(interpret_bit_flags(text, flip_bits=None, flag_name_map=names) or 0)

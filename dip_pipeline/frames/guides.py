@@ -4,17 +4,19 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS, FITSFixedWarning, WcsError
-from astropy.wcs.utils import pixel_to_pixel, proj_plane_pixel_scales
 
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.frame import Card, Floats, Frame
 from dip_pipeline.frames.opening import file_digest, open_frames
 from dip_pipeline.frames.selectors import split_selector
 from dip_pipeline.frames.sky_agreement import as_header
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
 
 _MARGIN_PX = 6  # read around what a window covers: interpolation reaches out
 _GRID = 33  # points a side where windows are compared
@@ -168,12 +170,14 @@ def _footprint(plane: Frame, frame: Frame, window: Window) -> Window | None:
 
     A grid over the window tells: coordinates are smooth.
     """
+    from astropy.wcs.utils import pixel_to_pixel
+
     axes = [np.linspace(bound.start - 0.5, bound.stop - 0.5, _GRID) for bound in window]
     rows, cols = np.meshgrid(*axes, indexing="ij")
     ours, theirs = _wanted_coordinates(frame), _wanted_coordinates(plane)
     try:
         found_cols, found_rows = pixel_to_pixel(ours, theirs, cols.ravel(), rows.ravel())
-    except (ValueError, WcsError):  # beyond the projection
+    except ValueError:  # beyond the projection; astropy's WcsError is one
         return None
     part = []
     seen = np.isfinite(found_rows) & np.isfinite(found_cols)
@@ -193,30 +197,34 @@ def _known_pixels(frame: Frame, window: Window) -> Floats:
     return np.where(pixels.masked, np.float32(np.nan), pixels.science)
 
 
-def _pixel_degrees(wcs: WCS) -> float:
+def _pixel_degrees(wcs: "WCS") -> float:
+    from astropy.wcs.utils import proj_plane_pixel_scales
+
     return float(np.sqrt(np.prod(proj_plane_pixel_scales(wcs))))
 
 
-def _wanted_coordinates(frame: Frame) -> WCS:
+def _wanted_coordinates(frame: Frame) -> "WCS":
     wcs = _coordinates_of(frame)
     assert wcs is not None
     return wcs
 
 
-def _coordinates_of(frame: Frame) -> WCS | None:
+def _coordinates_of(frame: Frame) -> "WCS | None":
     """Celestial coordinates of a frame; None without. Lookup tables of distortions are left out."""
     return _parsed(frame.cards)
 
 
 @lru_cache(maxsize=64)
-def _parsed(cards: tuple[Card, ...]) -> WCS | None:
+def _parsed(cards: tuple[Card, ...]) -> "WCS | None":
+    from astropy.wcs import WCS, FITSFixedWarning  # slow to load, and few commands need it
+
     header = as_header([card for card in cards if not _is_lookup(card[0])])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)
         try:
             wcs = WCS(header).celestial
-        except (ValueError, TypeError, LookupError, AttributeError, WcsError):
+        except (ValueError, TypeError, LookupError, AttributeError):
             return None
     return wcs if wcs.has_celestial and wcs.naxis == 2 else None
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS, WcsError
 
 from dip_pipeline.frames.fits_cards import legal_value, plain_text
 from dip_pipeline.frames.frame import Card
@@ -50,6 +49,8 @@ def _coordinates(
     factor: int,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Longitude and latitude, degrees, of a grid of pixels; None without celestial axes."""
+    from astropy.wcs import WCS  # slow to load, and few commands need it
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of old keywords; both headers have them alike
         try:
@@ -61,7 +62,13 @@ def _coordinates(
             )
             places = [(axis.ravel() + 0.5) * factor - 0.5 for axis in (cols, rows)]
             longitude, latitude = wcs.all_pix2world(*places, 0)
-        except (ValueError, TypeError, LookupError, AttributeError, OSError, WcsError):
+        except (
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            OSError,
+        ):  # astropy's WcsError is a ValueError
             return None
     return longitude, latitude
 

@@ -2,15 +2,17 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.wcs import WCS, WcsError
-from astropy.wcs.utils import pixel_to_pixel
 from numpy.typing import NDArray
 
 from dip_pipeline.frames.finer_cards import is_lookup
 from dip_pipeline.frames.frame import Card, Frame
 from dip_pipeline.frames.sky_agreement import as_header
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
 
 Places = NDArray[np.float64]
 
@@ -29,28 +31,32 @@ def places_on(places: Places, frame: Frame, other: Frame) -> Places | None:
         warnings.simplefilter("ignore")  # of old keywords
         try:
             cols, rows = _through_the_sky(wcs, other_wcs, places)
-        except (ValueError, WcsError):
+        except ValueError:  # astropy's WcsError is one
             return None
     mapped = np.column_stack([rows, cols])
     return mapped if np.isfinite(mapped).any() else None
 
 
-def _through_the_sky(wcs: WCS, other: WCS, places: Places) -> tuple[Places, Places]:
+def _through_the_sky(wcs: "WCS", other: "WCS", places: Places) -> tuple[Places, Places]:
     """Give columns and rows; systems that are not known by name are taken to be one."""
+    from astropy.wcs.utils import pixel_to_pixel
+
     try:
         cols, rows = pixel_to_pixel(wcs, other, places[:, 1], places[:, 0])
-    except (ValueError, WcsError):
+    except ValueError:  # astropy's WcsError is one
         sky = wcs.all_pix2world(places[:, 1], places[:, 0], 0)
         cols, rows = other.all_world2pix(*sky, 0, quiet=True)
     return np.asarray(cols), np.asarray(rows)
 
 
-def _celestial(cards: Sequence[Card]) -> WCS | None:
+def _celestial(cards: Sequence[Card]) -> "WCS | None":
+    from astropy.wcs import WCS  # slow to load, and few commands need it
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             wcs = WCS(as_header([c for c in cards if not is_lookup(c[0], c[1])]))
             celestial = wcs.celestial if wcs.naxis != 2 else wcs
-        except (ValueError, TypeError, LookupError, AttributeError, OSError, WcsError):
+        except (ValueError, TypeError, LookupError, AttributeError, OSError):
             return None
     return celestial if celestial.has_celestial else None

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
-from scipy.special import pdtrc
 
 from dip_pipeline.registration.geometry import Geometry, Places, fit_shift, fit_similarity
 from dip_pipeline.registration.stars import Stars
@@ -64,6 +62,9 @@ def moved_by_votes(stars: Stars, reference: Stars, known: Geometry) -> Geometry 
     stays on the detector, hot pixels above all, agrees on no shift at all. Turn and stretch are
     taken as known.
     """
+    from scipy.spatial import KDTree
+    from scipy.special import pdtrc
+
     if min(len(stars), len(reference)) < _LEAST_VOTES:
         return None
     there, aims = known.to_reference(stars.places[:_VOTERS]), reference.places[:_VOTERS]
@@ -125,6 +126,8 @@ def _pairs(
     stars: Stars, reference: Stars, geometry: Geometry, reach_px: float
 ) -> NDArray[np.int64]:
     """Pairs (own, reference) that are each other's nearest, within reach."""
+    from scipy.spatial import KDTree  # slow to load, and few commands need it
+
     mapped = geometry.to_reference(stars.places)
     there, back = KDTree(reference.places), KDTree(mapped)
     distance, nearest = there.query(mapped)

@@ -12,7 +12,6 @@ import numpy as np
 import sep
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from scipy.optimize import nnls
 
 from dip_pipeline.registration.seeing import Seen
 from dip_pipeline.registration.stars import Image, are_whole, bright_ones
@@ -116,6 +115,8 @@ def mixture_between(sharp: StarRings, broad: StarRings, flux_ratio: float | None
     flux_ratio : light of the broad one's stars for that of the sharp one's, if it is known: what
         rings lack of it lies beyond them and was taken for sky, and the shares sum to less than 1
     """
+    from scipy.optimize import nnls  # slow to load, and few commands need it
+
     _, one, other = np.intersect1d(sharp.numbers, broad.numbers, return_indices=True)
     if len(one) < _FEWEST:
         return ()

@@ -6,20 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dip_pipeline.restoration.problem import Effort, FitOptions
-
-_MOST_PIXELS_OF_FOUR = 1024 * 1024
-
-
-def folds_for(pixels: int, options: FitOptions) -> int:
-    """How many networks share a frame of so many pixels.
-
-    Where there are few pixels, what a network is not shown is missed: four share a small frame,
-    unless time is short.
-    """
-    small = pixels <= _MOST_PIXELS_OF_FOUR
-    return 4 if small and options.effort is not Effort.FAST else 2
-
 
 @dataclass(frozen=True, slots=True)
 class CrossFit:

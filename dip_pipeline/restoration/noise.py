@@ -5,12 +5,11 @@ Units are the frame's own (DN, or whatever BUNIT says); a level is the noiseless
 
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from dip_pipeline.errors import SensorError
+from dip_pipeline.noise_sigma import exposures_combined, photon_and_read_line, photon_line
 from dip_pipeline.restoration.correlation import draw_noise, root_of
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor
 
@@ -87,10 +86,8 @@ class Poisson:
     """
 
     def __init__(self, sensor: Sensor) -> None:
-        if sensor.gain_e_per_dn is None:
-            raise SensorError("poisson noise needs a gain (--gain, electrons per DN)")
-        self.zero_level = _zero_level(sensor)
-        self.slope = 1 / (sensor.gain_e_per_dn.value * _exposures(sensor))  # DN a count
+        line = photon_line(sensor)
+        self.zero_level, self.slope = line.zero_level, line.slope
         self.dark_level = self.zero_level + self.slope / 8
 
     def variance(self, level: Tensor) -> Tensor:
@@ -121,21 +118,19 @@ class PoissonGaussian:
     """
 
     def __init__(self, sensor: Sensor, quantum_dn: float = 0.0) -> None:
-        if sensor.gain_e_per_dn is None or sensor.read_noise_e is None:
-            raise SensorError("poisson-gaussian noise needs a gain and a read noise")
+        line = photon_and_read_line(sensor, quantum_dn)
+        assert sensor.gain_e_per_dn is not None  # the line is made of both
+        assert sensor.read_noise_e is not None
         self.gain_e_per_dn = sensor.gain_e_per_dn.value
         self.read_noise_e = sensor.read_noise_e.value
-        self.n_combined = _exposures(sensor)
+        self.n_combined = exposures_combined(sensor)
         self.quantum_dn = quantum_dn
-        self.dark_level = _zero_level(sensor)
-        self.slope = 1 / (self.gain_e_per_dn * self.n_combined)
+        self.dark_level, self.slope, self.floor = line.zero_level, line.slope, line.floor
 
     def variance(self, level: Tensor) -> Tensor:
         """Photon and read noise at that level, DN squared."""
         photons_dn = torch.clamp(level - self.dark_level, min=0.0)
-        read_dn = self.read_noise_e / self.gain_e_per_dn
-        floor = read_dn**2 / self.n_combined + self.quantum_dn**2 / 12
-        return self.slope * photons_dn + floor
+        return self.slope * photons_dn + self.floor
 
     def nll(self, expected: Tensor, observed: Tensor) -> Tensor:
         """Gaussian with the variance of the expected level."""
@@ -193,31 +188,6 @@ def law_for(noise: NoiseModel, error: Tensor | None = None) -> NoiseLaw:
     root = root_of(noise.correlation)
     law = _law_of_pixels(noise, error)
     return law if root is None else Correlated(law, root)
-
-
-def sigmas_at(noise: NoiseModel, levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the standard deviation of pixels, each at its level; no error plane is needed."""
-    sigmas: NDArray[np.float64] = law_for(noise).variance(torch.from_numpy(levels)).sqrt().numpy()
-    return sigmas
-
-
-def sigma_plane(
-    noise: NoiseModel, levels: NDArray[np.float32], error: NDArray[np.float32] | None
-) -> NDArray[np.float32]:
-    """Give the standard deviation of every pixel, (rows, cols), at its level.
-
-    error : of the frame, where the law is its error plane
-    """
-    given = None if error is None else torch.from_numpy(np.asarray(error, np.float64))
-    law = _law_of_pixels(noise, given)
-    variance = law.variance(torch.from_numpy(np.asarray(levels, np.float64)))
-    sigma: NDArray[np.float32] = variance.sqrt().expand(levels.shape).numpy().astype(np.float32)
-    return sigma
-
-
-def sigma_at(noise: NoiseModel, level: float) -> float:
-    """Give the standard deviation of a pixel at one level, where no error plane is needed."""
-    return float(sigmas_at(noise, np.array([level]))[0])
 
 
 def _law_of_pixels(noise: NoiseModel, error: Tensor | None) -> NoiseLaw:
@@ -281,17 +251,6 @@ def thin_counts(counts: Tensor, share: float, generator: Generator) -> tuple[Ten
     shares = torch.full_like(counts, share)
     first = torch.binomial(counts, shares, generator=generator)
     return first / share, (counts - first) / (1 - share)
-
-
-def _zero_level(sensor: Sensor) -> float:
-    """Level at which no photon arrived, DN."""
-    pedestal = sensor.pedestal_dn.value if sensor.pedestal_dn else 0.0
-    sky = sensor.subtracted_sky_dn.value if sensor.subtracted_sky_dn else 0.0
-    return pedestal - sky
-
-
-def _exposures(sensor: Sensor) -> float:
-    return sensor.n_combined.value if sensor.n_combined else 1.0
 
 
 def _residual(observed: Tensor, expected: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from dip_pipeline.restoration.delivery import (
     judged,
     restored_once,
 )
+from dip_pipeline.restoration.fit_size import MOST_CALIBRATION_PIXELS
 from dip_pipeline.restoration.hole_errors import (
     Hidden,
     HoleErrors,
@@ -35,14 +36,13 @@ from dip_pipeline.restoration.prior_bytes import (
     from_text,
     pack,
     read_errors,
-    read_report,
     read_restraint,
     read_scale,
-    report_record,
     restraint_record,
     scale_record,
     unpack,
 )
+from dip_pipeline.restoration.prior_record import read_report, report_record
 from dip_pipeline.restoration.problem import (
     FitOptions,
     FitReport,
@@ -59,7 +59,6 @@ from dip_pipeline.restoration.uncertainty import LitErrors, calibrate
 from dip_pipeline.task import Task
 
 _FORMAT = "dip-prior-6"
-MOST_CALIBRATION_PIXELS = 1_000_000
 
 
 class _Asked(NamedTuple):

@@ -4,7 +4,6 @@ Nothing in them is executed when they are read.
 """
 
 import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
@@ -19,14 +18,13 @@ from dip_pipeline.restoration.features import answer_channels, feature_channels
 from dip_pipeline.restoration.fit_code import CODE_CHANNELS
 from dip_pipeline.restoration.guide_planes import GuideScale
 from dip_pipeline.restoration.networks import build_network
-from dip_pipeline.restoration.problem import FitReport, InputKind, NetworkKind, StopReason
+from dip_pipeline.restoration.prior_record import read_record, sealed
+from dip_pipeline.restoration.problem import InputKind, NetworkKind
 from dip_pipeline.restoration.restraint import Restraint
 from dip_pipeline.restoration.sky_scale import SkyScale
 from dip_pipeline.restoration.spectral import LostLight
 from dip_pipeline.restoration.star_shape import StarShape
 from dip_pipeline.restoration.uncertainty import ErrorTable, LitErrors
-
-_DIGEST_BYTES = 32  # of SHA-256, at the end
 
 
 def pack(networks: Sequence[nn.Module], record: Mapping[str, object]) -> bytes:
@@ -42,26 +40,16 @@ def pack(networks: Sequence[nn.Module], record: Mapping[str, object]) -> bytes:
     }
     text = json.dumps({**record, "networks": len(networks)})
     payload = safetensors.torch.save(tensors, metadata={"record": text})
-    return payload + hashlib.sha256(payload).digest()
+    return sealed(payload)
 
 
 def unpack(data: bytes, wanted_format: str) -> tuple[tuple[nn.Module, ...], dict[str, Any]]:
     """Read what `pack` wrote. Raises RestorationError where it is something else."""
-    payload, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
-    # safetensors itself does not notice a flipped bit in a weight.
-    if hashlib.sha256(payload).digest() != digest:
-        raise RestorationError(
-            f"not a prior, or a damaged one: the checksum of its {len(data)} bytes is wrong"
-        )
+    payload, record = read_record(data, wanted_format)
     try:
         tensors = safetensors.torch.load(payload)
-        size = int.from_bytes(payload[:8], "little")
-        record = json.loads(json.loads(payload[8 : 8 + size])["__metadata__"]["record"])
-        found_format = record["format"]
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise RestorationError(f"not a prior, or a damaged one: {error}") from error
-    if found_format != wanted_format:
-        raise RestorationError(f"prior of format {found_format!r}: need {wanted_format}")
     kind, input_kind = NetworkKind(record["network"]), InputKind(record["input"])
     usual = (CODE_CHANNELS, 1)
     if input_kind is InputKind.IMAGE:
@@ -72,17 +60,6 @@ def unpack(data: bytes, wanted_format: str) -> tuple[tuple[nn.Module, ...], dict
         _load_network(kind, channels, tensors, half) for half in range(record["networks"])
     )
     return networks, record
-
-
-def report_record(report: FitReport) -> list[object]:
-    """Give a report as JSON holds it."""
-    return [report.steps, report.stop_reason.name, list(report.risks), list(report.notes)]
-
-
-def read_report(record: Sequence[Any]) -> FitReport:
-    """Undo `report_record`."""
-    steps, reason, risks, notes = record
-    return FitReport(steps, StopReason[reason], tuple(risks), tuple(notes))
 
 
 def scale_record(scale: SkyScale) -> list[object]:

@@ -5,10 +5,11 @@ from dataclasses import replace
 from functools import partial
 
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration.blocks import CrossFit, folds_for
+from dip_pipeline.restoration.blocks import CrossFit
 from dip_pipeline.restoration.computing import settle_computing
 from dip_pipeline.restoration.cross_fitting import fit_folds
 from dip_pipeline.restoration.fit_code import fit_code_network
+from dip_pipeline.restoration.fit_size import folds_for
 from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.problem import SMALLEST_SIDE_PX, FitReport, InputKind, Problem
 from dip_pipeline.restoration.regions import Region, measure_sky, prepare

@@ -18,15 +18,14 @@ from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.prior import first_pixels
 from dip_pipeline.restoration.prior_bytes import (
     pack,
-    read_report,
     read_restraint,
     read_scale,
-    report_record,
     restraint_record,
     scale_record,
     unpack,
 )
 from dip_pipeline.restoration.prior_fit import lay_out
+from dip_pipeline.restoration.prior_record import read_report, report_record
 from dip_pipeline.restoration.problem import (
     FitOptions,
     FitReport,

@@ -9,13 +9,12 @@ from torch import nn
 from dip_pipeline.restoration.blocks import CrossFit
 from dip_pipeline.restoration.cross_fitting import fit_folds
 from dip_pipeline.restoration.prior import Prior
-from dip_pipeline.restoration.prior_bytes import pack, read_report, report_record, unpack
+from dip_pipeline.restoration.prior_bytes import pack, unpack
 from dip_pipeline.restoration.prior_fit import lay_out
+from dip_pipeline.restoration.prior_record import SHARED_FORMAT, SharedRecord, report_record
 from dip_pipeline.restoration.problem import FitReport, InputKind, NetworkKind, Problem
 from dip_pipeline.restoration.regions import Region
 from dip_pipeline.restoration.stopping import StepHook, ignore_step
-
-_FORMAT = "dip-shared-prior-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class SharedPrior:
     def to_bytes(self) -> bytes:
         """Serialise: see `pack`."""
         record = {
-            "format": _FORMAT,
+            "format": SHARED_FORMAT,
             "input": InputKind.IMAGE,
             "network": self.network_kind,
             "report": report_record(self.report),
@@ -44,13 +43,9 @@ class SharedPrior:
     @classmethod
     def from_bytes(cls, data: bytes) -> "SharedPrior":
         """Read what `to_bytes` wrote. Raises RestorationError where it is something else."""
-        networks, record = unpack(data, _FORMAT)
-        return cls(
-            NetworkKind(record["network"]),
-            networks,
-            read_report(record["report"]),
-            record["origin"],
-        )
+        networks, record = unpack(data, SHARED_FORMAT)
+        told = SharedRecord.of(record)
+        return cls(told.network_kind, networks, told.report, told.origin)
 
     def bound_to(
         self, problems: Sequence[Problem], shape: tuple[int, int], *, seed: int, seen: bool

@@ -4,13 +4,21 @@ import itertools
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import psutil
 import pytest
 
-from dip_pipeline.engine import ExecutorKind, WorkerOptions, map_items
-from dip_pipeline.engine.executors import EXECUTORS
-from dip_pipeline.errors import ConfigError
+from dip_pipeline.engine import (
+    ExecutorKind,
+    Job,
+    WorkerOptions,
+    map_items,
+    open_when_needed,
+    run_items,
+)
+from dip_pipeline.engine.executors import EXECUTORS, InlinePool
+from dip_pipeline.errors import ConfigError, StoppedError
 
 LOCAL = ExecutorKind.LOCAL
 
@@ -94,3 +102,51 @@ def test_options_that_cannot_be_are_refused_in_one_line(options, named):
     with pytest.raises(ConfigError, match=named) as caught:
         WorkerOptions(**options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_pool_that_is_opened_when_needed_is_not_opened_for_nothing():
+    asked = []
+
+    def options():
+        asked.append(1)
+        return WorkerOptions()
+
+    with open_when_needed(ExecutorKind.INLINE, options) as pool:
+        assert asked == []
+        pool.stop()
+        assert asked == []
+    with open_when_needed(ExecutorKind.INLINE, options) as pool:
+        assert list(run_items(pool, Job(lambda number: number + 1), range(3))) == [1, 2, 3]
+        assert pool.options == WorkerOptions()
+    assert asked == [1]
+
+
+def test_a_pool_that_was_stopped_before_it_was_opened_begins_no_item():
+    with open_when_needed(ExecutorKind.INLINE, WorkerOptions) as pool:
+        pool.stop()
+        with pytest.raises(StoppedError):
+            list(run_items(pool, Job(lambda number: number), range(3)))
+
+
+def test_a_pool_that_was_opened_is_closed_with_what_it_ended_by(monkeypatch):
+    ended = []
+
+    @contextmanager
+    def opened(*_):
+        try:
+            yield InlinePool(WorkerOptions())
+        except ValueError as error:
+            ended.append(error)
+            raise
+
+    monkeypatch.setitem(EXECUTORS, ExecutorKind.INLINE, opened)
+    failure = ValueError("stop")
+
+    def use():
+        with open_when_needed(ExecutorKind.INLINE, WorkerOptions) as pool:
+            assert pool.options
+            raise failure
+
+    with pytest.raises(ValueError, match="stop"):
+        use()
+    assert ended == [failure]

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from dip_pipeline.noise_kernel import NoiseKernel
-from dip_pipeline.restoration import Prior, fit_prior, restore
+from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Problem, Restored
+from dip_pipeline.restoration.restore import restore
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, Simulation, simulate
 

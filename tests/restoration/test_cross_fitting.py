@@ -2,13 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from dip_pipeline.restoration import cross_fitting, fit_prior, restore
+from dip_pipeline.restoration import cross_fitting
 from dip_pipeline.restoration.asking import windows_of
-from dip_pipeline.restoration.blocks import CrossFit, folds_for
+from dip_pipeline.restoration.blocks import CrossFit
 from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
+from dip_pipeline.restoration.fit_size import folds_for
 from dip_pipeline.restoration.fitted import Fitted
 from dip_pipeline.restoration.networks import UNet, build_network
+from dip_pipeline.restoration.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import Effort, FitOptions, NetworkKind, StopReason
+from dip_pipeline.restoration.restore import restore
 
 FOLDS = [2, 4]
 SHAPES = [(16, 16), (17, 31), (48, 64), (192, 192), (1000, 4000)]

@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration import fit_prior
 from dip_pipeline.restoration.asking import ask_networks
 from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
 from dip_pipeline.restoration.networks import build_network
+from dip_pipeline.restoration.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import (
     SPENDING,
     VIEW_COUNTS,

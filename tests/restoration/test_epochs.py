@@ -8,7 +8,6 @@ import torch
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.noise_kernel import NoiseKernel
-from dip_pipeline.restoration import Prior, fit_prior, restore
 from dip_pipeline.restoration.asking import _MARGIN_PX, _bordered, _margin
 from dip_pipeline.restoration.correlation import draw_noise, root_of
 from dip_pipeline.restoration.epochs import (
@@ -19,8 +18,11 @@ from dip_pipeline.restoration.epochs import (
 )
 from dip_pipeline.restoration.features import view
 from dip_pipeline.restoration.optics import Exposure, Twin
+from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, StopReason
 from dip_pipeline.restoration.regions import PixelNoise, measure_sky, prepare
+from dip_pipeline.restoration.restore import restore
 from dip_pipeline.restoration.twinning import joined, lay_out_twin
 from dip_pipeline.simulate.psf import MoffatPsf, add_star
 from dip_pipeline.task import Task

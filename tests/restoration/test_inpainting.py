@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from dip_pipeline.flags import PixelFlag
-from dip_pipeline.restoration import Prior, fit_prior, restore, unchanged
 from dip_pipeline.restoration.filling import WIDE, Seen, krige
 from dip_pipeline.restoration.hole_errors import (
     Hidden,
@@ -19,8 +18,11 @@ from dip_pipeline.restoration.hole_errors import (
     measure_hole_errors,
 )
 from dip_pipeline.restoration.inpainting import filled_simply, try_hidden, without_data
+from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, StopReason
 from dip_pipeline.restoration.refilling import fill_again
+from dip_pipeline.restoration.restore import restore, unchanged
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 from dip_pipeline.task import Task
 

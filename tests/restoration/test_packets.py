@@ -5,10 +5,13 @@ import pytest
 import torch
 
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration import Prior, cross_fitting, fit_prior, restore, stacked
+from dip_pipeline.restoration import cross_fitting, stacked
 from dip_pipeline.restoration import fit_image as alone
 from dip_pipeline.restoration.packets import fit_priors
+from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope, StopReason
+from dip_pipeline.restoration.restore import restore
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 
 OPTIONS = FitOptions(scope=Scope.TILE, steps=6, views=1)

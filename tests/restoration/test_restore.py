@@ -8,13 +8,15 @@ from scipy.ndimage import distance_transform_edt
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
-from dip_pipeline.restoration import Prior, fit_prior, restore, unchanged
+from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import (
     FitOptions,
     InputKind,
     NetworkKind,
     StopReason,
 )
+from dip_pipeline.restoration.restore import restore, unchanged
 
 CODE = FitOptions(input=InputKind.CODE, steps=4)
 IMAGE = FitOptions(steps=2)

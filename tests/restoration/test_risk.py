@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Generator
 
-from dip_pipeline.restoration import restore
 from dip_pipeline.restoration.asking import Answers, ask_networks, moved_by
 from dip_pipeline.restoration.delivery import (
     _first_pixels,
@@ -20,6 +19,7 @@ from dip_pipeline.restoration.fit_code import code_for, judged_split
 from dip_pipeline.restoration.networks import build_network
 from dip_pipeline.restoration.problem import FitOptions, NetworkKind
 from dip_pipeline.restoration.regions import PixelNoise, measure_sky, prepare
+from dip_pipeline.restoration.restore import restore
 from dip_pipeline.restoration.restraint import Restraint
 from dip_pipeline.restoration.smoothing import smooth
 from dip_pipeline.restoration.spectral import LostLight

@@ -5,16 +5,13 @@ import pytest
 import torch
 
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration import (
-    Prior,
-    SharedPrior,
-    asking,
-    fit_shared_prior,
-    restore,
-)
+from dip_pipeline.restoration import asking
 from dip_pipeline.restoration.crops import CropSource
+from dip_pipeline.restoration.prior import Prior
 from dip_pipeline.restoration.problem import FitOptions, StopReason
 from dip_pipeline.restoration.regions import measure_sky, prepare
+from dip_pipeline.restoration.restore import restore
+from dip_pipeline.restoration.shared_prior import SharedPrior, fit_shared_prior
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 
 SHAPE = (128, 128)

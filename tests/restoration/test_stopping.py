@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dip_pipeline.restoration import restore
 from dip_pipeline.restoration.problem import FitOptions, InputKind, StopReason
+from dip_pipeline.restoration.restore import restore
 from dip_pipeline.restoration.stopping import (
     JudgedRisk,
     MovingVariance,

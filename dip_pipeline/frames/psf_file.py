@@ -203,7 +203,7 @@ def _tell_negative(kernel: NDArray[np.float64], where: str) -> None:
     if below > _MOST_BELOW:
         log.warning(
             "%s: regions of the PSF are below zero, by %.1f%% of its light in all, and the rest is "
-            "as much too bright: fluxes and what lies around stars err by as much; light is "
+            "at least as much too bright: fluxes will be too low by as much or more; light is "
             "nowhere negative: take less sky away from it, or cut its wings, and divide it by its "
             "sum",
             where,

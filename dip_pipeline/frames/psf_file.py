@@ -42,7 +42,8 @@ class PsfFile:
 
     kernel : (rows, cols), odd sides, sum 1, float64
     where : its HDU, for people
-    scale_arcsec : side of a pixel by its header (PIXELSCL, or world coordinates); None: not told
+    scale_arcsec : side of a pixel by its header (PIXELSCL, world coordinates, or cards such as
+        PIXSCALE); None: not told
     """
 
     path: Path

@@ -51,20 +51,21 @@ def warn_of_psf(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> None:
         log.warning(
             "%s: %s, and %s is undone everywhere; where stars are narrower holes are dug, where "
             "they are wider light is left around them; cut the frame into parts, and give each the "
-            "PSF of its stars (dip psf --grid 3 measures that of each part, --at X,Y of one place)",
+            "PSF of its stars (%s --grid 3 measures that of each part, --at X,Y of one place)",
             frame.path,
             words,
             asked.words,
+            asked.measuring,
         )
     found = hold_against_stars(asked.psf, asked.factor, stars)
     if found is None or not math.isfinite(found.psf_px):
         ratio, words = _by_half_light(frame, noise, asked)
         least = _NARROWER_OF_FEW if found is None else _NARROWER
         if ratio < least:  # False where it is NaN
-            log.warning("%s: %s: %s; %s", frame.path, words, _MORE_BLUR, _REMEDY)
+            log.warning("%s: %s: %s; %s", frame.path, words, _MORE_BLUR, _remedy(asked))
             return
     if found is not None and (words := _in_words(found, asked)):
-        log.warning("%s: %s; %s", frame.path, words, _REMEDY)
+        log.warning("%s: %s; %s", frame.path, words, _remedy(asked))
 
 
 def beside_stars(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> PsfOnStars | None:
@@ -122,10 +123,14 @@ def stars_over_psf(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> tuple
 
 _MORE_BLUR = "undoing more blur than there is changes fluxes and digs holes"
 _LESS_BLUR = "light that is left around stars is restored as if it were the sky's"
-_REMEDY = (
-    "DIP_ERR and DIPRISK take the PSF as right; give the PSF of these stars (dip psf measures "
-    "it; --fwhm counts pixels of the input, a file has those of the result)"
-)
+
+
+def _remedy(asked: AskedOptics) -> str:
+    return (
+        "DIP_ERR and DIPRISK take the PSF as right; give the PSF of these stars "
+        f"({asked.measuring} measures it; --fwhm counts pixels of the input, a file has those of "
+        "the result)"
+    )
 
 
 def uneven_stars(stars: Sequence[FittedStar], window: Window) -> str:
@@ -171,7 +176,7 @@ def _in_frame(place: tuple[int, int], window: Window) -> str:
 def _in_words(found: PsfOnStars, asked: AskedOptics) -> str:
     """Say how a PSF differs from the stars; "" where it does not, or nothing can be said."""
     apart = math.log(found.star_px / found.psf_px)
-    difference = _of_width(found, apart)
+    difference = _of_width(found, apart, asked)
     if not abs(apart) > _OTHER_WIDTH:  # True where it is NaN
         difference = _of_shape(found, asked)
     if not difference:
@@ -184,7 +189,7 @@ def _in_words(found: PsfOnStars, asked: AskedOptics) -> str:
     )
 
 
-def _of_width(found: PsfOnStars, apart: float) -> str:
+def _of_width(found: PsfOnStars, apart: float, asked: AskedOptics) -> str:
     """Say by how much a PSF is too wide or too narrow; "" where it is not, or not known to be.
 
     apart : logarithm of the stars' width over its own
@@ -194,7 +199,11 @@ def _of_width(found: PsfOnStars, apart: float) -> str:
         return f"{by} too wide: {_MORE_BLUR}"
     # Beside galaxies and blends, some objects that are as narrow as the PSF are its stars.
     if apart > _OTHER_WIDTH and found.as_narrow < max(_FEW, _FEW_SHARE * found.fitted):
-        return f"{by} too narrow: {_LESS_BLUR}"
+        # As dip psf, without its --factor, and many others write it.
+        file = not asked.is_gaussian and asked.factor > 1
+        as_input = file and abs(apart - math.log(asked.factor)) <= _OTHER_WIDTH
+        why = " as it is on the pixels of the input, it seems" if as_input else ""
+        return f"{by} too narrow{why}: {_LESS_BLUR}"
     return ""
 
 

@@ -14,8 +14,8 @@ from dip_pipeline.frames import (
     FITS_SUFFIXES,
     Card,
     Frame,
-    camera_of,
     open_frame,
+    pixel_side_arcsec,
     write_psf,
     write_psfs,
 )
@@ -98,7 +98,7 @@ def measure_frame_psf(
     asked = (places or PsfPlaces()).parts(frame.shape)
     frame, noise = settle_frame(frame, config)
     parts, empty = _measured(frame, noise, asked, factor)
-    scale_arcsec = camera_of(frame.header).pixel_scale_arcsec
+    scale_arcsec = pixel_side_arcsec(frame.header)
     of_all = asked[0].window == tuple(slice(0, side) for side in frame.shape)
     summary = PsfSummary(target, parts, empty, factor, scale_arcsec, of_all)
     _warn(frame, summary)

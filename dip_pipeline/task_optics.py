@@ -14,9 +14,9 @@ from dip_pipeline.frames import (
     FinerGrid,
     Frame,
     PixelFlux,
-    camera_of,
     is_guess,
     pixel_flux,
+    pixel_side_arcsec,
     read_psf,
 )
 from dip_pipeline.restoration.gaussian_psf import fwhm_of_peak, gaussian_psf
@@ -220,18 +220,7 @@ class AskedOptics:
         if self.reach_px > most_px:
             size = f"a frame of {frame.shape[0]} x {frame.shape[1]} px"
             raise FrameError(f"{frame.path}: {self._too_large(most_px, size)}")
-        scale = camera_of(frame.header).pixel_scale_arcsec
-        if scale is not None and self.scale_arcsec is not None:
-            wanted = scale / self.factor
-            if abs(self.scale_arcsec / wanted - 1) > _SCALE_TOLERANCE:
-                log.warning(
-                    "%s: pixels of the PSF (%s) are %.4g arcsec wide by its header, those of the "
-                    "result %.4g: it should be sampled as these are",
-                    frame.path,
-                    self.words,
-                    self.scale_arcsec,
-                    wanted,
-                )
+        self._tell_scale(frame)
         grid = self.grid(frame)
         if self.factor > 1 and is_guess(frame.unit):
             log.warning(
@@ -242,6 +231,31 @@ class AskedOptics:
                 self.factor**2,
             )
         return Optics(self.factor, self.psf, summed=grid.per_pixel)
+
+    @property
+    def measuring(self) -> str:
+        """The command that measures a PSF on the scene's pixels."""
+        return "dip psf" if self.factor == 1 else f"dip psf --factor {self.factor}"
+
+    def _tell_scale(self, frame: Frame) -> None:
+        """Warn of a PSF whose pixels are not as wide, by its header, as those of the scene."""
+        scale = pixel_side_arcsec(frame.header)
+        if scale is None or self.scale_arcsec is None:
+            return
+        wanted = scale / self.factor
+        if abs(self.scale_arcsec / wanted - 1) <= _SCALE_TOLERANCE:
+            return
+        as_input = self.factor > 1 and abs(self.scale_arcsec / scale - 1) <= _SCALE_TOLERANCE
+        log.warning(
+            "%s: pixels of the PSF (%s) are %.4g arcsec wide by its header, those of the "
+            "result %.4g: it should be sampled as these are%s (%s measures such a one)",
+            frame.path,
+            self.words,
+            self.scale_arcsec,
+            wanted,
+            ", and is as the frame is" if as_input else "",
+            self.measuring,
+        )
 
     def grid(self, frame: Frame) -> FinerGrid:
         """Say how the frame's pixels are cut, and whether finer ones share what is in them."""

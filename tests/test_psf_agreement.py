@@ -10,7 +10,7 @@ from astropy.io import fits
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
 from dip_pipeline.planning import settle_frame
-from dip_pipeline.psf_agreement import warn_of_psf
+from dip_pipeline.psf_agreement import beside_stars, warn_of_psf
 from dip_pipeline.simulate import DetectorOptions, MoffatPsf, SceneOptions, draw_scene, observe
 from dip_pipeline.task_optics import AskedOptics
 
@@ -54,9 +54,9 @@ def test_which_way_a_width_is_wrong_is_told_with_the_light_that_it_misplaces(
     assert "DIP_ERR and DIPRISK take the PSF as right" in line
 
 
-def told_of(frame_path, psf, psf_path, caplog):
+def told_of(frame_path, psf, psf_path, caplog, task="deconvolve"):
     fits.writeto(psf_path, psf.astype(np.float32))
-    config = RunConfig().with_overrides(**{"task.name": "deconvolve", "task.psf": str(psf_path)})
+    config = RunConfig().with_overrides(**{"task.name": task, "task.psf": str(psf_path)})
     settled, noise = settle_frame(open_frame(frame_path), config)
     with caplog.at_level(logging.WARNING):
         warn_of_psf(settled, noise, AskedOptics.of(config))
@@ -83,7 +83,38 @@ def arms(rows, cols):
     ],
 )
 def test_another_shape_of_the_same_width_is_told(tmp_path, caplog, psf, words):
-    offsets, rng = np.arange(-10.0, 11.0), np.random.default_rng(3)
+    offsets = np.arange(-10.0, 11.0)
+    round_stars(tmp_path / "frame.fits")
+    kernel = psf(offsets[:, None], offsets[None, :])
+    lines = told_of(tmp_path / "frame.fits", kernel / kernel.sum(), tmp_path / "psf.fits", caplog)
+    if words is None:
+        assert lines == []
+    else:
+        assert words in lines[0]
+
+
+@pytest.mark.parametrize(("wide_px", "of_input"), [(3.0, True), (6.0, None), (4.4, False)])
+def test_a_psf_on_the_pixels_of_the_input_is_told_as_that(tmp_path, caplog, wide_px, of_input):
+    """As `dip psf` measures it without --factor: it would be said to measure it, for ever."""
+    offsets = np.arange(-20.0, 21.0)
+    round_stars(tmp_path / "frame.fits")
+    kernel = star(offsets[:, None], offsets[None, :], fwhm_px=wide_px)
+    lines = told_of(
+        tmp_path / "frame.fits",
+        kernel / kernel.sum(),
+        tmp_path / "psf.fits",
+        caplog,
+        task="super-resolve",
+    )
+    assert len(lines) == (of_input is not None)
+    if lines:
+        assert "(dip psf --factor 2 measures it;" in lines[0]
+        assert ("too narrow as it is on the pixels of the input" in lines[0]) is of_input
+
+
+def round_stars(path):
+    """Draw 36 Gaussians of FWHM 3 px."""
+    rng = np.random.default_rng(3)
     light = np.full((120, 120), 200.0)
     rows, cols = np.mgrid[:120, :120].astype(float)
     for row in range(15, 110, 18):
@@ -92,13 +123,18 @@ def test_another_shape_of_the_same_width_is_told(tmp_path, caplog, psf, words):
             light += 5000 * star(rows - place[0], cols - place[1], fwhm_px=3.0)
     header = fits.Header({"GAIN": 1.0, "RDNOISE": 3.0, "BUNIT": "adu"})
     observed = rng.poisson(light) + rng.normal(0, 3, light.shape)
-    fits.writeto(tmp_path / "frame.fits", observed.astype(np.float32), header)
-    kernel = psf(offsets[:, None], offsets[None, :])
-    lines = told_of(tmp_path / "frame.fits", kernel / kernel.sum(), tmp_path / "psf.fits", caplog)
-    if words is None:
-        assert lines == []
-    else:
-        assert words in lines[0]
+    fits.writeto(path, observed.astype(np.float32), header)
+
+
+def test_a_psf_that_no_star_can_be_drawn_with_has_no_width(tmp_path):
+    """Of one row, it shows nothing between pixels: that ended a run as a bug."""
+    round_stars(tmp_path / "frame.fits")
+    row = np.full((1, 21), 1 / 21)
+    asked = AskedOptics(2, row.astype(np.float32), "a row")
+    settled, noise = settle_frame(open_frame(tmp_path / "frame.fits"), RunConfig())
+    found = beside_stars(settled, noise, asked)
+    assert found.stars >= 4
+    assert np.isnan(found.psf_px)
 
 
 def test_galaxies_of_one_width_are_no_stars(tmp_path, caplog):

@@ -227,6 +227,75 @@ def test_a_psf_sampled_otherwise_than_the_result_is_told(tmp_path, caplog, scale
     assert ("it should be sampled as these are" in caplog.text) is warned
 
 
+@pytest.mark.parametrize(
+    ("psf_card", "of_input"),
+    [({"PIXSCALE": 0.2}, None), ({"SECPIX": 0.4}, True), ({"PIXELSCL": 0.3}, False)],
+)
+@pytest.mark.parametrize("frame_card", [{"PIXSCALE": 0.4}, {"SECPIX1": -0.4, "SECPIX2": 0.4}])
+def test_cards_tell_that_a_psf_is_sampled_otherwise(
+    tmp_path, caplog, frame_card, psf_card, of_input
+):
+    """A frame without world coordinates, of pixels 0.4 arcsec wide: those of x2 have 0.2."""
+    pixels = np.random.default_rng(1).normal(500, 3, SHAPE).astype("f4")
+    source = tmp_path / "in.fits"
+    fits.PrimaryHDU(pixels, fits.Header({"BUNIT": "adu", **frame_card})).writeto(source)
+    psf = write_psf(tmp_path / "psf.fits", box(), header=fits.Header(psf_card))
+    with caplog.at_level(logging.WARNING):
+        restore(source, tmp_path / "out.fits", **{"task.psf": psf})
+    told = [line for line in caplog.messages if "it should be sampled as these are" in line]
+    assert len(told) == (of_input is not None)
+    if told:
+        assert "result 0.2:" in told[0]
+        assert "dip psf --factor 2 measures such a one" in told[0]
+        assert ("and is as the frame is" in told[0]) is of_input
+
+
+@pytest.mark.parametrize("unit", ["mag", "mag/arcsec2", "dex(adu)"])
+def test_a_psf_of_magnitudes_is_refused_whatever_it_sums_to(source, tmp_path, unit):
+    for kernel in (box(), -2.5 * np.log10(box() / 2)):
+        psf = write_psf(tmp_path / "psf.fits", kernel, header=fits.Header({"BUNIT": unit}))
+        with pytest.raises(FrameError, match=r"psf\.fits, HDU 1: BUNIT '.*: a logarithm"):
+            restore(source, tmp_path / "out.fits", **{"task.psf": psf})
+
+
+def moffat(side=49, fwhm_px=5.4):
+    rows, cols = np.mgrid[:side, :side] - side // 2
+    radius = 2 * np.sqrt(2 ** (1 / 3) - 1) * np.hypot(rows, cols) / fwhm_px
+    light = (1 + radius**2) ** -3.0
+    return light / light.sum()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_psf_that_is_a_line_is_refused_for_what_it_is(source, tmp_path, axis, rows):
+    """It has no width across, so no stars of a scene look like that, on pixels however fine."""
+    kernel = np.zeros((rows, 49), "f4")
+    kernel[rows // 2] = moffat()[24] / moffat()[24].sum()
+    psf = write_psf(tmp_path / "psf.fits", kernel if axis == 0 else np.ascontiguousarray(kernel.T))
+    line = "row" if axis == 0 else "column"
+    with pytest.raises(FrameError, match=f"100% of the light of the PSF is in one {line}") as told:
+        restore(source, tmp_path / "out.fits", **{"task.psf": psf})
+    assert "not a cut through it" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "warned"),
+    [
+        (lambda kernel: kernel, False),
+        (lambda kernel: kernel + np.random.default_rng(1).normal(0, 5e-5, kernel.shape), False),
+        (lambda kernel: kernel - 3e-5, True),  # 7 % of the light
+        (lambda kernel: np.where(np.arange(49) < 10, kernel - 1e-4, kernel), True),
+        (lambda kernel: np.where(np.arange(49) < 10, kernel - 1e-5, kernel), False),
+    ],
+    ids=["right", "noise", "sky", "block", "faint block"],
+)
+def test_regions_below_zero_are_told_and_noise_is_not(tmp_path, caplog, spoilt, warned):
+    kernel = spoilt(moffat())
+    with caplog.at_level(logging.WARNING):
+        read_psf(write_psf(tmp_path / "psf.fits", (kernel / kernel.sum()).astype("f4")))
+    assert ("regions of the PSF are below zero, by" in caplog.text) is warned
+
+
 def test_a_compressed_output_is_stored_as_finely_as_its_pixels_are_small(source, tmp_path):
     steps = []
     for name, factor in (("two", 2), ("four", 4)):

@@ -1,6 +1,11 @@
 """Files and frames: FITS and Zarr in and out, headers, provenance."""
 
-from dip_pipeline.frames.camera import Camera, calibration_kind, camera_of
+from dip_pipeline.frames.camera import (
+    Camera,
+    calibration_kind,
+    camera_of,
+    pixel_side_arcsec,
+)
 from dip_pipeline.frames.finer_frame import finer_frame, finer_notes, finer_plane, left_out_names
 from dip_pipeline.frames.finer_header import FinerGrid
 from dip_pipeline.frames.fits_reader import scale_noise
@@ -97,6 +102,7 @@ __all__ = [
     "output_kind",
     "path_state",
     "pixel_flux",
+    "pixel_side_arcsec",
     "places_on",
     "read_account",
     "read_provenance",

@@ -19,6 +19,14 @@ _NO_SKY = re.compile(
 )
 _OF_NO_SKY = ("master", "dome", "sky", "twilight", "super", "internal", "field", "frame", "image")
 _CELESTIAL = ("RA--", "DEC-", "GLON", "GLAT", "ELON", "ELAT")
+# Arcseconds a pixel, for one card both axes, for two each one.
+_SIDE_CARDS = (
+    ("PIXELSCL",),
+    ("PIXSCALE",),
+    ("PIXSCAL1", "PIXSCAL2"),
+    ("SECPIX",),
+    ("SECPIX1", "SECPIX2"),
+)
 _ARCSEC = {"deg": 3600.0, "arcmin": 60.0, "arcsec": 1.0, "rad": math.degrees(3600.0)}
 
 
@@ -34,6 +42,25 @@ class Camera:
 def camera_of(header: Mapping[str, object]) -> Camera:
     """Read filter, instrument, and the scale of a pixel from the cards of a header, by keyword."""
     return Camera(_filter(header), _text(header.get("INSTRUME")), _pixel_scale(header))
+
+
+def pixel_side_arcsec(header: Mapping[str, object]) -> float | None:
+    """Side of a pixel by world coordinates, or by cards that tell it; None where nothing does.
+
+    Cards may be of the camera's pixels where those of an image are binned: enough to warn by, not
+    to refuse.
+
+    >>> pixel_side_arcsec({"SECPIX1": -0.5, "SECPIX2": 0.5})
+    0.5
+    """
+    by_coordinates = _pixel_scale(header)
+    if by_coordinates is not None:
+        return by_coordinates
+    for keywords in _SIDE_CARDS:
+        area = math.prod(abs(_number(header, keyword, math.nan)) for keyword in keywords)
+        if math.isfinite(area) and area > 0:
+            return float(area ** (1 / len(keywords)))
+    return None
 
 
 def calibration_kind(header: Mapping[str, object]) -> str | None:

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from dip_pipeline.errors import FrameError
-from dip_pipeline.frames.camera import camera_of
+from dip_pipeline.frames.camera import pixel_side_arcsec
 from dip_pipeline.frames.fits_cards import format_card, image_cards, parse_cards
 from dip_pipeline.frames.fits_file import file_state, fits_file
 from dip_pipeline.frames.fits_layout import HduSpan, Layout
 from dip_pipeline.frames.fits_planes import image_cards_of, plane_of
 from dip_pipeline.frames.frame import Card, header_mapping
 from dip_pipeline.frames.hdu_plans import HduPlan, write_fits
+from dip_pipeline.frames.pixel_flux import pixel_flux
 from dip_pipeline.frames.publishing import Destination, publishing
 from dip_pipeline.frames.selectors import parse_selector, split_selector
 
@@ -27,6 +29,11 @@ _MOST_SIDE_PX = 4097
 _CENTRE_TOLERANCE_PX = 0.05
 _CORE_SHARE = 0.02  # of the highest pixel: what tells where the light is, without noise and wings
 _MOST_NEGATIVE = 0.25  # of the highest pixel
+_MOST_BELOW = 0.02  # of the light, where it is smoothed over so many pixels a side:
+_NEGATIVE_OVER_PX = 5
+# Of the light, in one row or column: more is of a line, less of a star (0.47 of the narrowest whose
+# PSF can be undone).
+_OF_A_LINE, _OF_A_STAR = 0.9, 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +42,8 @@ class PsfFile:
 
     kernel : (rows, cols), odd sides, sum 1, float64
     where : its HDU, for people
-    scale_arcsec : side of a pixel by its header (PIXELSCL, or world coordinates); None: not told
+    scale_arcsec : side of a pixel by its header (PIXELSCL, world coordinates, or cards such as
+        PIXSCALE); None: not told
     """
 
     path: Path
@@ -47,8 +55,9 @@ class PsfFile:
 def read_psf(source: str) -> PsfFile:
     """Read a point spread function; raises FrameError for one that cannot be used.
 
-    That is one without two axes, with an even side, with numbers that are not finite, or whose sum
-    is not 1 within 1 %: a part of its light may be missing, or its sky still in it.
+    That is one without two axes, with an even side, with numbers that are not finite, of
+    magnitudes, with all light in one row or column, or whose sum is not 1 within 1 %: a part of its
+    light may be missing, or its sky still in it.
     """
     path, selector = split_selector(source)
     if not path.is_file():
@@ -66,9 +75,14 @@ def read_psf(source: str) -> PsfFile:
         )
     if max(rows, cols) > _MOST_SIDE_PX:
         raise FrameError(f"{where}: a PSF of {rows} x {cols} px is too large; cut it")
+    header = header_mapping(parse_cards(image_cards_of(hdu)))
+    try:
+        pixel_flux(str(header.get("BUNIT", "")))
+    except FrameError as error:
+        raise FrameError(f"{where}: {error}") from error
     plane = plane_of(path, file_state(path), hdu)
     kernel = np.asarray(plane.physical(slice(0, rows), slice(0, cols)), dtype=np.float64)
-    return PsfFile(path, hdu.where, normalised(kernel, where), _scale_of(hdu))
+    return PsfFile(path, hdu.where, normalised(kernel, where), _scale_of(header))
 
 
 def write_psf(destination: Destination, kernel: NDArray[np.float64], cards: Sequence[Card]) -> None:
@@ -127,17 +141,18 @@ def normalised(kernel: NDArray[np.float64], where: str) -> NDArray[np.float64]:
             f"{kernel.max():.3g}; light is positive, and noise below {_MOST_NEGATIVE:g} of the "
             "peak: make it anew"
         )
+    _check_line(kernel, where)
+    _tell_negative(kernel / total, where)
     _tell_shift(kernel / total, where)
     return kernel / total
 
 
-def _scale_of(hdu: HduSpan) -> float | None:
+def _scale_of(header: Mapping[str, object]) -> float | None:
     """Side of a pixel in arcseconds; PIXELSCL is what STPSF and WebbPSF write."""
-    header = header_mapping(parse_cards(image_cards_of(hdu)))
     told = header.get("PIXELSCL")
     if isinstance(told, int | float) and math.isfinite(told) and told > 0:
         return float(told)
-    return camera_of(header).pixel_scale_arcsec
+    return pixel_side_arcsec(header)
 
 
 def _chosen(layout: Layout, selector: str | None, path: Path) -> HduSpan:
@@ -168,6 +183,33 @@ def _chosen(layout: Layout, selector: str | None, path: Path) -> HduSpan:
 
 def _sides(hdu: HduSpan) -> str:
     return " x ".join(map(str, hdu.shape))
+
+
+def _check_line(kernel: NDArray[np.float64], where: str) -> None:
+    """Raise FrameError for light along a line: across it, there is no width to undo."""
+    most = [float(kernel.sum(axis=axis).max() / kernel.sum()) for axis in (1, 0)]
+    if max(most) > _OF_A_LINE and min(most) < _OF_A_STAR:
+        line = "row" if most[0] > most[1] else "column"
+        raise FrameError(
+            f"{where}: {max(most):.0%} of the light of the PSF is in one {line}; a PSF is the "
+            "image of a star, which has a width in rows and in columns: give that (dip psf "
+            "measures it on stars of the frame), not a cut through it"
+        )
+
+
+def _tell_negative(kernel: NDArray[np.float64], where: str) -> None:
+    """Warn of regions below zero; noise that goes both ways is averaged away."""
+    smoothed = ndimage.uniform_filter(kernel, _NEGATIVE_OVER_PX, mode="constant")
+    below = float(-np.minimum(smoothed, 0.0).sum())
+    if below > _MOST_BELOW:
+        log.warning(
+            "%s: regions of the PSF are below zero, by %.1f%% of its light in all, and the rest is "
+            "at least as much too bright: fluxes will be too low by as much or more; light is "
+            "nowhere negative: take less sky away from it, or cut its wings, and divide it by its "
+            "sum",
+            where,
+            100 * below,
+        )
 
 
 def _tell_shift(kernel: NDArray[np.float64], where: str) -> None:

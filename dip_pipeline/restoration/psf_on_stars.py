@@ -128,6 +128,8 @@ class _PsfView:
         offsets = np.arange(-reach, reach + 1, dtype=np.float64)
         rows, cols = np.meshgrid(offsets, offsets, indexing="ij")
         light = self.at(rows - cutout.place[0], cols - cutout.place[1])
+        if not light.max() > 0:
+            return None
         light *= height / light.max()
         sigma = np.full(light.shape, float(np.median(cutout.sigma)))
         return fit_star(light, sigma, (reach, reach), most_beta=AS_GAUSSIANS)

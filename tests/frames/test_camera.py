@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from dip_pipeline.frames import camera_of, open_frame
+from dip_pipeline.frames import camera_of, open_frame, pixel_side_arcsec
 
 SKY = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"}
 A_DEGREE = {"CDELT1": -1 / 3600, "CDELT2": 1 / 3600}
@@ -51,6 +51,24 @@ def test_what_is_no_sky_has_no_pixel_scale():
     for kind in ("WAVE", "UNITLESS", ""):
         assert camera_of({**A_DEGREE, "CTYPE1": kind, "CTYPE2": kind}).pixel_scale_arcsec is None
     assert camera_of(A_DEGREE).pixel_scale_arcsec is None
+
+
+@pytest.mark.parametrize(
+    ("cards", "side"),
+    [
+        ({"PIXSCALE": 0.4}, 0.4),
+        ({"PIXSCAL1": 0.2, "PIXSCAL2": 0.8}, 0.4),
+        ({"SECPIX": 0.4}, 0.4),
+        ({"SECPIX1": -0.4, "SECPIX2": 0.4}, 0.4),
+        ({"SECPIX1": 0.4}, None),
+        ({"PIXSCALE": "0.4 of old"}, None),
+        ({"PIXSCALE": 0}, None),
+        ({**SKY, **A_DEGREE, "PIXSCALE": 0.4}, 1.0),
+        ({}, None),
+    ],
+)
+def test_without_coordinates_cards_tell_the_side_of_a_pixel(cards, side):
+    assert pixel_side_arcsec(cards) == (None if side is None else pytest.approx(side))
 
 
 EXTRA = os.environ.get("DIP_EXTRA_DATA")

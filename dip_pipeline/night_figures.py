@@ -67,7 +67,9 @@ def night_frame(source: str, product: Path) -> NightFrame:
     try:
         account = read_provenance(product)
         if account is None or not account.tiles:
-            raise FrameError(f"{product}: is no product of dip; give what it restored")
+            raise FrameError(
+                f"{product}: is no product of dip, or a damaged one; give what it restored"
+            )
         first = restorations_of(product, run_of(account))[0]
         cards = {keyword: value for keyword, value, _ in (*_primary(product), *first.cards)}
         values = {**_of_record(account), **_of_pixels(first, cards)}

@@ -9,15 +9,14 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dip_pipeline import __version__
-from dip_pipeline.errors import DipError, FrameError
-from dip_pipeline.frames import read_provenance
+from dip_pipeline.errors import DipError, OutputError
 from dip_pipeline.frames.publishing import prepare, publishing
 from dip_pipeline.night_figures import NightFrame, night_frame
 from dip_pipeline.odd_frames import FIGURES, OddFrame, odd_frames
 from dip_pipeline.quality import Curve, draw_curves
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_ENDINGS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz", ".zarr")
+_PAGES = (".html", ".htm")
 _CURVES = ("sky", "star_fwhm_px", "star_light", "residual_noise")
 
 
@@ -54,39 +53,36 @@ class NightReport:
         return tuple(frame for frame in self.frames if frame.told and frame.told.failed_tiles)
 
 
-def products_in(names: Sequence[Path]) -> list[Path]:
-    """Give the products of folders, and what else is named as it is; each once.
-
-    Raises FrameError for a folder without one, and for what is not there.
-    """
-    found: dict[Path, None] = {}
-    for name in names:
-        if not name.exists():
-            raise FrameError(f"{name}: no such file or folder; give products of dip")
-        if not name.is_dir() or name.suffix == ".zarr":
-            found[name] = None
-            continue
-        inside = sorted(path for path in name.iterdir() if path.name.lower().endswith(_ENDINGS))
-        products = [path for path in inside if _is_product(path)]
-        if not products:
-            raise FrameError(f"{name}: holds no product of dip; give the folder of the products")
-        found.update(dict.fromkeys(products))
-    return list(found)
-
-
 def write_report(
     products: Sequence[Path], out: Path, *, pictures: bool = True, overwrite: bool = False
 ) -> NightReport:
     """Write one HTML file that needs no other one, and nothing from a network.
 
-    Raises OutputError where it cannot be written; products that cannot be read are told in it.
+    Raises OutputError where it cannot be written, and where it would replace what is no page;
+    products that cannot be read are told in it.
     """
     places = [prepare(out, product, overwrite=overwrite) for product in products]
+    _check_is_page(out)
     report = gather(products, pictures=pictures)
-    page = render(report, title=out.stem).encode()
+    # Bytes of names that were no text to this locale may be text; what is none has a mark instead.
+    page = render(report, title=out.stem).encode("utf-8", "surrogateescape")
+    page = page.decode("utf-8", "replace").encode()
     with publishing(places[0], len(page)) as part:
         part.write_bytes(page)
     return report
+
+
+def _check_is_page(out: Path) -> None:
+    """Leave alone what is there already and no page: an input, say. Raises OutputError."""
+    if out.suffix.lower() in _PAGES or not out.is_file():
+        return
+    with out.open("rb") as stream:
+        begins = stream.read(64).lstrip().lower()
+    if not begins.startswith((b"<!doctype html", b"<html")):
+        raise OutputError(
+            f"{out}: exists already, and is no page of HTML, so it is not replaced; name another "
+            "output, such as night.html"
+        )
 
 
 def gather(products: Sequence[Path], *, pictures: bool = True) -> NightReport:
@@ -139,13 +135,6 @@ def _reported(product: Path, *, pictures: bool) -> ReportedFrame:
         return ReportedFrame(product, told, picture=first_picture(product))
     except (DipError, OSError) as error:
         return ReportedFrame(product, told, no_picture=str(error))
-
-
-def _is_product(path: Path) -> bool:
-    try:
-        return read_provenance(path) is not None
-    except (DipError, OSError):
-        return False
 
 
 def _short_names(products: Sequence[Path]) -> list[str]:

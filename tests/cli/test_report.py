@@ -1,7 +1,11 @@
 """Laws of `dip report`: every product is on the page, in the order of the night, the odd marked."""
 
+import gzip
+import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -15,7 +19,8 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.night_figures import figures_of, night_frame
-from dip_pipeline.night_report import gather
+from dip_pipeline.night_products import products_in
+from dip_pipeline.night_report import gather, write_report
 from dip_pipeline.pipeline import restore_frame
 from tests.stand_in import QUICK, arithmetic, cut_inner
 
@@ -278,3 +283,81 @@ def test_light_everywhere_hides_no_stars(tmp_path):
     finally:
         sep.set_extract_pixstack(max(full, sep.get_extract_pixstack()))
     assert values["star_light"] == pytest.approx(6000, rel=0.05)
+
+
+def test_any_name_is_on_the_page_as_far_as_it_is_text(tmp_path):
+    """Names are bytes: those that are no UTF-8, and those that matplotlib would take for formulas."""
+    made = product(tmp_path, 1)
+    names = [b"caf\xe9.fits", "é ü.fits".encode(), b"cost $x_{$.fits", b"new\nline.fits"]
+    for name in names:
+        shutil.copy(made, tmp_path / "out" / os.fsdecode(name))
+    page = tmp_path / os.fsdecode(b"n\xe9.html")
+    assert not write_report(products_in([tmp_path / "out"]), page).unread
+    text = page.read_bytes().decode()
+    for shown in ("caf\ufffd.fits", "é ü.fits", "cost $x_{$.fits", "<title>n\ufffd</title>"):
+        assert shown in text
+    assert text.count("data:image/jpeg") == 5
+
+
+def test_a_locale_without_letters_takes_none_from_the_page(tmp_path):
+    made = product(tmp_path, 1)
+    shutil.copy(made, tmp_path / "é ü.fits")
+    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "dip_pipeline", "report", "é ü.fits", "-o", "é.html"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = (tmp_path / "é.html").read_text("utf-8")
+    assert "<title>é</title>" in text
+    assert "é ü.fits" in text
+
+
+def test_filters_and_units_that_look_like_formulas_are_drawn_as_they_are(dip, tmp_path):
+    for n, name in enumerate(["$x_{$", "R", "$e^{$"]):
+        product(tmp_path, n, cards={"FILTER": name, "BUNIT": "$e^{$"})
+    assert dip("report", tmp_path / "out", "-o", tmp_path / "night.html")[0] == 0
+
+
+def test_a_product_that_is_named_twice_is_one(dip, tmp_path):
+    made = product(tmp_path, 1)
+    (tmp_path / "out" / "link.fits").symlink_to(made)
+    around = tmp_path / "out" / ".." / "out" / made.name
+    given = (made, made.parent, around, tmp_path / "out" / "link.fits")
+    _, out, _ = dip("report", *given, "-o", tmp_path / "night.html", "--no-pictures")
+    assert out.startswith("1 frame -> ")
+
+
+@pytest.mark.parametrize("name", ["f1.fits", "notes", "f1_prior"])
+def test_what_is_no_page_is_never_overwritten(dip, tmp_path, name):
+    """Not the input of the night, which no product leads back to."""
+    made = product(tmp_path, 1)
+    mine = tmp_path / name
+    if not mine.exists():
+        mine.write_bytes(b"mine")
+    before = mine.read_bytes()
+    code, _, err = dip("report", made, "-o", mine, "--overwrite", "--no-pictures")
+    assert code == 1
+    assert "is no page of HTML" in err
+    assert mine.read_bytes() == before
+    page = tmp_path / "page"
+    page.write_text("<!doctype HTML><p>old")
+    assert dip("report", made, "-o", page, "--overwrite", "--no-pictures")[0] == 0
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kept", [0.4, 0.6, 0.9])
+def test_a_torn_product_in_a_folder_is_told(dip, tmp_path, kept, packed):
+    """What is left of it says that it was one; inputs beside it are none."""
+    made = product(tmp_path, 1)
+    product(tmp_path, 2)
+    shutil.copy(tmp_path / "f2.fits", made.parent)
+    (made.parent / "torn.fits").write_bytes((tmp_path / "f2.fits").read_bytes()[:-5000])
+    whole = made.read_bytes()
+    whole = gzip.compress(whole) if packed else whole
+    torn = made.with_name("torn_dip.fits" + (".gz" if packed else ""))
+    torn.write_bytes(whole[: int(kept * len(whole))])
+    code, out, err = dip("report", made.parent, "-o", tmp_path / "night.html", "--no-pictures")
+    assert code == 1
+    assert out.startswith("3 frames, 1 that cannot be read -> ")
+    (line,) = err.splitlines()
+    assert torn.name in line
+    assert "damaged" in line

@@ -4,6 +4,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 
 from dip_pipeline.errors import DipError, FrameError
 from dip_pipeline.flags import PixelFlag
-from dip_pipeline.frames import Card, camera_of, read_provenance
+from dip_pipeline.frames import Card, camera_of, middle_on_sky, read_provenance
 from dip_pipeline.frames.fits_cards import parse_cards
 from dip_pipeline.frames.fits_file import fits_file
 from dip_pipeline.frames.product import Restoration, restorations_of, run_of
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.frames.provenance import Provenance
-from dip_pipeline.odd_frames import FrameFigures
+from dip_pipeline.nights import hours_of
+from dip_pipeline.odd_frames import FrameFigures, Pointing
 from dip_pipeline.registration import robust_level
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,9 @@ _SPOILT = PixelFlag.FILLED | PixelFlag.SATURATED | PixelFlag.LOW_CONFIDENCE
 
 
 _OLD_DATE = re.compile(r"^(\d\d)/(\d\d)/(\d\d)$")  # of FITS before 2000
-_BEGUN = (("DATE-OBS", "TIME-OBS"), ("DATE-BEG", ""), ("DATE-AVG", ""))
+_CLOCKS = ("TIME-OBS", "UT", "UTC-OBS", "UTSTART", "UTC")  # where DATE-OBS is a day alone
+_CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d(\.\d*)?)?")
+_BEGUN = (("DATE-OBS", _CLOCKS), ("DATE-BEG", ()), ("DATE-AVG", ()))
 _UNREAD = (DipError, OSError, LookupError, TypeError, ValueError)
 
 
@@ -44,7 +48,8 @@ class NightFrame(NamedTuple):
     """A product as one of a night.
 
     begun : of its exposure, "" where no card says; filter : "" likewise; exposure_s : None likewise
-    risk, risk_error : DIPRISK and DIPRISKE: without the second the first is an upper bound
+    risk, risk_error : of the whole product: without the second the first is an upper bound
+    images : restored ones
     """
 
     figures: FrameFigures
@@ -57,6 +62,7 @@ class NightFrame(NamedTuple):
     noise_source: str
     tiles: int
     failed_tiles: int
+    images: int
 
 
 def night_frame(source: str, product: Path) -> NightFrame:
@@ -70,7 +76,8 @@ def night_frame(source: str, product: Path) -> NightFrame:
             raise FrameError(
                 f"{product}: is no product of dip, or a damaged one; give what it restored"
             )
-        first = restorations_of(product, run_of(account))[0]
+        found = restorations_of(product, run_of(account))
+        first = found[0]
         cards = {keyword: value for keyword, value, _ in (*_primary(product), *first.cards)}
         values = {**_of_record(account), **_of_pixels(first, cards)}
         values["flux_change_in_noise"] = _flux_change(account, values.get("noise"))
@@ -78,7 +85,14 @@ def night_frame(source: str, product: Path) -> NightFrame:
         kind = _kind_of(first, cards, account)
         words = "".join(letter for letter in law if not letter.isdigit())
         return NightFrame(
-            FrameFigures(source, kind, values, words),
+            FrameFigures(
+                source,
+                kind,
+                values,
+                words,
+                exposure_s=_exposure_s(cards),
+                pointing=_pointing(first, cards),
+            ),
             begun=_begun(cards),
             filter=camera_of(cards).filter or "",
             exposure_s=_exposure_s(cards),
@@ -88,6 +102,7 @@ def night_frame(source: str, product: Path) -> NightFrame:
             noise_source=law,
             tiles=len(account.tiles),
             failed_tiles=sum(bool(tile.get("failed")) for tile in account.tiles),
+            images=sum(len(item.planes) for item in found),
         )
     except DipError:
         raise
@@ -108,13 +123,19 @@ def figures_of(source: str, product: Path) -> FrameFigures | None:
 
 
 def _begun(cards: Mapping[str, Any]) -> str:
-    """When the exposure began, as its cards say it: ISO 8601, which is sorted as text."""
-    for day, hour in _BEGUN:
+    """When the exposure began, as its cards say it: ISO 8601; by MJD-OBS without hours."""
+    told = ""
+    for day, clocks in _BEGUN:
         if isinstance(date := cards.get(day), str) and date.strip():
-            date = _OLD_DATE.sub(r"19\3-\2-\1", date.strip())
-            clock = cards.get(hour) if hour and "T" not in date else None
-            return f"{date}T{clock.strip()}" if isinstance(clock, str) else date
-    return ""
+            told = _OLD_DATE.sub(r"19\3-\2-\1", date.strip())
+            hours = (str(cards.get(name) or "").strip() for name in clocks if "T" not in told)
+            clock = next((hour for hour in hours if _CLOCK.fullmatch(hour)), "")
+            if clock:
+                told = f"{told}T{'0' if clock[1] == ':' else ''}{clock}"
+            break
+    if "T" in told or (hours_since := hours_of({"MJD-OBS": cards.get("MJD-OBS")})) is None:
+        return told
+    return datetime.fromtimestamp(round(hours_since * 3600), UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _exposure_s(cards: Mapping[str, Any]) -> float | None:
@@ -139,13 +160,22 @@ def _primary(product: Path) -> tuple[Card, ...]:
 def _kind_of(first: Restoration, cards: Mapping[str, Any], account: Provenance) -> tuple[str, ...]:
     """Tell what frames have in common that can be compared."""
     camera = camera_of(cards)
-    exposure = _exposure_s(cards)
-    steps = ""  # of 2 %: shutters are no clocks
-    if exposure is not None and exposure > 0:
-        steps = str(round(math.log(exposure) / 0.02))
-    own = [camera.instrument, camera.filter, steps, first.planes[0][0].shape]
-    own += [cards.get(name) for name in (*_BINNING, *_OBJECT, "BUNIT", "DIPTASK", "DIPFACT")]
+    own = [camera.instrument, camera.filter, first.planes[0][0].shape]
+    own += [cards.get(name) for name in (*_BINNING, *_OBJECT, "BUNIT")]
+    own += [cards.get(name) for name in ("DIPTASK", "DIPFACT", "DIPNEXP")]
     return (*map(str, own), str(len(account.tiles)))
+
+
+def _pointing(first: Restoration, cards: Mapping[str, Any]) -> Pointing | None:
+    """Where on the sky a frame looks that does not say it in a word: half a frame is its reach."""
+    if str(cards.get("OBJECT") or "").strip():
+        return None
+    rows, cols = first.planes[0][0].shape
+    try:
+        middle = middle_on_sky(first.cards, (rows, cols))
+    except _UNREAD:
+        return None
+    return None if middle is None else Pointing(*middle)
 
 
 def _of_record(account: Provenance) -> dict[str, float | None]:

@@ -12,7 +12,8 @@ from dip_pipeline import __version__
 from dip_pipeline.errors import DipError, OutputError
 from dip_pipeline.frames.publishing import prepare, publishing
 from dip_pipeline.night_figures import NightFrame, night_frame
-from dip_pipeline.odd_frames import FIGURES, OddFrame, odd_frames
+from dip_pipeline.nights import hours_of
+from dip_pipeline.odd_frames import FIGURES, LEAST_FRAMES, OddFrame, kinds, odd_frames
 from dip_pipeline.quality import Curve, draw_curves
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -37,10 +38,19 @@ class ReportedFrame:
 
 @dataclass(frozen=True, slots=True)
 class NightReport:
-    """What a page tells: products in the order in which their exposures began."""
+    """What a page tells: products in the order in which their exposures began.
+
+    others : of each product's kind, by its name
+    """
 
     frames: tuple[ReportedFrame, ...]
     odd: tuple[OddFrame, ...]
+    others: Mapping[str, int]
+
+    @property
+    def alone(self) -> tuple[ReportedFrame, ...]:
+        """Products with too few of their kind: they are compared with none."""
+        return tuple(f for f in self.frames if f.told and not _is_compared(self, f.told))
 
     @property
     def unread(self) -> tuple[ReportedFrame, ...]:
@@ -89,14 +99,20 @@ def gather(products: Sequence[Path], *, pictures: bool = True) -> NightReport:
     """Read all products, draw them, and see which are unlike the others."""
     frames = [_reported(product, pictures=pictures) for product in products]
     frames.sort(key=_when)
-    odd = odd_frames([frame.told.figures for frame in frames if frame.told])
-    return NightReport(tuple(frames), odd)
+    figures = [frame.told.figures for frame in frames if frame.told]
+    others = {frame.source: len(kind) - 1 for kind in kinds(figures) for frame in kind}
+    return NightReport(tuple(frames), odd_frames(figures), others)
 
 
-def _when(frame: ReportedFrame) -> tuple[bool, bool, str]:
+def _is_compared(report: NightReport, told: NightFrame) -> bool:
+    return report.others[told.figures.source] >= LEAST_FRAMES - 1
+
+
+def _when(frame: ReportedFrame) -> tuple[bool, bool, float, str]:
     """Sort by when exposures began; then those that do not say it, then those that say nothing."""
     begun = frame.told.begun if frame.told else ""
-    return frame.told is None, not begun, begun
+    hours = hours_of({"DATE-OBS": begun})
+    return frame.told is None, hours is None, hours or 0.0, begun
 
 
 def render(report: NightReport, *, title: str) -> str:
@@ -110,13 +126,16 @@ def render(report: NightReport, *, title: str) -> str:
     )
     odd = {frame.source: {o.figure: o for o in frame.oddities} for frame in report.odd}
     names = _short_names([frame.product for frame in report.frames])
-    rows = [_row(frame, name, odd) for frame, name in zip(report.frames, names, strict=True)]
+    rows = [
+        _row(frame, name, odd, report) for frame, name in zip(report.frames, names, strict=True)
+    ]
     return environment.get_template("night_report.html").render(
         title=title,
         version=__version__,
         report=report,
         rows=rows,
         columns=_COLUMNS,
+        least=LEAST_FRAMES,
         units=sorted({frame.told.unit for frame in report.frames if frame.told} - {""}),
         curves=_in_line(_curves(report, odd), "png"),
     )
@@ -158,16 +177,19 @@ _COLUMNS = (
     ("residual_noise", "residual noise"), ("chi_square", "chi-square"),
     ("masked_share", "filled"), ("doubtful_share", "low confidence"),
     ("flux_change_in_noise", "change of flux, sigma a pixel"), ("failed", "failed tiles"),
-    ("seconds", "s of tiles"), ("noise_law", "noise law from"),
+    ("seconds", "s of tiles"), ("noise_law", "noise law from"), ("others", "compared with"),
 )  # fmt: skip
 
 
 def _row(
-    frame: ReportedFrame, name: str, odd: Mapping[str, Mapping[str, object]]
+    frame: ReportedFrame,
+    name: str,
+    odd: Mapping[str, Mapping[str, object]],
+    report: NightReport,
 ) -> dict[str, object]:
     told = frame.told
     if told is None:
-        return {"name": name, "cells": [], "problem": frame.problem, "picture": "", "words": []}
+        return {"name": name, "cells": [], "problem": frame.problem, "words": []}
     found = odd.get(told.figures.source, {})
     texts = {
         **{figure: _number(value) for figure, value in told.figures.values.items()},
@@ -179,6 +201,7 @@ def _row(
         "exposure": _number(told.exposure_s),
         "residual_noise": _risk(told),
         "noise_law": told.noise_source,
+        "others": _others(report, told),
         "failed": f"{told.failed_tiles} of {told.tiles}" if told.failed_tiles else "",
     }
     cells = [_Cell(texts.get(key, ""), _meaning(found.get(key))) for key, _ in _COLUMNS]
@@ -188,6 +211,7 @@ def _row(
         "problem": "",
         "picture": _in_line(frame.picture, "jpeg"),
         "no_picture": frame.no_picture,
+        "images": told.images,
         "words": [_words(each) for each in found.values()],
     }
 
@@ -198,6 +222,12 @@ def _words(oddity: object) -> str:
 
 def _meaning(oddity: object) -> str:
     return "" if oddity is None else _words(oddity)
+
+
+def _others(report: NightReport, told: NightFrame) -> str:
+    """How many frames one is compared with; of too few of its kind none."""
+    count = report.others[told.figures.source]
+    return str(count) if _is_compared(report, told) else f"none ({count} of its kind)"
 
 
 def _risk(told: NightFrame) -> str:
@@ -232,8 +262,15 @@ def _curves(report: NightReport, odd: Mapping[str, Mapping[str, object]]) -> byt
             continue
         values = [math.nan if value is None else value for value in known]
         marked = [name in odd.get(frame.figures.source, {}) for frame in told]
-        curves.append(Curve(FIGURES[name].words, values, marked))
+        curves.append(Curve(_with_unit(name, told), values, marked))
     return draw_curves(curves, [frame.filter for frame in told]) if curves else b""
+
+
+def _with_unit(name: str, frames: Sequence[NightFrame]) -> str:
+    """Words of a figure with its unit, where all frames have one."""
+    units = {"star_fwhm_px": {"px"}, "residual_noise": {"of the input's"}}
+    unit, *others = units.get(name) or {frame.unit for frame in frames}
+    return f"{FIGURES[name].words}{f', {unit}' if unit and not others else ''}"
 
 
 def _in_line(picture: bytes, kind: str) -> str:

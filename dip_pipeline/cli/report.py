@@ -8,6 +8,7 @@ import click
 from dip_pipeline.cli.output import complain, complain_as_is, in_one_line, say
 from dip_pipeline.cli.verbosity import NORMAL, LogLines, start_logging, verbosity, verbosity_options
 from dip_pipeline.errors import ExitCode
+from dip_pipeline.odd_frames import LEAST_FRAMES
 
 if TYPE_CHECKING:
     from dip_pipeline.night_report import NightReport
@@ -63,6 +64,9 @@ def describe(written: "NightReport", out: Path) -> str:
     count = len(written.frames)
     counts = [f"{count} frame{'' if count == 1 else 's'}"]
     counts += [f"{len(written.odd)} unlike the others"] if written.odd else []
+    if written.alone and count >= LEAST_FRAMES:
+        alone = f"{len(written.alone)} compared with none (fewer than {LEAST_FRAMES} of a kind)"
+        counts.append(alone)
     counts += [f"{len(written.failed)} with failed tiles"] if written.failed else []
     counts += [f"{len(written.unread)} that cannot be read"] if written.unread else []
     return "\n".join([f"{', '.join(counts)} -> {out}", *map(str, written.odd)])

@@ -57,7 +57,7 @@ def draw_curves(curves: Sequence[Curve], kinds: Sequence[str]) -> bytes:
                     label=as_written(name or "none") if not odd else None,
                 )
         axes.set_facecolor(PAPER)
-        axes.set_title(curve.words, color=INK, fontsize=10, loc="left", pad=3)
+        axes.set_title(as_written(curve.words), color=INK, fontsize=10, loc="left", pad=3)
         axes.tick_params(colors=FAINT_INK, labelsize=8)
         for spine in axes.spines.values():
             spine.set_color(FAINT_INK)

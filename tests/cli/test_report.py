@@ -21,6 +21,7 @@ from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.night_figures import figures_of, night_frame
 from dip_pipeline.night_products import products_in
 from dip_pipeline.night_report import gather, write_report
+from dip_pipeline.odd_frames import kinds
 from dip_pipeline.pipeline import restore_frame
 from tests.stand_in import QUICK, arithmetic, cut_inner
 
@@ -216,14 +217,44 @@ def test_a_trailed_frame_has_another_axis_ratio(tmp_path):
     assert 1.2 < values["star_axis_ratio"] < 1.6  # by the light above a threshold: less than 1.5
 
 
-def test_frames_of_another_filter_or_exposure_are_of_another_kind(tmp_path):
-    cards = ({}, {"FILTER": "B"}, {"EXPTIME": 30.0}, {"EXPTIME": 60.2}, {"OBJECT": "M13"})
-    kinds = [
-        night_frame("a", product(tmp_path, n, cards=each)).figures.alike
+def kinds_of(folder, *cards, **scene):
+    """Numbers of the frames with these cards, in groups of those that are compared."""
+    told = [
+        night_frame(str(n), product(folder, n, cards=each, **scene)).figures
         for n, each in enumerate(cards)
     ]
-    assert kinds[3] == kinds[0]
-    assert len({kinds[n] for n in (0, 1, 2, 4)}) == 4
+    return [[int(frame.source) for frame in kind] for kind in kinds(told)]
+
+
+def test_frames_of_another_filter_or_exposure_are_of_another_kind(tmp_path):
+    cards = ({}, {"FILTER": "B"}, {"EXPTIME": 30.0}, {"EXPTIME": 60.2}, {"OBJECT": "M13"})
+    assert sorted(kinds_of(tmp_path, *cards)) == [[0, 3], [1], [2], [4]]
+
+
+def looks_at(longitude, latitude=80.0, **cards):
+    """Cards of a plate of 96 px, 0.01 degrees each."""
+    wcs = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 48.5, "CRPIX2": 48.5}
+    wcs |= {"CRVAL1": longitude, "CRVAL2": latitude, "CDELT1": -0.01, "CDELT2": 0.01}
+    return wcs | cards
+
+
+def test_fields_without_a_name_are_told_apart_by_their_coordinates(tmp_path):
+    """Half a frame, 0.48 degrees, is one field: a dither's step, not that of a mosaic."""
+    dithers = (looks_at(359.0), looks_at(1.0), looks_at(3.5))  # 0.35 and 0.43 degrees apart
+    elsewhere = (looks_at(12.0), looks_at(12.0, 81.0))
+    assert kinds_of(tmp_path, *dithers, *elsewhere) == [[0, 1, 2], [3], [4]]
+
+
+def test_a_frame_that_no_plate_was_solved_of_is_compared_where_one_field_is(tmp_path):
+    assert kinds_of(tmp_path, looks_at(5.0), {}, looks_at(5.0)) == [[0, 1, 2]]
+    (tmp_path / "b").mkdir()
+    others = (looks_at(5.0), {}, looks_at(90.0), {})
+    assert kinds_of(tmp_path / "b", *others) == [[0], [2], [1, 3]]
+
+
+def test_a_name_of_the_field_outranks_its_coordinates(tmp_path):
+    named = (looks_at(5.0, OBJECT="M13"), looks_at(90.0, OBJECT="M13"))
+    assert kinds_of(tmp_path, *named, looks_at(5.0)) == [[0, 1], [2]]
 
 
 def test_what_is_no_product_has_no_figures(tmp_path, caplog):
@@ -242,6 +273,11 @@ def test_what_is_no_product_has_no_figures(tmp_path, caplog):
         ({"DATE-OBS": "2026-01-01", "TIME-OBS": 3.5}, "2026-01-01"),
         ({"DATE-OBS": " ", "DATE-BEG": "2026-01-02T01:00:00"}, "2026-01-02T01:00:00"),
         ({"DATE-OBS": ""}, ""),
+        ({"DATE-OBS": "2026-01-01", "UT": "3:04:05.6"}, "2026-01-01T03:04:05.6"),
+        ({"DATE-OBS": "2026-01-01", "TIME-OBS": "n/a", "UTSTART": "03:04"}, "2026-01-01T03:04"),
+        ({"DATE-OBS": "", "MJD-OBS": 61041.5}, "2026-01-01T12:00:00"),
+        ({"DATE-OBS": "2026-01-01", "MJD-OBS": 61041.5}, "2026-01-01T12:00:00"),
+        ({"DATE-OBS": "2026-01-01T20:00:00", "MJD-OBS": 1.0}, "2026-01-01T20:00:00"),
     ],
 )
 def test_when_an_exposure_began_is_told_as_iso(tmp_path, cards, begun):
@@ -286,7 +322,7 @@ def test_light_everywhere_hides_no_stars(tmp_path):
 
 
 def test_any_name_is_on_the_page_as_far_as_it_is_text(tmp_path):
-    """Names are bytes: those that are no UTF-8, and those that matplotlib would take for formulas."""
+    """Names are bytes: some are no UTF-8, and some matplotlib would take for formulas."""
     made = product(tmp_path, 1)
     names = [b"caf\xe9.fits", "é ü.fits".encode(), b"cost $x_{$.fits", b"new\nline.fits"]
     for name in names:
@@ -361,3 +397,45 @@ def test_a_torn_product_in_a_folder_is_told(dip, tmp_path, kept, packed):
     (line,) = err.splitlines()
     assert torn.name in line
     assert "damaged" in line
+
+
+def test_frames_are_in_order_of_time_whatever_zone_their_cards_name(tmp_path):
+    dates = ("2026-01-01T23:00:00+09:00", "2026-01-01T20:00:00Z", "2026-01-01T19:00:00")
+    made = [product(tmp_path, n, cards={"DATE-OBS": date}) for n, date in enumerate(dates)]
+    told = gather(made, pictures=False).frames  # at 14, 20, 19 h UT
+    assert [frame.product for frame in told] == [made[0], made[2], made[1]]
+
+
+def test_the_page_says_how_many_a_frame_was_compared_with(dip, tmp_path):
+    """That nothing was odd of frames that nothing was compared with is no word of praise."""
+    for n in range(7):
+        product(tmp_path, n, cards={"FILTER": "B"} if n > 4 else None)
+    code, out, _ = dip("report", tmp_path / "out", "-o", tmp_path / "night.html", "--no-pictures")
+    assert code == 0
+    assert out.startswith("7 frames, 2 compared with none (fewer than 5 of a kind) -> ")
+    text = (tmp_path / "night.html").read_text("utf-8")
+    assert "<b>2</b>compared with none: fewer than 5 of a kind" in text
+    page = _Page(text)
+    compared = {page.cells(n)[1][:2]: page.cells(n)[-1] for n in range(1, 8)}
+    assert compared == {f"f{n}": "4" if n < 5 else "none (1 of its kind)" for n in range(7)}
+
+
+def test_of_several_images_the_page_says_which_one_it_shows(dip, tmp_path):
+    planes = np.stack([sky(n).astype("f4") for n in range(3)])
+    hdu = fits.PrimaryHDU(planes)
+    hdu.header.update({"GAIN": 2.0, "RDNOISE": 4.0})
+    hdu.writeto(tmp_path / "cube.fits")
+    restore_frame(str(tmp_path / "cube.fits"), tmp_path / "cube_dip.fits", CONFIG)
+    dip("report", tmp_path / "cube_dip.fits", "-o", tmp_path / "night.html")
+    text = (tmp_path / "night.html").read_text("utf-8")
+    assert "of the first of its 3 images" in text
+    assert text.count("data:image/jpeg") == 1
+
+
+def test_the_page_is_dark_on_paper_and_its_table_has_a_head(dip, tmp_path):
+    """Printers leave backgrounds out: light letters would be on white."""
+    dip("report", product(tmp_path, 1), "-o", tmp_path / "night.html", "--no-pictures")
+    text = (tmp_path / "night.html").read_text("utf-8")
+    printed = text[text.index("@media print") :]
+    assert re.search(r"body \{[^}]*color: #000", printed)
+    assert text.index("<thead>") < text.index('<th scope="col">begun') < text.index("</thead>")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dip_pipeline.errors import DipError, FrameError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import Card, camera_of, middle_on_sky, read_provenance
+from dip_pipeline.frames.finer_product import grid_of
 from dip_pipeline.frames.fits_cards import parse_cards
 from dip_pipeline.frames.fits_file import fits_file
 from dip_pipeline.frames.product import Restoration, restorations_of, run_of
@@ -77,9 +78,9 @@ def night_frame(source: str, product: Path) -> NightFrame:
                 f"{product}: is no product of dip, or a damaged one; give what it restored"
             )
         found = restorations_of(product, run_of(account))
-        first = found[0]
+        first, made = found[0], facts_of(account.document, "product")
         cards = {keyword: value for keyword, value, _ in (*_primary(product), *first.cards)}
-        values = {**_of_record(account), **_of_pixels(first, cards)}
+        values = {**_of_record(account), **_of_pixels(first, cards, _share(account, cards))}
         values["flux_change_in_noise"] = _flux_change(account, values.get("noise"))
         law = str(cards.get("DIPNSRC") or "")
         kind = _kind_of(first, cards, account)
@@ -97,8 +98,8 @@ def night_frame(source: str, product: Path) -> NightFrame:
             filter=camera_of(cards).filter or "",
             exposure_s=_exposure_s(cards),
             unit=str(cards.get("BUNIT") or ""),
-            risk=_finite(cards.get("DIPRISK")),
-            risk_error=_finite(cards.get("DIPRISKE")),
+            risk=_finite(made.get("risk_rms")),
+            risk_error=_finite(made.get("risk_standard_error")),
             noise_source=law,
             tiles=len(account.tiles),
             failed_tiles=sum(bool(tile.get("failed")) for tile in account.tiles),
@@ -210,8 +211,15 @@ def _seconds(account: Provenance) -> float | None:
     return total if total > 20.0 else None  # below, what else the machine does decides
 
 
-def _of_pixels(first: Restoration, cards: Mapping[str, Any]) -> dict[str, float | None]:
-    """Sky, noise, stars and flags, by the middle of the frame."""
+def _share(account: Provenance, cards: Mapping[str, Any]) -> float:
+    """Which part of an input's pixel one of the product holds."""
+    return float(grid_of(account, cards.get("BUNIT")).share)
+
+
+def _of_pixels(
+    first: Restoration, cards: Mapping[str, Any], share: float
+) -> dict[str, float | None]:
+    """Sky, noise, stars and flags, by the middle of the frame; the noise is the input's."""
     science, _, flags = first.planes[0]
     science, marks = _middle(science), _middle(flags).astype(np.uint8)
     good = np.isfinite(science) & ((marks & _SPOILT) == 0)
@@ -219,7 +227,8 @@ def _of_pixels(first: Restoration, cards: Mapping[str, Any]) -> dict[str, float 
         return {}
     sky, scatter = robust_level(science[good])
     gain = cards.get("DIPGAIN")
-    noise = _noise_at(sky, cards)
+    before = _noise_at(sky / share, cards)
+    noise = None if before is None else share * before
     return {
         "sky": sky,
         "noise": noise,

@@ -46,8 +46,8 @@ def report(products: tuple[str, ...], *, out: Path, pictures: bool, overwrite: b
     asks nothing of a network: sky, stars, noise and what was estimated of each frame, those that
     are unlike the others marked, and before, after, and what was taken away.
     """
+    from dip_pipeline.night_page import write_report
     from dip_pipeline.night_products import products_in
-    from dip_pipeline.night_report import write_report
 
     start_logging(LogLines(complain_as_is), verbosity() if verbosity() > NORMAL else -1)
     found = products_in([Path(name) for name in products])

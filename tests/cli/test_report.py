@@ -17,13 +17,16 @@ from astropy.io import fits
 from dip_pipeline import night_figures, ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
+from dip_pipeline.frames import read_provenance
 from dip_pipeline.frames.fits_file import close_files
+from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.night_figures import figures_of, night_frame
+from dip_pipeline.night_page import write_report
 from dip_pipeline.night_products import products_in
-from dip_pipeline.night_report import gather, write_report
+from dip_pipeline.night_report import gather
 from dip_pipeline.odd_frames import kinds
 from dip_pipeline.pipeline import restore_frame
-from tests.stand_in import QUICK, arithmetic, cut_inner
+from tests.stand_in import QUICK, arithmetic, cut_inner, spread_evenly
 
 CONFIG = RunConfig().with_overrides(**QUICK | {"noise.law": "auto"})
 FWHM_PX = 3.5
@@ -439,3 +442,37 @@ def test_the_page_is_dark_on_paper_and_its_table_has_a_head(dip, tmp_path):
     printed = text[text.index("@media print") :]
     assert re.search(r"body \{[^}]*color: #000", printed)
     assert text.index("<thead>") < text.index('<th scope="col">begun') < text.index("</thead>")
+
+
+def test_noise_of_finer_pixels_is_the_share_of_the_inputs(tmp_path, monkeypatch):
+    """A law of the input's pixels says nothing of a level that is spread over four."""
+    monkeypatch.setattr(ways, "restore_scene", spread_evenly)
+    once = night_frame("a", product(tmp_path, 1)).figures.values
+    config = CONFIG.with_overrides(**{"task.name": "super-resolve", "task.factor": 2})
+    restore_frame(str(tmp_path / "f1.fits"), tmp_path / "finer.fits", config)
+    finer = night_frame("a", tmp_path / "finer.fits").figures.values
+    assert finer["sky"] / once["sky"] == pytest.approx(0.25, rel=0.01)
+    assert finer["noise"] / once["noise"] == pytest.approx(0.25, rel=0.01)
+
+
+def test_residual_noise_of_several_images_is_that_of_all(tmp_path, monkeypatch):
+    """As that by which frames are odd: each image has its own cards."""
+
+    def judged(problem, prior=None):
+        made = as_it_is(problem)
+        outcome = replace(made.outcome, risk=0.1, risk_error=0.01, judged_pixels=1000)
+        return replace(made, outcome=outcome)
+
+    monkeypatch.setattr(ways, "restore", judged)
+    hdus = [fits.PrimaryHDU()]
+    for n, level in enumerate((200.0, 800.0)):
+        hdus.append(fits.ImageHDU(sky(n, level=level).astype("f4")))
+        hdus[-1].header.update({"GAIN": 2.0, "RDNOISE": 4.0})
+    fits.HDUList(hdus).writeto(tmp_path / "two.fits")
+    restore_frame(str(tmp_path / "two.fits"), tmp_path / "two_dip.fits", CONFIG)
+    told = night_frame("a", tmp_path / "two_dip.fits")
+    whole = facts_of(read_provenance(tmp_path / "two_dip.fits").document, "product")
+    first = fits.getheader(tmp_path / "two_dip.fits", 1)
+    assert (told.risk, told.images) == (whole["risk_rms"], 2)
+    assert told.risk_error == whole["risk_standard_error"]
+    assert told.risk_error != first["DIPRISKE"]

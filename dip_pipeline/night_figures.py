@@ -198,7 +198,7 @@ def _of_record(account: Provenance) -> dict[str, float | None]:
 def _flux_change(account: Provenance, noise: float | None) -> float | None:
     """Change of flux a pixel, in the noise of a pixel of the sky."""
     change = facts_of(account.document, "product").get("flux_change")
-    pixels = sum(int(str(tile["judged_pixels"])) for tile in account.tiles)
+    pixels = float(np.nansum([_number(tile.get("judged_pixels")) for tile in account.tiles]))
     if not isinstance(change, int | float) or not noise or not pixels:
         return None
     return float(change) / pixels / noise

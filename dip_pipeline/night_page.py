@@ -105,7 +105,7 @@ _COLUMNS = (
     ("flux_change_in_noise", "change of flux, sigma a pixel"), ("failed", "failed tiles"),
     ("seconds", "s of tiles"), ("noise_law", "noise law from"), ("others", "compared with"),
 )  # fmt: skip
-_IN_WORDS = ("noise_law", "others")
+_IN_WORDS = ("noise_law",)
 
 
 def _row(

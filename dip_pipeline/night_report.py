@@ -1,5 +1,6 @@
 """What is told of a night: each product with its figures and its picture, the odd ones marked."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,8 @@ from dip_pipeline.errors import DipError
 from dip_pipeline.night_figures import NightFrame, night_frame
 from dip_pipeline.nights import hours_of
 from dip_pipeline.odd_frames import LEAST_FRAMES, OddFrame, kinds, odd_frames
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +88,6 @@ def _reported(product: Path, *, pictures: bool) -> ReportedFrame:
         return ReportedFrame(product, told, picture=first_picture(product))
     except (DipError, OSError) as error:
         return ReportedFrame(product, told, no_picture=str(error))
+    except Exception as error:  # noqa: BLE001  (no picture, no memory for one: no reason for no page)
+        log.warning("%s: no picture of it: %r", product, error)
+        return ReportedFrame(product, told, no_picture=repr(error))

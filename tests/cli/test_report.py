@@ -14,7 +14,9 @@ import pytest
 import sep
 from astropy.io import fits
 
-from dip_pipeline import night_figures, ways
+from dip_pipeline import night_figures, picturing, ways
+from dip_pipeline.batch import BatchReport, FrameResult, Job
+from dip_pipeline.cli.task_command import describe
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames import read_provenance
@@ -26,6 +28,7 @@ from dip_pipeline.night_products import products_in
 from dip_pipeline.night_report import gather
 from dip_pipeline.odd_frames import kinds
 from dip_pipeline.pipeline import restore_frame
+from tests.cli.conftest import report
 from tests.stand_in import QUICK, arithmetic, cut_inner, spread_evenly
 
 CONFIG = RunConfig().with_overrides(**QUICK | {"noise.law": "auto"})
@@ -476,3 +479,31 @@ def test_residual_noise_of_several_images_is_that_of_all(tmp_path, monkeypatch):
     assert (told.risk, told.images) == (whole["risk_rms"], 2)
     assert told.risk_error == whole["risk_standard_error"]
     assert told.risk_error != first["DIPRISKE"]
+
+
+def test_a_fault_in_drawing_one_frame_loses_no_page(tmp_path, monkeypatch):
+    made = [product(tmp_path, n) for n in range(2)]
+    drawn = picturing.first_picture
+
+    def first_picture(path):
+        if path == made[0]:
+            raise MemoryError("640 GiB")
+        return drawn(path)
+
+    monkeypatch.setattr(picturing, "first_picture", first_picture)
+    told = {frame.product: frame for frame in gather(made).frames}
+    assert "640 GiB" in told[made[0]].no_picture
+    assert told[made[1]].picture
+
+
+@pytest.mark.parametrize(
+    ("frames", "status"), [(5, "restored"), (4, "restored"), (5, "already done")]
+)
+def test_a_night_of_five_new_frames_ends_with_the_way_to_its_page(tmp_path, frames, status):
+    jobs = [Job(f"f{n}.fits", tmp_path / "of july" / f"f{n}_dip.fits") for n in range(frames)]
+    results = tuple(FrameResult(job, report(job.source, job.target, status=status)) for job in jobs)
+    last = describe(BatchReport(results)).splitlines()[-1]
+    command = f"dip report '{tmp_path / 'of july'}' -o night.html"
+    assert (command in last) == (frames == 5 and status == "restored")
+    apart = replace(results[0], job=Job("f0.fits", tmp_path / "f0_dip.fits"))
+    assert "dip report" not in describe(BatchReport((apart, *results[1:])))

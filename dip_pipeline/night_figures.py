@@ -4,6 +4,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +14,15 @@ from numpy.typing import NDArray
 
 from dip_pipeline.errors import DipError, FrameError
 from dip_pipeline.flags import PixelFlag
-from dip_pipeline.frames import Card, camera_of, read_provenance
+from dip_pipeline.frames import Card, camera_of, middle_on_sky, read_provenance
+from dip_pipeline.frames.finer_product import grid_of
 from dip_pipeline.frames.fits_cards import parse_cards
 from dip_pipeline.frames.fits_file import fits_file
 from dip_pipeline.frames.product import Restoration, restorations_of, run_of
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.frames.provenance import Provenance
-from dip_pipeline.odd_frames import FrameFigures
+from dip_pipeline.nights import hours_of
+from dip_pipeline.odd_frames import FrameFigures, Pointing
 from dip_pipeline.registration import robust_level
 
 log = logging.getLogger(__name__)
@@ -36,7 +39,9 @@ _SPOILT = PixelFlag.FILLED | PixelFlag.SATURATED | PixelFlag.LOW_CONFIDENCE
 
 
 _OLD_DATE = re.compile(r"^(\d\d)/(\d\d)/(\d\d)$")  # of FITS before 2000
-_BEGUN = (("DATE-OBS", "TIME-OBS"), ("DATE-BEG", ""), ("DATE-AVG", ""))
+_CLOCKS = ("TIME-OBS", "UT", "UTC-OBS", "UTSTART", "UTC")  # where DATE-OBS is a day alone
+_CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d(\.\d*)?)?")
+_BEGUN = (("DATE-OBS", _CLOCKS), ("DATE-BEG", ()), ("DATE-AVG", ()))
 _UNREAD = (DipError, OSError, LookupError, TypeError, ValueError)
 
 
@@ -44,7 +49,8 @@ class NightFrame(NamedTuple):
     """A product as one of a night.
 
     begun : of its exposure, "" where no card says; filter : "" likewise; exposure_s : None likewise
-    risk, risk_error : DIPRISK and DIPRISKE: without the second the first is an upper bound
+    risk, risk_error : of the whole product: without the second the first is an upper bound
+    images : restored ones
     """
 
     figures: FrameFigures
@@ -57,6 +63,7 @@ class NightFrame(NamedTuple):
     noise_source: str
     tiles: int
     failed_tiles: int
+    images: int
 
 
 def night_frame(source: str, product: Path) -> NightFrame:
@@ -67,25 +74,36 @@ def night_frame(source: str, product: Path) -> NightFrame:
     try:
         account = read_provenance(product)
         if account is None or not account.tiles:
-            raise FrameError(f"{product}: is no product of dip; give what it restored")
-        first = restorations_of(product, run_of(account))[0]
+            raise FrameError(
+                f"{product}: is no product of dip, or a damaged one; give what it restored"
+            )
+        found = restorations_of(product, run_of(account))
+        first, made = found[0], facts_of(account.document, "product")
         cards = {keyword: value for keyword, value, _ in (*_primary(product), *first.cards)}
-        values = {**_of_record(account), **_of_pixels(first, cards)}
+        values = {**_of_record(account), **_of_pixels(first, cards, _share(account, cards))}
         values["flux_change_in_noise"] = _flux_change(account, values.get("noise"))
         law = str(cards.get("DIPNSRC") or "")
         kind = _kind_of(first, cards, account)
         words = "".join(letter for letter in law if not letter.isdigit())
         return NightFrame(
-            FrameFigures(source, kind, values, words),
+            FrameFigures(
+                source,
+                kind,
+                values,
+                words,
+                exposure_s=_exposure_s(cards),
+                pointing=_pointing(first, cards),
+            ),
             begun=_begun(cards),
             filter=camera_of(cards).filter or "",
             exposure_s=_exposure_s(cards),
             unit=str(cards.get("BUNIT") or ""),
-            risk=_finite(cards.get("DIPRISK")),
-            risk_error=_finite(cards.get("DIPRISKE")),
+            risk=_finite(made.get("risk_rms")),
+            risk_error=_finite(made.get("risk_standard_error")),
             noise_source=law,
             tiles=len(account.tiles),
             failed_tiles=sum(bool(tile.get("failed")) for tile in account.tiles),
+            images=sum(len(item.planes) for item in found),
         )
     except DipError:
         raise
@@ -106,13 +124,19 @@ def figures_of(source: str, product: Path) -> FrameFigures | None:
 
 
 def _begun(cards: Mapping[str, Any]) -> str:
-    """When the exposure began, as its cards say it: ISO 8601, which is sorted as text."""
-    for day, hour in _BEGUN:
+    """When the exposure began, as its cards say it: ISO 8601; by MJD-OBS without hours."""
+    told = ""
+    for day, clocks in _BEGUN:
         if isinstance(date := cards.get(day), str) and date.strip():
-            date = _OLD_DATE.sub(r"19\3-\2-\1", date.strip())
-            clock = cards.get(hour) if hour and "T" not in date else None
-            return f"{date}T{clock.strip()}" if isinstance(clock, str) else date
-    return ""
+            told = _OLD_DATE.sub(r"19\3-\2-\1", date.strip())
+            hours = (str(cards.get(name) or "").strip() for name in clocks if "T" not in told)
+            clock = next((hour for hour in hours if _CLOCK.fullmatch(hour)), "")
+            if clock:
+                told = f"{told}T{'0' if clock[1] == ':' else ''}{clock}"
+            break
+    if "T" in told or (hours_since := hours_of({"MJD-OBS": cards.get("MJD-OBS")})) is None:
+        return told
+    return datetime.fromtimestamp(round(hours_since * 3600), UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _exposure_s(cards: Mapping[str, Any]) -> float | None:
@@ -137,13 +161,22 @@ def _primary(product: Path) -> tuple[Card, ...]:
 def _kind_of(first: Restoration, cards: Mapping[str, Any], account: Provenance) -> tuple[str, ...]:
     """Tell what frames have in common that can be compared."""
     camera = camera_of(cards)
-    exposure = _exposure_s(cards)
-    steps = ""  # of 2 %: shutters are no clocks
-    if exposure is not None and exposure > 0:
-        steps = str(round(math.log(exposure) / 0.02))
-    own = [camera.instrument, camera.filter, steps, first.planes[0][0].shape]
-    own += [cards.get(name) for name in (*_BINNING, *_OBJECT, "BUNIT", "DIPTASK", "DIPFACT")]
+    own = [camera.instrument, camera.filter, first.planes[0][0].shape]
+    own += [cards.get(name) for name in (*_BINNING, *_OBJECT, "BUNIT")]
+    own += [cards.get(name) for name in ("DIPTASK", "DIPFACT", "DIPNEXP")]
     return (*map(str, own), str(len(account.tiles)))
+
+
+def _pointing(first: Restoration, cards: Mapping[str, Any]) -> Pointing | None:
+    """Where on the sky a frame looks that does not say it in a word: half a frame is its reach."""
+    if str(cards.get("OBJECT") or "").strip():
+        return None
+    rows, cols = first.planes[0][0].shape
+    try:
+        middle = middle_on_sky(first.cards, (rows, cols))
+    except _UNREAD:
+        return None
+    return None if middle is None else Pointing(*middle)
 
 
 def _of_record(account: Provenance) -> dict[str, float | None]:
@@ -165,7 +198,7 @@ def _of_record(account: Provenance) -> dict[str, float | None]:
 def _flux_change(account: Provenance, noise: float | None) -> float | None:
     """Change of flux a pixel, in the noise of a pixel of the sky."""
     change = facts_of(account.document, "product").get("flux_change")
-    pixels = sum(int(str(tile["judged_pixels"])) for tile in account.tiles)
+    pixels = float(np.nansum([_number(tile.get("judged_pixels")) for tile in account.tiles]))
     if not isinstance(change, int | float) or not noise or not pixels:
         return None
     return float(change) / pixels / noise
@@ -178,8 +211,15 @@ def _seconds(account: Provenance) -> float | None:
     return total if total > 20.0 else None  # below, what else the machine does decides
 
 
-def _of_pixels(first: Restoration, cards: Mapping[str, Any]) -> dict[str, float | None]:
-    """Sky, noise, stars and flags, by the middle of the frame."""
+def _share(account: Provenance, cards: Mapping[str, Any]) -> float:
+    """Which part of an input's pixel one of the product holds."""
+    return float(grid_of(account, cards.get("BUNIT")).share)
+
+
+def _of_pixels(
+    first: Restoration, cards: Mapping[str, Any], share: float
+) -> dict[str, float | None]:
+    """Sky, noise, stars and flags, by the middle of the frame; the noise is the input's."""
     science, _, flags = first.planes[0]
     science, marks = _middle(science), _middle(flags).astype(np.uint8)
     good = np.isfinite(science) & ((marks & _SPOILT) == 0)
@@ -187,7 +227,8 @@ def _of_pixels(first: Restoration, cards: Mapping[str, Any]) -> dict[str, float 
         return {}
     sky, scatter = robust_level(science[good])
     gain = cards.get("DIPGAIN")
-    noise = _noise_at(sky, cards)
+    before = _noise_at(sky / share, cards)
+    noise = None if before is None else share * before
     return {
         "sky": sky,
         "noise": noise,

@@ -1,24 +1,16 @@
-"""One page of a night: each product with its figures and its picture, the odd ones marked."""
+"""What is told of a night: each product with its figures and its picture, the odd ones marked."""
 
-import base64
-import math
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from dip_pipeline import __version__
-from dip_pipeline.errors import DipError, FrameError
-from dip_pipeline.frames import read_provenance
-from dip_pipeline.frames.publishing import prepare, publishing
+from dip_pipeline.errors import DipError
 from dip_pipeline.night_figures import NightFrame, night_frame
-from dip_pipeline.odd_frames import FIGURES, OddFrame, odd_frames
-from dip_pipeline.quality import Curve, draw_curves
+from dip_pipeline.nights import hours_of
+from dip_pipeline.odd_frames import LEAST_FRAMES, OddFrame, kinds, odd_frames
 
-_TEMPLATES = Path(__file__).with_name("templates")
-_ENDINGS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz", ".zarr")
-_CURVES = ("sky", "star_fwhm_px", "star_light", "residual_noise")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +30,23 @@ class ReportedFrame:
 
 @dataclass(frozen=True, slots=True)
 class NightReport:
-    """What a page tells: products in the order in which their exposures began."""
+    """What a page tells: products in the order in which their exposures began.
+
+    others : of each product's kind, by its name
+    """
 
     frames: tuple[ReportedFrame, ...]
     odd: tuple[OddFrame, ...]
+    others: Mapping[str, int]
+
+    @property
+    def alone(self) -> tuple[ReportedFrame, ...]:
+        """Products with too few of their kind: they are compared with none."""
+        return tuple(f for f in self.frames if f.told and not self.is_compared(f.told))
+
+    def is_compared(self, told: NightFrame) -> bool:
+        """Whether a product has enough others of its kind."""
+        return self.others[told.figures.source] >= LEAST_FRAMES - 1
 
     @property
     def unread(self) -> tuple[ReportedFrame, ...]:
@@ -54,76 +59,20 @@ class NightReport:
         return tuple(frame for frame in self.frames if frame.told and frame.told.failed_tiles)
 
 
-def products_in(names: Sequence[Path]) -> list[Path]:
-    """Give the products of folders, and what else is named as it is; each once.
-
-    Raises FrameError for a folder without one, and for what is not there.
-    """
-    found: dict[Path, None] = {}
-    for name in names:
-        if not name.exists():
-            raise FrameError(f"{name}: no such file or folder; give products of dip")
-        if not name.is_dir() or name.suffix == ".zarr":
-            found[name] = None
-            continue
-        inside = sorted(path for path in name.iterdir() if path.name.lower().endswith(_ENDINGS))
-        products = [path for path in inside if _is_product(path)]
-        if not products:
-            raise FrameError(f"{name}: holds no product of dip; give the folder of the products")
-        found.update(dict.fromkeys(products))
-    return list(found)
-
-
-def write_report(
-    products: Sequence[Path], out: Path, *, pictures: bool = True, overwrite: bool = False
-) -> NightReport:
-    """Write one HTML file that needs no other one, and nothing from a network.
-
-    Raises OutputError where it cannot be written; products that cannot be read are told in it.
-    """
-    places = [prepare(out, product, overwrite=overwrite) for product in products]
-    report = gather(products, pictures=pictures)
-    page = render(report, title=out.stem).encode()
-    with publishing(places[0], len(page)) as part:
-        part.write_bytes(page)
-    return report
-
-
 def gather(products: Sequence[Path], *, pictures: bool = True) -> NightReport:
     """Read all products, draw them, and see which are unlike the others."""
     frames = [_reported(product, pictures=pictures) for product in products]
     frames.sort(key=_when)
-    odd = odd_frames([frame.told.figures for frame in frames if frame.told])
-    return NightReport(tuple(frames), odd)
+    figures = [frame.told.figures for frame in frames if frame.told]
+    others = {frame.source: len(kind) - 1 for kind in kinds(figures) for frame in kind}
+    return NightReport(tuple(frames), odd_frames(figures), others)
 
 
-def _when(frame: ReportedFrame) -> tuple[bool, bool, str]:
+def _when(frame: ReportedFrame) -> tuple[bool, bool, float, str]:
     """Sort by when exposures began; then those that do not say it, then those that say nothing."""
     begun = frame.told.begun if frame.told else ""
-    return frame.told is None, not begun, begun
-
-
-def render(report: NightReport, *, title: str) -> str:
-    """Fill the page; whatever comes from a header is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    odd = {frame.source: {o.figure: o for o in frame.oddities} for frame in report.odd}
-    names = _short_names([frame.product for frame in report.frames])
-    rows = [_row(frame, name, odd) for frame, name in zip(report.frames, names, strict=True)]
-    return environment.get_template("night_report.html").render(
-        title=title,
-        version=__version__,
-        report=report,
-        rows=rows,
-        columns=_COLUMNS,
-        units=sorted({frame.told.unit for frame in report.frames if frame.told} - {""}),
-        curves=_in_line(_curves(report, odd), "png"),
-    )
+    hours = hours_of({"DATE-OBS": begun})
+    return frame.told is None, hours is None, hours or 0.0, begun
 
 
 def _reported(product: Path, *, pictures: bool) -> ReportedFrame:
@@ -139,115 +88,6 @@ def _reported(product: Path, *, pictures: bool) -> ReportedFrame:
         return ReportedFrame(product, told, picture=first_picture(product))
     except (DipError, OSError) as error:
         return ReportedFrame(product, told, no_picture=str(error))
-
-
-def _is_product(path: Path) -> bool:
-    try:
-        return read_provenance(path) is not None
-    except (DipError, OSError):
-        return False
-
-
-def _short_names(products: Sequence[Path]) -> list[str]:
-    """Names of files; with their folders where two are the same."""
-    names = [path.name for path in products]
-    return [str(path) if names.count(path.name) > 1 else path.name for path in products]
-
-
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """One cell of the table; meaning : why it is marked, "" where it is not."""
-
-    text: str
-    meaning: str = ""
-
-
-_COLUMNS = (
-    ("begun", "begun"), ("filter", "filter"), ("exposure", "exposure, s"), ("sky", "sky"),
-    ("noise", "noise of the sky"), ("gain_e_per_dn", "gain, e/DN"), ("star_fwhm_px", "FWHM, px"),
-    ("star_axis_ratio", "axis ratio"), ("star_light", "light of 8 stars, median"),
-    ("residual_noise", "residual noise"), ("chi_square", "chi-square"),
-    ("masked_share", "filled"), ("doubtful_share", "low confidence"),
-    ("flux_change_in_noise", "change of flux, sigma a pixel"), ("failed", "failed tiles"),
-    ("seconds", "s of tiles"), ("noise_law", "noise law from"),
-)  # fmt: skip
-
-
-def _row(
-    frame: ReportedFrame, name: str, odd: Mapping[str, Mapping[str, object]]
-) -> dict[str, object]:
-    told = frame.told
-    if told is None:
-        return {"name": name, "cells": [], "problem": frame.problem, "picture": "", "words": []}
-    found = odd.get(told.figures.source, {})
-    texts = {
-        **{figure: _number(value) for figure, value in told.figures.values.items()},
-        "masked_share": _share(told.figures.values.get("masked_share")),
-        "doubtful_share": _share(told.figures.values.get("doubtful_share")),
-        "flux_change_in_noise": _small(told.figures.values.get("flux_change_in_noise")),
-        "begun": told.begun,
-        "filter": told.filter,
-        "exposure": _number(told.exposure_s),
-        "residual_noise": _risk(told),
-        "noise_law": told.noise_source,
-        "failed": f"{told.failed_tiles} of {told.tiles}" if told.failed_tiles else "",
-    }
-    cells = [_Cell(texts.get(key, ""), _meaning(found.get(key))) for key, _ in _COLUMNS]
-    return {
-        "name": name,
-        "cells": cells,
-        "problem": "",
-        "picture": _in_line(frame.picture, "jpeg"),
-        "no_picture": frame.no_picture,
-        "words": [_words(each) for each in found.values()],
-    }
-
-
-def _words(oddity: object) -> str:
-    return str(getattr(oddity, "words", ""))
-
-
-def _meaning(oddity: object) -> str:
-    return "" if oddity is None else _words(oddity)
-
-
-def _risk(told: NightFrame) -> str:
-    if told.risk is None:
-        return "not judged"
-    if told.risk_error is None:
-        return f"< {told.risk:.3f}"
-    return f"{told.risk:.3f} ± {told.risk_error:.3f}"
-
-
-def _number(value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return ""
-    return f"{value:.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
-
-
-def _small(value: float | None) -> str:
-    return "" if value is None else f"{round(value, 4) + 0.0:.4f}"  # without a sign of zero
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.2%}"
-
-
-def _curves(report: NightReport, odd: Mapping[str, Mapping[str, object]]) -> bytes:
-    """Draw what is known of at least two frames."""
-    told = [frame.told for frame in report.frames if frame.told]
-    curves = []
-    for name in _CURVES:
-        known = [frame.figures.values.get(name) for frame in told]
-        if sum(value is not None for value in known) < 2:
-            continue
-        values = [math.nan if value is None else value for value in known]
-        marked = [name in odd.get(frame.figures.source, {}) for frame in told]
-        curves.append(Curve(FIGURES[name].words, values, marked))
-    return draw_curves(curves, [frame.filter for frame in told]) if curves else b""
-
-
-def _in_line(picture: bytes, kind: str) -> str:
-    if not picture:
-        return ""
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+    except Exception as error:  # noqa: BLE001  (no picture, no memory for one: no reason for no page)
+        log.warning("%s: no picture of it: %r", product, error)
+        return ReportedFrame(product, told, no_picture=repr(error))

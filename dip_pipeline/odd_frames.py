@@ -10,6 +10,7 @@ LEAST_FRAMES = 5  # alike, for one of them to be told unlike
 _SPREADS = 5.0  # beyond which a figure is odd, where many frames tell how it scatters
 _FEW = 15.0  # wider for few, by as much over their number: their own scatter says little
 _MOST_TOLD = 3  # figures of one frame
+_SHUTTER = 0.02  # by which exposure times of one kind differ, from one to the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ FIGURES: dict[str, Figure] = {
     "star_light": Figure(
         "light of its stars",
         0.08,
-        "another field, exposure or gain",
-        "clouds, dew, a dome in the way, or another field",
+        "clearer than the others (clouds in those), or another field, exposure or gain",
+        "clouds, dew, low in the sky, a dome in the way, or another field",
     ),
     "star_fwhm_px": Figure(
         "width of its stars (FWHM)", 0.05, "seeing, focus, wind, or trailed stars", unit=" px"
@@ -60,7 +61,7 @@ FIGURES: dict[str, Figure] = {
     "residual_noise": Figure(
         "residual noise",
         0.12,
-        "noise law, sampling or sky are others than in the rest: look at its picture",
+        "noise law, options, sampling or sky are others than in the rest: look at its picture",
     ),
     "chi_square": Figure(
         "chi-square of what was taken away",
@@ -83,17 +84,37 @@ FIGURES: dict[str, Figure] = {
 }
 
 
+class Pointing(NamedTuple):
+    """Where a frame looks; reach_deg : how far off another one still shows that field."""
+
+    longitude_deg: float
+    latitude_deg: float
+    reach_deg: float
+
+    def is_near(self, other: "Pointing") -> bool:
+        """Whether both show one field; the haversine, Sinnott 1984, Sky & Telescope 68, 158."""
+        (lon1, lat1), (lon2, lat2) = (map(math.radians, each[:2]) for each in (self, other))
+        half = math.sin((lat2 - lat1) / 2) ** 2
+        half += math.cos(lat1) * math.cos(lat2) * math.sin((lon2 - lon1) / 2) ** 2
+        apart_deg = 2 * math.degrees(math.asin(math.sqrt(min(half, 1.0))))
+        return apart_deg <= max(self.reach_deg, other.reach_deg)
+
+
 class FrameFigures(NamedTuple):
     """Figures of one frame; alike : what frames must have in common to be compared.
 
     values : by the names of `FIGURES`; None, or no finite number, where it was not measured
     law : where its noise law came from, in words
+    exposure_s, pointing : None where nobody says; frames of another exposure or field are not
+        compared with it
     """
 
     source: str
     alike: Hashable
     values: Mapping[str, float | None]
     law: str = ""
+    exposure_s: float | None = None
+    pointing: Pointing | None = None
 
 
 class Oddity(NamedTuple):
@@ -147,17 +168,64 @@ def odd_frames(frames: Sequence[FrameFigures]) -> tuple[OddFrame, ...]:
     Each figure is held against median and median absolute deviation of the *other* frames, so that
     one alone cannot widen what it is judged by. The spread is no less than a floor.
     """
-    groups: dict[Hashable, list[FrameFigures]] = {}
-    for frame in frames:
-        groups.setdefault(frame.alike, []).append(frame)
     found = {
         id(frame): OddFrame(frame.source, len(group) - 1, oddities)
-        for group in groups.values()
+        for group in kinds(frames)
         if len(group) >= LEAST_FRAMES
         for frame in group
         if (oddities := tuple(_oddities(frame, group)))
     }
     return tuple(found[id(frame)] for frame in frames if id(frame) in found)
+
+
+def kinds(frames: Sequence[FrameFigures]) -> list[list[FrameFigures]]:
+    """Part frames into those of one kind, one exposure time, and one field."""
+    groups: dict[Hashable, list[FrameFigures]] = {}
+    for frame in frames:
+        groups.setdefault(frame.alike, []).append(frame)
+    return [
+        field
+        for group in groups.values()
+        for exposure in _by_exposure(group)
+        for field in _by_field(exposure)
+    ]
+
+
+def _by_exposure(frames: Sequence[FrameFigures]) -> list[list[FrameFigures]]:
+    """Part frames where exposure times, in their order, make a step: shutters are no clocks."""
+    groups: dict[float | None, list[FrameFigures]] = {}
+    known = sorted({f.exposure_s for f in frames if f.exposure_s is not None})
+    first: dict[float | None, float | None] = {None: None}
+    for before, now in zip([None, *known], known, strict=False):
+        is_step = before is None or now > before * (1 + _SHUTTER)
+        first[now] = now if is_step else first[before]
+    for frame in frames:
+        groups.setdefault(first[frame.exposure_s], []).append(frame)
+    return list(groups.values())
+
+
+def _by_field(frames: Sequence[FrameFigures]) -> list[list[FrameFigures]]:
+    """Part frames into chains of neighbours on the sky.
+
+    Those that do not say where they look, whose stars no plate was solved by, say, belong to the
+    field if there is one only, else together.
+    """
+    lost = [frame for frame in frames if frame.pointing is None]
+    waiting = [frame for frame in frames if frame.pointing is not None]
+    fields: list[list[FrameFigures]] = []
+    while waiting:
+        field = [waiting.pop(0)]
+        for member in field:  # grows while its neighbours are found
+            field += [frame for frame in waiting if _are_near(member, frame)]
+            waiting = [frame for frame in waiting if not _are_near(member, frame)]
+        fields.append(field)
+    if len(fields) == 1:
+        return [list(frames)]
+    return [*fields, lost] if lost else fields
+
+
+def _are_near(one: FrameFigures, other: FrameFigures) -> bool:
+    return one.pointing is None or other.pointing is None or one.pointing.is_near(other.pointing)
 
 
 def _oddities(frame: FrameFigures, group: Sequence[FrameFigures]) -> list[Oddity]:

@@ -9,7 +9,7 @@ import pytest
 from dip_pipeline.batch import BatchReport, FrameResult, Job
 from dip_pipeline.cli.task_command import describe
 from dip_pipeline.errors import ExitCode
-from dip_pipeline.odd_frames import FIGURES, FrameFigures, odd_frames
+from dip_pipeline.odd_frames import FIGURES, FrameFigures, Pointing, kinds, odd_frames
 from dip_pipeline.summary import Summary
 from tests.cli.conftest import report
 
@@ -188,3 +188,42 @@ def test_the_three_oddest_figures_are_told_as_they_are_the_oddest_first():
     }
     assert "share of filled pixels 12.00% (median 0.40%)" in str(odd)
     assert str(odd).count("(median ") == 3
+
+
+def test_exposure_times_part_where_they_make_a_step():
+    """Shutters are no clocks: no time is on the edge of a bin."""
+    times = [1199.9, 1200.0, 1200.1, 5.002, 5.004, 5.0, 30.0, 31.0, None, None, 0.0]
+    frames = [
+        FrameFigures(str(n), "R", dict(USUAL), exposure_s=time) for n, time in enumerate(times)
+    ]
+    found = sorted([int(frame.source) for frame in kind] for kind in kinds(frames))
+    assert found == [[0, 1, 2], [3, 4, 5], [6], [7], [8, 9], [10]]
+
+
+def fields(seed, *, pointed):
+    """Four fields of eight frames, of unlike stars; in one of them a frame is under clouds."""
+    rng = np.random.default_rng(seed)
+    frames = night(32, seed)
+    bright = np.exp(0.7 * rng.normal(size=4))
+    for n, frame in enumerate(frames):
+        frame.values["star_light"] *= bright[n // 8] * (0.3 if n == 5 else 1.0)
+        if pointed:
+            frames[n] = frame._replace(pointing=Pointing(40.0 * (n // 8), 89.0, 0.1))
+    return frames
+
+
+def test_fields_hide_no_clouds_and_are_not_odd_beside_each_other():
+    found = [{odd.source for odd in odd_frames(fields(n, pointed=True))} for n in range(60)]
+    assert sum("f5.fits" in odd for odd in found) >= 57
+    assert sum(bool(odd - {"f5.fits"}) for odd in found) <= 1
+    blind = [{odd.source for odd in odd_frames(fields(n, pointed=False))} for n in range(60)]
+    assert sum("f5.fits" in odd for odd in blind) < 30  # or the made-up nights show nothing
+
+
+def test_where_most_of_a_night_is_under_clouds_the_clear_frames_are_called_so():
+    frames = night(20, 3)
+    for frame in frames[:14]:
+        frame.values["star_light"] *= 0.4
+    odd = odd_frames(frames)
+    assert {each.source for each in odd} == {f"f{n}.fits" for n in range(14, 20)}
+    assert all("clearer than the others (clouds in those)" in str(each) for each in odd)

@@ -8,6 +8,7 @@ import click
 from dip_pipeline.cli.output import complain, complain_as_is, in_one_line, say
 from dip_pipeline.cli.verbosity import NORMAL, LogLines, start_logging, verbosity, verbosity_options
 from dip_pipeline.errors import ExitCode
+from dip_pipeline.odd_frames import LEAST_FRAMES
 
 if TYPE_CHECKING:
     from dip_pipeline.night_report import NightReport
@@ -45,7 +46,8 @@ def report(products: tuple[str, ...], *, out: Path, pictures: bool, overwrite: b
     asks nothing of a network: sky, stars, noise and what was estimated of each frame, those that
     are unlike the others marked, and before, after, and what was taken away.
     """
-    from dip_pipeline.night_report import products_in, write_report
+    from dip_pipeline.night_page import write_report
+    from dip_pipeline.night_products import products_in
 
     start_logging(LogLines(complain_as_is), verbosity() if verbosity() > NORMAL else -1)
     found = products_in([Path(name) for name in products])
@@ -62,6 +64,9 @@ def describe(written: "NightReport", out: Path) -> str:
     count = len(written.frames)
     counts = [f"{count} frame{'' if count == 1 else 's'}"]
     counts += [f"{len(written.odd)} unlike the others"] if written.odd else []
+    if written.alone and count >= LEAST_FRAMES:
+        alone = f"{len(written.alone)} compared with none (fewer than {LEAST_FRAMES} of a kind)"
+        counts.append(alone)
     counts += [f"{len(written.failed)} with failed tiles"] if written.failed else []
     counts += [f"{len(written.unread)} that cannot be read"] if written.unread else []
     return "\n".join([f"{', '.join(counts)} -> {out}", *map(str, written.odd)])

@@ -1,6 +1,7 @@
 """What the commands of all tasks share: they restore frames, and tell how it went."""
 
 import math
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import click
 from dip_pipeline.cli.options import read_config, run_options
 from dip_pipeline.cli.output import counted, in_seconds, say
 from dip_pipeline.cli.verbosity import NORMAL, verbosity
+from dip_pipeline.odd_frames import LEAST_FRAMES
 from dip_pipeline.task import Task
 
 if TYPE_CHECKING:
@@ -98,7 +100,16 @@ def describe(report: "BatchReport") -> str:
         lines.append(f"{len(ends)} frames: {', '.join(counts)}")
     lines += [f"warning of {repeated}" for repeated in report.repeated]
     lines += [str(odd) for odd in report.odd]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_way_to_the_page(report)])
+
+
+def _way_to_the_page(report: "BatchReport") -> list[str]:
+    """Say how to look at a night that has been restored."""
+    made = [frame.job.target for frame in report.frames if frame.status == "restored"]
+    folders = {target.parent for target in made}
+    if len(made) < LEAST_FRAMES or len(folders) > 1:
+        return []
+    return [f"look at them on one page: dip report {shlex.quote(str(folders.pop()))} -o night.html"]
 
 
 def frame_lines(source: str, report: "RunReport") -> str:

@@ -52,7 +52,7 @@ from dip_pipeline.frames.saving import (
 from dip_pipeline.frames.sdss_calibration import SdssCalibration, is_sdss, read_sdss_calibration
 from dip_pipeline.frames.selectors import split_selector
 from dip_pipeline.frames.sky_coordinates import wcs_words
-from dip_pipeline.frames.sky_mapping import places_on
+from dip_pipeline.frames.sky_mapping import middle_on_sky, places_on
 from dip_pipeline.frames.unlike_planes import unlike_notes
 from dip_pipeline.frames.verifying import wrong_sums
 
@@ -95,6 +95,7 @@ __all__ = [
     "is_sdss",
     "left_behind",
     "left_out_names",
+    "middle_on_sky",
     "named_digest",
     "open_frame",
     "open_frames",

@@ -37,6 +37,35 @@ def places_on(places: Places, frame: Frame, other: Frame) -> Places | None:
     return mapped if np.isfinite(mapped).any() else None
 
 
+def middle_on_sky(
+    cards: Sequence[Card], shape: tuple[int, int]
+) -> tuple[float, float, float] | None:
+    """Longitude and latitude of a frame's middle, and how far its nearer edge is; degrees.
+
+    None without celestial coordinates. Lookup tables of distortions are not read.
+    """
+    wcs = _celestial(cards)
+    if wcs is None:
+        return None
+    rows, cols = shape
+    row, col, half = (rows - 1) / 2, (cols - 1) / 2, min(rows, cols) / 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of old keywords
+        try:
+            places = np.array([(col, row), (col + half, row), (col, row + half)])
+            longitude, latitude = np.radians(wcs.all_pix2world(places, 0)).T
+        except ValueError:  # astropy's WcsError is one
+            return None
+    # The haversine keeps small angles; Sinnott 1984, Sky & Telescope 68, 158.
+    off = np.sin((latitude[1:] - latitude[0]) / 2) ** 2
+    off += (
+        np.cos(latitude[1:]) * np.cos(latitude[0]) * np.sin((longitude[1:] - longitude[0]) / 2) ** 2
+    )
+    reach = 2 * np.arcsin(np.sqrt(np.clip(off, 0, 1))).min()
+    found = np.degrees([longitude[0], latitude[0], reach])
+    return (float(found[0]), float(found[1]), float(found[2])) if np.isfinite(found).all() else None
+
+
 def _through_the_sky(wcs: "WCS", other: "WCS", places: Places) -> tuple[Places, Places]:
     """Give columns and rows; systems that are not known by name are taken to be one."""
     from astropy.wcs.utils import pixel_to_pixel

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dip_pipeline.quality.pictures import ACCENT, DPI, FAINT_INK, INK, PAPER
+from dip_pipeline.quality.pictures import ACCENT, DPI, FAINT_INK, INK, PAPER, as_written
 
 _MARKERS = "os^Dvp*X"
 _WIDTH, _HEIGHT = 12.6, 1.6
@@ -54,10 +54,10 @@ def draw_curves(curves: Sequence[Curve], kinds: Sequence[str]) -> bytes:
                     marker=marker,
                     markersize=size,
                     color=colour,
-                    label=(name or "none") if not odd else None,
+                    label=as_written(name or "none") if not odd else None,
                 )
         axes.set_facecolor(PAPER)
-        axes.set_title(curve.words, color=INK, fontsize=10, loc="left", pad=3)
+        axes.set_title(as_written(curve.words), color=INK, fontsize=10, loc="left", pad=3)
         axes.tick_params(colors=FAINT_INK, labelsize=8)
         for spine in axes.spines.values():
             spine.set_color(FAINT_INK)

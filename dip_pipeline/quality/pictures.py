@@ -70,6 +70,7 @@ def panel(
     evidence: Evidence, *, title: str = "", unit: str = "", with_residual: bool = True
 ) -> Figure:
     """Draw before, after, truth and residual side by side, and a cut-out of each below."""
+    title, unit = as_written(title), as_written(unit)
     stretch, cutout = choose_stretch(evidence), choose_cutout(evidence)
     columns: list[tuple[str, Image, bool]] = [
         ("before", evidence.observed, False),
@@ -113,6 +114,7 @@ def panel(
 
 def error_figure(evidence: Evidence, *, unit: str = "") -> Figure:
     """Draw the error plane, and where the truth is known, the true error and how they compare."""
+    unit = as_written(unit)
     if evidence.error is None:
         return _figure(4.0, 4.0)
     error = np.where(np.isfinite(evidence.error), evidence.error, np.nan)
@@ -294,6 +296,15 @@ def _figure(width: float, height: float) -> Figure:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whatever the name ends in."""
     figure.savefig(path, format="png", facecolor=PAPER, metadata={"Software": None})
+
+
+def as_written(text: str) -> str:
+    r"""Have matplotlib write a text as it is, where it would take what is between $ for a formula.
+
+    >>> as_written("M31 $x_{$")
+    'M31 \\$x_{\\$'
+    """
+    return text.replace("$", r"\$")
 
 
 def small_picture(figure: Figure) -> bytes:

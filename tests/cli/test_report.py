@@ -1,7 +1,11 @@
 """Laws of `dip report`: every product is on the page, in the order of the night, the odd marked."""
 
+import gzip
+import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -10,14 +14,22 @@ import pytest
 import sep
 from astropy.io import fits
 
-from dip_pipeline import night_figures, ways
+from dip_pipeline import night_figures, picturing, ways
+from dip_pipeline.batch import BatchReport, FrameResult, Job
+from dip_pipeline.cli.task_command import describe
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
+from dip_pipeline.frames import read_provenance
 from dip_pipeline.frames.fits_file import close_files
+from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.night_figures import figures_of, night_frame
+from dip_pipeline.night_page import write_report
+from dip_pipeline.night_products import products_in
 from dip_pipeline.night_report import gather
+from dip_pipeline.odd_frames import kinds
 from dip_pipeline.pipeline import restore_frame
-from tests.stand_in import QUICK, arithmetic, cut_inner
+from tests.cli.conftest import report
+from tests.stand_in import QUICK, arithmetic, cut_inner, spread_evenly
 
 CONFIG = RunConfig().with_overrides(**QUICK | {"noise.law": "auto"})
 FWHM_PX = 3.5
@@ -211,14 +223,44 @@ def test_a_trailed_frame_has_another_axis_ratio(tmp_path):
     assert 1.2 < values["star_axis_ratio"] < 1.6  # by the light above a threshold: less than 1.5
 
 
-def test_frames_of_another_filter_or_exposure_are_of_another_kind(tmp_path):
-    cards = ({}, {"FILTER": "B"}, {"EXPTIME": 30.0}, {"EXPTIME": 60.2}, {"OBJECT": "M13"})
-    kinds = [
-        night_frame("a", product(tmp_path, n, cards=each)).figures.alike
+def kinds_of(folder, *cards, **scene):
+    """Numbers of the frames with these cards, in groups of those that are compared."""
+    told = [
+        night_frame(str(n), product(folder, n, cards=each, **scene)).figures
         for n, each in enumerate(cards)
     ]
-    assert kinds[3] == kinds[0]
-    assert len({kinds[n] for n in (0, 1, 2, 4)}) == 4
+    return [[int(frame.source) for frame in kind] for kind in kinds(told)]
+
+
+def test_frames_of_another_filter_or_exposure_are_of_another_kind(tmp_path):
+    cards = ({}, {"FILTER": "B"}, {"EXPTIME": 30.0}, {"EXPTIME": 60.2}, {"OBJECT": "M13"})
+    assert sorted(kinds_of(tmp_path, *cards)) == [[0, 3], [1], [2], [4]]
+
+
+def looks_at(longitude, latitude=80.0, **cards):
+    """Cards of a plate of 96 px, 0.01 degrees each."""
+    wcs = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRPIX1": 48.5, "CRPIX2": 48.5}
+    wcs |= {"CRVAL1": longitude, "CRVAL2": latitude, "CDELT1": -0.01, "CDELT2": 0.01}
+    return wcs | cards
+
+
+def test_fields_without_a_name_are_told_apart_by_their_coordinates(tmp_path):
+    """Half a frame, 0.48 degrees, is one field: a dither's step, not that of a mosaic."""
+    dithers = (looks_at(359.0), looks_at(1.0), looks_at(3.5))  # 0.35 and 0.43 degrees apart
+    elsewhere = (looks_at(12.0), looks_at(12.0, 81.0))
+    assert kinds_of(tmp_path, *dithers, *elsewhere) == [[0, 1, 2], [3], [4]]
+
+
+def test_a_frame_that_no_plate_was_solved_of_is_compared_where_one_field_is(tmp_path):
+    assert kinds_of(tmp_path, looks_at(5.0), {}, looks_at(5.0)) == [[0, 1, 2]]
+    (tmp_path / "b").mkdir()
+    others = (looks_at(5.0), {}, looks_at(90.0), {})
+    assert kinds_of(tmp_path / "b", *others) == [[0], [2], [1, 3]]
+
+
+def test_a_name_of_the_field_outranks_its_coordinates(tmp_path):
+    named = (looks_at(5.0, OBJECT="M13"), looks_at(90.0, OBJECT="M13"))
+    assert kinds_of(tmp_path, *named, looks_at(5.0)) == [[0, 1], [2]]
 
 
 def test_what_is_no_product_has_no_figures(tmp_path, caplog):
@@ -237,6 +279,11 @@ def test_what_is_no_product_has_no_figures(tmp_path, caplog):
         ({"DATE-OBS": "2026-01-01", "TIME-OBS": 3.5}, "2026-01-01"),
         ({"DATE-OBS": " ", "DATE-BEG": "2026-01-02T01:00:00"}, "2026-01-02T01:00:00"),
         ({"DATE-OBS": ""}, ""),
+        ({"DATE-OBS": "2026-01-01", "UT": "3:04:05.6"}, "2026-01-01T03:04:05.6"),
+        ({"DATE-OBS": "2026-01-01", "TIME-OBS": "n/a", "UTSTART": "03:04"}, "2026-01-01T03:04"),
+        ({"DATE-OBS": "", "MJD-OBS": 61041.5}, "2026-01-01T12:00:00"),
+        ({"DATE-OBS": "2026-01-01", "MJD-OBS": 61041.5}, "2026-01-01T12:00:00"),
+        ({"DATE-OBS": "2026-01-01T20:00:00", "MJD-OBS": 1.0}, "2026-01-01T20:00:00"),
     ],
 )
 def test_when_an_exposure_began_is_told_as_iso(tmp_path, cards, begun):
@@ -278,3 +325,185 @@ def test_light_everywhere_hides_no_stars(tmp_path):
     finally:
         sep.set_extract_pixstack(max(full, sep.get_extract_pixstack()))
     assert values["star_light"] == pytest.approx(6000, rel=0.05)
+
+
+def test_any_name_is_on_the_page_as_far_as_it_is_text(tmp_path):
+    """Names are bytes: some are no UTF-8, and some matplotlib would take for formulas."""
+    made = product(tmp_path, 1)
+    names = [b"caf\xe9.fits", "é ü.fits".encode(), b"cost $x_{$.fits", b"new\nline.fits"]
+    for name in names:
+        shutil.copy(made, tmp_path / "out" / os.fsdecode(name))
+    page = tmp_path / os.fsdecode(b"n\xe9.html")
+    assert not write_report(products_in([tmp_path / "out"]), page).unread
+    text = page.read_bytes().decode()
+    for shown in ("caf\ufffd.fits", "é ü.fits", "cost $x_{$.fits", "<title>n\ufffd</title>"):
+        assert shown in text
+    assert text.count("data:image/jpeg") == 5
+
+
+def test_a_locale_without_letters_takes_none_from_the_page(tmp_path):
+    made = product(tmp_path, 1)
+    shutil.copy(made, tmp_path / "é ü.fits")
+    env = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "dip_pipeline", "report", "é ü.fits", "-o", "é.html"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = (tmp_path / "é.html").read_text("utf-8")
+    assert "<title>é</title>" in text
+    assert "é ü.fits" in text
+
+
+def test_filters_and_units_that_look_like_formulas_are_drawn_as_they_are(dip, tmp_path):
+    for n, name in enumerate(["$x_{$", "R", "$e^{$"]):
+        product(tmp_path, n, cards={"FILTER": name, "BUNIT": "$e^{$"})
+    assert dip("report", tmp_path / "out", "-o", tmp_path / "night.html")[0] == 0
+
+
+def test_a_product_that_is_named_twice_is_one(dip, tmp_path):
+    made = product(tmp_path, 1)
+    (tmp_path / "out" / "link.fits").symlink_to(made)
+    around = tmp_path / "out" / ".." / "out" / made.name
+    given = (made, made.parent, around, tmp_path / "out" / "link.fits")
+    _, out, _ = dip("report", *given, "-o", tmp_path / "night.html", "--no-pictures")
+    assert out.startswith("1 frame -> ")
+
+
+@pytest.mark.parametrize("name", ["f1.fits", "notes", "f1_prior"])
+def test_what_is_no_page_is_never_overwritten(dip, tmp_path, name):
+    """Not the input of the night, which no product leads back to."""
+    made = product(tmp_path, 1)
+    mine = tmp_path / name
+    if not mine.exists():
+        mine.write_bytes(b"mine")
+    before = mine.read_bytes()
+    code, _, err = dip("report", made, "-o", mine, "--overwrite", "--no-pictures")
+    assert code == 1
+    assert "is no page of HTML" in err
+    assert mine.read_bytes() == before
+    page = tmp_path / "page"
+    page.write_text("<!doctype HTML><p>old")
+    assert dip("report", made, "-o", page, "--overwrite", "--no-pictures")[0] == 0
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kept", [0.4, 0.6, 0.9])
+def test_a_torn_product_in_a_folder_is_told(dip, tmp_path, kept, packed):
+    """What is left of it says that it was one; inputs beside it are none."""
+    made = product(tmp_path, 1)
+    product(tmp_path, 2)
+    shutil.copy(tmp_path / "f2.fits", made.parent)
+    (made.parent / "torn.fits").write_bytes((tmp_path / "f2.fits").read_bytes()[:-5000])
+    whole = made.read_bytes()
+    whole = gzip.compress(whole) if packed else whole
+    torn = made.with_name("torn_dip.fits" + (".gz" if packed else ""))
+    torn.write_bytes(whole[: int(kept * len(whole))])
+    code, out, err = dip("report", made.parent, "-o", tmp_path / "night.html", "--no-pictures")
+    assert code == 1
+    assert out.startswith("3 frames, 1 that cannot be read -> ")
+    (line,) = err.splitlines()
+    assert torn.name in line
+    assert "damaged" in line
+
+
+def test_frames_are_in_order_of_time_whatever_zone_their_cards_name(tmp_path):
+    dates = ("2026-01-01T23:00:00+09:00", "2026-01-01T20:00:00Z", "2026-01-01T19:00:00")
+    made = [product(tmp_path, n, cards={"DATE-OBS": date}) for n, date in enumerate(dates)]
+    told = gather(made, pictures=False).frames  # at 14, 20, 19 h UT
+    assert [frame.product for frame in told] == [made[0], made[2], made[1]]
+
+
+def test_the_page_says_how_many_a_frame_was_compared_with(dip, tmp_path):
+    """That nothing was odd of frames that nothing was compared with is no word of praise."""
+    for n in range(7):
+        product(tmp_path, n, cards={"FILTER": "B"} if n > 4 else None)
+    code, out, _ = dip("report", tmp_path / "out", "-o", tmp_path / "night.html", "--no-pictures")
+    assert code == 0
+    assert out.startswith("7 frames, 2 compared with none (fewer than 5 of a kind) -> ")
+    text = (tmp_path / "night.html").read_text("utf-8")
+    assert "<b>2</b>compared with none: fewer than 5 of a kind" in text
+    page = _Page(text)
+    compared = {page.cells(n)[1][:2]: page.cells(n)[-1] for n in range(1, 8)}
+    assert compared == {f"f{n}": "4" if n < 5 else "none (1 of its kind)" for n in range(7)}
+
+
+def test_of_several_images_the_page_says_which_one_it_shows(dip, tmp_path):
+    planes = np.stack([sky(n).astype("f4") for n in range(3)])
+    hdu = fits.PrimaryHDU(planes)
+    hdu.header.update({"GAIN": 2.0, "RDNOISE": 4.0})
+    hdu.writeto(tmp_path / "cube.fits")
+    restore_frame(str(tmp_path / "cube.fits"), tmp_path / "cube_dip.fits", CONFIG)
+    dip("report", tmp_path / "cube_dip.fits", "-o", tmp_path / "night.html")
+    text = (tmp_path / "night.html").read_text("utf-8")
+    assert "of the first of its 3 images" in text
+    assert text.count("data:image/jpeg") == 1
+
+
+def test_the_page_is_dark_on_paper_and_its_table_has_a_head(dip, tmp_path):
+    """Printers leave backgrounds out: light letters would be on white."""
+    dip("report", product(tmp_path, 1), "-o", tmp_path / "night.html", "--no-pictures")
+    text = (tmp_path / "night.html").read_text("utf-8")
+    printed = text[text.index("@media print") :]
+    assert re.search(r"body \{[^}]*color: #000", printed)
+    assert text.index("<thead>") < text.index('<th scope="col">begun') < text.index("</thead>")
+
+
+def test_noise_of_finer_pixels_is_the_share_of_the_inputs(tmp_path, monkeypatch):
+    """A law of the input's pixels says nothing of a level that is spread over four."""
+    monkeypatch.setattr(ways, "restore_scene", spread_evenly)
+    once = night_frame("a", product(tmp_path, 1)).figures.values
+    config = CONFIG.with_overrides(**{"task.name": "super-resolve", "task.factor": 2})
+    restore_frame(str(tmp_path / "f1.fits"), tmp_path / "finer.fits", config)
+    finer = night_frame("a", tmp_path / "finer.fits").figures.values
+    assert finer["sky"] / once["sky"] == pytest.approx(0.25, rel=0.01)
+    assert finer["noise"] / once["noise"] == pytest.approx(0.25, rel=0.01)
+
+
+def test_residual_noise_of_several_images_is_that_of_all(tmp_path, monkeypatch):
+    """As that by which frames are odd: each image has its own cards."""
+
+    def judged(problem, prior=None):
+        made = as_it_is(problem)
+        outcome = replace(made.outcome, risk=0.1, risk_error=0.01, judged_pixels=1000)
+        return replace(made, outcome=outcome)
+
+    monkeypatch.setattr(ways, "restore", judged)
+    hdus = [fits.PrimaryHDU()]
+    for n, level in enumerate((200.0, 800.0)):
+        hdus.append(fits.ImageHDU(sky(n, level=level).astype("f4")))
+        hdus[-1].header.update({"GAIN": 2.0, "RDNOISE": 4.0})
+    fits.HDUList(hdus).writeto(tmp_path / "two.fits")
+    restore_frame(str(tmp_path / "two.fits"), tmp_path / "two_dip.fits", CONFIG)
+    told = night_frame("a", tmp_path / "two_dip.fits")
+    whole = facts_of(read_provenance(tmp_path / "two_dip.fits").document, "product")
+    first = fits.getheader(tmp_path / "two_dip.fits", 1)
+    assert (told.risk, told.images) == (whole["risk_rms"], 2)
+    assert told.risk_error == whole["risk_standard_error"]
+    assert told.risk_error != first["DIPRISKE"]
+
+
+def test_a_fault_in_drawing_one_frame_loses_no_page(tmp_path, monkeypatch):
+    made = [product(tmp_path, n) for n in range(2)]
+    drawn = picturing.first_picture
+
+    def first_picture(path):
+        if path == made[0]:
+            raise MemoryError("640 GiB")
+        return drawn(path)
+
+    monkeypatch.setattr(picturing, "first_picture", first_picture)
+    told = {frame.product: frame for frame in gather(made).frames}
+    assert "640 GiB" in told[made[0]].no_picture
+    assert told[made[1]].picture
+
+
+@pytest.mark.parametrize(
+    ("frames", "status"), [(5, "restored"), (4, "restored"), (5, "already done")]
+)
+def test_a_night_of_five_new_frames_ends_with_the_way_to_its_page(tmp_path, frames, status):
+    jobs = [Job(f"f{n}.fits", tmp_path / "of july" / f"f{n}_dip.fits") for n in range(frames)]
+    results = tuple(FrameResult(job, report(job.source, job.target, status=status)) for job in jobs)
+    last = describe(BatchReport(results)).splitlines()[-1]
+    command = f"dip report '{tmp_path / 'of july'}' -o night.html"
+    assert (command in last) == (frames == 5 and status == "restored")
+    apart = replace(results[0], job=Job("f0.fits", tmp_path / "f0_dip.fits"))
+    assert "dip report" not in describe(BatchReport((apart, *results[1:])))

@@ -57,8 +57,19 @@ def restore_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored
     if prior.errors is not None:
         relative = prior.errors.look_up(delivery.predictor)
     error = _numbers(relative * delivery.fine_sigma) * region.scale.sigma
+    error = _with_stars(error, problem, region)
     error = _where_claimed(error, problem, region)
     return _cut(problem, science, error, _outcome(problem, prior, region, delivery))
+
+
+def _with_stars(error: np.ndarray, problem: Problem, region: Region) -> np.ndarray:
+    """Add the error of the stars that were fitted: of their heights and places in the noise."""
+    shown = region.shown_stars
+    if shown is None or shown.scene is None:
+        return error
+    widening = problem.noise.correlation.widening * region.scale.sigma
+    added: np.ndarray = np.maximum(error, np.sqrt(shown.variance_in_scene()) * widening)
+    return added
 
 
 def _where_claimed(error: np.ndarray, problem: Problem, region: Region) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy import ndimage, sparse
-from scipy.sparse.linalg import spsolve
+from scipy.sparse.linalg import splu, spsolve
 from torch import Tensor
 
 from dip_pipeline.restoration.star_grid import Places, StarGrid
@@ -31,6 +31,7 @@ _APART_PX = 5  # side of the square in which a star is the brightest
 _EDGE_PX = 2
 _MESH_PX = 16  # of the light around stars: faint ones, nebulae
 _MOST_STEP = 0.5  # of ln(height), or px
+_AT_ONCE = 100  # stars whose covariances are computed together
 _RIDGE = 1e-4  # of the normal equations' diagonal: stars in one place keep their sum
 
 
@@ -51,6 +52,19 @@ class Equations:
         """Give the changes that explain what is left best, (3 stars)."""
         step: Image = np.atleast_1d(spsolve(self.normal, self.weighted @ left.ravel()))
         return step
+
+    def covariances(self) -> list[Image]:
+        """Give the covariance of each star's own three changes, (3, 3), its neighbours free."""
+        solver = splu(self.normal)
+        size = self.normal.shape[0]
+        found: list[Image] = []
+        for first in range(0, size, 3 * _AT_ONCE):
+            last = min(first + 3 * _AT_ONCE, size)
+            asked = np.zeros((size, last - first))
+            asked[np.arange(first, last), np.arange(last - first)] = 1.0
+            part = solver.solve(asked)[first:last]
+            found += [part[at : at + 3, at : at + 3] for at in range(0, last - first, 3)]
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +102,17 @@ class ShownStars:
         """Give their light in the scene, where and of the kind of a tensor."""
         assert self.scene is not None
         return torch.from_numpy(self.scene[0])[None, None].to(like)
+
+    def variance_in_scene(self) -> Image:
+        """Variance of their light in the scene for the noise that they were fitted in.
+
+        (fine rows, fine cols), sky sigma squared: of their heights and places.
+        """
+        assert self.scene is not None
+        light, columns = self.scene
+        own = sparse.block_diag(self.equations.covariances(), format="csr")
+        variance: Image = np.asarray((columns @ own).multiply(columns).sum(axis=1))
+        return variance.reshape(light.shape)
 
     def change_of_scene(self, left: Tensor) -> Tensor:
         """Give how their light in the scene changes; see `step`."""

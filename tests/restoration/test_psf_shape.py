@@ -97,3 +97,32 @@ def test_a_star_of_a_scene_has_as_much_light_as_it_shows():
     assert height_in_scene(shape, optics) == pytest.approx(
         shape.stamp(14).sum() / (2 * np.pi * (2 / 2.3548) ** 2), rel=1e-4
     )
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_the_error_of_fitted_stars_in_a_scene_is_that_of_their_heights_and_places(factor):
+    """Over draws of the noise; in the middle of a star it is more than pixels alone tell."""
+    shape = moffat(2.7)
+    psf = psf_of(shape.widened(factor) if factor > 1 else shape, 14 * factor)
+    optics = Optics(factor, psf=psf.astype(np.float32))
+    rows, cols = np.indices((96, 96), dtype=np.float64)
+    spots = [
+        (row + 0.3, col - 0.2, 40.0 + row) for row in range(12, 90, 24) for col in (12, 36, 60)
+    ]
+    spots.append((14.1, 38.5, 50.0))  # beside another
+    light = sum(height * shape.at(rows - row, cols - col) for row, col, height in spots)
+    drawn, variance = [], []
+    for seed in range(40):
+        noise = np.random.default_rng(seed).standard_normal(light.shape)
+        shown = find_shown_stars(
+            light + noise, np.ones_like(light), np.ones_like(light, bool), shape
+        )
+        if shown is not None and len(shown.places) == len(spots):
+            sharp = in_scene(shown, shape, optics)
+            drawn.append(sharp.scene[0])
+            variance.append(sharp.variance_in_scene())
+    assert len(drawn) > 20
+    true, told = np.var(drawn, axis=0), np.mean(variance, axis=0)
+    cores = np.mean(drawn, axis=0) > 0.3 * np.median(np.max(drawn, axis=(1, 2)))
+    assert 0.7 < np.median(true[cores] / told[cores]) < 1.4
+    assert told[np.mean(drawn, axis=0) < 1e-6].max() < 1e-4

@@ -20,6 +20,8 @@ from dip_pipeline.restoration.scene_code import draw_scene as draw_picture
 from dip_pipeline.restoration.scene_optics import scene_optics
 from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
 from dip_pipeline.restoration.scene_restore import in_blocks, restore_scene, scene_unchanged
+from dip_pipeline.restoration.shown_stars import ShownStars
+from dip_pipeline.restoration.star_shape import StarShape
 from dip_pipeline.restoration.target_star import TARGET_SIGMA_PX
 from dip_pipeline.simulate import (
     STAR,
@@ -182,6 +184,32 @@ def test_of_a_star_that_masked_pixels_hide_no_error_is_claimed_where_a_psf_is_un
     assert ((result.flags[there] & PixelFlag.LOW_CONFIDENCE) != 0).all() == blurred
     assert np.isfinite(result.error[~there]).all()
     assert not result.flags[~there].any()
+
+
+def test_no_error_is_smaller_than_that_of_the_stars_that_were_fitted(problem, law):
+    shape = StarShape(a=0.14, b=0.0, d=0.14, beta=3.0)
+    psf = (shape.stamp(10) / shape.stamp(10).sum()).astype(np.float32)
+    rows, cols = np.indices((SIDE, SIDE), dtype=np.float64)
+    level = np.full((SIDE, SIDE), 200.0)
+    for number, row, col in zip(
+        range(9), [12, 32, 52] * 3, [12] * 3 + [32] * 3 + [52] * 3, strict=True
+    ):
+        level += (2000 + 500 * number) * shape.at(rows - row - 0.3, cols - col + 0.2)
+    observed = level + DetectorOptions().sigma_dn(level) * np.random.default_rng(1).normal(
+        size=level.shape
+    )
+    asked = problem(observed, law.sensor(), options=OPTIONS, optics=Optics(1, psf=psf))
+    prior = fit_scene_prior([asked], (SIDE, SIDE), seed=3)
+    region = prepare(asked, prior.scale)
+    own = np.sqrt(region.shown_stars.variance_in_scene()) * region.scale.sigma
+    result = restore_scene(asked, prior)
+    assert len(region.shown_stars.places) == 9
+    assert np.all(result.error >= own * 0.999)
+    much = np.full(own.shape, 1e4)
+    with mock.patch.object(ShownStars, "variance_in_scene", return_value=much):
+        doubted = restore_scene(asked, prior)
+    np.testing.assert_allclose(doubted.error, 100 * region.scale.sigma, rtol=1e-5)
+    np.testing.assert_array_equal(doubted.science, result.science)
 
 
 def test_masked_and_saturated_pixels_are_told_of_in_every_fine_one(asked, prior):

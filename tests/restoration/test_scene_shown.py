@@ -72,7 +72,9 @@ def test_the_scene_shows_what_was_observed(optics):
     assert scene.light.sum() == pytest.approx(stars.light.sum(), rel=0.01)
     light, _ = scene.scene
     seen = scene_optics(optics).observe(torch.from_numpy(light)[None, None])[0, 0].numpy()
-    assert np.allclose(seen, scene.light)
+    # A star of a scene where a PSF is undone is hardly sampled, and is seen through the PSF itself.
+    nearly = 0.0 if optics.psf is None else 0.02
+    assert np.allclose(seen, scene.light, atol=nearly * scene.light.max() + 1e-8)
 
 
 def test_a_deconvolved_star_is_as_narrow_as_the_target():
@@ -191,11 +193,12 @@ def asked_for(optics, task, *, views):
     )
 
 
-def test_about_a_star_of_a_narrow_psf_there_is_no_less_noise_than_in_the_dark():
-    """What remains of such a PSF rings; a variance below zero made each fit end in NaN."""
+def test_about_a_star_of_a_psf_that_rings_there_is_no_less_noise_than_in_the_dark():
+    """A PSF may be negative somewhere; a variance below zero made each fit end in NaN."""
     narrow = StarShape(a=0.29, b=0.0, d=0.29, beta=3.0)
     offsets = np.arange(-12.0, 13.0)
     kernel = narrow.at(offsets[:, None], offsets[None, :])
+    kernel[np.abs(np.hypot(offsets[:, None], offsets[None, :]) - 7) < 1.5] -= 0.002
     asked = asked_for(
         Optics(psf=(kernel / kernel.sum()).astype(np.float32)), Task.DECONVOLVE, views=1
     )

@@ -21,6 +21,7 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.restoration.gaussian_psf import fwhm_of_peak, gaussian_psf
 from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.psf_shape import PsfShape
 from dip_pipeline.restoration.target_star import TARGET_FWHM_PX, TARGET_SIGMA_PX
 from dip_pipeline.sensor import NoiseChoice
 from dip_pipeline.task import Task
@@ -33,6 +34,7 @@ FACTORS = (2, 3, 4)  # of super-resolution
 _FINEST = 4  # pixels for one along each axis that exposures are combined on
 _SCALE_TOLERANCE = 0.02
 _TARGET_PEAK = 1 / (2 * math.pi * TARGET_SIGMA_PX**2)  # share of a scene's star in its pixel
+_LEAST_ACROSS = 0.95  # of that star's width, along the shorter axis of a PSF
 _LARGEST_SHARE = 8  # a PSF may reach as far as the side of a tile over this
 
 
@@ -271,18 +273,25 @@ class AskedOptics:
             return
         peak = min(float(self.psf.max()), 1.0)
         as_of_px, least_px = fwhm_of_peak(peak), fwhm_of_peak(_TARGET_PEAK)
-        if as_of_px >= least_px:
+        across_px = as_of_px * math.sqrt(1 - _ellipticity(self.psf))
+        if as_of_px >= least_px and across_px >= _LEAST_ACROSS * least_px:
             return
-        factor = next((f for f in FACTORS if f * as_of_px >= least_px * self.factor), None)
+        factor = next((f for f in FACTORS if f * across_px >= least_px * self.factor), None)
         remedy = (
             "dip denoise leaves it as it is, and so does super-resolve without a PSF"
             if factor is None
             else f"dip super-resolve --factor {factor} has finer pixels to undo it on (a PSF file "
             f"has to be on those: dip psf --factor {factor}); dip denoise leaves it as it is"
         )
+        if self.factor > 1:
+            remedy = (
+                f"if it is on the pixels of the input, {self.measuring} gives one on those of the "
+                f"result; else {remedy}"
+            )
+        axis = f", {across_px:.2f} px along its shorter axis" if as_of_px >= least_px else ""
         raise ConfigError(
             f"PSF ({self.words}): its brightest pixel holds {peak:.0%} of the light, as of a "
-            f"Gaussian of FWHM {as_of_px:.2f} px of the result; {task} gives stars "
+            f"Gaussian of FWHM {as_of_px:.2f} px of the result{axis}; {task} gives stars "
             f"{TARGET_FWHM_PX:g} px wide as pixels see them, so what is narrower than "
             f"{least_px:.2f} px cannot be undone: {remedy}"
         )
@@ -295,3 +304,9 @@ class AskedOptics:
             f"most {side} x {side}, {most_px} px of the frame to each side; cut its faint wings "
             "and divide it by its sum, or take larger tiles"
         )
+
+
+def _ellipticity(psf: NDArray[np.floating]) -> float:
+    """By how much the shorter axis of a PSF's core is shorter, as a share of the longer one."""
+    shape = PsfShape.of(psf)
+    return 0.0 if shape is None else shape.core.ellipticity

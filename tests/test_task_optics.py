@@ -1,6 +1,8 @@
 """Laws of options and tasks: none is taken without a word where it would change nothing."""
 
+import numpy as np
 import pytest
+from astropy.io import fits
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError
@@ -67,6 +69,48 @@ def test_a_psf_sharper_than_the_stars_of_the_result_is_refused(task, factor, fwh
     assert remedy in str(told.value)
     if "--factor" in remedy:
         asked_for("super-resolve", int(remedy.split("--factor ")[1][0]), fwhm_px)
+
+
+def psf_of_axes(path, shorter_px, longer_px, angle=0.6):
+    """A PSF file of an elliptical Gaussian of two widths (FWHM)."""
+    rows, cols = np.indices((25, 25)) - 12.0
+    down, across = (
+        rows * np.cos(angle) + cols * np.sin(angle),
+        cols * np.cos(angle) - rows * np.sin(angle),
+    )
+    light = np.exp(-4 * np.log(2) * ((down / shorter_px) ** 2 + (across / longer_px) ** 2))
+    fits.writeto(path, (light / light.sum()).astype("f4"))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("axes_px", "axis"),
+    [((1.3, 3.5), r"1\.\d\d px"), ((1.6, 3.5), r"1\.\d\d px"), ((1.2, 1.2), "")],
+)
+def test_a_psf_as_sharp_as_that_along_one_axis_is_refused(tmp_path, axes_px, axis):
+    path = psf_of_axes(tmp_path / "psf.fits", *axes_px)
+    config = RunConfig().with_overrides(**{"task.name": "deconvolve", "task.psf": path})
+    said = (
+        f", {axis} along its shorter axis; deconvolve" if axis else "px of the result; deconvolve"
+    )
+    with pytest.raises(ConfigError, match=said):
+        AskedOptics.of(config)
+
+
+@pytest.mark.parametrize("axes_px", [(2.1, 3.5), (2.0, 2.3)])
+def test_a_psf_that_is_wide_enough_along_both_axes_is_taken(tmp_path, axes_px):
+    path = psf_of_axes(tmp_path / "psf.fits", *axes_px)
+    config = RunConfig().with_overrides(**{"task.name": "deconvolve", "task.psf": path})
+    assert AskedOptics.of(config).psf is not None
+
+
+def test_where_pixels_are_made_finer_a_psf_on_those_of_the_input_is_thought_of(tmp_path):
+    path = psf_of_axes(tmp_path / "psf.fits", 1.5, 1.5)
+    config = RunConfig().with_overrides(
+        **{"task.name": "super-resolve", "task.factor": 2, "task.psf": path}
+    )
+    with pytest.raises(ConfigError, match="pixels of the input, dip psf --factor 2 gives one"):
+        AskedOptics.of(config)
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def measure_scatter(windows: Sequence[Window]) -> ScatterLine | None:
         plain = np.abs(hint) < _MOST_HINT_SIGMA * np.sqrt(line.at(level))
         if plain.sum() < _FEWEST_PIXELS:
             break
-        line = _follow(_bin(detail[plain], level[plain]))
+        line = _follow(_bin(detail[plain], level[plain], line))
     slope, error = line.slope * sigma, line.slope_error * sigma
     found = ScatterLine(line.floor * sigma**2, slope, error, sky, darkest)
     return found if found.rises else replace(found, floor=sigma**2)
@@ -178,8 +178,14 @@ def _separable(pixels: Floats, taps: Floats) -> Floats:
     return result
 
 
-def _bin(detail: Floats, level: Floats) -> _Bins:
-    """Cut pixels, sorted by level, into bins that get smaller towards the bright end."""
+def _bin(detail: Floats, level: Floats, line: _Line) -> _Bins:
+    """Cut pixels, sorted by level, into bins that get smaller towards the bright end.
+
+    line : as far as it is known. Few pixels of the brightest bin hold most of its light, and a
+    clipped scatter is that of the others: each pixel counts by what the line expects of it, or
+    scatter seems to grow half as fast in small frames of stars.
+    """
+    expected = line.at(level)
     last = min(0.5, _FEWEST_PIXELS / len(level))
     ranks = 1 - np.geomspace(1, last, _BINS + 1)
     edges = np.unique([*(ranks[:-1] * len(level)).astype(int), len(level)])
@@ -190,7 +196,12 @@ def _bin(detail: Floats, level: Floats) -> _Bins:
     ]
     return _Bins(
         np.array([level[each].mean() for each in bins]),
-        np.array([clipped_sigma(detail[each]) ** 2 for each in bins]),
+        np.array(
+            [
+                clipped_sigma(detail[each] / expected[each] ** 0.5) ** 2 * expected[each].mean()
+                for each in bins
+            ]
+        ),
         np.array([float(len(level[each])) for each in bins]),
     )
 

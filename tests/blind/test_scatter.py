@@ -9,7 +9,7 @@ from dip_pipeline.blind.scatter import measure_scatter, scatter_over_law
 from dip_pipeline.blind.sky import Window, find_sky
 from dip_pipeline.noise_sigma import sigma_at
 from dip_pipeline.sensor import NoiseKind, Sensor, Sourced
-from dip_pipeline.simulate import DetectorOptions
+from dip_pipeline.simulate import DetectorOptions, MoffatPsf
 
 
 def law_of(window, sensor=None, unit="adu", **more):
@@ -50,6 +50,21 @@ def test_the_gain_is_unbiased(level, shoot):
     errors = np.array([2.0 * line.slope_error for line in lines])
     assert np.mean(ratios) == pytest.approx(1.0, abs=0.1)
     assert 0.5 < np.std(ratios) / np.mean(errors) < 2.2
+
+
+def test_the_gain_of_a_small_frame_of_a_few_bright_stars_is_unbiased(shoot):
+    """Nearly all of the light of its brightest bin is in a few pixels."""
+    offsets = np.indices((128, 128), dtype=np.float64)
+    ratios = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        level = np.full((128, 128), 200.0)
+        for number in range(16):
+            row, col = np.array(divmod(number, 4)) * 32 + 16 + rng.uniform(-3, 3, 2)
+            light = MoffatPsf(2.7).density(offsets[0] - row, offsets[1] - col)
+            level += 10 ** rng.uniform(3.0, 5.7) * light
+        ratios.append(2.0 * measure_scatter([shoot(level, seed=seed)]).slope)
+    assert np.mean(ratios) == pytest.approx(1.0, abs=0.2)
 
 
 def test_a_gain_of_the_header_is_believed_where_the_frame_does_not_gainsay_it(level, shoot):

@@ -17,7 +17,7 @@ from dip_pipeline.task_optics import AskedOptics
 
 log = logging.getLogger(__name__)
 
-_WORDS = "pixels sharper than the PSF allows"
+_WORDS = "pixels sharper or darker than the PSF allows"
 _MOST_SHARE = 0.03  # of a frame's pixels: more are not cosmic rays, but the PSF is another
 _NARROWER = 0.87  # times as wide as the PSF: stars that are narrower may be too sharp for it
 _FAR_NARROWER = 0.62  # the same of a much narrower PSF, see `TooSharp`
@@ -28,12 +28,14 @@ _LEAST_STAR_PX = 1.1  # FWHM; peaks that are narrower are cosmic rays as well as
 class SharpPixels(FoundPixels):
     """Pixels of another source, those masked that no light makes through a PSF.
 
-    sharpest : those alone that a much narrower PSF would not make either
+    sharpest : those alone that a much narrower PSF would not make either; None for no too sharp one
+    dark : those, too, that are darker than any sky
     """
 
     noise: NoiseModel
     limit: PsfLimit
-    sharpest: bool = False
+    sharpest: bool | None = False
+    dark: bool = False
 
     @property
     def margin_px(self) -> int:
@@ -42,8 +44,9 @@ class SharpPixels(FoundPixels):
 
     def detect(self, pixels: Pixels) -> Mask:
         """Find too sharp pixels of one region."""
-        found = self.look(pixels)
-        return found.sharpest if self.sharpest else found.found
+        look = self.look(pixels)
+        found = {True: look.sharpest, False: look.found, None: np.zeros_like(look.found)}
+        return found[self.sharpest] | look.dark if self.dark else found[self.sharpest]
 
     def look(self, pixels: Pixels) -> TooSharp:
         """Tell too sharp pixels from stars."""
@@ -66,12 +69,34 @@ def without_too_sharp(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> Fr
     limit = PsfLimit.of(asked.psf, asked.factor)
     source = SharpPixels(frame.source, frame.shape, noise, limit)
     count = _Count.of(_looks(source))
-    if count.found == 0:
+    most = _MOST_SHARE * frame.shape[0] * frame.shape[1]
+    source = replace(source, dark=0 < count.dark <= most)
+    if source.dark:
+        log.warning(
+            "%s: %d pixels are darker than all sky around, by more than the PSF allows (dead?): "
+            "taken as masked",
+            frame.path,
+            count.dark,
+        )
+    sharpest = _masked_ones(frame, source, count, asked, most)
+    if sharpest is None and not source.dark:
         return frame
+    return replace(
+        frame,
+        source=replace(source, sharpest=sharpest),
+        flag_words=f"{frame.flag_words}; {_WORDS}" if frame.flag_words else _WORDS,
+    )
+
+
+def _masked_ones(
+    frame: Frame, source: SharpPixels, count: "_Count", asked: AskedOptics, most: float
+) -> bool | None:
+    """Say which of the too sharp pixels are masked, as `SharpPixels.sharpest`, and warn of them."""
+    if count.found == 0:
+        return None
+    noise = source.noise
     masked = replace(frame, source=replace(source, sharpest=True))
-    if count.found > _MOST_SHARE * frame.shape[0] * frame.shape[1] or _far_too_wide(
-        frame, noise, asked
-    ):
+    if count.found > most or _far_too_wide(frame, noise, asked):
         log.warning(
             "%s: %d pixels are sharper than the PSF (%s) allows, too many for cosmic rays: the PSF "
             "is too wide, or the noise is not what its law says; nothing is masked for that, give "
@@ -80,24 +105,20 @@ def without_too_sharp(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> Fr
             count.found,
             asked.words,
         )
-        return frame
+        return None
     ratio, _ = stars_over_psf(masked, noise, asked)
     # Without stars to measure, those that a narrower PSF would allow must not be the most.
     right = ratio >= _NARROWER or (np.isnan(ratio) and 2 * count.allowed <= count.peaks)
     number = count.found if right else count.sharpest
     if number == 0:
-        return frame
+        return None
     log.warning(
         "%s: %d pixels are sharper than the PSF allows (cosmic rays?): taken as masked; "
         "--find-cosmics finds more",
         frame.path,
         number,
     )
-    return replace(
-        frame,
-        source=replace(source, sharpest=not right),
-        flag_words=f"{frame.flag_words}; {_WORDS}" if frame.flag_words else _WORDS,
-    )
+    return not right
 
 
 def _far_too_wide(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> bool:
@@ -111,12 +132,14 @@ class _Count:
     """Too sharp pixels of a frame: all, those that a much narrower PSF would not allow either.
 
     peaks : of what shines, that are too sharp; allowed : of them, by a much narrower PSF
+    dark : darker than all sky
     """
 
     found: int
     sharpest: int
     peaks: int
     allowed: int
+    dark: int
 
     @classmethod
     def of(cls, looks: Iterable[TooSharp]) -> "_Count":
@@ -128,6 +151,7 @@ class _Count:
                     look.sharpest,
                     look.found & look.peaks,
                     look.found & look.peaks & ~look.sharpest,
+                    look.dark,
                 )
             ]
             for look in looks

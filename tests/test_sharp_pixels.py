@@ -63,6 +63,20 @@ def test_nothing_is_masked_in_clean_frames(tmp_path, caplog, kind, task, psf_px)
     assert masked_of(path, caplog, psf_px, task) == (set(), [])
 
 
+def test_dead_columns_and_pixels_are_masked_and_counted(tmp_path, caplog):
+    path = field(tmp_path, stars_px=2.0, rays=())
+    with fits.open(path, mode="update") as hdus:
+        sky = np.median(hdus[0].data)
+        dead = {(row, 70) for row in range(160)} | {(30, 31), (100, 120)}
+        for place in dead:
+            hdus[0].data[place] = 0.1 * sky
+    masked, told = masked_of(path, caplog, 2.0)
+    assert told == []
+    assert masked <= dead
+    assert len(masked) > 0.9 * len(dead)
+    assert f"{len(masked)} pixels are darker than all sky around" in caplog.text
+
+
 def test_rays_alone_are_masked_where_the_psf_is_so_wide_that_a_star_would_be_among_them(
     tmp_path, caplog
 ):

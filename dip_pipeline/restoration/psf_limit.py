@@ -29,6 +29,7 @@ _LEAST_SHARE, _LEAST_AT_EDGE = 1e-3, 0.02  # of a PSF's peak: fainter pixels do 
 _FARTHEST_PX = 24  # from a PSF's middle, of the frame: farther out it is not looked at
 _MOST_TIMES = 30.0  # of a narrower PSF every pixel may be a star
 _LEVEL_PX = 1.5  # over which levels are smoothed
+_MEDIAN_PX = 5  # side of the square whose median has no dead column
 _AROUND_PX = 21  # side of the square whose darkest place is what a pixel stands above
 MARGIN_PX = 24  # how far around a pixel is looked
 
@@ -39,15 +40,18 @@ class TooSharp:
 
     found : by more than the PSF's own error; peaks : the brightest pixel of what shines
     sharpest : of the found ones, those that a much narrower PSF would not allow either
+    dark : darker than the darkest sky around, and no hole that the PSF allows: dead
     """
 
     found: Mask
     sharpest: Mask
     peaks: Mask
+    dark: Mask
 
     def cut(self, inner: tuple[slice, slice]) -> Self:
         """Take a part of what was looked at."""
-        return type(self)(self.found[inner], self.sharpest[inner], self.peaks[inner])
+        planes = (self.found, self.sharpest, self.peaks, self.dark)
+        return type(self)(*(plane[inner] for plane in planes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,8 @@ class PsfLimit:
 
         light, sigma : (rows, cols), the same unit; known : neither masked nor saturated
         """
+        dark = self._too_dark(light, sigma, known)
+        known = known & ~dark  # or what shines beside a dead column would be too sharp
         floor = _floor(light, known)
         above = np.where(known, light - floor, np.nan)
         near = ndimage.maximum_filter(np.where(known, above, 0.0), _NEAR_PX)
@@ -87,7 +93,28 @@ class PsfLimit:
             shining = np.where(known, above, -np.inf)
             peaks = known & (shining >= ndimage.maximum_filter(shining, 5))
         found = _with_rest(usual)
-        return TooSharp(found, found & _with_rest(much), peaks)
+        return TooSharp(found, found & _with_rest(much), peaks, dark)
+
+    def _too_dark(self, light: Image, sigma: Image, known: Mask) -> Mask:
+        """Find pixels that lie below all sky around, by more than two pairs beside them do.
+
+        A hole in the sky is seen through the PSF, too: it is no sharper than a star.
+        """
+        # Without dead columns; and without small holes of the sky, whose flanks then count.
+        level = ndimage.median_filter(np.where(known, light, 0.0), _MEDIAN_PX)
+        below = np.where(known, _floor(level, known) - light, np.nan)
+        # A dead pixel has no photons and so, by its law, little noise: the darkest sky's tells.
+        doubt = ndimage.median_filter(np.where(known, sigma, np.inf), _MEDIAN_PX)
+        doubt = ndimage.minimum_filter(doubt, _AROUND_PX)
+        pairs = np.zeros(light.shape, dtype=int)
+        with np.errstate(invalid="ignore"):
+            for pair, times in zip(_PAIRS, self.times, strict=True):
+                if times <= _MOST_TIMES:
+                    left = below - _SIGMA * doubt * np.hypot(1.0, times / 2)
+                    mean = np.maximum(_mean_of(below, pair), 0.0)
+                    pairs += left > (times**_NARROWER + _MORE) * mean
+        dark: Mask = pairs >= _LEAST_PAIRS
+        return dark
 
 
 def _with_rest(pairs: NDArray[np.int_]) -> Mask:

@@ -32,7 +32,9 @@ def look(observed, fwhm_px, factor=1):
 @pytest.mark.parametrize("fwhm_px", [1.2, 2.0, 3.5, 5.0])
 def test_stars_at_any_place_are_as_sharp_as_their_psf_allows(fwhm_px, factor):
     for seed in (1, 2):
-        assert not look(stars(fwhm_px, seed), fwhm_px, factor).found.any()
+        seen = look(stars(fwhm_px, seed), fwhm_px, factor)
+        assert not seen.found.any()
+        assert not seen.dark.any()
 
 
 @pytest.mark.parametrize("fwhm_px", [1.2, 2.0, 3.5])
@@ -72,3 +74,32 @@ def test_a_psf_that_is_a_point_allows_everything():
     limit = PsfLimit.of(point, 1)
     known = np.ones(observed.shape, bool)
     assert not limit.too_sharp(observed, np.sqrt(observed), known).found.any()
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("fwhm_px", [2.0, 3.5])
+def test_dead_columns_and_pixels_are_darker_than_all_sky_and_nothing_beside_them_is(
+    fwhm_px, factor
+):
+    observed, dead = stars(fwhm_px, 7), np.zeros((SIDE_PX, SIDE_PX), bool)
+    dead[:, 40] = True
+    dead[tuple(np.random.default_rng(3).integers(2, SIDE_PX - 2, (2, 20)))] = True
+    seen = look(np.where(dead, 0.0, observed), fwhm_px, factor)
+    assert (seen.dark & dead).sum() > 0.9 * dead.sum()
+    under_stars = dead & (observed > 10 * SKY)
+    assert under_stars.any()
+    assert seen.dark[under_stars].all()
+    assert not (seen.dark & ~dead).any()
+
+
+@pytest.mark.parametrize("fwhm_px", [2.0, 3.5])
+def test_a_dust_cloud_that_the_psf_has_blurred_is_none(fwhm_px):
+    rng = np.random.default_rng(8)
+    light = np.full((SIDE_PX * 5, SIDE_PX * 5), 4000.0)
+    for row, col in rng.integers(50, SIDE_PX * 5 - 50, (25, 2)):
+        light[row - 4 : row + 5, col - 4 : col + 5] = 0.0  # as good as a point, and black
+    light = ndimage.gaussian_filter(light, 5 * fwhm_px / 2.3548)
+    light = light.reshape(SIDE_PX, 5, SIDE_PX, 5).mean(axis=(1, 3))
+    seen = look(rng.poisson(light).astype(np.float64), fwhm_px)
+    assert light.min() < 4000 - 15 * 4000**0.5
+    assert not seen.dark.any()

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from dip_pipeline.frames.fits_file import fits_file
 from dip_pipeline.frames.product import Restoration, restorations_of, run_of
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.frames.provenance import Provenance
-from dip_pipeline.nights import hours_of
+from dip_pipeline.nights import begun_of, hours_of
 from dip_pipeline.odd_frames import FrameFigures, Pointing
 from dip_pipeline.registration import robust_level
 
@@ -37,11 +36,6 @@ _STARS = 8
 _APERTURE_PX = 6.0
 _SPOILT = PixelFlag.FILLED | PixelFlag.SATURATED | PixelFlag.LOW_CONFIDENCE
 
-
-_OLD_DATE = re.compile(r"^(\d\d)/(\d\d)/(\d\d)$")  # of FITS before 2000
-_CLOCKS = ("TIME-OBS", "UT", "UTC-OBS", "UTSTART", "UTC")  # where DATE-OBS is a day alone
-_CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d(\.\d*)?)?")
-_BEGUN = (("DATE-OBS", _CLOCKS), ("DATE-BEG", ()), ("DATE-AVG", ()))
 _UNREAD = (DipError, OSError, LookupError, TypeError, ValueError)
 
 
@@ -125,15 +119,7 @@ def figures_of(source: str, product: Path) -> FrameFigures | None:
 
 def _begun(cards: Mapping[str, Any]) -> str:
     """When the exposure began, as its cards say it: ISO 8601; by MJD-OBS without hours."""
-    told = ""
-    for day, clocks in _BEGUN:
-        if isinstance(date := cards.get(day), str) and date.strip():
-            told = _OLD_DATE.sub(r"19\3-\2-\1", date.strip())
-            hours = (str(cards.get(name) or "").strip() for name in clocks if "T" not in told)
-            clock = next((hour for hour in hours if _CLOCK.fullmatch(hour)), "")
-            if clock:
-                told = f"{told}T{'0' if clock[1] == ':' else ''}{clock}"
-            break
+    told = begun_of(cards)
     if "T" in told or (hours_since := hours_of({"MJD-OBS": cards.get("MJD-OBS")})) is None:
         return told
     return datetime.fromtimestamp(round(hours_since * 3600), UTC).strftime("%Y-%m-%dT%H:%M:%S")

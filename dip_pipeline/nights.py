@@ -1,6 +1,7 @@
 """Which frames belong together: of one camera, filter, pixel scale and kind, and of one night."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,10 @@ _GAP_HOURS = 6.0  # between the last frame of a night and the first of the next,
 _MJD_OF_1970 = 40587
 # Of the years 1900 and 2200: a card that says another time says none.
 _EARLIEST_HOURS, _LATEST_HOURS = -613_600.0, 2_016_200.0
+_OLD_DATE = re.compile(r"^(\d\d)/(\d\d)/(\d\d)$")  # of FITS before 2000
+_CLOCKS = ("TIME-OBS", "UT", "UTC-OBS", "UTSTART", "UTC")  # where DATE-OBS is a day alone
+_CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d(\.\d*)?)?")
+_BEGUN = (("DATE-OBS", _CLOCKS), ("DATE-BEG", ()), ("DATE-AVG", ()))
 _SCALE_TOLERANCE = 0.02  # as a prior takes it
 
 
@@ -57,19 +62,27 @@ class Group:
 
 
 def hours_of(header: Mapping[str, object]) -> float | None:
-    """Hours since 1970 UT of an exposure's beginning, by MJD-OBS, or DATE-OBS with its time."""
+    """Hours since 1970 UT of an exposure's beginning, by MJD-OBS, or as `begun_of` reads it."""
     mjd = header.get("MJD-OBS")
     if isinstance(mjd, int | float) and not isinstance(mjd, bool) and math.isfinite(mjd):
         return _believed(24.0 * (float(mjd) - _MJD_OF_1970))
-    date = str(header.get("DATE-OBS", "")).strip()
-    if "T" not in date and isinstance(header.get("TIME-OBS"), str):
-        date = f"{date}T{str(header['TIME-OBS']).strip()}"
     try:
-        moment = datetime.fromisoformat(date)
+        moment = datetime.fromisoformat(begun_of(header))
         seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError):
         return None
     return _believed(seconds / 3600.0)
+
+
+def begun_of(header: Mapping[str, object]) -> str:
+    """When an exposure began, as its cards tell day and clock: ISO 8601; "" where none does."""
+    for day, clocks in _BEGUN:
+        if isinstance(date := header.get(day), str) and date.strip():
+            told = _OLD_DATE.sub(r"19\3-\2-\1", date.strip())
+            hours = (str(header.get(name) or "").strip() for name in clocks if "T" not in told)
+            clock = next((hour for hour in hours if _CLOCK.fullmatch(hour)), "")
+            return f"{told}T{'0' if clock[1] == ':' else ''}{clock}" if clock else told
+    return ""
 
 
 def _believed(hours: float) -> float | None:

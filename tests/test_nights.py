@@ -70,7 +70,11 @@ def test_every_frame_is_in_one_group(facts):
         ({"DATE-OBS": "1970-01-02", "TIME-OBS": "03:00:00"}, 27.0),
         ({"DATE-OBS": "1970-01-02"}, 24.0),
         ({"MJD-OBS": 40588.125, "DATE-OBS": "nonsense"}, 27.0),
-        ({"DATE-OBS": "02/01/70"}, None),
+        ({"DATE-OBS": "02/01/70"}, 24.0),
+        ({"DATE-OBS": "1970-01-02", "UT": "3:00:00"}, 27.0),
+        ({"DATE-OBS": "1970-01-02", "TIME-OBS": "n/a", "UTC-OBS": "03:00"}, 27.0),
+        ({"DATE-BEG": "1970-01-02T03:00:00"}, 27.0),
+        ({"DATE-OBS": "1970-13-02"}, None),
         ({"MJD-OBS": True}, None),
         ({"MJD-OBS": -2400000.5}, None),  # a Julian date of 0
         ({"MJD-OBS": 1e9}, None),

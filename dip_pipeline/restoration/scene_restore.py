@@ -85,7 +85,11 @@ def _where_claimed(error: np.ndarray, problem: Problem, region: Region) -> np.nd
         # What else unknown pixels hide in part keeps the shape that it is seen with.
         blurred = in_blocks(blurred, problem.optics.factor) * region.scale.sigma
         error = np.where(blurred > error, np.nan, error)
-    return error
+    # Of the fine pixels of one all or none: or a comb is flagged where it is about as much.
+    factor = (problem.optics or Optics()).factor
+    rows, cols = problem.pixels.shape
+    unclaimed = np.isnan(error).reshape(rows, factor, cols, factor).any(axis=(1, 3))
+    return np.where(in_blocks(unclaimed, factor), np.nan, error)
 
 
 def stars_of_scene(region: Region, factor: int) -> Tensor:

@@ -212,6 +212,22 @@ def test_no_error_is_smaller_than_that_of_the_stars_that_were_fitted(problem, la
     np.testing.assert_array_equal(doubted.science, result.science)
 
 
+def test_of_the_fine_pixels_of_one_all_or_none_have_an_error(asked):
+    kernel = gaussian_psf(5.0).astype(np.float32)
+    asked = replace(asked, optics=Optics(2, psf=kernel), options=replace(OPTIONS, steps=2, views=1))
+    prior = fit_scene_prior([asked], (SIDE, SIDE), seed=3)
+    error = restore_scene(asked, prior).error * 4  # a brightness, as hidden light is
+    region = prepare(asked, prior.scale)
+    between = np.median(error[40:60, 60:80]) / region.scale.sigma
+    hidden = np.zeros((SIDE, SIDE))
+    hidden[20:30, 30:40] = between  # larger than the error of every second fine pixel, or so
+    seen = replace(region, hidden=HiddenStars(hidden, 0 * hidden, 0 * hidden))
+    with mock.patch.object(scene_restore, "prepare", return_value=seen):
+        unsure = np.isnan(restore_scene(asked, prior).error)
+    blocks = unsure.reshape(SIDE, 2, SIDE, 2).sum(axis=(1, 3))
+    assert set(np.unique(blocks)) == {0, 4}
+
+
 def test_masked_and_saturated_pixels_are_told_of_in_every_fine_one(asked, prior):
     masked, saturated = asked.masked.copy(), asked.saturated.copy()
     masked[20:22, 30], saturated[40, 41] = True, True

@@ -45,8 +45,10 @@ class SharpPixels(FoundPixels):
     def detect(self, pixels: Pixels) -> Mask:
         """Find too sharp pixels of one region."""
         look = self.look(pixels)
-        found = {True: look.sharpest, False: look.found, None: np.zeros_like(look.found)}
-        return found[self.sharpest] | look.dark if self.dark else found[self.sharpest]
+        masked = look.dark if self.dark else np.zeros_like(look.dark)
+        if self.sharpest is not None:
+            masked = masked | (look.sharpest if self.sharpest else look.found)
+        return masked
 
     def look(self, pixels: Pixels) -> TooSharp:
         """Tell too sharp pixels from stars."""

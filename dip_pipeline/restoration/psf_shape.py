@@ -22,16 +22,17 @@ class PsfShape:
     A narrow PSF has too few pixels to be shifted by interpolation alone: its core rings. What a
     profile leaves of it is fainter, and smoother.
 
-    core, light, at_px : the profile, the light of a star of its unit height, and its middle
-        relative to the PSF's middle pixel, (row, col)
+    core, height, at_px : the profile, its height, and its middle relative to the PSF's middle
+        pixel, (row, col)
     rest : spline coefficients of the PSF less that, (rows, cols), with a margin of zeros
+    reach_px : how far the PSF is known, along rows and cols
     """
 
     core: StarShape
     height: float
     at_px: tuple[float, float]
     rest: Image
-    reach_px: int
+    reach_px: tuple[int, int]
 
     @classmethod
     def of(cls, psf: NDArray[np.floating]) -> Self | None:
@@ -55,7 +56,7 @@ class PsfShape:
         core = found.height * found.shape.at(rows[:, None] - at_px[0], cols[None, :] - at_px[1])
         inside = np.pad(np.ones(psf.shape), _MARGIN_PX)
         rest = ndimage.spline_filter((wide - core) * inside, _ORDER)
-        reach_px = max(psf.shape) // 2
+        reach_px = (psf.shape[0] // 2, psf.shape[1] // 2)
         return cls(found.shape, found.height, (at_px[0], at_px[1]), rest, reach_px)
 
     def at(self, rows_px: Image, cols_px: Image) -> Image:
@@ -74,11 +75,9 @@ class PsfShape:
         """
         light = np.zeros(size)
         for flux, row, col in stars:
-            firsts = [max(0, round(at) - self.reach_px) for at in (row, col)]
-            lasts = [
-                min(side, round(at) + self.reach_px + 1)
-                for at, side in zip((row, col), size, strict=True)
-            ]
+            spans = list(zip((row, col), size, self.reach_px, strict=True))
+            firsts = [max(0, round(at) - reach) for at, _, reach in spans]
+            lasts = [min(side, round(at) + reach + 1) for at, side, reach in spans]
             rows, cols = (np.arange(*ends) for ends in zip(firsts, lasts, strict=True))
             if rows.size and cols.size:
                 window = (slice(firsts[0], lasts[0]), slice(firsts[1], lasts[1]))

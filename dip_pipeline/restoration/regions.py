@@ -209,8 +209,8 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
     law = _law_of(problem)
     dark_level = (law.dark_level - scale.level) / scale.sigma
     floor = (_floor_dn(problem, law) / scale.sigma**2).clamp(min=_LEAST_VARIANCE)
-    # The light that was taken off keeps its noise. Where a narrow PSF rings about a star there is
-    # less than none: a variance below zero would have no root, and the fit would be lost.
+    # The light that was taken off keeps its noise. Where a PSF is negative somewhere there is less
+    # than none: a variance below zero would have no root, and the fit would be lost.
     floor = floor + law.slope / scale.sigma * _plane(stars).clamp(min=0.0)
     if problem.noise.kind is NoiseKind.NONE:
         floor = torch.ones_like(floor)  # the scatter itself, so that the frame's unit is no matter

@@ -62,6 +62,15 @@ def test_a_star_at_a_border_is_drawn_as_far_as_it_lies_inside():
         np.testing.assert_allclose(drawn, part[:31], atol=1e-12)
 
 
+def test_no_star_is_drawn_beyond_an_oblong_psf():
+    psf = psf_of(moffat(2.4))[:, 8:-8]
+    drawn = PsfShape.of(psf / psf.sum()).drawn((61, 61), np.array([[1.0, 30.0, 30.0]]))
+    assert not drawn[:, :24].any()
+    assert not drawn[:, 37:].any()
+    assert drawn[18, 30] > 0
+    np.testing.assert_allclose(drawn[16:45, 24:37], psf / psf.sum(), atol=1e-7)
+
+
 def test_a_psf_that_no_profile_fits_has_none():
     assert PsfShape.of(gaussian_psf(14.0)) is None
 

@@ -17,6 +17,7 @@ from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope, StopReason
 from dip_pipeline.restoration.regions import prepare
 from dip_pipeline.restoration.scene_code import draw_scene as draw_picture
+from dip_pipeline.restoration.scene_hidden import HiddenScene
 from dip_pipeline.restoration.scene_optics import scene_optics
 from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
 from dip_pipeline.restoration.scene_restore import in_blocks, restore_scene, scene_unchanged
@@ -184,6 +185,26 @@ def test_of_a_star_that_masked_pixels_hide_no_error_is_claimed_where_a_psf_is_un
     assert ((result.flags[there] & PixelFlag.LOW_CONFIDENCE) != 0).all() == blurred
     assert np.isfinite(result.error[~there]).all()
     assert not result.flags[~there].any()
+
+
+def test_the_error_of_hidden_stars_of_a_scene_is_added_and_their_light_drawn(asked):
+    kernel = gaussian_psf(5.0).astype(np.float32)
+    asked = replace(asked, optics=Optics(2, psf=kernel), options=replace(OPTIONS, steps=2, views=1))
+    prior = fit_scene_prior([asked], (SIDE, SIDE), seed=3)
+    region = prepare(asked, prior.scale)
+    fine, nothing = np.zeros((2 * SIDE, 2 * SIDE)), np.zeros((SIDE, SIDE))
+    fine[40:48, 60:68] = 70.0
+    results = []
+    for planes in (HiddenScene(0 * fine, 0 * fine, nothing), HiddenScene(fine, 2 * fine, nothing)):
+        seen = replace(region, hidden_scene=planes)
+        with mock.patch.object(scene_restore, "prepare", return_value=seen):
+            results.append(restore_scene(asked, prior))
+    unit = region.scale.sigma / 4
+    np.testing.assert_allclose(
+        results[1].science - results[0].science, fine * unit, atol=1e-3 * unit * fine.max()
+    )
+    expected = np.hypot(results[0].error, 2 * fine * unit)
+    np.testing.assert_allclose(results[1].error, expected, rtol=1e-4)
 
 
 def test_no_error_is_smaller_than_that_of_the_stars_that_were_fitted(problem, law):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dip_pipeline.restoration.hidden_stars import find_hidden_stars
+from dip_pipeline.restoration.hidden_stars import HiddenStar, HiddenStars, find_hidden_stars
 from dip_pipeline.restoration.optics import Optics
 from dip_pipeline.restoration.scene_hidden import hidden_in_scene
 from dip_pipeline.restoration.star_shape import StarShape
@@ -93,6 +93,40 @@ def test_where_a_star_may_be_at_many_places_its_error_says_so():
     assert doubt[0] > 2 * doubt[1]
 
 
+def hidden_star(places, chances, covariance):
+    window = (slice(0, 1), slice(0, 1))
+    star = HiddenStar(
+        SHAPE, np.array(places), np.array(chances), covariance, window, np.zeros((1, 1))
+    )
+    nothing = np.zeros((SIDE_PX, SIDE_PX))
+    return HiddenStars(nothing, nothing, nothing, (star,))
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_of_a_star_at_one_of_two_places_half_is_drawn_at_each_and_as_much_is_its_error(factor):
+    places = [(500.0, 20.0, 30.0), (500.0, 44.0, 30.0)]
+    _, scene = hidden_in_scene(
+        hidden_star(places, [0.5, 0.5], np.zeros((3, 3))), NOTHING, optics_of(factor)
+    )
+    one = sharp_of((20.0, 30.0), 500.0, factor)
+    there = one > 0.5 * one.max()
+    np.testing.assert_allclose(scene.light[there], 0.5 * one[there], rtol=0.02)
+    np.testing.assert_allclose(scene.error[there], 0.5 * one[there], rtol=0.02)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_of_a_star_the_error_is_that_of_its_height_and_place(factor):
+    errors = np.array([0.1, 0.2, 0.3])  # of ln(height), row and col
+    star = hidden_star([(500.0, 20.25, 30.5)], [1.0], np.diag(errors**2))
+    _, scene = hidden_in_scene(star, NOTHING, optics_of(factor))
+    rng, draws = np.random.default_rng(1), []
+    for height, row, col in 0.1 * errors * rng.standard_normal((400, 3)):  # a tenth: to first order
+        draws.append(sharp_of((20.25 + row, 30.5 + col), 500.0 * (1 + height), factor))
+    right = 10 * np.std(draws, axis=0)
+    lit = right > 0.3 * right.max()
+    np.testing.assert_allclose(scene.error[lit], right[lit], rtol=0.15)
+
+
 def test_a_star_at_a_saturated_pixel_keeps_the_shape_that_it_is_seen_with():
     """How much of its light is clipped is not known."""
     hidden = NOTHING.copy()
@@ -110,9 +144,9 @@ def test_a_star_at_a_saturated_pixel_keeps_the_shape_that_it_is_seen_with():
 def test_what_is_wider_than_a_star_keeps_the_shape_that_it_is_seen_with():
     hidden = NOTHING.copy()
     hidden[31:34, 31:34] = True
-    for width in (1.6, 2.0):
-        found, _, scene = hidden_at((32.0, 32.0), 200.0, hidden, 1, shape=SHAPE.widened(width))
-        assert found.light.max() == pytest.approx(200, rel=0.05)
+    for width, height in ((1.6, 200.0), (2.0, 200.0), (1.6, 1000.0)):
+        found, _, scene = hidden_at((32.0, 32.0), height, hidden, 1, shape=SHAPE.widened(width))
+        assert found.light.max() == pytest.approx(height, rel=0.4)
         assert scene is None
 
 

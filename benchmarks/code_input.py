@@ -17,9 +17,9 @@ from benchmarks.ours import run_config, write_field
 from benchmarks.restored import Restored, Settings, TracePoint
 from dip_pipeline.frames import open_frame
 from dip_pipeline.planning import problem_source, resolve_noise
-from dip_pipeline.restoration import fit_code
+from dip_pipeline.restoration.fits import fit_code
 from dip_pipeline.restoration.problem import Problem
-from dip_pipeline.restoration.regions import Region, measure_sky, prepare
+from dip_pipeline.restoration.views.regions import Region, measure_sky, prepare
 
 _CODE = {"fit.input": "code", "fit.flux_scale_px": 0.0}
 

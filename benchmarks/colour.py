@@ -18,7 +18,7 @@ from benchmarks.peers import recipe_for
 from benchmarks.restored import Settings
 from benchmarks.stabilising import White
 from dip_pipeline.quality import Truth
-from dip_pipeline.restoration.published import fit_published, psnr_db
+from dip_pipeline.restoration.networks.published import fit_published, psnr_db
 
 _PUBLISHED_SKIPS = {"paper": 4, "paper-no-skip": 0}
 PICTURE = "dip_paper/denoising_F16_GT.png"

@@ -30,8 +30,8 @@ from benchmarks.machine import commit, describe_machine, versions
 from dip_pipeline import pipeline, ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import ExecutorKind, WorkerOptions, map_items
-from dip_pipeline.restoration.packets import fit_priors
-from dip_pipeline.restoration.prior_fit import fit_prior
+from dip_pipeline.restoration.priors.packets import fit_priors
+from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, Problem, Scope
 from dip_pipeline.restoration.restore import restore
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced

@@ -15,7 +15,7 @@ from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.fitting import fit_frames
 from dip_pipeline.pipeline import restore_frame
-from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.problem import Problem, Restored, StopReason
 from dip_pipeline.restoration.restore import restore, unchanged
 

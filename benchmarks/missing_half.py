@@ -23,8 +23,8 @@ from skimage.restoration import inpaint_biharmonic
 
 from benchmarks.fields import extra_file
 from benchmarks.machine import command_told, commit, describe_machine, versions
-from dip_pipeline.restoration.hiding import fill_by_hiding
-from dip_pipeline.restoration.published import PUBLISHED_FILLING, fit_published, psnr_db
+from dip_pipeline.restoration.fits.hiding import fill_by_hiding
+from dip_pipeline.restoration.networks.published import PUBLISHED_FILLING, fit_published, psnr_db
 
 BARBARA = "dip_paper/restoration_barbara.png"
 PUBLISHED_DB = 32.22  # of the whole picture, Ulyanov et al. 2018, table 1

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from benchmarks import task_deconvolve
 from benchmarks.machine import command_told, commit, describe_machine
 from benchmarks.scenes import figures
-from dip_pipeline.restoration.common_shape import alike_stars, measure_shape
-from dip_pipeline.restoration.gaussian_psf import gaussian_psf
-from dip_pipeline.restoration.optics import Optics
-from dip_pipeline.restoration.own_psf import OwnPsf, StarField, measure_psf
-from dip_pipeline.restoration.star_shape import (
+from dip_pipeline.restoration.forward.gaussian_psf import gaussian_psf
+from dip_pipeline.restoration.forward.optics import Optics
+from dip_pipeline.restoration.psf.own_psf import OwnPsf, StarField, measure_psf
+from dip_pipeline.restoration.stars.common_shape import alike_stars, measure_shape
+from dip_pipeline.restoration.stars.star_shape import (
     AS_GAUSSIANS,
     FittedStar,
     StarShape,

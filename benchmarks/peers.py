@@ -18,7 +18,7 @@ from benchmarks.fields import Field, Plane
 from benchmarks.figures import residual_of
 from benchmarks.restored import Restored, Settings, TracePoint
 from benchmarks.stabilising import Values
-from dip_pipeline.restoration.published import Image, PublishedRecipe, fit_published
+from dip_pipeline.restoration.networks.published import Image, PublishedRecipe, fit_published
 
 _LINEAR_SIGMA = 5.0  # up to here masked pixels are interpolated on a linear scale
 _WINDOW_PERCENT = 99.99  # brighter pixels do not fit into the published network's 0 to 1

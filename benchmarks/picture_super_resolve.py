@@ -29,8 +29,8 @@ from PIL import Image as Pillow
 
 from benchmarks.fields import extra_file
 from benchmarks.machine import command_told, commit, describe_machine, versions
-from dip_pipeline.restoration.finer_picture import FinerOptions, draw_finer
-from dip_pipeline.restoration.published import PUBLISHED_FINER, fit_published
+from dip_pipeline.restoration.fits.finer_picture import FinerOptions, draw_finer
+from dip_pipeline.restoration.networks.published import PUBLISHED_FINER, fit_published
 
 ZEBRA = "dip_paper/sr_zebra_GT.png"
 FACTOR = 4

@@ -9,8 +9,8 @@ from photutils.aperture import CircularAperture
 
 from benchmarks.machine import usual_device
 from dip_pipeline.quality import flux_offsets
-from dip_pipeline.restoration.optics import Optics
-from dip_pipeline.restoration.prior_fit import fit_prior
+from dip_pipeline.restoration.forward.optics import Optics
+from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, Problem
 from dip_pipeline.restoration.restore import restore
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced

@@ -19,12 +19,12 @@ from scipy.signal import fftconvolve
 
 from benchmarks.interpolating import lucy
 from benchmarks.scenes import Image, ObservedScene, best_of, figures
-from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.forward.optics import Optics
+from dip_pipeline.restoration.forward.scene_optics import remaining_kernel
+from dip_pipeline.restoration.forward.target_star import TARGET_SIGMA_PX
 from dip_pipeline.restoration.problem import FitOptions
-from dip_pipeline.restoration.scene_optics import remaining_kernel
-from dip_pipeline.restoration.scene_prior import fit_scene_prior
-from dip_pipeline.restoration.scene_restore import restore_scene
-from dip_pipeline.restoration.target_star import TARGET_SIGMA_PX
+from dip_pipeline.restoration.scene.prior import fit_scene_prior
+from dip_pipeline.restoration.scene.restore import restore_scene
 from dip_pipeline.simulate import STAR, DetectorOptions, MoffatPsf, Scene, SceneOptions, draw_scene
 from dip_pipeline.simulate.psf import add_star
 from dip_pipeline.task import Task

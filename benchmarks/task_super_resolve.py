@@ -13,10 +13,10 @@ import numpy as np
 
 from benchmarks.interpolating import lanczos, lucy, restored_by_bm3d, spline
 from benchmarks.scenes import Image, ObservedScene, averaged, best_of, figures, observed_level
-from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions
-from dip_pipeline.restoration.scene_prior import fit_scene_prior
-from dip_pipeline.restoration.scene_restore import restore_scene
+from dip_pipeline.restoration.scene.prior import fit_scene_prior
+from dip_pipeline.restoration.scene.restore import restore_scene
 from dip_pipeline.simulate import DetectorOptions, MoffatPsf, SceneOptions, draw_scene
 from dip_pipeline.task import Task
 

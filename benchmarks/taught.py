@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate, mse_loss, pixel_shuffle
 
 from benchmarks.scenes import Image, observed_level
 from benchmarks.stabilising import Anscombe
-from dip_pipeline.restoration.networks import UNet
+from dip_pipeline.restoration.networks.architectures import UNet
 from dip_pipeline.simulate import DetectorOptions
 
 FIELDS = 60

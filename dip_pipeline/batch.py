@@ -112,7 +112,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     from dip_pipeline.pipeline import restore_frame
     from dip_pipeline.place import Place
     from dip_pipeline.prior_file import PriorFile
-    from dip_pipeline.restoration.callers_settings import settings_kept
+    from dip_pipeline.restoration.computing.callers_settings import settings_kept
 
     if config.fit.prior is not None:
         PriorFile.read(Path(config.fit.prior))

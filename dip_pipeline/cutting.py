@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dip_pipeline.frames import Frame, Guide, Pixels
 from dip_pipeline.gpus import gpu_count
 from dip_pipeline.registration import Geometry, Surface
-from dip_pipeline.restoration.optics import Exposure, Mixture, Optics
+from dip_pipeline.restoration.forward.optics import Exposure, Mixture, Optics
 from dip_pipeline.restoration.problem import FitOptions, Problem
 from dip_pipeline.sensor import NoiseModel
 

@@ -22,7 +22,7 @@ from dip_pipeline.ladder import Rung, climb
 from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.planning import devices_of, fit_windows, run_room, settle_frame
 from dip_pipeline.prior_file import PriorFile
-from dip_pipeline.restoration.callers_settings import settings_kept
+from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.restored_input import inferred_notes
 from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.tiling import plan_tiles

@@ -6,8 +6,8 @@ from contextlib import contextmanager, nullcontext
 import torch
 
 from dip_pipeline.errors import BrokenProcessError, GpuMemoryError, RestorationError, RunError
-from dip_pipeline.restoration.packets import fit_priors
-from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.priors.packets import fit_priors
+from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.problem import Problem
 
 _NO_MEMORY = "can't allocate memory"  # what torch says where a processor's is at an end

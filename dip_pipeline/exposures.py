@@ -40,7 +40,7 @@ from dip_pipeline.registration import (
     register,
     star_rings,
 )
-from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restored_input import inferred_by
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.task import Task

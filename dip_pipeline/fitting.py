@@ -24,15 +24,15 @@ from dip_pipeline.prior_file import (
     save_prior,
 )
 from dip_pipeline.progress import SILENT, Progress, Told
-from dip_pipeline.restoration.callers_settings import settings_kept
+from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.restoration.problem import Problem, StopReason
 from dip_pipeline.restored_input import check_observed
 from dip_pipeline.seeds import prior_seed
 from dip_pipeline.task import Task
 
 if TYPE_CHECKING:
-    from dip_pipeline.restoration.prior_record import SharedRecord
-    from dip_pipeline.restoration.shared_prior import SharedPrior
+    from dip_pipeline.restoration.priors.prior_record import SharedRecord
+    from dip_pipeline.restoration.priors.shared_prior import SharedPrior
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def _fitted(
     told: Told,
 ) -> "SharedPrior":
     from dip_pipeline.devices import device_watched  # torch loads here
-    from dip_pipeline.restoration.shared_prior import fit_shared_prior
+    from dip_pipeline.restoration.priors.shared_prior import fit_shared_prior
 
     with device_watched(problems[0][0][0]):
         return fit_shared_prior(

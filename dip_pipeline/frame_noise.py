@@ -18,7 +18,7 @@ from dip_pipeline.noise_agreement import hold_against_sky, level_of, nearest_to_
 from dip_pipeline.noise_evenness import warn_of_uneven_noise
 from dip_pipeline.noise_kernel import kernel_asked
 from dip_pipeline.noise_sigma import sigma_at, variance_line
-from dip_pipeline.restoration.freed_memory import reuse_memory
+from dip_pipeline.restoration.computing.freed_memory import reuse_memory
 from dip_pipeline.sensor import (
     NoiseChoice,
     NoiseKind,

@@ -28,7 +28,7 @@ from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.frames.workshops import clear_workshops
 from dip_pipeline.noise_sigma import sigmas_at
 from dip_pipeline.planning import settle_frame
-from dip_pipeline.restoration.callers_settings import settings_kept
+from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.restored_input import inferred_by
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 from dip_pipeline.smooth_level import LEVEL_PX, level_for_noise

@@ -23,7 +23,7 @@ from dip_pipeline.noise_sigma import sigma_plane
 from dip_pipeline.planning import settle_frame
 from dip_pipeline.quality import Evidence, panel, save_figure, small_picture
 from dip_pipeline.repeating import checked_source
-from dip_pipeline.restoration.callers_settings import settings_kept
+from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.sensor import NoiseKind
 from dip_pipeline.task import Task
 

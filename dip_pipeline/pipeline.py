@@ -16,7 +16,7 @@ from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.place import Place, scratch_of
 from dip_pipeline.planning import devices_of, options_when_needed
 from dip_pipeline.progress import SILENT, Progress
-from dip_pipeline.restoration.callers_settings import settings_kept
+from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.restored_input import check_observed, check_whole
 from dip_pipeline.run_report import RunReport, already_done, warn_of_refuted_law
 

@@ -32,7 +32,7 @@ from dip_pipeline.planning import guides_of, settle_frame
 from dip_pipeline.progress import Told
 from dip_pipeline.psf_agreement import warn_of_psf
 from dip_pipeline.record import RunFacts, run_cards
-from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoring import blend_tiles, restore_tiles
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.sharp_pixels import without_too_sharp

@@ -12,7 +12,7 @@ from dip_pipeline.errors import ConfigError, EmptyFrameError, SensorError
 from dip_pipeline.frames import Frame, Guide, open_guides
 from dip_pipeline.gpus import gpu_count
 from dip_pipeline.preparing import settle_noise
-from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.problem import (
     SMALLEST_SIDE_PX,
     Effort,

@@ -20,10 +20,10 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.frames.publishing import Destination, prepare, publishing
 from dip_pipeline.record import ALGORITHM_VERSION, software_versions
-from dip_pipeline.restoration.prior_record import SharedRecord
+from dip_pipeline.restoration.priors.prior_record import SharedRecord
 
 if TYPE_CHECKING:
-    from dip_pipeline.restoration.shared_prior import SharedPrior
+    from dip_pipeline.restoration.priors.shared_prior import SharedPrior
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class PriorFile:
 
     def load(self) -> "SharedPrior":
         """Build its networks; raises PriorError where its weights are none of theirs."""
-        from dip_pipeline.restoration.shared_prior import SharedPrior  # torch loads here
+        from dip_pipeline.restoration.priors.shared_prior import SharedPrior  # torch loads here
 
         try:
             return SharedPrior.from_bytes(self.data)

@@ -13,11 +13,11 @@ from dip_pipeline.exposure_places import middle_of
 from dip_pipeline.frames import Frame
 from dip_pipeline.noise_sigma import sigma_plane
 from dip_pipeline.registration import psf_fwhm_px, star_fwhm_px
-from dip_pipeline.restoration.field_ellipticities import ellipticities_over_field
-from dip_pipeline.restoration.field_widths import widths_over_field
-from dip_pipeline.restoration.own_psf import StarField
-from dip_pipeline.restoration.psf_on_stars import PsfOnStars, hold_against_stars
-from dip_pipeline.restoration.star_shape import AS_GAUSSIANS, FittedStar, fit_bright_stars
+from dip_pipeline.restoration.psf.field_ellipticities import ellipticities_over_field
+from dip_pipeline.restoration.psf.field_widths import widths_over_field
+from dip_pipeline.restoration.psf.own_psf import StarField
+from dip_pipeline.restoration.psf.psf_on_stars import PsfOnStars, hold_against_stars
+from dip_pipeline.restoration.stars.star_shape import AS_GAUSSIANS, FittedStar, fit_bright_stars
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.task_optics import AskedOptics
 

@@ -19,10 +19,10 @@ from dip_pipeline.frames import (
     pixel_side_arcsec,
     read_psf,
 )
-from dip_pipeline.restoration.gaussian_psf import fwhm_of_peak, gaussian_psf
-from dip_pipeline.restoration.optics import Optics
-from dip_pipeline.restoration.psf_shape import PsfShape
-from dip_pipeline.restoration.target_star import TARGET_FWHM_PX, TARGET_SIGMA_PX
+from dip_pipeline.restoration.forward.gaussian_psf import fwhm_of_peak, gaussian_psf
+from dip_pipeline.restoration.forward.optics import Optics
+from dip_pipeline.restoration.forward.target_star import TARGET_FWHM_PX, TARGET_SIGMA_PX
+from dip_pipeline.restoration.psf.psf_shape import PsfShape
 from dip_pipeline.sensor import NoiseChoice
 from dip_pipeline.task import Task
 from dip_pipeline.tiling import TileOptions

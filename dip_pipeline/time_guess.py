@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.planning import devices_of, fit_options, fit_windows
-from dip_pipeline.restoration.fit_size import MOST_CALIBRATION_PIXELS, folds_for
+from dip_pipeline.restoration.priors.fit_size import MOST_CALIBRATION_PIXELS, folds_for
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope
 from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.tiling import Tile

@@ -3,16 +3,20 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dip_pipeline.restoration.combining import (
+from dip_pipeline.restoration.exposures.combining import (
     combined_unchanged,
     fit_combined_prior,
     restore_combined,
 )
-from dip_pipeline.restoration.epochs import epoch_unchanged, fit_epoch_prior, restore_epoch
+from dip_pipeline.restoration.exposures.epochs import (
+    epoch_unchanged,
+    fit_epoch_prior,
+    restore_epoch,
+)
+from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.hiding_restore import restore_by_hiding
-from dip_pipeline.restoration.optics import Optics
-from dip_pipeline.restoration.prior import Prior
-from dip_pipeline.restoration.prior_fit import fit_prior
+from dip_pipeline.restoration.priors.prior import Prior
+from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import (
     FitOptions,
     InputKind,
@@ -21,9 +25,9 @@ from dip_pipeline.restoration.problem import (
     StopReason,
 )
 from dip_pipeline.restoration.restore import restore, unchanged
-from dip_pipeline.restoration.scene_code import draw_scene
-from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
-from dip_pipeline.restoration.scene_restore import restore_scene, scene_unchanged
+from dip_pipeline.restoration.scene.code import draw_scene
+from dip_pipeline.restoration.scene.prior import ScenePrior, fit_scene_prior
+from dip_pipeline.restoration.scene.restore import restore_scene, scene_unchanged
 from dip_pipeline.task import Task
 
 AnyPrior = Prior | ScenePrior

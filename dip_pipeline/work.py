@@ -22,12 +22,12 @@ from dip_pipeline.cutting import ProblemSource, Window, problems_key
 from dip_pipeline.devices import device_name, device_watched, fit_in_packets
 from dip_pipeline.engine import TileStore, publish_sealed, read_published, tell_progress
 from dip_pipeline.errors import GpuMemoryError, RestorationError, RunError
-from dip_pipeline.restoration.computing import settle_computing
-from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.computing.settings import settle_computing
+from dip_pipeline.restoration.computing.side_by_side import load_linear_algebra, side_by_side
+from dip_pipeline.restoration.fits.stopping import StepHook, ignore_step
+from dip_pipeline.restoration.priors.prior import Prior
+from dip_pipeline.restoration.priors.shared_prior import SharedPrior
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
-from dip_pipeline.restoration.shared_prior import SharedPrior
-from dip_pipeline.restoration.side_by_side import load_linear_algebra, side_by_side
-from dip_pipeline.restoration.stopping import StepHook, ignore_step
 from dip_pipeline.seeds import prior_seed, tile_seed
 from dip_pipeline.task import Task
 from dip_pipeline.tiling import Tile

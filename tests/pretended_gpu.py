@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from dip_pipeline.restoration import recording
+from dip_pipeline.restoration.networks import recording
 
 GPU = torch.device("cuda:0")
 _BESIDE = {"copy_", "__getitem__", "__setitem__", "index_put_"}  # take what lies elsewhere

@@ -16,9 +16,10 @@ from dip_pipeline.errors import FrameError, OutputError
 from dip_pipeline.fitting import fit_frames
 from dip_pipeline.pipeline import describe_frame, finish_run, restore_frame
 from dip_pipeline.psf_measuring import measure_frame_psf
-from dip_pipeline.restoration import prior_fit, restore
-from dip_pipeline.restoration.callers_settings import settings_kept
-from dip_pipeline.restoration.computing import settle_computing
+from dip_pipeline.restoration import restore
+from dip_pipeline.restoration.computing.callers_settings import settings_kept
+from dip_pipeline.restoration.computing.settings import settle_computing
+from dip_pipeline.restoration.priors import prior_fit
 from dip_pipeline.simulate import SceneOptions, simulate
 
 QUICK = {
@@ -141,13 +142,13 @@ def test_settings_are_put_back_where_torch_is_loaded_meanwhile():
     """What they were is known from when they were first changed; nothing loads torch to ask."""
     program = (
         "import sys\n"
-        "from dip_pipeline.restoration.callers_settings import settings_kept\n"
+        "from dip_pipeline.restoration.computing.callers_settings import settings_kept\n"
         "with settings_kept():\n"
         "    with settings_kept():\n"
         "        assert 'torch' not in sys.modules\n"
         "        import torch\n"
         "        found = torch.get_num_threads(), torch.backends.cudnn.deterministic\n"
-        "        from dip_pipeline.restoration.computing import settle_computing\n"
+        "        from dip_pipeline.restoration.computing.settings import settle_computing\n"
         "        settle_computing(found[0] + 1)\n"
         "        assert torch.get_num_threads() == found[0] + 1\n"
         "        assert torch.backends.cudnn.deterministic\n"

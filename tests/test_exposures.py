@@ -22,8 +22,8 @@ from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.planes import plan_planes
 from dip_pipeline.planning import problem_source, settle_frame
 from dip_pipeline.progress import SILENT, Told
-from dip_pipeline.restoration.combining import combined
-from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.exposures.combining import combined
+from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.problem import Outcome
 from dip_pipeline.stop_reason import StopReason
 from dip_pipeline.task import Task

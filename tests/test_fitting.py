@@ -176,7 +176,7 @@ def test_the_same_fit_is_the_same_file_and_is_not_done_twice(stamps, tmp_path, m
     for target in (first, second):
         assert fit_frames(stamps, target, ONE_STEP).status == "fitted"
     assert first.read_bytes() == second.read_bytes()
-    monkeypatch.setattr("dip_pipeline.restoration.shared_prior.fit_shared_prior", None)
+    monkeypatch.setattr("dip_pipeline.restoration.priors.shared_prior.fit_shared_prior", None)
     again = fit_frames(stamps, first, ONE_STEP)
     assert again.status == "already done"
     assert again.steps == 1

@@ -9,7 +9,7 @@ from astropy.io import fits
 from dip_pipeline.batch import Job
 from dip_pipeline.config import RunConfig
 from dip_pipeline.night_priors import NightPriors
-from dip_pipeline.restoration import shared_prior
+from dip_pipeline.restoration.priors import shared_prior
 
 CONFIG = RunConfig().with_overrides(
     **{"fit.steps": 1, "noise.sigma": 5.0, "workers.threads_per_fit": 1, "workers.device": "cpu"}

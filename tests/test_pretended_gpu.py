@@ -6,7 +6,11 @@ import torch
 from astropy.io import fits
 
 from dip_pipeline.cli.main import main
-from dip_pipeline.restoration import finer_picture, fit_code, published  # noqa: F401 (generators)
+from dip_pipeline.restoration.fits import (
+    finer_picture,  # noqa: F401 (generators)
+    fit_code,  # noqa: F401 (generators)
+)
+from dip_pipeline.restoration.networks import published  # noqa: F401 (generators)
 from tests.pretended_gpu import pretended_gpu
 
 SENSOR = ("--gain", "2", "--read-noise", "4")

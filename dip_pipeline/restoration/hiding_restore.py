@@ -8,10 +8,10 @@ from scipy.ndimage import distance_transform_edt
 
 from dip_pipeline.errors import DivergedError, RestorationError
 from dip_pipeline.flags import PixelFlag
-from dip_pipeline.restoration.computing import settle_computing
-from dip_pipeline.restoration.hiding import HidingOptions, fill_by_hiding
-from dip_pipeline.restoration.inpainting import SURE_REACH_PX, unknown_of
-from dip_pipeline.restoration.prior import Prior
+from dip_pipeline.restoration.computing.settings import settle_computing
+from dip_pipeline.restoration.delivering.inpainting import SURE_REACH_PX, unknown_of
+from dip_pipeline.restoration.fits.hiding import HidingOptions, fill_by_hiding
+from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason, cut_inner
 from dip_pipeline.restoration.restore import unchanged
 

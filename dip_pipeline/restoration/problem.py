@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.exposure_tallies import Tally
-from dip_pipeline.restoration.optics import Exposure, Mask, Optics, Plane, Twin
+from dip_pipeline.restoration.forward.optics import Exposure, Mask, Optics, Plane, Twin
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 from dip_pipeline.stop_reason import StopReason as StopReason  # a noun of this room, too
 from dip_pipeline.task import Task

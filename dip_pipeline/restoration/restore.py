@@ -9,16 +9,17 @@ from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
-from dip_pipeline.restoration.computing import settle_computing
-from dip_pipeline.restoration.inpainting import (
+from dip_pipeline.restoration.computing.settings import settle_computing
+from dip_pipeline.restoration.delivering.inpainting import (
     filled_simply,
     give_back,
     kept_outcome,
     without_data,
 )
-from dip_pipeline.restoration.optics import Plane
-from dip_pipeline.restoration.prior import Prior
-from dip_pipeline.restoration.prior_fit import fit_prior
+from dip_pipeline.restoration.delivering.uncertainty import light_of, mean_risk
+from dip_pipeline.restoration.forward.optics import Plane
+from dip_pipeline.restoration.priors.prior import Prior
+from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import (
     Outcome,
     Problem,
@@ -26,8 +27,7 @@ from dip_pipeline.restoration.problem import (
     StopReason,
     cut_inner,
 )
-from dip_pipeline.restoration.regions import Region, prepare
-from dip_pipeline.restoration.uncertainty import light_of, mean_risk
+from dip_pipeline.restoration.views.regions import Region, prepare
 from dip_pipeline.task import Task
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from benchmarks.machine import command_told
 from benchmarks.scenes import best_of, figures
 from benchmarks.task_deconvolve import RING_SNR, deepest_ring, observe_blurred, pixel_psf
 from benchmarks.task_super_resolve import observe_fine
-from dip_pipeline.restoration.target_star import TARGET_SIGMA_PX
+from dip_pipeline.restoration.forward.target_star import TARGET_SIGMA_PX
 
 SIDE = 64
 

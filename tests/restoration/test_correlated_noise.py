@@ -8,18 +8,18 @@ import torch
 from torch import nn
 
 from dip_pipeline.noise_kernel import NoiseKernel
-from dip_pipeline.restoration.asking import ask_networks
-from dip_pipeline.restoration.correlation import draw_noise, root_of, same_sided
-from dip_pipeline.restoration.crops import CropSource
-from dip_pipeline.restoration.delivery import finished, judged
-from dip_pipeline.restoration.features import ANSWER_CHANNELS
-from dip_pipeline.restoration.fit_code import SPLIT_STRENGTH, judged_split
-from dip_pipeline.restoration.fit_image import _Jury
-from dip_pipeline.restoration.noise import join_copies, split_observation
+from dip_pipeline.restoration.delivering.asking import ask_networks
+from dip_pipeline.restoration.delivering.delivery import finished, judged
+from dip_pipeline.restoration.delivering.restraint import NO_RESTRAINT
+from dip_pipeline.restoration.delivering.uncertainty import mean_risk
+from dip_pipeline.restoration.fits.fit_code import SPLIT_STRENGTH, judged_split
+from dip_pipeline.restoration.fits.fit_image import _Jury
+from dip_pipeline.restoration.noise.correlation import draw_noise, root_of, same_sided
+from dip_pipeline.restoration.noise.laws import join_copies, split_observation
 from dip_pipeline.restoration.problem import FitOptions
-from dip_pipeline.restoration.regions import measure_sky, prepare
-from dip_pipeline.restoration.restraint import NO_RESTRAINT
-from dip_pipeline.restoration.uncertainty import mean_risk
+from dip_pipeline.restoration.views.crops import CropSource
+from dip_pipeline.restoration.views.features import ANSWER_CHANNELS
+from dip_pipeline.restoration.views.regions import measure_sky, prepare
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 
 KERNEL = NoiseKernel.from_neighbour(0.4, "test")

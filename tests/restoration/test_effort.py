@@ -3,10 +3,9 @@ import pytest
 import torch
 
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration.asking import ask_networks
-from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS
-from dip_pipeline.restoration.networks import build_network
-from dip_pipeline.restoration.prior_fit import fit_prior
+from dip_pipeline.restoration.delivering.asking import ask_networks
+from dip_pipeline.restoration.networks.architectures import build_network
+from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import (
     SPENDING,
     VIEW_COUNTS,
@@ -15,7 +14,8 @@ from dip_pipeline.restoration.problem import (
     InputKind,
     NetworkKind,
 )
-from dip_pipeline.restoration.regions import measure_sky, prepare
+from dip_pipeline.restoration.views.features import ANSWER_CHANNELS, FEATURE_CHANNELS
+from dip_pipeline.restoration.views.regions import measure_sky, prepare
 
 
 def test_every_input_has_every_effort_and_more_effort_is_never_less_work():

@@ -8,17 +8,22 @@ import torch
 
 from dip_pipeline.cutting import problems_key
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration.believing import belief
-from dip_pipeline.restoration.crops import CropSource
-from dip_pipeline.restoration.features import FEATURE_CHANNELS, answer_channels, estimate, view
-from dip_pipeline.restoration.guide_planes import GuideScale, lay_out_guides, measure_guides
-from dip_pipeline.restoration.misleading import Misleading
-from dip_pipeline.restoration.packets import fit_priors
-from dip_pipeline.restoration.prior import Prior
-from dip_pipeline.restoration.prior_fit import fit_prior
+from dip_pipeline.restoration.priors.believing import belief
+from dip_pipeline.restoration.priors.packets import fit_priors
+from dip_pipeline.restoration.priors.prior import Prior
+from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import Effort, FitOptions, Scope
-from dip_pipeline.restoration.regions import PixelNoise, measure_sky, prepare
 from dip_pipeline.restoration.restore import restore
+from dip_pipeline.restoration.views.crops import CropSource
+from dip_pipeline.restoration.views.features import (
+    FEATURE_CHANNELS,
+    answer_channels,
+    estimate,
+    view,
+)
+from dip_pipeline.restoration.views.guide_planes import GuideScale, lay_out_guides, measure_guides
+from dip_pipeline.restoration.views.misleading import Misleading
+from dip_pipeline.restoration.views.regions import PixelNoise, measure_sky, prepare
 from dip_pipeline.simulate import MoffatPsf, SceneOptions, draw_scene
 from dip_pipeline.simulate.psf import add_star
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dip_pipeline.errors import SensorError
 from dip_pipeline.noise_sigma import sigma_at, sigma_plane, sigmas_at, variance_line
-from dip_pipeline.restoration.noise import law_for
+from dip_pipeline.restoration.noise.laws import law_for
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
 
 LEVELS = np.concatenate(

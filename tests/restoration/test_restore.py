@@ -8,8 +8,8 @@ from scipy.ndimage import distance_transform_edt
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
-from dip_pipeline.restoration.prior import Prior
-from dip_pipeline.restoration.prior_fit import fit_prior
+from dip_pipeline.restoration.priors.prior import Prior
+from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import (
     FitOptions,
     InputKind,

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Generator
 
-from dip_pipeline.restoration.asking import Answers, ask_networks, moved_by
-from dip_pipeline.restoration.delivery import (
+from dip_pipeline.restoration.delivering.asking import Answers, ask_networks, moved_by
+from dip_pipeline.restoration.delivering.delivery import (
     _first_pixels,
     _put_back,
     _trial,
@@ -14,16 +14,8 @@ from dip_pipeline.restoration.delivery import (
     finished,
     judged,
 )
-from dip_pipeline.restoration.features import ANSWER_CHANNELS, FEATURE_CHANNELS, view
-from dip_pipeline.restoration.fit_code import code_for, judged_split
-from dip_pipeline.restoration.networks import build_network
-from dip_pipeline.restoration.problem import FitOptions, NetworkKind
-from dip_pipeline.restoration.regions import PixelNoise, measure_sky, prepare
-from dip_pipeline.restoration.restore import restore
-from dip_pipeline.restoration.restraint import Restraint
-from dip_pipeline.restoration.smoothing import smooth
-from dip_pipeline.restoration.spectral import LostLight
-from dip_pipeline.restoration.uncertainty import (
+from dip_pipeline.restoration.delivering.restraint import Restraint
+from dip_pipeline.restoration.delivering.uncertainty import (
     PROBE_SIGMA,
     Evidence,
     calibrate,
@@ -34,6 +26,14 @@ from dip_pipeline.restoration.uncertainty import (
     tabulate,
     tabulate_by_light,
 )
+from dip_pipeline.restoration.fits.fit_code import code_for, judged_split
+from dip_pipeline.restoration.images.smoothing import smooth
+from dip_pipeline.restoration.images.spectral import LostLight
+from dip_pipeline.restoration.networks.architectures import build_network
+from dip_pipeline.restoration.problem import FitOptions, NetworkKind
+from dip_pipeline.restoration.restore import restore
+from dip_pipeline.restoration.views.features import ANSWER_CHANNELS, FEATURE_CHANNELS, view
+from dip_pipeline.restoration.views.regions import PixelNoise, measure_sky, prepare
 
 
 def draw(*shape, seed=1):

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from dip_pipeline.flags import PixelFlag
-from dip_pipeline.restoration.crops import CropSource
-from dip_pipeline.restoration.flux import close_flux
+from dip_pipeline.restoration.delivering.inpainting import filled_simply
+from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.hiding_restore import restore_by_hiding
-from dip_pipeline.restoration.inpainting import filled_simply
-from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.images.flux import close_flux
 from dip_pipeline.restoration.problem import StopReason
-from dip_pipeline.restoration.regions import measure_sky, prepare
 from dip_pipeline.restoration.restore import restore, unchanged
-from dip_pipeline.restoration.scene_restore import in_blocks, restore_scene
+from dip_pipeline.restoration.scene.restore import in_blocks, restore_scene
+from dip_pipeline.restoration.views.crops import CropSource
+from dip_pipeline.restoration.views.regions import measure_sky, prepare
 from dip_pipeline.task import Task
 
 SIDE = 64

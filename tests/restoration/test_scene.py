@@ -10,20 +10,20 @@ from scipy.ndimage import map_coordinates
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
-from dip_pipeline.restoration import scene_restore
-from dip_pipeline.restoration.gaussian_psf import gaussian_psf
-from dip_pipeline.restoration.hidden_stars import HiddenStars
-from dip_pipeline.restoration.optics import Optics
+from dip_pipeline.restoration.forward.gaussian_psf import gaussian_psf
+from dip_pipeline.restoration.forward.optics import Optics
+from dip_pipeline.restoration.forward.scene_optics import scene_optics
+from dip_pipeline.restoration.forward.target_star import TARGET_SIGMA_PX
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope, StopReason
-from dip_pipeline.restoration.regions import prepare
-from dip_pipeline.restoration.scene_code import draw_scene as draw_picture
-from dip_pipeline.restoration.scene_hidden import HiddenScene
-from dip_pipeline.restoration.scene_optics import scene_optics
-from dip_pipeline.restoration.scene_prior import ScenePrior, fit_scene_prior
-from dip_pipeline.restoration.scene_restore import in_blocks, restore_scene, scene_unchanged
-from dip_pipeline.restoration.shown_stars import ShownStars
-from dip_pipeline.restoration.star_shape import StarShape
-from dip_pipeline.restoration.target_star import TARGET_SIGMA_PX
+from dip_pipeline.restoration.psf.hidden_in_scene import HiddenScene
+from dip_pipeline.restoration.scene import restore as scene_restore
+from dip_pipeline.restoration.scene.code import draw_scene as draw_picture
+from dip_pipeline.restoration.scene.prior import ScenePrior, fit_scene_prior
+from dip_pipeline.restoration.scene.restore import in_blocks, restore_scene, scene_unchanged
+from dip_pipeline.restoration.stars.hidden_stars import HiddenStars
+from dip_pipeline.restoration.stars.shown_stars import ShownStars
+from dip_pipeline.restoration.stars.star_shape import StarShape
+from dip_pipeline.restoration.views.regions import prepare
 from dip_pipeline.simulate import (
     STAR,
     DetectorOptions,

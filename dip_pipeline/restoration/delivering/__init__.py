@@ -1,0 +1,1 @@
+"""From what the networks say to what is delivered: averages, flux, errors, filled pixels."""

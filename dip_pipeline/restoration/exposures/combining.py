@@ -1,0 +1,277 @@
+"""Several exposures of one scene become one observation of it, to be denoised as any other.
+
+Each exposure is brought to the light of the first; what one alone shows is rejected; a scene is
+reconstructed from all of them on the first one's pixels, cut finer where that is asked for. Its
+noise is known, plane and correlation, for the reconstruction is linear in the exposures.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dip_pipeline.errors import RestorationError
+from dip_pipeline.exposure_tallies import Tally
+from dip_pipeline.restoration.computing.settings import settle_computing
+from dip_pipeline.restoration.exposures.agreeing import compare
+from dip_pipeline.restoration.exposures.lights import (
+    as_exposure,
+    dark_variance,
+    in_common_light,
+    sky_of,
+    unit_of,
+    valid_of,
+)
+from dip_pipeline.restoration.exposures.reconstructing import (
+    Observation,
+    Reconstruction,
+    reconstruct,
+)
+from dip_pipeline.restoration.exposures.rejecting import Light, Verdict, judge
+from dip_pipeline.restoration.fits.stopping import StepHook, ignore_step
+from dip_pipeline.restoration.forward.operators import Composed
+from dip_pipeline.restoration.forward.optics import Exposure, Optics, Plane
+from dip_pipeline.restoration.forward.sampling import sampling
+from dip_pipeline.restoration.forward.seeing import SeeingBlur
+from dip_pipeline.restoration.forward.warping import Interpolation
+from dip_pipeline.restoration.images.smoothing import fill_unknown, smooth
+from dip_pipeline.restoration.priors.prior import Prior
+from dip_pipeline.restoration.priors.prior_fit import fit_prior
+from dip_pipeline.restoration.problem import (
+    FitOptions,
+    Problem,
+    Restored,
+    StopReason,
+    cut_inner,
+)
+from dip_pipeline.restoration.restore import restore, unchanged
+from dip_pipeline.sensor import NoiseKind, NoiseModel
+
+_LEAST_COVER = 0.4  # of the weight of one exposure; less is no observation
+_NOISE_SEED = 0xC0B1
+_LEVEL_SCALE_PX = 1.0  # over which the level is smoothed that a pixel's noise is taken from
+
+
+def restore_combined(problem: Problem, prior: Prior | None = None) -> Restored:
+    """Restore the scene of a problem and its further exposures; see `restore`.
+
+    Planes come back with the inner rows and columns times the factor, in the frame's unit.
+    """
+    settle_computing(problem.threads)
+    optics = problem.optics or Optics()
+    seen = _seen_together(problem)
+    joined = seen.problem
+    if not joined.valid.any():
+        return unchanged(joined, StopReason.NO_DATA)
+    restored = restore(joined, prior)
+    outcome = replace(restored.outcome, exposures=seen.tallies)
+    fine = optics.factor**2
+    change = outcome.flux_change * (1.0 if optics.summed else 1 / fine)
+    outcome = replace(outcome, judged_pixels=outcome.judged_pixels // fine, flux_change=change)
+    error = np.hypot(restored.error, cut_inner(joined, seen.unlike)).astype(np.float32)
+    return replace(restored, error=error, outcome=outcome)
+
+
+def fit_combined_prior(
+    problems: Sequence[Problem],
+    shape: tuple[int, int],
+    *,
+    seed: int,
+    on_step: StepHook = ignore_step,
+) -> Prior:
+    """Fit the networks of a frame to what some of its regions and their exposures give together.
+
+    shape : of the frame, in its own pixels; see `fit_prior`
+    """
+    settle_computing(problems[0].threads)
+    factor = (problems[0].optics or Optics()).factor
+    joined = [combined(problem) for problem in problems]
+    return fit_prior(joined, (shape[0] * factor, shape[1] * factor), seed=seed, on_step=on_step)
+
+
+def combined_unchanged(problem: Problem, reason: StopReason) -> Restored:
+    """Give the first exposure back on the scene's pixels, flagged, its error unknown."""
+    return unchanged(_spread(problem), reason)
+
+
+def combined(problem: Problem) -> Problem:
+    """Join a problem and its further exposures into one observation of the scene.
+
+    The result has the scene's pixels in the frame's unit, an error plane, the correlation of its
+    noise, and no exposures. Raises RestorationError without a noise law.
+    """
+    return _seen_together(problem).problem
+
+
+@dataclass(frozen=True, slots=True)
+class _Together:
+    """A problem made of several exposures, and how these agree.
+
+    unlike : error of its pixels by what the exposures show unlike each other, their unit
+    """
+
+    problem: Problem
+    unlike: Plane
+    tallies: tuple[Tally, ...] = ()
+
+    @classmethod
+    def of_one(cls, problem: Problem) -> Self:
+        """Take what is of one exposure alone."""
+        return cls(problem, np.zeros(problem.pixels.shape, np.float32))
+
+
+def _seen_together(problem: Problem) -> _Together:
+    """Join a problem and its further exposures, see `combined`."""
+    optics = problem.optics or Optics()
+    exposures = [as_exposure(problem), *problem.exposures]
+    if any(each.noise.kind is NoiseKind.NONE for each in exposures):
+        raise RestorationError("exposures are combined by their noise; give a noise law")
+    if not any(valid_of(each).any() for each in exposures):
+        return _Together.of_one(_spread(problem))
+    level = sky_of(problem, exposures)
+    unit = unit_of(exposures, level)
+    lights = in_common_light(exposures, level, unit)
+    verdicts = judge(lights, problem.pixels.shape)
+    observations = _observations(problem, lights, verdicts)
+    made = _reconstructed(problem, [each for each in observations if each is not None])
+    if made is None:
+        spread = _spread(problem)
+        return _Together.of_one(replace(spread, masked=~spread.saturated))
+    unlike, tallies = compare(made.scene, observations, verdicts, optics.factor)
+    base = float(_dark_weight(lights, exposures)) / optics.factor**2
+    masked = (made.cover < _LEAST_COVER * base)[0, 0].numpy()
+    pixels = (made.scene[0, 0].double().numpy() * unit + level) * optics.share
+    error = made.sigma[0, 0].double().numpy() * unit * optics.share
+    alone = _blocks(problem.saturated, optics) & masked
+    own = _shared(problem.pixels, optics)
+    joined = replace(
+        problem,
+        pixels=np.where(alone, own, pixels).astype(np.float32),
+        masked=masked & ~alone,
+        saturated=alone,
+        error=np.where(masked, np.float32(np.inf), error).astype(np.float32),
+        noise=_noise_of(problem.noise, made),
+        options=_options_on(problem, optics),
+        origin=(problem.origin[0] * optics.factor, problem.origin[1] * optics.factor),
+        inner=_inner(problem, optics),
+        optics=None,
+        exposures=(),
+    )
+    numbered = zip(exposures, tallies, strict=True)
+    return _Together(
+        joined,
+        (unlike[0, 0].double().numpy() * unit * optics.share).astype(np.float32),
+        tuple(replace(tally, number=each.number) for each, tally in numbered),
+    )
+
+
+def _observations(
+    problem: Problem, lights: Sequence[Light], verdicts: Sequence[Verdict]
+) -> list[Observation | None]:
+    """Say how each exposure reads the scene; None for one that has no pixel of it to use."""
+    optics = problem.optics or Optics()
+    rows, cols = (side * optics.factor for side in problem.pixels.shape)
+    observations: list[Observation | None] = []
+    for light, verdict in zip(lights, verdicts, strict=True):
+        sampled = partial(
+            sampling,
+            light.matrix,
+            light.shift_px,
+            scene=(rows, cols),
+            observed=light.shape,
+            factor=optics.factor,
+        )
+        read, inside = sampled()
+        if light.seeing:
+            finer = tuple((share, sigma_px * optics.factor) for share, sigma_px in light.seeing)
+            read = Composed([SeeingBlur(finer), read])
+        footprint, _ = sampled(interpolation=Interpolation.LINEAR)
+        used = light.valid * verdict.agrees * inside
+        if not bool((used > 0).any()):
+            observations.append(None)
+            continue
+        sigma = light.variance(_level_of(light, used)).clamp(min=0.0).sqrt()
+        sigma = torch.where(used > 0, torch.nan_to_num(sigma, posinf=0.0), 0.0)
+        weight = used / dark_variance(light, used)
+        observations.append(Observation(read, footprint, light.pixels, weight, sigma, light.root))
+    return observations
+
+
+def _reconstructed(problem: Problem, observations: Sequence[Observation]) -> Reconstruction | None:
+    """Solve for the scene; None where no exposure has a pixel of it to use."""
+    if not observations:
+        return None
+    optics = problem.optics or Optics()
+    rows, cols = (side * optics.factor for side in problem.pixels.shape)
+    return reconstruct(observations, (rows, cols), support_px=optics.support_px, seed=_NOISE_SEED)
+
+
+def _level_of(light: Light, used: Tensor) -> Tensor:
+    """Light of each pixel, smoothed, so that its own noise is hardly in it."""
+    return smooth(fill_unknown(light.pixels, used), _LEVEL_SCALE_PX)
+
+
+def _dark_weight(lights: Sequence[Light], exposures: Sequence[Exposure]) -> float:
+    """Weight of a pixel of the noisiest exposure that has any to use."""
+    found = [
+        1 / dark_variance(light, light.valid)
+        for light, each in zip(lights, exposures, strict=True)
+        if valid_of(each).any()
+    ]
+    return min(found)
+
+
+def _noise_of(own: NoiseModel, made: Reconstruction) -> NoiseModel:
+    return replace(
+        own,
+        kind=NoiseKind.GAUSSIAN,
+        sigma=None,
+        from_error_plane=True,
+        correlation=made.kernel,
+        quantum=None,
+    )
+
+
+def _options_on(problem: Problem, optics: Optics) -> FitOptions:
+    """Options of the scene: what is given in the frame's pixels is as wide on the sky there."""
+    wide = problem.options.flux_scale_px * optics.factor
+    return replace(problem.options, flux_scale_px=min(wide, 64.0))
+
+
+def _inner(problem: Problem, optics: Optics) -> tuple[slice, slice]:
+    spans = [
+        part.indices(side) for part, side in zip(problem.inner, problem.pixels.shape, strict=True)
+    ]
+    rows, cols = (slice(first * optics.factor, last * optics.factor) for first, last, _ in spans)
+    return rows, cols
+
+
+def _blocks(plane: NDArray[Any], optics: Optics) -> NDArray[Any]:
+    """Give each pixel of the scene the number of the observation's pixel that it lies in."""
+    return plane.repeat(optics.factor, axis=0).repeat(optics.factor, axis=1)
+
+
+def _shared(plane: Plane, optics: Optics) -> Plane:
+    """Give each pixel of the scene what it has of the observation's, if the light is even."""
+    return _blocks(plane * np.float32(optics.share), optics)
+
+
+def _spread(problem: Problem) -> Problem:
+    """Lay the first exposure alone on the scene's pixels."""
+    optics = problem.optics or Optics()
+    return replace(
+        problem,
+        pixels=_shared(problem.pixels, optics),
+        masked=_blocks(problem.masked, optics),
+        saturated=_blocks(problem.saturated, optics),
+        error=None if problem.error is None else _shared(problem.error, optics),
+        origin=(problem.origin[0] * optics.factor, problem.origin[1] * optics.factor),
+        inner=_inner(problem, optics),
+        optics=None,
+        exposures=(),
+    )

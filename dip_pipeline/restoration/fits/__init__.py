@@ -1,0 +1,1 @@
+"""The loops that fit networks, and when they stop."""

@@ -1,0 +1,1 @@
+"""Arithmetic of images: smoothing, blocks, borders, filling, sums that keep the flux."""

@@ -1,0 +1,1 @@
+"""The networks, how their weights take steps, and the published recipe."""

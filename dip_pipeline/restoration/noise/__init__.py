@@ -1,0 +1,1 @@
+"""Noise laws: likelihood, sampling, correlation, independent copies."""

@@ -1,0 +1,1 @@
+"""Shapes of stars, stars that are shown, and stars that masked pixels hide."""

@@ -1,0 +1,1 @@
+"""What the networks see of a frame: regions, crops, features, guides."""

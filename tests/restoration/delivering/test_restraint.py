@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+
+from dip_pipeline.noise_kernel import NoiseKernel
+from dip_pipeline.restoration.delivering.restraint import (
+    NO_RESTRAINT,
+    Restraint,
+    believable,
+    least_risk,
+)
+from dip_pipeline.restoration.noise.correlation import draw_noise, root_of
+
+
+def planes(*values):
+    return [torch.tensor(row, dtype=torch.float32)[None, None, None] for row in values]
+
+
+def test_without_restraint_the_networks_image_is_taken():
+    estimate, observed, sigma, trusted = planes([1.0, 50.0], [9.0, 9.0], [1.0, 1.0], [1.0, 1.0])
+    assert torch.equal(NO_RESTRAINT.apply(estimate, observed, sigma, trusted), estimate)
+
+
+def test_bright_pixels_are_mixed_by_their_share():
+    estimate, observed, sigma, trusted = planes(
+        [1.0, 200.0, 200.0], [3.0, 240.0, 240.0], [1.0, 2.0, 2.0], [1.0, 1.0, 0.0]
+    )
+    mixed = Restraint((10.0, 100.0), (1.0, 0.25)).apply(estimate, observed, sigma, trusted)
+    # Faint: the network's; bright: a quarter of its correction; not trusted: the network's.
+    np.testing.assert_allclose(mixed.ravel(), [1.0, 230.0, 200.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("bias_sigma", [0.5, 1.0, 3.0])
+def test_the_share_is_that_of_least_true_risk(bias_sigma):
+    """A network that averages away all noise but is off by a bias: x = truth + bias."""
+    rng = np.random.default_rng(6)
+    noise = rng.standard_normal(200_000)
+    squares, responses = (bias_sigma - noise) ** 2, np.zeros(noise.size)
+    restraint = least_risk(np.full(noise.size, 50.0), squares, responses)
+    # y + c (x - y) has the risk c^2 b^2 + (1 - c)^2, least at c = 1 / (1 + b^2).
+    assert restraint.shares == pytest.approx((1 / (1 + bias_sigma**2),), abs=0.02)
+
+
+def test_faint_pixels_are_the_networks_own():
+    restraint = least_risk(np.full(1000, 1.0), np.full(1000, 99.0), np.zeros(1000))
+    assert restraint.shares == (1.0,)
+
+
+def test_no_bright_pixels_no_restraint():
+    assert least_risk(np.zeros(3), np.zeros(3), np.zeros(3)) == NO_RESTRAINT
+
+
+def field(correlation):
+    root = root_of(NoiseKernel.from_neighbour(correlation, "test"))
+    one = torch.ones(1, 1, 128, 128)
+    return draw_noise(one, torch.Generator().manual_seed(1), root), one, root
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.4])
+def test_a_residual_that_may_be_noise_is_believed(correlation):
+    noise, one, root = field(correlation)
+    truth = torch.full_like(noise, 7.0)
+    kept = believable(truth, truth + noise, one, one, root)
+    torch.testing.assert_close(kept, truth, rtol=1e-6, atol=1e-5)
+
+
+def test_an_estimate_that_the_observation_contradicts_gives_way_to_it():
+    noise, one, root = field(0.0)
+    truth = torch.full_like(noise, 7.0)
+    wrong = truth.clone()
+    wrong[..., 40:60, 40:60] -= 4.0  # each pixel by less than would be seen in it alone
+    kept = believable(wrong, truth + noise, one, one, root)
+    inside = (..., slice(42, 58), slice(42, 58))
+    torch.testing.assert_close(kept[inside], (truth + noise)[inside], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(kept[..., :30, :], truth[..., :30, :], rtol=1e-6, atol=1e-5)
+
+
+def test_pixels_that_are_not_trusted_contradict_nothing():
+    noise, one, root = field(0.0)
+    truth, trusted = torch.zeros_like(noise), one.clone()
+    observed = truth + noise
+    observed[..., 64, :] += 1000.0
+    trusted[..., 64, :] = 0
+    kept = believable(truth, observed, one, trusted, root)
+    torch.testing.assert_close(kept, truth, rtol=1e-6, atol=1e-5)

@@ -1,0 +1,338 @@
+"""Stars that an observation shows well, as they are in its scene: the same light, seen sharper."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dip_pipeline.restoration.delivering.restraint import Restraint
+from dip_pipeline.restoration.forward.optics import Optics
+from dip_pipeline.restoration.forward.scene_optics import scene_optics
+from dip_pipeline.restoration.forward.target_star import TARGET_FWHM_PX
+from dip_pipeline.restoration.images.spectral import LostLight
+from dip_pipeline.restoration.problem import FitOptions, Problem
+from dip_pipeline.restoration.psf.shown_in_scene import in_scene
+from dip_pipeline.restoration.scene.delivery import SceneNetworks, observed_anew, stepped
+from dip_pipeline.restoration.scene.features import channels_of
+from dip_pipeline.restoration.stars.shown_stars import find_shown_stars
+from dip_pipeline.restoration.stars.star_shape import StarShape
+from dip_pipeline.restoration.views.regions import measure_sky, prepare
+from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
+from dip_pipeline.task import Task
+from tests.restoration.conftest import sensor_noise
+
+SHAPE = StarShape(a=0.09, b=0.005, d=0.085, beta=3.2)
+SIDE_PX = 64
+STARS = np.array([[200.0, 20.3, 41.8], [90.0, 44.0, 18.5], [500.0, 47.6, 47.2]])
+
+
+def psf():
+    """The stars' own light in the middle of 25 x 25 pixels, sum 1."""
+    offsets = np.arange(-12.0, 13.0)
+    light = SHAPE.at(offsets[:, None], offsets[None, :])
+    return (light / light.sum()).astype(np.float32)
+
+
+def observed(seed=0):
+    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
+    light = sum(height * SHAPE.at(rows - row, cols - col) for height, row, col in STARS)
+    return light + np.random.default_rng(seed).standard_normal(light.shape)
+
+
+def shown(optics):
+    frame = observed()
+    ones = np.ones_like(frame)
+    stars = find_shown_stars(frame, ones, ones > 0, SHAPE)
+    return stars, in_scene(stars, SHAPE, optics), frame
+
+
+class Silent(torch.nn.Module):
+    """Answers zero: the scene is the first guess that its optics make."""
+
+    multiple = 16
+
+    def __init__(self, channels):
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, features):
+        assert not any(side % self.multiple for side in features.shape[-2:])
+        return torch.zeros(len(features), self.channels, *features.shape[-2:])
+
+
+OPTICS = [Optics(factor=2), Optics(factor=3), Optics(factor=1, psf=psf())]
+
+
+@pytest.mark.parametrize("optics", OPTICS, ids=["x2", "x3", "deconvolve"])
+def test_the_scene_shows_what_was_observed(optics):
+    stars, scene, _ = shown(optics)
+    missed = scene.light - stars.light
+    assert np.abs(missed).max() < 0.02 * stars.light.max()
+    assert scene.light.sum() == pytest.approx(stars.light.sum(), rel=0.01)
+    light, _ = scene.scene
+    seen = scene_optics(optics).observe(torch.from_numpy(light)[None, None])[0, 0].numpy()
+    # A star of a scene where a PSF is undone is hardly sampled, and is seen through the PSF itself.
+    nearly = 0.0 if optics.psf is None else 0.02
+    assert np.allclose(seen, scene.light, atol=nearly * scene.light.max() + 1e-8)
+
+
+def test_a_deconvolved_star_is_as_narrow_as_the_target():
+    _, scene, _ = shown(OPTICS[2])
+    light, _ = scene.scene
+    half = (light[35:60, 35:60] > 0.5 * light[35:60, 35:60].max()).sum()
+    assert half == pytest.approx(np.pi * (TARGET_FWHM_PX / 2) ** 2, abs=1.5)
+
+
+def test_endless_wings_give_a_deconvolved_star_no_endless_light():
+    """It holds what the PSF's image holds."""
+    stars, _, _ = shown(OPTICS[2])
+    winged = StarShape(a=0.3, b=0.0, d=0.3, beta=1.02)
+    light, _ = in_scene(stars, winged, OPTICS[2]).scene
+    heights = stars.places[:, 0].sum()
+    assert light.sum() == pytest.approx(heights * winged.stamp(12).sum(), rel=0.02)
+
+
+@pytest.mark.parametrize("optics", OPTICS, ids=["x2", "x3", "deconvolve"])
+def test_the_scene_changes_as_its_observation_does(optics):
+    """A star moves, and its scene with it, however many of its pixels make one."""
+    _, scene, frame = shown(optics)
+    left = torch.from_numpy(frame - scene.light)[None, None]
+    step = 0.3 * torch.from_numpy(np.random.default_rng(3).standard_normal(frame.shape))
+    change = scene.change(left + step) - scene.change(left)
+    fine = scene.change_of_scene(left + step) - scene.change_of_scene(left)
+    seen = scene_optics(optics).observe(fine)
+    assert float((seen - change).std()) < 0.1 * float(change.std())
+
+
+def sky_of(pixels, optics, views):
+    """A region without stars, and networks of those optics that answer zero."""
+    task = Task.SUPER_RESOLVE if optics.psf is None else Task.DECONVOLVE
+    nothing = np.zeros(pixels.shape, bool)
+    asked = Problem(
+        pixels=pixels.astype(np.float32),
+        masked=nothing,
+        saturated=nothing,
+        noise=NoiseModel(NoiseKind.GAUSSIAN, "given", sigma=Sourced(1.0, "test", "given")),
+        options=FitOptions(task=task, views=views, flux_scale_px=0.0),
+        seed=1,
+        optics=optics,
+    )
+    region = prepare(asked, measure_sky([asked]))
+    assert region.shown_stars is None
+    network = Silent(channels_of(scene_optics(optics))[1])
+    return region, SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (41, 64), (64, 41), (50, 39), (12, 19)])
+def test_a_scene_lies_where_its_region_does_whatever_its_sides(shape):
+    rows, cols = np.indices(shape, dtype=np.float64)
+    noise = 0.1 * np.random.default_rng(1).standard_normal(shape)
+    region, networks = sky_of(rows + 2 * cols + noise, OPTICS[0], 1)
+    scene = networks.asked(region.observed, region)[0]
+    off = (scene_optics(OPTICS[0]).observe(scene) - region.observed)[..., 4:-4, 4:-4]
+    assert float(off.abs().max()) < 0.7
+
+
+@pytest.mark.parametrize("optics", [OPTICS[0], Optics(factor=1, psf=psf())], ids=["x2", "lopsided"])
+def test_views_of_a_scene_differ_by_what_networks_make_of_it_and_not_by_how_it_is_turned(optics):
+    """Its optics are turned with it: a PSF that no turn leaves alike says so."""
+    if optics.psf is not None:
+        light = optics.psf.copy()
+        light[8:11, 13:20] += np.float32(0.03)
+        optics = replace(optics, psf=light / light.sum())
+    region, networks = sky_of(np.random.default_rng(2).standard_normal((48, 48)), optics, 8)
+    _, scatter, _ = networks.asked(region.observed, region)
+    assert float(scatter.max()) < 1e-3
+
+
+@pytest.mark.parametrize("optics", OPTICS[:2], ids=["x2", "x3"])
+def test_what_is_said_of_a_scenes_error_is_what_noise_changes_in_it(optics):
+    region, networks = sky_of(np.random.default_rng(3).standard_normal((64, 64)), optics, 1)
+    delivery = networks.deliver(region, Restraint(), seed=4)
+    noise = torch.from_numpy(np.random.default_rng(5).standard_normal((64, 64))).float()[None, None]
+    anew = networks.restored(region.observed + region.sigma * noise, region, Restraint())[0]
+    sigma = optics.factor * delivery.sigma.mean()
+    torch.testing.assert_close(delivery.fine_sigma.mean(), sigma)
+    changed = ((anew - delivery.scene) / sigma).square().mean()
+    told = delivery.predictor.square().mean()
+    assert float(told / changed) == pytest.approx(1.0, abs=0.15)
+    misfit = ((delivery.seen - region.observed) / delivery.sigma).square().mean() - 1
+    seen = scene_optics(optics).observe(anew - delivery.scene)
+    kept = (noise * seen / delivery.sigma).mean()
+    squares = float(delivery.squared_error.mean())
+    assert squares == pytest.approx(float(misfit + 2 * kept), abs=0.1)
+
+
+def test_two_networks_that_say_the_same_scatter_as_one_does():
+    optics = OPTICS[2]
+    asked = asked_for(optics, Task.DECONVOLVE, views=2)
+    region = prepare(asked, measure_sky([asked]))
+    network, ones = Silent(channels_of(scene_optics(optics))[1]), torch.ones_like(region.known)
+    alone = SceneNetworks([network], [ones], optics, asked.options)
+    both = SceneNetworks([network] * 3, [0.25 * ones, 0 * ones, 0.75 * ones], optics, asked.options)
+    for one, two in zip(
+        alone.asked(region.observed, region), both.asked(region.observed, region), strict=True
+    ):
+        torch.testing.assert_close(one, two)
+
+
+def asked_for(optics, task, *, views):
+    """A problem of five stars."""
+    stars = np.concatenate([STARS, [[150.0, 12.2, 12.7], [120.0, 12.4, 52.1]]])
+    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
+    light = sum(height * SHAPE.at(rows - row, cols - col) for height, row, col in stars)
+    return Problem(
+        pixels=(light + np.random.default_rng(1).standard_normal(light.shape)).astype(np.float32),
+        masked=np.zeros(light.shape, bool),
+        saturated=np.zeros(light.shape, bool),
+        noise=NoiseModel(NoiseKind.GAUSSIAN, "given", sigma=Sourced(1.0, "test", "given")),
+        options=FitOptions(task=task, views=views, flux_scale_px=0.0),
+        seed=1,
+        optics=optics,
+    )
+
+
+def test_about_a_star_of_a_psf_that_rings_there_is_no_less_noise_than_in_the_dark():
+    """A PSF may be negative somewhere; a variance below zero made each fit end in NaN."""
+    narrow = StarShape(a=0.29, b=0.0, d=0.29, beta=3.0)
+    offsets = np.arange(-12.0, 13.0)
+    kernel = narrow.at(offsets[:, None], offsets[None, :])
+    kernel[np.abs(np.hypot(offsets[:, None], offsets[None, :]) - 7) < 1.5] -= 0.002
+    asked = asked_for(
+        Optics(psf=(kernel / kernel.sum()).astype(np.float32)), Task.DECONVOLVE, views=1
+    )
+    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
+    places = [(16.1, 15.8), (16.4, 46.2), (46.0, 16.3), (45.7, 46.4), (31.2, 31.0)]
+    light = 40 + sum(5e4 * narrow.at(rows - row, cols - col) for row, col in places)
+    rng = np.random.default_rng(1)
+    pixels = rng.poisson(light) + 2 * rng.standard_normal(light.shape)
+    noise = sensor_noise(gain=1.0, read_noise=2.0)
+    asked = replace(asked, pixels=pixels.astype(np.float32), noise=noise)
+    region = prepare(asked, measure_sky([asked]))
+    assert float(region.stars.min()) * region.noise.slope < -0.2  # else this guards nothing
+    dark = torch.full_like(region.observed, region.noise.dark_level)
+    assert float(region.noise.sigma(dark).min()) == pytest.approx(2 / region.scale.sigma, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("optics", "task", "disagree"),
+    [(OPTICS[0], Task.SUPER_RESOLVE, False), (OPTICS[2], Task.DECONVOLVE, True)],
+    ids=["x2", "deconvolve"],
+)
+def test_where_a_psf_is_undone_every_second_view_has_the_stars_left_in(optics, task, disagree):
+    """What looks like one star may be two: a fit alone would be sure of it."""
+    asked = asked_for(optics, task, views=2)
+    region = prepare(asked, measure_sky([asked]))
+    assert region.shown_stars is not None
+    network = Silent(channels_of(scene_optics(optics))[1])
+    networks = SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
+    _, scatter, _ = networks.asked(region.observed, region)
+    assert (float(scatter.max()) > 1.0) is disagree
+
+
+@pytest.mark.parametrize(
+    ("optics", "task", "views"),
+    [(OPTICS[0], Task.SUPER_RESOLVE, 1), (OPTICS[2], Task.DECONVOLVE, 1)],
+    ids=["x2", "deconvolve"],
+)
+def test_what_a_fit_makes_of_noise_is_not_shrunk_with_what_networks_draw(optics, task, views):
+    asked = asked_for(optics, task, views=views)
+    region = prepare(asked, measure_sky([asked]))
+    network = Silent(channels_of(scene_optics(optics))[1])
+    networks = SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
+    shrinking = Restraint(lost=LostLight((0.0,), (0.7,), (0.0,)))
+    moved_on = stepped(region, networks.deliver(region, shrinking, seed=4).probe)
+    seen = [
+        scene_optics(optics).observe(networks.restored(one, region, shrinking)[0])
+        for one in (region.observed, moved_on)
+    ]
+    of_stars = networks.asked(moved_on, region)[2] - networks.asked(region.observed, region)[2]
+    power = float((of_stars**2).sum())
+    assert float(((seen[1] - seen[0]) * of_stars).sum()) / power == pytest.approx(1.0, abs=0.1)
+
+
+def test_of_views_with_the_stars_left_in_no_light_is_taken_for_theirs():
+    asked = asked_for(OPTICS[2], Task.DECONVOLVE, views=4)
+    region = prepare(asked, measure_sky([asked]))
+    network = Silent(channels_of(scene_optics(OPTICS[2]))[1])
+    shares = [torch.ones_like(region.known)]
+    networks = SceneNetworks([network], shares, OPTICS[2], asked.options)
+    moved = region.observed + torch.ones_like(region.observed)
+    whole = region.shown_stars.change(moved)
+    torch.testing.assert_close(networks.asked(moved, region)[2], whole / 2)
+
+
+@pytest.mark.parametrize("task", [Task.SUPER_RESOLVE, Task.DECONVOLVE])
+def test_a_hole_of_a_scene_follows_what_is_observed_around_it(task):
+    """Else the response to a step, and with it the risk, would be too small beside holes."""
+    optics = OPTICS[0] if task is Task.SUPER_RESOLVE else OPTICS[2]
+    asked = asked_for(optics, task, views=4)
+    asked.masked[30:33, 28:31] = True
+    region = prepare(asked, measure_sky([asked]))
+    network = Silent(channels_of(scene_optics(optics))[1])
+    networks = SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
+    scenes = [networks.asked(region.observed + step * region.known, region)[0] for step in (0, 4)]
+    moved = scene_optics(optics).observe(scenes[1] - scenes[0])
+    hole = float(moved[..., 30:33, 28:31].mean())
+    assert hole == pytest.approx(float(moved[..., 26:37, 24:35].mean()), rel=0.1)
+    assert hole > 2
+
+
+class Dark(Silent):
+    """Answers that there is less light than the first guess says."""
+
+    def forward(self, features):
+        return super().forward(features) - 0.5
+
+
+@pytest.mark.parametrize("task", [Task.SUPER_RESOLVE, Task.DECONVOLVE])
+def test_a_scene_is_mended_by_what_it_shows_otherwise_than_was_observed(task):
+    optics = OPTICS[0] if task is Task.SUPER_RESOLVE else OPTICS[2]
+    asked = asked_for(optics, task, views=1)
+    region = prepare(asked, measure_sky([asked]))
+    network = Dark(channels_of(scene_optics(optics))[1])
+    networks = SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
+    scenes = (
+        networks.asked(region.observed, region)[0],
+        networks.deliver(region, Restraint(), seed=1).scene,
+    )
+    off_by = [
+        float((scene_optics(optics).observe(scene) - region.observed).mean()) for scene in scenes
+    ]
+    assert off_by[0] < -0.2  # otherwise this test guards nothing
+    assert abs(off_by[1]) < -off_by[0] / 3
+
+
+def test_a_step_moves_no_pixel_that_is_unknown_and_noise_follows_the_light():
+    asked = asked_for(OPTICS[0], Task.SUPER_RESOLVE, views=1)
+    asked.masked[30:33, 28:31] = True
+    region = prepare(asked, measure_sky([asked]))
+    moved = stepped(region, torch.ones_like(region.observed)) != region.observed
+    torch.testing.assert_close(moved.float(), region.known)
+    network = Silent(channels_of(scene_optics(OPTICS[0]))[1])
+    networks = SceneNetworks([network], [torch.ones_like(region.known)], OPTICS[0], asked.options)
+    delivery = networks.deliver(region, Restraint(), seed=1)
+    brighter = replace(delivery, seen=delivery.seen + 100)
+    noise = replace(region.noise, slope=1.0)
+    anew = observed_anew(replace(region, noise=noise), brighter, torch.zeros_like(moved).float())
+    assert float(anew.sigma.median()) == pytest.approx(
+        float(noise.sigma(brighter.seen).median()), rel=0.02
+    )
+
+
+@pytest.mark.parametrize("optics", OPTICS, ids=["x2", "x3", "deconvolve"])
+@pytest.mark.parametrize("step", [0.0, 0.5])
+def test_stars_are_counted_once_however_many_views_have_them_left_in(optics, step):
+    """Of a scene all of whose networks answer zero, what it shows is what was observed."""
+    task = Task.SUPER_RESOLVE if optics.psf is None else Task.DECONVOLVE
+    asked = asked_for(optics, task, views=8)
+    region = prepare(asked, measure_sky([asked]))
+    light = torch.from_numpy(region.shown_stars.light)[None, None].to(region.observed)
+    network = Silent(channels_of(scene_optics(optics))[1])
+    networks = SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
+    observed = region.observed + step * light / light.max()
+    scene, _, _ = networks.asked(observed, region)
+    off = scene_optics(optics).observe(scene) - observed
+    assert abs(float(off.sum())) < 0.01 * float(light.sum())
+    assert float(off.abs().max()) < 0.3 * float(light.max())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from dip_pipeline.config import RunConfig
-from dip_pipeline.exposures import Exposures
+from dip_pipeline.exposures.registered import Exposures
 from dip_pipeline.frames import Frame, file_digest, open_frames, split_selector
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.read_beside import NamedFiles, digests_beside

@@ -19,7 +19,7 @@ from dip_pipeline.errors import (
     ExitCode,
     StoppedError,
 )
-from dip_pipeline.odd_frames import LEAST_FRAMES, OddFrame, odd_frames
+from dip_pipeline.night.odd_frames import LEAST_FRAMES, OddFrame, odd_frames
 from dip_pipeline.repeated_warnings import Repeated, warnings_counted
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     Raises what no frame would fare better with: ConfigError, PriorError for a prior file that
     cannot be read, and BrokenProcessError where the workers cannot be had, or are gone.
     """
-    from dip_pipeline.exposures import check_exposures, readable_exposures
+    from dip_pipeline.exposures.registered import check_exposures, readable_exposures
     from dip_pipeline.pipeline import restore_frame
     from dip_pipeline.place import Place
     from dip_pipeline.prior_file import PriorFile
@@ -182,7 +182,7 @@ def _on_cluster(options: Callable[[], WorkerOptions]) -> WorkerOptions:
 
 def _unlike_others(results: Sequence[FrameResult]) -> tuple[OddFrame, ...]:
     """Tell which products are unlike the others; tells nothing of shards and of few frames."""
-    from dip_pipeline.night_figures import all_figures  # stars are looked for: sep loads here
+    from dip_pipeline.night.figures import all_figures  # stars are looked for: sep loads here
 
     whole = [
         (result.job.source, result.job.target)

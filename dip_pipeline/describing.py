@@ -7,7 +7,6 @@ import numpy as np
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, FrameError, PriorError, SensorError
-from dip_pipeline.frame_noise import noise_in_words, sensor_of
 from dip_pipeline.frames import (
     Frame,
     PlaneInfo,
@@ -18,7 +17,8 @@ from dip_pipeline.frames import (
     wcs_words,
     with_mask,
 )
-from dip_pipeline.ladder import Rung, climb
+from dip_pipeline.noise.frame_noise import noise_in_words, sensor_of
+from dip_pipeline.noise.ladder import Rung, climb
 from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.planning import devices_of, fit_windows, run_room, settle_frame
 from dip_pipeline.prior_file import PriorFile

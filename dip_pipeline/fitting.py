@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, FrameError, RestorationError
-from dip_pipeline.frame_noise import noise_in_words
 from dip_pipeline.frames import Frame, identities, open_frame
 from dip_pipeline.frames.workshops import clear_workshops
+from dip_pipeline.noise.frame_noise import noise_in_words
 from dip_pipeline.planning import devices_of, fit_windows, problem_source, settle_frame
 from dip_pipeline.prior_file import (
     FittedFrame,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dip_pipeline.exposure_light import usable_pixels
+from dip_pipeline.exposures.light import usable_pixels
 from dip_pipeline.frames import Frame, Pixels, around
 from dip_pipeline.noise_sigma import sigma_plane
 from dip_pipeline.sensor import NoiseKind, NoiseModel

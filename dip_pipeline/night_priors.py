@@ -11,7 +11,7 @@ from dip_pipeline.batch import Job
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, DipError, ExistsError, OutputError, PriorError
 from dip_pipeline.frames import Reading, identities, open_frame, split_selector
-from dip_pipeline.nights import Group, Taken, group_by_night
+from dip_pipeline.night.grouping import Group, Taken, group_by_night
 from dip_pipeline.prior_file import PriorFile
 from dip_pipeline.progress import Progress
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from dip_pipeline import __version__
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, EmptyFrameError, FrameError, OutputError
-from dip_pipeline.exposure_light import usable_pixels
-from dip_pipeline.frame_noise import noise_in_words
+from dip_pipeline.exposures.light import usable_pixels
 from dip_pipeline.frames import (
     FITS_SUFFIXES,
     Card,
@@ -26,6 +25,7 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.frames.workshops import clear_workshops
+from dip_pipeline.noise.frame_noise import noise_in_words
 from dip_pipeline.noise_sigma import sigmas_at
 from dip_pipeline.planning import settle_frame
 from dip_pipeline.restoration.computing.callers_settings import settings_kept

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import RunDirectory
 from dip_pipeline.errors import EmptyFrameError
-from dip_pipeline.exposures import Exposures, Registration
-from dip_pipeline.frame_noise import noise_in_words
+from dip_pipeline.exposures.registered import Exposures, Registration
 from dip_pipeline.frames import (
     Frame,
     Guide,
@@ -27,15 +26,16 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.frames.digests import digest_planes
 from dip_pipeline.hole_rims import warn_of_bright_rims
+from dip_pipeline.noise.frame_noise import noise_in_words
 from dip_pipeline.place import Place
 from dip_pipeline.planning import guides_of, settle_frame
 from dip_pipeline.progress import Told
-from dip_pipeline.psf_agreement import warn_of_psf
+from dip_pipeline.psf.agreement import warn_of_psf
+from dip_pipeline.psf.sharp_pixels import without_too_sharp
 from dip_pipeline.record import RunFacts, run_cards
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoring import blend_tiles, restore_tiles
 from dip_pipeline.sensor import NoiseModel
-from dip_pipeline.sharp_pixels import without_too_sharp
 from dip_pipeline.task import Task
 from dip_pipeline.task_optics import AskedOptics
 from dip_pipeline.tiling import Tile, plan_tiles

@@ -7,12 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dip_pipeline.amplifier_noise import with_amplifiers
 from dip_pipeline.blind.correlation import measure_correlation
 from dip_pipeline.blind.sky import Window, find_sky
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import SensorError
-from dip_pipeline.frame_noise import Place, find_noise, scaled_words, sensor_of
 from dip_pipeline.frames import Frame, Pixels, is_sdss, scale_noise
 from dip_pipeline.frames.pixels_over import (
     MOST_BESIDE,
@@ -20,7 +18,9 @@ from dip_pipeline.frames.pixels_over import (
     WithoutHopeless,
     WithoutMarks,
 )
-from dip_pipeline.sdss_noise import with_sdss_noise
+from dip_pipeline.noise.amplifiers import with_amplifiers
+from dip_pipeline.noise.frame_noise import Place, find_noise, scaled_words, sensor_of
+from dip_pipeline.noise.sdss import with_sdss_noise
 from dip_pipeline.sensor import NoiseChoice, NoiseModel, Sensor, unit_counts_electrons
 
 log = logging.getLogger(__name__)

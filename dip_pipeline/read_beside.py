@@ -7,7 +7,7 @@ from typing import Self
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
-from dip_pipeline.exposures import Exposures, exposure_digests, exposure_role
+from dip_pipeline.exposures.registered import Exposures, exposure_digests, exposure_role
 from dip_pipeline.frames import (
     Frame,
     file_digest,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dip_pipeline.account import Recipe, recipe_of
 from dip_pipeline.errors import FrameError, PriorError
-from dip_pipeline.exposures import Exposures
+from dip_pipeline.exposures.registered import Exposures
 from dip_pipeline.frames import file_digest, open_frames, read_account, split_selector
 from dip_pipeline.pipeline import RunReport, restore_frame
 from dip_pipeline.progress import SILENT, Progress

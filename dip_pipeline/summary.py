@@ -17,7 +17,7 @@ from dip_pipeline.batch import FrameResult, Job
 from dip_pipeline.engine import replace_file
 from dip_pipeline.engine.run_lock import Lock, Owner, owner_of, take
 from dip_pipeline.errors import ExitCode, OutputError, RunError
-from dip_pipeline.odd_frames import OddFrame
+from dip_pipeline.night.odd_frames import OddFrame
 from dip_pipeline.repeated_warnings import Repeated
 
 log = logging.getLogger(__name__)

@@ -132,7 +132,7 @@ def test_a_failed_tile_is_a_failure_of_the_batch(monkeypatch):
 
 @pytest.mark.parametrize("executor", ["inline", "local"])
 def test_warnings_that_frames_have_in_common_are_counted_once_at_the_end(monkeypatch, executor):
-    log = logging.getLogger("dip_pipeline.frame_noise")
+    log = logging.getLogger("dip_pipeline.noise.frame_noise")
 
     def warn(source, target, config, **options):
         log.warning("%s: NOISE NOT KNOWN: %s; sigma %.1f", source, "no card", ord(source[0]))

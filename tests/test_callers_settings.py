@@ -15,7 +15,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError, OutputError
 from dip_pipeline.fitting import fit_frames
 from dip_pipeline.pipeline import describe_frame, finish_run, restore_frame
-from dip_pipeline.psf_measuring import measure_frame_psf
+from dip_pipeline.psf.measuring import measure_frame_psf
 from dip_pipeline.restoration import restore
 from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.restoration.computing.settings import settle_computing

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline.amplifier_noise import with_amplifiers
 from dip_pipeline.config import RunConfig
 from dip_pipeline.cosmics import without_cosmics
 from dip_pipeline.describing import describe_frame
 from dip_pipeline.errors import SensorError
-from dip_pipeline.frame_noise import sensor_of
 from dip_pipeline.frames import open_frame
 from dip_pipeline.frames.pixels_over import ScaledErrors
+from dip_pipeline.noise.amplifiers import with_amplifiers
+from dip_pipeline.noise.frame_noise import sensor_of
 from dip_pipeline.planning import settle_frame
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, SensorOverrides, Sourced
 from dip_pipeline.sensor_reading import read_sensor

@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 
 from dip_pipeline.config import RunConfig
-from dip_pipeline.exposures import Exposures
+from dip_pipeline.exposures.registered import Exposures
 from dip_pipeline.frames import open_frames
 from dip_pipeline.read_beside import digests_beside
 

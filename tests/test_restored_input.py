@@ -10,7 +10,7 @@ from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.describing import describe_frame
 from dip_pipeline.errors import ExposureError, FrameError
-from dip_pipeline.exposures import Exposures
+from dip_pipeline.exposures.registered import Exposures
 from dip_pipeline.frames import identities, open_frame, open_frames
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.pipeline import restore_frame

@@ -12,7 +12,7 @@ from dip_pipeline.cli.verbosity import NORMAL, LogLines, start_logging, verbosit
 from dip_pipeline.errors import ExitCode
 
 if TYPE_CHECKING:
-    from dip_pipeline.psf_measuring import PartPsf, PsfSummary
+    from dip_pipeline.psf.measuring import PartPsf, PsfSummary
 
 
 _EXAMPLES = """\b
@@ -76,8 +76,8 @@ def psf(
     `dip deconvolve --psf` takes, and with --factor what `dip super-resolve --psf` takes. Of a frame
     larger than 3072 px a side the middle is measured, but for --at and --grid.
     """
-    from dip_pipeline.psf_measuring import measure_frame_psf
-    from dip_pipeline.psf_places import PsfPlaces
+    from dip_pipeline.psf.measuring import measure_frame_psf
+    from dip_pipeline.psf.places import PsfPlaces
 
     start_logging(LogLines(complain_as_is), verbosity())
     places = PsfPlaces.of(*(values.pop(name) for name in ("at", "side_px", "grid")))

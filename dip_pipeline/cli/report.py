@@ -8,10 +8,10 @@ import click
 from dip_pipeline.cli.output import complain, complain_as_is, in_one_line, say
 from dip_pipeline.cli.verbosity import NORMAL, LogLines, start_logging, verbosity, verbosity_options
 from dip_pipeline.errors import ExitCode
-from dip_pipeline.odd_frames import LEAST_FRAMES
+from dip_pipeline.night.odd_frames import LEAST_FRAMES
 
 if TYPE_CHECKING:
-    from dip_pipeline.night_report import NightReport
+    from dip_pipeline.night.report import NightReport
 
 _EXAMPLES = """\b
 Examples:
@@ -46,8 +46,8 @@ def report(products: tuple[str, ...], *, out: Path, pictures: bool, overwrite: b
     asks nothing of a network: sky, stars, noise and what was estimated of each frame, those that
     are unlike the others marked, and before, after, and what was taken away.
     """
-    from dip_pipeline.night_page import write_report
-    from dip_pipeline.night_products import products_in
+    from dip_pipeline.night.page import write_report
+    from dip_pipeline.night.products import products_in
 
     start_logging(LogLines(complain_as_is), verbosity() if verbosity() > NORMAL else -1)
     found = products_in([Path(name) for name in products])

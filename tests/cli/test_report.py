@@ -14,7 +14,7 @@ import pytest
 import sep
 from astropy.io import fits
 
-from dip_pipeline import night_figures, picturing, ways
+from dip_pipeline import picturing, ways
 from dip_pipeline.batch import BatchReport, FrameResult, Job
 from dip_pipeline.cli.task_command import describe
 from dip_pipeline.config import RunConfig
@@ -22,11 +22,12 @@ from dip_pipeline.errors import FrameError
 from dip_pipeline.frames import read_provenance
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.frames.prov_json import facts_of
-from dip_pipeline.night_figures import figures_of, night_frame
-from dip_pipeline.night_page import write_report
-from dip_pipeline.night_products import products_in
-from dip_pipeline.night_report import gather
-from dip_pipeline.odd_frames import kinds
+from dip_pipeline.night import figures as night_figures
+from dip_pipeline.night.figures import figures_of, night_frame
+from dip_pipeline.night.odd_frames import kinds
+from dip_pipeline.night.page import write_report
+from dip_pipeline.night.products import products_in
+from dip_pipeline.night.report import gather
 from dip_pipeline.pipeline import restore_frame
 from tests.cli.conftest import report
 from tests.stand_in import QUICK, arithmetic, cut_inner, spread_evenly

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import night_figures, night_page, ways
+from dip_pipeline import ways
 from dip_pipeline.frames.fits_file import close_files
-from dip_pipeline.night_figures import night_frame
-from dip_pipeline.night_page import render
-from dip_pipeline.night_products import products_in
-from dip_pipeline.night_report import gather
-from dip_pipeline.odd_frames import FrameFigures, Pointing, kinds
+from dip_pipeline.night import figures as night_figures
+from dip_pipeline.night import page as night_page
+from dip_pipeline.night.figures import night_frame
+from dip_pipeline.night.odd_frames import FrameFigures, Pointing, kinds
+from dip_pipeline.night.page import render
+from dip_pipeline.night.products import products_in
+from dip_pipeline.night.report import gather
 from dip_pipeline.pipeline import restore_frame
 from tests.cli.test_report import CONFIG, SIDE_PX, as_it_is, product, sky
 

@@ -14,8 +14,8 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
 from dip_pipeline.frames import Frame
 from dip_pipeline.frames.noise_form import NO_INFORMATION
-from dip_pipeline.noise_agreement import hold_against_sky, level_of, nearest_to_scatter
-from dip_pipeline.noise_evenness import warn_of_uneven_noise
+from dip_pipeline.noise.agreement import hold_against_sky, level_of, nearest_to_scatter
+from dip_pipeline.noise.evenness import warn_of_uneven_noise
 from dip_pipeline.noise_kernel import kernel_asked
 from dip_pipeline.noise_sigma import sigma_at, variance_line
 from dip_pipeline.restoration.computing.freed_memory import reuse_memory

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline.exposure_skies import FrameLight, sky_difference
-from dip_pipeline.exposure_skies import _blocks_along as blocks_along
-from dip_pipeline.exposure_skies import _strips as strips
+from dip_pipeline.exposures.skies import FrameLight, sky_difference
+from dip_pipeline.exposures.skies import _blocks_along as blocks_along
+from dip_pipeline.exposures.skies import _strips as strips
 from dip_pipeline.frames import open_frame
 from dip_pipeline.registration import Geometry
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced

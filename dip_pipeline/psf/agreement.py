@@ -8,8 +8,8 @@ import numpy as np
 
 from dip_pipeline.cutting import Window
 from dip_pipeline.errors import ExposureError
-from dip_pipeline.exposure_light import see_window, unit_of, usable_pixels
-from dip_pipeline.exposure_places import middle_of
+from dip_pipeline.exposures.light import see_window, unit_of, usable_pixels
+from dip_pipeline.exposures.places import middle_of
 from dip_pipeline.frames import Frame
 from dip_pipeline.noise_sigma import sigma_plane
 from dip_pipeline.registration import psf_fwhm_px, star_fwhm_px

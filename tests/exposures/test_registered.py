@@ -13,9 +13,9 @@ from scipy.ndimage import gaussian_filter
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, ExposureError, OutputError
-from dip_pipeline.exposure_light import see_window, unit_of
-from dip_pipeline.exposure_places import by_sky, middle_of
-from dip_pipeline.exposures import Exposures
+from dip_pipeline.exposures.light import see_window, unit_of
+from dip_pipeline.exposures.places import by_sky, middle_of
+from dip_pipeline.exposures.registered import Exposures
 from dip_pipeline.frames import open_frame, open_frames, read_account
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.pipeline import restore_frame

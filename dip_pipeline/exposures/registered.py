@@ -11,15 +11,15 @@ import numpy as np
 from dip_pipeline.config import RunConfig
 from dip_pipeline.cutting import ExposureSource, Window
 from dip_pipeline.errors import ContradictionError, ExposureError, FrameError
-from dip_pipeline.exposure_changes import (
+from dip_pipeline.exposures.changes import (
     change_facts,
     changes_in_words,
     source_changes,
     warn_of_trails,
 )
-from dip_pipeline.exposure_light import level_offset, light_by_cards, see_window, unit_of
-from dip_pipeline.exposure_places import by_sky, in_frames, in_windows, middle_of, origin_of
-from dip_pipeline.exposure_skies import FrameLight, SkyDifference, sky_difference
+from dip_pipeline.exposures.light import level_offset, light_by_cards, see_window, unit_of
+from dip_pipeline.exposures.places import by_sky, in_frames, in_windows, middle_of, origin_of
+from dip_pipeline.exposures.skies import FrameLight, SkyDifference, sky_difference
 from dip_pipeline.frames import (
     Camera,
     Frame,

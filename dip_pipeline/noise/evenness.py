@@ -12,7 +12,7 @@ from dip_pipeline.blind.evenness import (
     scatter_of_lattice,
 )
 from dip_pipeline.blind.sky import Window
-from dip_pipeline.noise_agreement import sigmas_of
+from dip_pipeline.noise.agreement import sigmas_of
 from dip_pipeline.sensor import NoiseModel
 
 log = logging.getLogger(__name__)

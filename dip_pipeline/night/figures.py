@@ -20,8 +20,8 @@ from dip_pipeline.frames.fits_file import fits_file
 from dip_pipeline.frames.product import Restoration, restorations_of, run_of
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.frames.provenance import Provenance
-from dip_pipeline.nights import begun_of, hours_of
-from dip_pipeline.odd_frames import FrameFigures, Pointing
+from dip_pipeline.night.grouping import begun_of, hours_of
+from dip_pipeline.night.odd_frames import FrameFigures, Pointing
 from dip_pipeline.registration import robust_level
 
 log = logging.getLogger(__name__)

@@ -22,8 +22,8 @@ from dip_pipeline.frames import (
 from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.frames.workshops import clear_workshops
 from dip_pipeline.planning import settle_frame
-from dip_pipeline.psf_agreement import bright_stars, star_field, uneven_stars
-from dip_pipeline.psf_places import PsfPart, PsfPlaces
+from dip_pipeline.psf.agreement import bright_stars, star_field, uneven_stars
+from dip_pipeline.psf.places import PsfPart, PsfPlaces
 from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.restoration.psf.own_psf import OwnPsf, measure_psf
 from dip_pipeline.restoration.stars.star_shape import FEWEST_STARS

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dip_pipeline.errors import DipError
-from dip_pipeline.night_figures import NightFrame, night_frame
-from dip_pipeline.nights import hours_of
-from dip_pipeline.odd_frames import LEAST_FRAMES, OddFrame, kinds, odd_frames
+from dip_pipeline.night.figures import NightFrame, night_frame
+from dip_pipeline.night.grouping import hours_of
+from dip_pipeline.night.odd_frames import LEAST_FRAMES, OddFrame, kinds, odd_frames
 
 log = logging.getLogger(__name__)
 

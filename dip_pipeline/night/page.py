@@ -12,9 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from dip_pipeline import __version__
 from dip_pipeline.errors import OutputError
 from dip_pipeline.frames.publishing import prepare, publishing
-from dip_pipeline.night_figures import NightFrame
-from dip_pipeline.night_report import NightReport, ReportedFrame, gather
-from dip_pipeline.odd_frames import FIGURES, LEAST_FRAMES
+from dip_pipeline.night.figures import NightFrame
+from dip_pipeline.night.odd_frames import FIGURES, LEAST_FRAMES
+from dip_pipeline.night.report import NightReport, ReportedFrame, gather
 from dip_pipeline.quality import Curve, draw_curves
 
 _TEMPLATES = Path(__file__).with_name("templates")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dip_pipeline.frames import camera_of
-from dip_pipeline.nights import Taken, group_by_night, hours_of
+from dip_pipeline.night.grouping import Taken, group_by_night, hours_of
 from dip_pipeline.prior_file import check_optics
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dip_pipeline.exposure_changes import (
+from dip_pipeline.exposures.changes import (
     change_facts,
     changes_in_words,
     source_changes,

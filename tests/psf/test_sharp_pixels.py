@@ -12,7 +12,7 @@ from dip_pipeline.frames import open_frame
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.planning import settle_frame
-from dip_pipeline.sharp_pixels import without_too_sharp
+from dip_pipeline.psf.sharp_pixels import without_too_sharp
 from dip_pipeline.simulate import DetectorOptions, MoffatPsf, SceneOptions, draw_scene, observe
 from dip_pipeline.task_optics import AskedOptics
 from tests.stand_in import QUICK, spread_evenly

@@ -12,9 +12,9 @@ from astropy.io import fits
 from dip_pipeline.config import RunConfig
 from dip_pipeline.describing import describe_frame
 from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
-from dip_pipeline.frame_noise import noise_in_words, sensor_of
 from dip_pipeline.frames import open_frame, open_frames
 from dip_pipeline.frames.converting import convert
+from dip_pipeline.noise.frame_noise import noise_in_words, sensor_of
 from dip_pipeline.noise_sigma import sigma_at
 from dip_pipeline.planning import resolve_noise, settle_frame
 from dip_pipeline.sensor import NoiseKind

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from dip_pipeline.blind.correlation import SkyNoise
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
-from dip_pipeline.noise_agreement import Agreement
+from dip_pipeline.noise.agreement import Agreement
 from dip_pipeline.noise_kernel import WHITE, NoiseKernel
 from dip_pipeline.noise_sigma import sigma_at
 from dip_pipeline.planning import resolve_noise

@@ -7,7 +7,7 @@ from typing import Self
 
 from dip_pipeline.cutting import Window
 from dip_pipeline.errors import ConfigError
-from dip_pipeline.exposure_places import middle_of
+from dip_pipeline.exposures.places import middle_of
 
 SIDE_PX = 1024
 _LEAST_SIDE_PX = 32  # of a square or a part: in less there is no room for a lonely star

@@ -1,0 +1,1 @@
+"""Further exposures of a frame: registered, their light and skies compared."""

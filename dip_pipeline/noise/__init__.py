@@ -1,0 +1,1 @@
+"""The noise of a frame: what its header says, what its pixels tell, and where they disagree."""

@@ -1,8 +1,8 @@
 """Deconvolution of simulated fields with a known PSF, against Richardson-Lucy at its best stop.
 
 The truth is the scene as an instrument of a narrower PSF shows it: a Gaussian of FWHM 2 pixels,
-sampled at the pixels' middles, which is what `dip deconvolve` aims at (see `restoration.forward.scene_optics`). The
-observation is the same sky through a Moffat PSF (FWHM 3.5 pixels), integrated over its pixels,
+sampled at the pixels' middles, which is what `dip deconvolve` aims at (`forward/scene_optics.py`).
+The observation is the same sky through a Moffat PSF (FWHM 3.5 pixels), integrated over its pixels,
 under noise. Richardson-Lucy is given the kernel between the two, so it aims at the same truth; its
 stop is chosen with the truth, with the sky taken off first or not. Nine stars at S/N 100, far from
 each other, show rings.

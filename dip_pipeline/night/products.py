@@ -8,6 +8,7 @@ from typing import IO
 
 from dip_pipeline.errors import DipError, FrameError
 from dip_pipeline.frames import read_provenance
+from dip_pipeline.night.unmade import word_of
 
 _ENDINGS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz", ".zarr")
 _HEAD_BYTES = 1 << 18  # of a file, where the first image of a product has its header
@@ -18,7 +19,7 @@ def products_in(names: Sequence[Path]) -> list[Path]:
     """Give the products of folders, and what else is named as it is; each once, links resolved.
 
     Of a folder, torn products too: who reads them can say so. Raises FrameError for a folder
-    without one, and for what is not there.
+    without one where no run left word of a frame, and for what is not there.
     """
     found: dict[str, Path] = {}
     for name in names:
@@ -30,12 +31,22 @@ def products_in(names: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
+def folders_in(names: Sequence[Path]) -> list[Path]:
+    """Folders that are named, and those of named products; each once."""
+    found: dict[str, Path] = {}
+    for name in names:
+        is_folder = name.is_dir() and name.suffix != ".zarr"
+        folder = name if is_folder else name.parent
+        found.setdefault(os.path.realpath(folder), folder)
+    return list(found.values())
+
+
 def _products_of(folder: Path) -> list[Path]:
     inside = sorted(path for path in folder.iterdir() if path.name.lower().endswith(_ENDINGS))
     # A link comes after what is a file: the name of the product itself is the one to tell.
     inside.sort(key=lambda path: path.is_symlink())
     products = [path for path in inside if _is_product(path) or _was_product(path)]
-    if not products:
+    if not products and not word_of([folder]).unmade:
         raise FrameError(f"{folder}: holds no product of dip; give the folder of the products")
     return products
 

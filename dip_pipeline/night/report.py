@@ -9,6 +9,7 @@ from dip_pipeline.errors import DipError
 from dip_pipeline.night.figures import NightFrame, night_frame
 from dip_pipeline.night.grouping import hours_of
 from dip_pipeline.night.odd_frames import LEAST_FRAMES, OddFrame, kinds, odd_frames
+from dip_pipeline.night.unmade import Word
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +34,13 @@ class NightReport:
     """What a page tells: products in the order in which their exposures began.
 
     others : of each product's kind, by its name
+    word : what runs left word of: of frames without a product, too
     """
 
     frames: tuple[ReportedFrame, ...]
     odd: tuple[OddFrame, ...]
     others: Mapping[str, int]
+    word: Word = Word()
 
     @property
     def alone(self) -> tuple[ReportedFrame, ...]:
@@ -59,13 +62,18 @@ class NightReport:
         return tuple(frame for frame in self.frames if frame.told and frame.told.failed_tiles)
 
 
-def gather(products: Sequence[Path], *, pictures: bool = True) -> NightReport:
-    """Read all products, draw them, and see which are unlike the others."""
+def gather(
+    products: Sequence[Path], *, pictures: bool = True, word: Word | None = None
+) -> NightReport:
+    """Read all products, draw them, and see which are unlike the others.
+
+    word : what runs left of frames without a product
+    """
     frames = [_reported(product, pictures=pictures) for product in products]
     frames.sort(key=_when)
     figures = [frame.told.figures for frame in frames if frame.told]
     others = {frame.source: len(kind) - 1 for kind in kinds(figures) for frame in kind}
-    return NightReport(tuple(frames), odd_frames(figures), others)
+    return NightReport(tuple(frames), odd_frames(figures), others, word or Word())
 
 
 def _when(frame: ReportedFrame) -> tuple[bool, bool, float, str]:

@@ -17,8 +17,8 @@ from dip_pipeline.config_sections import Section
 from dip_pipeline.engine.clusters import ClusterKind, ClusterOptions
 from dip_pipeline.errors import ConfigError
 from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, split_selector
-from dip_pipeline.night_priors import NightPriors
 from dip_pipeline.night.unmade import SUMMARY
+from dip_pipeline.night_priors import NightPriors
 from dip_pipeline.summary import Summary, ended_in, own_name
 
 if TYPE_CHECKING:

@@ -35,8 +35,9 @@ def write_report(
     """Write one HTML file that needs no other one, and nothing from a network.
 
     folders : in which runs may have left word of frames without a product
-    Raises OutputError where it cannot be written, and where it would replace what is no page, and
-    FrameError where there is neither a product nor word of one; products that cannot be read are told in it.
+    Raises OutputError where it cannot be written, and where it would replace what is no page;
+    FrameError where there is neither a product nor word of one. Products that cannot be read are
+    told in it.
     """
     word = word_of(folders)
     places = [prepare(out, each, overwrite=overwrite) for each in (*products, *word.read)]

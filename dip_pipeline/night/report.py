@@ -40,7 +40,7 @@ class NightReport:
     frames: tuple[ReportedFrame, ...]
     odd: tuple[OddFrame, ...]
     others: Mapping[str, int]
-    word: Word = Word()
+    word: Word
 
     @property
     def alone(self) -> tuple[ReportedFrame, ...]:

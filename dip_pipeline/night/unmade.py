@@ -18,6 +18,7 @@ SUMMARY = "summary.json"
 FAILED, WAITING, STOPPED, RUNNING = "failed", "waiting", "unfinished", "in work"
 _OWN_NAME = re.compile(r"summary(-\d+)?\.json")
 _SCRATCH = ".dip"
+_AT_WORK = "the run is at work"
 ENDS = (FAILED, STOPPED, WAITING, RUNNING)
 
 
@@ -47,7 +48,7 @@ class Unmade(NamedTuple):
         older = " (what is there is of an earlier run)" if self.has_older else ""
         return f"{self.status}{': ' if self.why else ''}{self.reason}{older}"
 
-    def facts(self) -> dict[str, object]:
+    def facts(self) -> dict[str, str]:
         """Give it as a summary holds it."""
         own = {"source": self.source, "target": str(self.product), "status": self.status}
         return own | {"error": self.why, "ended": self.when}
@@ -92,7 +93,13 @@ def word_of(folders: Sequence[Path]) -> Word:
         silent += [] if own else [folder]
         scratch = _inside(folder, lambda path: path.suffix == _SCRATCH)
         read += [*(path for path, _ in own), *scratch]
-        told = [each for path, content in own for each in _entries(path, content)]
+        told = [
+            each
+            for path, content in own
+            for each in _entries(
+                path, content, _AT_WORK if _is_at_work(path) else _why_waiting(content)
+            )
+        ]
         found += _with_scratch(scratch, _unmade_of(told))
     found.sort(key=lambda each: (ENDS.index(each.status), each.when, each.source))
     return Word(tuple(found), tuple(read), tuple(unread), tuple(silent))
@@ -111,21 +118,23 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 
 def unmade_in(path: Path) -> list[Unmade]:
-    """Frames that a summary says have no product, and that have none since.
+    """Frames that the summary of a run that has ended says have no product, and have none since.
 
     None of a summary that cannot be read.
     """
     with suppress(FrameError):
-        return _unmade_of(list(_entries(path, read_summary(path))))
+        content = read_summary(path)
+        return _unmade_of(list(_entries(path, content, _why_waiting(content))))
     return []
 
 
-def _entries(path: Path, content: Mapping[str, Any]) -> Iterator[Unmade]:
+def _entries(path: Path, content: Mapping[str, Any], reason: str) -> Iterator[Unmade]:
     """Every frame that a summary tells of, those of earlier runs that it keeps too.
 
+    reason : why frames wait, if some do
     The product lies beside the summary: folders move, and names in it may be relative.
     """
-    started, reason = _text(content.get("started")), _why_waiting(path, content)
+    started = _text(content.get("started"))
     for name in ("earlier", "frames"):
         frames = content.get(name)
         for frame in frames if isinstance(frames, list) else ():
@@ -143,15 +152,20 @@ def _entries(path: Path, content: Mapping[str, Any]) -> Iterator[Unmade]:
             )
 
 
-def _why_waiting(path: Path, content: Mapping[str, Any]) -> str:
+def _why_waiting(content: Mapping[str, Any]) -> str:
     """Say why a run as a whole did not reach all its frames."""
     if error := _text(content.get("error")):
         return error
     code = content.get("exit_code")
-    if code is not None:
-        return "the run was interrupted" if code == ExitCode.INTERRUPTED else ""
+    if code is None:
+        return "the run was killed"
+    return "the run was interrupted" if code == ExitCode.INTERRUPTED else ""
+
+
+def _is_at_work(path: Path) -> bool:
+    """Whether the run that keeps a summary has not ended."""
     owner = owner_of(path.with_name(f".{path.name}.lock"), looking_on=True)
-    return "the run is at work" if owner is not None and owner.alive else "the run was killed"
+    return owner is not None and owner.alive
 
 
 def _unmade_of(told: Sequence[Unmade]) -> list[Unmade]:

@@ -16,7 +16,15 @@ from dip_pipeline import __version__
 from dip_pipeline.batch import BatchReport, FrameResult, Job
 from dip_pipeline.engine import replace_file
 from dip_pipeline.engine.run_lock import Lock, owner_of, take
-from dip_pipeline.errors import ConfigError, DipError, ExitCode, FrameError, OutputError, RunError
+from dip_pipeline.errors import (
+    BrokenProcessError,
+    ConfigError,
+    DipError,
+    ExitCode,
+    FrameError,
+    OutputError,
+    RunError,
+)
 from dip_pipeline.night.odd_frames import OddFrame
 from dip_pipeline.night.unmade import SUMMARY, WAITING, read_summary, unmade_in
 from dip_pipeline.repeated_warnings import Repeated
@@ -128,8 +136,8 @@ def summary_kept(
 ) -> Iterator[Summary]:
     """Keep a summary of frames that a command names.
 
-    One that cannot be written is told of, and stops nothing. Where the command cannot be used, all
-    is left as it was.
+    One that cannot be written is told of, and stops nothing. Where the command is refused, all is
+    left as it was; where workers cannot be had, the frames wait.
     """
     with own_name(folder / SUMMARY) as path:
         summary = Summary(path, None, jobs, command_line)
@@ -140,7 +148,9 @@ def summary_kept(
         try:
             with ended_in(summary):
                 yield summary
-        except ConfigError:
+        except BrokenProcessError:
+            raise
+        except DipError:
             summary.withdraw()
             raise
 

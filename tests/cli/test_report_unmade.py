@@ -215,6 +215,19 @@ def test_a_command_that_cannot_be_used_leaves_the_last_word_as_it_was(dip, night
     assert {path.name for path in (night / "out").iterdir()} == {"f0_dip.fits", "summary.json"}
 
 
+def test_where_workers_cannot_be_had_all_frames_wait(dip, night, monkeypatch):
+    def gone(*_, **__):
+        raise BrokenProcessError("no scheduler")
+
+    monkeypatch.setattr(pipeline, "restore_frame", gone)
+    assert denoise(dip, "f0.fits", "f1.fits") == 1
+    told = word_of([night / "out"]).unmade
+    assert {(each.status, each.why.partition(" (")[0]) for each in told} == {
+        ("waiting", "no scheduler")
+    }
+    assert len(told) == 2
+
+
 def test_a_summary_that_cannot_be_written_costs_no_frame(dip, night, caplog):
     (night / "out" / "summary.json").mkdir(parents=True)
     assert denoise(dip, "f0.fits", "f1.fits") == 0

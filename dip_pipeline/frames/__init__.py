@@ -55,6 +55,7 @@ from dip_pipeline.frames.sky_coordinates import wcs_words
 from dip_pipeline.frames.sky_mapping import middle_on_sky, places_on
 from dip_pipeline.frames.unlike_planes import unlike_notes
 from dip_pipeline.frames.verifying import wrong_sums
+from dip_pipeline.frames.zarr_choice import is_zarr
 
 __all__ = [
     "AS_THE_FILE_SAYS",
@@ -93,6 +94,7 @@ __all__ = [
     "identities",
     "is_guess",
     "is_sdss",
+    "is_zarr",
     "left_behind",
     "left_out_names",
     "middle_on_sky",

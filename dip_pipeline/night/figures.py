@@ -17,7 +17,7 @@ from dip_pipeline.frames import Card, camera_of, middle_on_sky, read_provenance
 from dip_pipeline.frames.finer_product import grid_of
 from dip_pipeline.frames.fits_cards import parse_cards
 from dip_pipeline.frames.fits_file import fits_file
-from dip_pipeline.frames.product import Restoration, restorations_of, run_of
+from dip_pipeline.frames.product import Restoration, lost_chunks, restorations_of, run_of
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.night.grouping import begun_of, hours_of
@@ -72,6 +72,8 @@ def night_frame(source: str, product: Path) -> NightFrame:
                 f"{product}: is no product of dip, or a damaged one; give what it restored"
             )
         found = restorations_of(product, run_of(account))
+        if lost := lost_chunks(found):
+            raise FrameError(f"{product}: is damaged: {lost}")
         first, made = found[0], facts_of(account.document, "product")
         cards = {keyword: value for keyword, value, _ in (*_primary(product), *first.cards)}
         values = {**_of_record(account), **_of_pixels(first, cards, _share(account, cards))}

@@ -40,7 +40,9 @@ def write_report(
     told in it.
     """
     word = word_of(folders)
-    places = [prepare(out, each, overwrite=overwrite) for each in (*products, *word.read)]
+    inputs = [*products, *word.read]
+    inputs = [path for path in inputs if path.exists()] or inputs  # links may lead nowhere
+    places = [prepare(out, path, overwrite=overwrite) for path in inputs]
     if not places:
         raise FrameError(f"{out}: nothing to tell of; give products of dip, or their folder")
     _check_is_page(out)

@@ -11,6 +11,8 @@ from dip_pipeline.errors import ExitCode
 from dip_pipeline.night.odd_frames import LEAST_FRAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dip_pipeline.night.report import NightReport
     from dip_pipeline.night.unmade import Word
 
@@ -72,13 +74,15 @@ def describe(written: "NightReport", out: Path) -> str:
     count = len(written.frames)
     counts = [f"{count} frame{'' if count == 1 else 's'}"]
     counts += [f"{len(written.odd)} unlike the others"] if written.odd else []
+    counts += [f"{len(written.settings)} with other settings"] if written.settings else []
     if written.alone and count >= LEAST_FRAMES:
         alone = f"{len(written.alone)} compared with none (fewer than {LEAST_FRAMES} of a kind)"
         counts.append(alone)
     counts += [f"{number} {end}" for end in ENDS if (number := written.word.count(end))]
     counts += [f"{len(written.failed)} with failed tiles"] if written.failed else []
     counts += [f"{len(written.unread)} that cannot be read"] if written.unread else []
-    told = [*_unmade_lines(written.word), *written.word.unread, *map(str, written.odd)]
+    told = [*_unmade_lines(written.word), *written.word.unread, *_settings_lines(written.settings)]
+    told += map(str, written.odd)
     return "\n".join([f"{', '.join(counts)} -> {out}", *told])
 
 
@@ -86,6 +90,17 @@ def _unmade_lines(word: "Word") -> list[str]:
     """Tell of frames without a product: those of one end and one reason in one line."""
     lines = []
     for first, names in word.together:
-        shown = ", ".join(names[:_IN_SIGHT]) + (", ..." if len(names) > _IN_SIGHT else "")
-        lines.append(f"{shown}: {first.words}")
+        lines.append(f"{_shown(names)}: {first.words}")
     return lines
+
+
+def _settings_lines(settings: "Mapping[str, str]") -> list[str]:
+    """Tell of other settings: frames with the same in one line."""
+    alike: dict[str, list[str]] = {}
+    for source, words in settings.items():
+        alike.setdefault(words, []).append(source)
+    return [f"{_shown(names)}: restored with {words}" for words, names in alike.items()]
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:_IN_SIGHT]) + (", ..." if len(names) > _IN_SIGHT else "")

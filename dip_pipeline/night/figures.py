@@ -22,6 +22,7 @@ from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.night.grouping import begun_of, hours_of
 from dip_pipeline.night.odd_frames import FrameFigures, Pointing
+from dip_pipeline.night.settings import settings_of
 from dip_pipeline.registration import robust_level
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ def night_frame(source: str, product: Path) -> NightFrame:
                 words,
                 exposure_s=_exposure_s(cards),
                 pointing=_pointing(first, cards),
+                settings=settings_of(account.document),
             ),
             begun=_begun(cards),
             filter=camera_of(cards).filter or "",

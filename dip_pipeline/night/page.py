@@ -12,8 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from dip_pipeline import __version__
 from dip_pipeline.errors import FrameError, OutputError
 from dip_pipeline.frames.publishing import prepare, publishing
+from dip_pipeline.night.figure_table import FIGURES
 from dip_pipeline.night.figures import NightFrame
-from dip_pipeline.night.odd_frames import FIGURES, LEAST_FRAMES
+from dip_pipeline.night.odd_frames import LEAST_FRAMES
 from dip_pipeline.night.report import NightReport, ReportedFrame, gather
 from dip_pipeline.night.unmade import ENDS, Word, word_of
 from dip_pipeline.quality import Curve, draw_curves
@@ -127,9 +128,10 @@ _COLUMNS = (
     ("residual_noise", "residual noise"), ("chi_square", "chi-square"),
     ("masked_share", "filled"), ("doubtful_share", "low confidence"),
     ("flux_change_in_noise", "change of flux, sigma a pixel"), ("failed", "failed tiles"),
-    ("seconds", "s of tiles"), ("noise_law", "noise law from"), ("others", "compared with"),
+    ("seconds", "s of tiles"), ("noise_law", "noise law from"), ("settings", "other settings"),
+    ("others", "compared with"),
 )  # fmt: skip
-_IN_WORDS = ("noise_law",)
+_IN_WORDS = ("noise_law", "settings")
 
 
 def _row(
@@ -152,6 +154,7 @@ def _row(
         "exposure": _number(told.exposure_s),
         "residual_noise": _risk(told),
         "noise_law": told.noise_source,
+        "settings": report.settings.get(told.figures.source, ""),
         "others": _others(report, told),
         "failed": f"{told.failed_tiles} of {told.tiles}" if told.failed_tiles else "",
     }

@@ -9,6 +9,7 @@ from dip_pipeline.errors import DipError
 from dip_pipeline.night.figures import NightFrame, night_frame
 from dip_pipeline.night.grouping import hours_of
 from dip_pipeline.night.odd_frames import LEAST_FRAMES, OddFrame, kinds, odd_frames
+from dip_pipeline.night.settings import other_settings
 from dip_pipeline.night.unmade import Word
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class NightReport:
     """What a page tells: products in the order in which their exposures began.
 
     others : of each product's kind, by its name
+    settings : by which a product differs from most of its kind, by its name; of those alone
     word : what runs left word of: of frames without a product, too
     """
 
@@ -41,6 +43,7 @@ class NightReport:
     odd: tuple[OddFrame, ...]
     others: Mapping[str, int]
     word: Word
+    settings: Mapping[str, str]
 
     @property
     def alone(self) -> tuple[ReportedFrame, ...]:
@@ -73,7 +76,9 @@ def gather(
     frames.sort(key=_when)
     figures = [frame.told.figures for frame in frames if frame.told]
     others = {frame.source: len(kind) - 1 for kind in kinds(figures) for frame in kind}
-    return NightReport(tuple(frames), odd_frames(figures), others, word or Word())
+    return NightReport(
+        tuple(frames), odd_frames(figures), others, word or Word(), other_settings(figures)
+    )
 
 
 def _when(frame: ReportedFrame) -> tuple[bool, bool, float, str]:

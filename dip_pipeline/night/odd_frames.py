@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from dip_pipeline.night.fields import Pointing, fields_of
 from dip_pipeline.night.figure_table import FIGURES, NOISE_SETTINGS, Figure
 from dip_pipeline.night.held_against import Numbers
 
@@ -14,22 +15,6 @@ _SPREADS = 5.0  # beyond which a figure is odd, where many frames tell how it sc
 _FEW = 15.0  # wider for few, by as much over their number: their own scatter says little
 _MOST_TOLD = 3  # figures of one frame
 _SHUTTER = 0.02  # by which exposure times of one kind differ, from one to the next
-
-
-class Pointing(NamedTuple):
-    """Where a frame looks; reach_deg : how far off another one still shows that field."""
-
-    longitude_deg: float
-    latitude_deg: float
-    reach_deg: float
-
-    def is_near(self, other: "Pointing") -> bool:
-        """Whether both show one field; the haversine, Sinnott 1984, Sky & Telescope 68, 158."""
-        (lon1, lat1), (lon2, lat2) = (map(math.radians, each[:2]) for each in (self, other))
-        half = math.sin((lat2 - lat1) / 2) ** 2
-        half += math.cos(lat1) * math.cos(lat2) * math.sin((lon2 - lon1) / 2) ** 2
-        apart_deg = 2 * math.degrees(math.asin(math.sqrt(min(half, 1.0))))
-        return apart_deg <= max(self.reach_deg, other.reach_deg)
 
 
 class FrameFigures(NamedTuple):
@@ -147,27 +132,8 @@ def _by_exposure(frames: Sequence[FrameFigures]) -> list[list[FrameFigures]]:
 
 
 def _by_field(frames: Sequence[FrameFigures]) -> list[list[FrameFigures]]:
-    """Part frames into chains of neighbours on the sky.
-
-    Those that do not say where they look, whose stars no plate was solved by, say, belong to the
-    field if there is one only, else together.
-    """
-    lost = [frame for frame in frames if frame.pointing is None]
-    waiting = [frame for frame in frames if frame.pointing is not None]
-    fields: list[list[FrameFigures]] = []
-    while waiting:
-        field = [waiting.pop(0)]
-        for member in field:  # grows while its neighbours are found
-            field += [frame for frame in waiting if _are_near(member, frame)]
-            waiting = [frame for frame in waiting if not _are_near(member, frame)]
-        fields.append(field)
-    if len(fields) == 1:
-        return [list(frames)]
-    return [*fields, lost] if lost else fields
-
-
-def _are_near(one: FrameFigures, other: FrameFigures) -> bool:
-    return one.pointing is None or other.pointing is None or one.pointing.is_near(other.pointing)
+    fields = fields_of([frame.pointing for frame in frames])
+    return [[frames[number] for number in field] for field in fields]
 
 
 class _Figures:

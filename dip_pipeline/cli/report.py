@@ -83,7 +83,7 @@ def describe(written: "NightReport", out: Path) -> str:
     counts += [f"{len(written.unread)} that cannot be read"] if written.unread else []
     told = [*_unmade_lines(written.word), *written.word.unread, *_settings_lines(written.settings)]
     told += map(str, written.odd)
-    return "\n".join([f"{', '.join(counts)} -> {out}", *told])
+    return "\n".join([f"{', '.join(counts)} -> {out}", *map(in_one_line, told)])
 
 
 def _unmade_lines(word: "Word") -> list[str]:

@@ -51,7 +51,8 @@ def _products_of(folder: Path) -> list[Path]:
     inside = sorted(path for path in folder.iterdir() if path.name.lower().endswith(_ENDINGS))
     # A link comes after what is a file: the name of the product itself is the one to tell.
     inside.sort(key=lambda path: path.is_symlink())
-    products = [path for path in inside if _is_product(path) or _was_product(path)]
+    # First what takes one look: an account is read again by whoever tells of it.
+    products = [path for path in inside if _was_product(path) or _is_product(path)]
     if not products and not word_of([folder]).unmade:
         raise FrameError(f"{folder}: holds no product of dip; give the folder of the products")
     return products
@@ -71,11 +72,12 @@ def _was_product(path: Path) -> bool:
     by its name where nothing is left in it, or it cannot be looked at.
     """
     named = _OWN_NAME.search(path.name) is not None
+    if path.is_dir():
+        own = any((path / name).is_dir() for name in _OWN_ARRAYS)
+        return own or (named and path.suffix.lower() == ".zarr" and not is_zarr(path))
+    if not path.is_file():  # nobody waits for what a pipe has to say
+        return named and not path.exists()
     try:
-        if path.is_dir():
-            return any((path / name).is_dir() for name in _OWN_ARRAYS) or (
-                named and not is_zarr(path)
-            )
         with path.open("rb") as stream:
             head = _head(stream)
     except OSError:

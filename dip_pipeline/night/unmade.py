@@ -40,7 +40,7 @@ class Unmade(NamedTuple):
     @property
     def reason(self) -> str:
         """Why, without the name that an error begins with."""
-        return self.why.removeprefix(f"{self.source}: ")
+        return self.why.removeprefix(f"{' '.join(self.source.split())}: ")
 
     @property
     def words(self) -> str:

@@ -78,6 +78,8 @@ def test_groups_that_are_no_products_are_passed_over(dip, made, tmp_path):
     (made / "gone.zarr").symlink_to("nowhere.zarr")
     (made / "gone.fits").symlink_to("nowhere.fits")
     (made / "empty.fits").touch()
+    os.mkfifo(made / "pipe_dip.fits")
+    (made / "folder_dip.fits").mkdir()
     code, out, _ = dip("report", made, "-o", tmp_path / "night.html", "--no-pictures")
     assert (code, out.partition(" -> ")[0]) == (0, "2 frames")
 

@@ -265,6 +265,14 @@ def test_frames_of_one_end_are_told_together(dip, night):
     assert "0011.fits and 2988 more 0012.fits" in page
 
 
+def test_a_name_of_two_lines_is_told_in_one(dip, night):
+    (night / "new\nline.fits").write_text("no image")
+    denoise(dip, "f0.fits", "new\nline.fits")
+    _, out, page = page_of(dip, "out")
+    assert out.splitlines()[1].startswith("new line.fits: failed: not a FITS file")
+    assert page.count("new line.fits") == 1
+
+
 def test_names_and_reasons_of_any_bytes_are_text_on_the_page(dip, night):
     named = os.fsdecode(b"caf\xe9<b>.fits")
     frames = ((named, "failed", "\ud800 & <i>"), ("\ud800.fits", "failed"))

@@ -311,7 +311,8 @@ class _Listener:
 def _failed(job: Job, message: str) -> FrameResult:
     """Tell at once what happened, and to which frame."""
     line = " ".join(message.split())
-    if Path(job.source).name.partition("[")[0] not in line:
+    name = " ".join(Path(job.source).name.partition("[")[0].split())
+    if name not in line:
         line = f"{job.source}: {line}"
     log.error("%s", line)
     return FrameResult(job, error=line)

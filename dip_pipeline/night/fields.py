@@ -1,10 +1,22 @@
 """Fields of a night: which frames look at one part of the sky."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dip_pipeline.errors import DipError
+from dip_pipeline.frames import (
+    Card,
+    calibration_kind,
+    middle_on_sky,
+    pointing_by_cards,
+    side_by_cards_arcsec,
+)
+
+# Dithers of a telescope, its errors, and a quarter of a century of precession.
+_ROUGHLY_DEG = 0.5
 
 
 class Pointing(NamedTuple):
@@ -17,6 +29,29 @@ class Pointing(NamedTuple):
     latitude_deg: float
     reach_deg: float
     is_rough: bool = False
+
+
+def pointing_of(
+    image: Sequence[Card], cards: Mapping[str, Any], shape: tuple[int, ...]
+) -> Pointing | None:
+    """Where on the sky a frame looks that does not say it in a word: half a frame is its reach.
+
+    By the world coordinates of its image, or else by cards of the telescope. None for calibration.
+    """
+    if str(cards.get("OBJECT") or "").strip() or calibration_kind(cards):
+        return None
+    rows, cols = shape
+    try:
+        middle = middle_on_sky(image, (rows, cols))
+    except (DipError, OSError, LookupError, TypeError, ValueError):
+        middle = None
+    if middle is not None:
+        return Pointing(*middle)
+    told = pointing_by_cards(cards)
+    if told is None:
+        return None
+    half_deg = min(rows, cols) / 2 * (side_by_cards_arcsec(cards) or 0.0) / 3600
+    return Pointing(*told, max(_ROUGHLY_DEG, half_deg), is_rough=True)
 
 
 def fields_of(pointings: Sequence[Pointing | None]) -> list[list[int]]:

@@ -15,12 +15,8 @@ from dip_pipeline.errors import DipError, FrameError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import (
     Card,
-    calibration_kind,
     camera_of,
-    middle_on_sky,
-    pointing_by_cards,
     read_provenance,
-    side_by_cards_arcsec,
 )
 from dip_pipeline.frames.finer_product import grid_of
 from dip_pipeline.frames.fits_cards import parse_cards
@@ -28,7 +24,7 @@ from dip_pipeline.frames.fits_file import fits_file
 from dip_pipeline.frames.product import Restoration, lost_chunks, restorations_of, run_of
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.frames.provenance import Provenance
-from dip_pipeline.night.fields import Pointing
+from dip_pipeline.night.fields import pointing_of
 from dip_pipeline.night.grouping import begun_of, hours_of
 from dip_pipeline.night.odd_frames import FrameFigures
 from dip_pipeline.night.settings import settings_of
@@ -45,9 +41,6 @@ _STAR_SIGMA = 10.0
 _STARS = 8
 _APERTURE_PX = 6.0
 _SPOILT = PixelFlag.FILLED | PixelFlag.SATURATED | PixelFlag.LOW_CONFIDENCE
-
-# Dithers of a telescope, its errors, and a quarter of a century of precession.
-_ROUGHLY_DEG = 0.5
 
 _UNREAD = (DipError, OSError, LookupError, TypeError, ValueError)
 
@@ -101,7 +94,7 @@ def night_frame(source: str, product: Path) -> NightFrame:
                 values,
                 words,
                 exposure_s=_exposure_s(cards),
-                pointing=_pointing(first, cards),
+                pointing=pointing_of(first.cards, cards, first.planes[0][0].shape),
                 settings=settings_of(account.document),
             ),
             begun=_begun(cards),
@@ -167,28 +160,6 @@ def _kind_of(first: Restoration, cards: Mapping[str, Any], account: Provenance) 
     own += [cards.get(name) for name in (*_BINNING, *_OBJECT, "BUNIT")]
     own += [cards.get(name) for name in ("DIPTASK", "DIPFACT", "DIPNEXP")]
     return (*map(str, own), str(len(account.tiles)))
-
-
-def _pointing(first: Restoration, cards: Mapping[str, Any]) -> Pointing | None:
-    """Where on the sky a frame looks that does not say it in a word: half a frame is its reach.
-
-    By its world coordinates, or else by cards of the telescope. None of frames for calibration.
-    """
-    if str(cards.get("OBJECT") or "").strip() or calibration_kind(cards):
-        return None
-    rows, cols = first.planes[0][0].shape
-    try:
-        middle = middle_on_sky(first.cards, (rows, cols))
-    except _UNREAD:
-        middle = None
-    if middle is not None:
-        return Pointing(*middle)
-    told, side_arcsec = pointing_by_cards(cards), side_by_cards_arcsec(cards) or 0.0
-    if told is None:
-        return None
-    return Pointing(
-        *told, max(_ROUGHLY_DEG, min(rows, cols) / 2 * side_arcsec / 3600), is_rough=True
-    )
 
 
 def _of_record(account: Provenance) -> dict[str, float | None]:

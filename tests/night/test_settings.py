@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dip_pipeline.night.figure_table import FIGURES
+from dip_pipeline.night.held_against import Numbers
 from dip_pipeline.night.odd_frames import odd_frames
 from dip_pipeline.night.settings import other_settings
 from tests.night.test_odd_frames import alike, changed, night
@@ -96,6 +97,19 @@ def test_a_figure_is_held_against_median_and_scatter_of_the_others(values):
         if frame.source in told:
             assert told[frame.source].strength == pytest.approx(strength)
             assert told[frame.source].usual == pytest.approx(math.exp(usual))
+
+
+@given(st.lists(st.floats(-10, 10) | st.sampled_from([1.0, 2.0]), min_size=2, max_size=9))
+def test_median_and_scatter_are_those_of_the_others_alone(values):
+    numbers = Numbers()
+    for value in values:
+        numbers.add(value)
+    assert numbers.median(None) == median(values)
+    for place, own in enumerate(values):
+        others = values[:place] + values[place + 1 :]
+        usual = numbers.median(own)
+        assert (numbers.others(own), usual) == (len(others), median(others))
+        assert numbers.spread(usual, own) == 1.4826 * median(abs(n - usual) for n in others)
 
 
 def test_thousands_of_frames_are_compared_in_seconds():

@@ -19,7 +19,8 @@ from dip_pipeline.errors import (
     ExitCode,
     StoppedError,
 )
-from dip_pipeline.night.odd_frames import LEAST_FRAMES, OddFrame, odd_frames
+from dip_pipeline.night.figure_table import LEAST_FRAMES
+from dip_pipeline.night.odd_frames import OddFrame, odd_frames
 from dip_pipeline.repeated_warnings import Repeated, warnings_counted
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import click
 from dip_pipeline.cli.output import complain, complain_as_is, in_one_line, say
 from dip_pipeline.cli.verbosity import NORMAL, LogLines, start_logging, verbosity, verbosity_options
 from dip_pipeline.errors import ExitCode
-from dip_pipeline.night.odd_frames import LEAST_FRAMES
+from dip_pipeline.night.figure_table import LEAST_FRAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

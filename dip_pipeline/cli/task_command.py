@@ -12,7 +12,7 @@ import click
 from dip_pipeline.cli.options import read_config, run_options
 from dip_pipeline.cli.output import counted, in_seconds, say
 from dip_pipeline.cli.verbosity import NORMAL, verbosity
-from dip_pipeline.night.odd_frames import LEAST_FRAMES
+from dip_pipeline.night.figure_table import LEAST_FRAMES
 from dip_pipeline.task import Task
 
 if TYPE_CHECKING:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+LEAST_FRAMES = 5  # alike, for one of them to be told unlike
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:

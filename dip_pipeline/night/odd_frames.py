@@ -7,10 +7,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from dip_pipeline.night.fields import Pointing, fields_of
-from dip_pipeline.night.figure_table import FIGURES, NOISE_SETTINGS, Figure
+from dip_pipeline.night.figure_table import FIGURES, LEAST_FRAMES, NOISE_SETTINGS, Figure
 from dip_pipeline.night.held_against import Numbers
 
-LEAST_FRAMES = 5  # alike, for one of them to be told unlike
 _SPREADS = 5.0  # beyond which a figure is odd, where many frames tell how it scatters
 _FEW = 15.0  # wider for few, by as much over their number: their own scatter says little
 _MOST_TOLD = 3  # figures of one frame

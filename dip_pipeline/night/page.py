@@ -12,9 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from dip_pipeline import __version__
 from dip_pipeline.errors import FrameError, OutputError
 from dip_pipeline.frames.publishing import prepare, publishing
-from dip_pipeline.night.figure_table import FIGURES
+from dip_pipeline.night.figure_table import FIGURES, LEAST_FRAMES
 from dip_pipeline.night.figures import NightFrame
-from dip_pipeline.night.odd_frames import LEAST_FRAMES
 from dip_pipeline.night.report import NightReport, ReportedFrame, gather
 from dip_pipeline.night.unmade import ENDS, Word, word_of
 from dip_pipeline.quality import Curve, draw_curves

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dip_pipeline.errors import DipError
+from dip_pipeline.night.figure_table import LEAST_FRAMES
 from dip_pipeline.night.figures import NightFrame, night_frame
 from dip_pipeline.night.grouping import hours_of
-from dip_pipeline.night.odd_frames import LEAST_FRAMES, OddFrame, kinds, odd_frames
+from dip_pipeline.night.odd_frames import OddFrame, kinds, odd_frames
 from dip_pipeline.night.settings import other_settings
 from dip_pipeline.night.unmade import Word
 

@@ -19,7 +19,8 @@ from dip_pipeline.errors import (
     ExitCode,
     StoppedError,
 )
-from dip_pipeline.night.odd_frames import LEAST_FRAMES, OddFrame, odd_frames
+from dip_pipeline.night.figure_table import LEAST_FRAMES
+from dip_pipeline.night.odd_frames import OddFrame, odd_frames
 from dip_pipeline.repeated_warnings import Repeated, warnings_counted
 
 if TYPE_CHECKING:
@@ -311,7 +312,8 @@ class _Listener:
 def _failed(job: Job, message: str) -> FrameResult:
     """Tell at once what happened, and to which frame."""
     line = " ".join(message.split())
-    if Path(job.source).name.partition("[")[0] not in line:
+    name = " ".join(Path(job.source).name.partition("[")[0].split())
+    if name not in line:
         line = f"{job.source}: {line}"
     log.error("%s", line)
     return FrameResult(job, error=line)

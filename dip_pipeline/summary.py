@@ -1,4 +1,4 @@
-"""summary.json: how every frame of a workflow ended."""
+"""summary.json: how every frame of a run ended, and which of earlier runs have no product."""
 
 import logging
 import math
@@ -13,33 +13,46 @@ from pathlib import Path
 from typing import Any
 
 from dip_pipeline import __version__
-from dip_pipeline.batch import FrameResult, Job
+from dip_pipeline.batch import BatchReport, FrameResult, Job
 from dip_pipeline.engine import replace_file
-from dip_pipeline.engine.run_lock import Lock, Owner, owner_of, take
-from dip_pipeline.errors import ExitCode, OutputError, RunError
+from dip_pipeline.engine.run_lock import Lock, owner_of, take
+from dip_pipeline.errors import (
+    BrokenProcessError,
+    ConfigError,
+    DipError,
+    ExitCode,
+    FrameError,
+    OutputError,
+    RunError,
+)
 from dip_pipeline.night.odd_frames import OddFrame
+from dip_pipeline.night.unmade import SUMMARY, WAITING, read_summary, unmade_in
 from dip_pipeline.repeated_warnings import Repeated
 
 log = logging.getLogger(__name__)
 
 
 class Summary:
-    """How every frame of a workflow ended, in a file that is brought up to date as they end."""
+    """How every frame of a run ended, in a file that is brought up to date as they end.
+
+    Of earlier runs those frames stay told that have no product and are none of this run's.
+    workflow : its file; None where the command alone says what is done
+    """
 
     def __init__(
-        self, path: Path, workflow: Path, jobs: Sequence[Job], command_line: Sequence[str]
+        self, path: Path, workflow: Path | None, jobs: Sequence[Job], command_line: Sequence[str]
     ) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._started = time.time()
         self._head = {
-            "workflow": str(workflow),
+            "workflow": None if workflow is None else str(workflow),
             "command_line": list(command_line),
             "dip_pipeline": __version__,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self._frames: dict[str, dict[str, Any]] = {
-            job.source: {"source": job.source, "target": str(job.target), "status": "waiting"}
+            job.source: {"source": job.source, "target": str(job.target), "status": WAITING}
             for job in jobs
         }
 
@@ -47,12 +60,25 @@ class Summary:
         self._ended: tuple[int | None, str] = None, ""
         self._warnings: list[dict[str, Any]] = []
         self._odd: list[dict[str, Any]] = []
+        own = {Path(job.target).name for job in jobs}
+        self._earlier = [each for each in unmade_in(path) if each.product.name not in own]
+        self._before = _content(path)
 
     def begin(self) -> None:
         """Put this run in the place of an earlier one: all frames wait."""
         with self._lock:
             self._ended = None, ""
             self._write(*self._ended)
+
+    def withdraw(self) -> None:
+        """Leave all as it was before this run began, unless a frame of it has ended."""
+        with self._lock, suppress(OSError, OutputError):
+            if any(frame["status"] != WAITING for frame in self._frames.values()):
+                return
+            if self._before is None:
+                self._path.unlink(missing_ok=True)
+            else:
+                replace_file(self._path, self._before)
 
     def add(self, result: FrameResult) -> None:
         """Note how a frame ended; where that cannot be written, the next one tells of both."""
@@ -62,6 +88,13 @@ class Summary:
                 self._write(*self._ended)
             except OutputError as error:
                 log.warning("%s; the frames go on", error)
+
+    def end(self, report: BatchReport) -> None:
+        """Note how all of it ended; a warning says where that cannot be written."""
+        try:
+            self.write(report.exit_code, repeated=report.repeated, odd=report.odd)
+        except OutputError as error:
+            log.warning("%s; the frames are restored all the same", error)
 
     def write(
         self,
@@ -92,39 +125,99 @@ class Summary:
             "unlike_the_others": self._odd,
             "counts": {end: ends.count(end) for end in dict.fromkeys(ends)},
             "frames": frames,
+            "earlier": [each.facts() for each in self._earlier],
         }
         replace_file(self._path, dumps(content, indent=1, allow_nan=False).encode())
+
+
+@contextmanager
+def summary_kept(
+    folder: Path, jobs: Sequence[Job], command_line: Sequence[str]
+) -> Iterator[Summary]:
+    """Keep a summary of frames that a command names.
+
+    One that cannot be written is told of, and stops nothing. Where the command is refused, all is
+    left as it was; where workers cannot be had, the frames wait.
+    """
+    with own_name(folder / SUMMARY) as path:
+        summary = Summary(path, None, jobs, command_line)
+        try:
+            summary.begin()
+        except OutputError as error:
+            log.warning("%s; the frames are restored without it", error)
+        try:
+            with ended_in(summary):
+                yield summary
+        except BrokenProcessError:
+            raise
+        except DipError:
+            summary.withdraw()
+            raise
+
+
+@contextmanager
+def ended_in(summary: Summary) -> Iterator[None]:
+    """Note in a summary why a run as a whole stopped."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        with suppress(OutputError):  # that it was interrupted is what counts
+            summary.write(ExitCode.INTERRUPTED)
+        raise
+    except Exception as error:  # a defect of ours, too: no summary is to say that the run goes on
+        usage = isinstance(error, ConfigError)
+        words = str(error) if isinstance(error, DipError | OSError) else repr(error)
+        with suppress(OutputError):  # it may be the summary that cannot be written
+            summary.write(ExitCode.USAGE if usage else ExitCode.FRAMES_FAILED, error=words)
+        raise
 
 
 @contextmanager
 def own_name(path: Path) -> Iterator[Path]:
     """Lend the name of a summary that no other run which is at work keeps: the next number's.
 
-    Without a lock where none can be had: whoever writes the summary tells of it.
+    Nor one that is no summary. Without a lock where none can be had: whoever writes the summary
+    tells of it.
     """
-    held: Owner | None = None
+    why = ""
     for number in count(1):
         own = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        if _is_foreign(own):
+            why = why or "is no summary of dip"
+            continue
         lock_path = own.with_name(f".{own.name}.lock")
         try:
             lock = _taken(lock_path)
         except RunError:
-            held = owner_of(lock_path)
+            held = owner_of(lock_path) or "another process"
+            why = why or f"is kept by another run that is at work ({held})"
             continue
         except OSError:
             lock = None
         break
     if own != path:
-        log.warning(
-            "%s: is kept by another run that is at work (%s); that of this one is %s",
-            *(path, held or "another process", own.name),
-        )
+        log.warning("%s: %s; that of this one is %s", path, why, own.name)
     try:
         yield own
     finally:
         if lock is not None:
             lock_path.unlink(missing_ok=True)  # first: who waits for it makes another one
             lock.release()
+
+
+def _content(path: Path) -> bytes | None:
+    with suppress(OSError):
+        return path.read_bytes()
+    return None
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether another file has this name, or one that cannot be read."""
+    try:
+        read_summary(path)
+    except FrameError:
+        return path.is_file()
+    return False
 
 
 def _taken(lock_path: Path) -> Lock:
@@ -143,6 +236,7 @@ def _frame_facts(result: FrameResult) -> dict[str, Any]:
         "target": str(result.job.target),
         "status": result.status,
         "error": result.error,
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "prior": result.job.prior,
     }
     if report is not None:

@@ -5,7 +5,6 @@ import glob
 import logging
 import tomllib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -16,17 +15,17 @@ from dip_pipeline.batch import BatchReport, Job, restore_frames, with_others
 from dip_pipeline.config import RunConfig, needed
 from dip_pipeline.config_sections import Section
 from dip_pipeline.engine.clusters import ClusterKind, ClusterOptions
-from dip_pipeline.errors import ConfigError, DipError, ExitCode, OutputError
+from dip_pipeline.errors import ConfigError
 from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, split_selector
+from dip_pipeline.night.unmade import SUMMARY
 from dip_pipeline.night_priors import NightPriors
-from dip_pipeline.summary import Summary, own_name
+from dip_pipeline.summary import Summary, ended_in, own_name
 
 if TYPE_CHECKING:
     from dip_pipeline.pipeline import Progress
 
 log = logging.getLogger(__name__)
 
-SUMMARY = "summary.json"
 PRIORS = "priors"
 
 
@@ -186,7 +185,7 @@ def _run(
     command_line: Sequence[str],
 ) -> BatchReport:
     tables = workflow.tables
-    try:
+    with ended_in(summary):
         _check(workflow, jobs)
         summary.begin()
         if tables.prior.shared == "night":
@@ -202,16 +201,6 @@ def _run(
             at_once=tables.schedule.frames_at_once,
             on_result=summary.add,
         )
-    except KeyboardInterrupt:
-        with suppress(OutputError):  # that it was interrupted is what counts
-            summary.write(ExitCode.INTERRUPTED)
-        raise
-    except Exception as error:  # a defect of ours, too: no summary is to say that the run goes on
-        usage = isinstance(error, ConfigError)
-        words = str(error) if isinstance(error, DipError | OSError) else repr(error)
-        with suppress(OutputError):  # it may be the summary that cannot be written
-            summary.write(ExitCode.USAGE if usage else ExitCode.FRAMES_FAILED, error=words)
-        raise
     summary.write(report.exit_code, repeated=report.repeated, odd=report.odd)
     return report
 

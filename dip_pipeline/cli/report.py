@@ -8,10 +8,15 @@ import click
 from dip_pipeline.cli.output import complain, complain_as_is, in_one_line, say
 from dip_pipeline.cli.verbosity import NORMAL, LogLines, start_logging, verbosity, verbosity_options
 from dip_pipeline.errors import ExitCode
-from dip_pipeline.night.odd_frames import LEAST_FRAMES
+from dip_pipeline.night.figure_table import LEAST_FRAMES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dip_pipeline.night.report import NightReport
+    from dip_pipeline.night.unmade import Word
+
+_IN_SIGHT = 4  # names in one line
 
 _EXAMPLES = """\b
 Examples:
@@ -44,14 +49,17 @@ def report(products: tuple[str, ...], *, out: Path, pictures: bool, overwrite: b
 
     OUT is what dip made of a frame, or a folder of such products. The page is one HTML file that
     asks nothing of a network: sky, stars, noise and what was estimated of each frame, those that
-    are unlike the others marked, and before, after, and what was taken away.
+    are unlike the others marked, and before, after, and what was taken away. Frames that failed,
+    or were not reached, are at its top, as runs of several frames left word of in that folder.
     """
     from dip_pipeline.night.page import write_report
-    from dip_pipeline.night.products import products_in
+    from dip_pipeline.night.products import folders_in, products_in
 
     start_logging(LogLines(complain_as_is), verbosity() if verbosity() > NORMAL else -1)
-    found = products_in([Path(name) for name in products])
-    written = write_report(found, out, pictures=pictures, overwrite=overwrite)
+    names = [Path(name) for name in products]
+    written = write_report(
+        products_in(names), out, folders=folders_in(names), pictures=pictures, overwrite=overwrite
+    )
     for frame in written.unread:
         complain(in_one_line(frame.problem))
     if verbosity() >= NORMAL:
@@ -61,12 +69,38 @@ def report(products: tuple[str, ...], *, out: Path, pictures: bool, overwrite: b
 
 def describe(written: "NightReport", out: Path) -> str:
     """Tell what is on the page."""
+    from dip_pipeline.night.unmade import ENDS
+
     count = len(written.frames)
     counts = [f"{count} frame{'' if count == 1 else 's'}"]
     counts += [f"{len(written.odd)} unlike the others"] if written.odd else []
+    counts += [f"{len(written.settings)} with other settings"] if written.settings else []
     if written.alone and count >= LEAST_FRAMES:
         alone = f"{len(written.alone)} compared with none (fewer than {LEAST_FRAMES} of a kind)"
         counts.append(alone)
+    counts += [f"{number} {end}" for end in ENDS if (number := written.word.count(end))]
     counts += [f"{len(written.failed)} with failed tiles"] if written.failed else []
     counts += [f"{len(written.unread)} that cannot be read"] if written.unread else []
-    return "\n".join([f"{', '.join(counts)} -> {out}", *map(str, written.odd)])
+    told = [*_unmade_lines(written.word), *written.word.unread, *_settings_lines(written.settings)]
+    told += map(str, written.odd)
+    return "\n".join([f"{', '.join(counts)} -> {out}", *map(in_one_line, told)])
+
+
+def _unmade_lines(word: "Word") -> list[str]:
+    """Tell of frames without a product: those of one end and one reason in one line."""
+    lines = []
+    for first, names in word.together:
+        lines.append(f"{_shown(names)}: {first.words}")
+    return lines
+
+
+def _settings_lines(settings: "Mapping[str, str]") -> list[str]:
+    """Tell of other settings: frames with the same in one line."""
+    alike: dict[str, list[str]] = {}
+    for source, words in settings.items():
+        alike.setdefault(words, []).append(source)
+    return [f"{_shown(names)}: restored with {words}" for words, names in alike.items()]
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:_IN_SIGHT]) + (", ..." if len(names) > _IN_SIGHT else "")

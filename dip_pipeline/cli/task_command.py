@@ -3,6 +3,7 @@
 import math
 import shlex
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 from dip_pipeline.cli.options import read_config, run_options
 from dip_pipeline.cli.output import counted, in_seconds, say
 from dip_pipeline.cli.verbosity import NORMAL, verbosity
-from dip_pipeline.night.odd_frames import LEAST_FRAMES
+from dip_pipeline.night.figure_table import LEAST_FRAMES
 from dip_pipeline.task import Task
 
 if TYPE_CHECKING:
@@ -68,19 +69,28 @@ def run_task(  # noqa: PLR0913  (what `task_arguments` adds)
     from dip_pipeline.cli.naming import jobs_planned
     from dip_pipeline.cli.progress import watching
     from dip_pipeline.engine import Shard
+    from dip_pipeline.summary import summary_kept
     from dip_pipeline.task_optics import check_task
 
     config = read_config(config_file, {**values, "task__name": task.value})
     check_task(config)
-    with jobs_planned(inputs, out) as jobs, watching(verbosity()) as progress:
+    words: tuple[str, ...] = click.get_current_context().obj or ()
+    part = None if shard is None else Shard.parse(shard)
+    with jobs_planned(inputs, out) as jobs, ExitStack() as kept:
+        summary = None
+        if len(jobs) > 1 and part is None:
+            summary = kept.enter_context(summary_kept(jobs[0].target.parent, jobs, words))
         report = restore_frames(
             jobs,
             config,
             overwrite=overwrite,
-            progress=progress,
-            command_line=click.get_current_context().obj or (),
-            shard=None if shard is None else Shard.parse(shard),
+            progress=kept.enter_context(watching(verbosity())),
+            command_line=words,
+            shard=part,
+            on_result=summary.add if summary else lambda _: None,
         )
+        if summary:
+            summary.end(report)
     text = describe(report)
     if text and verbosity() >= NORMAL:
         say(text)

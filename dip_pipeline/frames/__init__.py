@@ -36,6 +36,7 @@ from dip_pipeline.frames.opening import (
 )
 from dip_pipeline.frames.pixel_flux import PixelFlux, is_guess, pixel_flux
 from dip_pipeline.frames.pixels_over import PixelsOver
+from dip_pipeline.frames.pointing_cards import pointing_by_cards, side_by_cards_arcsec
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.frames.psf_file import read_psf, write_psf, write_psfs
 from dip_pipeline.frames.reading import AS_THE_FILE_SAYS, Reading
@@ -55,6 +56,7 @@ from dip_pipeline.frames.sky_coordinates import wcs_words
 from dip_pipeline.frames.sky_mapping import middle_on_sky, places_on
 from dip_pipeline.frames.unlike_planes import unlike_notes
 from dip_pipeline.frames.verifying import wrong_sums
+from dip_pipeline.frames.zarr_choice import is_zarr
 
 __all__ = [
     "AS_THE_FILE_SAYS",
@@ -93,6 +95,7 @@ __all__ = [
     "identities",
     "is_guess",
     "is_sdss",
+    "is_zarr",
     "left_behind",
     "left_out_names",
     "middle_on_sky",
@@ -105,6 +108,7 @@ __all__ = [
     "pixel_flux",
     "pixel_side_arcsec",
     "places_on",
+    "pointing_by_cards",
     "read_account",
     "read_provenance",
     "read_psf",
@@ -112,6 +116,7 @@ __all__ = [
     "save_frame",
     "save_frames",
     "scale_noise",
+    "side_by_cards_arcsec",
     "split_selector",
     "unlike_notes",
     "wcs_words",

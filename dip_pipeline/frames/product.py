@@ -1,6 +1,6 @@
 """A product as a verifier sees it: restored images with error and flags, in either format."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from dip_pipeline.frames.fits_layout import HduSpan
 from dip_pipeline.frames.frame import Card, PlaneArray
 from dip_pipeline.frames.prov_json import facts_of, names_of
 from dip_pipeline.frames.provenance import Provenance
-from dip_pipeline.frames.zarr_choice import array_of, arrays_of, open_node
+from dip_pipeline.frames.zarr_choice import array_of, arrays_of, missing_chunks, open_node
 from dip_pipeline.frames.zarr_hdus import ZARR_ERRORS, ZarrArray, hdu_of, is_hdu
 from dip_pipeline.frames.zarr_reader import read_cards
 
@@ -112,6 +112,24 @@ def restorations_of(path: Path, run_id: str) -> list[Restoration]:
                 raise FrameError(f"{path}: {three[0].where}, its error and flags differ in size")
             found.append(_of_hdus(path, three))
         return found
+
+
+def lost_chunks(found: Sequence[Restoration]) -> str:
+    """Say which chunks of the planes of a product are not on the disk; "" for none.
+
+    Zarr reads their pixels as if they were stored so; of a file all is there that can be opened.
+    Raises FrameError where they cannot be counted.
+    """
+    planes = (plane for image in found for three in image.planes for plane in three)
+    names = dict.fromkeys((p.path, p.name) for p in planes if isinstance(p, ZarrPlane))
+    lost = []
+    for path, name in names:
+        try:
+            count = missing_chunks(array_of(open_node(path), name))
+        except ZARR_ERRORS as error:
+            raise FrameError(f"{path}: array {name} cannot be read: {error}") from error
+        lost += [f"array {name}: {count} chunk{'' if count == 1 else 's'} missing"] if count else []
+    return ", ".join(lost)
 
 
 def _of_hdus(path: Path, three: tuple[HduSpan, ...]) -> Restoration:

@@ -13,15 +13,21 @@ from numpy.typing import NDArray
 
 from dip_pipeline.errors import DipError, FrameError
 from dip_pipeline.flags import PixelFlag
-from dip_pipeline.frames import Card, camera_of, middle_on_sky, read_provenance
+from dip_pipeline.frames import (
+    Card,
+    camera_of,
+    read_provenance,
+)
 from dip_pipeline.frames.finer_product import grid_of
 from dip_pipeline.frames.fits_cards import parse_cards
 from dip_pipeline.frames.fits_file import fits_file
-from dip_pipeline.frames.product import Restoration, restorations_of, run_of
+from dip_pipeline.frames.product import Restoration, lost_chunks, restorations_of, run_of
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.frames.provenance import Provenance
+from dip_pipeline.night.fields import pointing_of
 from dip_pipeline.night.grouping import begun_of, hours_of
-from dip_pipeline.night.odd_frames import FrameFigures, Pointing
+from dip_pipeline.night.odd_frames import FrameFigures
+from dip_pipeline.night.settings import settings_of
 from dip_pipeline.registration import robust_level
 
 log = logging.getLogger(__name__)
@@ -72,6 +78,8 @@ def night_frame(source: str, product: Path) -> NightFrame:
                 f"{product}: is no product of dip, or a damaged one; give what it restored"
             )
         found = restorations_of(product, run_of(account))
+        if lost := lost_chunks(found):
+            raise FrameError(f"{product}: is damaged: {lost}")
         first, made = found[0], facts_of(account.document, "product")
         cards = {keyword: value for keyword, value, _ in (*_primary(product), *first.cards)}
         values = {**_of_record(account), **_of_pixels(first, cards, _share(account, cards))}
@@ -86,7 +94,8 @@ def night_frame(source: str, product: Path) -> NightFrame:
                 values,
                 words,
                 exposure_s=_exposure_s(cards),
-                pointing=_pointing(first, cards),
+                pointing=pointing_of(first.cards, cards, first.planes[0][0].shape),
+                settings=settings_of(account.document),
             ),
             begun=_begun(cards),
             filter=camera_of(cards).filter or "",
@@ -151,18 +160,6 @@ def _kind_of(first: Restoration, cards: Mapping[str, Any], account: Provenance) 
     own += [cards.get(name) for name in (*_BINNING, *_OBJECT, "BUNIT")]
     own += [cards.get(name) for name in ("DIPTASK", "DIPFACT", "DIPNEXP")]
     return (*map(str, own), str(len(account.tiles)))
-
-
-def _pointing(first: Restoration, cards: Mapping[str, Any]) -> Pointing | None:
-    """Where on the sky a frame looks that does not say it in a word: half a frame is its reach."""
-    if str(cards.get("OBJECT") or "").strip():
-        return None
-    rows, cols = first.planes[0][0].shape
-    try:
-        middle = middle_on_sky(first.cards, (rows, cols))
-    except _UNREAD:
-        return None
-    return None if middle is None else Pointing(*middle)
 
 
 def _of_record(account: Provenance) -> dict[str, float | None]:

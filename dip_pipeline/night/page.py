@@ -10,29 +10,43 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dip_pipeline import __version__
-from dip_pipeline.errors import OutputError
+from dip_pipeline.errors import FrameError, OutputError
 from dip_pipeline.frames.publishing import prepare, publishing
+from dip_pipeline.night.figure_table import FIGURES, LEAST_FRAMES
 from dip_pipeline.night.figures import NightFrame
-from dip_pipeline.night.odd_frames import FIGURES, LEAST_FRAMES
 from dip_pipeline.night.report import NightReport, ReportedFrame, gather
+from dip_pipeline.night.unmade import ENDS, Word, word_of
 from dip_pipeline.quality import Curve, draw_curves
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _PAGES = (".html", ".htm")
+_IN_SIGHT = 12  # names of frames that one line tells of
 _CURVES = ("sky", "star_fwhm_px", "star_light", "residual_noise")
 
 
 def write_report(
-    products: Sequence[Path], out: Path, *, pictures: bool = True, overwrite: bool = False
+    products: Sequence[Path],
+    out: Path,
+    *,
+    folders: Sequence[Path] = (),
+    pictures: bool = True,
+    overwrite: bool = False,
 ) -> NightReport:
     """Write one HTML file that needs no other one, and nothing from a network.
 
+    folders : in which runs may have left word of frames without a product
     Raises OutputError where it cannot be written, and where it would replace what is no page;
-    products that cannot be read are told in it.
+    FrameError where there is neither a product nor word of one. Products that cannot be read are
+    told in it.
     """
-    places = [prepare(out, product, overwrite=overwrite) for product in products]
+    word = word_of(folders)
+    inputs = [*products, *word.read]
+    inputs = [path for path in inputs if path.exists()] or inputs  # links may lead nowhere
+    places = [prepare(out, path, overwrite=overwrite) for path in inputs]
+    if not places:
+        raise FrameError(f"{out}: nothing to tell of; give products of dip, or their folder")
     _check_is_page(out)
-    report = gather(products, pictures=pictures)
+    report = gather(products, pictures=pictures, word=word)
     # Bytes of names that were no text to this locale may be text; what is none has a mark instead.
     page = render(report, title=out.stem).encode("utf-8", "surrogateescape")
     page = page.decode("utf-8", "replace").encode()
@@ -73,12 +87,22 @@ def render(report: NightReport, *, title: str) -> str:
         title=title,
         version=__version__,
         report=report,
+        unmade=_unmade_rows(report.word),
+        ends=[(end, count) for end in ENDS if (count := report.word.count(end))],
         rows=rows,
         columns=[(key, heading) for key, heading in _COLUMNS if key in told],
         least=LEAST_FRAMES,
         units=sorted({frame.told.unit for frame in report.frames if frame.told} - {""}),
         curves=_in_line(_curves(report, odd), "png"),
     )
+
+
+def _unmade_rows(word: Word) -> list[dict[str, Any]]:
+    """Rows of frames without a product; of many alike the first names are in sight."""
+    return [
+        {"told": first, "names": names[:_IN_SIGHT], "further": names[_IN_SIGHT:]}
+        for first, names in word.together
+    ]
 
 
 def _short_names(products: Sequence[Path]) -> list[str]:
@@ -103,9 +127,10 @@ _COLUMNS = (
     ("residual_noise", "residual noise"), ("chi_square", "chi-square"),
     ("masked_share", "filled"), ("doubtful_share", "low confidence"),
     ("flux_change_in_noise", "change of flux, sigma a pixel"), ("failed", "failed tiles"),
-    ("seconds", "s of tiles"), ("noise_law", "noise law from"), ("others", "compared with"),
+    ("seconds", "s of tiles"), ("noise_law", "noise law from"), ("settings", "other settings"),
+    ("others", "compared with"),
 )  # fmt: skip
-_IN_WORDS = ("noise_law",)
+_IN_WORDS = ("noise_law", "settings")
 
 
 def _row(
@@ -128,6 +153,7 @@ def _row(
         "exposure": _number(told.exposure_s),
         "residual_noise": _risk(told),
         "noise_law": told.noise_source,
+        "settings": report.settings.get(told.figures.source, ""),
         "others": _others(report, told),
         "failed": f"{told.failed_tiles} of {told.tiles}" if told.failed_tiles else "",
     }

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dip_pipeline.errors import DipError
+from dip_pipeline.night.figure_table import LEAST_FRAMES
 from dip_pipeline.night.figures import NightFrame, night_frame
 from dip_pipeline.night.grouping import hours_of
-from dip_pipeline.night.odd_frames import LEAST_FRAMES, OddFrame, kinds, odd_frames
+from dip_pipeline.night.odd_frames import OddFrame, kinds, odd_frames
+from dip_pipeline.night.settings import other_settings
+from dip_pipeline.night.unmade import Word
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +36,15 @@ class NightReport:
     """What a page tells: products in the order in which their exposures began.
 
     others : of each product's kind, by its name
+    settings : by which a product differs from most of its kind, by its name; of those alone
+    word : what runs left word of: of frames without a product, too
     """
 
     frames: tuple[ReportedFrame, ...]
     odd: tuple[OddFrame, ...]
     others: Mapping[str, int]
+    word: Word
+    settings: Mapping[str, str]
 
     @property
     def alone(self) -> tuple[ReportedFrame, ...]:
@@ -59,13 +66,20 @@ class NightReport:
         return tuple(frame for frame in self.frames if frame.told and frame.told.failed_tiles)
 
 
-def gather(products: Sequence[Path], *, pictures: bool = True) -> NightReport:
-    """Read all products, draw them, and see which are unlike the others."""
+def gather(
+    products: Sequence[Path], *, pictures: bool = True, word: Word | None = None
+) -> NightReport:
+    """Read all products, draw them, and see which are unlike the others.
+
+    word : what runs left of frames without a product
+    """
     frames = [_reported(product, pictures=pictures) for product in products]
     frames.sort(key=_when)
     figures = [frame.told.figures for frame in frames if frame.told]
     others = {frame.source: len(kind) - 1 for kind in kinds(figures) for frame in kind}
-    return NightReport(tuple(frames), odd_frames(figures), others)
+    return NightReport(
+        tuple(frames), odd_frames(figures), others, word or Word(), other_settings(figures)
+    )
 
 
 def _when(frame: ReportedFrame) -> tuple[bool, bool, float, str]:

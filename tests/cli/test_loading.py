@@ -27,6 +27,7 @@ LIGHT = [
     (0, ("finish", "out.fits")),
     (0, ("convert", "small.fits", "-o", "small.zarr")),
     (0, ("report", "out.fits", "-o", "night.html", "--no-pictures")),
+    (0, ("report", "night/", "-o", "folder.html", "--no-pictures")),
     (0, (*WORKFLOW, "--dry-run")),
     (0, ("show", "small.fits", "--gain", "1.9")),
     (0, ("show", "small.fits")),

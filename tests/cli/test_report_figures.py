@@ -10,8 +10,9 @@ from dip_pipeline import ways
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.night import figures as night_figures
 from dip_pipeline.night import page as night_page
+from dip_pipeline.night.fields import Pointing, fields_of
 from dip_pipeline.night.figures import night_frame
-from dip_pipeline.night.odd_frames import FrameFigures, Pointing, kinds
+from dip_pipeline.night.odd_frames import FrameFigures, kinds
 from dip_pipeline.night.page import render
 from dip_pipeline.night.products import products_in
 from dip_pipeline.night.report import gather
@@ -130,9 +131,8 @@ def test_combinations_of_other_numbers_of_exposures_are_of_other_kinds(tmp_path)
 
 def test_the_farther_reaching_of_two_frames_decides_whether_they_are_near():
     wide, narrow, far = (Pointing(0.3, 0.0, 1.0), Pointing(0.0, 0.0, 0.01), Pointing(2.0, 0.0, 0.9))
-    assert wide.is_near(narrow)
-    assert narrow.is_near(wide)
-    assert not far.is_near(wide)
+    assert fields_of([wide, narrow]) == fields_of([narrow, wide]) == [[0, 1]]
+    assert fields_of([far, wide]) == [[0], [1]]
     frames = [FrameFigures(str(n), "R", {}, pointing=p) for n, p in enumerate((narrow, far, wide))]
     assert [[frame.source for frame in kind] for kind in kinds(frames)] == [["0", "2"], ["1"]]
 

@@ -1,0 +1,99 @@
+"""Laws of fields: chains of neighbours on the sky, whatever the order, the pole and the seam."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dip_pipeline.frames import pointing_by_cards, side_by_cards_arcsec
+from dip_pipeline.night.fields import Pointing, fields_of
+
+PLACES = st.builds(Pointing, st.floats(0, 360), st.floats(-90, 90), st.floats(0, 40), st.booleans())
+
+
+def test_steps_over_the_seam_and_the_pole_chain_and_far_ones_do_not():
+    steps = [(359.5, 0.0), (0.3, 0.0), (1.1, 0.0), (0.0, 89.8), (180.0, 89.8), (90.0, -89.8)]
+    assert fields_of([Pointing(*step, 0.9) for step in steps]) == [[0, 1, 2], [3, 4], [5]]
+
+
+def test_a_rough_pointing_joins_the_nearest_field_and_chains_no_two():
+    mosaic = [Pointing(10.0, 0.0, 0.1), Pointing(10.4, 0.0, 0.1), Pointing(10.4, 0.05, 0.1)]
+    rough = Pointing(10.25, 0.0, 0.5, is_rough=True)
+    assert fields_of([*mosaic, rough]) == [[0], [1, 2, 3]]
+    assert fields_of([rough, *mosaic[:1], rough._replace(longitude_deg=50.0)]) == [[0, 1], [2]]
+
+
+def test_frames_that_say_nothing_are_of_the_only_field_or_together():
+    here, there = Pointing(10.0, 0.0, 0.1), Pointing(50.0, 0.0, 0.1)
+    assert fields_of([None, here, None]) == [[0, 1, 2]]
+    assert fields_of([None, here, None, there]) == [[1], [3], [0, 2]]
+    assert fields_of([None, None]) == [[0, 1]]
+    assert fields_of([]) == []
+
+
+@given(st.lists(st.none() | PLACES, max_size=12), st.randoms(use_true_random=False))
+def test_every_frame_is_of_one_field_and_order_decides_nothing(places, random):
+    fields = fields_of(places)
+    assert sorted(n for field in fields for n in field) == list(range(len(places)))
+    order = list(range(len(places)))
+    random.shuffle(order)
+    again = fields_of([places[n] for n in order])
+    exact = [n for n, place in enumerate(places) if place is None or not place.is_rough]
+    if len(exact) in (0, len(places)):  # of two that are as near a rough one takes the first
+        found = {frozenset(order[n] for n in field) for field in again}
+        assert found == {frozenset(field) for field in fields}
+
+
+def test_thousands_of_frames_of_hundreds_of_fields_are_parted_in_seconds():
+    def seconds(frames):
+        rng = np.random.default_rng(1)
+        places = [Pointing(*rng.uniform(0, 80, 2), 0.1) for _ in range(frames // 10)] * 10
+        begun = time.process_time()
+        assert len(fields_of(places)) > frames // 20
+        return time.process_time() - begun
+
+    assert seconds(4000) < 2.0  # one by one it was half a minute
+
+
+@pytest.mark.parametrize(
+    ("cards", "place"),
+    [
+        ({"RA": "12:00:00", "DEC": "-00:30:00"}, (180.0, -0.5)),
+        ({"RA": "12 00 00", "DEC": "-00 30 00.0"}, (180.0, -0.5)),
+        ({"RA": "12h00m00s", "DEC": "-0d30m"}, (180.0, -0.5)),
+        ({"RA": " 180.0 ", "DEC": "-0.5"}, (180.0, -0.5)),
+        ({"RA": 180, "DEC": -0.5}, (180.0, -0.5)),
+        ({"RA": -180.0, "DEC": -0.5}, (180.0, -0.5)),
+        ({"RA": "12:00:60", "DEC": "-0:30"}, (180.25, -0.5)),
+        ({"RA": 0.0, "DEC": 5.0}, (0.0, 5.0)),
+        ({"RA": "", "DEC": "", "OBJCTRA": "12 00 00", "OBJCTDEC": "+01 00 00"}, (180.0, 1.0)),
+        ({"RA": 0, "DEC": 0, "TELRA": 7.5, "TELDEC": 1}, (7.5, 1.0)),
+        ({"RA": "180", "DEC": None}, None),
+        ({"RA": "nan", "DEC": "1"}, None),
+        ({"RA": float("nan"), "DEC": 1.0}, None),
+        ({"RA": "1e999", "DEC": 1.0}, None),
+        ({"RA": 10**400, "DEC": 1.0}, None),
+        ({"RA": 361.0, "DEC": 1.0}, None),
+        ({"RA": True, "DEC": True}, None),
+        ({"RA": "12:00:00", "DEC": "91:00:00"}, None),
+        ({"RA": "12:00:00 hours of the night", "DEC": "1"}, None),
+        ({}, None),
+    ],
+)
+def test_cards_of_the_telescope_are_read_or_say_nothing(cards, place):
+    assert pointing_by_cards(cards) == (place and pytest.approx(place))
+
+
+@given(st.dictionaries(st.sampled_from(["RA", "DEC"]), st.text() | st.floats() | st.integers()))
+def test_no_card_stops_a_night(cards):
+    found = pointing_by_cards(cards)
+    assert found is None or (0 <= found[0] <= 360 and abs(found[1]) <= 90)
+
+
+def test_the_side_of_a_pixel_is_told_by_the_optics():
+    assert side_by_cards_arcsec({"XPIXSZ": 9.0, "FOCALLEN": 1000.0}) == pytest.approx(1.8564, 1e-4)
+    assert side_by_cards_arcsec({"PIXSCALE": 2.0, "XPIXSZ": 9.0, "FOCALLEN": 1000.0}) == 2.0
+    for lens in (0.0, "", None, float("nan")):
+        assert side_by_cards_arcsec({"XPIXSZ": 9.0, "FOCALLEN": lens}) is None

@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count
@@ -51,8 +51,10 @@ class Summary:
             "dip_pipeline": __version__,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        self._frames: dict[str, dict[str, Any]] = {
-            job.source: {"source": job.source, "target": str(job.target), "status": WAITING}
+        # A line of each frame is kept: of thousands, all would be put into words after each.
+        self._ends = {job.source: WAITING for job in jobs}
+        self._lines = {
+            job.source: _line({"source": job.source, "target": str(job.target), "status": WAITING})
             for job in jobs
         }
 
@@ -61,7 +63,8 @@ class Summary:
         self._warnings: list[dict[str, Any]] = []
         self._odd: list[dict[str, Any]] = []
         own = {Path(job.target).name for job in jobs}
-        self._earlier = [each for each in unmade_in(path) if each.product.name not in own]
+        earlier = [each for each in unmade_in(path) if each.product.name not in own]
+        self._earlier = [_line(each.facts()) for each in earlier]
         self._before = _content(path)
 
     def begin(self) -> None:
@@ -73,7 +76,7 @@ class Summary:
     def withdraw(self) -> None:
         """Leave all as it was before this run began, unless a frame of it has ended."""
         with self._lock, suppress(OSError, OutputError):
-            if any(frame["status"] != WAITING for frame in self._frames.values()):
+            if any(end != WAITING for end in self._ends.values()):
                 return
             if self._before is None:
                 self._path.unlink(missing_ok=True)
@@ -83,7 +86,8 @@ class Summary:
     def add(self, result: FrameResult) -> None:
         """Note how a frame ended; where that cannot be written, the next one tells of both."""
         with self._lock:
-            self._frames[result.job.source] = _frame_facts(result)
+            self._ends[result.job.source] = result.status
+            self._lines[result.job.source] = _line(_frame_facts(result))
             try:
                 self._write(*self._ended)
             except OutputError as error:
@@ -114,8 +118,7 @@ class Summary:
             self._write(*self._ended)
 
     def _write(self, exit_code: int | None, error: str) -> None:
-        frames = list(self._frames.values())
-        ends = [frame["status"] for frame in frames]
+        ends = list(self._ends.values())
         content = {
             **self._head,
             "seconds": round(time.time() - self._started, 1),
@@ -124,10 +127,13 @@ class Summary:
             "warnings": self._warnings,
             "unlike_the_others": self._odd,
             "counts": {end: ends.count(end) for end in dict.fromkeys(ends)},
-            "frames": frames,
-            "earlier": [each.facts() for each in self._earlier],
         }
-        replace_file(self._path, dumps(content, indent=1, allow_nan=False).encode())
+        head = dumps(content, indent=1, allow_nan=False).removesuffix("\n}")
+        lists = [
+            f' "{name}": [' + ",".join(f"\n  {line}" for line in lines) + "\n ]"
+            for name, lines in (("frames", self._lines.values()), ("earlier", self._earlier))
+        ]
+        replace_file(self._path, (",\n".join([head, *lists]) + "\n}\n").encode())
 
 
 @contextmanager
@@ -203,6 +209,10 @@ def own_name(path: Path) -> Iterator[Path]:
         if lock is not None:
             lock_path.unlink(missing_ok=True)  # first: who waits for it makes another one
             lock.release()
+
+
+def _line(facts: Mapping[str, object]) -> str:
+    return dumps(facts, allow_nan=False)
 
 
 def _content(path: Path) -> bytes | None:

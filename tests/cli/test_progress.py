@@ -3,9 +3,12 @@
 import io
 import math
 
+import numpy as np
 import pytest
+from astropy.io import fits
 from rich.console import Console
 
+from dip_pipeline import verifying
 from dip_pipeline.cli.progress import LineProgress, TerminalProgress, _bars, judged_risk
 
 
@@ -119,6 +122,16 @@ def test_quiet_says_only_what_goes_wrong(dip, restored_jobs, tmp_path, place):
     words = ["denoise", "a.fits", "-o", tmp_path / "b.fits"]
     code, out, err = dip("-q", *words) if place == "before" else dip(*words, "-q")
     assert (code, out, err) == (0, "", "")
+
+
+def test_a_quiet_check_of_a_product_says_only_what_is_wrong(dip, tmp_path, monkeypatch):
+    path = tmp_path / "a.fits"
+    fits.writeto(path, np.zeros((4, 4)))
+    code, out, _ = dip("verify", path, "-q")
+    assert (code, "account" in out) == (1, True)
+    monkeypatch.setattr(verifying, "verify_product", lambda *_: verifying.Verdict(path, ()))
+    assert dip("verify", path, "-q") == (0, "", "")
+    assert dip("verify", path, "-q", "--json")[1].startswith("{")
 
 
 def test_quiet_still_says_what_goes_wrong(dip, tmp_path):

@@ -25,6 +25,7 @@ _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 # What `dip --help` says of each command. The commands themselves load with their options, and
 # those load the configuration: not before one of them is asked for.
 COMMANDS = {
+    "show": "Tell what is known of a frame; restores nothing.",
     "denoise": "Restore the true sky from noisy frames.",
     "inpaint": "Fill bad pixels, trails and holes.",
     "super-resolve": "Restore the sky on pixels 2, 3 or 4 times finer.",
@@ -42,7 +43,6 @@ COMMANDS = {
     "picture": "Draw products beside their inputs.",
     "report": "Write one page of a night: figures, odd frames, pictures.",
     "verify": "Check that a product is whole and only changed as declared.",
-    "show": "Tell what is known of a frame; restores nothing.",
 }
 
 # Of these nothing is kept where they are interrupted.

@@ -28,8 +28,8 @@ def task_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
             "--out",
             metavar="OUT",
             required=True,
-            help="Where the result goes: a file (.fits, .zarr) where there is one, a folder for "
-            "several, where each is named INPUT_dip.  [no default]",
+            help="Where the result goes: a file (.fits, .fits.gz, .fits.fz, .zarr), or a folder/, "
+            "in which it is named INPUT_dip; several results go into a folder.  [no default]",
         ),
         click.option(
             "--overwrite",

@@ -72,7 +72,7 @@ def run_task(  # noqa: PLR0913  (what `task_arguments` adds)
 
     config = read_config(config_file, {**values, "task__name": task.value})
     check_task(config)
-    with jobs_planned(inputs, out) as jobs, watching(verbosity()) as progress:
+    with watching(verbosity()) as progress, jobs_planned(inputs, out) as jobs:
         report = restore_frames(
             jobs,
             config,

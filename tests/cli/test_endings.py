@@ -26,7 +26,7 @@ def one_error_line(err: str) -> str:
     ("arguments", "said"),
     [
         (["denois"], "no such command 'denois'; did you mean denoise?"),
-        (["a.fits"], "no such command 'a.fits'; give one of denoise, inpaint,"),
+        (["a.fits"], "no such command 'a.fits'; give one of show, denoise,"),
         (["-o", "b.fits", "denoise", "a.fits"], "'-o'. Options of a command stand behind its name"),
         (["denoise"], "INPUT"),
         (["denoise", "a.fits"], "--out"),

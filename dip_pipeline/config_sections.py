@@ -130,7 +130,7 @@ class NoiseSection(Section):
         None, "--sigma", "Noise of a pixel, standard deviation, in the frame's unit.", gt=0
     )
     gain_e_per_dn: float | None = option(
-        None, "--gain", "Gain, electrons per data number (DN).", gt=0
+        None, "--gain", "Gain, electrons per DN (data number).", gt=0
     )
     read_noise_e: float | None = option(
         None, "--read-noise", "Read noise, standard deviation per pixel, electrons.", ge=0

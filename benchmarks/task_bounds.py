@@ -18,6 +18,8 @@ import numpy as np
 from benchmarks import taught
 from benchmarks.fields import (
     EXTRA_DATA,
+    OBSERVED,
+    SIMULATED,
     Field,
     FieldKind,
     Mask,
@@ -33,6 +35,7 @@ from benchmarks.peers import with_bm3d
 from benchmarks.restored import Restored, Settings
 from benchmarks.scenes import Image, ObservedScene, best_of, figures
 from benchmarks.task_inpaint import PEERS, Holes, draw_holed
+from benchmarks.task_super_resolve import KINDS as FINER_KINDS
 from benchmarks.task_super_resolve import observe_fine, peers_of
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.simulate import DetectorOptions
@@ -238,3 +241,9 @@ _BOUNDS = {
     "taught": _taught,
     "taught_finer": _taught_finer,
 }
+_KINDS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("error", "shared"), (*SIMULATED, FieldKind.CORRELATED, *OBSERVED)),
+    **dict.fromkeys(("filled", "taught"), SIMULATED),
+    **dict.fromkeys(("finer", "taught_finer"), FINER_KINDS),
+}
+KNOWN_FIELDS = tuple(f"{bound}-{kind}" for bound in _BOUNDS for kind in _KINDS[bound])

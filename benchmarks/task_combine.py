@@ -34,6 +34,7 @@ from dip_pipeline.simulate import (
 _BORDER_PX = 8  # where not all exposures see the sky, nobody is judged
 _SOURCE_SIGMA = 3.0
 _DENOISED = ("drizzle, pixfrac 0.6", "mean stack, spline")  # the better drizzle, and the mean
+KNOWN_FIELDS: tuple[str, ...] = tuple(SceneKind)
 
 Row = dict[str, Any]
 
@@ -43,7 +44,7 @@ def rows(
     *,
     side_px: int = 96,
     steps: int | None = None,
-    fields: Sequence[str] = tuple(SceneKind),
+    fields: Sequence[str] = KNOWN_FIELDS,
 ) -> list[Row]:
     """Measure every method on simulated fields of a seed."""
     found = []

@@ -31,6 +31,7 @@ from dip_pipeline.task import Task
 
 FWHM_PX = 3.5
 KINDS = ("crowded", "galaxies")
+KNOWN_FIELDS = KINDS
 SIDE_PX = 192
 RING_SNR = 100.0
 _RING_STARS = 3  # along each axis

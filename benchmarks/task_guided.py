@@ -38,7 +38,7 @@ from dip_pipeline.frames import open_frame
 from dip_pipeline.pipeline import restore_frame
 
 RESULTS = Path(__file__).resolve().parent / "results"
-FIELDS = ("narrow", "sdss", "flash")
+KNOWN_FIELDS = ("narrow", "sdss", "flash")
 Row = dict[str, object]
 _DRAWN = {"narrow": narrow_band, "sdss": sdss}
 _WHOLE = slice(None)
@@ -48,7 +48,7 @@ _REACH_PX = 6
 def rows(
     seed: int,
     *,
-    fields: Sequence[str] = FIELDS,
+    fields: Sequence[str] = KNOWN_FIELDS,
     side_px: int = 256,
     steps: int | None = 300,
     picture: Path | None = None,
@@ -163,14 +163,17 @@ def main() -> None:
     """Measure some seeds and keep the rows as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="1,3")
-    parser.add_argument("--fields", default=",".join(FIELDS))
+    parser.add_argument("--fields", default=",".join(KNOWN_FIELDS))
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--out", type=Path, default=RESULTS / "tasks-guided.json")
     parser.add_argument("--picture", type=Path, help="of the flash pair, .png")
     asked = parser.parse_args()
+    fields = asked.fields.split(",")
+    if not set(fields) <= set(KNOWN_FIELDS):
+        parser.error(f"--fields {asked.fields}: need some of {', '.join(KNOWN_FIELDS)}")
     found = []
     for seed in asked.seeds.split(","):
-        fields, picture = asked.fields.split(","), asked.picture
+        picture = asked.picture
         for row in rows(int(seed), fields=fields, steps=asked.steps, picture=picture):
             print(row, flush=True)
             found.append(row)

@@ -23,14 +23,12 @@ from dip_pipeline.task import Task
 FACTOR = 2
 FWHM_PX = 1.8
 KINDS = ("crowded", "galaxies", "nebula")
+KNOWN_FIELDS = (*KINDS, *(f"{kind}-deep" for kind in KINDS))
 SIDE_PX = 512  # as of the fields that are denoised: smaller ones hold too few stars
 DEEP = 16  # exposures
 _STOPS = (1, 2, 3, 5, 8, 12, 20, 32)
 # Variance of a pixel's width less that of half of it, in squares of the pixel: as three taps.
 _EXCESS_VARIANCE = (1 - 1 / FACTOR**2) / 12
-
-
-FIELDS = (*KINDS, *(f"{kind}-deep" for kind in KINDS))
 
 
 def rows(

@@ -53,16 +53,17 @@ def main(  # noqa: PLR0913  (one an option)
 ) -> None:
     """Compare the results of tasks with the truth."""
     console = Console(width=None if sys.stdout.isatty() else 220, highlight=False)
-    for task in _names(tasks):
-        asked: dict[str, object] = {
-            "steps": 4 if quick else steps,
-            "side_px": 64 if quick else side,
-            "fields": None if fields is None else tuple(fields.split(",")),
-        }
-        options = {name: value for name, value in asked.items() if value is not None}
+    names, numbers = _names(tasks), _numbers(seeds)
+    asked: dict[str, object] = {
+        "steps": 4 if quick else steps,
+        "side_px": 64 if quick else side,
+        "fields": None if fields is None else _fields(fields, names),
+    }
+    options = {name: value for name, value in asked.items() if value is not None}
+    for task in names:
         started = datetime.now(UTC)
         try:
-            found = measured(task, _numbers(seeds), options)
+            found = measured(task, numbers, options)
         except DipError as error:
             raise click.ClickException(f"{task}: {error}") from error
         console.print(table_of(task, found))
@@ -99,6 +100,20 @@ def _names(text: str) -> list[str]:
             there = ", ".join(task for task in TASKS if find_spec(f"benchmarks.task_{task}"))
             raise click.UsageError(f"--tasks {name}: need, separated by commas, some of {there}")
     return names
+
+
+def _fields(text: str, tasks: Sequence[str]) -> tuple[str, ...]:
+    """Take fields that every one of the tasks can draw."""
+    fields = tuple(field for field in text.split(",") if field)
+    for task in tasks:
+        known: tuple[str, ...] = import_module(f"benchmarks.task_{task}").KNOWN_FIELDS
+        for field in fields or ("",):
+            if field not in known:
+                raise click.UsageError(
+                    f"--fields {field}: {task} has none of that name; need, separated by commas, "
+                    f"some of {', '.join(known)}"
+                )
+    return fields
 
 
 def _numbers(text: str) -> list[int]:

@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -35,6 +34,7 @@ from dip_pipeline.sensor import NoiseChoice, SensorOverrides
 from dip_pipeline.task import Task
 from dip_pipeline.task_section import TaskSection
 from dip_pipeline.tiling import TileOptions
+from dip_pipeline.toml_file import read_toml
 
 if TYPE_CHECKING:
     from dip_pipeline.frames import Reading
@@ -65,14 +65,7 @@ class RunConfig(Section):
     @classmethod
     def from_toml(cls, path: Path) -> Self:
         """Read a configuration file; ConfigError in one line for anything wrong with it."""
-        try:
-            document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise ConfigError(
-                f"{path}: cannot be read ({error.strerror}); give a TOML file with --config"
-            ) from error
-        except ValueError as error:  # not TOML, or not UTF-8
-            raise ConfigError(f"{path}: not a TOML file ({error})") from error
+        document = read_toml(path, "a TOML file with --config")
         return cls.from_document(document, source=path)
 
     def to_toml(self) -> str:
@@ -275,7 +268,8 @@ def _in_one_line(error: ErrorDetails) -> str:
     """Say which option is wrong, what was given, what is needed."""
     name = ".".join(str(part) for part in error["loc"][:2])
     if error["type"] == "extra_forbidden":
-        return f"unknown key {name}{_suggestion(name)}"
+        meant = None if isinstance(error["input"], dict) or "." in name else key_of(name)
+        return f"unknown key {name}{f'; did you mean {meant}?' if meant else _suggestion(name)}"
     if name not in OPTIONS:
         workflow = "; a workflow is run by dip run" if name == "task" else ""
         return f"{name} = {error['input']!r}: need a table of options, [{name}]{workflow}"
@@ -283,11 +277,24 @@ def _in_one_line(error: ErrorDetails) -> str:
     return f"{name}{flag} = {error['input']!r}: need {needed(error)}"
 
 
+def key_of(word: str) -> str | None:
+    """Dotted name of the option of that key, or flag; None where there is none.
+
+    >>> key_of("steps"), key_of("gain"), key_of("knit")
+    ('fit.steps', 'noise.gain_e_per_dn', None)
+    """
+    return _words().get(word)
+
+
+def _words() -> dict[str, str]:
+    words = {info.flag.removeprefix("--"): known for known, info in OPTIONS.items()}
+    return words | {known.rpartition(".")[2]: known for known in OPTIONS}
+
+
 def _suggestion(name: str) -> str:
     """Name the nearest known key: of the same section, or of that name in another one."""
     section, _, key = name.rpartition(".")
-    words = {info.flag.removeprefix("--"): known for known, info in OPTIONS.items()}
-    words |= {known.rpartition(".")[2]: known for known in OPTIONS}
+    words = _words()
     here = {word: known for word, known in words.items() if known.startswith(f"{section}.")}
     if not section:
         here = {known: known for known in RunConfig.model_fields if known != key}

@@ -129,7 +129,9 @@ class NoiseSection(Section):
     sigma: float | None = option(
         None, "--sigma", "Noise of a pixel, standard deviation, in the frame's unit.", gt=0
     )
-    gain_e_per_dn: float | None = option(None, "--gain", "Gain, electrons per DN.", gt=0)
+    gain_e_per_dn: float | None = option(
+        None, "--gain", "Gain, electrons per DN (data number).", gt=0
+    )
     read_noise_e: float | None = option(
         None, "--read-noise", "Read noise, standard deviation per pixel, electrons.", ge=0
     )
@@ -142,7 +144,8 @@ class NoiseSection(Section):
     correlation: str = option(
         "auto",
         "--noise-correlation",
-        "Of the noise of neighbouring pixels, 0 to 0.7; white is 0, auto measures it on empty sky.",
+        "Correlation of the noise of neighbouring pixels: auto measures it on empty sky, white is "
+        "none, or a number from 0 to 0.7.",
     )
 
     @field_validator("correlation", mode="before")
@@ -167,7 +170,7 @@ class FitSection(Section):
         "image", "--input", "What the network sees: the frame itself, or a fixed random code."
     )
     scope: Literal["frame", "tile"] = option(
-        "frame", "--scope", "One network for the frame, or one for every tile."
+        "frame", "--scope", "Networks fitted to the whole frame, or one to every tile."
     )
     network: Literal["auto", "unet", "hourglass"] = option(
         "auto", "--network", "Network; auto takes the one that suits the input."
@@ -181,8 +184,8 @@ class FitSection(Section):
     prior: str | None = option(
         None,
         "--prior",
-        "Prior file of `dip fit`, of denoise and inpaint, applied instead of a fit; by default the "
-        "frame has its own.",
+        "File of `dip fit`, applied instead of a fit, for denoise and inpaint; by default the "
+        "frame has networks of its own.",
         min_length=1,
     )
     any_optics: bool = option(

@@ -112,7 +112,8 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         noise=noise,
         noise_lines=tuple(lines),
         tiles=count,
-        tile_lines=f"{count} tiles of {tiles[0].shape[0]} x {tiles[0].shape[1]} px, "
+        tile_lines=f"{count} {'tile' if count == 1 else 'tiles'} of "
+        f"{tiles[0].shape[0]} x {tiles[0].shape[1]} px, "
         f"sharing {config.tiles.overlap_px} px",
         masked_share=_masked_share(frame),
         memory_bytes=room.all_memory_bytes,

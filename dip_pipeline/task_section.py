@@ -16,7 +16,7 @@ class TaskSection(Section):
         None,
         "--factor",
         "Pixels of the result for one of the input, along each axis; by default 2 for "
-        "super-resolve, 1 for combine.",
+        "super-resolve, else 1; 4 at most.",
         ge=1,
         le=8,
     )

@@ -3,7 +3,7 @@
 import difflib
 import glob
 import logging
-import tomllib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, ValidationError, field_validator
 
 from dip_pipeline.batch import BatchReport, Job, restore_frames, with_others
-from dip_pipeline.config import RunConfig, needed
+from dip_pipeline.config import RunConfig, key_of, needed
 from dip_pipeline.config_sections import Section
 from dip_pipeline.engine.clusters import ClusterKind, ClusterOptions
 from dip_pipeline.errors import ConfigError
@@ -20,6 +20,7 @@ from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, split_selector
 from dip_pipeline.night.unmade import SUMMARY
 from dip_pipeline.night_priors import NightPriors
 from dip_pipeline.summary import Summary, ended_in, own_name
+from dip_pipeline.toml_file import read_toml
 
 if TYPE_CHECKING:
     from dip_pipeline.pipeline import Progress
@@ -105,12 +106,7 @@ class Workflow:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a file; ConfigError in one line for anything wrong with it."""
-        try:
-            document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-        except ValueError as error:
-            raise ConfigError(f"{path}: not a TOML file ({error})") from error
+        document = read_toml(path, "a workflow, a TOML file")
         if isinstance(document.get("task"), str):  # short for its table
             document["task"] = {"name": document["task"]}
         names = set(WorkflowTables.model_fields)
@@ -118,7 +114,9 @@ class Workflow:
         rest = {name: value for name, value in document.items() if name not in names}
         for name in set(rest) - set(RunConfig.model_fields):
             known = [*WorkflowTables.model_fields, *RunConfig.model_fields]
-            raise ConfigError(f"{path}: unknown table {name}; {_nearest(name, known)}")
+            meant = None if isinstance(rest[name], dict) else key_of(name)
+            nearest = _nearest(name, known) if meant is None else f"did you mean {meant}?"
+            raise ConfigError(f"{path}: unknown table {name}; {nearest}")
         try:
             tables = WorkflowTables.model_validate(own)
             if tables.cluster is not None:
@@ -210,8 +208,15 @@ def _lines(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise ConfigError(f"frames.list = {path}: cannot be read ({error})") from error
-    names = (line.strip() for line in lines)
-    return [name for name in names if name and not name.startswith("#")]
+    names = (_without_comment(line.strip()) for line in lines)
+    return [name for name in names if name]
+
+
+def _without_comment(line: str) -> str:
+    """Leave out what follows a # that begins a line or a word; not where a file is called so."""
+    if split_selector(line)[0].exists():
+        return line
+    return re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
 
 
 def _found(name: str) -> list[str]:

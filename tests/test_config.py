@@ -224,6 +224,8 @@ def test_a_factor_that_is_left_to_the_task_is_the_one_that_it_has():
         ("[tile]\nsize_px = 128", "unknown key tile; did you mean tiles?"),
         ("[tiles]\nseed = 1", "unknown key tiles.seed; did you mean fit.seed?"),
         ("seed = 1", "unknown key seed; did you mean fit.seed?"),
+        ("steps = 4", "unknown key steps; did you mean fit.steps?"),
+        ("read-noise = 4", "unknown key read-noise; did you mean noise.read_noise_e?"),
         ("[noise]\ngain = 1", "unknown key noise.gain; did you mean noise.gain_e_per_dn?"),
         ("[noise]\nfrobnicate = 1", "unknown key noise.frobnicate; known are noise.correlation,"),
         ("zzz = 1", "unknown key zzz; known are fit, noise, output, reading, task, tiles,"),

@@ -86,6 +86,7 @@ def test_every_recipe_can_be_read_and_names_its_frames_and_folder(path):
         ("[cluster]\nkind = 'slurm'\ncore = 5", "did you mean cores"),
         ("[tiles]\nsize = 4", "size_px"),
         ("[workers]\nexecutor = 'local'\nscheduler = 'x'", "one place to run"),
+        ("steps = 4", "unknown table steps; did you mean fit.steps?"),
         ("[frames", "not a TOML file"),
     ],
 )
@@ -110,9 +111,12 @@ def test_frames_are_found_by_file_glob_folder_and_list_each_once(tmp_path, monke
         "night/e.fits.bz2",
     )
     (tmp_path / "night" / "d.zarr").mkdir()
-    listed = "# of the archive\n  # second line\nb*.fits\n\na1.fits[SCI,1]\n"
+    listed = (
+        "# of the archive\n  # second line\nb*.fits  # good seeing\n\na1.fits[SCI,1]\n"
+        "m31 #2.fits\na#1.fits\t#twice\n"
+    )
     (tmp_path / "list.txt").write_text(listed)
-    touch(tmp_path, "b7.fits")
+    touch(tmp_path, "b7.fits", "m31 #2.fits", "a#1.fits")
     text = "[frames]\ninputs = ['a?.fits', 'a2.fits', 'night']\nlist = 'list.txt'\n"
     workflow = Workflow.read(write(tmp_path, text))
     assert workflow.sources() == [
@@ -125,6 +129,8 @@ def test_frames_are_found_by_file_glob_folder_and_list_each_once(tmp_path, monke
         "night/e.fits.bz2",
         "b7.fits",
         "a1.fits[SCI,1]",
+        "m31 #2.fits",
+        "a#1.fits",
     ]
     assert workflow.sources(["b7.fits"]) == ["b7.fits"]
     assert workflow.sources(["missing.fits"]) == ["missing.fits"]  # told of when it is its turn

@@ -13,6 +13,7 @@ from dip_pipeline.noise_kernel import NoiseKernel
 Floats = NDArray[np.float64]
 
 MEASURED = "measured on the sky"  # source of a kernel, white or not, where there was enough of it
+AS_LIGHT = "not to be told from light"  # the same where sky hangs together further than noise may
 LEAST_CORRELATION = 0.05  # less is taken as none: the light of faint sources alone makes 0.02
 _SIGNIFICANCE = 5.0  # standard errors, for any correlation at all
 _LAG_SIGNIFICANCE = 3.0  # for each lag of it
@@ -70,7 +71,7 @@ def measure_correlation(skies: Sequence[Sky]) -> SkyNoise:
     error = np.sqrt((weights**2) @ deviations**2)
     kernel = _kernel(relative, error)
     if kernel is None:
-        return _unmeasured("not to be told from light")
+        return _unmeasured(AS_LIGHT)
     return SkyNoise(kernel, sigma, level)
 
 

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from types import FrameType
 from typing import NoReturn
 
@@ -24,6 +25,7 @@ _ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 # What `dip --help` says of each command. The commands themselves load with their options, and
 # those load the configuration: not before one of them is asked for.
 COMMANDS = {
+    "show": "Tell what is known of a frame; restores nothing.",
     "denoise": "Restore the true sky from noisy frames.",
     "inpaint": "Fill bad pixels, trails and holes.",
     "super-resolve": "Restore the sky on pixels 2, 3 or 4 times finer.",
@@ -41,7 +43,6 @@ COMMANDS = {
     "picture": "Draw products beside their inputs.",
     "report": "Write one page of a night: figures, odd frames, pictures.",
     "verify": "Check that a product is whole and only changed as declared.",
-    "show": "Tell what is known of a frame; restores nothing.",
 }
 
 # Of these nothing is kept where they are interrupted.
@@ -72,6 +73,23 @@ class _LazyGroup(click.Group):
         module = importlib.import_module(f"dip_pipeline.cli.{name}")
         command: click.Command = getattr(module, name)
         return command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(
+                f"{error.format_message()} Options of a command stand behind its name.", ctx
+            ) from error
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in COMMANDS:
+            return super().resolve_command(ctx, args)
+        near = get_close_matches(args[0], COMMANDS, n=1, cutoff=0.7)
+        hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(COMMANDS)}"
+        raise click.UsageError(f"no such command {args[0]!r}; {hint}", ctx)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -35,6 +35,8 @@ def plan_jobs(sources: Sequence[str], out: str, *, create: bool = True) -> list[
     where an output is an input.
     """
     _check_name("-o", out)
+    if out.startswith("-"):
+        raise ConfigError(f"-o is {out}, as if it were an option; a file of that name is ./{out}")
     for source in sources:
         _check_name("an input", source)
     if not _is_folder(sources, out):

@@ -20,6 +20,23 @@ _SECTIONS = {
 }
 
 
+# What stands for the value of an option, where it is not a number or one of a few words.
+_METAVARS = {
+    "task.psf": "FILE",
+    "task.mask": "FILE",
+    "task.guides": "FILE",
+    "reading.science": "EXT",
+    "reading.error": "EXT|FILE",
+    "reading.flags": "EXT|FILE",
+    "reading.bad_bits": "BITS",
+    "noise.correlation": "auto|white|NUMBER",
+    "fit.prior": "FILE.prior",
+    "workers.scheduler": "ADDRESS",
+    "workers.scheduler_file": "FILE",
+    "workers.device": "DEVICE",
+}
+
+
 class RunCommand(click.Command):
     """A command whose help lists the options of a run by section of the configuration."""
 
@@ -127,7 +144,7 @@ def _option(name: str, info: OptionInfo) -> Callable[[Any], Any]:
             info.flag,
             name.replace(".", "__"),
             multiple=True,
-            metavar="FILE",
+            metavar=_METAVARS[name],
             callback=lambda _context, _parameter, values: values or None,
             help=_help(info),
         )
@@ -136,7 +153,7 @@ def _option(name: str, info: OptionInfo) -> Callable[[Any], Any]:
         info.flag,
         name.replace(".", "__"),
         type=kind if isinstance(kind, click.Choice) else kind.get(info.kind, click.STRING),
-        metavar=None if info.choices or info.kind is not str else "NAME",
+        metavar=_METAVARS.get(name),
         help=_help(info),
     )
 

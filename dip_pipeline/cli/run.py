@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dip_pipeline.cli.options import RunCommand, dotted, override_options
-from dip_pipeline.cli.output import say
+from dip_pipeline.cli.output import complain_as_is, say
 from dip_pipeline.cli.task_command import describe
-from dip_pipeline.cli.verbosity import NORMAL, verbosity
+from dip_pipeline.cli.verbosity import NORMAL, LogLines, start_logging, verbosity
 from dip_pipeline.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def run(
         raise ConfigError(f"{workflow_file}: no folder for the results; give frames.out, or -o")
     if not folder:
         raise ConfigError(f"{workflow_file}: frames.out, or -o, is an empty name; give a folder")
+    start_logging(LogLines(complain_as_is), verbosity())
     folder = folder.rstrip("/") + "/"
     planned = plan_jobs(workflow.sources(inputs), folder, create=not dry_run)
     if dry_run:

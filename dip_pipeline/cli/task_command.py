@@ -29,8 +29,8 @@ def task_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
             "--out",
             metavar="OUT",
             required=True,
-            help="Where the result goes: a file (.fits, .zarr) where there is one, a folder for "
-            "several, where each is named INPUT_dip.  [no default]",
+            help="Where the result goes: a file (.fits, .fits.gz, .fits.fz, .zarr), or a folder/, "
+            "in which it is named INPUT_dip; several results go into a folder.  [no default]",
         ),
         click.option(
             "--overwrite",
@@ -76,7 +76,8 @@ def run_task(  # noqa: PLR0913  (what `task_arguments` adds)
     check_task(config)
     words: tuple[str, ...] = click.get_current_context().obj or ()
     part = None if shard is None else Shard.parse(shard)
-    with jobs_planned(inputs, out) as jobs, ExitStack() as kept:
+    with watching(verbosity()) as progress, ExitStack() as kept:
+        jobs = kept.enter_context(jobs_planned(inputs, out))
         summary = None
         if len(jobs) > 1 and part is None:
             summary = kept.enter_context(summary_kept(jobs[0].target.parent, jobs, words))
@@ -84,7 +85,7 @@ def run_task(  # noqa: PLR0913  (what `task_arguments` adds)
             jobs,
             config,
             overwrite=overwrite,
-            progress=kept.enter_context(watching(verbosity())),
+            progress=progress,
             command_line=words,
             shard=part,
             on_result=summary.add if summary else lambda _: None,

@@ -42,7 +42,10 @@ def verify(out: Path, *, against: str | None, as_json: bool) -> int:
 
     start_logging(LogLines(complain_as_is), verbosity() if verbosity() > NORMAL else -1)
     verdict = verify_product(out, against)
-    say(_as_json(verdict) if as_json else describe(verdict))
+    if as_json:
+        say(_as_json(verdict))
+    elif verbosity() >= NORMAL or not verdict.ok:
+        say(describe(verdict))
     return ExitCode.OK if verdict.ok else ExitCode.FRAMES_FAILED
 
 

@@ -2,6 +2,7 @@
 
 from dip_pipeline.frames.camera import (
     Camera,
+    beam_px,
     calibration_kind,
     camera_of,
     pixel_side_arcsec,
@@ -79,6 +80,7 @@ __all__ = [
     "RestoredPlanes",
     "SdssCalibration",
     "around",
+    "beam_px",
     "calibration_kind",
     "camera_of",
     "centre_digest",

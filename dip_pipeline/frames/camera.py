@@ -63,6 +63,31 @@ def pixel_side_arcsec(header: Mapping[str, object]) -> float | None:
     return None
 
 
+def beam_px(header: Mapping[str, object]) -> float | None:
+    """Width of the beam of a radio map at half its height, in pixels; None where nothing says.
+
+    BMAJ and BMIN are in degrees, as AIPS and CASA write them; their geometric mean counts.
+
+    >>> beam_px(
+    ...     {
+    ...         "BMAJ": 0.004,
+    ...         "BMIN": 0.001,
+    ...         "CTYPE1": "RA---SIN",
+    ...         "CTYPE2": "DEC--SIN",
+    ...         "CDELT1": -0.0005,
+    ...         "CDELT2": 0.0005,
+    ...     }
+    ... )
+    4.0
+    """
+    side = _pixel_scale(header)
+    major = _number(header, "BMAJ", math.nan)
+    minor = _number(header, "BMIN", major)
+    if not side or not (major > 0 and minor > 0):
+        return None
+    return round(math.sqrt(major * minor) * _ARCSEC["deg"] / side, 6)
+
+
 def calibration_kind(header: Mapping[str, object]) -> str | None:
     """Tell what a header calls a frame that shows no sky (`Bias Frame`, `dome flat`); else None.
 

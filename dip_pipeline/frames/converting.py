@@ -22,8 +22,12 @@ def convert(source: Path, target: Path, *, overwrite: bool = False) -> None:
     kind = output_kind(target)
     to_zarr = kind == "zarr"
     if kind not in ("zarr", "fits", "gzip") or to_zarr == source.is_dir():
-        wanted = ".fits or .fits.gz" if source.is_dir() else ".zarr"
-        raise OutputError(f"{target}: of {source} comes a name that ends in {wanted}")
+        from_, into, wanted = "a FITS file", "a Zarr group", ".zarr"
+        if source.is_dir():
+            from_, into, wanted = "a Zarr store", "a FITS file", ".fits or .fits.gz"
+        raise OutputError(
+            f"{target}: {source} is {from_} and becomes {into}; give a name that ends in {wanted}"
+        )
     clear_workshops(target)
     destination = prepare(target, source, overwrite=overwrite)
     check_kind(destination, wants_folder=to_zarr)

@@ -43,13 +43,14 @@ READ_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, EOFE
 _UNPACK_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
 
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
+_AS_FITS = ": write its pixels as FITS, an image for each colour"
 _OTHERS = {
     b"version https://git-lfs": "a git-lfs pointer: run git lfs pull",
     b"#ASDF": "an ASDF file: export its image to FITS or Zarr",
-    b"\x89PNG": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"II*\0": "a TIFF picture",
-    b"MM\0*": "a TIFF picture",
+    b"\x89PNG": f"a PNG picture{_AS_FITS}",
+    b"\xff\xd8\xff": f"a JPEG picture{_AS_FITS}",
+    b"II*\0": f"a TIFF picture{_AS_FITS}",
+    b"MM\0*": f"a TIFF picture{_AS_FITS}",
     b"\x89HDF": "an HDF5 file",
     b"PK\x03\x04": "a zip archive: unpack it first",
     b"\x1f\x9d": "a .Z file: unpack it first",
@@ -233,7 +234,8 @@ def _sniff(start: bytes) -> str:
     for magic, what in _OTHERS.items():
         if start.lstrip().startswith(magic) or start.startswith(magic):
             return f" but {what}"
-    return ": it does not start with SIMPLE; give a FITS file or a Zarr group"
+    of_many = "; a list of frames is for dip run (frames.list)" if start.isascii() else ""
+    return f": it does not start with SIMPLE; give a FITS file or a Zarr group{of_many}"
 
 
 def _one_line(error: BaseException) -> str:

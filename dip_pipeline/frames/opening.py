@@ -29,6 +29,8 @@ def open_frames(source: str | Path, reading: Reading = AS_THE_FILE_SAYS) -> tupl
     FrameError for what cannot be read, or holds no image.
     """
     path, selector = split_selector(source)
+    if "://" in str(source) and not path.exists():
+        raise FrameError(f"{source}: is an address, not a file; download it, and give the file")
     if selector is not None and ":" in selector:
         raise FrameError(
             f"{source}: sections of pixels are not read; give a whole image, FILE or FILE[EXT]"

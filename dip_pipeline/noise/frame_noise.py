@@ -15,6 +15,7 @@ from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
 from dip_pipeline.frames import Frame
 from dip_pipeline.frames.noise_form import NO_INFORMATION
 from dip_pipeline.noise.agreement import hold_against_sky, level_of, nearest_to_scatter
+from dip_pipeline.noise.beam import warn_of_wide_beam
 from dip_pipeline.noise.evenness import warn_of_uneven_noise
 from dip_pipeline.noise_kernel import kernel_asked
 from dip_pipeline.noise_sigma import sigma_at, variance_line
@@ -79,6 +80,7 @@ def find_noise(
     if not any(window.good.any() for window in windows):
         raise EmptyFrameError(f"{frame.path}: {_why_unusable(frame, places, sensor)}")
     sky = measure_correlation(_skies(windows, config.threads_per_fit))
+    warn_of_wide_beam(_name_of(frame), frame, sky)
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
     why = "none in the header and none given"
     if noise is not None:

@@ -2,6 +2,8 @@
 
 import json
 from datetime import UTC, datetime
+from importlib import import_module
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -119,6 +121,32 @@ def test_what_is_not_there_is_refused_with_what_is(options, said):
     ended = CliRunner().invoke(tasks.main, options)
     assert ended.exit_code == 2
     assert said in ended.output
+
+
+@pytest.mark.parametrize(
+    ("named", "fields", "said"),
+    [
+        ("deconvolve", "nebula", "crowded, galaxies"),
+        ("super_resolve,deconvolve", "crowded,nebula", "deconvolve has none of that name"),
+        ("inpaint", "knit", "crowded, galaxies, nebula, barbara"),
+        ("bounds", "filled-correlated", "filled-crowded"),
+        ("guided", "", "narrow, sdss, flash"),
+    ],
+)
+def test_a_field_that_a_task_does_not_have_is_refused_before_any_work(
+    monkeypatch, named, fields, said
+):
+    monkeypatch.setattr(tasks, "measured", lambda *_: pytest.fail("work has begun"))
+    ended = CliRunner().invoke(tasks.main, ["--tasks", named, "--fields", fields])
+    assert ended.exit_code == 2
+    assert said in " ".join(ended.output.split())
+
+
+def test_the_fields_that_a_task_draws_unasked_are_among_those_that_it_has():
+    for name in tasks.TASKS:
+        task = import_module(f"benchmarks.task_{name}")
+        unasked = signature(task.rows).parameters["fields"].default
+        assert set(unasked) <= set(task.KNOWN_FIELDS), name
 
 
 def _most_frequent(stars):

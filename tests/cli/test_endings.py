@@ -25,7 +25,9 @@ def one_error_line(err: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["denois"], "denois"),
+        (["denois"], "no such command 'denois'; did you mean denoise?"),
+        (["a.fits"], "no such command 'a.fits'; give one of show, denoise,"),
+        (["-o", "b.fits", "denoise", "a.fits"], "'-o'. Options of a command stand behind its name"),
         (["denoise"], "INPUT"),
         (["denoise", "a.fits"], "--out"),
         (["denoise", "a.fits", "-o", "b.fits", "--step", "3"], "--steps"),

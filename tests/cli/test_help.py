@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 
 import click
 import pytest
@@ -74,6 +75,33 @@ def test_the_help_of_every_option_gives_its_default(command):
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert "default" in (parameter.help or ""), parameter.opts
+
+
+@pytest.mark.parametrize("name", [name for name, info in OPTIONS.items() if info.flag])
+def test_the_help_says_what_stands_for_the_value_of_an_option(name):
+    """A number, one of a few words, or what sort of name: FILE is not EXT."""
+    command = dip.get_command(click.Context(dip), "run")
+    assert command is not None
+    (option,) = (p for p in command.params if p.name == name.replace(".", "__"))
+    named = option.metavar not in (None, "NAME") or isinstance(option.type, click.Choice)
+    assert named or option.is_flag or OPTIONS[name].kind in (int, float)
+
+
+def test_a_factor_that_is_not_given_is_told_for_every_command_that_has_one():
+    for name, default in (("super-resolve", 2), ("combine", 1), ("psf", 1)):
+        command = dip.get_command(click.Context(dip), name)
+        assert command is not None
+        (option,) = (p for p in command.params if "--factor" in p.opts)
+        assert f"by default {default} for {name}" in option.help or f"else {default}" in option.help
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/guide.md", "docs/products.md"])
+def test_what_documents_import_is_there(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for module, names in re.findall(r"from (dip_pipeline[\w.]*) import ([\w, ]+)", text):
+        found = import_module(module)
+        for name in names.split(", "):
+            assert hasattr(found, name), f"{module} has no {name}"
 
 
 def test_the_default_in_the_help_is_the_one_in_force():

@@ -47,6 +47,14 @@ def test_one_input_goes_into_a_folder_that_is_one_by_name_or_by_nature(tmp_path,
     assert job.target.parent.is_dir()
 
 
+def test_an_option_that_stands_where_a_name_is_missing_makes_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"as if it were an option; .* \./-o"):
+        plan_jobs(["a.fits", "b.fits"], "-o")
+    assert not any(tmp_path.iterdir())
+    assert plan_jobs(["a.fits"], "./-o")[0].target == Path("-o")
+
+
 @pytest.mark.parametrize("out", ["b.fits", "b.zarr", "b.zarr/", "old.zarr"])
 def test_one_input_has_one_output(tmp_path, out):
     (tmp_path / "old.zarr").mkdir()

@@ -3,9 +3,12 @@
 import io
 import math
 
+import numpy as np
 import pytest
+from astropy.io import fits
 from rich.console import Console
 
+from dip_pipeline import verifying
 from dip_pipeline.cli.progress import LineProgress, TerminalProgress, _bars, judged_risk
 
 
@@ -119,6 +122,30 @@ def test_quiet_says_only_what_goes_wrong(dip, restored_jobs, tmp_path, place):
     words = ["denoise", "a.fits", "-o", tmp_path / "b.fits"]
     code, out, err = dip("-q", *words) if place == "before" else dip(*words, "-q")
     assert (code, out, err) == (0, "", "")
+
+
+@pytest.mark.parametrize("command", ["denoise", "run"])
+def test_what_is_left_out_is_told_as_every_warning_is(dip, restored_jobs, tmp_path, command):
+    names = [str(tmp_path / name) for name in ("a.fits", "a_mask.fits", "b.fits")]
+    for name in names:
+        fits.writeto(name, np.zeros((4, 4)))
+    workflow = tmp_path / "work.toml"
+    workflow.write_text('task = "denoise"\n')
+    words = [*names, "-o", tmp_path / "out/"]
+    words = ["run", workflow, *words, "--dry-run"] if command == "run" else ["denoise", *words]
+    warnings = [line for line in dip(*words)[2].splitlines() if "left out" in line]
+    assert [line.startswith("dip: warning: ") for line in warnings] == [True]
+    assert dip(*words, "-q")[2] == ""
+
+
+def test_a_quiet_check_of_a_product_says_only_what_is_wrong(dip, tmp_path, monkeypatch):
+    path = tmp_path / "a.fits"
+    fits.writeto(path, np.zeros((4, 4)))
+    code, out, _ = dip("verify", path, "-q")
+    assert (code, "account" in out) == (1, True)
+    monkeypatch.setattr(verifying, "verify_product", lambda *_: verifying.Verdict(path, ()))
+    assert dip("verify", path, "-q") == (0, "", "")
+    assert dip("verify", path, "-q", "--json")[1].startswith("{")
 
 
 def test_quiet_still_says_what_goes_wrong(dip, tmp_path):

@@ -228,9 +228,13 @@ def test_of_several_images_one_is_selected(tmp_path):
 
 
 def test_what_cannot_be_converted_is_refused_in_one_line(layered, group, tmp_path):
-    with pytest.raises(OutputError, match=r"ends in \.zarr"):
+    with pytest.raises(
+        OutputError, match=r"is a FITS file and becomes a Zarr group; .* ends in \.zarr"
+    ):
         convert(layered, tmp_path / "b.fits")
-    with pytest.raises(OutputError, match=r"ends in \.fits"):
+    with pytest.raises(
+        OutputError, match=r"is a Zarr store and becomes a FITS file; .* ends in \.fits"
+    ):
         convert(group, tmp_path / "b.zarr")
     with pytest.raises(FrameError, match="no such file"):
         convert(tmp_path / "none.fits", tmp_path / "b.zarr")

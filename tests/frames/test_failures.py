@@ -47,7 +47,8 @@ def refused(path, name=None):
         (b"", "empty file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git-lfs pointer"),
         (b"#ASDF 1.0.0\n" + b"x" * 99, "an ASDF file"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(99), "a PNG picture"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), "a PNG picture: write its pixels as FITS"),
+        (b"night/a.fits\nnight/b.fits\n" * 9, "a list of frames is for dip run"),
         (b"<!DOCTYPE html><html>" + b" " * 99, "a web page"),
         (b"anything else" * 99, "does not start with SIMPLE"),
         (b"SIMPLE  =                    T".ljust(2880), "no END"),
@@ -183,6 +184,11 @@ def test_a_path_that_leads_nowhere_is_refused(tmp_path):
     assert "no such file" in refused(tmp_path / "none.fits")
     assert "no such file" in refused(tmp_path / "none.zarr")
     assert read_provenance(tmp_path / "none.fits") is None
+
+
+@pytest.mark.parametrize("name", ["https://a.org/x.fits", "s3://b/x.fits[SCI,1]", "file:///x.fits"])
+def test_an_address_is_named_as_it_was_given_with_what_to_do(name):
+    assert "download it" in refused(name, name)
 
 
 def test_a_wrong_check_sum_is_told_and_read_all_the_same(tmp_path, caplog):

@@ -91,8 +91,8 @@ def warn_of_doubted(tiles: Sequence[Mapping[str, object]], source: str) -> None:
         log.warning(
             "%s: around %d pixels the scene is darker than the sky can be: no light looks like the "
             "frame there through this PSF (bad pixels that no mask names, wings that the PSF "
-            "lacks, a PSF too wide); they have no error and flag %d; look at them, and name what is bad "
-            "by --dq",
+            "lacks, a PSF too wide); they have no error and flag %d; look at them, and name "
+            "what is bad by --dq",
             *(source, doubted, PixelFlag.LOW_CONFIDENCE),
         )
 

@@ -26,6 +26,7 @@ REACH_PX = 5.5  # of a star's fit
 _NEAR_PX = 3.5  # of its middle, where the model must be right
 _GOOD_MISFIT = 1.5  # chi-square a pixel
 _GAIN = 0.02  # a worse one must leave no more than this of the chi-square without the star
+_SURE = 5.0  # standard errors of such a chi-square, above which what is left is no noise
 _FEWEST_PIXELS = 8
 _APART_PX = 5  # side of the square in which a star is the brightest
 _EDGE_PX = 2
@@ -157,8 +158,9 @@ class _Misfits(NamedTuple):
     @property
     def doubts(self) -> Image:
         """Share of the light that is left, as an amplitude; 0 where it may be noise."""
-        share = np.sqrt(np.maximum(self.after - 1, 0.0) / self.before)
-        doubts: Image = np.where(self.after < _GOOD_MISFIT, 0.0, share)
+        more = self.after - 1
+        share = np.sqrt(np.maximum(more, 0.0) / self.before)
+        doubts: Image = np.where(more < _SURE * np.sqrt(2 / self.pixels), 0.0, share)
         return doubts
 
 

@@ -375,6 +375,18 @@ def test_a_star_like_others_is_not_in_doubt_nor_are_two_that_are_told_apart():
         assert peak < 2 * np.sqrt((columns.multiply(columns) @ own).max())
 
 
+def test_noise_alone_puts_no_star_in_doubt():
+    """Of a hundred stars' chi-squares some are half as large again by chance."""
+    frame = np.random.default_rng(3).standard_normal((200, 200))
+    rows, cols = np.indices(frame.shape, dtype=np.float64)
+    for row, col in np.ndindex(10, 10):
+        frame += 30 * SHAPE.at(rows - 20 * row - 9.7, cols - 20 * col - 10.4)
+    ones = np.ones_like(frame)
+    stars = find_shown_stars(frame, ones, ones > 0, SHAPE)
+    assert len(stars.places) == 100
+    assert not stars.doubts.any()
+
+
 def test_where_no_psf_is_undone_a_star_is_as_it_is_seen_and_not_in_doubt():
     stars, _ = blended(1.3)
     assert stars.doubts.any()

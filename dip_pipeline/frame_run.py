@@ -30,7 +30,7 @@ from dip_pipeline.progress import Progress, Told
 from dip_pipeline.quantising import storage_step
 from dip_pipeline.record import RunFacts, exposure_names, is_lost, risk_of, usual_failure
 from dip_pipeline.room import Room, check_disk, check_memory, disk_watched, scratch_watched
-from dip_pipeline.run_report import RunReport, with_failures_heard
+from dip_pipeline.run_report import RunReport, warn_of_doubted, with_failures_heard
 from dip_pipeline.task import Task
 from dip_pipeline.work import PriorTask
 
@@ -91,6 +91,7 @@ def restore_asked(asked: AskedRun, place: Place, told: Progress, *, overwrite: b
             _tell_filled(restored, source, told, config)
             for own in facts:
                 _tell_of_exposures(own, source, told)
+                warn_of_doubted(own.tiles, source)
             run.tell("write")
             reach("before save")
             provenance = describe_run(pooled_facts(facts, planes))

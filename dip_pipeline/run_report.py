@@ -1,6 +1,7 @@
 """What there is to say of the restoration of one frame, now or when it was done."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -81,6 +82,19 @@ def warn_of_refuted_law(report: RunReport) -> RunReport:
             report.below_zero,
         )
     return report
+
+
+def warn_of_doubted(tiles: Sequence[Mapping[str, object]], source: str) -> None:
+    """Warn of pixels that no light explains through the PSF; tiles : as on record."""
+    told = (tile.get("doubted_pixels") for tile in tiles)
+    if doubted := sum(number for number in told if isinstance(number, int)):
+        log.warning(
+            "%s: around %d pixels the scene is darker than the sky can be: no light looks like the "
+            "frame there through this PSF (bad pixels that no mask names, wings that the PSF "
+            "lacks, a PSF too wide); they have no error and flag %d; look at them, and name "
+            "what is bad by --dq",
+            *(source, doubted, PixelFlag.LOW_CONFIDENCE),
+        )
 
 
 def already_done(source: str, target: Path) -> RunReport:

@@ -317,6 +317,8 @@ def tile_record(
     # Of every tile of a combination, for they share one table; elsewhere it would say nothing.
     if problem.options.task is Task.COMBINE and problem.optics is not None:
         facts["exposures"] = of_exposures
+    if problem.optics is None or problem.optics.psf is None:
+        facts.pop("doubted_pixels")  # there is nothing to doubt
     return {
         "tile": tile.index,
         "row": tile.rows.start,

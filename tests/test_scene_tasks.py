@@ -101,6 +101,27 @@ def test_the_content_of_a_psf_counts_and_not_its_name(source, tmp_path):
     assert key["sha256"]
 
 
+@pytest.mark.parametrize("doubted", [0, 7])
+def test_pixels_that_no_light_explains_through_a_psf_are_counted_and_told(
+    source, tmp_path, monkeypatch, caplog, doubted
+):
+    def doubtful(problem, prior=None):
+        restored = spread_evenly(problem, prior)
+        return replace(restored, outcome=replace(restored.outcome, doubted_pixels=doubted))
+
+    monkeypatch.setattr(ways, "restore_scene", doubtful)
+    for name, psf in (("sharp", write_psf(tmp_path / "psf.fits", box())), ("finer", None)):
+        caplog.clear()
+        target = tmp_path / f"{name}.fits"
+        with caplog.at_level(logging.WARNING):
+            restore(source, target, **({} if psf is None else {"task.psf": psf}))
+        tiles = fits.getdata(target, "DIP_TILE")
+        assert ("doubted_pixels" in tiles.names) is (psf is not None)
+        count = doubted * len(tiles) if psf is not None else 0
+        assert (f"around {count} pixels the scene is darker" in caplog.text) is (count > 0)
+        assert ("no light looks like the frame" in caplog.text) is (count > 0)
+
+
 def test_a_psf_that_is_replaced_as_a_run_begins_ends_it(source, tmp_path, monkeypatch):
     """Its pixels would be of one version, its sha256 of another: "already done", for ever."""
     psf, target = write_psf(tmp_path / "psf.fits", box()), tmp_path / "out.fits"

@@ -186,6 +186,7 @@ class Outcome:
     judged_pixels : how many pixels these are
     flux_change : sum of (delivered - observed) over them, in the frame's unit
     exposures : how each of several exposures agrees with the others; () of one
+    doubted_pixels : beside pits of the scene, where no light looks like the frame through the PSF
     All are over the observation's pixels; of a finer scene `delivered` is what it gives these:
     the sum of its pixels in each where they share a flux, else their mean.
     """
@@ -199,6 +200,7 @@ class Outcome:
     flux_change: float = 0.0
     failed: bool = False
     exposures: tuple[Tally, ...] = ()
+    doubted_pixels: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,7 @@ def test_of_a_star_that_masked_pixels_hide_no_error_is_claimed_where_a_psf_is_un
     asked, blurred
 ):
     """It is delivered as it is seen, and not as the sharper stars are."""
-    kernel = gaussian_psf(5.0).astype(np.float32) if blurred else None
+    kernel = gaussian_psf(3.6).astype(np.float32) if blurred else None
     asked = replace(asked, optics=Optics(2, psf=kernel), options=replace(OPTIONS, steps=2, views=1))
     prior = fit_scene_prior([asked], (SIDE, SIDE), seed=3)
     hidden = np.zeros((SIDE, SIDE))

@@ -7,7 +7,7 @@ import torch
 
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.forward.scene_optics import scene_optics
-from dip_pipeline.restoration.forward.target_star import TARGET_SIGMA_PX
+from dip_pipeline.restoration.forward.target_star import TARGET_FWHM_PX, TARGET_SIGMA_PX
 from dip_pipeline.restoration.psf.psf_shape import PsfShape
 from dip_pipeline.restoration.stars.shown_stars import REACH_PX, ShownStars
 from dip_pipeline.restoration.stars.star_grid import Places, Shape, StarGrid
@@ -43,9 +43,10 @@ def in_scene(shown: ShownStars, shape: StarShape, optics: Optics) -> ShownStars:
     factor = optics.factor
     rows, cols = shown.light.shape
     finer: Shape = shape.widened(factor)
-    height = 1.0
+    height, doubts = 1.0, np.zeros_like(shown.doubts)  # without a PSF they stay as they are seen
     if optics.psf is not None:
         height, finer = height_in_scene(shape, optics), TargetShape()
+        doubts = _sharpened(shown.doubts, shape, factor)
     places = shown.places.copy()
     places[:, 0] *= height
     places[:, 1:] = (places[:, 1:] + 0.5) * factor - 0.5
@@ -55,7 +56,19 @@ def in_scene(shown: ShownStars, shape: StarShape, optics: Optics) -> ShownStars:
     # Of a star's change by one pixel of the observation, in those of the scene.
     scales = np.tile([1.0, factor, factor], len(places))
     changes = changes.multiply(scales[None, :]).tocsr()
-    return replace(shown, light=observed_stars(places, drawn, optics), scene=(drawn, changes))
+    light = observed_stars(places, drawn, optics)
+    return replace(shown, light=light, doubts=doubts, scene=(drawn, changes))
+
+
+def _sharpened(doubts: Image, shape: StarShape, factor: int) -> Image:
+    """Give the share of stars' light that is in doubt in a scene where they are narrower.
+
+    Two stars s apart, or one wider than others by as much, differ from one star of a width w by
+    (s / w)^2 of its light: the narrower it is, the more. At most all of it is in doubt.
+    """
+    times = max(1.0, shape.fwhm_px * factor / TARGET_FWHM_PX) ** 2
+    sharpened: Image = np.minimum(times * doubts, 1.0)
+    return sharpened
 
 
 def height_in_scene(shape: StarShape, optics: Optics) -> float:

@@ -1,6 +1,7 @@
 """Restore the scene of one problem: fit if there is no prior, apply, judge, flag."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.images.smoothing import fill_unknown
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
 from dip_pipeline.restoration.scene.delivery import SceneDelivery
+from dip_pipeline.restoration.scene.pits import beside_pits
 from dip_pipeline.restoration.scene.prior import ScenePrior, fit_scene_prior
 from dip_pipeline.restoration.scene.saturated_light import SaturatedLight
 from dip_pipeline.restoration.views.regions import Region, prepare
@@ -58,8 +60,12 @@ def restore_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored
         relative = prior.errors.look_up(delivery.predictor)
     error = _numbers(relative * delivery.fine_sigma) * region.scale.sigma
     error = _with_stars(error, problem, region)
-    error = _where_claimed(error, problem, region)
-    return _cut(problem, science, error, _outcome(problem, prior, region, delivery))
+    doubted = beside_pits(science, error, problem)
+    error = _where_claimed(error, problem, region, doubted)
+    outcome = _outcome(problem, prior, region, delivery)
+    if doubted is not None:
+        outcome = replace(outcome, doubted_pixels=_count(doubted, problem))
+    return _cut(problem, science, error, outcome)
 
 
 def _with_stars(error: np.ndarray, problem: Problem, region: Region) -> np.ndarray:
@@ -72,8 +78,23 @@ def _with_stars(error: np.ndarray, problem: Problem, region: Region) -> np.ndarr
     return added
 
 
-def _where_claimed(error: np.ndarray, problem: Problem, region: Region) -> np.ndarray:
-    """Give the error, NaN where none is claimed: near clipped and beside hidden light."""
+def _count(doubted: np.ndarray, problem: Problem) -> int:
+    """Count the observation's pixels that have a doubted one of the scene in them."""
+    factor = (problem.optics or Optics()).factor
+    rows, cols = problem.pixels.shape
+    blocks = doubted.reshape(rows, factor, cols, factor).any(axis=(1, 3))
+    return int(np.count_nonzero((blocks & problem.valid)[problem.inner]))
+
+
+def _where_claimed(
+    error: np.ndarray, problem: Problem, region: Region, doubted: np.ndarray | None
+) -> np.ndarray:
+    """Give the error, NaN where none is claimed: near clipped, beside hidden light and pits.
+
+    doubted : see `beside_pits`
+    """
+    if doubted is not None:
+        error = np.where(doubted, np.nan, error)
     near = SaturatedLight.around(problem, region.scale.level)
     if near is not None:
         error = np.where(near.too_much, np.nan, np.hypot(error, near.light))

@@ -14,7 +14,7 @@ from dip_pipeline.restoration.problem import Problem
 Image = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_MOST_SHARE = 0.01  # of what a PSF brings to a pixel: with more from saturated ones it is not known
+MOST_SHARE = 0.01  # of what a PSF brings to a pixel: with more from saturated ones it is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class SaturatedLight:
             fftconvolve(_in_blocks(plane, optics.factor), optics.psf.astype(np.float64), "same")
             for plane in (clipped, above)
         )
-        return cls(np.maximum(light, 0.0), share > _MOST_SHARE)
+        return cls(np.maximum(light, 0.0), share > MOST_SHARE)
 
 
 def _in_blocks(plane: NDArray[np.generic], factor: int) -> Image:

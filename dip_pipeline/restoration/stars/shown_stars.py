@@ -7,7 +7,7 @@ with it, so that nothing rests on the model being right.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ REACH_PX = 5.5  # of a star's fit
 _NEAR_PX = 3.5  # of its middle, where the model must be right
 _GOOD_MISFIT = 1.5  # chi-square a pixel
 _GAIN = 0.02  # a worse one must leave no more than this of the chi-square without the star
+_SURE = 5.0  # standard errors of such a chi-square, above which what is left is no noise
 _FEWEST_PIXELS = 8
 _APART_PX = 5  # side of the square in which a star is the brightest
 _EDGE_PX = 2
@@ -75,6 +76,7 @@ class ShownStars:
     light : (rows, cols), sky sigma
     around : (rows, cols), the light around them that the fit took off
     equations : of small changes of these stars
+    doubts : (stars,), share of each one's light that its fit leaves, 0 where noise explains that
     scene : the same stars, (fine rows, cols) and (fine pixels, 3 stars), as they are in the scene
         of the region; None where that is not asked for
     """
@@ -83,6 +85,7 @@ class ShownStars:
     light: Image
     around: Image
     equations: Equations
+    doubts: Image
     scene: tuple[Image, Any] | None = None
 
     def step(self, left: Tensor) -> Image:
@@ -106,11 +109,15 @@ class ShownStars:
     def variance_in_scene(self) -> Image:
         """Variance of their light in the scene for the noise that they were fitted in.
 
-        (fine rows, fine cols), sky sigma squared: of their heights and places.
+        (fine rows, fine cols), sky sigma squared: of their heights and places; and the doubt in
+        them: one that looks unlike a star may be two, which no noise tells of.
         """
         assert self.scene is not None
         light, columns = self.scene
-        own = sparse.block_diag(self.equations.covariances(), format="csr")
+        of_noise = self.equations.covariances()
+        doubted = [np.diag([doubt**2, 0.0, 0.0]) for doubt in self.doubts]
+        both = [own + more for own, more in zip(of_noise, doubted, strict=True)]
+        own = sparse.block_diag(both, format="csr")
         variance: Image = np.asarray((columns @ own).multiply(columns).sum(axis=1))
         return variance.reshape(light.shape)
 
@@ -134,6 +141,27 @@ def find_shown_stars(
     search = _Search(observed, sigma, trusted, shape)
     search.threshold *= widening
     return search.found() if trusted.any() else None
+
+
+class _Misfits(NamedTuple):
+    """How stars are fitted where they are brightest, each (stars,).
+
+    after, before : chi-square a pixel with the star taken off, and without; power : the star's own,
+        of all pixels together; pixels : how many these are
+    """
+
+    after: Image
+    before: Image
+    power: Image
+    pixels: Image
+
+    @property
+    def doubts(self) -> Image:
+        """Share of the light that is left, as an amplitude; 0 where it may be noise."""
+        more = self.after - 1
+        share = np.sqrt(np.maximum(more, 0.0) / self.before)
+        doubts: Image = np.where(more < _SURE * np.sqrt(2 / self.pixels), 0.0, share)
+        return doubts
 
 
 class _Search:
@@ -177,7 +205,10 @@ class _Search:
             stars = stars[good]
         if not len(stars):
             return None
-        return ShownStars(stars, self.grid.drawn(stars), self.around, self._equations(stars))
+        light = self.grid.drawn(stars)
+        return ShownStars(
+            stars, light, self.around, self._equations(stars), self._misfits(stars).doubts
+        )
 
     def _peaks(self, stars: Places) -> Places:
         """Places where another star stands out of what is left, (stars, 3)."""
@@ -203,6 +234,13 @@ class _Search:
 
     def _believed(self, stars: Places) -> Mask:
         """Which of the stars look like stars where they are brightest."""
+        fits = self._misfits(stars)
+        bright = fits.power > (self.threshold / 2) ** 2
+        alike = (fits.after < _GOOD_MISFIT) | (fits.after < _GAIN * fits.before)
+        believed: Mask = (stars[:, 0] > 0) & bright & alike & (fits.pixels >= _FEWEST_PIXELS)
+        return believed
+
+    def _misfits(self, stars: Places) -> "_Misfits":
         left = self.observed - self.around - self.grid.drawn(stars)
         pixels, down, across, inside = self.grid.windows(stars, _NEAR_PX)
         seen = self.weight.ravel()[pixels] * inside
@@ -210,11 +248,7 @@ class _Search:
         count = np.maximum((seen > 0).sum(axis=(1, 2)), 1)
         after = (seen * left.ravel()[pixels] ** 2).sum(axis=(1, 2)) / count
         before = (seen * (left.ravel()[pixels] + own) ** 2).sum(axis=(1, 2)) / count
-        bright = np.sqrt((seen * own**2).sum(axis=(1, 2))) > self.threshold / 2
-        alike = (after < _GOOD_MISFIT) | (after < _GAIN * before)
-        good = (stars[:, 0] > 0) & bright & alike & (count >= _FEWEST_PIXELS)
-        believed: Mask = good
-        return believed
+        return _Misfits(after, before, (seen * own**2).sum(axis=(1, 2)), count)
 
     def _give_up(self, stars: Places) -> None:
         """Look for no star there any more."""

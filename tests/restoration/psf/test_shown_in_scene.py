@@ -336,3 +336,58 @@ def test_stars_are_counted_once_however_many_views_have_them_left_in(optics, ste
     off = scene_optics(optics).observe(scene) - observed
     assert abs(float(off.sum())) < 0.01 * float(light.sum())
     assert float(off.abs().max()) < 0.3 * float(light.max())
+
+
+def blended(apart_px, height=300.0):
+    """Two stars of a height, side by side, as one region's stars."""
+    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
+    places = [(30.2, 31.4 - apart_px / 2), (30.2, 31.4 + apart_px / 2)]
+    light = sum(height * SHAPE.at(rows - row, cols - col) for row, col in places)
+    frame = light + np.random.default_rng(1).standard_normal(light.shape)
+    ones = np.ones_like(frame)
+    return find_shown_stars(frame, ones, ones > 0, SHAPE), places
+
+
+def test_two_stars_that_are_taken_for_one_are_in_doubt_by_as_much_as_that_is_wrong():
+    stars, places = blended(1.3)
+    assert len(stars.places) == 1
+    scene = in_scene(stars, SHAPE, OPTICS[2])
+    drawn, _ = scene.scene
+    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
+    sigma_px = TARGET_FWHM_PX / 2.3548
+    truth = sum(
+        np.exp(-0.5 * ((rows - row) ** 2 + (cols - col) ** 2) / sigma_px**2) for row, col in places
+    )
+    wrong = np.abs(drawn - truth * drawn.sum() / truth.sum())[27:34, 28:36]
+    error = np.sqrt(scene.variance_in_scene())[27:34, 28:36]
+    assert 0.3 * wrong.max() < error.max() < 3 * wrong.max()
+
+
+def test_a_star_like_others_is_not_in_doubt_nor_are_two_that_are_told_apart():
+    for apart_px, count in ((0.0, 1), (7.0, 2)):
+        stars, _ = blended(apart_px)
+        assert len(stars.places) == count
+        assert not stars.doubts.any()
+        own = np.concatenate([np.diag(one) for one in stars.equations.covariances()])
+        scene = in_scene(stars, SHAPE, OPTICS[2])
+        _, columns = scene.scene
+        peak = np.sqrt(scene.variance_in_scene().max())
+        assert peak < 2 * np.sqrt((columns.multiply(columns) @ own).max())
+
+
+def test_noise_alone_puts_no_star_in_doubt():
+    """Of a hundred stars' chi-squares some are half as large again by chance."""
+    frame = np.random.default_rng(3).standard_normal((200, 200))
+    rows, cols = np.indices(frame.shape, dtype=np.float64)
+    for row, col in np.ndindex(10, 10):
+        frame += 30 * SHAPE.at(rows - 20 * row - 9.7, cols - 20 * col - 10.4)
+    ones = np.ones_like(frame)
+    stars = find_shown_stars(frame, ones, ones > 0, SHAPE)
+    assert len(stars.places) == 100
+    assert not stars.doubts.any()
+
+
+def test_where_no_psf_is_undone_a_star_is_as_it_is_seen_and_not_in_doubt():
+    stars, _ = blended(1.3)
+    assert stars.doubts.any()
+    assert not in_scene(stars, SHAPE, OPTICS[0]).doubts.any()

@@ -89,7 +89,10 @@ def _kernel(relative: Floats, error: Floats) -> NoiseKernel | None:
         return NoiseKernel(source=MEASURED)
     if np.abs(relative[distance == _REACH_PX]).max() > _MOST_AT_THE_END:
         return None
-    kept = np.where(np.abs(relative) > _LAG_SIGNIFICANCE * error, relative, 0.0)
+    # As far as any is significant all are kept: with some struck out the spectrum would say noise
+    # of frequencies that have none.
+    significant = np.abs(relative) > _LAG_SIGNIFICANCE * error
+    kept = np.where(distance <= distance[significant].max(), relative, 0.0)
     plane = np.zeros((2 * _REACH_PX + 1, 2 * _REACH_PX + 1))
     for value, (row, col) in zip(kept, lags, strict=True):
         plane[_REACH_PX + row, _REACH_PX + col] = value

@@ -37,6 +37,18 @@ def noise(shape=(320, 320), seed=1):
     return np.random.default_rng(seed).standard_normal(shape)
 
 
+def test_smooth_noise_has_little_at_high_frequencies():
+    impulse = np.zeros((64, 64))
+    impulse[0, 0] = 1.0
+    spectrum = np.abs(np.fft.fft2(ndimage.gaussian_filter(impulse, 0.85, mode="wrap"))) ** 2
+    faint = spectrum / spectrum.mean() < 0.05  # 0.015 in the mean
+    told = []
+    for seed in range(5):
+        found = look(ndimage.gaussian_filter(noise((256, 256), seed), 0.85, mode="wrap"))
+        told.append((np.abs(np.fft.fft2(np.array(found.kernel.root), (64, 64))) ** 2)[faint])
+    assert np.mean(told) < 0.045
+
+
 def look(pixels, error=None):
     good = np.ones(pixels.shape, dtype=bool)
     return measure_correlation([find_sky(Window.of(pixels.astype(np.float32), good, error))])

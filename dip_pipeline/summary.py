@@ -60,6 +60,7 @@ class Summary:
 
         # A frame may end after an interrupt has ended the rest.
         self._ended: tuple[int | None, str] = None, ""
+        self._is_told = False
         self._warnings: list[dict[str, Any]] = []
         self._odd: list[dict[str, Any]] = []
         own = {Path(job.target).name for job in jobs}
@@ -91,14 +92,20 @@ class Summary:
             try:
                 self._write(*self._ended)
             except OutputError as error:
-                log.warning("%s; the frames go on", error)
+                self.warn(error, "the frames go on")
+
+    def warn(self, error: OutputError, what_of_it: str) -> None:
+        """Say that it cannot be written: once, for of thousands of frames each finds the same."""
+        if not self._is_told:
+            log.warning("%s; %s", error, what_of_it)
+        self._is_told = True
 
     def end(self, report: BatchReport) -> None:
         """Note how all of it ended; a warning says where that cannot be written."""
         try:
             self.write(report.exit_code, repeated=report.repeated, odd=report.odd)
         except OutputError as error:
-            log.warning("%s; the frames are restored all the same", error)
+            self.warn(error, "the frames are restored all the same")
 
     def write(
         self,
@@ -150,7 +157,7 @@ def summary_kept(
         try:
             summary.begin()
         except OutputError as error:
-            log.warning("%s; the frames are restored without it", error)
+            summary.warn(error, "the frames are restored without it")
         try:
             with ended_in(summary):
                 yield summary

@@ -222,6 +222,21 @@ def test_a_summary_that_cannot_be_written_once_stops_no_frame(
     assert "disk full; the frames go on" in caplog.text
 
 
+def test_that_a_summary_cannot_be_written_is_told_once_and_not_for_each_frame(
+    endings, tmp_path, monkeypatch, caplog
+):
+    real = summary_module.replace_file
+
+    def full_but_at_the_ends(path, content):
+        if 0 < content.count(b'"restored",') < 3:
+            raise OutputError("disk full")
+        real(path, content)
+
+    monkeypatch.setattr(summary_module, "replace_file", full_but_at_the_ends)
+    assert run(tmp_path).exit_code == 0
+    assert caplog.text.count("disk full") == 1
+
+
 def test_two_runs_at_once_keep_a_summary_each(endings, tmp_path, monkeypatch, caplog):
     restored, inner = pipeline.restore_frame, []
 

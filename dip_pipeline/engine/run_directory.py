@@ -35,7 +35,7 @@ from dip_pipeline.engine.run_file import (
 )
 from dip_pipeline.engine.run_lock import Lock, remove_empty, take
 from dip_pipeline.engine.tile_store import TileStore
-from dip_pipeline.errors import ConfigError, OutputError, RunError
+from dip_pipeline.errors import ConfigError, OutputError, RestorationError, RunError
 
 logger = logging.getLogger(__name__)
 
@@ -209,14 +209,18 @@ class RunDirectory:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Where options cannot be used what is left is litter, unless tiles or a prior are in it, or
-        # another shard may be at it.
-        if isinstance(error, ConfigError) and len(self._locks) == 1 and not self._has_work():
+        # Where options cannot be used, or a fit cannot be started with what it was given, what is
+        # left is litter, unless tiles or a prior are in it, or another shard may be at it.
+        useless = isinstance(error, ConfigError | RestorationError)
+        if useless and len(self._locks) == 1 and not self._has_work():
             self.remove()
         self.release()
 
     def _has_work(self) -> bool:
-        return any(file.suffix in (".tile", ".keyed") for file in self.path.rglob("*"))
+        return any(
+            file.suffix in (".tile", ".keyed") and not file.name.startswith(f"{LOCK}-")
+            for file in self.path.rglob("*")
+        )
 
 
 def tell_progress(path: Path, doing: str, **facts: object) -> None:

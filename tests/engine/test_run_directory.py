@@ -22,7 +22,7 @@ from dip_pipeline.engine import (
     run_file,
     run_lock,
 )
-from dip_pipeline.errors import ConfigError, OutputError, RunError
+from dip_pipeline.errors import ConfigError, OutputError, RestorationError, RunError
 
 KEY = {"input": "sha256:1", "config": {"tiles": {"size_px": 256}, "seed": 0}, "version": "0.1"}
 
@@ -291,21 +291,26 @@ def test_the_store_of_a_run_can_be_used_by_its_workers(tmp_path):
         assert list(run.tiles.finished()) == [0, 1]
 
 
-def refused(path, *, begun, shard=None):
+def refused(path, *, begun, shard=None, error=ConfigError):
     with RunDirectory.open(path, {"seed": 1}, shard=shard) as run:
         if begun == "a tile":
             run.tiles.publish(0, {"science": np.ones((2, 2))}, {})
         if begun == "a prior":
             run.publish_file("prior-1.keyed", b"weights")
-        raise ConfigError("--scheduler-file: cannot be read")
+        lock = run.alone_at("prior-1.keyed")
+        try:
+            raise error("cannot be used")
+        finally:
+            lock.release()
 
 
+@pytest.mark.parametrize("error", [ConfigError, RestorationError])
 @pytest.mark.parametrize("begun", ["", "a tile", "a prior"])
-def test_options_that_cannot_be_used_leave_no_folder_where_nothing_was_begun(tmp_path, begun):
+def test_what_cannot_be_used_leaves_no_folder_where_nothing_was_begun(tmp_path, begun, error):
     path = tmp_path / "out.fits.dip"
     for _ in range(2):
-        with pytest.raises(ConfigError):
-            refused(path, begun=begun)
+        with pytest.raises(error):
+            refused(path, begun=begun, error=error)
         assert path.exists() is bool(begun)
 
 

@@ -141,7 +141,10 @@ def _flagged(problem: Problem, science: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Leave saturated pixels alone, give up far from all that tell of others, say so."""
     known = ~problem.masked & np.isfinite(problem.pixels)
     flags = np.zeros(science.shape, dtype=np.uint8)
-    distance = distance_transform_edt(~problem.valid)
+    told = problem.valid
+    if problem.twin is not None:  # other exposures tell of what this one does not
+        told = told | np.isfinite(problem.twin.pixels)
+    distance = distance_transform_edt(~told)
     filled = ~known & (distance <= _REACH_PX)
     flags[filled] |= np.uint8(PixelFlag.FILLED)
     flags[distance > _SURE_REACH_PX] |= np.uint8(PixelFlag.LOW_CONFIDENCE)

@@ -1,7 +1,7 @@
 """Apply cross-fitted networks to a region: what they say of it, and how that moves with noise."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from dip_pipeline.restoration.computing.side_by_side import both, side_by_side
 from dip_pipeline.restoration.delivering.restraint import believable
 from dip_pipeline.restoration.delivering.uncertainty import PROBE_SIGMA
 from dip_pipeline.restoration.images.filling import WIDE, fill
+from dip_pipeline.restoration.noise import twinning
 from dip_pipeline.restoration.noise.correlation import draw_noise
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.views.crops import turned, turned_back
@@ -97,7 +98,7 @@ def blended(
     filled = fill(left, region.known, region.covariance, WIDE)
     step = int(getattr(networks[0], "multiple", 16))
     margin = _margin(region.shape, step)
-    seen = _bordered(filled, region, margin)
+    seen = _bordered(filled, _with_taken(region, taken), margin)
     shared = [(network, nnf.pad(share, margin)) for network, share in asked]
 
     def estimated(views: Sequence[int]) -> Tensor:
@@ -121,6 +122,13 @@ def blended(
         sigma = region.noise.sigma(mean)
         mean = believable(mean, observed, sigma, region.trusted, region.noise.root)
     return Blend(mean, scatter, taken)
+
+
+def _with_taken(region: Region, taken: Tensor) -> Region:
+    """Take a change of the stars off a twin of the region, too: it shows the same ones."""
+    if region.guides is None or not region.scale.twin:
+        return region
+    return replace(region, guides=twinning.less(region.guides, taken))
 
 
 def _turned(plane: Tensor, views: Sequence[int]) -> Tensor:
@@ -153,7 +161,8 @@ def _filled_below_stars(estimated: Tensor, filled: Tensor, region: Region) -> Te
     anything else in the frame, and networks that see no pixel of it answer at random.
     """
     star = region.stars / region.noise.floor.sqrt()
-    known = region.known + (1 - region.known) * ((_BRIGHTER - star) / (_BRIGHTER - _BRIGHT))
+    seen = region.known if region.lent is None else torch.maximum(region.known, region.lent)
+    known = seen + (1 - seen) * ((_BRIGHTER - star) / (_BRIGHTER - _BRIGHT))
     share = known.clamp(0.0, 1.0)
     if bool((share == 1).all()):
         return estimated

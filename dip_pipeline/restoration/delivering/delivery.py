@@ -102,8 +102,8 @@ def _finished_image(
 ) -> Tensor:
     sigma = region.noise.sigma(estimated)
     stars = StarLight(region.stars, taken)
-    mixed = restraint.apply(estimated, observed, sigma, region.trusted, stars, region.noise.root)
-    level = keep_level(mixed, observed, sigma, region.trusted)
+    mixed = restraint.apply(estimated, observed, sigma, region.told, stars, region.noise.root)
+    level = keep_level(mixed, observed, sigma, region.told)
     return _closed_on_light(level, observed, region, options)
 
 
@@ -192,7 +192,7 @@ def deliver_code(
 
 def _closed(estimated: Tensor, observed: Tensor, region: Region, options: FitOptions) -> Tensor:
     sigma = region.noise.sigma(estimated)
-    closed = close_flux(estimated, observed, sigma, region.trusted, options.flux_scale_px)
+    closed = close_flux(estimated, observed, sigma, region.told, options.flux_scale_px)
     if region.guides is None:
         return closed
     contrast = _contrast((estimated + region.stars) / sigma).abs()
@@ -212,7 +212,7 @@ def _closed_on_light(
     sigma = region.noise.sigma(estimated)
     contrast = _contrast((closed + region.stars) / sigma)
     half_px = options.flux_scale_px / 2
-    finer = close_flux(estimated, observed, sigma, region.trusted, half_px)
+    finer = close_flux(estimated, observed, sigma, region.told, half_px)
     mended = estimated + _share_of_light(contrast, _NEAR_PX) * (finer - estimated)
     return _closed(mended, observed, region, options)
 

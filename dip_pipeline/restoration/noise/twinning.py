@@ -31,26 +31,34 @@ def lay_out_twin(twin: Twin, level: float, sigma: float) -> Tensor:
     return torch.from_numpy(planes)[None]
 
 
+def less(planes: Tensor, light: Tensor) -> Tensor:
+    """Take light, (1, 1, rows, cols) in sky sigma, off a twin."""
+    return torch.cat([planes[:, :1] - light.to(planes), planes[:, 1:]], dim=1)
+
+
 def joined(
-    planes: Tensor, frame: Tensor, sigma: Tensor, root: Tensor | None
+    planes: Tensor, frame: Tensor, sigma: Tensor, seen: Tensor, root: Tensor | None
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Average frame and twin where they agree: image, its noise, features that tell of it.
 
+    Where the frame was not seen the twin stands for it, if they agree around.
+
+    seen : 1 where the frame holds information
     root : of the correlation of the frame's noise, which that of the twin is taken to have, too;
         see `root_of`
     """
     light, known, noise = planes.chunk(PLANES, dim=1)
     variance = sigma**2 + noise**2
-    off = known * (light - frame) / variance.sqrt()
+    off = known * seen * (light - frame) / variance.sqrt()
     belief = torch.ones_like(frame)
     for scale_px in _SCALES_PX:
-        seen = smooth(off, scale_px).abs() / _scatter(scale_px, root)
-        belief = torch.minimum(belief, (_DISBELIEF - seen) / (_DISBELIEF - _DOUBT))
+        far = smooth(off, scale_px).abs() / _scatter(scale_px, root)
+        belief = torch.minimum(belief, (_DISBELIEF - far) / (_DISBELIEF - _DOUBT))
     belief = -nnf.max_pool2d(-belief.clamp(min=0.0), 5, stride=1, padding=2)
-    share = known * belief * sigma**2 / variance
+    share = known * belief * (1 - seen * noise**2 / variance)
     image = frame + share * (light - frame)
     left = (((1 - share) * sigma) ** 2 + (share * noise) ** 2).sqrt()
-    return image, left, [share, asinh(smooth(known * off, 1.0) / _scatter(1.0, root))]
+    return image, left, [share, asinh(smooth(off, 1.0) / _scatter(1.0, root))]
 
 
 def _scatter(scale_px: float, root: Tensor | None) -> float:

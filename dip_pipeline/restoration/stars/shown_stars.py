@@ -79,6 +79,8 @@ class ShownStars:
     doubts : (stars,), share of each one's light that its fit leaves, 0 where noise explains that
     scene : the same stars, (fine rows, cols) and (fine pixels, 3 stars), as they are in the scene
         of the region; None where that is not asked for
+    beside : where they were fitted in the mean of the region and a twin of it, the twin's share of
+        each pixel and what it holds without these stars, each (rows, cols); None without a twin
     """
 
     places: Places
@@ -87,6 +89,7 @@ class ShownStars:
     equations: Equations
     doubts: Image
     scene: tuple[Image, Any] | None = None
+    beside: tuple[Image, Image] | None = None
 
     def step(self, left: Tensor) -> Image:
         """Give how the stars change where this is left of a frame, to first order, (3 stars).
@@ -94,7 +97,11 @@ class ShownStars:
         left : (1, 1, rows, cols), sky sigma, a frame less `light`; next to nothing comes back for
         the frame that was fitted
         """
-        return self.equations.step(left[0, 0].detach().double().cpu().numpy() - self.around)
+        fitted: Image = left[0, 0].detach().double().cpu().numpy()
+        if self.beside is not None:
+            share, twin = self.beside
+            fitted = fitted + share * (twin - fitted)
+        return self.equations.step(fitted - self.around)
 
     def change(self, left: Tensor) -> Tensor:
         """Give how the stars' light changes where this is left of a frame; see `step`."""

@@ -102,7 +102,8 @@ def view(
     sigma = noise.sigma(smooth(filled, 1.0))
     more: list[Tensor] = []
     if guides is not None and guides.shape[1] == twinning.PLANES:
-        filled, sigma, more = twinning.joined(guides, filled, sigma, noise.root)
+        filled, sigma, more = twinning.joined(guides, filled, sigma, known, noise.root)
+        known = torch.maximum(known, more[0])  # its share where it stands for the frame
         guides = None
     copies = [filled, *(smooth(filled, scale_px) for scale_px in _SCALES_PX)]
     details = [asinh((fine - coarse) / sigma) for fine, coarse in pairwise(copies)]

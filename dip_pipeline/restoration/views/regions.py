@@ -30,6 +30,7 @@ from dip_pipeline.restoration.stars.shown_stars import ShownStars, find_shown_st
 from dip_pipeline.restoration.stars.star_shape import (
     FittedStar,
     Image,
+    StarShape,
     fit_bright_stars,
     stars_of_each,
 )
@@ -38,6 +39,7 @@ from dip_pipeline.restoration.views.sky_scale import SkyScale
 from dip_pipeline.sensor import NoiseKind, estimate_sigma
 from dip_pipeline.task import Task
 
+_LENT = 0.5  # of a pixel is a twin's, if it is to stand for it
 _LEAST_VARIANCE = 1e-6  # in sky-sigma squared; keeps residuals finite
 
 
@@ -84,6 +86,8 @@ class Region:
     noise : noise at any level
     covariance : autocovariance that holes are filled by, (1, lags, lags)
     known : 1 where the pixel holds information
+    lent : 1 where it does not, but a twin does and is believed: `observed` is then its light; None
+        without a twin
     trusted : 1 where it may enter a data term (known and not saturated)
     guides : (1, 2 * guides, rows, cols), see `guide_planes`; of a twin (1, 3, rows, cols), see
         `twinning`; None without either
@@ -105,6 +109,12 @@ class Region:
     starry_guides: Tensor | None = None
     shown_stars: ShownStars | None = None
     hidden_scene: HiddenScene | None = None
+    lent: Tensor | None = None
+
+    @property
+    def told(self) -> Tensor:
+        """1 where a pixel is to be trusted: the frame's own, or what a twin lends."""
+        return self.trusted if self.lent is None else torch.maximum(self.trusted, self.lent)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -196,11 +206,15 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
             "a twin beside the frame where its prior has none, or the reverse: fit it anew"
         )
     known = ~problem.masked & np.isfinite(problem.pixels)
-    hidden, hidden_scene, shown = _stars_of(problem, scale)
+    twin = None
+    if problem.twin is not None:
+        twin = twinning.lay_out_twin(problem.twin, scale.level, scale.sigma)
+    hidden, hidden_scene, shown = _stars_of(problem, scale, twin)
     laid = lay_out_guides(problem, scale.guides, seen, NO_STARS if shown is None else shown.places)
     guides, starry = (None, None) if laid is None else laid
-    if problem.twin is not None:
-        guides = twinning.lay_out_twin(problem.twin, scale.level, scale.sigma)
+    if twin is not None:
+        starry = twinning.less(twin, _plane(hidden.light))
+        guides = starry if shown is None else twinning.less(starry, _plane(shown.light))
     # A clipped value says nothing of the light, and less its star it is nothing at all.
     known &= ~problem.saturated
     stars = hidden.light if shown is None else hidden.light + shown.light
@@ -220,9 +234,15 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
         floor = torch.ones_like(floor)  # the scatter itself, so that the frame's unit is no matter
     root = root_of(problem.noise.correlation, device)
     noise = PixelNoise(floor.float().to(device), law.slope / scale.sigma, dark_level, root)
+    guides = None if guides is None else guides.to(device)
+    sigma, lent = noise.sigma(ring_mean(filled)), None
+    if twin is not None and guides is not None:
+        mean, _, (share, *_) = twinning.joined(guides, filled, sigma, known_plane, root)
+        lent = (1 - known_plane) * (share > _LENT).float()
+        filled = torch.where(lent > 0, mean, filled)
     return Region(
         observed=filled,
-        sigma=noise.sigma(ring_mean(filled)),
+        sigma=sigma,
         known=known_plane,
         trusted=_plane(problem.valid).float().to(device),
         noise=noise,
@@ -231,7 +251,8 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
         hidden=hidden,
         origin=problem.origin,
         scale=scale,
-        guides=None if guides is None else guides.to(device),
+        guides=guides,
+        lent=lent,
         starry_guides=None if starry is None else starry.to(device),
         shown_stars=shown,
         hidden_scene=hidden_scene,
@@ -250,16 +271,17 @@ def _sky_sigma_dn(problem: Problem) -> NDArray[np.float64]:
 
 
 def _stars_of(
-    problem: Problem, scale: SkyScale
+    problem: Problem, scale: SkyScale, twin: Tensor | None
 ) -> tuple[HiddenStars, HiddenScene | None, ShownStars | None]:
     """Stars hidden by pixels that say nothing, what a scene has of them, and stars that are shown.
 
-    In sky-sigma units. Shown stars are not looked for beside a twin, which shows the same ones;
-    nor where a code is fitted, judged by a copy of the pixels that no fit may have seen.
+    In sky-sigma units. Beside a twin shown stars are those of its mean with the frame. They are not
+    looked for where a code is fitted, judged by a copy of the pixels that no fit may have seen.
+    twin : as `twinning` lays it out; None without
     """
     hidden, scene = nothing_hidden(problem.pixels.shape), None
     options, star, optics = problem.options, scale.star, problem.optics or Optics()
-    if scale.twin or options.input is not InputKind.IMAGE:
+    if options.input is not InputKind.IMAGE:
         star = None
     if not problem.valid.any() or (problem.valid.all() and star is None):
         return hidden, None, None
@@ -271,11 +293,28 @@ def _stars_of(
             hidden, scene = hidden_in_scene(hidden, problem.saturated, optics)
     if star is None:
         return hidden, scene, None
-    widening = problem.noise.correlation.passed(star.stamp()) ** 0.5
-    shown = find_shown_stars(light - hidden.light, doubt, problem.valid, star, widening)
+    if twin is not None:
+        twin = twinning.less(twin, _plane(hidden.light))
+    shown = _shown_stars(light - hidden.light, doubt, problem, star, twin)
     if shown is not None and of_scene:
         shown = in_scene(shown, star, optics)
     return hidden, scene, shown
+
+
+def _shown_stars(
+    light: Image, doubt: Image, problem: Problem, star: StarShape, twin: Tensor | None
+) -> ShownStars | None:
+    """Find the stars that a frame shows well; with a twin, their mean where they agree."""
+    correlation = problem.noise.correlation
+    widening = correlation.passed(star.stamp()) ** 0.5
+    if twin is None:
+        return find_shown_stars(light, doubt, problem.valid, star, widening)
+    frame, noise, valid = (_plane(each).float() for each in (light, doubt, problem.valid))
+    root = root_of(correlation, twin.device)
+    mean, sigma, (share, *_) = twinning.joined(twin, frame, noise, valid, root)
+    seen: list[Image] = [plane[0, 0].double().numpy() for plane in (mean, sigma, share, twin)]
+    shown = find_shown_stars(seen[0], seen[1], problem.valid, star, widening)
+    return None if shown is None else replace(shown, beside=(seen[2], seen[3] - shown.light))
 
 
 def _light_and_doubt(problem: Problem, level: float, sigma: float) -> tuple[Image, Image]:

@@ -201,7 +201,7 @@ def test_both_are_averaged_by_their_noise_where_they_agree(correlation):
     like = torch.empty(1, 1, 64, 64)
     frame, light = (draw_noise(like, draw, root) for _ in range(2))
     planes = torch.cat([light * 0.5, torch.ones_like(frame), torch.full_like(frame, 0.5)], dim=1)
-    image, sigma, (share, *_) = joined(planes, frame, torch.ones_like(frame), root)
+    image, sigma, (share, *_) = joined(planes, frame, *[torch.ones_like(frame)] * 2, root)
     assert float(share.median()) == pytest.approx(0.8)
     assert float(image.std()) == pytest.approx(float(sigma.median()), rel=0.1)
     assert float(sigma.median()) == pytest.approx(0.2**0.5)
@@ -213,7 +213,7 @@ def test_where_they_do_not_agree_the_frame_alone_counts(at):
     source = torch.from_numpy(_source((32.0, 32.0), 20.0)[:64, :64] / SIGMA).float()
     (light if at == "twin" else frame)[0, 0] += source
     planes = torch.cat([light, torch.ones_like(frame), torch.full_like(frame, 0.5)], dim=1)
-    image, *_ = joined(planes, frame, torch.ones_like(frame), None)
+    image, *_ = joined(planes, frame, *[torch.ones_like(frame)] * 2, None)
     assert (image - frame).abs().max() < 0.5
 
 
@@ -258,3 +258,55 @@ def test_networks_see_of_a_twin_what_they_were_fitted_on(problem, law, correlati
     applied = _bordered(region.observed, region, _margin(region.shape, 4))
     at = slice(_MARGIN_PX, _MARGIN_PX + SIDE)
     torch.testing.assert_close(applied.cut(at, at).copies[:, :1], fitted.copies[:, :1])
+
+
+def test_where_the_frame_was_not_seen_the_twin_stands_for_it():
+    frame, light = torch.zeros(1, 1, 64, 64), torch.zeros(1, 1, 64, 64)
+    source = torch.from_numpy(_source((32.0, 32.0), 30.0)[:64, :64] / SIGMA).float()
+    light[0, 0] += source
+    seen = torch.ones_like(frame)
+    seen[..., 26:39, 26:39] = 0.0
+    planes = torch.cat([light, torch.ones_like(frame), torch.full_like(frame, 0.5)], dim=1)
+    image, sigma, _ = joined(planes, frame, torch.ones_like(frame), seen, None)
+    hidden = seen == 0
+    torch.testing.assert_close(image[hidden], light[hidden])
+    torch.testing.assert_close(sigma[hidden], torch.full_like(sigma[hidden], 0.5))
+
+
+@pytest.fixture(scope="module")
+def hidden():
+    """A star across whose middle columns are bad, beside three exposures that show it; truth."""
+    sky = draw_sky((64, 64), count=12, brightest=3e3)
+    stars = [*sky.stars, (32.2, 31.7, 8000.0)]
+    problem, _ = exposed((64, 64), factor=1, sky=replace(sky, stars=np.array(stars)))
+    truth = replace(sky, stars=np.array(stars)).seen((64, 64), SHIFTS[0]) + SKY
+    masked = np.zeros((64, 64), bool)
+    masked[:, 30:34] = True
+    return replace(problem, optics=None, masked=masked), truth, masked
+
+
+def test_what_the_frame_hides_is_taken_from_the_other_exposures(hidden):
+    problem, truth, masked = hidden
+    asked = replace(problem, options=FitOptions(steps=150, views=1, task=Task.COMBINE))
+    made = restore_epoch(asked)
+    alone = restore(replace(asked, exposures=(), options=FitOptions(steps=150, views=1)))
+    core = masked & (truth - SKY > 3 * SIGMA)
+    off, off_alone = (
+        np.sqrt(np.mean(((one.science - truth) / np.sqrt(truth / 2 + 9))[core] ** 2))
+        for one in (made, alone)
+    )
+    assert off < 1.0
+    assert off < 0.5 * off_alone
+    assert (made.flags[masked] & 1).all()
+
+
+def test_a_wide_hole_that_other_exposures_show_is_not_given_up(hidden):
+    problem, truth, _ = hidden
+    masked = np.zeros((64, 64), bool)
+    masked[10:54, 10:54] = True
+    asked = replace(problem, masked=masked, options=FitOptions(steps=20, views=1))
+    made = restore_epoch(asked)
+    middle = (slice(30, 34), slice(30, 34))
+    assert np.isfinite(made.science[middle]).all()
+    assert not (made.flags[middle] & 2).any()
+    assert np.isnan(restore(replace(asked, exposures=())).science[middle]).any()

@@ -21,6 +21,7 @@ from dip_pipeline.restoration.delivering.uncertainty import (
     tabulate_by_light,
 )
 from dip_pipeline.restoration.images.smoothing import ring_mean, smooth
+from dip_pipeline.restoration.noise import twinning
 from dip_pipeline.restoration.noise.correlation import draw_noise
 from dip_pipeline.restoration.views.regions import Region
 
@@ -101,7 +102,15 @@ def _of_region(
 def _rehearse(
     deliver: Callable[[Region], Tensor], region: Region, delivery: Delivery, *, seed: int
 ) -> _Draw:
-    noise = draw_noise(region.observed, Generator().manual_seed(seed), region.noise.root)
+    generator = Generator().manual_seed(seed)
+    noise = draw_noise(region.observed, generator, region.noise.root)
     observed = delivery.delivered + delivery.sigma * noise
     drawn = replace(region, observed=observed, sigma=region.noise.sigma(ring_mean(observed)))
+    if region.scale.twin and region.guides is not None:
+        # Its noise is in the result, too, and the same in all draws if it were left as it is.
+        other = draw_noise(region.observed, generator, region.noise.root)
+        seen = region.observed, delivery.delivered, region.sigma
+        drawn = replace(
+            drawn, guides=twinning.redrawn(region.guides, *seen, other, region.noise.root)
+        )
     return _Draw(noise, (deliver(drawn) - delivery.delivered) / delivery.sigma)

@@ -48,17 +48,38 @@ def joined(
         see `root_of`
     """
     light, known, noise = planes.chunk(PLANES, dim=1)
-    variance = sigma**2 + noise**2
-    off = known * seen * (light - frame) / variance.sqrt()
+    off, belief = _compared(planes, frame, sigma, seen, root)
+    share = known * belief * (1 - seen * noise**2 / (sigma**2 + noise**2))
+    image = frame + share * (light - frame)
+    left = (((1 - share) * sigma) ** 2 + (share * noise) ** 2).sqrt()
+    return image, left, [share, asinh(smooth(off, 1.0) / _scatter(1.0, root))]
+
+
+def redrawn(
+    planes: Tensor, frame: Tensor, light: Tensor, sigma: Tensor, noise: Tensor, root: Tensor | None
+) -> Tensor:
+    """Give a twin as it would be with other noise and this light, where it is believed.
+
+    frame, sigma : it is believed, or not, beside these; noise : a draw of unit variance
+    """
+    seen = torch.ones_like(frame)
+    _, belief = _compared(planes, frame, sigma, seen, root)
+    shown, known, scatter = planes.chunk(PLANES, dim=1)
+    other = shown + belief * (light + scatter * noise - shown)
+    return torch.cat([other, known, scatter], dim=1)
+
+
+def _compared(
+    planes: Tensor, frame: Tensor, sigma: Tensor, seen: Tensor, root: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """How far a twin is off, in standard deviations of a pixel; how far it is believed, 0 to 1."""
+    light, known, noise = planes.chunk(PLANES, dim=1)
+    off = known * seen * (light - frame) / (sigma**2 + noise**2).sqrt()
     belief = torch.ones_like(frame)
     for scale_px in _SCALES_PX:
         far = smooth(off, scale_px).abs() / _scatter(scale_px, root)
         belief = torch.minimum(belief, (_DISBELIEF - far) / (_DISBELIEF - _DOUBT))
-    belief = -nnf.max_pool2d(-belief.clamp(min=0.0), 5, stride=1, padding=2)
-    share = known * belief * (1 - seen * noise**2 / variance)
-    image = frame + share * (light - frame)
-    left = (((1 - share) * sigma) ** 2 + (share * noise) ** 2).sqrt()
-    return image, left, [share, asinh(smooth(off, 1.0) / _scatter(1.0, root))]
+    return off, -nnf.max_pool2d(-belief.clamp(min=0.0), 5, stride=1, padding=2)
 
 
 def _scatter(scale_px: float, root: Tensor | None) -> float:

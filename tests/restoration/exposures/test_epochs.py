@@ -9,6 +9,8 @@ import torch
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration.delivering.asking import _MARGIN_PX, _bordered, _margin
+from dip_pipeline.restoration.delivering.delivery import Delivery
+from dip_pipeline.restoration.delivering.rehearsal import error_table
 from dip_pipeline.restoration.exposures.epochs import (
     epoch_unchanged,
     fit_epoch_prior,
@@ -16,8 +18,9 @@ from dip_pipeline.restoration.exposures.epochs import (
     with_twin,
 )
 from dip_pipeline.restoration.forward.optics import Exposure, Twin
+from dip_pipeline.restoration.images.smoothing import smooth
 from dip_pipeline.restoration.noise.correlation import draw_noise, root_of
-from dip_pipeline.restoration.noise.twinning import joined, lay_out_twin
+from dip_pipeline.restoration.noise.twinning import joined, lay_out_twin, redrawn
 from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, StopReason
@@ -146,6 +149,43 @@ def test_a_cosmic_ray_of_another_exposure_is_not_seen(moving):
 def test_the_estimated_risk_is_that_of_the_epoch(moving):
     true = float(np.mean((moving.result - moving.truth) ** 2 / (moving.truth / 2 + 9)))
     assert moving.outcome.risk == pytest.approx(true, abs=5 * moving.outcome.risk_error + 0.03)
+
+
+def test_each_rehearsal_draws_other_noise_of_the_other_exposures(four):
+    """With the same one each time it was in no error: 0.57 of the pixels were covered."""
+    problem, _ = four
+    asked = replace(with_twin(problem), options=FitOptions(steps=2, views=1))
+    region = prepare(asked, measure_sky([asked]))
+    like = region.observed
+    calm = Delivery(smooth(like, 2.0), region.sigma, *[torch.zeros_like(like)] * 4)
+    seen = []
+
+    def deliver(drawn):
+        seen.append(drawn.guides)
+        return calm.delivered
+
+    error_table(deliver, [region], [calm], seed=1)
+    _, known, noise = region.guides.chunk(3, dim=1)
+    dark = (known > 0) & (calm.delivered < 1)
+    off = [((one[:, :1] - calm.delivered) / noise)[dark] for one in seen]
+    assert all(0.85 < float(one.std()) < 1.15 for one in off)
+    together = [float((one * other).mean()) for one, other in ((off[0], off[1]), (off[0], off[0]))]
+    assert abs(together[0]) < 0.1 * together[1]
+
+
+def test_a_twin_is_drawn_again_where_it_is_believed():
+    draw = torch.Generator().manual_seed(2)
+    frame, light = torch.zeros(1, 1, 64, 64), torch.zeros(1, 1, 64, 64)
+    light[0, 0] += torch.from_numpy(_source((32.0, 32.0), 40.0)[:64, :64] / SIGMA).float()
+    ones = torch.ones_like(frame)
+    planes = torch.cat([light, ones, 0.5 * ones], dim=1)
+    noise, truth = (draw_noise(frame, draw, None) for _ in range(2))
+    again = redrawn(planes, frame, truth, ones, noise, None)
+    core = light > 0.5 * light.max()
+    torch.testing.assert_close(again[:, :1][core], light[core])
+    far = again[0, 0, :16, :16], (truth + 0.5 * noise)[0, 0, :16, :16]
+    torch.testing.assert_close(*far)
+    torch.testing.assert_close(again[:, 1:], planes[:, 1:])
 
 
 @pytest.fixture
@@ -301,7 +341,7 @@ def test_what_the_frame_hides_is_taken_from_the_other_exposures(hidden):
 
 
 def test_a_wide_hole_that_other_exposures_show_is_not_given_up(hidden):
-    problem, truth, _ = hidden
+    problem, *_ = hidden
     masked = np.zeros((64, 64), bool)
     masked[10:54, 10:54] = True
     asked = replace(problem, masked=masked, options=FitOptions(steps=20, views=1))

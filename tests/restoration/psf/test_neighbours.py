@@ -8,7 +8,7 @@ from dip_pipeline.restoration.stars.star_shape import StarShape
 SIDE_PX, REACH_PX, SIGMA = 96, 12, 1.0
 SHAPE = StarShape(0.16, 0.02, 0.11, 3.0)
 OWN = np.array([5000.0, 47.3, 44.8])
-BESIDE = np.array([[2000.0, 52.4, 38.7], [900.0, 40.2, 50.9], [60.0, 43, 33], [2e4, 33.2, 41.5]])
+BESIDE = np.array([[2000.0, 52.4, 38.7], [900.0, 40.2, 50.9], [7.0, 40.6, 37.2], [2e4, 33.2, 41.5]])
 
 
 def drawn(rows, cols):

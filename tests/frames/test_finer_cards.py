@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.frames import side_by_cards_arcsec
 from dip_pipeline.frames.finer_cards import FINER_RULES
 from dip_pipeline.frames.finer_header import FinerGrid, finer_cards, finer_raw_cards
 from dip_pipeline.frames.fits_cards import parse_cards, split_cards
@@ -198,6 +199,44 @@ def test_cards_in_pixels_and_levels_follow_and_all_else_stays_byte_for_byte():
         assert str(finer.cards[keyword]) == str(header.cards[keyword])
     bright = finer_header(header, 2, per_pixel=False)
     assert (bright["SATURATE"], bright["RDNOISE"]) == (65535, 5.0)
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"PIXELSCL": 0.4},
+        {"PIXSCALE": 0.4},
+        {"PIXSCAL1": 0.3, "PIXSCAL2": 0.5},
+        {"SECPIX": 0.4},
+        {"SECPIX1": -0.3, "SECPIX2": 0.5},
+        {"XPIXSZ": 9.0, "YPIXSZ": 9.0, "FOCALLEN": 1000.0},
+    ],
+)
+def test_the_side_of_a_pixel_that_is_read_of_cards_is_that_of_a_finer_one(cards):
+    finer = finer_header(fits.Header(cards), 3)
+    assert side_by_cards_arcsec(finer) == pytest.approx(side_by_cards_arcsec(cards) / 3)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_the_way_back_through_sip_leads_to_the_finer_pixel(factor):
+    """Offsets by AP and BP are in pixels, as those that they are given."""
+    header = fits.Header({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP"})
+    header.update({"CRPIX1": 40.0, "CRPIX2": 25.0, "CD1_1": -1e-4, "CD2_2": 1e-4})
+    header.update({f"{name}_ORDER": 3 for name in ("A", "B", "AP", "BP")})
+    header.update({"A_2_0": 2e-4, "B_1_1": 1e-4, "AP_2_0": -2e-4, "AP_1_0": 1e-3})
+    header.update({"BP_1_1": -1e-4, "BP_0_3": 3e-6})
+    finer = finer_header(header, factor)
+    for name in ("AP", "BP"):
+        for u, v in ((-30.0, 12.0), (17.0, -21.0)):
+            off, finer_off = (
+                sum(
+                    head.get(f"{name}_{p}_{q}", 0.0) * (u * by) ** p * (v * by) ** q
+                    for p in range(4)
+                    for q in range(4)
+                )
+                for head, by in ((header, 1), (finer, factor))
+            )
+            assert finer_off == pytest.approx(factor * off)
 
 
 @settings(deadline=None, max_examples=30)

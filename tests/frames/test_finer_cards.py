@@ -133,8 +133,9 @@ def test_a_form_is_never_mixed_with_another():
     assert not any(k.startswith("CD1_") for k in finer_header(pc, 2))
 
 
+@pytest.mark.parametrize("form", ["PC", "CD"])
 @pytest.mark.parametrize("factor", [2, 3, 4])
-def test_a_cube_whose_axes_are_mixed_keeps_its_third_axis(factor):
+def test_a_cube_whose_axes_are_mixed_keeps_its_third_axis(factor, form):
     """A slit: the wavelength runs along both the slit and the planes."""
     header = fits.Header()
     for axis, (kind, value, step) in enumerate(
@@ -143,6 +144,11 @@ def test_a_cube_whose_axes_are_mixed_keeps_its_third_axis(factor):
         header[f"CTYPE{axis}"], header[f"CRVAL{axis}"] = kind, value
         header[f"CRPIX{axis}"], header[f"CDELT{axis}"] = 3.0 * axis, step
     header["PC1_3"], header["PC3_1"], header["PC3_2"] = 0.3, 0.2, -0.1
+    if form == "CD":
+        steps = [header.pop(f"CDELT{axis}") for axis in (1, 2, 3)]
+        for i in (1, 2, 3):
+            for j in (1, 2, 3):
+                header[f"CD{i}_{j}"] = steps[i - 1] * header.pop(f"PC{i}_{j}", float(i == j))
     old, new = WCS(header), WCS(finer_header(header, factor))
     places = np.array([[0.0, 0, 0], [7, 3, 5], [-0.5, 20, 11]])
     finer = places.copy()
@@ -259,6 +265,14 @@ def test_the_physical_pixel_of_a_place_stays_also_where_cards_are_left_to_defaul
         assert new == pytest.approx(old)
 
 
+def test_what_says_yes_or_no_among_the_levels_is_no_number():
+    """SKYSUB is a level of some telescopes, and a word of others."""
+    header = fits.Header({"SKYSUB": True, "SATURATE": "none"})
+    finer = finer_header(header, 2)
+    assert finer["SKYSUB"] is True
+    assert finer["SATURATE"] == "none"
+
+
 def test_a_header_without_physical_pixels_gets_none():
     assert not any(keyword.startswith("LT") for keyword in finer_header(fits.Header({"A": 1}), 2))
 
@@ -271,6 +285,13 @@ def test_physical_pixels_that_the_primary_tells_are_inherited():
     alone = (*own, ("INHERIT", False, ""))
     finer = {card[0]: card[1] for card in finer_cards(alone, grid, primary)}
     assert finer["LTV1"] == -0.5
+
+
+@pytest.mark.parametrize("own", [(), (("LTM1_1", 0.5, ""),)])
+def test_each_physical_pixel_that_the_primary_tells_is_said_once(own):
+    """Of two cards readers take one or the other."""
+    finer = finer_cards(own, FinerGrid(2, per_pixel=True), (("LTV1", -50.0, ""),))
+    assert sorted(card[0] for card in finer) == ["LTM1_1", "LTM2_2", "LTV1", "LTV2"]
 
 
 def test_what_stands_in_the_primary_alone_is_said_anew_unless_it_is_not_inherited():

@@ -90,3 +90,10 @@ def test_the_noise_of_the_dark_is_that_of_the_pixels_that_are_used():
     used = lights[0].valid.clone()
     used[..., 10:, :] = 0
     assert dark_variance(lights[0], used) == pytest.approx((11.0 / unit) ** 2)
+
+
+def test_exposures_of_finer_pixels_are_softened_by_as_much_on_the_sky():
+    """Or their stars, higher than those of the broadest, would be taken for cosmic rays."""
+    problem = with_exposure(even_sky(), 1, matrix=((0.5, 0.0), (0.0, 0.5)))
+    lights, _, _ = lights_of(with_exposure(problem, 2, wider_px2=1.0))
+    assert [each.softening_px(1.0) for each in lights] == pytest.approx([1.0, 2.0, 0.0, 1.0])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
+from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -263,6 +264,37 @@ def test_planes_of_ours_have_the_coordinates_of_as_many_axes(tmp_path, restored,
         found = {keyword: header[keyword] for keyword in world if keyword in header}
         assert found == ({} if shape[0] == 1 else world)
         assert not {"OBJECT", "CDS", "PCOUNTER"} & set(header)
+
+
+_SIP = {"A_ORDER": 2, "B_ORDER": 2, "AP_ORDER": 1, "BP_ORDER": 1}
+
+
+@pytest.mark.parametrize(
+    ("projection", "cards"),
+    [
+        ("TAN", {"CDELT1": -1e-3, "CDELT2": 1e-3, "CROTA2": 30.0}),
+        ("TAN", {"CDELT1": -1e-3, "CDELT2": 1e-3, "PC1_2": 0.2, "LONPOLE": 150.0}),
+        ("TPV", {"CD1_1": -1e-3, "CD2_2": 1e-3, "PV1_1": 1.0, "PV2_1": 1.0, "PV1_7": 0.3}),
+        ("TAN-SIP", {"CD1_1": -1e-3, "CD2_2": 1e-3, "A_2_0": 1e-3, "AP_1_0": 1e-3, **_SIP}),
+    ],
+)
+def test_errors_lie_on_the_sky_where_the_science_does_and_back(
+    tmp_path, restored, provenance, projection, cards
+):
+    hdu = fits.PrimaryHDU(np.zeros((30, 40), "f4"))
+    hdu.header.update({"CTYPE1": f"RA---{projection}", "CTYPE2": f"DEC--{projection}"})
+    hdu.header.update({"CRVAL1": 10.0, "CRVAL2": 60.0, "CRPIX1": 3.0, "CRPIX2": 7.0, **cards})
+    hdu.writeto(tmp_path / "in.fits")
+    frame = open_frame(tmp_path / "in.fits")
+    save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
+    science, *ours = (
+        WCS(fits.getheader(tmp_path / "out.fits", name)) for name in (0, "DIP_ERR", "DIP_FLAG")
+    )
+    sky = science.pixel_to_world([0, 35], [28, 3])
+    for plane in ours:
+        assert plane.pixel_to_world([0, 35], [28, 3]).separation(sky).arcsec.max() < 1e-6
+        if science.sip is not None:
+            np.testing.assert_array_equal(plane.sip.ap, science.sip.ap)
 
 
 def test_planes_of_ours_have_the_distortions_that_cards_hold(tmp_path, restored, provenance):

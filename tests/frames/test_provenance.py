@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dip_pipeline.frames import Provenance, open_frame, read_provenance, save_frame
 from dip_pipeline.frames.fits_cards import format_card, parse_cards
-from dip_pipeline.frames.provenance import from_json, tiles_hdu, to_json
+from dip_pipeline.frames.provenance import digest_tiles, from_json, tiles_hdu, to_json
 
 
 @pytest.fixture
@@ -140,6 +140,15 @@ def test_a_card_reads_back_the_value_that_was_written(value):
     else:
         assert again == value
         assert type(again) is type(value)
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_a_number_that_was_changed_in_any_tile_s_row_changes_their_sum(provenance, row):
+    told = digest_tiles(provenance.tiles)
+    changed = [dict(tile) for tile in provenance.tiles]
+    assert digest_tiles(changed) == told
+    changed[row]["risk"] = 0.125
+    assert digest_tiles(changed) != told
 
 
 def test_places_become_their_names():

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dip_pipeline.frames import Provenance, open_frame, read_provenance, save_frame
@@ -110,6 +110,7 @@ json_values = st.recursive(
 
 @settings(max_examples=60, deadline=None)
 @given(value=json_values)
+@example(value=[-math.inf, math.inf])
 def test_whatever_goes_to_json_comes_back(value):
     assert from_json(to_json(value)) == value
 

@@ -3,6 +3,7 @@
 import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.frames.fits_checksum import ALL_ONES, RunningSum, encode_checksum, sum_of
 from dip_pipeline.frames.fits_layout import scan_layout
+from dip_pipeline.frames.restored_hdu import RestoredHdu
 
 ALL = slice(None)
 OURS = ["DIP_ERR", "DIP_FLAG", "DIP_PROV", "DIP_TILE"]
@@ -478,3 +480,11 @@ def test_cards_of_an_earlier_restoration_go_also_those_that_this_one_does_not_wr
     header = fits.getheader(tmp_path / "twice.fits")
     assert "DIPEX001" not in header
     assert header.count("DIPVER") == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "step"), [((0.1, 0.5), 0.1), ((0.5, 0.1), 0.1), ((0.1, None), None)]
+)
+def test_planes_of_a_stack_are_stored_as_finely_as_the_quietest_needs(steps, step):
+    planes = tuple(SimpleNamespace(planes=SimpleNamespace(step=each)) for each in steps)
+    assert RestoredHdu(0, (2, 3, 3), [], planes, []).step == step

@@ -398,8 +398,11 @@ def test_brightness_by_the_cards_stays_what_it_was(tmp_path, unit, factor):
     source = layered(tmp_path / "in.fits", unit=unit)
     with fits.open(source, mode="update") as hdus:
         hdus["SCI"].header["PHOTMJSR"] = 0.3
+        hdus["SCI"].header["PHOTUJA2"] = 7.05  # the same, in another unit
     restore(source, tmp_path / "out.fits")
-    assert fits.getheader(tmp_path / "out.fits", "SCI")["PHOTMJSR"] == pytest.approx(0.3 * factor)
+    header = fits.getheader(tmp_path / "out.fits", "SCI")
+    assert header["PHOTMJSR"] == pytest.approx(0.3 * factor)
+    assert header["PHOTUJA2"] == pytest.approx(7.05 * factor)
     assert verify_product(tmp_path / "out.fits", str(source)).ok
 
 

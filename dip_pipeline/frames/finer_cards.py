@@ -127,7 +127,7 @@ FINER_RULES = (
         inherited=True,
     ),
     FinerRule(
-        r"PHOTMJSR|FLUXCONV",
+        r"PHOTMJSR|PHOTUJA2|FLUXCONV",
         _power(2),
         "brightness for one unit of a pixel",
         per_pixel=True,

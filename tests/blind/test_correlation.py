@@ -61,6 +61,36 @@ def test_a_frame_shifted_along_rows_is_correlated_along_rows_only():
     assert column == pytest.approx(0.0, abs=0.03)
 
 
+def test_noise_is_not_said_to_hang_together_farther_than_it_is_seen_to():
+    """What lags beyond show by chance would be ripples of the whole spectrum."""
+    shifted = ndimage.convolve1d(noise(), [0.5, 0.5], axis=1) * np.sqrt(2)
+    kernel = look(shifted).kernel
+    middle = len(kernel.correlation) // 2
+    far = np.ones(kernel.correlation.shape, bool)
+    far[middle - 2 : middle + 3, middle - 2 : middle + 3] = False
+    assert np.abs(kernel.correlation[far]).max(initial=0.0) < 0.005
+
+
+def test_white_noise_is_not_called_correlated_where_little_sky_is_seen():
+    """Of 60 draws 2 are; 26 where any correlation of a standard error counts."""
+    good = np.zeros((160, 160), bool)
+    good[:, np.arange(160) % 32 < 10] = True
+    windows = [Window.of(noise(good.shape, seed).astype(np.float32), good) for seed in range(20)]
+    found = [measured(window).kernel for window in windows]
+    assert {kernel.source for kernel in found} == {"measured on the sky"}
+    assert sum(not kernel.is_white for kernel in found) <= 3
+
+
+def test_faint_correlation_is_found_where_much_sky_is_seen():
+    faint = ndimage.convolve1d(noise(), [1.0, 0.1], axis=1)
+    assert look(faint).kernel.neighbours == pytest.approx((0.0, 0.1 / 1.01), abs=0.03)
+
+
+def test_negative_correlation_alone_is_found_too():
+    difference = ndimage.convolve1d(noise(), [-0.2, 1.0], axis=0)
+    assert look(difference).kernel.neighbours == pytest.approx((-0.2 / 1.04, 0.0), abs=0.04)
+
+
 def test_negative_correlation_is_found_too():
     sharp = ndimage.convolve1d(noise(), [-0.3, 1.0, -0.3], axis=0)
     column, _ = look(sharp).kernel.neighbours

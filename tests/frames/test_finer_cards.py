@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.frames import side_by_cards_arcsec
 from dip_pipeline.frames.finer_cards import FINER_RULES
 from dip_pipeline.frames.finer_header import FinerGrid, finer_cards, finer_raw_cards
 from dip_pipeline.frames.fits_cards import parse_cards, split_cards
@@ -132,8 +133,9 @@ def test_a_form_is_never_mixed_with_another():
     assert not any(k.startswith("CD1_") for k in finer_header(pc, 2))
 
 
+@pytest.mark.parametrize("form", ["PC", "CD"])
 @pytest.mark.parametrize("factor", [2, 3, 4])
-def test_a_cube_whose_axes_are_mixed_keeps_its_third_axis(factor):
+def test_a_cube_whose_axes_are_mixed_keeps_its_third_axis(factor, form):
     """A slit: the wavelength runs along both the slit and the planes."""
     header = fits.Header()
     for axis, (kind, value, step) in enumerate(
@@ -142,6 +144,11 @@ def test_a_cube_whose_axes_are_mixed_keeps_its_third_axis(factor):
         header[f"CTYPE{axis}"], header[f"CRVAL{axis}"] = kind, value
         header[f"CRPIX{axis}"], header[f"CDELT{axis}"] = 3.0 * axis, step
     header["PC1_3"], header["PC3_1"], header["PC3_2"] = 0.3, 0.2, -0.1
+    if form == "CD":
+        steps = [header.pop(f"CDELT{axis}") for axis in (1, 2, 3)]
+        for i in (1, 2, 3):
+            for j in (1, 2, 3):
+                header[f"CD{i}_{j}"] = steps[i - 1] * header.pop(f"PC{i}_{j}", float(i == j))
     old, new = WCS(header), WCS(finer_header(header, factor))
     places = np.array([[0.0, 0, 0], [7, 3, 5], [-0.5, 20, 11]])
     finer = places.copy()
@@ -200,6 +207,44 @@ def test_cards_in_pixels_and_levels_follow_and_all_else_stays_byte_for_byte():
     assert (bright["SATURATE"], bright["RDNOISE"]) == (65535, 5.0)
 
 
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"PIXELSCL": 0.4},
+        {"PIXSCALE": 0.4},
+        {"PIXSCAL1": 0.3, "PIXSCAL2": 0.5},
+        {"SECPIX": 0.4},
+        {"SECPIX1": -0.3, "SECPIX2": 0.5},
+        {"XPIXSZ": 9.0, "YPIXSZ": 9.0, "FOCALLEN": 1000.0},
+    ],
+)
+def test_the_side_of_a_pixel_that_is_read_of_cards_is_that_of_a_finer_one(cards):
+    finer = finer_header(fits.Header(cards), 3)
+    assert side_by_cards_arcsec(finer) == pytest.approx(side_by_cards_arcsec(cards) / 3)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_the_way_back_through_sip_leads_to_the_finer_pixel(factor):
+    """Offsets by AP and BP are in pixels, as those that they are given."""
+    header = fits.Header({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP"})
+    header.update({"CRPIX1": 40.0, "CRPIX2": 25.0, "CD1_1": -1e-4, "CD2_2": 1e-4})
+    header.update({f"{name}_ORDER": 3 for name in ("A", "B", "AP", "BP")})
+    header.update({"A_2_0": 2e-4, "B_1_1": 1e-4, "AP_2_0": -2e-4, "AP_1_0": 1e-3})
+    header.update({"BP_1_1": -1e-4, "BP_0_3": 3e-6})
+    finer = finer_header(header, factor)
+    for name in ("AP", "BP"):
+        for u, v in ((-30.0, 12.0), (17.0, -21.0)):
+            off, finer_off = (
+                sum(
+                    head.get(f"{name}_{p}_{q}", 0.0) * (u * by) ** p * (v * by) ** q
+                    for p in range(4)
+                    for q in range(4)
+                )
+                for head, by in ((header, 1), (finer, factor))
+            )
+            assert finer_off == pytest.approx(factor * off)
+
+
 @settings(deadline=None, max_examples=30)
 @given(
     st.dictionaries(
@@ -220,6 +265,14 @@ def test_the_physical_pixel_of_a_place_stays_also_where_cards_are_left_to_defaul
         assert new == pytest.approx(old)
 
 
+def test_what_says_yes_or_no_among_the_levels_is_no_number():
+    """SKYSUB is a level of some telescopes, and a word of others."""
+    header = fits.Header({"SKYSUB": True, "SATURATE": "none"})
+    finer = finer_header(header, 2)
+    assert finer["SKYSUB"] is True
+    assert finer["SATURATE"] == "none"
+
+
 def test_a_header_without_physical_pixels_gets_none():
     assert not any(keyword.startswith("LT") for keyword in finer_header(fits.Header({"A": 1}), 2))
 
@@ -232,6 +285,13 @@ def test_physical_pixels_that_the_primary_tells_are_inherited():
     alone = (*own, ("INHERIT", False, ""))
     finer = {card[0]: card[1] for card in finer_cards(alone, grid, primary)}
     assert finer["LTV1"] == -0.5
+
+
+@pytest.mark.parametrize("own", [(), (("LTM1_1", 0.5, ""),)])
+def test_each_physical_pixel_that_the_primary_tells_is_said_once(own):
+    """Of two cards readers take one or the other."""
+    finer = finer_cards(own, FinerGrid(2, per_pixel=True), (("LTV1", -50.0, ""),))
+    assert sorted(card[0] for card in finer) == ["LTM1_1", "LTM2_2", "LTV1", "LTV2"]
 
 
 def test_what_stands_in_the_primary_alone_is_said_anew_unless_it_is_not_inherited():

@@ -35,6 +35,18 @@ def test_any_region_is_a_cut_of_the_whole_and_holds_the_light_there_was(layered,
     np.testing.assert_array_equal(frame.read(*region).science, whole[region])
 
 
+@pytest.mark.parametrize("start", [0, 1, 5])
+def test_a_bad_pixel_is_bad_in_all_its_finer_ones_in_any_region(tmp_path, start):
+    plane = np.ones((6, 8), "f4")
+    plane[2, 3] = np.nan
+    fits.PrimaryHDU(plane).writeto(tmp_path / "in.fits")
+    frame = finer_frame(open_frame(tmp_path / "in.fits"), FinerGrid(3, per_pixel=True))
+    expected = np.zeros((18, 24), bool)
+    expected[6:9, 9:12] = True
+    region = (slice(start, 17), slice(start, 23))
+    np.testing.assert_array_equal(frame.read(*region).masked, expected[region])
+
+
 def test_a_frame_of_finer_pixels_has_no_error_no_flags_and_says_so(layered):
     frame = finer_frame(open_frame(layered), FinerGrid(2, per_pixel=True))
     assert not frame.has_error_plane

@@ -3,11 +3,13 @@
 import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
+from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +29,7 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.frames.fits_checksum import ALL_ONES, RunningSum, encode_checksum, sum_of
 from dip_pipeline.frames.fits_layout import scan_layout
+from dip_pipeline.frames.restored_hdu import RestoredHdu
 
 ALL = slice(None)
 OURS = ["DIP_ERR", "DIP_FLAG", "DIP_PROV", "DIP_TILE"]
@@ -265,6 +268,38 @@ def test_planes_of_ours_have_the_coordinates_of_as_many_axes(tmp_path, restored,
         assert not {"OBJECT", "CDS", "PCOUNTER"} & set(header)
 
 
+_SIP = {"A_ORDER": 2, "B_ORDER": 2, "AP_ORDER": 2, "BP_ORDER": 2}
+
+
+@pytest.mark.parametrize(
+    ("projection", "cards"),
+    [
+        ("TAN", {"CDELT1": -1e-3, "CDELT2": 1e-3, "CROTA2": 30.0}),
+        ("TAN", {"CDELT1": -1e-3, "CDELT2": 1e-3, "PC1_2": 0.2, "LONPOLE": 150.0}),
+        ("TPV", {"CD1_1": -1e-3, "CD2_2": 1e-3, "PV1_1": 1.0, "PV2_1": 1.0, "PV1_7": 0.3}),
+        ("TAN-SIP", {"CD1_1": -1e-3, "CD2_2": 1e-3, "A_2_0": 1e-3, "AP_1_0": 1e-3, **_SIP}),
+    ],
+)
+def test_errors_lie_on_the_sky_where_the_science_does_and_back(
+    tmp_path, restored, provenance, projection, cards
+):
+    hdu = fits.PrimaryHDU(np.zeros((30, 40), "f4"))
+    hdu.header.update({"CTYPE1": f"RA---{projection}", "CTYPE2": f"DEC--{projection}"})
+    hdu.header.update({"CRVAL1": 10.0, "CRVAL2": 60.0, "CRPIX1": 3.0, "CRPIX2": 7.0, **cards})
+    hdu.writeto(tmp_path / "in.fits")
+    frame = open_frame(tmp_path / "in.fits")
+    save_frame(tmp_path / "out.fits", frame, restored(frame), provenance=provenance)
+    science, *ours = (
+        WCS(fits.getheader(tmp_path / "out.fits", name)) for name in (0, "DIP_ERR", "DIP_FLAG")
+    )
+    sky = science.pixel_to_world([0, 35], [28, 3])
+    for plane in ours:
+        assert plane.pixel_to_world([0, 35], [28, 3]).separation(sky).arcsec.max() < 1e-6
+        if projection == "TAN-SIP":
+            assert science.sip.ap[1, 0] == 1e-3
+            np.testing.assert_array_equal(plane.sip.ap, science.sip.ap)
+
+
 def test_planes_of_ours_have_the_distortions_that_cards_hold(tmp_path, restored, provenance):
     """TNX and ZPX stand in WAT cards."""
     hdu = fits.PrimaryHDU(np.zeros((30, 40), "f4"))
@@ -445,3 +480,11 @@ def test_cards_of_an_earlier_restoration_go_also_those_that_this_one_does_not_wr
     header = fits.getheader(tmp_path / "twice.fits")
     assert "DIPEX001" not in header
     assert header.count("DIPVER") == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "step"), [((0.1, 0.5), 0.1), ((0.5, 0.1), 0.1), ((0.1, None), None)]
+)
+def test_planes_of_a_stack_are_stored_as_finely_as_the_quietest_needs(steps, step):
+    planes = tuple(SimpleNamespace(planes=SimpleNamespace(step=each)) for each in steps)
+    assert RestoredHdu(0, (2, 3, 3), [], planes, []).step == step

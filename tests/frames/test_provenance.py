@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dip_pipeline.frames import Provenance, open_frame, read_provenance, save_frame
 from dip_pipeline.frames.fits_cards import format_card, parse_cards
-from dip_pipeline.frames.provenance import from_json, tiles_hdu, to_json
+from dip_pipeline.frames.provenance import digest_tiles, from_json, tiles_hdu, to_json
 
 
 @pytest.fixture
@@ -110,6 +110,7 @@ json_values = st.recursive(
 
 @settings(max_examples=60, deadline=None)
 @given(value=json_values)
+@example(value=[-math.inf, math.inf])
 def test_whatever_goes_to_json_comes_back(value):
     assert from_json(to_json(value)) == value
 
@@ -140,6 +141,15 @@ def test_a_card_reads_back_the_value_that_was_written(value):
     else:
         assert again == value
         assert type(again) is type(value)
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_a_number_that_was_changed_in_any_tile_s_row_changes_their_sum(provenance, row):
+    told = digest_tiles(provenance.tiles)
+    changed = [dict(tile) for tile in provenance.tiles]
+    assert digest_tiles(changed) == told
+    changed[row]["risk"] = 0.125
+    assert digest_tiles(changed) != told
 
 
 def test_places_become_their_names():

@@ -12,7 +12,7 @@ from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
 from dip_pipeline.errors import FrameError, OutputError
-from dip_pipeline.flags import PixelFlag
+from dip_pipeline.flags import FLAG_MEANINGS, PixelFlag
 from dip_pipeline.frames import (
     Reading,
     left_behind,
@@ -105,6 +105,17 @@ def test_zarr_to_zarr_keeps_every_other_array_and_attribute(group, tmp_path, res
         *(card[0] for card in provenance.cards if card[1] is not None),
         "HISTORY",
     ]
+
+
+def test_errors_of_a_group_say_their_unit_and_flags_what_their_bits_mean(
+    group, tmp_path, restored, provenance
+):
+    frame = open_frame(group)
+    save_frame(tmp_path / "out.zarr", frame, restored(frame), provenance=provenance)
+    made = zarr.open_group(tmp_path / "out.zarr", mode="r")
+    assert made["DIP_ERR"].attrs["unit"] == "adu"
+    bits = {int(bit): text for bit, text in made["DIP_FLAG"].attrs["bits"].items()}
+    assert bits == {int(flag): text for flag, text in FLAG_MEANINGS.items()}
 
 
 def test_metadata_is_json_that_everyone_can_read(group, tmp_path, restored, provenance):

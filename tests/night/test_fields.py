@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dip_pipeline.frames import pointing_by_cards, side_by_cards_arcsec
-from dip_pipeline.night.fields import Pointing, fields_of
+from dip_pipeline.night.fields import Pointing, fields_of, pointing_of
 
 PLACES = st.builds(Pointing, st.floats(0, 360), st.floats(-90, 90), st.floats(0, 40), st.booleans())
 
@@ -97,3 +97,18 @@ def test_the_side_of_a_pixel_is_told_by_the_optics():
     assert side_by_cards_arcsec({"PIXSCALE": 2.0, "XPIXSZ": 9.0, "FOCALLEN": 1000.0}) == 2.0
     for lens in (0.0, "", None, float("nan")):
         assert side_by_cards_arcsec({"XPIXSZ": 9.0, "FOCALLEN": lens}) is None
+
+
+def test_cards_of_the_telescope_reach_half_a_frame_and_no_less_than_its_errors():
+    cards, shape = {"RA": 10.0, "DEC": 5.0}, (400, 600)
+    wide = pointing_of((), {**cards, "PIXSCALE": 36.0}, shape)
+    assert wide == pytest.approx((10.0, 5.0, 2.0, True))
+    assert pointing_of((), cards, shape) == pytest.approx((10.0, 5.0, 0.5, True))
+    assert pointing_of((), {}, shape) is None
+
+
+@pytest.mark.parametrize("card", [("IMAGETYP", "dome flat"), ("OBJECT", "M 31")])
+def test_flats_and_frames_whose_object_is_named_are_not_parted_by_where_they_look(card):
+    cards = {"RA": 10.0, "DEC": 5.0}
+    assert pointing_of((), cards, (400, 600)) is not None
+    assert pointing_of((), cards | dict([card]), (400, 600)) is None

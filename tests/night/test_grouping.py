@@ -28,6 +28,23 @@ def test_a_night_is_one_wherever_midnight_falls(first_hour):
     assert all(name.startswith("0-") for name in groups[0].sources)
 
 
+@pytest.mark.parametrize(("rest_hours", "nights"), [(5.9, 1), (6.1, 2)])
+def test_a_short_day_parts_two_nights_and_a_long_pause_none(rest_hours, nights):
+    frames = [taken("a", 20.0), taken("b", 25.0), taken("c", 25.0 + rest_hours)]
+    assert len(group_by_night(frames)) == nights
+
+
+def test_a_prior_s_file_is_named_by_the_evening_of_its_night():
+    """Where the night began, whatever order its frames come in."""
+    (group,) = group_by_night([taken("b", 25.0), taken("a", 20.0)])
+    assert group.name == "01_19700101_cam_r"
+
+
+def test_filters_and_cameras_spelled_in_capitals_are_the_same_ones():
+    headers = [{"INSTRUME": "Cam", "FILTER": "R"}, {"INSTRUME": "CAM", "FILTER": "r"}]
+    assert len(group_by_night([Taken.of(str(n), each) for n, each in enumerate(headers)])) == 1
+
+
 def test_filters_and_cameras_do_not_mix_and_names_are_good_for_files():
     frames = [
         taken("a", 1.0),
@@ -67,6 +84,7 @@ def test_every_frame_is_in_one_group(facts):
     [
         ({"DATE-OBS": "1970-01-02T03:00:00"}, 27.0),
         ({"DATE-OBS": "1970-01-02T03:00:00.000Z"}, 27.0),
+        ({"DATE-OBS": "1970-01-02T03:00:00+02:00"}, 25.0),
         ({"DATE-OBS": "1970-01-02", "TIME-OBS": "03:00:00"}, 27.0),
         ({"DATE-OBS": "1970-01-02"}, 24.0),
         ({"MJD-OBS": 40588.125, "DATE-OBS": "nonsense"}, 27.0),

@@ -126,6 +126,20 @@ def test_a_mean_that_does_not_say_so_is_no_bias(kind, stacked, noise_of, caplog)
     assert "NOISE NOT KNOWN" in caplog.text
 
 
+def test_a_gain_card_far_too_large_is_no_sky_that_was_taken_away(noise_of, caplog):
+    """Its scatter is explained by such a sky, and by nothing but the gain under light."""
+    scene = draw_scene(SceneOptions("crowded", shape=(256, 256), seed=4, saturated_star=False))
+    true = DetectorOptions(defects=False, quantised=False, gain_e_per_dn=GAIN / 6, read_noise_e=2)
+    frame = observe(scene, true)
+    with caplog.at_level(logging.WARNING):
+        noise = noise_of(frame.observed_dn, **SENSOR)
+    assert "times as fast as" in caplog.text
+    bright = float(np.quantile(frame.truth_dn, 0.998))
+    near = np.abs(frame.truth_dn - bright) < 0.1 * bright
+    sigma = float(np.median(frame.sigma_true_dn[near]))
+    assert sigma_at(noise, bright) == pytest.approx(sigma, rel=0.25)
+
+
 def test_correlated_noise_stays_correlated(noise_of):
     scene = draw_scene(SceneOptions("crowded", shape=(384, 384), seed=4, saturated_star=False))
     frame = observe(scene, DetectorOptions(defects=False, neighbour_correlation=0.4))

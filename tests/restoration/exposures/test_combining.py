@@ -20,7 +20,7 @@ from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.forward.sampling import inverse_of, sampling
 from dip_pipeline.restoration.problem import StopReason
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
-from tests.restoration.exposed import SHIFTS, SKY, Sky, draw_sky, exposed, with_exposure
+from tests.restoration.exposed import SHIFTS, SKY, Sky, draw_sky, exposed, noisy, with_exposure
 
 _UNIT = ((1.0, 0.0), (0.0, 1.0))
 _TURN = ((0.9998, -0.02), (0.02, 0.9998))
@@ -168,6 +168,26 @@ def test_dark_dots_of_single_exposures_are_gone():
 def test_where_no_dots_are_nothing_is_taken_for_one(stars):
     clean, *_ = _three_with_dots(0.0, stars)
     assert np.mean([out.mean() for out in _rejected(clean)]) < 2e-4
+
+
+def test_where_dots_are_bright_pixels_of_the_sky_and_dark_ones_of_light_stay():
+    """Or what is left of both would be darker, and brighter, than it is."""
+    shape, sigma = (96, 104), np.sqrt(SKY / 2 + 9)
+    problem, _ = exposed(shape, factor=1, sky=Sky(np.empty((0, 3))))
+    problem = replace(problem, exposures=problem.exposures[:2])
+    level = np.full(shape, SKY)
+    level[:30] += 60 * sigma
+    rng = np.random.default_rng(12)
+    for number in range(3):
+        pixels = noisy(level, rng)
+        pixels[34:][rng.random((62, 104)) < 0.03] -= 4.5 * sigma
+        problem = with_exposure(problem, number, pixels=pixels)
+    exposures = [as_exposure(problem), *problem.exposures]
+    for out, each in zip(_rejected(problem), exposures, strict=True):
+        sky = each.pixels[34:] - SKY
+        assert out[34:][sky < -3.5 * sigma].mean() > 0.5
+        assert out[34:][sky > 2.5 * sigma].mean() < 0.1
+        assert out[2:26, 2:-2].mean() < 3e-4
 
 
 def test_noise_above_its_law_is_not_taken_for_dots():

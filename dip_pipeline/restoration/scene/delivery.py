@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as nnf
@@ -10,7 +11,12 @@ from torch import Generator, Tensor, nn
 
 from dip_pipeline.restoration.computing.side_by_side import side_by_side
 from dip_pipeline.restoration.delivering.restraint import Restraint, believable
-from dip_pipeline.restoration.delivering.uncertainty import PROBE_SIGMA, spread_predictor, stein_map
+from dip_pipeline.restoration.delivering.uncertainty import (
+    PROBE_SIGMA,
+    light_of,
+    spread_predictor,
+    stein_map,
+)
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.forward.scene_optics import SceneOptics, scene_optics
 from dip_pipeline.restoration.images.filling import WIDE, fill
@@ -34,7 +40,8 @@ class SceneDelivery:
     scene : brightness on the fine grid; seen : it as the observation would show it
     sigma : the observation's noise at that level; fine_sigma : what a fine pixel alone would have
     squared_error : unbiased, noisy estimate of ((seen - noiseless observation) / sigma)^2
-    predictor : on the fine grid, what the error plane is looked up by
+    predictor, light : on the fine grid, what the error plane is looked up by; see `light_of`
+    apart : on the fine grid, see `SceneAnswer`
     probe, response : a draw of the noise, and what a small step along it does to `seen`, in sigma
     """
 
@@ -44,8 +51,25 @@ class SceneDelivery:
     fine_sigma: Tensor
     squared_error: Tensor
     predictor: Tensor
+    light: Tensor
+    apart: Tensor
     probe: Tensor
     response: Tensor
+
+
+class SceneAnswer(NamedTuple):
+    """What networks say of an observation; planes (1, 1, rows, cols), sky-sigma units.
+
+    scene, scatter : mean over views and their standard deviation, on the fine grid
+    taken : light, as seen, by which stars that were taken off are fitted otherwise
+    apart : on the fine grid, how far the views with the stars taken off are above the mean of all;
+        0 where there are no others
+    """
+
+    scene: Tensor
+    scatter: Tensor
+    taken: Tensor
+    apart: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +86,24 @@ class SceneNetworks:
 
     def restored(
         self, observed: Tensor, region: Region, restraint: Restraint
-    ) -> tuple[Tensor, Tensor]:
-        """Restore a scene; and its scatter between views, both on the fine grid."""
+    ) -> tuple[Tensor, SceneAnswer]:
+        """Restore a scene, on the fine grid; and give what the networks said of it."""
         with torch.no_grad():
-            scene, scatter, taken = self.asked(observed, region)
+            answer = self.asked(observed, region)
             upright = scene_optics(self.optics)
-            seen = upright.observe(scene)
-            wanted = _corrected((seen, observed, taken), region, restraint, self.options)
-            scene = scene + upright.refine(wanted - seen)
-        return scene, scatter
+            seen = upright.observe(answer.scene)
+            wanted = _corrected((seen, observed, answer.taken), region, restraint, self.options)
+            scene = answer.scene + upright.refine(wanted - seen)
+        return scene, answer
 
-    def asked(self, observed: Tensor, region: Region) -> tuple[Tensor, Tensor, Tensor]:
-        """Blend what the networks say of an observation; and the scatter.
+    def asked(self, observed: Tensor, region: Region) -> SceneAnswer:
+        """Blend what the networks say of an observation.
 
-        And the light, as seen, by which stars that were taken off are fitted otherwise.
         Where a PSF is undone, stars that look like one may be two: every second view has them left
         in, for the networks to tell what they are made of.
         """
         factor = self.optics.factor
-        total, scatter = None, None
+        parts: list[Tensor] = []
         ways = [_Way(observed, region, torch.zeros(()), torch.zeros_like(observed))]
         if region.shown_stars is not None:
             ways = _with_stars(region.shown_stars, observed, region)
@@ -90,33 +113,52 @@ class SceneNetworks:
         for network, share in zip(self.networks, self.shares, strict=True):
             if not bool((share > 0).any()):
                 continue
-            mean, spread = self._averaged(network, ways)
             used = nnf.interpolate(share.to(observed.device), scale_factor=factor, mode="bilinear")
-            total = used * mean if total is None else total + used * mean
-            scatter = used * spread if scatter is None else scatter + used * spread
-        assert total is not None
-        assert scatter is not None
+            own = [used * plane for plane in self._averaged(network, ways)]
+            parts = (
+                own
+                if not parts
+                else [so_far + more for so_far, more in zip(parts, own, strict=True)]
+            )
+        scene, scatter, apart = parts
         views = [ways[number % len(ways)] for number in range(self.options.view_count)]
-        return total, scatter, torch.stack([way.taken for way in views]).mean(dim=0)
+        taken = torch.stack([way.taken for way in views]).mean(dim=0)
+        return SceneAnswer(scene, scatter, taken, apart)
 
     def deliver(self, region: Region, restraint: Restraint, *, seed: int) -> SceneDelivery:
         """Restore a region and estimate, pixel by pixel, how wrong the result is."""
         upright = scene_optics(self.optics)
         with torch.no_grad():
-            scene, scatter = self.restored(region.observed, region, restraint)
+            scene, answer = self.restored(region.observed, region, restraint)
             probe = draw_noise(region.observed, Generator().manual_seed(seed), region.noise.root)
             moved, _ = self.restored(stepped(region, probe), region, restraint)
             seen = upright.observe(scene)
             sigma = region.noise.sigma(seen)
             fine_sigma = upright.factor * upright.repeat(sigma)
             fine_response = (moved - scene) / (PROBE_SIGMA * upright.repeat(region.sigma))
-            predictor = spread_predictor(fine_response / upright.factor, scatter / fine_sigma)
+            scatter = answer.scatter / fine_sigma
+            predictor = spread_predictor(fine_response / upright.factor, scatter)
+            light = upright.repeat(light_of(seen, torch.zeros_like(seen), sigma))
             response = (upright.observe(moved) - seen) / (PROBE_SIGMA * region.sigma)
             squares = stein_map(seen, region.observed, sigma, probe * response)
-        return SceneDelivery(scene, seen, sigma, fine_sigma, squares, predictor, probe, response)
+        return SceneDelivery(
+            scene=scene,
+            seen=seen,
+            sigma=sigma,
+            fine_sigma=fine_sigma,
+            squared_error=squares,
+            predictor=predictor,
+            light=light,
+            apart=answer.apart,
+            probe=probe,
+            response=response,
+        )
 
-    def _averaged(self, network: nn.Module, ways: Sequence["_Way"]) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of one network's scenes over views, in turn one each way."""
+    def _averaged(self, network: nn.Module, ways: Sequence["_Way"]) -> tuple[Tensor, ...]:
+        """Mean and standard deviation of one network's scenes over views, in turn one each way.
+
+        And how far the first way's mean is above that of all; see `SceneAnswer`.
+        """
 
         def estimated(number: int) -> Tensor:
             optics = scene_optics(self.optics, number % 4, flip=number >= 4)
@@ -129,7 +171,8 @@ class SceneNetworks:
 
         views = range(self.options.view_count)
         stack = torch.stack(side_by_side([partial(estimated, number) for number in views]))
-        return stack.mean(dim=0), stack.std(dim=0, correction=0)
+        mean = stack.mean(dim=0)
+        return mean, stack.std(dim=0, correction=0), stack[:: len(ways)].mean(dim=0) - mean
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dip_pipeline.restoration.computing.settings import move_to
 from dip_pipeline.restoration.delivering.asking import Answers
 from dip_pipeline.restoration.delivering.delivery import choose_restraint
 from dip_pipeline.restoration.delivering.restraint import NO_RESTRAINT, Restraint
-from dip_pipeline.restoration.delivering.uncertainty import ErrorTable
+from dip_pipeline.restoration.delivering.uncertainty import LitErrors
 from dip_pipeline.restoration.fits.cross_fitting import Fitting, fit_folds
 from dip_pipeline.restoration.fits.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.forward.optics import Optics
@@ -21,7 +21,9 @@ from dip_pipeline.restoration.images.blocks import CrossFit
 from dip_pipeline.restoration.noise.correlation import draw_noise
 from dip_pipeline.restoration.priors.prior import first_pixels
 from dip_pipeline.restoration.priors.prior_bytes import (
+    errors_record,
     pack,
+    read_errors,
     read_restraint,
     read_scale,
     restraint_record,
@@ -51,7 +53,7 @@ from dip_pipeline.restoration.views.regions import Region
 from dip_pipeline.restoration.views.sky_scale import SkyScale
 from dip_pipeline.sensor import NoiseKind
 
-_FORMAT = "dip-scene-prior-1"
+_FORMAT = "dip-scene-prior-2"
 _MOST_CALIBRATION_PIXELS = 300_000
 _RISK_NOTE = "risk: of the scene as the observation shows it, not of what it does not show"
 
@@ -61,7 +63,8 @@ class ScenePrior:
     """Networks that turn observations of a frame into its scene; see `Prior`.
 
     factor : fine pixels for one of the frame, along each axis
-    errors : error of a fine pixel, in units of the noise it alone would have, by predictor
+    errors : error of a fine pixel, in units of the noise it alone would have, by predictor and
+        brightness
     """
 
     network_kind: NetworkKind
@@ -71,7 +74,7 @@ class ScenePrior:
     seed: int
     report: FitReport
     factor: int
-    errors: ErrorTable | None = None
+    errors: LitErrors | None = None
     restraint: Restraint = NO_RESTRAINT
 
     def to_bytes(self) -> bytes:
@@ -87,9 +90,7 @@ class ScenePrior:
             "seed": self.seed,
             "report": report_record(self.report),
             "factor": self.factor,
-            "errors": None
-            if self.errors is None
-            else [list(self.errors.knots), list(self.errors.errors)],
+            "errors": errors_record(self.errors),
             "restraint": restraint_record(self.restraint),
         }
         return pack(self.networks, record)
@@ -98,7 +99,7 @@ class ScenePrior:
     def from_bytes(cls, data: bytes) -> "ScenePrior":
         """Read what `to_bytes` wrote. Raises RestorationError where it is something else."""
         networks, record = unpack(data, _FORMAT)
-        crossed, errors = record["cross_fit"], record["errors"]
+        crossed = record["cross_fit"]
         return cls(
             network_kind=NetworkKind(record["network"]),
             networks=networks,
@@ -107,7 +108,7 @@ class ScenePrior:
             seed=record["seed"],
             report=read_report(record["report"]),
             factor=record["factor"],
-            errors=None if errors is None else ErrorTable(tuple(errors[0]), tuple(errors[1])),
+            errors=read_errors(record["errors"]),
             restraint=read_restraint(record["restraint"]),
         )
 
@@ -204,12 +205,12 @@ def _answered(networks: SceneNetworks, region: Region, seed: int) -> Answers:
     upright = scene_optics(networks.optics)
     probe = draw_noise(region.observed, Generator().manual_seed(seed), region.noise.root)
     with torch.no_grad():
-        (plain, _, taken), (moved, _, taken_moved) = (
+        first, second = (
             networks.asked(observed, region)
             for observed in (region.observed, stepped(region, probe))
         )
-        plain, moved = upright.observe(plain), upright.observe(moved)
-    return Answers(plain, moved, torch.zeros_like(plain), probe, (taken, taken_moved))
+        plain, moved = upright.observe(first.scene), upright.observe(second.scene)
+    return Answers(plain, moved, torch.zeros_like(plain), probe, (first.taken, second.taken))
 
 
 def _stars_of(region: Region) -> list[FittedStar]:

@@ -13,9 +13,9 @@ from torch import Generator, Tensor
 from dip_pipeline.restoration.delivering.restraint import Restraint
 from dip_pipeline.restoration.delivering.uncertainty import (
     MEASURED_SCALE_PX,
-    ErrorTable,
     Evidence,
-    tabulate,
+    LitErrors,
+    tabulate_by_light,
 )
 from dip_pipeline.restoration.forward.scene_optics import scene_optics
 from dip_pipeline.restoration.images.smoothing import smooth
@@ -36,22 +36,22 @@ def scene_error_table(
     restraint: Restraint,
     *,
     seed: int,
-) -> ErrorTable:
-    """Measure the error of a scene's pixels by predictor, from some regions of a frame."""
-    evidence = [
+) -> LitErrors:
+    """Measure the error of a scene's pixels by predictor and brightness, from some regions."""
+    found = [
         _of_region(networks, region, restraint, seed=seed + number)
         for number, (networks, region) in enumerate(zip(applied, regions, strict=True))
     ]
     columns = (
-        np.concatenate([getattr(one, name) for one in evidence], axis=-1)
+        np.concatenate([getattr(evidence, name) for evidence, _ in found], axis=-1)
         for name in ("predictor", "rehearsed", "rehearsed_smooth", "measured_smooth")
     )
-    return tabulate(Evidence(*columns))
+    return tabulate_by_light(Evidence(*columns), np.concatenate([light for _, light in found]))
 
 
 def _of_region(
     networks: SceneNetworks, region: Region, restraint: Restraint, *, seed: int
-) -> Evidence:
+) -> tuple[Evidence, np.ndarray]:
     optics = scene_optics(networks.optics)
     delivery = networks.deliver(region, restraint, seed=seed)
     judged = optics.repeat(region.trusted) > 0
@@ -75,12 +75,13 @@ def _of_region(
         passed.append(smoothed(noise) * error)
     residual = smoothed((delivery.seen - region.observed) / delivery.sigma)
     measured = residual**2 - _mean(noises) + 2 * _mean(passed)
-    return Evidence(
+    evidence = Evidence(
         predictor=column(delivery.predictor),
         rehearsed=np.stack(rehearsed),
         rehearsed_smooth=column(optics.repeat(_mean(powers))),
         measured_smooth=column(optics.repeat(measured)),
     )
+    return evidence, column(delivery.light)
 
 
 def _anew(region: Region, delivery: SceneDelivery, noise: Tensor) -> tuple[Tensor, Region]:

@@ -25,6 +25,7 @@ from dip_pipeline.restoration.views.regions import Region, prepare
 log = logging.getLogger(__name__)
 
 _SURE_REACH_PX = 4.0  # filled pixels farther than this from any known one are low confidence
+_BESIDE_SIGMA = 0.476  # a normal error is above -1 or below +1 of these in 68.3 %
 _REACH_PX = 16.0  # beyond this there is nothing to fill from: the pixel stays unknown
 
 
@@ -57,9 +58,9 @@ def restore_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored
     science = _numbers(shown) * region.scale.sigma + region.scale.level
     relative = torch.ones_like(delivery.predictor)
     if prior.errors is not None:
-        relative = prior.errors.look_up(delivery.predictor)
+        relative = prior.errors.look_up(delivery.predictor, delivery.light)
     error = _numbers(relative * delivery.fine_sigma) * region.scale.sigma
-    error = _with_stars(error, problem, region)
+    error = _with_stars(error, problem, region, delivery.apart)
     doubted = beside_pits(science, error, problem)
     error = _where_claimed(error, problem, region, doubted)
     outcome = _outcome(problem, prior, region, delivery)
@@ -68,13 +69,19 @@ def restore_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored
     return _cut(problem, science, error, outcome)
 
 
-def _with_stars(error: np.ndarray, problem: Problem, region: Region) -> np.ndarray:
-    """Add the error of the stars that were fitted: of their heights and places in the noise."""
+def _with_stars(error: np.ndarray, problem: Problem, region: Region, apart: Tensor) -> np.ndarray:
+    """Add the error of the stars that were fitted: of their heights and places in the noise.
+
+    apart : see `SceneAnswer`; in sky sigma. The scene is half way between the stars as they are
+        fitted and as the networks see them. A rehearsal takes it for the truth, and cannot know.
+    """
     shown = region.shown_stars
     if shown is None or shown.scene is None:
         return error
-    widening = problem.noise.correlation.widening * region.scale.sigma
-    added: np.ndarray = np.maximum(error, np.sqrt(shown.variance_in_scene()) * widening)
+    widening = problem.noise.correlation.widening
+    of_fit = np.sqrt(shown.variance_in_scene()) * widening
+    beside = np.abs(_numbers(apart)) + _BESIDE_SIGMA * of_fit
+    added: np.ndarray = np.maximum(error, np.maximum(of_fit, beside) * region.scale.sigma)
     return added
 
 

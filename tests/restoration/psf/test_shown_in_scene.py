@@ -142,7 +142,7 @@ def test_views_of_a_scene_differ_by_what_networks_make_of_it_and_not_by_how_it_i
         light[8:11, 13:20] += np.float32(0.03)
         optics = replace(optics, psf=light / light.sum())
     region, networks = sky_of(np.random.default_rng(2).standard_normal((48, 48)), optics, 8)
-    _, scatter, _ = networks.asked(region.observed, region)
+    scatter = networks.asked(region.observed, region).scatter
     assert float(scatter.max()) < 1e-3
 
 
@@ -227,8 +227,23 @@ def test_where_a_psf_is_undone_every_second_view_has_the_stars_left_in(optics, t
     assert region.shown_stars is not None
     network = Silent(channels_of(scene_optics(optics))[1])
     networks = SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
-    _, scatter, _ = networks.asked(region.observed, region)
+    scatter = networks.asked(region.observed, region).scatter
     assert (float(scatter.max()) > 1.0) is disagree
+
+
+@pytest.mark.parametrize("views", [2, 4, 8])
+def test_what_lies_between_the_views_leads_to_the_scene_of_the_stars_as_they_are_fitted(views):
+    asked = asked_for(OPTICS[2], Task.DECONVOLVE, views=views)
+    region = prepare(asked, measure_sky([asked]))
+    network, ones = Silent(channels_of(scene_optics(OPTICS[2]))[1]), torch.ones_like(region.known)
+    networks = SceneNetworks([network], [ones], OPTICS[2], asked.options)
+    fitted = replace(networks, options=replace(asked.options, views=1))
+    answer = networks.asked(region.observed, region)
+    found = answer.scene + answer.apart
+    assert float(answer.apart.abs().max()) > 1.0
+    torch.testing.assert_close(
+        found, fitted.asked(region.observed, region).scene, atol=1e-3, rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize(
@@ -247,7 +262,9 @@ def test_what_a_fit_makes_of_noise_is_not_shrunk_with_what_networks_draw(optics,
         scene_optics(optics).observe(networks.restored(one, region, shrinking)[0])
         for one in (region.observed, moved_on)
     ]
-    of_stars = networks.asked(moved_on, region)[2] - networks.asked(region.observed, region)[2]
+    of_stars = (
+        networks.asked(moved_on, region).taken - networks.asked(region.observed, region).taken
+    )
     power = float((of_stars**2).sum())
     assert float(((seen[1] - seen[0]) * of_stars).sum()) / power == pytest.approx(1.0, abs=0.1)
 
@@ -332,7 +349,7 @@ def test_stars_are_counted_once_however_many_views_have_them_left_in(optics, ste
     network = Silent(channels_of(scene_optics(optics))[1])
     networks = SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
     observed = region.observed + step * light / light.max()
-    scene, _, _ = networks.asked(observed, region)
+    scene = networks.asked(observed, region).scene
     off = scene_optics(optics).observe(scene) - observed
     assert abs(float(off.sum())) < 0.01 * float(light.sum())
     assert float(off.abs().max()) < 0.3 * float(light.max())

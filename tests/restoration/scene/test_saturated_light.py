@@ -19,8 +19,8 @@ SIDE = 48
 LIMIT = 5000.0
 
 
-def psf_of(factor):
-    offsets = np.arange(-9.0, 10.0)
+def psf_of(factor, reach_px=9):
+    offsets = np.arange(-reach_px, reach_px + 1.0)
     light = MoffatPsf(3.0 * factor).density(offsets[:, None], offsets[None, :])
     return (light / light.sum()).astype(np.float32)
 
@@ -43,8 +43,32 @@ def clipped(request, problem, law):
     return replace(asked, saturated=saturated)
 
 
+def in_the_dark(clipped):
+    """The same clipped pixels, and sky that shows nothing of their star."""
+    rng = np.random.default_rng(6)
+    sky = 200 + DetectorOptions().sigma_dn(np.array(200.0)) * rng.standard_normal((SIDE, SIDE))
+    pixels = np.where(clipped.saturated, clipped.pixels, sky.astype(np.float32))
+    return replace(clipped, pixels=pixels)
+
+
+@pytest.mark.parametrize("nebula", [0.0, 1000.0])
+def test_it_is_as_much_as_the_pixels_around_show_of_it_and_no_other_light(clipped, nebula):
+    pixels = np.where(clipped.saturated, LIMIT, clipped.pixels + np.float32(nebula))
+    factor = clipped.optics.factor
+    wide = Optics(factor, psf_of(factor, 12 * factor), summed=False)
+    asked = replace(clipped, pixels=pixels.astype(np.float32), optics=wide)
+    near = SaturatedLight.around(asked, 200.0)
+    offsets = (np.arange(SIDE * factor) + 0.5) / factor - 0.5 - 24.0
+    star = 4e5 * MoffatPsf(3.0).density(offsets[:, None], offsets[None, :])
+    away = np.hypot(offsets[:, None], offsets[None, :])
+    around = ~near.too_much & (away < 9.0)
+    assert around.any()
+    assert np.median(near.light[around] / star[around]) == pytest.approx(1.0, abs=0.4)
+
+
 def test_it_is_as_much_as_the_psf_brings_of_what_they_hold_at_least(clipped):
-    near = SaturatedLight.around(clipped, 200.0)
+    """As much as that where the pixels around show no more."""
+    near = SaturatedLight.around(in_the_dark(clipped), 200.0)
     factor = clipped.optics.factor
     whole = (LIMIT - 200) * np.count_nonzero(clipped.saturated) * factor**2
     assert near.light.sum() == pytest.approx(whole, rel=0.01)
@@ -56,7 +80,7 @@ def test_of_pixels_without_a_number_it_is_that_of_the_others(clipped):
     first = tuple(np.argwhere(clipped.saturated)[0])
     pixels = clipped.pixels.copy()
     pixels[first] = np.nan
-    near = SaturatedLight.around(replace(clipped, pixels=pixels), 200.0)
+    near = SaturatedLight.around(in_the_dark(replace(clipped, pixels=pixels)), 200.0)
     whole = (LIMIT - 200) * (np.count_nonzero(clipped.saturated) - 1) * clipped.optics.factor**2
     assert near.light.sum() == pytest.approx(whole, rel=0.01)
     assert near.light.min() >= 0

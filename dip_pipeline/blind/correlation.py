@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from dip_pipeline.blind.sky import LEVEL_PX, Sky
 from dip_pipeline.noise_kernel import NoiseKernel
@@ -24,6 +25,7 @@ _BLOCK_PX = 32
 _SMALL_BLOCK_PX = 16  # where there are too few of the others: they tell the scatter alone
 _PADDING_PX = 8  # for the lags, so that they do not wrap
 _FREE_SHARE = 0.25  # of a block, for it to count
+_LEAST_SHARE = 0.05  # of free pixels around one, in a level
 _EMPTIEST_SHARE = 0.25  # of the blocks are used: light of faint sources is where bright ones are
 _FEWEST_BLOCKS = 8
 _MOST_AT_THE_END = 0.2  # correlation left at 4 px: more is light, not noise
@@ -47,8 +49,9 @@ def measure_correlation(skies: Sequence[Sky]) -> SkyNoise:
     """Measure the autocorrelation of the sky's noise; white unless it is significant.
 
     The residual r = (1 - G) y of a noise of autocovariance R has (1 - G) (1 - G) R: the linear
-    system is solved for R, which is zero beyond 4 px. Only the emptiest blocks are used. A frame
-    with little sky tells its scatter, and no correlation: light might be taken for it.
+    system is solved for R, which is zero beyond 4 px. Where sky is seen through holes the level is
+    that of fewer pixels, each of which counts more. Only the emptiest blocks are used. A frame with
+    little sky tells its scatter, and no correlation: light might be taken for it.
     """
     blocks = _blocks(skies, _BLOCK_PX).emptiest()
     small = len(blocks.pixels) < _FEWEST_BLOCKS
@@ -58,8 +61,9 @@ def measure_correlation(skies: Sequence[Sky]) -> SkyNoise:
         return _unmeasured("too little empty sky to measure")
     lags = _half_plane(_SEEN_PX)
     seen = np.array([blocks.covariance[:, row, col] for row, col in lags]).T
-    solved = seen @ np.linalg.pinv(_level_taken_away()).T
     weights = blocks.pixels / blocks.pixels.sum()
+    whole, fewer = _level_taken_away()
+    solved = seen @ np.linalg.pinv(whole + (weights @ blocks.crowding - 1) * fewer).T
     mean = weights @ solved
     if mean[0] <= 0:
         return _unmeasured("no noise in the sky")
@@ -106,17 +110,20 @@ class _Blocks:
 
     covariance : autocovariance, (blocks, lags, lags); lag 0 first on both axes, negative ones last
     pixels, level : number of free pixels in each, and their mean level
+    crowding : how many times as much as among free pixels alone each of them counts in a level
     """
 
     covariance: Floats
     pixels: Floats
     level: Floats
+    crowding: Floats
 
     def emptiest(self) -> "_Blocks":
         """Keep those with most free pixels, a quarter of all but no fewer than are needed."""
         number = max(_FEWEST_BLOCKS, int(_EMPTIEST_SHARE * len(self.pixels)))
         order = np.argsort(-self.pixels, kind="stable")[:number]
-        return _Blocks(self.covariance[order], self.pixels[order], self.level[order])
+        each = self.covariance, self.pixels, self.level, self.crowding
+        return _Blocks(*(one[order] for one in each))
 
 
 def _blocks(skies: Sequence[Sky], side: int) -> _Blocks:
@@ -125,13 +132,15 @@ def _blocks(skies: Sequence[Sky], side: int) -> _Blocks:
         free = _cut(sky.free.astype(np.float64), side)
         enough = free.sum(axis=(1, 2)) >= _FREE_SHARE * side**2
         free = free[enough]
-        residual, level = (
+        share = gaussian_filter(sky.free.astype(np.float64), LEVEL_PX)
+        residual, level, crowding = (
             _cut(np.where(sky.free, plane, 0.0), side)[enough]
-            for plane in (sky.residual, sky.level)
+            for plane in (sky.residual, sky.level, 1 / np.maximum(share, _LEAST_SHARE))
         )
         pixels = free.sum(axis=(1, 2))
         covariance = _autocorrelate(residual) / np.maximum(_autocorrelate(free), 1.0)
-        found.append((covariance, pixels, level.sum(axis=(1, 2)) / pixels))
+        means = [plane.sum(axis=(1, 2)) / pixels for plane in (level, crowding)]
+        found.append((covariance, pixels, *means))
     return _Blocks(*(np.concatenate(each) for each in zip(*found, strict=True)))
 
 
@@ -157,19 +166,33 @@ def _half_plane(reach: int) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=1)
-def _level_taken_away() -> Floats:
-    """Matrix from the noise's autocovariance to the residual's, (lags seen, lags of noise)."""
+def _level_taken_away() -> tuple[Floats, Floats]:
+    """Matrices from the noise's autocovariance to the residual's, (lags seen, lags of noise).
+
+    The first where every pixel is free; the second is to be added (1 / share - 1) times where only
+    a share of them is, here and there. Two free pixels l apart are in each other's levels with
+    1 / share of the weight g(l), each is in its own with g(0), and what both levels have in common,
+    (g * g)(l), is their own noise as many times, too.
+    """
     grid = np.fft.fftfreq(96) * 96
     gaussian = np.exp(-0.5 * (grid / LEVEL_PX) ** 2)
     gaussian /= gaussian.sum()
-    left = 1 - np.fft.fft2(np.outer(gaussian, gaussian)).real
-    response = np.fft.ifft2(left**2).real
-    matrix = [
+    weight = np.outer(gaussian, gaussian)
+    spectrum = np.fft.fft2(weight).real
+    response = np.fft.ifft2((1 - spectrum) ** 2).real
+    common = np.fft.ifft2(spectrum**2).real
+    seen, noise = _half_plane(_SEEN_PX), _half_plane(_REACH_PX)
+    whole = [
         [
             response[row - at_row, col - at_col]
             + (response[row + at_row, col + at_col] if (at_row, at_col) != (0, 0) else 0.0)
-            for at_row, at_col in _half_plane(_REACH_PX)
+            for at_row, at_col in noise
         ]
-        for row, col in _half_plane(_SEEN_PX)
+        for row, col in seen
     ]
-    return np.array(matrix)
+    fewer = np.zeros((len(seen), len(noise)))
+    for number, lag in enumerate(seen):
+        fewer[number, 0] = common[lag] - 2 * weight[lag]
+        if lag != (0, 0) and lag in noise:
+            fewer[number, noise.index(lag)] -= 2 * weight[0, 0]
+    return np.array(whole), fewer

@@ -43,10 +43,16 @@ def in_scene(shown: ShownStars, shape: StarShape, optics: Optics) -> ShownStars:
     factor = optics.factor
     rows, cols = shown.light.shape
     finer: Shape = shape.widened(factor)
-    height, doubts = 1.0, np.zeros_like(shown.doubts)  # without a PSF they stay as they are seen
+    height, doubts, unseen = (
+        1.0,
+        np.zeros_like(shown.doubts),
+        shown.unseen,
+    )  # without a PSF they stay as they are seen
     if optics.psf is not None:
         height, finer = height_in_scene(shape, optics), TargetShape()
-        doubts = _sharpened(shown.doubts, shape, factor)
+        doubts, unseen = (
+            _sharpened(share, shape, factor) for share in (shown.doubts, shown.unseen)
+        )
     places = shown.places.copy()
     places[:, 0] *= height
     places[:, 1:] = (places[:, 1:] + 0.5) * factor - 0.5
@@ -57,7 +63,8 @@ def in_scene(shown: ShownStars, shape: StarShape, optics: Optics) -> ShownStars:
     scales = np.tile([1.0, factor, factor], len(places))
     changes = changes.multiply(scales[None, :]).tocsr()
     light = observed_stars(places, drawn, optics)
-    return replace(shown, light=light, doubts=doubts, scene=(drawn, changes))
+    in_doubt = replace(shown, doubts=doubts, unseen=unseen)
+    return replace(in_doubt, light=light, scene=(drawn, changes))
 
 
 def _sharpened(doubts: Image, shape: StarShape, factor: int) -> Image:

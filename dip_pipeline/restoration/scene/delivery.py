@@ -62,8 +62,8 @@ class SceneAnswer(NamedTuple):
 
     scene, scatter : mean over views and their standard deviation, on the fine grid
     taken : light, as seen, by which stars that were taken off are fitted otherwise
-    apart : on the fine grid, how far the views with the stars taken off are above the mean of all;
-        0 where there are no others
+    apart : on the fine grid, how far the views with the stars taken off are above the scene; 0
+        where there are no others
     """
 
     scene: Tensor
@@ -100,7 +100,8 @@ class SceneNetworks:
         """Blend what the networks say of an observation.
 
         Where a PSF is undone, stars that look like one may be two: every second view has them left
-        in, for the networks to tell what they are made of.
+        in, for the networks to tell what they are made of. Those count the less, the better a star
+        is seen to be one.
         """
         factor = self.optics.factor
         parts: list[Tensor] = []
@@ -121,6 +122,10 @@ class SceneNetworks:
                 else [so_far + more for so_far, more in zip(parts, own, strict=True)]
             )
         scene, scatter, apart = parts
+        if region.shown_stars is not None and len(ways) > 1:
+            trust = region.shown_stars.trust_in_scene()
+            gone = torch.from_numpy(trust)[None, None].to(apart) * apart
+            scene, apart = scene + gone, apart - gone
         views = [ways[number % len(ways)] for number in range(self.options.view_count)]
         taken = torch.stack([way.taken for way in views]).mean(dim=0)
         return SceneAnswer(scene, scatter, taken, apart)

@@ -32,6 +32,10 @@ _APART_PX = 5  # side of the square in which a star is the brightest
 _EDGE_PX = 2
 _MESH_PX = 16  # of the light around stars: faint ones, nebulae
 _MOST_STEP = 0.5  # of ln(height), or px
+_TWO = 0.1  # of what looks like one star is two
+_LOST = 0.17  # of a star's height, half of what networks that see it in the frame make too low
+# In which a star is the one that counts: standard deviations in px of the scene, and their shares.
+_SPHERE = ((3.0, 1.0), (10.0, 0.01), (30.0, 0.0001))
 _AT_ONCE = 100  # stars whose covariances are computed together
 _RIDGE = 1e-4  # of the normal equations' diagonal: stars in one place keep their sum
 
@@ -77,6 +81,8 @@ class ShownStars:
     around : (rows, cols), the light around them that the fit took off
     equations : of small changes of these stars
     doubts : (stars,), share of each one's light that its fit leaves, 0 where noise explains that
+    unseen : (stars,), such a share of what may be left beside noise as it looks
+    odds : (stars,), that what looks like a star is two
     scene : the same stars, (fine rows, cols) and (fine pixels, 3 stars), as they are in the scene
         of the region; None where that is not asked for
     beside : where they were fitted in the mean of the region and a twin of it, the twin's share of
@@ -88,6 +94,8 @@ class ShownStars:
     around: Image
     equations: Equations
     doubts: Image
+    unseen: Image
+    odds: Image
     scene: tuple[Image, Any] | None = None
     beside: tuple[Image, Image] | None = None
 
@@ -112,6 +120,35 @@ class ShownStars:
         """Give their light in the scene, where and of the kind of a tensor."""
         assert self.scene is not None
         return torch.from_numpy(self.scene[0])[None, None].to(like)
+
+    def trust_in_scene(self) -> Image:
+        """How far these stars are to be taken for what they look like, (fine rows, fine cols).
+
+        From 0 to 1. One that is a star loses a share `_LOST` of its light where it is not believed;
+        one that is two has `unseen` of it elsewhere where it is: both squared, by their odds. It
+        changes so slowly that as much light is moved away from a star as is moved to it.
+        """
+        assert self.scene is not None
+        shape = self.scene[0].shape
+        factor = shape[0] // self.light.shape[0]
+        trust = _LOST**2 / (_LOST**2 + self.odds * self.unseen**2)
+        rows, cols = (
+            np.clip(np.rint((at + 0.5) * factor - 0.5), 0, side - 1).astype(int)
+            for at, side in zip(self.places[:, 1:].T, shape, strict=True)
+        )
+        heights = np.abs(self.places[:, 0])
+        total, trusted = np.zeros(shape), np.zeros(shape)
+        np.add.at(total, (rows, cols), heights)
+        np.add.at(trusted, (rows, cols), heights * trust)
+        total, trusted = (
+            sum(
+                share * ndimage.gaussian_filter(plane, scale_px, mode="constant")
+                for scale_px, share in _SPHERE
+            )
+            for plane in (total, trusted)
+        )
+        shared: Image = np.where(total > 0, trusted / np.where(total > 0, total, 1.0), 0.0)
+        return shared
 
     def variance_in_scene(self) -> Image:
         """Variance of their light in the scene for the noise that they were fitted in.
@@ -161,6 +198,27 @@ class _Misfits(NamedTuple):
     before: Image
     power: Image
     pixels: Image
+
+    @property
+    def unlike(self) -> Image:
+        """How far each looks unlike a star, in standard errors; not below 0."""
+        unlike: Image = np.maximum(self.after - 1, 0.0) / np.sqrt(2 / self.pixels)
+        return unlike
+
+    @property
+    def unseen(self) -> Image:
+        """Share of the light, as an amplitude, of what may be left beside noise as it looks."""
+        share: Image = np.sqrt(
+            np.maximum(self.unlike, 1.0) * np.sqrt(2 / self.pixels) / self.before
+        )
+        return share
+
+    @property
+    def odds(self) -> Image:
+        """Of being two stars: such look unlike one by anything up to `_SURE` standard errors."""
+        of_one = np.exp(-0.5 * np.minimum(self.unlike, 7.0) ** 2) / np.sqrt(2 * np.pi)
+        odds: Image = _TWO / (1 - _TWO) / _SURE / of_one
+        return odds
 
     @property
     def doubts(self) -> Image:
@@ -213,9 +271,9 @@ class _Search:
         if not len(stars):
             return None
         light = self.grid.drawn(stars)
-        return ShownStars(
-            stars, light, self.around, self._equations(stars), self._misfits(stars).doubts
-        )
+        fits = self._misfits(stars)
+        said = fits.doubts, fits.unseen, fits.odds
+        return ShownStars(stars, light, self.around, self._equations(stars), *said)
 
     def _peaks(self, stars: Places) -> Places:
         """Places where another star stands out of what is left, (stars, 3)."""

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dip_pipeline.frames import pointing_by_cards, side_by_cards_arcsec
@@ -86,6 +86,7 @@ def test_cards_of_the_telescope_are_read_or_say_nothing(cards, place):
     assert pointing_by_cards(cards) == (place and pytest.approx(place))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(["RA", "DEC"]), st.text() | st.floats() | st.integers()))
 def test_no_card_stops_a_night(cards):
     found = pointing_by_cards(cards)

@@ -43,11 +43,8 @@ def in_scene(shown: ShownStars, shape: StarShape, optics: Optics) -> ShownStars:
     factor = optics.factor
     rows, cols = shown.light.shape
     finer: Shape = shape.widened(factor)
-    height, doubts, unseen = (
-        1.0,
-        np.zeros_like(shown.doubts),
-        shown.unseen,
-    )  # without a PSF they stay as they are seen
+    # Without a PSF they stay as they are seen.
+    height, doubts, unseen = 1.0, np.zeros_like(shown.doubts), shown.unseen
     if optics.psf is not None:
         height, finer = height_in_scene(shape, optics), TargetShape()
         doubts, unseen = (
@@ -63,8 +60,7 @@ def in_scene(shown: ShownStars, shape: StarShape, optics: Optics) -> ShownStars:
     scales = np.tile([1.0, factor, factor], len(places))
     changes = changes.multiply(scales[None, :]).tocsr()
     light = observed_stars(places, drawn, optics)
-    in_doubt = replace(shown, doubts=doubts, unseen=unseen)
-    return replace(in_doubt, light=light, scene=(drawn, changes))
+    return replace(shown, light=light, doubts=doubts, unseen=unseen, scene=(drawn, changes))
 
 
 def _sharpened(doubts: Image, shape: StarShape, factor: int) -> Image:

@@ -60,7 +60,8 @@ class SceneDelivery:
 class SceneAnswer(NamedTuple):
     """What networks say of an observation; planes (1, 1, rows, cols), sky-sigma units.
 
-    scene, scatter : mean over views and their standard deviation, on the fine grid
+    scene, scatter : mean over views, those with the stars taken off weighing the more the surer
+        these are, and their standard deviation, on the fine grid
     taken : light, as seen, by which stars that were taken off are fitted otherwise
     apart : on the fine grid, how far the views with the stars taken off are above the scene; 0
         where there are no others
@@ -122,12 +123,12 @@ class SceneNetworks:
                 else [so_far + more for so_far, more in zip(parts, own, strict=True)]
             )
         scene, scatter, apart = parts
-        if region.shown_stars is not None and len(ways) > 1:
-            trust = region.shown_stars.trust_in_scene()
-            gone = torch.from_numpy(trust)[None, None].to(apart) * apart
-            scene, apart = scene + gone, apart - gone
         views = [ways[number % len(ways)] for number in range(self.options.view_count)]
         taken = torch.stack([way.taken for way in views]).mean(dim=0)
+        if region.shown_stars is not None and len(ways) > 1:
+            trust = torch.from_numpy(region.shown_stars.trust_in_scene())[None, None].to(apart)
+            scene, apart = scene + trust * apart, apart - trust * apart
+            taken = taken + nnf.avg_pool2d(trust, factor) * (ways[0].taken - taken)
         return SceneAnswer(scene, scatter, taken, apart)
 
     def deliver(self, region: Region, restraint: Restraint, *, seed: int) -> SceneDelivery:

@@ -72,8 +72,8 @@ def restore_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored
 def _with_stars(error: np.ndarray, problem: Problem, region: Region, apart: Tensor) -> np.ndarray:
     """Add the error of the stars that were fitted: of their heights and places in the noise.
 
-    apart : see `SceneAnswer`; in sky sigma. The scene is half way between the stars as they are
-        fitted and as the networks see them. A rehearsal takes it for the truth, and cannot know.
+    apart : see `SceneAnswer`; in sky sigma. The scene lies between the stars as they are fitted and
+        as the networks see them. A rehearsal takes it for the truth, and cannot know.
     """
     shown = region.shown_stars
     if shown is None or shown.scene is None:

@@ -142,6 +142,7 @@ class Region:
             stars=self.stars - light,
             guides=self.guides if self.starry_guides is None else self.starry_guides,
             shown_stars=None,
+            lent=None,
         )
 
 

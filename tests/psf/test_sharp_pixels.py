@@ -53,6 +53,20 @@ def test_cosmic_rays_are_masked_and_counted(tmp_path, caplog, task, width_px):
     assert "--find-cosmics" in line
 
 
+@pytest.mark.parametrize("times", [1.33, 0.67])
+def test_a_pixel_of_a_bright_star_that_counts_too_much_or_too_little_is_masked(
+    tmp_path, caplog, times
+):
+    path = field(tmp_path, stars_px=3.0, rays=())
+    with fits.open(path, mode="update") as opened:
+        observed = opened[0].data
+        brightest = np.unravel_index(observed.argmax(), observed.shape)
+        observed[brightest] *= times
+    masked, (line,) = masked_of(path, caplog, 3.0)
+    assert masked == {tuple(int(at) for at in brightest)}
+    assert "1 pixels are sharper than the PSF allows" in line
+
+
 @pytest.mark.parametrize("kind", ["crowded", "galaxies", "nebula"])
 @pytest.mark.parametrize(
     ("task", "psf_px"),

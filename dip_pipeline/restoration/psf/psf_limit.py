@@ -4,6 +4,9 @@ Light is nowhere negative. So wherever the stars of a scene lie, a pixel between
 most so many times their mean, what lies around them apart, as it is at most of one star:
 
     o_p <= c (o_q + o_r) / 2,   c = max over places of a star of 2 k_p / (k_q + k_r)
+
+In the light of a star a pixel must be brighter than its pairs allow for as much as that star's own
+sharpness; there it is held against what all pixels around it make expected (`expected_pixel`).
 """
 
 from dataclasses import dataclass
@@ -12,6 +15,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from dip_pipeline.restoration.psf.expected_pixel import ExpectedPixel
 
 Image = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -23,6 +28,8 @@ _SIGMA = 6.0
 # (of Gaussians the logarithm of c goes with the square of the width), and rounder.
 _NARROWER, _MORE = 1.6, 0.1
 _MUCH_NARROWER = 2.8  # as if it were two fifths narrower: what is sharper still is no star at all
+_NARROWER_SHARE, _MUCH_NARROWER_SHARE = 0.87, 0.6  # of its width: from all pixels around
+_ROUGH = 0.02  # of the brightest pixel near by: what is not known of a PSF from pixel to pixel
 _FAINTER = 0.01  # of the brightest pixel near by: what is not known of a PSF's rings and spikes
 _NEAR_PX = 7  # side of the square that counts as near by
 _LEAST_SHARE, _LEAST_AT_EDGE = 1e-3, 0.02  # of a PSF's peak: fainter pixels do not count
@@ -59,18 +66,32 @@ class PsfLimit:
     """How many times as bright as the mean of two pixels one between them can be.
 
     times : for each pair, along rows, along cols, and along both diagonals
+    expected : what a pixel is expected to be by those around it
+    over : how far from that a pixel of a star is, as share of the brightest one, at most; and if
+        the PSF were as much narrower as `TooSharp.sharpest` says
     """
 
     times: tuple[float, ...]
+    expected: ExpectedPixel
+    over: tuple[float, float]
 
     @classmethod
     def of(cls, psf: NDArray[np.floating], factor: int) -> Self:
         """Find it for a PSF, (rows, cols), on pixels of which factor^2 make one of the frame."""
         views = _seen(psf.astype(np.float64), factor)
-        return cls(tuple(max(_times(view, pair) for view in views) for pair in _PAIRS))
+        expected = ExpectedPixel.of([view for view, _ in views])
+        usual, much = (
+            expected.farthest([view for view, _ in _seen(_narrowed(psf, share), factor)])
+            for share in (_NARROWER_SHARE, _MUCH_NARROWER_SHARE)
+        )
+        return cls(
+            tuple(max(_times(view, pair) for view in views) for pair in _PAIRS),
+            expected,
+            (usual, much),
+        )
 
     def too_sharp(self, light: Image, sigma: Image, known: Mask) -> TooSharp:
-        """Find pixels that stand above what two pairs of their neighbours allow.
+        """Find pixels above what two pairs of their neighbours, or all around them, allow.
 
         light, sigma : (rows, cols), the same unit; known : neither masked nor saturated
         """
@@ -92,8 +113,10 @@ class PsfLimit:
                 much += left > (times**_MUCH_NARROWER + _MORE) * mean
             shining = np.where(known, above, -np.inf)
             peaks = known & (shining >= ndimage.maximum_filter(shining, 5))
-        found = _with_rest(usual)
-        return TooSharp(found, found & _with_rest(much), peaks, dark)
+        rays = _with_rest(usual)
+        excess = self.expected.excess(above, doubt**2, known & ~rays, _SIGMA)
+        odd, very_odd = (excess > (over + _ROUGH) * near for over in self.over)
+        return TooSharp(rays | odd, (rays & _with_rest(much)) | very_odd, peaks, dark)
 
     def _too_dark(self, light: Image, sigma: Image, known: Mask) -> Mask:
         """Find pixels that lie below all sky around, by more than two pairs beside them do.
@@ -164,6 +187,15 @@ def _seen(psf: Image, factor: int) -> list[tuple[Image, Mask]]:
         whole = _binned(inside, factor, first) >= factor**2
         views.append((_binned(light, factor, first), ndimage.binary_erosion(whole)))
     return views
+
+
+def _narrowed(psf: NDArray[np.floating], share: float) -> Image:
+    """Draw a PSF at that share of its width."""
+    middle = np.array(psf.shape) // 2
+    offset = middle - middle / share
+    drawn = ndimage.affine_transform(psf.astype(np.float64), np.eye(2) / share, offset, order=3)
+    narrowed: Image = np.maximum(drawn, 0.0)
+    return narrowed
 
 
 def _middle_of(psf: Image, reach_px: int) -> Image:

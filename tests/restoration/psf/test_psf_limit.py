@@ -103,3 +103,23 @@ def test_a_dust_cloud_that_the_psf_has_blurred_is_none(fwhm_px):
     seen = look(rng.poisson(light).astype(np.float64), fwhm_px)
     assert light.min() < 4000 - 15 * 4000**0.5
     assert not seen.dark.any()
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize(("fwhm_px", "share"), [(2.0, 0.3), (2.5, 0.2), (3.5, 0.13)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_pixel_of_a_bright_star_that_is_hot_or_insensitive_is_found(fwhm_px, share, factor, sign):
+    """By that share of the star's peak, in its middle and beside it; and nothing else is."""
+    observed, odd = stars(fwhm_px, 9, count=25, brightest=400_000.0), set()
+    for star, (row, col) in enumerate(peaks_of(observed)):
+        at = (row, col + star % 2)
+        observed[at] += sign * share * observed[row, col]
+        odd.add(at)
+    found = set(zip(*np.nonzero(look(observed, fwhm_px, factor).found), strict=True))
+    assert len(odd) >= 7
+    assert found == odd
+
+
+def peaks_of(observed):
+    highest = observed >= ndimage.maximum_filter(observed, 15)
+    return np.argwhere(highest & (observed > 20_000))

@@ -56,16 +56,17 @@ class ExpectedPixel:
     def excess(self, light: Image, variance: Image, known: Mask, sigmas: float) -> Image:
         """Give how far pixels are from what is expected, beyond so many sigma, (rows, cols).
 
-        Of the one that is farthest among the 25 around it, which makes others look odd, too.
-        -inf elsewhere, and where one of them is not known.
+        A wrong pixel makes others look odd, too: of the one that explains best, among the 25
+        around it, how odd all are. -inf elsewhere, and where one of them is not known.
         """
         whole = ndimage.binary_erosion(known, np.ones(self.weights.shape, dtype=bool))
-        away = np.abs(light - self._expected(np.where(known, light, 0.0)))
-        away = np.where(whole, away, -np.inf)
+        away = light - self._expected(np.where(known, light, 0.0))
+        away = np.where(whole, away, 0.0)
+        explained = np.abs(away - ndimage.correlate(away, self.weights[::-1, ::-1]))
+        farthest = whole & (explained >= ndimage.maximum_filter(explained, self.weights.shape))
         variance = np.where(known, variance, 0.0)
         spread = variance + ndimage.correlate(variance, self.weights**2, mode="nearest")
-        farthest = away >= ndimage.maximum_filter(away, self.weights.shape)
-        excess: Image = np.where(farthest, away - sigmas * np.sqrt(spread), -np.inf)
+        excess: Image = np.where(farthest, np.abs(away) - sigmas * np.sqrt(spread), -np.inf)
         return excess
 
     def _expected(self, light: Image) -> Image:

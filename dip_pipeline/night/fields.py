@@ -23,19 +23,26 @@ class Pointing(NamedTuple):
     """Where a frame looks; reach_deg : how far off another one still shows that field.
 
     is_rough : told by cards of the telescope, not by world coordinates
+    may_be_hours : of a rough one, whether its longitude is a bare number of a unit that nothing
+        tells: where it is hours the frame looks at 15 times that longitude
     """
 
     longitude_deg: float
     latitude_deg: float
     reach_deg: float
     is_rough: bool = False
+    may_be_hours: bool = False
 
 
 def pointing_of(
-    image: Sequence[Card], cards: Mapping[str, Any], shape: tuple[int, ...]
+    image: Sequence[Card],
+    cards: Mapping[str, Any],
+    shape: tuple[int, ...],
+    comments: Mapping[str, str] | None = None,
 ) -> Pointing | None:
     """Where on the sky a frame looks that does not say it in a word: half a frame is its reach.
 
+    comments : of the cards, by their keywords
     By the world coordinates of its image, or else by cards of the telescope. None for calibration.
     """
     if str(cards.get("OBJECT") or "").strip() or calibration_kind(cards):
@@ -47,11 +54,17 @@ def pointing_of(
         middle = None
     if middle is not None:
         return Pointing(*middle)
-    told = pointing_by_cards(cards)
+    told = pointing_by_cards(cards, comments)
     if told is None:
         return None
     half_deg = min(rows, cols) / 2 * (side_by_cards_arcsec(cards) or 0.0) / 3600
-    return Pointing(*told, max(_ROUGHLY_DEG, half_deg), is_rough=True)
+    return Pointing(
+        told.longitude_deg,
+        told.latitude_deg,
+        max(_ROUGHLY_DEG, half_deg),
+        is_rough=True,
+        may_be_hours=told.may_be_hours,
+    )
 
 
 def fields_of(pointings: Sequence[Pointing | None]) -> list[list[int]]:
@@ -61,6 +74,7 @@ def fields_of(pointings: Sequence[Pointing | None]) -> list[list[int]]:
     fields together that world coordinates tell apart: each is of the nearest one within reach.
     Frames that do not say where they look belong to the field if there is one only, else together.
     """
+    pointings = _in_degrees(pointings)
     said = [(number, each) for number, each in enumerate(pointings) if each is not None]
     exact = [number for number, each in said if not each.is_rough]
     rough = [number for number, each in said if each.is_rough]
@@ -80,6 +94,37 @@ def fields_of(pointings: Sequence[Pointing | None]) -> list[list[int]]:
         return [list(range(len(pointings)))] if pointings else []
     ordered = sorted((sorted(field) for field in fields), key=lambda field: field[0])
     return [*ordered, lost] if lost else ordered
+
+
+def _in_degrees(pointings: Sequence[Pointing | None]) -> list[Pointing | None]:
+    """Take bare numbers for hours where as hours more of them are near frames of known places.
+
+    One camera writes one unit: a number that is too large for hours tells that of all. Where
+    nothing tells it they are degrees: fields are then compared with each other that lie, as hours,
+    further apart than they seem, as they were if no card said anything; none is parted by it.
+    """
+    open_ones = [each for each in pointings if each is not None and each.may_be_hours]
+    known = [each for each in pointings if each is not None and not each.may_be_hours]
+    if not known or not open_ones or any(each.longitude_deg > 24 for each in open_ones):
+        return list(pointings)
+    as_hours = [_hours(each) for each in open_ones]
+    if _near(as_hours, known) <= _near(open_ones, known):
+        return list(pointings)
+    return [_hours(each) if each and each.may_be_hours else each for each in pointings]
+
+
+def _hours(pointing: Pointing) -> Pointing:
+    return pointing._replace(longitude_deg=(15 * pointing.longitude_deg) % 360)
+
+
+def _near(some: Sequence[Pointing], known: Sequence[Pointing]) -> int:
+    """Count those within reach of a known place."""
+    sky = _Sky([*known, *some])
+    places = range(len(known))
+    return sum(
+        sky.nearest(number, places) is not None
+        for number in range(len(known), len(known) + len(some))
+    )
 
 
 class _Sky:

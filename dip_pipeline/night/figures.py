@@ -81,7 +81,8 @@ def night_frame(source: str, product: Path) -> NightFrame:
         if lost := lost_chunks(found):
             raise FrameError(f"{product}: is damaged: {lost}")
         first, made = found[0], facts_of(account.document, "product")
-        cards = {keyword: value for keyword, value, _ in (*_primary(product), *first.cards)}
+        every = (*_primary(product), *first.cards)
+        cards = {keyword: value for keyword, value, _ in every}
         values = {**_of_record(account), **_of_pixels(first, cards, _share(account, cards))}
         values["flux_change_in_noise"] = _flux_change(account, values.get("noise"))
         law = str(cards.get("DIPNSRC") or "")
@@ -94,7 +95,12 @@ def night_frame(source: str, product: Path) -> NightFrame:
                 values,
                 words,
                 exposure_s=_exposure_s(cards),
-                pointing=pointing_of(first.cards, cards, first.planes[0][0].shape),
+                pointing=pointing_of(
+                    first.cards,
+                    cards,
+                    first.planes[0][0].shape,
+                    comments={keyword: comment for keyword, _, comment in every},
+                ),
                 settings=settings_of(account.document),
             ),
             begun=_begun(cards),

@@ -35,6 +35,22 @@ def test_a_telescope_that_dithers_by_minutes_of_arc_stays_in_its_field(tmp_path)
     assert kinds_of(tmp_path, *cards) == [[0, 1, 2, 3]]
 
 
+def hours(number, words=""):
+    return {"TELRA": (number, words), "TELDEC": 20.0}
+
+
+@pytest.mark.parametrize(
+    ("cards", "fields"),
+    [
+        ([hours(10.0, "[h] RA"), hours(10.1, "[h] RA"), points_at(150.0, 20.0)], [[0, 2], [1]]),
+        ([hours(10.033), points_at("10:02:00", "20:00:00"), hours(10.033)], [[0, 1, 2]]),
+    ],
+    ids=["by their comment", "by a frame of a known place"],
+)
+def test_numbers_that_are_hours_are_found_out(tmp_path, cards, fields):
+    assert kinds_of(tmp_path, *cards) == fields
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from dip_pipeline.frames import pointing_by_cards, side_by_cards_arcsec
 from dip_pipeline.night.fields import Pointing, fields_of, pointing_of
 
-PLACES = st.builds(Pointing, st.floats(0, 360), st.floats(-90, 90), st.floats(0, 40), st.booleans())
+ANGLES = st.floats(0, 360), st.floats(-90, 90), st.floats(0, 40)
+OPEN = st.builds(Pointing, st.floats(0, 24), *ANGLES[1:], st.just(True), st.just(True))
+PLACES = st.builds(Pointing, *ANGLES, st.booleans()) | OPEN
 
 
 def test_steps_over_the_seam_and_the_pole_chain_and_far_ones_do_not():
@@ -83,7 +85,61 @@ def test_thousands_of_frames_of_hundreds_of_fields_are_parted_in_seconds():
     ],
 )
 def test_cards_of_the_telescope_are_read_or_say_nothing(cards, place):
-    assert pointing_by_cards(cards) == (place and pytest.approx(place))
+    told = pointing_by_cards(cards)
+    assert (told and told[:2]) == (place and pytest.approx(place))
+
+
+@pytest.mark.parametrize(
+    ("comment", "longitude", "is_open"),
+    [
+        ("[h] right ascension", 157.5, False),
+        ("RA of the telescope (hours)", 157.5, False),
+        ("Telescope RA, decimal hrs", 157.5, False),
+        ("telescope RA (hh:mm:ss)", 157.5, False),  # IRAF reads minutes as one number
+        ("[deg] right ascension", 10.5, False),
+        ("10:30:00 RA (J2000) pointing (deg)", 10.5, False),
+        ("RA in degrees, of an hour angle in hours", 10.5, False),
+        ("[rad] right ascension", 241.6056, False),
+        ("right ascension of the telescope", 10.5, True),
+        ("", 10.5, True),
+    ],
+)
+def test_a_comment_tells_the_unit_of_a_number(comment, longitude, is_open):
+    value = np.radians(longitude) if "rad" in comment else 10.5
+    for number in (value, f" {value} "):
+        told = pointing_by_cards({"TELRA": number, "TELDEC": 41.0}, {"TELRA": comment})
+        assert told == (pytest.approx(longitude), 41.0, is_open)
+
+
+def test_minutes_are_hours_whatever_a_comment_says_and_what_no_hours_can_be_is_degrees():
+    told = pointing_by_cards({"RA": "10:30:00", "DEC": "41:00:00"}, {"RA": "hours", "DEC": "hours"})
+    assert told == pytest.approx((157.5, 41.0, False))
+    assert pointing_by_cards({"RA": 157.5, "DEC": 41.0}, {"RA": "hours"})[:2] == (157.5, 41.0)
+
+
+def test_a_bare_number_that_may_be_hours_comes_after_cards_that_are_sure():
+    bare = {"TELRA": 10.5, "TELDEC": 41.0}
+    sure = {"OBJCTRA": "10 30 00", "OBJCTDEC": "+41 00 00"}
+    assert pointing_by_cards(bare | sure) == pytest.approx((157.5, 41.0, False))
+    assert pointing_by_cards(bare | {"RA_TARG": 157.6, "DEC_TARG": 41.0})[0] == 157.6
+    assert pointing_by_cards({"TELRA": 100.5, "TELDEC": 41.0} | sure)[0] == 100.5
+    assert pointing_by_cards(bare | sure, {"TELRA": "[deg]"})[0] == 10.5
+
+
+def test_bare_numbers_are_hours_where_known_places_are_there_and_else_degrees():
+    def bare(number):
+        return Pointing(number, 41.0, 0.5, is_rough=True, may_be_hours=True)
+
+    known = [Pointing(15 * hour, 41.0, 0.1) for hour in (10.5, 10.6)]
+    hours = [bare(hour) for hour in (10.5, 10.6, 10.5)]
+    assert fields_of([*known, *hours]) == [[0, 2, 4], [1, 3]]
+    degrees = [Pointing(degree, 41.0, 0.1) for degree in (10.5, 20.5)]
+    assert fields_of([*degrees, bare(10.5), bare(20.5)]) == [[0, 2], [1, 3]]
+    # Too large for hours, of the same camera: degrees, all of them.
+    assert fields_of([*known, *hours, bare(150.0)]) == [[0], [1], [2, 3, 4], [5]]
+    # Nothing tells: together, as frames are that say nothing; never further parted.
+    assert fields_of(hours) == [[0, 1, 2]]
+    assert fields_of([bare(10.5), bare(12.0)]) == [[0], [1]]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -103,9 +159,11 @@ def test_the_side_of_a_pixel_is_told_by_the_optics():
 def test_cards_of_the_telescope_reach_half_a_frame_and_no_less_than_its_errors():
     cards, shape = {"RA": 10.0, "DEC": 5.0}, (400, 600)
     wide = pointing_of((), {**cards, "PIXSCALE": 36.0}, shape)
-    assert wide == pytest.approx((10.0, 5.0, 2.0, True))
-    assert pointing_of((), cards, shape) == pytest.approx((10.0, 5.0, 0.5, True))
+    assert wide == pytest.approx((10.0, 5.0, 2.0, True, True))
+    assert pointing_of((), cards, shape) == pytest.approx((10.0, 5.0, 0.5, True, True))
     assert pointing_of((), {}, shape) is None
+    hours = pointing_of((), cards, shape, comments={"RA": "[h]"})
+    assert hours == pytest.approx((150.0, 5.0, 0.5, True, False))
 
 
 @pytest.mark.parametrize("card", [("IMAGETYP", "dome flat"), ("OBJECT", "M 31")])

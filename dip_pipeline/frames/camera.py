@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 # The first group with an answer counts. Filters in series are one filter together; numbers are
@@ -27,6 +27,8 @@ _SIDE_CARDS = (
     ("SECPIX",),
     ("SECPIX1", "SECPIX2"),
 )
+# As AIPS leaves it, in degrees, and CASA and others after it, where a map has no cards of it.
+_CLEAN_BEAM = re.compile(r"\bBMAJ\s*=\s*([-+.\dED]+)\s+BMIN\s*=\s*([-+.\dED]+)", re.IGNORECASE)
 _ARCSEC = {"deg": 3600.0, "arcmin": 60.0, "arcsec": 1.0, "rad": math.degrees(3600.0)}
 
 
@@ -63,10 +65,12 @@ def pixel_side_arcsec(header: Mapping[str, object]) -> float | None:
     return None
 
 
-def beam_px(header: Mapping[str, object]) -> float | None:
+def beam_px(header: Mapping[str, object], history: Iterable[str] = ()) -> float | None:
     """Width of the beam of a radio map at half its height, in pixels; None where nothing says.
 
     BMAJ and BMIN are in degrees, as AIPS and CASA write them; their geometric mean counts.
+    history : texts of HISTORY, of which the last that tells the beam of a CLEAN counts where no
+        card does: later steps are further down
 
     >>> beam_px(
     ...     {
@@ -83,9 +87,22 @@ def beam_px(header: Mapping[str, object]) -> float | None:
     side = _pixel_scale(header)
     major = _number(header, "BMAJ", math.nan)
     minor = _number(header, "BMIN", major)
+    if not (major > 0 and minor > 0):
+        major, minor = _clean_beam(history)
     if not side or not (major > 0 and minor > 0):
         return None
     return round(math.sqrt(major * minor) * _ARCSEC["deg"] / side, 6)
+
+
+def _clean_beam(history: Iterable[str]) -> tuple[float, float]:
+    """Axes of the last beam in a history, degrees; NaN where there is none."""
+    found = [match.groups() for line in history if (match := _CLEAN_BEAM.search(line))]
+    for major, minor in reversed(found):
+        try:
+            return float(major.upper().replace("D", "E")), float(minor.upper().replace("D", "E"))
+        except ValueError:
+            continue
+    return math.nan, math.nan
 
 
 def calibration_kind(header: Mapping[str, object]) -> str | None:

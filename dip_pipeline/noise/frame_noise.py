@@ -80,7 +80,7 @@ def find_noise(
     if not any(window.good.any() for window in windows):
         raise EmptyFrameError(f"{frame.path}: {_why_unusable(frame, places, sensor)}")
     sky = measure_correlation(_skies(windows, config.threads_per_fit))
-    warn_of_wide_beam(_name_of(frame), frame, sky)
+    warn_of_wide_beam(_name_of(frame), frame, windows, sky)
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
     why = "none in the header and none given"
     if noise is not None:

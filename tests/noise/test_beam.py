@@ -33,13 +33,17 @@ def noise():
 
 @pytest.fixture
 def sigma_of(tmp_path):
-    def found(pixels, averaged=1, **cards):
+    def found(pixels, averaged=1, history=(), left_out=(), **cards):
         header = fits.Header(
             {"CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "BUNIT": "Jy/beam"}
             | {"CDELT1": -SCALE_DEG * averaged, "CDELT2": SCALE_DEG * averaged}
             | {"BMAJ": BEAM_PX * SCALE_DEG, "BMIN": BEAM_PX * SCALE_DEG}
             | cards
         )
+        for keyword in left_out:
+            del header[keyword]
+        for line in history:
+            header["HISTORY"] = line
         path = tmp_path / "map.fits"
         fits.writeto(path, pixels.astype(np.float32), header, overwrite=True)
         return resolve_noise(open_frame(path), RunConfig()).sigma.value
@@ -63,3 +67,38 @@ def test_nothing_is_told_where_pixels_have_noise_of_their_own(sources, sigma_of,
     white = SIGMA * np.random.default_rng(9).normal(size=(SIDE, SIDE))
     assert sigma_of(sources + white) == pytest.approx(SIGMA, rel=0.1)
     assert "its beam" not in caplog.text
+
+
+def test_the_beam_that_a_history_tells_is_read(sources, noise, sigma_of, caplog):
+    def line(width):
+        beam = f"{width * SCALE_DEG:12.4E}"
+        return f"AIPS   CLEAN BMAJ={beam} BMIN={beam} BPA=   0.00"
+
+    history = ["AIPS   IMNAME='MAP'", line(9.0), line(BEAM_PX), "BMAJ= - BMIN= -"]
+    sigma_of(sources + noise, history=history, left_out=("BMAJ", "BMIN"))
+    assert "its beam is 4.2 px wide (HISTORY: BMAJ, BMIN)" in caplog.text
+    assert "average the map over 2 x 2 px" in caplog.text
+
+
+def test_a_map_of_a_beam_that_nothing_tells_is_told_of(sources, noise, sigma_of, caplog):
+    hidden = {"left_out": ("BMAJ", "BMIN")}
+    assert sigma_of(sources + noise, **hidden) < SIGMA / 100
+    assert "BEAM NOT KNOWN: its unit is Jy/beam" in caplog.text
+    caplog.clear()
+    white = SIGMA * np.random.default_rng(9).normal(size=(SIDE, SIDE))
+    sigma_of(sources + white, **hidden)
+    averaged = (sources + noise).reshape(SIDE // 2, 2, SIDE // 2, 2).mean(axis=(1, 3))
+    assert sigma_of(averaged, averaged=2, **hidden) == pytest.approx(SIGMA, rel=0.15)
+    sigma_of(sources + noise, **hidden, BUNIT="adu")  # light of stars may be so
+    assert "BEAM NOT KNOWN" not in caplog.text
+
+
+def test_nothing_is_told_where_light_is_everywhere_and_pixels_have_noise_of_their_own(
+    sigma_of, caplog
+):
+    rng = np.random.default_rng(10)
+    light = 500 * SIGMA * smoothed(smoothed(rng.normal(size=(SIDE, SIDE))))
+    for hidden in ((), ("BMAJ", "BMIN")):
+        pixels = light + SIGMA * rng.normal(size=(SIDE, SIDE))
+        assert sigma_of(pixels, left_out=hidden) == pytest.approx(SIGMA, rel=0.1)
+    assert "average the map" not in caplog.text

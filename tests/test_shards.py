@@ -11,7 +11,10 @@ from dip_pipeline.batch import Job, restore_frames
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import Shard, read_status
 from dip_pipeline.errors import ConfigError, RunError
+from dip_pipeline.night.unmade import word_of
 from dip_pipeline.pipeline import finish_run, restore_frame, scratch_of
+from dip_pipeline.restoration.problem import StopReason
+from dip_pipeline.restoration.restore import unchanged
 from tests.stand_in import QUICK, arithmetic, planes
 
 CONFIG = RunConfig().with_overrides(**QUICK)
@@ -112,3 +115,33 @@ def test_a_part_that_cannot_be_is_refused(text):
 def test_every_item_is_of_one_shard_alone():
     shards = [Shard(number, 5) for number in range(1, 6)]
     assert all(sum(shard.has(index) for shard in shards) == 1 for index in range(101))
+
+
+def test_a_run_in_shards_says_which_are_left_and_what_goes_on_with_it(frame, made, tmp_path):
+    target = tmp_path / "out.fits"
+    run_shard(frame, target, "2/3")
+    status = read_status(scratch_of(target))
+    assert (status.shards, status.shards_left) == (3, (1, 3))
+    assert status.way_on.startswith("shards 1, 3 of 3 are left (--shard 1/3 and so on)")
+    assert "dip finish --complete" in status.way_on
+    (told,) = word_of([tmp_path]).unmade
+    assert (told.status, status.way_on in told.why) == ("unfinished", True)
+    run_shard(frame, target, "1/3")
+    run_shard(frame, target, "3/3")
+    done = read_status(scratch_of(target))
+    assert done.shards_left == ()
+    assert done.way_on == f"dip finish {scratch_of(target)} writes it"
+    assert "9 of 9 tiles are done; dip finish" in word_of([tmp_path]).unmade[0].why
+
+
+def test_tiles_that_shards_copied_through_are_told_before_the_product_is_written(
+    frame, monkeypatch, tmp_path
+):
+    def fails(problem, prior):
+        return unchanged(problem, StopReason.DIVERGED)
+
+    monkeypatch.setattr(ways, "restore", fails)
+    target = tmp_path / "out.fits"
+    restore_frames([Job(str(frame), target)], CONFIG, shard=Shard.parse("2/3"))
+    (told,) = word_of([tmp_path]).unmade
+    assert "3 of 9 tiles are done, 3 of them FAILED and copied; shards 1, 3" in told.why

@@ -83,8 +83,6 @@ def describe(run: "RunStatus") -> str:
         left = in_seconds(run.seconds_a_tile * (total - run.tiles_done))
         lines.append(f"  {in_seconds(run.seconds_a_tile)} a tile, about {left} left")
     if not run.owners:
-        finish = run.tiles_done >= total > 0
-        how = f"dip finish {run.path} writes it" if finish else "the same command goes on with it"
-        lines.append(f"  nobody is at it; {how}")
+        lines.append(f"  nobody is at it; {run.way_on}")
     lines.append(f"  begun: {run.created}, scratch: {in_bytes(run.scratch_bytes)}")
     return "\n".join(lines)

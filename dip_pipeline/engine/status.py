@@ -1,8 +1,10 @@
 """How a run stands, read from its folder: also while it runs, and without disturbing it."""
 
+import contextlib
 import os
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +17,8 @@ from dip_pipeline.engine.run_lock import Owner, owner_of, remove_empty, take
 from dip_pipeline.errors import RunError
 
 _RECENT = 50  # tiles that the pace is judged by
+_IN_SIGHT = 8  # numbers of shards in one line
+_SHARD = re.compile(rf"{LOCK}-(\d+)-of-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class RunStatus:
     tiles_done, tiles_failed : finished tiles; those of them that were copied through
     seconds_a_tile : of all processes together, lately; None before two are done
     scratch_bytes : size of the folder
+    shards : how many parts it is done in; 0 where it is not. shards_left : those with tiles missing
     """
 
     path: Path
@@ -40,6 +45,28 @@ class RunStatus:
     tiles_failed: int
     seconds_a_tile: float | None
     scratch_bytes: int
+    shards: int = 0
+    shards_left: tuple[int, ...] = ()
+
+    @property
+    def tiles_words(self) -> str:
+        """How many tiles are done, and how many of them are the input's."""
+        failed = f", {self.tiles_failed} of them FAILED and copied" if self.tiles_failed else ""
+        return f"{self.tiles_done} of {self.about.get('tiles', '?')} tiles are done{failed}"
+
+    @property
+    def way_on(self) -> str:
+        """What goes on with it, or ends it, where nobody is at it."""
+        if self.tiles_done >= _whole_number(self.about.get("tiles")) > 0:
+            return f"dip finish {self.path} writes it"
+        if not self.shards_left:
+            return "the same command goes on with it"
+        first, names = self.shards_left[0], ", ".join(map(str, self.shards_left[:_IN_SIGHT]))
+        more = ", ..." if len(self.shards_left) > _IN_SIGHT else ""
+        return (
+            f"shards {names}{more} of {self.shards} are left (--shard {first}/{self.shards} and so "
+            f"on), or dip finish --complete {self.path} restores here what is missing"
+        )
 
 
 def read_status(path: Path) -> RunStatus:
@@ -54,7 +81,8 @@ def _status_of(path: Path) -> RunStatus:
     run = _run_of(path)
     found = (owner_of(file, looking_on=True) for file in path.glob(f"{LOCK}*"))
     owners = tuple(owner for owner in found if owner is not None and owner.alive)
-    done = sum(file.suffix == ".tile" for file in _files(path / TILES / run["run_id"][:8]))
+    done = {file.stem for file in _files(path / TILES / run["run_id"][:8]) if _is_tile(file)}
+    shards = _shards(path)
     times, failed = _recorded(path / RECORDS / run["run_id"][:8])
     return RunStatus(
         path=path,
@@ -64,11 +92,40 @@ def _status_of(path: Path) -> RunStatus:
         created=run["created"],
         about=run["about"],
         doing=_doing(path) if owners else {},
-        tiles_done=done,
+        tiles_done=len(done),
         tiles_failed=failed,
         seconds_a_tile=_pace(times),
         scratch_bytes=_size(path),
+        shards=shards,
+        shards_left=_shards_left(shards, _whole_number(run["about"].get("tiles")), done),
     )
+
+
+def _is_tile(file: Path) -> bool:
+    return file.suffix == ".tile"
+
+
+def _shards(path: Path) -> int:
+    """How many parts the last of the shards that began here was one of; 0 where there was none."""
+    latest = (0.0, 0)
+    for file in path.glob(f"{LOCK}-*"):
+        if (found := _SHARD.fullmatch(file.name)) is not None:
+            with contextlib.suppress(OSError):  # gone meanwhile
+                latest = max(latest, (file.stat().st_mtime, int(found[2])))
+    return latest[1]
+
+
+def _shards_left(shards: int, tiles: int, done: Collection[str]) -> tuple[int, ...]:
+    """Numbers of the shards of which a tile is missing."""
+    if not shards:
+        return ()
+    numbers = {int(name) for name in done if name.isdecimal()}
+    missing = (index for index in range(tiles) if index not in numbers)
+    return tuple(sorted({index % shards + 1 for index in missing}))
+
+
+def _whole_number(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def clean(path: Path) -> RunStatus | None:

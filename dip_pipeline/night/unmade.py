@@ -216,12 +216,11 @@ def _with_scratch(scratch: Sequence[Path], unmade: Sequence[Unmade]) -> list[Unm
         if not runs and ((before and before.status == FAILED) or _made(product)):
             continue
         source = _text(status.about.get("source")) or product.name
-        done = f"{status.tiles_done} of {status.about.get('tiles', '?')} tiles are done"
         found[product] = Unmade(
             source if before is None else before.source,
             product,
             RUNNING if runs else STOPPED,
-            done if runs else f"{done}; the same command goes on with it",
+            status.tiles_words if runs else f"{status.tiles_words}; {status.way_on}",
             status.created,
         )
     return list(found.values())

@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count
@@ -30,6 +30,9 @@ from dip_pipeline.night.unmade import SUMMARY, WAITING, read_summary, unmade_in
 from dip_pipeline.repeated_warnings import Repeated
 
 log = logging.getLogger(__name__)
+
+_PATIENCE_S = 2.0  # of a frame that failed, for others that leave word at the same moment
+_LOOK_S = 0.05
 
 
 class Summary:
@@ -135,12 +138,7 @@ class Summary:
             "unlike_the_others": self._odd,
             "counts": {end: ends.count(end) for end in dict.fromkeys(ends)},
         }
-        head = dumps(content, indent=1, allow_nan=False).removesuffix("\n}")
-        lists = [
-            f' "{name}": [' + ",".join(f"\n  {line}" for line in lines) + "\n ]"
-            for name, lines in (("frames", self._lines.values()), ("earlier", self._earlier))
-        ]
-        replace_file(self._path, (",\n".join([head, *lists]) + "\n}\n").encode())
+        _write(self._path, content, list(self._lines.values()), self._earlier)
 
 
 @contextmanager
@@ -168,6 +166,62 @@ def summary_kept(
             raise
 
 
+def leave_word(folder: Path, results: Sequence[FrameResult], command_line: Sequence[str]) -> None:
+    """Leave word of frames that failed, of a run that keeps no summary: of one frame, or a shard.
+
+    The summary that is there stays that of its run, and tells of them as of frames of other runs;
+    where there is none they have their own. That it cannot be written is told, and stops nothing.
+    """
+    failed = [each for each in results if each.report is None]
+    if not failed:
+        return
+    jobs = [each.job for each in failed]
+    try:
+        with own_name(folder / SUMMARY, patience_s=_PATIENCE_S) as path:
+            if path.exists():
+                _add_earlier(path, failed)
+                return
+            summary = Summary(path, None, jobs, command_line)
+            for each in failed:
+                summary.add(each)
+            summary.end(BatchReport(tuple(failed)))
+    except (OutputError, FrameError) as error:
+        log.warning("%s; no word is left there of the frame that failed", error)
+
+
+def has_word(folder: Path) -> bool:
+    """Whether a run left a summary in a folder."""
+    path = folder / SUMMARY
+    return path.is_file() and not _is_foreign(path)
+
+
+def _add_earlier(path: Path, failed: Sequence[FrameResult]) -> None:
+    """Tell in a summary of frames of another run, in the place of what it told of them as such."""
+    content = read_summary(path)
+    lists = {name: content.pop(name, None) or [] for name in ("frames", "earlier")}
+    names = {Path(each.job.target).name for each in failed}
+    kept = [each for each in lists["earlier"] if _target_name(each) not in names]
+    told = [_frame_facts(each) for each in failed]
+    _write(path, content, map(_line, lists["frames"]), map(_line, [*kept, *told]))
+
+
+def _target_name(told: object) -> str:
+    target = told.get("target") if isinstance(told, Mapping) else None
+    return Path(target).name if isinstance(target, str) else ""
+
+
+def _write(
+    path: Path, content: Mapping[str, Any], frames: Iterable[str], earlier: Iterable[str]
+) -> None:
+    """Write a summary: each frame is a line."""
+    head = dumps(content, indent=1, allow_nan=False).removesuffix("\n}")
+    lists = [
+        f' "{name}": [' + ",".join(f"\n  {line}" for line in lines) + "\n ]"
+        for name, lines in (("frames", frames), ("earlier", earlier))
+    ]
+    replace_file(path, (",\n".join([head, *lists]) + "\n}\n").encode())
+
+
 @contextmanager
 def ended_in(summary: Summary) -> Iterator[None]:
     """Note in a summary why a run as a whole stopped."""
@@ -186,9 +240,10 @@ def ended_in(summary: Summary) -> Iterator[None]:
 
 
 @contextmanager
-def own_name(path: Path) -> Iterator[Path]:
+def own_name(path: Path, *, patience_s: float = 0.0) -> Iterator[Path]:
     """Lend the name of a summary that no other run which is at work keeps: the next number's.
 
+    patience_s : to wait for one, whose keeper may be about to let it go
     Nor one that is no summary. Without a lock where none can be had: whoever writes the summary
     tells of it.
     """
@@ -200,7 +255,7 @@ def own_name(path: Path) -> Iterator[Path]:
             continue
         lock_path = own.with_name(f".{own.name}.lock")
         try:
-            lock = _taken(lock_path)
+            lock = _taken(lock_path, patience_s)
         except RunError:
             held = owner_of(lock_path) or "another process"
             why = why or f"is kept by another run that is at work ({held})"
@@ -237,10 +292,17 @@ def _is_foreign(path: Path) -> bool:
     return False
 
 
-def _taken(lock_path: Path) -> Lock:
+def _taken(lock_path: Path, patience_s: float) -> Lock:
     """Lock a file and sign it. RunError where another process holds it, OSError for no lock."""
-    while (lock := take(lock_path)) is None:  # its holder took it away at this moment
-        pass
+    deadline = time.monotonic() + patience_s
+    lock = None
+    while lock is None:
+        try:
+            lock = take(lock_path)  # None where its holder took it away at this moment
+        except RunError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_LOOK_S)
     with suppress(OSError):  # a full disk holds no name
         lock.sign()
     return lock

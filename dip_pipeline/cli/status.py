@@ -26,13 +26,19 @@ def status(runs: tuple[str, ...]) -> int:
     """Tell how a run stands, also while it runs.
 
     RUN is the scratch folder of an output, OUT.dip, or the output OUT itself. Nothing is changed,
-    and a run that goes on is not disturbed.
+    and a run that goes on is not disturbed. A frame that failed is told with its reason, where its
+    run left word of it (summary.json).
     """
     from dip_pipeline.engine import read_status
 
-    code = ExitCode.OK
+    code, failures = ExitCode.OK, _Failures()
     for run in runs:
         try:
+            if failed := failures.words_of(run):
+                say(in_one_line(f"{run}: {failed}"))
+                code = ExitCode.FRAMES_FAILED
+                if not scratch_folder(run).is_dir():
+                    continue
             if is_finished(run):
                 say(f"{run}: finished; dip provenance {run} tells how it was made")
                 continue
@@ -41,6 +47,27 @@ def status(runs: tuple[str, ...]) -> int:
             complain(in_one_line(str(error)))
             code = ExitCode.FRAMES_FAILED
     return code
+
+
+class _Failures:
+    """Frames whose last run failed, by what it left word of in their folders."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, dict[str, str]] = {}
+
+    def words_of(self, run: str) -> str:
+        """How the last run of an output failed; "" where nothing says that it did."""
+        product = scratch_folder(run).with_suffix("")
+        folder = product.parent
+        if folder not in self._known:
+            from dip_pipeline.night.unmade import FAILED, word_of
+
+            self._known[folder] = {
+                each.product.name: f"{each.words}, {each.when}"
+                for each in word_of([folder]).unmade
+                if each.status == FAILED
+            }
+        return self._known[folder].get(product.name, "")
 
 
 def is_finished(run: str) -> bool:

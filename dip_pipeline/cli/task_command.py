@@ -69,7 +69,7 @@ def run_task(  # noqa: PLR0913  (what `task_arguments` adds)
     from dip_pipeline.cli.naming import jobs_planned
     from dip_pipeline.cli.progress import watching
     from dip_pipeline.engine import Shard
-    from dip_pipeline.summary import summary_kept
+    from dip_pipeline.summary import has_word, leave_word, summary_kept
     from dip_pipeline.task_optics import check_task
 
     config = read_config(config_file, {**values, "task__name": task.value})
@@ -90,12 +90,20 @@ def run_task(  # noqa: PLR0913  (what `task_arguments` adds)
             shard=part,
             on_result=summary.add if summary else lambda _: None,
         )
+        folder = jobs[0].target.parent
         if summary:
             summary.end(report)
+        elif part or _names_folder(out, jobs[0].target) or has_word(folder):
+            leave_word(folder, report.frames, words)
     text = describe(report)
     if text and verbosity() >= NORMAL:
         say(text)
     return report.exit_code
+
+
+def _names_folder(out: str, target: Path) -> bool:
+    """Whether an output was given as the folder it goes to: one of results, where word is left."""
+    return target != Path(out)
 
 
 def describe(report: "BatchReport") -> str:

@@ -139,6 +139,76 @@ def test_a_run_that_was_killed_and_one_that_is_at_work_are_told_apart(dip, night
     assert set(seen) == {"the run was killed", "the run is at work"}
 
 
+def test_a_frame_that_fails_alone_in_a_folder_is_told_until_it_is_restored(dip, night):
+    assert denoise(dip, "bad.fits") == 1
+    assert ends(night / "out") == [("bad.fits", "failed")]
+    code, out, page = page_of(dip, "out")
+    assert (code, "1 failed -> " in out, NOTE in page) == (0, True, False)
+    shutil.copy("f1.fits", "bad.fits")
+    assert denoise(dip, "bad.fits") == 0
+    assert ends(night / "out") == []
+
+
+def test_frames_that_fail_one_by_one_are_all_told_and_a_run_of_several_keeps_its_own(dip, night):
+    (night / "worse.fits").write_text("none either")
+    assert denoise(dip, "f0.fits", "f1.fits") == 0
+    before = json.loads((night / "out" / "summary.json").read_text())
+    for name in ("bad.fits", "worse.fits", "bad.fits"):
+        assert denoise(dip, name, out=f"out/{name[:-5]}_dip.fits") == 1
+    failed = [("bad.fits", "failed"), ("worse.fits", "failed")]
+    assert sorted(ends(night / "out")) == failed
+    after = json.loads((night / "out" / "summary.json").read_text())
+    assert len(after.pop("earlier")) == 2
+    assert before.pop("earlier") == []
+    assert after == before
+    assert denoise(dip, "f0.fits", "f1.fits", more=("--overwrite",)) == 0
+    assert sorted(ends(night / "out")) == failed
+
+
+def test_one_file_that_fails_leaves_nothing_where_no_run_left_word(dip, night):
+    names = sorted(path.name for path in night.iterdir())
+    assert denoise(dip, "bad.fits", out="bad_dip.fits") == 1
+    assert sorted(path.name for path in night.iterdir()) == names
+
+
+def test_shards_that_fail_leave_word_and_those_that_end_leave_none(dip, night):
+    (night / "alone").mkdir()
+    for number in (1, 2):
+        more = ("--shard", f"{number}/2")
+        assert denoise(dip, "f0.fits", "bad.fits", more=more) == 1
+        assert denoise(dip, "bad.fits", out="alone/bad_dip.fits", more=more) == 1
+    told = {end: name for name, end in ends(night / "out")}
+    assert (told["failed"], told["unfinished"]) == ("bad.fits", str(night / "f0.fits"))
+    assert ends(night / "alone") == [("bad.fits", "failed")]
+    assert "FITS" in page_of(dip, "alone")[2]
+
+
+def test_a_frame_that_fails_beside_a_run_at_work_leaves_its_summary_alone(dip, night, monkeypatch):
+    begun = Summary.begin
+
+    def begin(self):
+        begun(self)
+        assert denoise(dip, "bad.fits", out="out/bad_dip.fits") == 1
+
+    monkeypatch.setattr(Summary, "begin", begin)
+    denoise(dip, "f0.fits", "f1.fits")
+    assert ends(night / "out") == [("bad.fits", "failed")]
+    assert "f1.fits" in (night / "out" / "summary.json").read_text()
+
+
+def test_the_status_of_a_frame_that_failed_says_so(dip, night):
+    assert denoise(dip, "f0.fits", "bad.fits") == 1
+    code, out, err = dip("status", "out/bad_dip.fits", "out/f0_dip.fits")
+    assert (code, err) == (1, "")
+    first, second = out.splitlines()
+    assert re.match(r"out/bad_dip.fits: failed: .*FITS.*20\d\d-", first)
+    assert second.startswith("out/f0_dip.fits: finished")
+    summary(night / "out", ("f0.fits", "failed", "no image", "2999-01-01T00:00:00+00:00"))
+    code, out, _ = dip("status", "out/f0_dip.fits")
+    assert code == 1
+    assert out.startswith("out/f0_dip.fits: failed: no image (what is there is of an earlier run)")
+
+
 def test_a_night_of_which_all_failed_has_a_page(dip, night):
     (night / "worse.fits").write_text("none either")
     assert denoise(dip, "bad.fits", "worse.fits") == 1

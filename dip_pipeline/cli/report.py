@@ -37,28 +37,30 @@ Examples:
 )
 @click.option(
     "--pictures/--no-pictures",
-    default=True,
-    help="Draw each product beside its input.  [default: --pictures]",
+    default=None,
+    help="Draw every product beside its input, or none.  [default: 200 at most, the odd first]",
 )
 @click.option(
     "--overwrite", is_flag=True, help="Replace a page that exists already.  [default: no]"
 )
 @verbosity_options
-def report(products: tuple[str, ...], *, out: Path, pictures: bool, overwrite: bool) -> int:
+def report(products: tuple[str, ...], *, out: Path, pictures: bool | None, overwrite: bool) -> int:
     """Write one page of a night: figures, odd frames, pictures.
 
     OUT is what dip made of a frame, or a folder of such products. The page is one HTML file that
     asks nothing of a network: sky, stars, noise and what was estimated of each frame, those that
     are unlike the others marked, and before, after, and what was taken away. Frames that failed,
-    or were not reached, are at its top, as runs of several frames left word of in that folder.
+    or were not reached, are at its top, as runs left word of in that folder.
     """
     from dip_pipeline.night.page import write_report
     from dip_pipeline.night.products import folders_in, products_in
+    from dip_pipeline.night.report import MOST_PICTURES
 
     start_logging(LogLines(complain_as_is), verbosity() if verbosity() > NORMAL else -1)
     names = [Path(name) for name in products]
+    most = {None: MOST_PICTURES, True: None, False: 0}[pictures]
     written = write_report(
-        products_in(names), out, folders=folders_in(names), pictures=pictures, overwrite=overwrite
+        products_in(names), out, folders=folders_in(names), pictures=most, overwrite=overwrite
     )
     for frame in written.unread:
         complain(in_one_line(frame.problem))
@@ -83,6 +85,11 @@ def describe(written: "NightReport", out: Path) -> str:
     counts += [f"{len(written.unread)} that cannot be read"] if written.unread else []
     told = [*_unmade_lines(written.word), *written.word.unread, *_settings_lines(written.settings)]
     told += map(str, written.odd)
+    if written.drawable:
+        told.append(
+            f"{written.drawn} of {written.drawable} frames are drawn, the odd ones first; "
+            "--pictures draws all"
+        )
     return "\n".join([f"{', '.join(counts)} -> {out}", *map(in_one_line, told)])
 
 

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from dip_pipeline.errors import FrameError, OutputError
 from dip_pipeline.frames.publishing import prepare, publishing
 from dip_pipeline.night.figure_table import FIGURES, LEAST_FRAMES
 from dip_pipeline.night.figures import NightFrame
-from dip_pipeline.night.report import NightReport, ReportedFrame, gather
+from dip_pipeline.night.report import MOST_PICTURES, NightReport, ReportedFrame, gather
 from dip_pipeline.night.unmade import ENDS, Word, word_of
 from dip_pipeline.quality import Curve, draw_curves
 
@@ -29,12 +29,13 @@ def write_report(
     out: Path,
     *,
     folders: Sequence[Path] = (),
-    pictures: bool = True,
+    pictures: int | None = MOST_PICTURES,
     overwrite: bool = False,
 ) -> NightReport:
     """Write one HTML file that needs no other one, and nothing from a network.
 
     folders : in which runs may have left word of frames without a product
+    pictures : how many products are drawn at most, as `gather` takes it
     Raises OutputError where it cannot be written, and where it would replace what is no page;
     FrameError where there is neither a product nor word of one. Products that cannot be read are
     told in it.
@@ -47,12 +48,17 @@ def write_report(
         raise FrameError(f"{out}: nothing to tell of; give products of dip, or their folder")
     _check_is_page(out)
     report = gather(products, pictures=pictures, word=word)
-    # Bytes of names that were no text to this locale may be text; what is none has a mark instead.
-    page = render(report, title=out.stem).encode("utf-8", "surrogateescape")
-    page = page.decode("utf-8", "replace").encode()
-    with publishing(places[0], len(page)) as part:
-        part.write_bytes(page)
+    with publishing(places[0], _least_bytes(report)) as part, part.open("wb") as stream:
+        for piece in _pieces(report, out.stem):  # all at once they are several times the pictures
+            # Bytes of names that were no text to this locale may be text; what is none has a mark.
+            whole = piece.encode("utf-8", "surrogateescape")
+            stream.write(whole if piece.isascii() else whole.decode("utf-8", "replace").encode())
     return report
+
+
+def _least_bytes(report: NightReport) -> int:
+    """Size of the pictures of a page, as they stand in it."""
+    return sum(4 * len(frame.picture) // 3 for frame in report.frames)
 
 
 def _check_is_page(out: Path) -> None:
@@ -70,6 +76,10 @@ def _check_is_page(out: Path) -> None:
 
 def render(report: NightReport, *, title: str) -> str:
     """Fill the page; whatever comes from a header is escaped."""
+    return "".join(_pieces(report, title))
+
+
+def _pieces(report: NightReport, title: str) -> Iterator[str]:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -83,7 +93,7 @@ def render(report: NightReport, *, title: str) -> str:
         _row(frame, name, odd, report) for frame, name in zip(report.frames, names, strict=True)
     ]
     told = {key for row in rows for key, cell in row["cells"].items() if cell.text}
-    return environment.get_template("night_page.html").render(
+    return environment.get_template("night_page.html").generate(
         title=title,
         version=__version__,
         report=report,
@@ -94,6 +104,7 @@ def render(report: NightReport, *, title: str) -> str:
         least=LEAST_FRAMES,
         units=sorted({frame.told.unit for frame in report.frames if frame.told} - {""}),
         curves=_in_line(_curves(report, odd), "png"),
+        in_line=_in_line,
     )
 
 
@@ -165,7 +176,7 @@ def _row(
         "name": name,
         "cells": cells,
         "problem": "",
-        "picture": _in_line(frame.picture, "jpeg"),
+        "picture": frame.picture,
         "no_picture": frame.no_picture,
         "images": told.images,
         "words": [_words(each) for each in found.values()],

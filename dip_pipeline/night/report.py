@@ -1,8 +1,8 @@
 """What is told of a night: each product with its figures and its picture, the odd ones marked."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dip_pipeline.errors import DipError
@@ -14,6 +14,8 @@ from dip_pipeline.night.settings import other_settings
 from dip_pipeline.night.unmade import Word
 
 log = logging.getLogger(__name__)
+
+MOST_PICTURES = 200  # of which a page has 40 MB: nobody looks at a thousand one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class NightReport:
     others : of each product's kind, by its name
     settings : by which a product differs from most of its kind, by its name; of those alone
     word : what runs left word of: of frames without a product, too
+    drawable : how many frames there are to draw, where not all of them are drawn; else 0
     """
 
     frames: tuple[ReportedFrame, ...]
@@ -45,6 +48,7 @@ class NightReport:
     others: Mapping[str, int]
     word: Word
     settings: Mapping[str, str]
+    drawable: int = 0
 
     @property
     def alone(self) -> tuple[ReportedFrame, ...]:
@@ -61,25 +65,65 @@ class NightReport:
         return tuple(frame for frame in self.frames if frame.told is None)
 
     @property
+    def drawn(self) -> int:
+        """How many products have a picture."""
+        return sum(bool(frame.picture) for frame in self.frames)
+
+    @property
     def failed(self) -> tuple[ReportedFrame, ...]:
         """Products of which a tile is the input's."""
         return tuple(frame for frame in self.frames if frame.told and frame.told.failed_tiles)
 
 
 def gather(
-    products: Sequence[Path], *, pictures: bool = True, word: Word | None = None
+    products: Sequence[Path], *, pictures: int | None = MOST_PICTURES, word: Word | None = None
 ) -> NightReport:
     """Read all products, draw them, and see which are unlike the others.
 
+    pictures : how many are drawn at most, the odd ones first; None for all, 0 for none
     word : what runs left of frames without a product
     """
-    frames = [_reported(product, pictures=pictures) for product in products]
+    frames = [_reported(product) for product in products]
     frames.sort(key=_when)
     figures = [frame.told.figures for frame in frames if frame.told]
     others = {frame.source: len(kind) - 1 for kind in kinds(figures) for frame in kind}
-    return NightReport(
-        tuple(frames), odd_frames(figures), others, word or Word(), other_settings(figures)
+    odd = odd_frames(figures)
+    drawable = [number for number, frame in enumerate(frames) if frame.told]
+    first = {frame.source for frame in odd}
+    chosen = _chosen(
+        drawable, [_comes_first(frames[number], first) for number in drawable], pictures
     )
+    for number in chosen:
+        frames[number] = _with_picture(frames[number])
+    return NightReport(
+        tuple(frames),
+        odd,
+        others,
+        word or Word(),
+        other_settings(figures),
+        drawable=len(drawable) if 0 < len(chosen) < len(drawable) else 0,
+    )
+
+
+def _comes_first(frame: ReportedFrame, odd: Collection[str]) -> bool:
+    told = frame.told
+    return told is not None and (told.figures.source in odd or told.failed_tiles > 0)
+
+
+def _chosen(numbers: Sequence[int], comes_first: Sequence[bool], most: int | None) -> list[int]:
+    """Choose which frames to draw: those that come first, and of the others evenly."""
+    if most is None or most >= len(numbers):
+        return list(numbers)
+    first = [number for number, is_first in zip(numbers, comes_first, strict=True) if is_first]
+    others = [number for number, is_first in zip(numbers, comes_first, strict=True) if not is_first]
+    chosen = _evenly(first, most)
+    return sorted([*chosen, *_evenly(others, most - len(chosen))])
+
+
+def _evenly(numbers: Sequence[int], most: int) -> list[int]:
+    if most >= len(numbers):
+        return list(numbers)
+    return [numbers[at * len(numbers) // most] for at in range(most)]
 
 
 def _when(frame: ReportedFrame) -> tuple[bool, bool, float, str]:
@@ -89,19 +133,20 @@ def _when(frame: ReportedFrame) -> tuple[bool, bool, float, str]:
     return frame.told is None, hours is None, hours or 0.0, begun
 
 
-def _reported(product: Path, *, pictures: bool) -> ReportedFrame:
+def _reported(product: Path) -> ReportedFrame:
     try:
-        told = night_frame(str(product), product)
+        return ReportedFrame(product, night_frame(str(product), product))
     except (DipError, OSError) as error:
         return ReportedFrame(product, None, problem=str(error))
-    if not pictures:
-        return ReportedFrame(product, told)
+
+
+def _with_picture(frame: ReportedFrame) -> ReportedFrame:
     from dip_pipeline.picturing import first_picture  # not loaded without pictures
 
     try:
-        return ReportedFrame(product, told, picture=first_picture(product))
+        return replace(frame, picture=first_picture(frame.product))
     except (DipError, OSError) as error:
-        return ReportedFrame(product, told, no_picture=str(error))
+        return replace(frame, no_picture=str(error))
     except Exception as error:  # noqa: BLE001  (no picture, no memory for one: no reason for no page)
-        log.warning("%s: no picture of it: %r", product, error)
-        return ReportedFrame(product, told, no_picture=repr(error))
+        log.warning("%s: no picture of it: %r", frame.product, error)
+        return replace(frame, no_picture=repr(error))

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -23,9 +24,10 @@ from dip_pipeline.frames import read_provenance
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.night import figures as night_figures
+from dip_pipeline.night import report as night_report
 from dip_pipeline.night.figures import figures_of, night_frame
 from dip_pipeline.night.odd_frames import kinds
-from dip_pipeline.night.page import write_report
+from dip_pipeline.night.page import render, write_report
 from dip_pipeline.night.products import products_in
 from dip_pipeline.night.report import gather
 from dip_pipeline.pipeline import restore_frame
@@ -293,7 +295,7 @@ def test_when_an_exposure_began_is_told_as_iso(tmp_path, cards, begun):
 
 def test_frames_that_do_not_say_when_come_last(tmp_path):
     made = [product(tmp_path, n, cards={"DATE-OBS": ""} if n == 1 else None) for n in range(3)]
-    told = gather(made, pictures=False).frames
+    told = gather(made, pictures=0).frames
     assert [frame.product for frame in told] == [made[2], made[0], made[1]]
 
 
@@ -409,7 +411,7 @@ def test_a_torn_product_in_a_folder_is_told(dip, tmp_path, kept, packed):
 def test_frames_are_in_order_of_time_whatever_zone_their_cards_name(tmp_path):
     dates = ("2026-01-01T23:00:00+09:00", "2026-01-01T20:00:00Z", "2026-01-01T19:00:00")
     made = [product(tmp_path, n, cards={"DATE-OBS": date}) for n, date in enumerate(dates)]
-    told = gather(made, pictures=False).frames  # at 14, 20, 19 h UT
+    told = gather(made, pictures=0).frames  # at 14, 20, 19 h UT
     assert [frame.product for frame in told] == [made[0], made[2], made[1]]
 
 
@@ -495,6 +497,51 @@ def test_a_fault_in_drawing_one_frame_loses_no_page(tmp_path, monkeypatch):
     told = {frame.product: frame for frame in gather(made).frames}
     assert "640 GiB" in told[made[0]].no_picture
     assert told[made[1]].picture
+
+
+def test_of_a_long_night_the_odd_frames_and_others_all_over_it_are_drawn(tmp_path, monkeypatch):
+    made = [product(tmp_path, n, level=900.0 if n == 7 else 200.0) for n in range(9)]
+    drawn = []
+    monkeypatch.setattr(picturing, "first_picture", lambda path: drawn.append(path) or b"picture")
+    told = gather(made, pictures=4)
+    assert drawn == [frame.product for frame in told.frames if frame.picture]
+    assert (len(drawn), told.drawable) == (4, 9)
+    assert made[7] in drawn
+    at = [number for number, frame in enumerate(told.frames) if frame.picture]
+    assert at[0] == 0
+    assert max(np.diff([*at, 9])) <= 4
+    assert "Drawn: 4 of 9 frames" in render(told, title="a")
+    for most in (9, None):
+        told = gather(made, pictures=most)
+        assert (told.drawn, told.drawable) == (9, 0)
+
+
+def test_a_page_of_many_frames_says_how_many_it_draws_and_draws_all_where_asked(
+    dip, tmp_path, monkeypatch
+):
+    made = [product(tmp_path, n) for n in range(3)]
+    monkeypatch.setattr(night_report, "MOST_PICTURES", 2)
+    monkeypatch.setattr(picturing, "first_picture", lambda _: b"picture")
+    page = tmp_path / "night.html"
+    for words, count in (((), 2), (("--pictures",), 3), (("--no-pictures",), 0)):
+        code, out, _ = dip("report", made[0].parent, "-o", page, "--overwrite", *words)
+        assert code == 0
+        assert page.read_text("utf-8").count("image/jpeg") == count
+        told = "2 of 3 frames are drawn, the odd ones first; --pictures draws all"
+        assert (told in out) == (count == 2)
+
+
+def test_a_page_takes_little_more_memory_than_its_pictures(tmp_path, monkeypatch):
+    made = product(tmp_path, 0)
+    others = [shutil.copy(made, made.with_name(f"g{n}_dip.fits")) for n in range(1, 30)]
+    size = 300_000
+    monkeypatch.setattr(picturing, "first_picture", lambda _: bytes(size))
+    tracemalloc.start()
+    write_report([made, *others], tmp_path / "night.html")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (tmp_path / "night.html").stat().st_size > 30 * size * 4 / 3
+    assert peak < 1.6 * 30 * size  # with the page as one text, and as bytes, six times
 
 
 @pytest.mark.parametrize(

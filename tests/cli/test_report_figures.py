@@ -103,7 +103,7 @@ def test_an_upper_bound_is_told_as_one_and_compared_with_nothing(tmp_path, monke
     assert told.risk is not None
     assert told.risk_error is None
     assert told.figures.values["residual_noise"] is None
-    page = render(gather([made], pictures=False), title="a")
+    page = render(gather([made], pictures=0), title="a")
     assert f"&lt; {told.risk:.3f}" in page
     judged(monkeypatch, risk=0.04, risk_error=0.001, judged_pixels=1000)
     surer = night_frame("b", product(tmp_path, 2))
@@ -115,7 +115,7 @@ def test_failed_tiles_are_counted_where_they_are(tmp_path, monkeypatch):
     whole = product(tmp_path, 1)
     judged(monkeypatch, failed=(True, False))
     broken = product(tmp_path, 2)
-    report = gather([whole, broken], pictures=False)
+    report = gather([whole, broken], pictures=0)
     assert [frame.product for frame in report.failed] == [broken]
     assert "1 of 9" in render(report, title="a")
 
@@ -141,7 +141,7 @@ def test_curves_name_a_unit_that_all_have_and_mark_the_odd(tmp_path, monkeypatch
     made = [product(tmp_path, n, level=450.0 if n == 3 else 200.0) for n in range(6)]
     drawn = []
     monkeypatch.setattr(night_page, "draw_curves", lambda curves, _: drawn.append(curves) or b"")
-    render(gather(made, pictures=False), title="a")
+    render(gather(made, pictures=0), title="a")
     (curves,) = drawn
     assert [curve.words for curve in curves] == [
         "sky level, adu",
@@ -150,7 +150,7 @@ def test_curves_name_a_unit_that_all_have_and_mark_the_odd(tmp_path, monkeypatch
     ]
     assert list(curves[0].odd) == [False, False, True, False, False, False]  # the last began first
     made.append(product(tmp_path, 7, cards={"BUNIT": "electron"}))
-    render(gather(made, pictures=False), title="a")
+    render(gather(made, pictures=0), title="a")
     assert drawn[1][0].words == "sky level"
 
 

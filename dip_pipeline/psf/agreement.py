@@ -16,7 +16,11 @@ from dip_pipeline.registration import psf_fwhm_px, star_fwhm_px
 from dip_pipeline.restoration.psf.field_ellipticities import ellipticities_over_field
 from dip_pipeline.restoration.psf.field_widths import widths_over_field
 from dip_pipeline.restoration.psf.own_psf import StarField
-from dip_pipeline.restoration.psf.psf_on_stars import PsfOnStars, hold_against_stars
+from dip_pipeline.restoration.psf.psf_on_stars import (
+    PsfOnStars,
+    doubt_of_wings,
+    hold_against_stars,
+)
 from dip_pipeline.restoration.stars.star_shape import AS_GAUSSIANS, FittedStar, fit_bright_stars
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.task_optics import AskedOptics
@@ -28,7 +32,7 @@ _NARROWER_OF_FEW = 0.7  # the same of few or faint stars, where they may be a fi
 _OTHER_WIDTH = 0.07  # of ln(FWHM), by which fits differ; of right PSFs they do by 0.01
 _OTHER_ELLIPTICITY = 0.1  # as of an axis ratio of 0.9; of right PSFs it is 0.01
 _OTHER_SHAPE = 0.1  # of a star's light; of right PSFs up to 0.023 where fields are crowded
-_OTHER_WINGS = 0.06  # the same by profiles; of right PSFs up to 0.02
+_OTHER_WINGS = 0.06  # the same by profiles; of right PSFs up to 0.02, of few stars 0.07
 # A Gaussian is asked for by its width: real stars have wings.
 _OTHER_THAN_GAUSSIAN = 0.25
 _FEW = 3  # objects as narrow as the PSF: its stars, the others being galaxies or blends
@@ -64,7 +68,7 @@ def warn_of_psf(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> None:
         if ratio < least:  # False where it is NaN
             log.warning("%s: %s: %s; %s", frame.path, words, _MORE_BLUR, _remedy(asked))
             return
-    if found is not None and (words := _in_words(found, asked)):
+    if found is not None and (words := _in_words(found, asked, stars)):
         log.warning("%s: %s; %s", frame.path, words, _remedy(asked))
 
 
@@ -173,12 +177,12 @@ def _in_frame(place: tuple[int, int], window: Window) -> str:
     return f"x, y = {col}, {row}"
 
 
-def _in_words(found: PsfOnStars, asked: AskedOptics) -> str:
+def _in_words(found: PsfOnStars, asked: AskedOptics, stars: Sequence[FittedStar]) -> str:
     """Say how a PSF differs from the stars; "" where it does not, or nothing can be said."""
     apart = math.log(found.star_px / found.psf_px)
     difference = _of_width(found, apart, asked)
     if not abs(apart) > _OTHER_WIDTH:  # True where it is NaN
-        difference = _of_shape(found, asked)
+        difference = _of_shape(found, asked, stars)
     if not difference:
         return ""
     own = f"{found.psf_px:.2f} px" if math.isfinite(found.psf_px) else "no star's width"
@@ -207,7 +211,7 @@ def _of_width(found: PsfOnStars, apart: float, asked: AskedOptics) -> str:
     return ""
 
 
-def _of_shape(found: PsfOnStars, asked: AskedOptics) -> str:
+def _of_shape(found: PsfOnStars, asked: AskedOptics, stars: Sequence[FittedStar]) -> str:
     """Say that a PSF is of another shape; "" where it is not, or not known to be."""
     if found.elongation > _OTHER_ELLIPTICITY:  # False where it is NaN
         return f"but elongated otherwise (ellipticities differ by {found.elongation:.2f})"
@@ -216,10 +220,16 @@ def _of_shape(found: PsfOnStars, asked: AskedOptics) -> str:
     most = _OTHER_THAN_GAUSSIAN if asked.is_gaussian else _OTHER_SHAPE
     another = known and (
         found.misplaced > most + 3 * found.doubt
-        # False where it is NaN
-        or (not asked.is_gaussian and found.wings > _OTHER_WINGS)
+        or (not asked.is_gaussian and _of_other_wings(found, stars))
     )
     return "but of another shape" if another else ""
+
+
+def _of_other_wings(found: PsfOnStars, stars: Sequence[FittedStar]) -> bool:
+    """Whether wings differ by more than stars as few and as faint do by chance."""
+    if not found.wings > _OTHER_WINGS:  # True where it is NaN
+        return False
+    return found.wings > _OTHER_WINGS + doubt_of_wings(stars)
 
 
 def _by_half_light(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> tuple[float, str]:

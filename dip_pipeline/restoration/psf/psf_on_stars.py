@@ -7,7 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dip_pipeline.restoration.stars.common_shape import alike_stars, measure_shape
+from dip_pipeline.restoration.stars.common_shape import (
+    alike_stars,
+    measure_shape,
+    shapes_of_the_others,
+)
 from dip_pipeline.restoration.stars.star_shape import (
     AS_GAUSSIANS,
     FEWEST_STARS,
@@ -99,6 +103,19 @@ def hold_against_stars(
         float("nan") if own is None else _elsewhere(shape, own),
         int(np.count_nonzero(np.log(widths / psf_px) < _AS_NARROW)),
     )
+
+
+def doubt_of_wings(fitted: Sequence[FittedStar]) -> float:
+    """Give the standard error of `PsfOnStars.wings`; infinite where too few agree on a shape.
+
+    What profiles of the stars, a quarter of them left out, have elsewhere than that of all.
+    """
+    found = stars_of_one_shape(fitted)
+    if found is None:
+        return float("inf")
+    shape, alike = found
+    apart = np.array([_elsewhere(other, shape) for other in shapes_of_the_others(alike, shape)])
+    return float(np.sqrt((len(apart) - 1) / len(apart) * (apart**2).sum()))
 
 
 class _PsfView:

@@ -120,6 +120,7 @@ def test_pixels_that_no_light_explains_through_a_psf_are_counted_and_told(
         count = doubted * len(tiles) if psf is not None else 0
         assert (f"around {count} pixels the scene is darker" in caplog.text) is (count > 0)
         assert ("no light looks like the frame" in caplog.text) is (count > 0)
+        assert ("a star that the frame's edge cuts" in caplog.text) is (count > 0)
 
 
 def test_a_psf_that_is_replaced_as_a_run_begins_ends_it(source, tmp_path, monkeypatch):

@@ -95,3 +95,14 @@ def test_a_wide_patch_that_no_light_makes_claims_no_error_and_is_told(problem, l
     assert np.isfinite(result.science).all()
     assert result.outcome.doubted_pixels == unsure.sum()
     assert restore_scene(asked).outcome.doubted_pixels == 0
+
+
+def test_a_star_beyond_the_edge_claims_no_error_beside_it_and_is_told(problem, law):
+    """Its middle is 2 px outside: nothing in the frame, mirrored at its edge, rises like that."""
+    rows, cols = np.indices((SIDE, SIDE))
+    star = MoffatPsf(3.0).density(rows - 24.0, cols + 2.5)
+    result = restore_scene(asked_of(problem, law, 200 + 3e5 * star, steps=30))
+    unsure = np.isnan(result.error)
+    assert unsure[22:27, :3].all()
+    assert not unsure[:, 12:].any()
+    assert result.outcome.doubted_pixels == unsure.sum()

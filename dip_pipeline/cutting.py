@@ -13,6 +13,7 @@ from dip_pipeline.gpus import gpu_count
 from dip_pipeline.registration import Geometry, Surface
 from dip_pipeline.restoration.forward.optics import Exposure, Mixture, Optics
 from dip_pipeline.restoration.problem import FitOptions, Problem
+from dip_pipeline.restoration.scene.beyond_edges import beyond_edges
 from dip_pipeline.sensor import NoiseModel
 
 Window = tuple[slice, slice]
@@ -96,7 +97,10 @@ class ProblemSource:
     exposures: tuple[ExposureSource, ...] = ()
 
     def problem(self, window: Window, *, seed: int, inner: Window | None = None) -> Problem:
-        """Read one window of the frame as a problem to restore."""
+        """Read one window of the frame as a problem to restore.
+
+        Where a PSF is undone it goes on beyond the frame's edges: see `beyond_edges`.
+        """
         pixels = self.frame.read(*window)
         science = pixels.science
         saturated = _saturated(pixels, self.saturation_dn)
@@ -105,7 +109,7 @@ class ProblemSource:
             for number, each in enumerate(self.exposures, start=1)
             if (exposure := each.exposure(window)) is not None
         ]
-        return Problem(
+        problem = Problem(
             pixels=science,
             error=pixels.error if self.noise.from_error_plane else None,
             masked=pixels.masked & ~saturated,
@@ -121,6 +125,7 @@ class ProblemSource:
             optics=self.optics,
             exposures=tuple(exposures),
         )
+        return problem if self.exposures else beyond_edges(problem, self.frame.shape)
 
 
 def _ends(span: slice) -> tuple[int, int]:

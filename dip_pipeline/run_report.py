@@ -90,9 +90,9 @@ def warn_of_doubted(tiles: Sequence[Mapping[str, object]], source: str) -> None:
     if doubted := sum(number for number in told if isinstance(number, int)):
         log.warning(
             "%s: around %d pixels the scene is darker than the sky can be: no light looks like the "
-            "frame there through this PSF (a star that the frame's edge cuts, bad pixels that no "
-            "mask names, wings that the PSF lacks, a PSF too wide); they have no error and flag "
-            "%d; look at them, and name what is bad by --dq",
+            "frame there through this PSF (bad pixels that no mask names, wings that the PSF "
+            "lacks, a PSF too wide); they have no error and flag %d; look at them, and name "
+            "what is bad by --dq",
             *(source, doubted, PixelFlag.LOW_CONFIDENCE),
         )
 

@@ -29,6 +29,33 @@ def test_every_table_is_one_of_powers_of_two_or_of_codes(instrument):
         assert all(value.bit_count() == 1 for value in meanings.names.values())
 
 
+# By number, as the handbooks tell them: what holds no information, and what is full. All other bits
+# leave a pixel alone: warm, unstable, repaired, in a ghost or of a source, and the like.
+BY_NUMBER = {
+    "JWST": ({1, 512, 2**31}, {2}),
+    "HST_ACS": ({1, 2, 4, 8, 16, 128, 512, 1024, 4096, 8192}, {256, 2048}),
+    "HST_WFC3": ({1, 2, 4, 8, 16, 128, 512, 1024, 4096, 8192}, {256, 2048}),
+    "HST_WFC3_IR": ({1, 2, 4, 8, 16, 128, 512, 1024, 4096, 8192}, {256}),
+    "HST_STIS": ({1, 2, 4, 8, 16, 128, 512, 8192}, {256}),
+    "HST_WFPC2": ({1, 2, 4, 16, 32, 128, 512, 2048, 4096, 8192}, {8}),
+    "GEMINI": ({1, 8, 16, 64}, {4}),
+    "MUSE": ({8, 32, 128, 256, 512, 8192, 16384, 2**30, 2**31}, {2048, 4096}),
+    "ZTF": ({1, 4, 8, 16, 128, 512, 1024}, {256}),
+    "DECAM_BITS": ({1, 4, 16, 64, 256, 512}, {2}),
+}
+
+
+@pytest.mark.parametrize("instrument", BY_NUMBER)
+def test_each_bit_means_what_the_handbook_of_its_instrument_says(instrument):
+    bits = 2 ** np.arange(32, dtype=np.int64)
+    bad, saturated = rule_for(instrument).split(bits.astype("u4")[None])
+    assert (set(bits[bad[0]]), set(bits[saturated[0]])) == BY_NUMBER[instrument]
+
+
+def test_every_instrument_of_bits_is_told_by_number():
+    assert set(BY_NUMBER) == {name for name, each in MEANINGS.items() if not each.codes}
+
+
 @given(flags=st.lists(st.integers(0, 2**15 - 1), min_size=1, max_size=20))
 def test_bits_agree_with_astropy(flags):
     plane = np.array([flags], dtype="i2")

@@ -12,7 +12,7 @@ from dip_pipeline.restoration.forward.scene_optics import scene_optics
 from dip_pipeline.restoration.forward.target_star import TARGET_FWHM_PX
 from dip_pipeline.restoration.images.spectral import LostLight
 from dip_pipeline.restoration.problem import FitOptions, Problem
-from dip_pipeline.restoration.psf.shown_in_scene import in_scene
+from dip_pipeline.restoration.psf.shown_in_scene import TargetShape, in_scene
 from dip_pipeline.restoration.scene.delivery import SceneNetworks, observed_anew, stepped
 from dip_pipeline.restoration.scene.features import channels_of
 from dip_pipeline.restoration.stars.shown_stars import find_shown_stars
@@ -84,13 +84,16 @@ def test_a_deconvolved_star_is_as_narrow_as_the_target():
     assert half == pytest.approx(np.pi * (TARGET_FWHM_PX / 2) ** 2, abs=1.5)
 
 
-def test_endless_wings_give_a_deconvolved_star_no_endless_light():
-    """It holds what the PSF's image holds."""
+@pytest.mark.parametrize("factor", [1, 2])
+def test_endless_wings_give_a_deconvolved_star_no_endless_light(factor):
+    """It holds what the PSF's image holds, each pixel of the scene as bright as one of the frame."""
     stars, _, _ = shown(OPTICS[2])
     winged = StarShape(a=0.3, b=0.0, d=0.3, beta=1.02)
-    light, _ = in_scene(stars, winged, OPTICS[2]).scene
+    finer = SHAPE.widened(factor).stamp(12 * factor)
+    optics = Optics(factor=factor, psf=(finer / finer.sum()).astype(np.float32))
+    light, _ = in_scene(stars, winged, optics).scene
     heights = stars.places[:, 0].sum()
-    assert light.sum() == pytest.approx(heights * winged.stamp(12).sum(), rel=0.02)
+    assert light.sum() / factor**2 == pytest.approx(heights * winged.stamp(12).sum(), rel=0.02)
 
 
 @pytest.mark.parametrize("optics", OPTICS, ids=["x2", "x3", "deconvolve"])
@@ -456,6 +459,36 @@ def test_a_star_like_others_is_not_in_doubt_nor_are_two_that_are_told_apart():
         _, columns = scene.scene
         peak = np.sqrt(scene.variance_in_scene().max())
         assert peak < 2 * np.sqrt((columns.multiply(columns) @ own).max())
+
+
+def unlike_one(shape, apart_px):
+    """Share of their light by which two stars so far apart differ from the one that fits best."""
+    rows, cols = np.indices((81, 81), dtype=np.float64) - 40.0
+    pair, one = (
+        sum(shape.at(rows, cols - away) for away in places).ravel()
+        for places in ((-apart_px / 2, apart_px / 2), (0.0,))
+    )
+    return np.linalg.norm(pair - one * (one @ pair) / (one @ one)) / np.linalg.norm(pair)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_what_is_unseen_of_a_star_is_more_of_it_where_it_is_narrower(factor):
+    """By as much as two stars that look like one differ more from it in the scene."""
+    shape = StarShape(a=0.0029, b=0.0, d=0.0029, beta=30.0)
+    ends = np.arange(-12.0 * factor, 12.0 * factor + 1)
+    kernel = shape.widened(factor).at(ends[:, None], ends[None, :])
+    optics = Optics(factor=factor, psf=(kernel / kernel.sum()).astype(np.float32))
+    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
+    frame = 300 * shape.at(rows - 30.2, cols - 41.4)
+    frame += np.random.default_rng(1).standard_normal(frame.shape)
+    ones = np.ones_like(frame)
+    stars = find_shown_stars(frame, ones, ones > 0, shape)
+    stars = replace(stars, unseen=np.array([1e-3]), doubts=np.array([2e-3]))
+    scene = in_scene(stars, shape, optics)
+    more = unlike_one(TargetShape(), 0.2 * factor) / unlike_one(shape, 0.2)
+    assert scene.unseen[0] / 1e-3 == pytest.approx(more, rel=0.15)
+    assert scene.doubts[0] / 2e-3 == pytest.approx(more, rel=0.15)
+    assert in_scene(replace(stars, unseen=np.array([0.5])), shape, optics).unseen[0] == 1.0
 
 
 def test_noise_alone_puts_no_star_in_doubt():

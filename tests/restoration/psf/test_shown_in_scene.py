@@ -86,7 +86,7 @@ def test_a_deconvolved_star_is_as_narrow_as_the_target():
 
 @pytest.mark.parametrize("factor", [1, 2])
 def test_endless_wings_give_a_deconvolved_star_no_endless_light(factor):
-    """It holds what the PSF's image holds, each pixel of the scene as bright as one of the frame."""
+    """It holds what the PSF's image holds; pixels of a scene are as bright as the frame's."""
     stars, _, _ = shown(OPTICS[2])
     winged = StarShape(a=0.3, b=0.0, d=0.3, beta=1.02)
     finer = SHAPE.widened(factor).stamp(12 * factor)

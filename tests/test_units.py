@@ -2,7 +2,7 @@
 
 import pytest
 
-from dip_pipeline.units import UnitKind, unit_kind
+from dip_pipeline.units import UnitKind, is_rate, unit_kind
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,12 @@ from dip_pipeline.units import UnitKind, unit_kind
 )
 def test_units_are_sorted(unit, kind):
     assert unit_kind(unit) is kind
+
+
+def test_the_time_is_divided_out_of_what_is_told_a_second():
+    rates = [
+        unit
+        for unit in ("adu", "adu/s", "electron", "e-/s", "MJy/sr", "")
+        if is_rate(unit_kind(unit))
+    ]
+    assert rates == ["adu/s", "e-/s"]

@@ -95,6 +95,37 @@ def test_a_plane_of_a_mask_is_a_bit_by_its_index():
     assert [mask.tolist() for mask in full_is_bad] == [[[False, True]], [[False, False]]]
 
 
+def test_planes_of_an_lsst_mask_that_tell_nothing_are_bad_and_sources_are_not():
+    names = [
+        "BAD",
+        "SAT",
+        "INTRP",
+        "CR",
+        "EDGE",
+        "DETECTED",
+        "DETECTED_NEGATIVE",
+        "SUSPECT",
+        "NO_DATA",
+    ]
+    rule = rule_of_planes({name: bit for bit, name in enumerate(names)})
+    bad, saturated = rule.split(2 ** np.arange(9, dtype="i4")[None])
+    assert [names[bit] for bit in np.flatnonzero(bad[0])] == ["BAD", "INTRP", "CR", "NO_DATA"]
+    assert [names[bit] for bit in np.flatnonzero(saturated[0])] == ["SAT"]
+
+
+@pytest.mark.parametrize("text", ["BAD,7", "bad | 7", " Bad,7 "])
+def test_codes_are_named_in_any_case_and_parted_as_bits_are(text):
+    bad, _ = rule_for("DECAM", text).split(np.arange(9, dtype="i4")[None])
+    assert set(np.flatnonzero(bad[0])) == {1, 7}
+
+
+@pytest.mark.parametrize(("instrument", "text"), [("", "~4"), ("GEMINI", "~SATURATED")])
+def test_all_bits_but_some_may_be_bad(instrument, text):
+    bad, saturated = rule_for(instrument, text).split(np.array([[0, 1, 4, 32, 36]], "i4"))
+    assert bad.tolist() == [[False, True, False, True, True]]
+    assert saturated.any() == (instrument == "GEMINI")
+
+
 def test_any_flag_of_an_unknown_instrument_is_bad():
     bad, saturated = rule_for("").split(np.array([[0, 1, 4096]], "u2"))
     np.testing.assert_array_equal(bad, [[False, True, True]])

@@ -68,6 +68,13 @@ def test_nan_and_blank_numbers_of_a_mask_are_bad(tmp_path):
     assert open_mask(str(path))[0].bad(ALL, ALL)[0, 0]
 
 
+def test_numbers_below_zero_and_nan_of_a_zarr_mask_are_bad(tmp_path):
+    numbers = np.array([[np.nan, -1.0, 0.0, 0.5]], np.float32)
+    zarr.create_group(tmp_path / "mask.zarr").create_array("mask", data=numbers)
+    (plane,) = open_mask(str(tmp_path / "mask.zarr"))
+    assert plane.bad(ALL, ALL).tolist() == [[True, True, False, True]]
+
+
 def test_an_hdu_or_an_array_can_be_named(tmp_path):
     first, second = pattern(1), pattern(2)
     path = mask_file(tmp_path, first, second, names=("TRAILS", "GHOSTS"))

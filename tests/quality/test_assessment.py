@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from dip_pipeline.quality import Evidence, assess
+from dip_pipeline.quality import Evidence, Truth, assess
 
 BORDERS = ([96, 128], [96, 128])
 
@@ -39,6 +39,30 @@ def test_what_is_filled_claims_nothing_and_misses_nothing(evidence):
     claimed = dataclasses.replace(evidence, error=error)
     for found in (assess(evidence), assess(claimed)):
         assert found.truth.covered.overall == pytest.approx(0.683, abs=0.02)
+
+
+def test_coverage_is_told_on_source_and_off_it_and_of_no_saturated_pixel():
+    """An error of half the real one covers 38 %; a source is what stands a sigma out."""
+    shape = (160, 220)
+    signal = np.where(np.arange(220) < 100, 2.0, 0.5) * np.ones((160, 1))
+    level, sigma = 100 + signal, np.ones(shape)
+    saturated = np.zeros(shape, bool)
+    saturated[:, ::3] = True
+    restored = level + np.random.default_rng(3).standard_normal(shape)
+    found = assess(
+        Evidence(
+            level,
+            np.where(saturated, 1e4, restored),
+            sigma,
+            error=np.where(signal > 1, 0.5, 1.0),
+            saturated=saturated,
+            truth=Truth(level, signal, sigma),
+        )
+    )
+    assert found.truth.on_source.overall == pytest.approx(0.383, abs=0.015)
+    assert found.truth.off_source.overall == pytest.approx(0.683, abs=0.015)
+    assert found.truth.covered.overall == pytest.approx((100 * 0.383 + 120 * 0.683) / 220, abs=0.01)
+    assert found.chi_square == pytest.approx(1.0, abs=0.03)
 
 
 def test_the_json_says_what_the_values_say(evidence):

@@ -50,6 +50,19 @@ def test_steps_of_both_signs_do_not_cancel():
     assert not seam_test(residual, [], COLS).passed
 
 
+def test_one_bright_core_at_a_border_does_not_decide():
+    residual = noise(5)
+    assert seam_test(residual, ROWS, COLS).passed
+    residual[128, 50], residual[60, 239] = 1e4, -1e4
+    assert seam_test(residual, ROWS, COLS).passed
+
+
+def test_each_piece_of_a_border_lies_between_two_tiles():
+    rows, cols = seam_test(noise(5), ROWS, COLS).differences
+    assert (rows.along, rows.pieces) == ("rows", 3)  # one border over three tiles
+    assert (cols.along, cols.pieces) == ("cols", 4)  # two over two
+
+
 def test_one_tile_that_is_off_is_caught():
     residual = noise(4)
     residual[:128, :112] += 1.0

@@ -76,10 +76,12 @@ def _with_stars(error: np.ndarray, problem: Problem, region: Region, apart: Tens
         as the networks see them. A rehearsal takes it for the truth, and cannot know.
     """
     shown = region.shown_stars
-    if shown is None or shown.scene is None:
+    star = region.scale.star
+    if shown is None or shown.scene is None or star is None:
         return error
-    widening = problem.noise.correlation.widening
-    of_fit = np.sqrt(shown.variance_in_scene()) * widening
+    # A star's height is a sum over its pixels: of noise that hangs together more is left in it.
+    widening = problem.noise.correlation.passed(star.stamp()) ** 0.5
+    of_fit = np.sqrt(shown.variance_in_scene(widening))
     beside = np.abs(_numbers(apart)) + _BESIDE_SIGMA * of_fit
     added: np.ndarray = np.maximum(error, np.maximum(of_fit, beside) * region.scale.sigma)
     return added

@@ -150,17 +150,18 @@ class ShownStars:
         shared: Image = np.where(total > 0, trusted / np.where(total > 0, total, 1.0), 0.0)
         return shared
 
-    def variance_in_scene(self) -> Image:
+    def variance_in_scene(self, widening: float = 1.0) -> Image:
         """Variance of their light in the scene for the noise that they were fitted in.
 
         (fine rows, fine cols), sky sigma squared: of their heights and places; and the doubt in
         them: one that looks unlike a star may be two, which no noise tells of.
+        widening : of the errors of stars' heights, for correlated noise
         """
         assert self.scene is not None
         light, columns = self.scene
         of_noise = self.equations.covariances()
         doubted = [np.diag([doubt**2, 0.0, 0.0]) for doubt in self.doubts]
-        both = [own + more for own, more in zip(of_noise, doubted, strict=True)]
+        both = [widening**2 * own + more for own, more in zip(of_noise, doubted, strict=True)]
         own = sparse.block_diag(both, format="csr")
         variance: Image = np.asarray((columns @ own).multiply(columns).sum(axis=1))
         return variance.reshape(light.shape)

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import sparse
+from scipy import ndimage, sparse
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
+from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.psf.shown_in_scene import in_scene
 from dip_pipeline.restoration.stars.shown_stars import Equations, find_shown_stars
@@ -62,6 +63,26 @@ def test_noise_leaves_as_much_variance_as_a_star_has_unknowns():
     star = in_scene(alone(300.0), SHAPE, Optics(factor=1))
     assert not star.doubts.any()
     assert star.variance_in_scene().sum() == pytest.approx(3.0, rel=0.01)
+
+
+def test_in_noise_that_hangs_together_the_error_of_a_star_is_as_large_as_it_is():
+    """Heights, and places nearly as much, scatter by more than in white noise; doubt does not."""
+    kernel = NoiseKernel.from_neighbour(0.4, "test")
+    rows, cols = np.indices((32, 32), dtype=np.float64)
+    clean = 300 * SHAPE.at(rows - 16.2, cols - 15.7)
+    rng, scenes, ones = np.random.default_rng(1), [], np.ones((32, 32))
+    for _ in range(100):
+        noise = ndimage.convolve(rng.standard_normal((32, 32)), np.array(kernel.root), mode="wrap")
+        star = find_shown_stars(clean + noise, ones, ones > 0, SHAPE, 1.7)
+        star = replace(in_scene(star, SHAPE, Optics(factor=1)), doubts=np.zeros(len(star.places)))
+        scenes.append(star.scene[0])
+    scatter = np.std(scenes, axis=0)
+    widening = kernel.passed(SHAPE.stamp()) ** 0.5
+    claimed = star.variance_in_scene(widening)
+    assert np.sqrt((scatter**2).sum() / claimed.sum()) == pytest.approx(1.0, abs=0.12)
+    doubted = replace(star, doubts=np.array([0.2]))
+    more = doubted.variance_in_scene(widening) - claimed
+    assert more == pytest.approx(doubted.variance_in_scene() - star.variance_in_scene(), abs=1e-8)
 
 
 def test_of_a_star_in_doubt_that_share_of_its_light_is_its_error():

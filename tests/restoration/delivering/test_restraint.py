@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration.delivering.restraint import (
@@ -9,6 +10,7 @@ from dip_pipeline.restoration.delivering.restraint import (
     believable,
     least_risk,
 )
+from dip_pipeline.restoration.images.spectral import StarLight
 from dip_pipeline.restoration.noise.correlation import draw_noise, root_of
 
 
@@ -28,6 +30,14 @@ def test_bright_pixels_are_mixed_by_their_share():
     mixed = Restraint((10.0, 100.0), (1.0, 0.25)).apply(estimate, observed, sigma, trusted)
     # Faint: the network's; bright: a quarter of its correction; not trusted: the network's.
     np.testing.assert_allclose(mixed.ravel(), [1.0, 230.0, 200.0], rtol=1e-6)
+
+
+def test_light_of_stars_that_were_taken_off_counts_as_brightness():
+    """What is left of a bright star is faint, and its noise is that of its light."""
+    estimate, observed, sigma, trusted, light = planes([0.0], [40.0], [2.0], [1.0], [200.0])
+    restraint = Restraint((10.0, 100.0), (1.0, 0.25))
+    mixed = restraint.apply(estimate, observed, sigma, trusted, StarLight(off=light))
+    assert float(mixed) == pytest.approx(30.0)
 
 
 @pytest.mark.parametrize("bias_sigma", [0.5, 1.0, 3.0])
@@ -83,3 +93,16 @@ def test_pixels_that_are_not_trusted_contradict_nothing():
     trusted[..., 64, :] = 0
     kept = believable(truth, observed, one, trusted, root)
     torch.testing.assert_close(kept, truth, rtol=1e-6, atol=1e-5)
+
+
+def test_beside_pixels_that_are_not_trusted_noise_scatters_less_and_a_contradiction_is_seen():
+    """From 5 to 8 of the standard deviations that the sum over what is trusted has by noise."""
+    shape, half = (24, 20), np.zeros((24, 20))
+    half[:12] = 1.0
+    draws = np.random.default_rng(3).standard_normal((6000, *shape)) * half
+    scatter = ndimage.gaussian_filter(draws, (0, 1, 1))[:, 11, 10].std()
+    off = 6.5 * scatter / ndimage.gaussian_filter(half, 1.0)[11, 10]
+    trusted = torch.from_numpy(half).float()[None, None]
+    one = torch.ones_like(trusted)
+    kept = believable(0 * one, off * one, one, trusted, None)
+    assert float(kept[0, 0, 11, 10]) / off == pytest.approx(0.5, abs=0.06)

@@ -137,6 +137,9 @@ def test_a_star_at_a_saturated_pixel_keeps_the_shape_that_it_is_seen_with():
     kept, scene = hidden_in_scene(found, hidden, optics_of(2))
     assert scene is None
     assert kept is found
+    beside, farther = np.roll(hidden, 3, axis=0), np.roll(hidden, 4, axis=0)  # 2 px, and 3
+    assert hidden_in_scene(found, beside, optics_of(2))[1] is None
+    assert hidden_in_scene(found, farther, optics_of(2))[1] is not None
     elsewhere = np.roll(hidden, 20, axis=0)
     assert hidden_in_scene(found, elsewhere, optics_of(2))[1] is not None
 

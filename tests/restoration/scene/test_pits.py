@@ -63,6 +63,14 @@ def test_a_pit_rules_as_far_as_the_psf_takes_its_light(sky):
     assert not beside[away > 6].any()
 
 
+def test_pixels_that_are_not_known_make_the_frame_no_darker(sky):
+    """Smoothed over holes it would be: and no scene too dark for it."""
+    masked = np.random.default_rng(3).random((SIDE, SIDE)) < 0.3
+    science, error = scene_of(sky, 200.0)
+    science[30:32, 30:32] -= 90
+    assert beside_pits(science, error, replace(sky, masked=masked)) is not None
+
+
 def test_where_no_error_is_claimed_and_without_a_psf_there_are_none(sky):
     science, error = scene_of(sky, 200.0)
     science[20, 20], error[20, 20] = 0.0, np.nan

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.restoration.forward.optics import Optics
@@ -43,9 +44,9 @@ def clipped(request, problem, law):
     return replace(asked, saturated=saturated)
 
 
-def in_the_dark(clipped):
+def in_the_dark(clipped, seed=6):
     """The same clipped pixels, and sky that shows nothing of their star."""
-    rng = np.random.default_rng(6)
+    rng = np.random.default_rng(seed)
     sky = 200 + DetectorOptions().sigma_dn(np.array(200.0)) * rng.standard_normal((SIDE, SIDE))
     pixels = np.where(clipped.saturated, clipped.pixels, sky.astype(np.float32))
     return replace(clipped, pixels=pixels)
@@ -74,6 +75,25 @@ def test_it_is_as_much_as_the_psf_brings_of_what_they_hold_at_least(clipped):
     assert near.light.sum() == pytest.approx(whole, rel=0.01)
     assert near.too_much[24 * factor, 24 * factor]
     assert not near.too_much[:4].any()
+
+
+def test_nothing_can_be_claimed_where_a_hundredth_of_the_light_would_be_theirs(clipped):
+    factor, psf = clipped.optics.factor, clipped.optics.psf.astype(np.float64)
+    sources = np.kron(clipped.saturated, np.ones((factor, factor)))
+    share = ndimage.convolve(sources, psf, mode="constant")
+    near = SaturatedLight.around(in_the_dark(clipped), 200.0)
+    told = np.abs(share - 0.01) > 1e-6
+    np.testing.assert_array_equal(near.too_much[told], (share > 0.01)[told])
+
+
+def test_noise_of_the_pixels_around_makes_it_no_more(clipped):
+    """Of pixels that hold hardly more than the sky they would show anything."""
+    faint = np.where(clipped.saturated, np.float32(230.0), clipped.pixels)
+    whole = 30.0 * np.count_nonzero(clipped.saturated) * clipped.optics.factor**2
+    for seed in range(12):
+        dark = in_the_dark(replace(clipped, pixels=faint), seed)
+        near = SaturatedLight.around(dark, 200.0)
+        assert near.light.sum() == pytest.approx(whole, rel=0.01)
 
 
 def test_of_pixels_without_a_number_it_is_that_of_the_others(clipped):

@@ -58,6 +58,33 @@ def test_a_star_of_a_deconvolved_scene_shows_its_psf():
     assert np.abs(seen[20:45, 20:45] - expected).max() < 0.02 * 10.0
 
 
+class Counting(np.random.Generator):
+    """Remembers how many stars were to be expected."""
+
+    def poisson(self, lam):
+        self.expected = [*getattr(self, "expected", []), lam]
+        return super().poisson(lam)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_as_many_stars_are_drawn_for_a_pixel_of_the_frame_however_fine_its_scene(factor):
+    """From one in 1500 to one in 80, even in the logarithm."""
+    rng = Counting(np.random.PCG64(4))
+    star_stamps(Optics(factor), SEEN, 50.0).draw(torch.zeros(600, 1, 8 * factor, 8 * factor), rng)
+    mean = (1 / 80 - 1 / 1500) / np.log(1500 / 80)
+    assert np.mean(rng.expected) / 64 == pytest.approx(mean, rel=0.1)
+    assert min(rng.expected) >= 64 / 1500
+    assert max(rng.expected) <= 64 / 80
+
+
+def test_stars_are_drawn_as_bright_as_the_frames_own_and_half_as_bright_again():
+    stamps = star_stamps(Optics(1), SEEN, 400.0)
+    drawn = stamps.draw(torch.zeros(400, 1, 16, 16), np.random.default_rng(2))
+    peaks = drawn.amax(dim=(1, 2, 3)).numpy()
+    assert 400 < peaks.max() < 2 * 600
+    assert np.mean(peaks > 40) > 0.1  # even in the logarithm: not all are faint
+
+
 def test_stars_past_a_border_reach_in_with_their_wings_only():
     stamps = star_stamps(Optics(2), SEEN, 50.0)
     assert stamps is not None

@@ -2,6 +2,7 @@
 #   make demo   restore the sample frames, judge and draw them (demo_output/)
 #   make test   format, lint, imports, types, tests
 #   make lint   the same without the tests
+#   make test-slow   tests of minutes each, an hour in all
 #   make clean  forget .venv, caches and demo_output/
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 BUILD := hatchling editables setuptools wheel
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-slow lint clean
 
 demo: .venv/ready
 	$(BIN)/python sample_data/demo.py
@@ -18,6 +19,10 @@ demo: .venv/ready
 # As many files of tests at once as this process may use cores (8 at most), with one thread each.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --maxprocesses 8 --dist loadfile
+
+# One of them alone takes longer than a test may that is not stuck.
+test-slow: .venv/ready-to-test
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -o faulthandler_timeout=7200
 
 lint: .venv/ready-to-test
 	$(BIN)/ruff format --check .

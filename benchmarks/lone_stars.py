@@ -109,7 +109,7 @@ def rows(
     for seed in seeds:
         scene = observe_grid(seed, factor=factor, fwhm_px=fwhm_px, pair_fwhm=pair_fwhm)
         problem = scene.problem(FitOptions(task=task, steps=steps), scene.optics)
-        prior = fit_scene_prior([problem], problem.pixels.shape, seed=seed)
+        prior = fit_scene_prior([problem], scene.observed.shape, seed=seed)
         found = restore_scene(problem, prior)
         errors.append((found.science - scene.truth) / scene.fine_sigma)
         claimed.append(found.error / scene.fine_sigma)

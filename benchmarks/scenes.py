@@ -13,6 +13,7 @@ from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, Problem
 from dip_pipeline.restoration.restore import restore
+from dip_pipeline.restoration.scene.beyond_edges import beyond_edges
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
 from dip_pipeline.simulate import DetectorOptions
 
@@ -64,9 +65,9 @@ class ObservedScene:
         return on
 
     def problem(self, options: FitOptions, optics: Optics | None) -> Problem:
-        """Tell a method of ours what it may know."""
+        """Tell a method of ours what it may know; beyond the edges nothing is known."""
         nothing = np.zeros(self.observed.shape, bool)
-        return Problem(
+        problem = Problem(
             pixels=self.observed.astype(np.float32),
             masked=nothing,
             saturated=nothing.copy(),
@@ -77,6 +78,7 @@ class ObservedScene:
             device=usual_device(),
             optics=optics,
         )
+        return beyond_edges(problem, self.observed.shape)
 
     def denoised(self, options: FitOptions) -> Image:
         """Our own denoising of the observation, which peers get too."""

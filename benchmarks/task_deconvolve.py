@@ -192,7 +192,7 @@ def restored(scene: ObservedScene, steps: int | None) -> Image:
     """Deconvolve a scene with the PSF that it is told."""
     options = FitOptions(task=Task.DECONVOLVE, steps=steps)
     problem = scene.problem(options, scene.optics)
-    prior = fit_scene_prior([problem], problem.pixels.shape, seed=scene.seed)
+    prior = fit_scene_prior([problem], scene.observed.shape, seed=scene.seed)
     return restore_scene(problem, prior).science.astype(np.float64)
 
 

@@ -103,7 +103,7 @@ def observe_fine(kind: str, seed: int, *, side_px: int, exposures: int = 1) -> O
 def _restored(scene: ObservedScene, steps: int | None) -> Image:
     options = FitOptions(task=Task.SUPER_RESOLVE, steps=steps)
     problem = scene.problem(options, scene.optics)
-    prior = fit_scene_prior([problem], problem.pixels.shape, seed=scene.seed)
+    prior = fit_scene_prior([problem], scene.observed.shape, seed=scene.seed)
     return restore_scene(problem, prior).science.astype(np.float64)
 
 

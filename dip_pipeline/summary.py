@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from itertools import count
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from typing import Any
 from dip_pipeline import __version__
 from dip_pipeline.batch import BatchReport, FrameResult, Job
 from dip_pipeline.engine import replace_file
-from dip_pipeline.engine.run_lock import Lock, owner_of, take
 from dip_pipeline.errors import (
     BrokenProcessError,
     ConfigError,
@@ -23,16 +21,15 @@ from dip_pipeline.errors import (
     ExitCode,
     FrameError,
     OutputError,
-    RunError,
 )
 from dip_pipeline.night.odd_frames import OddFrame
 from dip_pipeline.night.unmade import SUMMARY, WAITING, read_summary, unmade_in
 from dip_pipeline.repeated_warnings import Repeated
+from dip_pipeline.summary_name import is_foreign, own_name
 
 log = logging.getLogger(__name__)
 
 _PATIENCE_S = 2.0  # of a frame that failed, for others that leave word at the same moment
-_LOOK_S = 0.05
 
 
 class Summary:
@@ -192,7 +189,7 @@ def leave_word(folder: Path, results: Sequence[FrameResult], command_line: Seque
 def has_word(folder: Path) -> bool:
     """Whether a run left a summary in a folder."""
     path = folder / SUMMARY
-    return path.is_file() and not _is_foreign(path)
+    return path.is_file() and not is_foreign(path)
 
 
 def _add_earlier(path: Path, failed: Sequence[FrameResult]) -> None:
@@ -239,40 +236,6 @@ def ended_in(summary: Summary) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def own_name(path: Path, *, patience_s: float = 0.0) -> Iterator[Path]:
-    """Lend the name of a summary that no other run which is at work keeps: the next number's.
-
-    patience_s : to wait for one, whose keeper may be about to let it go
-    Nor one that is no summary. Without a lock where none can be had: whoever writes the summary
-    tells of it.
-    """
-    why = ""
-    for number in count(1):
-        own = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-        if _is_foreign(own):
-            why = why or "is no summary of dip"
-            continue
-        lock_path = own.with_name(f".{own.name}.lock")
-        try:
-            lock = _taken(lock_path, patience_s)
-        except RunError:
-            held = owner_of(lock_path) or "another process"
-            why = why or f"is kept by another run that is at work ({held})"
-            continue
-        except OSError:
-            lock = None
-        break
-    if own != path:
-        log.warning("%s: %s; that of this one is %s", path, why, own.name)
-    try:
-        yield own
-    finally:
-        if lock is not None:
-            lock_path.unlink(missing_ok=True)  # first: who waits for it makes another one
-            lock.release()
-
-
 def _line(facts: Mapping[str, object]) -> str:
     return dumps(facts, allow_nan=False)
 
@@ -281,31 +244,6 @@ def _content(path: Path) -> bytes | None:
     with suppress(OSError):
         return path.read_bytes()
     return None
-
-
-def _is_foreign(path: Path) -> bool:
-    """Whether another file has this name, or one that cannot be read."""
-    try:
-        read_summary(path)
-    except FrameError:
-        return path.is_file()
-    return False
-
-
-def _taken(lock_path: Path, patience_s: float) -> Lock:
-    """Lock a file and sign it. RunError where another process holds it, OSError for no lock."""
-    deadline = time.monotonic() + patience_s
-    lock = None
-    while lock is None:
-        try:
-            lock = take(lock_path)  # None where its holder took it away at this moment
-        except RunError:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(_LOOK_S)
-    with suppress(OSError):  # a full disk holds no name
-        lock.sign()
-    return lock
 
 
 def _frame_facts(result: FrameResult) -> dict[str, Any]:

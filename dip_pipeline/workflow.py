@@ -19,7 +19,8 @@ from dip_pipeline.errors import ConfigError
 from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, split_selector
 from dip_pipeline.night.unmade import SUMMARY
 from dip_pipeline.night_priors import NightPriors
-from dip_pipeline.summary import Summary, ended_in, own_name
+from dip_pipeline.summary import Summary, ended_in
+from dip_pipeline.summary_name import own_name
 from dip_pipeline.toml_file import read_toml
 
 if TYPE_CHECKING:

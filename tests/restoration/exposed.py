@@ -27,16 +27,20 @@ class Sky:
 
     stars: np.ndarray
 
-    def seen(self, shape, shift=(0.0, 0.0), factor=1):
-        """Flux a pixel, without the sky, integrated over pixels of 1 / factor."""
+    def seen(self, shape, shift=(0.0, 0.0), factor=1, blur_px=0.0):
+        """Flux a pixel, without the sky, integrated over pixels of 1 / factor.
+
+        blur_px : of seeing, sigma
+        """
         from scipy.special import erf
 
         image = np.zeros([side * factor for side in shape])
+        sigma_px = np.hypot(SIGMA_PX, blur_px)
         for row, col, flux in self.stars:
             profiles = []
             for place, by, side in zip((row, col), shift, shape, strict=True):
                 edges = np.arange(side * factor + 1) / factor - 0.5 - (place - by)
-                profiles.append(np.diff(erf(edges / SIGMA_PX / np.sqrt(2))) / 2)
+                profiles.append(np.diff(erf(edges / sigma_px / np.sqrt(2))) / 2)
             image += flux * np.outer(*profiles)
         return image
 
@@ -84,6 +88,19 @@ def exposed(shape=(48, 52), *, factor=2, noise=True, seed=0, steps=3, sky=None, 
         exposures=exposures,
     )
     return problem, sky.seen(shape, factor=factor) + SKY / factor**2
+
+
+def seen_through(sky, blurs_px, shape=(48, 52), *, shifts=SHIFTS, factor=2):
+    """A problem of exposures of unlike seeing, and the truth at the seeing of the sharpest."""
+    problem, _ = exposed(shape, factor=factor, sky=sky)
+    rng = np.random.default_rng(0)
+    for number, (shift, blur_px) in enumerate(zip(shifts, blurs_px, strict=True)):
+        changes = {"pixels": noisy(sky.seen(shape, shift, blur_px=blur_px) + SKY, rng)}
+        if number:
+            changes |= {"shift_px": shift, "wider_px2": blur_px**2 - blurs_px[0] ** 2}
+        problem = with_exposure(problem, number, **changes)
+    sharp = sky.seen(shape, factor=factor, blur_px=min(blurs_px))
+    return problem, sharp + SKY / factor**2
 
 
 def with_exposure(problem, number, **changes):

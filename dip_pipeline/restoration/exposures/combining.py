@@ -33,6 +33,7 @@ from dip_pipeline.restoration.exposures.reconstructing import (
     reconstruct,
 )
 from dip_pipeline.restoration.exposures.rejecting import Light, Verdict, judge
+from dip_pipeline.restoration.exposures.rims import rim_of, with_rim, without_rim
 from dip_pipeline.restoration.fits.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.forward.operators import Composed
 from dip_pipeline.restoration.forward.optics import Exposure, Optics, Plane
@@ -136,16 +137,21 @@ def _seen_together(problem: Problem) -> _Together:
     level = sky_of(problem, exposures)
     unit = unit_of(exposures, level)
     lights = in_common_light(exposures, level, unit)
-    verdicts = judge(lights, problem.pixels.shape)
-    observations = _observations(problem, lights, verdicts)
-    made = _reconstructed(problem, [each for each in observations if each is not None])
+    rim_px = rim_of(lights, optics)
+    wider = with_rim(lights, rim_px)
+    rows, cols = (side + 2 * rim_px for side in problem.pixels.shape)
+    verdicts = judge(wider, (rows, cols))
+    observations = _observations(wider, verdicts, (rows, cols), optics.factor)
+    made = _reconstructed(observations, (rows, cols), optics, rim_px)
     if made is None:
         spread = _spread(problem)
         return _Together.of_one(replace(spread, masked=~spread.saturated))
     unlike, tallies = compare(made.scene, observations, verdicts, optics.factor)
+    unlike = without_rim(unlike, rim_px * optics.factor)
     base = float(_dark_weight(lights, exposures)) / optics.factor**2
     masked = (made.cover < _LEAST_COVER * base)[0, 0].numpy()
-    pixels = (made.scene[0, 0].double().numpy() * unit + level) * optics.share
+    scene = without_rim(made.scene, rim_px * optics.factor)[0, 0].double().numpy()
+    pixels = (scene * unit + level) * optics.share
     error = made.sigma[0, 0].double().numpy() * unit * optics.share
     alone = _blocks(problem.saturated, optics) & masked
     own = _shared(problem.pixels, optics)
@@ -171,26 +177,28 @@ def _seen_together(problem: Problem) -> _Together:
 
 
 def _observations(
-    problem: Problem, lights: Sequence[Light], verdicts: Sequence[Verdict]
+    lights: Sequence[Light], verdicts: Sequence[Verdict], shape: tuple[int, int], factor: int
 ) -> list[Observation | None]:
-    """Say how each exposure reads the scene; None for one that has no pixel of it to use."""
-    optics = problem.optics or Optics()
-    rows, cols = (side * optics.factor for side in problem.pixels.shape)
+    """Say how each exposure reads the scene; None for one that has no pixel of it to use.
+
+    shape : (rows, cols) of the scene, pixels of the reference; factor : by which its own are finer
+    """
     observations: list[Observation | None] = []
     for light, verdict in zip(lights, verdicts, strict=True):
         sampled = partial(
             sampling,
             light.matrix,
             light.shift_px,
-            scene=(rows, cols),
+            scene=(shape[0] * factor, shape[1] * factor),
             observed=light.shape,
-            factor=optics.factor,
+            factor=factor,
         )
         read, inside = sampled()
-        if light.seeing:
-            finer = tuple((share, sigma_px * optics.factor) for share, sigma_px in light.seeing)
-            read = Composed([SeeingBlur(finer), read])
         footprint, _ = sampled(interpolation=Interpolation.LINEAR)
+        reach = footprint
+        if light.seeing:
+            finer = tuple((share, sigma_px * factor) for share, sigma_px in light.seeing)
+            read, reach = (Composed([SeeingBlur(finer), each]) for each in (read, footprint))
         used = light.valid * verdict.agrees * inside
         if not bool((used > 0).any()):
             observations.append(None)
@@ -198,17 +206,30 @@ def _observations(
         sigma = light.variance(_level_of(light, used)).clamp(min=0.0).sqrt()
         sigma = torch.where(used > 0, torch.nan_to_num(sigma, posinf=0.0), 0.0)
         weight = used / dark_variance(light, used)
-        observations.append(Observation(read, footprint, light.pixels, weight, sigma, light.root))
+        observations.append(
+            Observation(read, footprint, light.pixels, weight, sigma, light.root, reach)
+        )
     return observations
 
 
-def _reconstructed(problem: Problem, observations: Sequence[Observation]) -> Reconstruction | None:
-    """Solve for the scene; None where no exposure has a pixel of it to use."""
-    if not observations:
+def _reconstructed(
+    observations: Sequence[Observation | None], shape: tuple[int, int], optics: Optics, rim_px: int
+) -> Reconstruction | None:
+    """Solve for the scene; None where no exposure has a pixel of the window to use.
+
+    shape : (rows, cols) of the scene with its rim, and rim_px : pixels of the reference
+    """
+    used = [each for each in observations if each is not None]
+    rim = rim_px * optics.factor
+    if not any(bool((without_rim(each.cover(), rim) > 0).any()) for each in used):
         return None
-    optics = problem.optics or Optics()
-    rows, cols = (side * optics.factor for side in problem.pixels.shape)
-    return reconstruct(observations, (rows, cols), support_px=optics.support_px, seed=_NOISE_SEED)
+    return reconstruct(
+        used,
+        (shape[0] * optics.factor, shape[1] * optics.factor),
+        support_px=optics.support_px,
+        rim_px=rim,
+        seed=_NOISE_SEED,
+    )
 
 
 def _level_of(light: Light, used: Tensor) -> Tensor:

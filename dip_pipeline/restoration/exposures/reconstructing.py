@@ -20,6 +20,7 @@ import torch.nn.functional as nnf
 from torch import Generator, Tensor
 
 from dip_pipeline.noise_kernel import NoiseKernel
+from dip_pipeline.restoration.exposures.rims import without_rim
 from dip_pipeline.restoration.forward.operators import Operator
 from dip_pipeline.restoration.images.smoothing import smooth
 from dip_pipeline.restoration.noise.correlation import draw_noise
@@ -44,7 +45,7 @@ _LEAST_SUPPORT_PX = 0.3  # a narrower Gaussian is none
 class Observation:
     """One exposure as the solver takes it; planes (1, 1, rows, cols).
 
-    footprint : reads as `read` does, without negative weights
+    footprint : reads as `read` does, without negative weights and seeing; reach : with seeing
     weight : inverse variance of its dark sky, 0 where a pixel is not to be used
     sigma : noise of its pixels; root : of their correlation, see `draw_noise`
     """
@@ -55,12 +56,18 @@ class Observation:
     weight: Tensor
     sigma: Tensor
     root: Tensor | None
+    reach: Operator | None = None
+
+    def cover(self) -> Tensor:
+        """Weight that it has in each pixel of the scene."""
+        return self.footprint.adjoint(self.weight)
 
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
     """The scene and its noise; planes (1, 1, rows, cols).
 
+    scene : with its rim; sigma, cover : without it
     cover : weight of all exposures in each pixel, over that of one pixel of the first
     """
 
@@ -80,11 +87,12 @@ class LeastSquares:
         self.support_px = support_px
         like = observations[0].pixels
         one = torch.ones((1, 1, *shape), dtype=like.dtype, device=like.device)
-        self.weight = sum(
-            (each.footprint.adjoint(each.weight) for each in observations), torch.zeros_like(one)
+        weight = sum(
+            ((each.reach or each.footprint).adjoint(each.weight) for each in observations),
+            torch.zeros_like(one),
         )
-        self.largest = float(self.weight.max())
-        local = self._smoothed(self.weight / self.largest).clamp(min=0.0)
+        self.largest = float(weight.max())
+        local = self._smoothed(weight / self.largest).clamp(min=0.0)
         self._ridge = _TIKHONOV * local
         # Rows of the normal matrix sum to the local weight: divided by it, as a preconditioner,
         # its eigenvalues are about 1 at most, but where interpolation's negative lobes count:
@@ -100,7 +108,7 @@ class LeastSquares:
         Saad 2003, algorithm 6.15. A step size beyond it would let the solution grow without end.
         """
         generator = Generator().manual_seed(_START_SEED)
-        start = torch.randn(self.weight.shape, generator=generator).to(self.weight)
+        start = torch.randn(self._scale.shape, generator=generator).to(self._scale)
         now, before = start / start.norm(), torch.zeros_like(start)
         diagonal, beside = [], [0.0]
         for _ in range(_LANCZOS_STEPS):
@@ -161,11 +169,13 @@ def reconstruct(
     shape: tuple[int, int],
     *,
     support_px: float,
+    rim_px: int = 0,
     seed: int,
 ) -> Reconstruction:
     """Reconstruct a scene of that shape, and measure its noise by draws.
 
     support_px : standard deviation of G, pixels of the scene
+    rim_px : as wide a rim of the scene its noise and cover are not told of, pixels of the scene
     """
     generator = Generator().manual_seed(seed)
     planes = []
@@ -175,20 +185,27 @@ def reconstruct(
         planes.append(torch.cat([each.pixels, noise]))
     solver = LeastSquares(observations, shape, support_px)
     solved = solver.solve(planes)
-    shaped = _expected_variance(observations, solver.weight)
-    energy = (solved[1:] ** 2).mean(dim=0, keepdim=True)
+    draws = without_rim(solved[1:], rim_px)
+    weight, spread = (without_rim(plane, rim_px) for plane in _weights(observations, shape))
+    shaped = _expected_variance(weight, spread)
+    energy = (draws**2).mean(dim=0, keepdim=True)
     strength = smooth(energy / shaped, _NOISE_SCALE_PX).clamp(min=1e-12)
     sigma = (shaped * strength).sqrt()
-    kernel = _kernel_of(solved[1:] / sigma, solver.weight > 0)
-    return Reconstruction(solved[:1], sigma, solver.weight, kernel)
+    kernel = _kernel_of(draws / sigma, weight > 0)
+    return Reconstruction(solved[:1], sigma, weight, kernel)
 
 
-def _expected_variance(observations: Sequence[Observation], weight: Tensor) -> Tensor:
+def _weights(observations: Sequence[Observation], shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Weight of all observations in each pixel, and the variance of their weighted sum."""
+    weight, spread = (torch.zeros((1, 1, *shape)) for _ in range(2))
+    for each in observations:
+        weight = weight + each.cover()
+        spread = spread + each.footprint.adjoint(each.weight**2 * each.sigma**2)
+    return weight, spread
+
+
+def _expected_variance(weight: Tensor, spread: Tensor) -> Tensor:
     """Variance of the weighted mean in each pixel: its shape, up to a factor, is the scene's."""
-    spread = sum(
-        (each.footprint.adjoint(each.weight**2 * each.sigma**2) for each in observations),
-        torch.zeros_like(weight),
-    )
     covered = weight > 0
     expected = torch.where(covered, spread / weight.clamp(min=1e-30) ** 2, 0.0)
     typical = float(expected[covered].median()) if bool(covered.any()) else 1.0

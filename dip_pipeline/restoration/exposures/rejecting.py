@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dip_pipeline.restoration.forward.optics import Mixture
 from dip_pipeline.restoration.forward.sampling import Matrix, inverse_of, sampling
-from dip_pipeline.restoration.forward.seeing import LEAST_BLUR_PX, softened
+from dip_pipeline.restoration.forward.seeing import LEAST_BLUR_PX, from_beyond, leaving, softened
 from dip_pipeline.restoration.images.smoothing import smooth
 from dip_pipeline.restoration.noise.correlation import scatter_left
 from dip_pipeline.restoration.noise.laws import NoiseLaw
@@ -105,7 +105,8 @@ def judge(lights: Sequence[Light], shape: tuple[int, int]) -> list[Verdict]:
     The median of all exposures is read at every exposure's pixels; of an even number it is the
     smaller of the two in the middle, for cosmic rays and satellites only add light. A second pass
     leaves out of the median what the first one rejected. Where fewer than two see a place nothing
-    is told. Exposures are compared at the broadest seeing: a star is higher in a sharper one.
+    is told. Exposures are compared at the broadest seeing: a star is higher in a sharper one. Of a
+    star beyond its edge a sharper one shows less, softened or not; it is not left out for that.
     """
     agreeing = [torch.ones_like(light.valid) for light in lights]
     if len(lights) < 2:
@@ -173,7 +174,10 @@ def _judged(
     seen = light.pixels
     if softening_px > 0:
         sigma = sigma * scatter_left(softening_px, light.root)
-        seen = smooth(torch.where(light.valid > 0, seen, expected), softening_px)
+        seen = leaving(torch.where(light.valid > 0, seen, expected), softening_px)
+        # Light from beyond its borders it cannot have; the others may show no more than that.
+        beyond = from_beyond(seen, softening_px) & (seen < expected)
+        seen = torch.where(beyond, torch.minimum(seen + expected.clamp(min=0.0), expected), seen)
     off = (seen - expected).abs()
     hit = told & (light.valid > 0) & (off > _FIRST[0] * step + _FIRST[1] * sigma)
     sky = told & (light.valid > 0) & ~lit

@@ -5,11 +5,13 @@ many as its stars ask for: their profiles are none, and nor is what lies between
 only widths count, one Gaussian stands for all. Planes are (1, 1, rows, cols).
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as nnf
 from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 from torch import Tensor
@@ -18,6 +20,8 @@ from dip_pipeline.restoration.forward.optics import Exposure, Mixture
 from dip_pipeline.restoration.images.smoothing import smooth
 
 LEAST_BLUR_PX = 0.2  # a narrower Gaussian is none
+_SIGMAS = 3.0  # of a Gaussian that a rim of nothing holds
+_COUNTS = 0.01  # of a pixel's light that comes from beyond a border, from where on it counts
 _KNOWN = 0.9  # of the weight that a smoothed pixel is made of
 
 
@@ -77,10 +81,23 @@ def softened(pixels: Tensor, weight: Tensor, sigma_px: float) -> tuple[Tensor, T
     """Smooth what is seen; gives 1 where a pixel is made of what is seen, too.
 
     weight : 1 where a pixel may be used, else 0
+    Past the borders is nothing, see `leaving`.
     """
     if sigma_px < LEAST_BLUR_PX:
         return pixels, weight
     share = smooth(weight, sigma_px)
-    seen = smooth(pixels * weight, sigma_px) / share.clamp(min=1e-6)
+    seen = leaving(pixels * weight, sigma_px) / share.clamp(min=1e-6)
     known = (share > _KNOWN).to(weight.dtype)
     return seen * known, known
+
+
+def leaving(pixels: Tensor, sigma_px: float) -> Tensor:
+    """Smooth light above the sky, which leaves across the borders as it would; none comes in."""
+    rim_px = math.ceil(_SIGMAS * sigma_px)
+    wide = smooth(nnf.pad(pixels, (rim_px,) * 4), sigma_px)
+    return wide[..., rim_px:-rim_px, rim_px:-rim_px]
+
+
+def from_beyond(pixels: Tensor, sigma_px: float) -> Tensor:
+    """Which pixels have so much of their smoothed light from beyond the borders that it counts."""
+    return leaving(torch.ones_like(pixels), sigma_px) < 1 - _COUNTS

@@ -20,7 +20,16 @@ from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.forward.sampling import inverse_of, sampling
 from dip_pipeline.restoration.problem import StopReason
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
-from tests.restoration.exposed import SHIFTS, SKY, Sky, draw_sky, exposed, noisy, with_exposure
+from tests.restoration.exposed import (
+    SHIFTS,
+    SKY,
+    Sky,
+    draw_sky,
+    exposed,
+    noisy,
+    seen_through,
+    with_exposure,
+)
 
 _UNIT = ((1.0, 0.0), (0.0, 1.0))
 _TURN = ((0.9998, -0.02), (0.02, 0.9998))
@@ -129,6 +138,48 @@ def test_cosmic_rays_and_satellites_are_gone():
     changed = _inside((made.pixels - without.pixels) / without.error)
     assert np.abs(changed).max() < 6
     assert np.std(_inside((made.pixels - truth) / made.error)) < 1.15
+
+
+_BESIDE_THE_EDGE = (slice(28, 70), slice(0, 20))  # of finer pixels, where the star beyond is
+
+
+def _star_beyond(blurs_px, col=-3.0, shifts=SHIFTS):
+    sky = Sky(np.array([[24.2, col, 2e4], [24.0, 26.0, 2e4]]))
+    return seen_through(sky, blurs_px, shifts=shifts)
+
+
+@pytest.mark.parametrize("shifts", [SHIFTS, ((0.0, 0.0),) * 4])
+@pytest.mark.parametrize("blurs_px", [(0.0, 2.0, 2.0, 2.0), (1.0, 0.0, 1.0, 1.0)])
+def test_a_star_beyond_the_edge_is_no_star_within(blurs_px, shifts):
+    """Broad exposures show its light, mirrored there it was a star of a seventh of its flux."""
+    problem, truth = _star_beyond(blurs_px, shifts=shifts)
+    made = combined(problem)
+    off = (made.pixels - truth)[_BESIDE_THE_EDGE]
+    assert abs(off.sum()) < 0.015 * 2e4
+    assert np.abs(off / made.error[_BESIDE_THE_EDGE]).max() < 6
+
+
+def test_light_that_others_see_on_is_known_beyond_the_edge():
+    """Dithered exposures show it there; nothing of it is drawn into the scene."""
+    problem, truth = _star_beyond((0.0,) * 4, col=-2.0)
+    made = combined(problem)
+    off = (made.pixels - truth)[_BESIDE_THE_EDGE]
+    assert np.abs(off / made.error[_BESIDE_THE_EDGE]).max() < 4.5
+
+
+@pytest.mark.parametrize("blurs_px", [(0.0, 2.0, 2.0, 2.0), (2.0, 0.0, 2.0, 2.0)])
+def test_a_star_beyond_the_edge_leaves_no_sharper_exposure_out(blurs_px):
+    """Softened to the seeing of the others it lacks what they show of the star."""
+    problem, _ = _star_beyond(blurs_px, col=-2.0, shifts=((0.0, 0.0),) * 4)
+    assert not any(left_out[:, :6].any() for left_out in _rejected(problem))
+
+
+def test_dead_pixels_at_the_edge_of_a_sharper_exposure_are_left_out():
+    """But where they lack no more than what the others show, for that may be from beyond."""
+    problem, _ = _star_beyond((0.0, 2.0, 2.0, 2.0), col=-2.0, shifts=((0.0, 0.0),) * 4)
+    pixels = problem.pixels.copy()
+    pixels[4:44, :2] = 20.0
+    assert _rejected(replace(problem, pixels=pixels))[0][4:16, 0].mean() > 0.9
 
 
 def _three_with_dots(depth_sigma, stars=25):

@@ -32,6 +32,7 @@ _NEAR_PX, _AWAY_PX = 7, 33  # sides of windows whose known pixels bound what is 
 # the background alone is taken.
 _BELIEVED = 0.5
 _ROOM = 0.15  # beyond these bounds, as a share of their distance
+_FEWEST_BOUND = 7  # known pixels of a window that bound it: a row of those beside a hole's edge
 _FAINT_SIGMA, _BRIGHT_SIGMA = 2.0, 5.0  # between which the networks' answer takes over
 _BRIGHT_REACH_PX, _BRIGHT_FADE_PX = 5.0, 3.0  # and how far from known pixels it does
 _BESIDE_REACH_PX = 2.5
@@ -128,13 +129,18 @@ def _predicted(seen: Seen) -> Tensor:
 
 
 def _bounded(predicted: Tensor, light: Tensor, known: Tensor) -> Tensor:
-    """Keep a prediction near the range of the known pixels around it: weights may be wild."""
+    """Keep a prediction near the range of the known pixels around it: weights may be wild.
+
+    The range of a few is none: a lone bright pixel in a hole is no floor for those around it.
+    """
     for side_px in (_AWAY_PX, _NEAR_PX):
         highest = _highest(light, known, side_px)
         lowest = -_highest(-light, known, side_px)
         room = _ROOM * (highest - lowest)
         within = torch.minimum(torch.maximum(predicted, lowest - room), highest + room)
-        predicted = torch.where(torch.isfinite(within), within, predicted)
+        count = nnf.avg_pool2d(known, side_px, 1, side_px // 2, divisor_override=1)
+        bounds = torch.isfinite(within) & (count > _FEWEST_BOUND - 0.5)
+        predicted = torch.where(bounds, within, predicted)
     return predicted
 
 

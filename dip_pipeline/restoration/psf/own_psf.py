@@ -34,7 +34,9 @@ from dip_pipeline.restoration.stars.star_shape import (
 Indices = NDArray[np.integer]
 
 _REACH_FWHM = 4.0
-_MOST_REACH_PX = 30
+# Wings of air and optics do not shrink as pixels grow: of stars 0.7 px wide 1 % of the light lies
+# beyond 3 px, where the brightest still shine by ten sigma.
+_LEAST_REACH_PX, _MOST_REACH_PX = 8, 30
 _CYCLES = 6
 _SETTLED = 3  # cycles, after which it is known what all stars have in common
 # Times that neighbours are taken off with what is known so far: wings that are too faint leave
@@ -124,7 +126,7 @@ def _measured(
 
     alone : their neighbours are taken off in between
     """
-    reach = int(np.clip(np.ceil(_REACH_FWHM * shape.fwhm_px), 1, _MOST_REACH_PX))
+    reach = int(np.clip(np.ceil(_REACH_FWHM * shape.fwhm_px), _LEAST_REACH_PX, _MOST_REACH_PX))
     surface = _Surface(shape, reach)
     views = [_View.of(field, star, reach) for star in stars]
     for cycle in range(_CYCLES):

@@ -125,13 +125,25 @@ def _measured(
     found = [PartPsf(part, look.psf) for part, look in seen if look.psf is not None]
     if not found:
         shown = sum(look.fitted for _, look in seen)
-        raise FrameError(
-            f"{frame.path}: of its bright and lonely objects {shown} look like stars (FWHM "
-            f"0.6 to 9 px), and too few agree on a shape; {FEWEST_STARS} unsaturated ones are "
-            "needed: measure a frame of the same night with more of them, or give --fwhm"
-        )
+        raise FrameError(f"{frame.path}: {_too_few(shown)}")
     with_psf = {one.part.name for one in found}
     return tuple(found), tuple(part.name for part in asked if part.name not in with_psf)
+
+
+def _too_few(shown: int) -> str:
+    """Say why so many objects that look like stars tell no PSF, and what to do."""
+    found = (
+        f"of its bright and lonely objects {shown} look like stars (FWHM 0.6 to 9 px), and too few "
+        "agree on a shape"
+        if shown
+        else "nothing that is lonely and of 15 sigma and more, smoothed over 1 px, looks like a "
+        "star (FWHM 0.6 to 9 px)"
+    )
+    bright = "" if shown else ", bright and not saturated"
+    return (
+        f"{found}; {FEWEST_STARS} unsaturated ones are needed: measure a frame of the same night "
+        f"with more of them{bright}, or give --fwhm"
+    )
 
 
 class _Look(NamedTuple):

@@ -96,6 +96,21 @@ def test_what_cannot_be_measured_is_told_in_a_line(dip, tmp_path, name, options,
     assert not (tmp_path / name).exists()
 
 
+def test_stars_that_noise_hides_are_told_from_stars_of_many_shapes(dip, tmp_path):
+    """Of a short exposure of M13 "0 look like stars, and too few agree on a shape" was said."""
+    rows, cols = np.mgrid[:160, :160]
+    rng = np.random.default_rng(1)
+    light = 500 + rng.normal(0, 20, rows.shape)
+    for row, col in rng.uniform(20, 140, (12, 2)):
+        light += 40 * np.exp(-((rows - row) ** 2 + (cols - col) ** 2) / 30)
+    fits.writeto(tmp_path / "short.fits", light.astype(np.float32))
+    code, _, err = dip("psf", tmp_path / "short.fits", "-o", tmp_path / "psf.fits", "-q")
+    assert code != 0
+    assert "nothing that is lonely and of 15 sigma" in err
+    assert "bright and not saturated" in err
+    assert "agree" not in err
+
+
 def test_restored_stars_are_not_those_of_the_sky(dip, tmp_path):
     frame = written(tmp_path / "m13.fits", cards=[("DIPRUN", "x", ""), ("DIPTASK", "denoise", "")])
     code, _, err = dip("psf", frame, "-o", tmp_path / "psf.fits")

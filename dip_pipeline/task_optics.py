@@ -271,12 +271,11 @@ class AskedOptics:
         """Raise ConfigError for a PSF sharper than the stars of a scene: none looks like its."""
         if self.psf is None:
             return
-        peak = min(float(self.psf.max()), 1.0)
-        as_of_px, least_px = fwhm_of_peak(peak), fwhm_of_peak(_TARGET_PEAK)
-        across_px = as_of_px * math.sqrt(1 - _ellipticity(self.psf))
-        if as_of_px >= least_px and across_px >= _LEAST_ACROSS * least_px:
+        factor = factor_to_undo(self.psf, self.factor)
+        if factor == self.factor:
             return
-        factor = next((f for f in FACTORS if f * across_px >= least_px * self.factor), None)
+        peak, as_of_px, across_px = _sharpness(self.psf)
+        least_px = fwhm_of_peak(_TARGET_PEAK)
         remedy = (
             "dip denoise leaves it as it is, and so does super-resolve without a PSF"
             if factor is None
@@ -304,6 +303,29 @@ class AskedOptics:
             f"most {side} x {side}, {most_px} px of the frame to each side; cut its faint wings "
             "and divide it by its sum, or take larger tiles"
         )
+
+
+def factor_to_undo(psf: NDArray[np.floating], factor: int) -> int | None:
+    """Tell on how many pixels for one, along an axis, a PSF is wide enough to be undone.
+
+    psf : sum 1, on pixels of which factor^2 make one of the frame; where these are fine enough
+        their factor is given, else that of super-resolve; None: none is large enough
+    """
+    _, as_of_px, across_px = _sharpness(psf)
+    least_px = fwhm_of_peak(_TARGET_PEAK)
+    if as_of_px >= least_px and across_px >= _LEAST_ACROSS * least_px:
+        return factor
+    return next((f for f in FACTORS if f * across_px >= least_px * factor), None)
+
+
+def _sharpness(psf: NDArray[np.floating]) -> tuple[float, float, float]:
+    """Give the share of light in the brightest pixel, and the FWHM of a Gaussian with as much, px.
+
+    And that along its shorter axis.
+    """
+    peak = min(float(psf.max()), 1.0)
+    as_of_px = fwhm_of_peak(peak)
+    return peak, as_of_px, as_of_px * math.sqrt(1 - _ellipticity(psf))
 
 
 def _ellipticity(psf: NDArray[np.floating]) -> float:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dip_pipeline import __version__
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, EmptyFrameError, FrameError, OutputError
@@ -29,6 +32,7 @@ from dip_pipeline.restoration.psf.own_psf import OwnPsf, measure_psf
 from dip_pipeline.restoration.stars.star_shape import FEWEST_STARS
 from dip_pipeline.restored_input import inferred_by
 from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.task_optics import FACTORS, factor_to_undo
 
 log = logging.getLogger(__name__)
 
@@ -189,13 +193,7 @@ def _warn(frame: Frame, summary: PsfSummary) -> None:
 def _warn_of(name: str, psf: OwnPsf, factor: int) -> None:
     if psf.stars < _FEW_STARS:
         log.warning("%s: %d stars alone tell its PSF; how well is not known", name, psf.stars)
-    if psf.shape.fwhm_px < _UNDERSAMPLED_PX and factor == 1:
-        log.warning(
-            "%s: its stars are %.2f px wide (FWHM): on its own pixels each looks otherwise, by "
-            "where it lies in one; measure on finer pixels (--factor 2), for dip super-resolve",
-            name,
-            psf.shape.fwhm_px,
-        )
+    _warn_of_width(name, psf, factor)
     if psf.doubt > _LARGE_DOUBT:  # False where it is NaN
         log.warning(
             "%s: %.1f %% of the light of its PSF is not known to lie where it says, by halves of "
@@ -204,6 +202,36 @@ def _warn_of(name: str, psf: OwnPsf, factor: int) -> None:
             name,
             100 * psf.doubt,
         )
+
+
+def _warn_of_width(name: str, psf: OwnPsf, factor: int) -> None:
+    """Warn of a PSF that no task undoes on its pixels, and say which are fine enough."""
+    fwhm_px = psf.shape.fwhm_px
+    sharp = factor > 1 and factor_to_undo(psf.kernel, factor) != factor
+    if not sharp and not (factor == 1 and fwhm_px < _UNDERSAMPLED_PX):
+        return
+    finer = next((f for f in FACTORS if factor_to_undo(_drawn(psf, f), f) == f), MOST_FACTOR)
+    why = (
+        f"on pixels {factor} times finer, too, that is too narrow to be undone"
+        if sharp
+        else "on its own pixels each looks otherwise, by where it lies in one"
+    )
+    log.warning(
+        "%s: its stars are %.2f px wide (FWHM): %s; measure on finer pixels (--factor %d), for dip "
+        "super-resolve --factor %d",
+        name,
+        fwhm_px,
+        why,
+        finer,
+        finer,
+    )
+
+
+def _drawn(psf: OwnPsf, factor: int) -> NDArray[np.float64]:
+    """Draw the profile under a PSF on pixels of which factor^2 make one of the frame; sum 1."""
+    stamp = psf.shape.widened(factor).stamp(len(psf.kernel) // 2 * factor)
+    drawn: NDArray[np.float64] = stamp / stamp.sum()
+    return drawn
 
 
 def _cards_of_frame(source: str, summary: PsfSummary) -> list[Card]:

@@ -75,8 +75,20 @@ def test_undersampled_stars_ask_for_finer_pixels(dip, tmp_path):
     frame = written(tmp_path / "m13.fits", fwhm_px=1.1)
     _, _, coarse = dip("psf", frame, "-o", tmp_path / "psf.fits")
     _, _, finer = dip("psf", frame, "-o", tmp_path / "psf_x2.fits", "--factor", 2)
-    assert "--factor 2" in coarse
+    assert "super-resolve --factor 2" in coarse
     assert finer == ""
+
+
+def test_pixels_that_are_not_fine_enough_to_undo_it_on_are_told(dip, tmp_path):
+    """dip psf --factor 2 wrote, without a word, what dip super-resolve --factor 2 refuses."""
+    frame = written(tmp_path / "m13.fits", fwhm_px=0.66)
+    told = [
+        dip("psf", frame, "-o", tmp_path / f"psf_x{factor}.fits", "--factor", factor)[2]
+        for factor in (1, 2, 3)
+    ]
+    assert "super-resolve --factor 3" in told[0]
+    assert "super-resolve --factor 3" in told[1]
+    assert told[2] == ""
 
 
 @pytest.mark.parametrize(

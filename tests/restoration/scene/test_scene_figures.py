@@ -9,10 +9,11 @@ import torch
 from scipy import ndimage
 
 from dip_pipeline.flags import PixelFlag
+from dip_pipeline.restoration.delivering.uncertainty import ErrorTable, LitErrors
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.scene.prior import ScenePrior, fit_scene_prior
-from dip_pipeline.restoration.scene.restore import restore_scene
+from dip_pipeline.restoration.scene.restore import _count, restore_scene
 from dip_pipeline.restoration.stars.shown_stars import ShownStars
 from dip_pipeline.restoration.stars.star_shape import StarShape
 from dip_pipeline.simulate import DetectorOptions
@@ -129,3 +130,31 @@ def test_far_from_all_that_is_known_a_scene_is_unsure_and_farther_there_is_none(
     assert unsure[hidden].tolist() == (away_px > 4)[hidden].tolist()
     assert np.isnan(found.science).tolist() == (hidden & (away_px > 16)).tolist()
     assert np.isnan(found.error[hidden]).all()
+
+
+def test_errors_are_those_of_pixels_as_bright_as_they_are(starry):
+    """On the left half of a sky the scene is dark, on the right it is bright."""
+    asked, prior = starry
+    tables = (ErrorTable((0.0,), (1.0,)), ErrorTable((0.0,), (5.0,)))
+    told = replace(prior, errors=LitErrors((3.0,), tables))
+
+    def light(region):
+        return 100.0 * (torch.arange(64) >= 32).expand(1, 1, *SHAPE)
+
+    unit = {"fine_sigma": lambda region: torch.full_like(region.observed, 2.0)}
+    unit["apart"] = lambda region: torch.zeros_like(region.observed)
+    with noisy(0.0):
+        found = restored((asked, told), light=light, **unit)
+    bright = np.broadcast_to(np.arange(64) >= 32, SHAPE)[INNER]
+    for half, error in ((bright, 5.0), (~bright, 1.0)):
+        here = half & (found.flags == 0)
+        assert found.error[here] == pytest.approx(2 * error * prior.scale.sigma, rel=1e-5)
+
+
+def test_a_pixel_in_doubt_is_counted_once_and_by_the_tile_that_it_is_in(starry):
+    asked = replace(starry[0], optics=Optics(2))
+    doubted = np.zeros((96, 128), bool)
+    doubted[40, 40] = doubted[50:52, 40:42] = True  # one fine pixel of one, and all four of another
+    doubted[2:4, 40:42] = True  # of another tile
+    doubted[60:66, 60:66] = True  # masked
+    assert _count(doubted, asked) == 2

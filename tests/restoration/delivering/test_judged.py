@@ -10,9 +10,11 @@ from dip_pipeline.restoration.delivering.asking import Answers, moved_by
 from dip_pipeline.restoration.delivering.delivery import (
     Delivery,
     deliver_code,
+    finished,
     judged,
 )
 from dip_pipeline.restoration.delivering.rehearsal import error_table
+from dip_pipeline.restoration.delivering.restraint import Restraint
 from dip_pipeline.restoration.images.smoothing import smooth
 from dip_pipeline.restoration.noise.correlation import draw_noise
 from dip_pipeline.restoration.problem import FitOptions
@@ -107,3 +109,18 @@ def test_what_goes_wrong_in_the_light_of_stars_that_were_taken_off_is_told_there
     dark_sky, lit = rehearsed(replace(region, stars=stars), off)
     assert lit > 2.5
     assert dark_sky < 0.6
+
+
+def test_no_flux_comes_from_pixels_that_are_not_trusted(problem, law):
+    masked = np.zeros(SHAPE, bool)
+    masked[40:44, 30:36] = True
+    region = dark(problem, law, masked=masked)
+    options = FitOptions(flux_scale_px=3.0)
+    images = []
+    for held in (0.0, 500.0):
+        observed = torch.where(region.trusted > 0, region.observed, torch.tensor(held))
+        seen = replace(region, observed=observed)
+        nothing = torch.zeros_like(observed)
+        said = Answers(nothing, nothing, nothing, nothing, (nothing, nothing))
+        images.append(finished(said, seen, Restraint(), options).plain)
+    torch.testing.assert_close(*images)

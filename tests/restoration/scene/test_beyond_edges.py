@@ -71,3 +71,19 @@ def test_none_without_a_psf_and_none_for_a_code(problem, law):
         replace(asked, options=FitOptions(steps=2, input=InputKind.CODE)),
     ):
         assert beyond_edges(other, other.pixels.shape) is other
+
+
+def test_as_many_as_the_psf_reaches_along_each_axis_whichever_way(problem, law):
+    """Light of a star above the frame comes down, and of one below it does not; a ring of a PSF
+    takes light away. Both ends have room for as much as the farther side of it reaches."""
+    light = np.zeros((21, 21), np.float32)
+    light[10, 10], light[2, 10], light[10, 15], light[20, 20] = 1.0, 0.01, -0.01, 1e-5
+    asked = asked_of(problem, law, np.full((SIDE, SIDE), SKY))
+    found = beyond_edges(replace(asked, optics=Optics(1, light)), (SIDE, SIDE))
+    assert found.pixels.shape == (SIDE + 16, SIDE + 10)
+    assert found.origin == (-8, -5)
+    assert found.inner == (slice(8, 8 + SIDE), slice(5, 5 + SIDE))
+    assert not found.saturated.any()  # nothing shines there that was clipped
+    endless = np.full((1, 201), 1 / 201, np.float32)
+    wide = beyond_edges(replace(asked, optics=Optics(1, endless)), (SIDE, SIDE))
+    assert wide.pixels.shape == (SIDE, SIDE + 64)

@@ -18,6 +18,7 @@ from dip_pipeline.restoration.delivering.restraint import Restraint
 from dip_pipeline.restoration.images.smoothing import smooth
 from dip_pipeline.restoration.noise.correlation import draw_noise
 from dip_pipeline.restoration.problem import FitOptions
+from dip_pipeline.restoration.views.features import ANSWER_CHANNELS, estimate, view
 from dip_pipeline.restoration.views.regions import measure_sky, prepare
 
 SHAPE = (96, 128)
@@ -124,3 +125,13 @@ def test_no_flux_comes_from_pixels_that_are_not_trusted(problem, law):
         said = Answers(nothing, nothing, nothing, nothing, (nothing, nothing))
         images.append(finished(said, seen, Restraint(), options).plain)
     torch.testing.assert_close(*images)
+
+
+def test_what_is_left_to_a_network_is_in_noises_of_the_pixel(problem, law):
+    region = dark(problem, law)
+    seen = view(region.observed, region.noise, region.known, region.covariance)
+    answer = torch.zeros(1, ANSWER_CHANNELS, *SHAPE)
+    more = answer.clone()
+    more[:, -1] = 2.0
+    change = estimate(more, seen) - estimate(answer, seen)
+    torch.testing.assert_close(change, 2 * region.sigma, atol=1e-4, rtol=1e-4)

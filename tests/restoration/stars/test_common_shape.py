@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from dip_pipeline.restoration.stars.common_shape import measure_shape
+from dip_pipeline.restoration.stars.common_shape import (
+    alike_stars,
+    measure_shape,
+    shapes_of_the_others,
+)
 from dip_pipeline.restoration.stars.star_shape import FittedStar, StarShape, fit_bright_stars
 
 SIDE_PX = 128
@@ -125,3 +129,23 @@ def test_the_fit_does_not_depend_on_the_unit():
     again = measure_shape(scaled)
     assert once.fwhm_px == pytest.approx(again.fwhm_px, rel=1e-4)
     assert once.beta == pytest.approx(again.beta, rel=1e-3)
+
+
+def test_shapes_of_the_others_scatter_as_little_as_the_shape_is_known_badly():
+    """A jackknife of g groups: its squared error is (g - 1) / g of the squares about the mean."""
+    told, missed = [], []
+    for seed in range(8):
+        light = observed_stars(ROUND, seed)
+        stars = fit_bright_stars(light, np.ones_like(light), np.ones(light.shape, bool), most=12)
+        shape = measure_shape(stars)
+        widths = np.log([one.fwhm_px for one in shapes_of_the_others(stars, shape)])
+        told.append((len(widths) - 1) * widths.var())
+        missed.append(np.log(shape.fwhm_px / ROUND.fwhm_px) ** 2)
+    ratio = np.sqrt(np.mean(told) / np.mean(missed))
+    assert 0.4 < ratio < 1.7
+
+
+def test_alike_are_those_as_wide_as_a_shape():
+    stars = [FittedStar(ROUND.widened(width), 100.0, UNSEEN, (0, 0)) for width in (0.8, 0.95, 1.2)]
+    (alike,) = alike_stars(stars, ROUND)
+    assert alike is stars[1]

@@ -74,3 +74,52 @@ def test_few_places_are_alone_and_no_other_is_taken():
     for row, col in moved.places:
         assert max(row, col) < 61
         assert abs(col - 30) > 6
+
+
+def test_of_a_star_beside_the_calmest_sky_no_noise_is_taken_away():
+    """What is as noisy as the sky usually is, or less, is not made so by a star's light."""
+    light, stars = a_field([(30, 12), (80, 12)])
+    sigma = np.ones(light.shape)
+    sigma[:, :40] = 0.2
+    moved = move_stars(light, sigma, np.ones(light.shape, bool), stars)
+    assert len(moved.places) == 2
+    np.testing.assert_array_equal(moved.sigma, sigma)
+    np.testing.assert_allclose(moved.light, a_field(moved.places)[0], atol=1e-9)
+
+
+def test_the_noise_of_pixels_that_are_masked_is_nobodys():
+    """More than half are, and very noisy: a star brings the noise of its own light all the same."""
+    light, stars = a_field([(60, 20)])
+    sigma = np.sqrt(1 + light)
+    trusted = np.ones(light.shape, bool)
+    trusted[:, 50:] = False
+    sigma[:, 50:] = 1e4
+    moved = move_stars(light, sigma, trusted, stars)
+    row, col = moved.places[0]
+    assert col < 45
+    assert moved.sigma[row, col] == np.sqrt(sigma[60, 20] ** 2 - 1 + sigma[row, col] ** 2)
+
+
+def test_of_a_star_at_an_edge_its_part_within_is_taken_off():
+    for row, col in ((2, 60), (60, 3), (SIDE_PX - 2, 60), (60, SIDE_PX - 3)):
+        rows, cols = np.indices((SIDE_PX, SIDE_PX))
+        light = 200.0 * USUAL_SHAPE.at(rows - row, cols - col)
+        light[np.hypot(rows - row, cols - col) > 8] = 0.0
+        offsets = np.indices((17, 17)) - 8
+        stamp = np.where(np.hypot(*offsets) > 8, 0.0, 200.0 * USUAL_SHAPE.stamp(8))
+        star = DrawnStar((row, col), stamp)
+        moved = move_stars(light, np.ones_like(light), np.ones(light.shape, bool), [star])
+        (at,) = moved.places
+        expected = 200.0 * USUAL_SHAPE.at(rows - at[0], cols - at[1])
+        expected[np.hypot(rows - at[0], cols - at[1]) > 8] = 0.0
+        np.testing.assert_allclose(moved.light, expected, atol=1e-9)
+
+
+def test_no_star_is_moved_to_an_edge():
+    """There only part of it would show, and what is beside it nobody knows."""
+    places = [(row, col) for row in range(12, 110, 16) for col in range(12, 110, 16)]
+    light, stars = a_field(places)
+    moved = move_stars(light, np.ones_like(light), np.ones(light.shape, bool), stars)
+    assert len(moved.places) > 30
+    assert np.min(moved.places) >= 6
+    assert np.max(moved.places) < SIDE_PX - 6

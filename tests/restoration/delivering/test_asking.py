@@ -45,6 +45,22 @@ def test_below_a_bright_star_a_hole_is_filled_from_around_it(problem, law):
     torch.testing.assert_close(said[~below], told[~below])
 
 
+def test_what_cannot_be_noise_is_as_it_was_observed_whatever_networks_say(problem, law):
+    """They say that all is 20 sigma fainter than it is; where a pixel is masked nobody objects."""
+    pixels = np.random.default_rng(3).normal(0.0, 1.0, (64, 64))
+    masked = np.zeros((64, 64), bool)
+    masked[20:40, 20:40] = True
+    asked = problem(pixels, law.gaussian(1.0), masked=masked, options=FitOptions(views=1))
+    region = prepare(asked, measure_sky([asked]))
+    network = build_network(NetworkKind.UNET, FEATURE_CHANNELS, ANSWER_CHANNELS, seed=1)
+    torch.nn.init.zeros_(network.last.bias)
+    network.last.bias.data[-1] = -20.0  # the residual
+    said = ask_networks([network], [torch.ones(1, 1, 64, 64)], region, asked.options, seed=1).plain
+    known = region.known > 0
+    torch.testing.assert_close(said[known], region.observed[known], atol=1e-4, rtol=1e-4)
+    assert float(said[..., 26:34, 26:34].max()) < -15
+
+
 def test_holes_are_filled_and_features_laid_out_once_for_all_views(problem, law, monkeypatch):
     """Filling takes longer than the networks do; from which side a hole is seen is no matter."""
     masked = np.zeros((64, 64), bool)

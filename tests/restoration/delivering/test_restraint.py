@@ -40,15 +40,18 @@ def test_light_of_stars_that_were_taken_off_counts_as_brightness():
     assert float(mixed) == pytest.approx(30.0)
 
 
+@pytest.mark.parametrize("passed", [0.0, 0.4])
 @pytest.mark.parametrize("bias_sigma", [0.5, 1.0, 3.0])
-def test_the_share_is_that_of_least_true_risk(bias_sigma):
-    """A network that averages away all noise but is off by a bias: x = truth + bias."""
+def test_the_share_is_that_of_least_true_risk(bias_sigma, passed):
+    """A network that passes on a share of the noise, and is off: x = truth + bias + share noise."""
     rng = np.random.default_rng(6)
     noise = rng.standard_normal(200_000)
-    squares, responses = (bias_sigma - noise) ** 2, np.zeros(noise.size)
-    restraint = least_risk(np.full(noise.size, 50.0), squares, responses)
-    # y + c (x - y) has the risk c^2 b^2 + (1 - c)^2, least at c = 1 / (1 + b^2).
-    assert restraint.shares == pytest.approx((1 / (1 + bias_sigma**2),), abs=0.02)
+    found = bias_sigma + passed * noise
+    responses = np.full(noise.size, passed)
+    restraint = least_risk(np.full(noise.size, 50.0), (found - noise) ** 2, responses)
+    tried = np.linspace(0, 1, 101)
+    risks = [np.mean((noise + share * (found - noise)) ** 2) for share in tried]
+    assert restraint.shares == pytest.approx((tried[np.argmin(risks)],), abs=0.03)
 
 
 def test_faint_pixels_are_the_networks_own():

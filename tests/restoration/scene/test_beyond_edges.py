@@ -84,6 +84,11 @@ def test_as_many_as_the_psf_reaches_along_each_axis_whichever_way(problem, law):
     assert found.origin == (-8, -5)
     assert found.inner == (slice(8, 8 + SIDE), slice(5, 5 + SIDE))
     assert not found.saturated.any()  # nothing shines there that was clipped
+    last = replace(asked, origin=(40, 20), optics=Optics(1, light))
+    found = beyond_edges(last, (40 + SIDE, 20 + SIDE))
+    assert found.pixels.shape == (SIDE + 8, SIDE + 5)
+    assert found.origin == (40, 20)
+    np.testing.assert_array_equal(found.pixels[:SIDE, :SIDE], asked.pixels)
     endless = np.full((1, 201), 1 / 201, np.float32)
     wide = beyond_edges(replace(asked, optics=Optics(1, endless)), (SIDE, SIDE))
     assert wide.pixels.shape == (SIDE, SIDE + 64)

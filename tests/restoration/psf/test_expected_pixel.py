@@ -27,6 +27,7 @@ def test_light_of_an_oblong_psf_is_expected_and_a_hot_pixel_in_it_is_not(along, 
     light = ndimage.convolve(scene, psf, mode="constant")
     observed = rng.poisson(light + 200).astype(float)
     hot = tuple(np.argwhere(light == light.max())[0])
+    assert ExpectedPixel.of([psf]).farthest([psf]) < 0.05  # of its peak: nearly all follows
     limit, known = PsfLimit.of(psf, 1), np.ones(light.shape, bool)
     assert not limit.too_sharp(observed, np.sqrt(observed), known).found.any()
     observed[hot] *= 1.5

@@ -18,6 +18,8 @@ Mask = NDArray[np.bool_]
 
 _REACH_PX = 2
 _NOISE = 1e-3  # variance beside that of what is seen of random light
+_LEFT = 0.25  # of what a wrong pixel explains: where more is left, it is not what is wrong
+_TIMES_NOISE = 2.0  # as much as noise alone leaves, or chance would hide faint ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +59,23 @@ class ExpectedPixel:
         """Give how far pixels are from what is expected, beyond so many sigma, (rows, cols).
 
         A wrong pixel makes others look odd, too: of the one that explains best, among the 25
-        around it, how odd all are. -inf elsewhere, and where one of them is not known.
+        around it, how odd all are. -inf elsewhere, where one of them is not known, and where it
+        leaves much that noise does not: beside two wrong ones a good pixel may explain most.
         """
         whole = ndimage.binary_erosion(known, np.ones(self.weights.shape, dtype=bool))
         away = light - self._expected(np.where(known, light, 0.0))
         away = np.where(whole, away, 0.0)
-        explained = np.abs(away - ndimage.correlate(away, self.weights[::-1, ::-1]))
-        farthest = whole & (explained >= ndimage.maximum_filter(explained, self.weights.shape))
         variance = np.where(known, variance, 0.0)
         spread = variance + ndimage.correlate(variance, self.weights**2, mode="nearest")
-        excess: Image = np.where(farthest, np.abs(away) - sigmas * np.sqrt(spread), -np.inf)
+        answer = -self.weights[::-1, ::-1]  # of all around to one wrong pixel
+        answer[_REACH_PX, _REACH_PX] = 1.0
+        around = np.ones(answer.shape)
+        explained = ndimage.correlate(away, answer) ** 2 / (answer**2).sum()
+        left = ndimage.correlate(away**2, around) - explained
+        noise = ndimage.correlate(spread, around)
+        alone = whole & (left <= _LEFT * explained + _TIMES_NOISE * noise)
+        alone &= explained >= ndimage.maximum_filter(explained, answer.shape)
+        excess: Image = np.where(alone, np.abs(away) - sigmas * np.sqrt(spread), -np.inf)
         return excess
 
     def _expected(self, light: Image) -> Image:

@@ -120,6 +120,19 @@ def test_a_pixel_of_a_bright_star_that_is_hot_or_insensitive_is_found(fwhm_px, s
     assert found == odd
 
 
+@pytest.mark.parametrize("share", [0.3, 0.6, 1.0])
+@pytest.mark.parametrize("fwhm_px", [2.0, 2.5, 3.5])
+def test_of_two_that_are_hot_side_by_side_in_a_bright_star_no_good_pixel_is_blamed(fwhm_px, share):
+    """Of the row the good pixels at its ends explain most alone; they were masked, the hot kept."""
+    for seed in (9, 10):
+        observed, odd = stars(fwhm_px, seed, count=25, brightest=400_000.0), set()
+        for row, col in peaks_of(observed):
+            observed[row, [col, col + 1]] += share * observed[row, col]
+            odd |= {(row, col), (row, col + 1)}
+        found = set(zip(*np.nonzero(look(observed, fwhm_px).found), strict=True))
+        assert not found - odd
+
+
 def peaks_of(observed):
     highest = observed >= ndimage.maximum_filter(observed, 15)
     return np.argwhere(highest & (observed > 20_000))

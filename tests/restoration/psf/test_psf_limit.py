@@ -133,6 +133,24 @@ def test_of_two_that_are_hot_side_by_side_in_a_bright_star_no_good_pixel_is_blam
         assert not found - odd
 
 
+def test_what_no_narrower_psf_makes_is_among_the_sharpest_on_the_sky_and_in_a_star():
+    observed = stars(2.5, 12, count=12, brightest=400_000.0)
+    star = tuple(peaks_of(observed)[0])
+    observed[4, 50:52] += 5_000.0
+    observed[star] *= 3.0
+    found = set(zip(*np.nonzero(look(observed, 2.5).sharpest), strict=True))
+    assert found == {(4, 50), (4, 51), star}
+
+
+def test_peaks_are_those_of_what_shines():
+    observed = stars(2.5, 12, count=12)
+    peaks = look(observed, 2.5).peaks
+    shining = observed > SKY + 1000
+    brightest = observed >= ndimage.maximum_filter(observed, 5)
+    assert np.count_nonzero(brightest & shining) >= 5
+    np.testing.assert_array_equal(peaks & shining, brightest & shining)
+
+
 def peaks_of(observed):
     highest = observed >= ndimage.maximum_filter(observed, 15)
     return np.argwhere(highest & (observed > 20_000))

@@ -38,10 +38,14 @@ class NetworkFit(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fitting:
-    """How a network is fitted; turned : whether its crops are turned, each for itself."""
+    """How a network is fitted.
+
+    turned, fills_edges : see `CropSource`
+    """
 
     fit: NetworkFit
     turned: bool = True
+    fills_edges: bool = True
 
 
 def fit_folds(
@@ -63,7 +67,7 @@ def fit_folds(
     together = _Together(on_step, len(folds))
     fitting = fitting or Fitting(fit_image_network)
 
-    half = partial(half_of, regions, cross_fits, seed=seed, turned=fitting.turned)
+    half = partial(half_of, regions, cross_fits, seed=seed, fitting=fitting)
 
     def fit_one(fold: int) -> Fitted:
         one, told = half(fold), partial(together.step, fold)
@@ -89,7 +93,7 @@ def half_of(
     fold: int,
     *,
     seed: int,
-    turned: bool = True,
+    fitting: Fitting | None = None,
 ) -> Half:
     """Find the crops that the network of a fold is fitted and judged on.
 
@@ -105,8 +109,15 @@ def half_of(
         for cross_fit, region in zip(cross_fits, regions, strict=True)
     ]
     rng = np.random.default_rng(np.random.SeedSequence([seed, fold]))
+    asked = fitting or Fitting(fit_image_network)
     fit_on, judge_on = (
-        CropSource(regions, [(share == used).float() for share in shares], rng, turned=turned)
+        CropSource(
+            regions,
+            [(share == used).float() for share in shares],
+            rng,
+            turned=asked.turned,
+            fills_edges=asked.fills_edges,
+        )
         for used in (0, 1)
     )
     if fit_on.empty:

@@ -184,7 +184,8 @@ def fit_scene_prior(
     shape_of_stars = scale.star or sharpest_shape([s for one in regions for s in _stars_of(one)])
     stars = star_stamps(optics, shape_of_stars, brightest)
     cross_fit = CrossFit.for_shape(shape)
-    fitting = Fitting(partial(fit_scene_network, held=(optics, stars)), turned=False)
+    fit = partial(fit_scene_network, held=(optics, stars))
+    fitting = Fitting(fit, turned=False, fills_edges=False)
     networks, report = fit_folds(
         regions, [cross_fit] * len(regions), options, seed=seed, on_step=on_step, fitting=fitting
     )

@@ -58,6 +58,8 @@ class CropSource:
 
     zones : one plane a region, 1 where the network may be fitted
     turned : whether each crop is flipped and turned at random
+    fills_edges : whether rows and columns at the edges of which nothing is known are holes like
+        others, to be hidden elsewhere
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class CropSource:
         rng: np.random.Generator,
         *,
         turned: bool = True,
+        fills_edges: bool = True,
     ) -> None:
         self.regions = regions
         self.rng = rng
@@ -83,7 +86,10 @@ class CropSource:
             for region, weight in zip(regions, self._weights, strict=True)
         ]
         self._signal_places = _positions(signal)
-        self._holes = _positions([1 - region.known for region in regions])
+        self._patterns = [
+            region.known if fills_edges else _but_for_edges(region.known) for region in regions
+        ]
+        self._holes = _positions([1 - pattern for pattern in self._patterns])
         self._roots = same_sided([region.noise.root for region in regions])
         laws = [(region.noise.slope, region.noise.dark_level) for region in regions]
         self._laws = torch.tensor(laws, dtype=torch.float32, device=self.device)
@@ -175,7 +181,7 @@ class CropSource:
         windows, first_turnings = zip(*patterns, strict=True)
         found = self._lookup.of(windows, turnings, first_turnings)
         index = torch.tensor(numbers, device=known.device)
-        shown[index] = found.taken([region.known for region in self.regions])
+        shown[index] = found.taken(self._patterns)
         return shown
 
     def _turning(self) -> int:
@@ -207,6 +213,18 @@ def turned_back(planes: Tensor, turning: int) -> Tensor:
     """Undo `turned`."""
     back = turn(planes, -(turning % 4))
     return back.flip(-1) if turning >= TURNINGS // 2 else back
+
+
+def _but_for_edges(known: Tensor) -> Tensor:
+    """Take rows and columns at the edges of which nothing is known for known ones."""
+    within = known.clone()
+    for across in (-1, -2):
+        empty = known.amax(dim=across, keepdim=True) <= 0
+        along = -3 - across  # the other one of the last two
+        before = empty.int().cumprod(along) > 0
+        after = empty.int().flip(along).cumprod(along).flip(along) > 0
+        within = torch.where(before | after, 1.0, within)
+    return within
 
 
 def _positions(weights: Sequence[Tensor]) -> np.ndarray:

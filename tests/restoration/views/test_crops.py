@@ -10,7 +10,7 @@ from dip_pipeline.restoration.views.crops import CROP_PX, CropSource
 from dip_pipeline.restoration.views.regions import measure_sky, prepare
 
 
-def source(problem, law, shape, *, light=None, masked=None):
+def source(problem, law, shape, *, light=None, masked=None, **more):
     """Crops of a sky in noise, and its region; turned no way."""
     pixels = np.random.default_rng(1).standard_normal(shape)
     asked = problem(pixels, law.gaussian(1.0), masked=masked)
@@ -18,7 +18,7 @@ def source(problem, law, shape, *, light=None, masked=None):
     if light is not None:
         region = replace(region, observed=torch.from_numpy(light)[None, None].float())
     ones = [torch.ones_like(region.trusted)]
-    return CropSource([region], ones, np.random.default_rng(2), turned=False), region
+    return CropSource([region], ones, np.random.default_rng(2), turned=False, **more), region
 
 
 @pytest.mark.parametrize("shape", [(64, 200), (200, 64), (90, 150)])
@@ -55,3 +55,23 @@ def test_pixels_like_the_frames_own_holes_are_hidden_and_count_the_more(problem,
     seen = (batch.known > 0) & (region.known > 0)
     assert float(batch.weight[hidden].min()) > 2 * float(batch.weight[seen].max())
     assert float(batch.weight[(region.known == 0).expand_as(hidden)].max()) == 0.0
+
+
+@pytest.mark.parametrize("hole", [False, True])
+def test_edges_of_which_nothing_is_known_are_hidden_nowhere_where_they_are_not_to_be_filled(
+    problem, law, hole
+):
+    """Holes still are, also in such crops as hold an edge, which is not hidden along with them."""
+    shape = (160, 170)
+    masked = np.ones(shape, bool)
+    masked[9:-7, 5:-11] = False
+    masked[14:16, 30:32] = hole
+    counts = {}
+    for fills_edges in (True, False):
+        crops, region = source(problem, law, shape, masked=masked, fills_edges=fills_edges)
+        chosen = [crops.choose() for _ in range(80)]
+        known = torch.cat([region.known[one.window.slices(CROP_PX)] for one in chosen])
+        hidden = (crops.cut(chosen).known == 0) & (known > 0)
+        counts[fills_edges] = hidden.sum(dim=(1, 2, 3)).float()
+    assert float(counts[True].max()) > 5 * CROP_PX
+    assert float(counts[False].max()) == (4 if hole else 0)

@@ -13,7 +13,13 @@ from typing import NoReturn
 import click
 
 from dip_pipeline import __version__
-from dip_pipeline.cli.output import complain, complain_as_is, in_one_line, write_any_name
+from dip_pipeline.cli.output import (
+    complain,
+    complain_as_is,
+    end_streams,
+    in_one_line,
+    write_any_name,
+)
 from dip_pipeline.cli.verbosity import verbosity_options
 from dip_pipeline.errors import ConfigError, DipError, ExitCode
 
@@ -110,7 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and leave with its exit code; no user's mistake shows a traceback."""
     write_any_name()
     gc.set_threshold(_GARBAGE_LOOKED_FOR_AFTER)
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    end_streams()
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -273,7 +273,9 @@ def test_a_terminal_that_is_gone_ends_nothing_under_nohup():
 def test_a_signal_ends_the_process_as_ctrl_c_does(number, tmp_path):
     program = (
         "import signal, time, sys\n"
-        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # the tests may run under nohup
+        # The tests may run under nohup, or in the background.
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from dip_pipeline import batch\n"
         "from dip_pipeline.cli.main import main\n"
         "def wait(*arguments, **options):\n"
@@ -348,6 +350,28 @@ def test_a_frame_is_restored_whoever_reads_what_is_told(small_frame, tmp_path, c
     )
     assert done.returncode == 0
     assert target.exists()
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_words_that_nobody_reads_at_the_end_change_no_exit_code(stream):
+    program = (
+        "import sys\n"
+        "from dip_pipeline.cli import main\n"
+        f"main.run = lambda _: (sys.{stream}.write('unread'), 3)[1]\n"
+        "sys.stdin.read()\n"
+        "main.main()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
+    ) as child:
+        getattr(child, stream).close()
+        child.stdin.close()
+        child.wait(timeout=60)
+    assert child.returncode == 3
 
 
 def test_libraries_that_load_where_streams_are_closed_find_some():

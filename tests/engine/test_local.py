@@ -182,7 +182,8 @@ def test_dask_looks_for_no_gpus_of_its_own(monkeypatch):
 
 
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run in the background
 from dip_pipeline.engine import ExecutorKind, WorkerOptions, dask_work, map_items
 dask_work.DRAIN_S = 0.5
 if __name__ == "__main__":

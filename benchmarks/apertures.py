@@ -10,7 +10,6 @@ beside. 1 is an error that is as large as told: the half-width that holds 68 % o
 """
 
 import argparse
-import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from photutils.aperture import CircularAperture
 
 from benchmarks.fields import Field, FieldKind, draw, draw_without_defects
-from benchmarks.machine import command_told, commit, describe_machine
+from benchmarks.machine import keep
 from benchmarks.ours import run_config, with_dip, write_field
 from benchmarks.restored import Settings
 from dip_pipeline.noise_planes import write_noise_planes
@@ -164,15 +163,7 @@ def main() -> None:
             )
             table.append(row)
     if asked.out:
-        document = {
-            "command": command_told("benchmarks.apertures"),
-            "commit": commit(),
-            "machine": describe_machine(),
-            "effort": asked.effort,
-            "seeds": seeds,
-            "rows": table,
-        }
-        asked.out.write_text(json.dumps(document, indent=1) + "\n")
+        keep(asked.out, "benchmarks.apertures", effort=asked.effort, seeds=seeds, rows=table)
 
 
 if __name__ == "__main__":

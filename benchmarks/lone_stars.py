@@ -8,14 +8,13 @@ far apart: what looks like one star and is none.
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.machine import command_told, commit, describe_machine
+from benchmarks.machine import keep
 from benchmarks.scenes import Image, ObservedScene, observed_level
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.forward.target_star import TARGET_SIGMA_PX
@@ -166,13 +165,7 @@ def main() -> None:
         found.append(row)
         print(row, flush=True)
     if options.out:
-        kept = {
-            "command": command_told("benchmarks.lone_stars"),
-            "commit": commit(),
-            "machine": describe_machine(),
-            "rows": found,
-        }
-        options.out.write_text(json.dumps(kept, indent=1) + "\n")
+        keep(options.out, "benchmarks.lone_stars", rows=found)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a measurement ran on, and what ran: figures of time mean nothing without it."""
 
+import json
 import os
 import platform
 import subprocess
@@ -75,3 +76,14 @@ def command_told(module: str) -> list[str]:
         for number, word in enumerate(words)
     ]
     return ["python", "-m", module, *told]
+
+
+def keep(path: Path, module: str, **found: object) -> None:
+    """Write what was found as JSON: with the command, the commit and the machine."""
+    kept = {
+        "command": command_told(module),
+        "commit": commit(),
+        "machine": describe_machine(),
+        **found,
+    }
+    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")

@@ -10,7 +10,6 @@ and with a Gaussian of the measured width.
 """
 
 import argparse
-import json
 import statistics
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import task_deconvolve
-from benchmarks.machine import command_told, commit, describe_machine
+from benchmarks.machine import keep
 from benchmarks.scenes import figures
 from dip_pipeline.restoration.forward.gaussian_psf import gaussian_psf
 from dip_pipeline.restoration.forward.optics import Optics
@@ -252,14 +251,7 @@ def main() -> None:
         tasks.append(row)
         print(row, flush=True)
     if options.out:
-        kept = {
-            "command": command_told("benchmarks.own_psf"),
-            "commit": commit(),
-            "machine": describe_machine(),
-            "shapes": shapes,
-            "deconvolved": tasks,
-        }
-        options.out.write_text(json.dumps(kept, indent=1) + "\n")
+        keep(options.out, "benchmarks.own_psf", shapes=shapes, deconvolved=tasks)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     write_any_name()
     gc.set_threshold(_GARBAGE_LOOKED_FOR_AFTER)
     code = run(sys.argv[1:] if arguments is None else arguments)
-    end_streams()
+    unwritten = end_streams()
+    if unwritten is not None and code == ExitCode.OK:
+        complain(str(unwritten))
+        code = ExitCode.FRAMES_FAILED
     sys.exit(code)
 
 

@@ -21,13 +21,16 @@ def say(text: str) -> None:
         _let_go(sys.stdout)
 
 
-def end_streams() -> None:
-    """Write what is still to be written; what nobody reads any more is no failure at the end."""
+def end_streams() -> OSError | None:
+    """Write what is still to be written; gives why not, but where nobody reads it any more."""
+    why = None
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError as error:
+            why = why if isinstance(error, BrokenPipeError) else error
             _let_go(stream)
+    return why
 
 
 def _let_go(stream: TextIO) -> None:

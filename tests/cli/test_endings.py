@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import dask
 import distributed  # noqa: F401  (its settings are there before one of them is changed)
@@ -304,7 +305,28 @@ def test_a_signal_ends_the_process_as_ctrl_c_does(number, tmp_path):
     assert time.monotonic() - started < 20
 
 
-def test_nobody_reading_the_report_is_no_failure(tmp_path):
+def unread(program, stream):
+    """Run a program that waits for a line, and read all but one stream: exit code and stderr."""
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},  # buffered, as users have it
+    ) as child:
+        try:
+            getattr(child, stream).close()
+            child.stdin.write("go\n")
+            child.stdin.close()
+            err = "" if stream == "stderr" else child.stderr.read()
+            child.wait(timeout=30)
+        finally:
+            child.kill()
+    return child.returncode, err
+
+
+def test_nobody_reading_the_report_is_no_failure():
     program = (
         "import sys\n"
         "from dip_pipeline.cli.output import say\n"
@@ -312,21 +334,7 @@ def test_nobody_reading_the_report_is_no_failure(tmp_path):
         "say('x' * 100_000)\n"
         "say('again')\n"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as child:
-        try:
-            assert child.stdout is not None
-            child.stdout.close()
-            _, err = child.communicate("go\n", timeout=30)
-        finally:
-            child.kill()
-    assert err == ""
-    assert child.returncode == 0
+    assert unread(program, "stdout") == (0, "")
 
 
 RESTORING = (
@@ -358,20 +366,33 @@ def test_words_that_nobody_reads_at_the_end_change_no_exit_code(stream):
         "import sys\n"
         "from dip_pipeline.cli import main\n"
         f"main.run = lambda _: (sys.{stream}.write('unread'), 3)[1]\n"
-        "sys.stdin.read()\n"
+        "sys.stdin.readline()\n"
         "main.main()"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONUNBUFFERED": ""},
-    ) as child:
-        getattr(child, stream).close()
-        child.stdin.close()
-        child.wait(timeout=60)
-    assert child.returncode == 3
+    assert unread(program, stream) == (3, "")
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, 1), (3, 3)])
+def test_words_that_a_full_disk_does_not_take_are_told_in_one_line(code, ends):
+    program = (
+        "import sys\n"
+        "from dip_pipeline.cli import main\n"
+        f"main.run = lambda _: (sys.stdout.write('unwritten'), {code})[1]\n"
+        "main.main()"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+        )
+    assert done.returncode == ends
+    assert done.stderr.count("\n") == (code == 0)
+    assert ("No space left" in done.stderr) is (code == 0)
 
 
 def test_libraries_that_load_where_streams_are_closed_find_some():

@@ -5,8 +5,8 @@ most so many times their mean, what lies around them apart, as it is at most of 
 
     o_p <= c (o_q + o_r) / 2,   c = max over places of a star of 2 k_p / (k_q + k_r)
 
-In the light of a star a pixel must be brighter than its pairs allow for as much as that star's own
-sharpness; there it is held against what all pixels around it make expected (`expected_pixel`).
+On a star a wrong pixel hides behind the sharpness that pairs allow the star itself; there it is
+held against what all pixels around it make expected, of which less is left open (`expected_pixel`).
 """
 
 from dataclasses import dataclass

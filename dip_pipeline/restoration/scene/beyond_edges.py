@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.restoration.forward.optics import Optics
-from dip_pipeline.restoration.problem import InputKind, Problem
+from dip_pipeline.restoration.problem import Problem
 
 _FAINTEST = 1e-3  # of a PSF's peak: as far as it is brighter, pixels are added
 _MOST_PX = 32
@@ -23,8 +23,8 @@ def beyond_edges(problem: Problem, shape: tuple[int, int]) -> Problem:
 
     shape : of the frame, (rows, cols). As many as the PSF reaches; none without one.
     """
-    optics, options = problem.optics, problem.options
-    if optics is None or optics.psf is None or options.input is not InputKind.IMAGE:
+    optics = problem.optics
+    if optics is None or optics.psf is None:
         return problem
     width, inner = [], []
     axes = zip(problem.origin, problem.pixels.shape, shape, _reach_px(optics), strict=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dip_pipeline.restoration.forward.optics import Optics
-from dip_pipeline.restoration.problem import FitOptions, InputKind
+from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.scene.beyond_edges import beyond_edges
 from dip_pipeline.restoration.scene.restore import restore_scene
 from dip_pipeline.simulate import DetectorOptions, MoffatPsf
@@ -63,12 +63,11 @@ def test_only_where_a_region_ends_at_an_edge_of_its_frame(problem, law, factor, 
     assert beyond_edges(amid, (200, 200)) is amid
 
 
-def test_none_without_a_psf_and_none_for_a_code(problem, law):
+def test_none_without_a_psf(problem, law):
     asked = asked_of(problem, law, np.full((SIDE, SIDE), SKY))
     for other in (
         replace(asked, optics=None),
         replace(asked, optics=Optics(2)),
-        replace(asked, options=FitOptions(steps=2, input=InputKind.CODE)),
     ):
         assert beyond_edges(other, other.pixels.shape) is other
 

@@ -8,7 +8,9 @@ import pytest
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.scene.beyond_edges import beyond_edges
+from dip_pipeline.restoration.scene.prior import fit_scene_prior
 from dip_pipeline.restoration.scene.restore import restore_scene
+from dip_pipeline.restoration.views.crops import CropSource
 from dip_pipeline.simulate import DetectorOptions, MoffatPsf
 from dip_pipeline.task import Task
 
@@ -91,3 +93,19 @@ def test_as_many_as_the_psf_reaches_along_each_axis_whichever_way(problem, law):
     endless = np.full((1, 201), 1 / 201, np.float32)
     wide = beyond_edges(replace(asked, optics=Optics(1, endless)), (SIDE, SIDE))
     assert wide.pixels.shape == (SIDE, SIDE + 64)
+
+
+def test_the_room_is_no_hole_that_the_fit_learns_to_fill(problem, law, monkeypatch):
+    asked = asked_of(problem, law, np.full((SIDE, SIDE), SKY))
+    asked = beyond_edges(asked, asked.pixels.shape)
+    asked = replace(asked, options=replace(asked.options, steps=3))
+    chosen, choose = [], CropSource.choose
+
+    def watched(source, **more):
+        chosen.append(choose(source, **more))
+        return chosen[-1]
+
+    monkeypatch.setattr(CropSource, "choose", watched)
+    fit_scene_prior([asked], (SIDE, SIDE), seed=1)
+    assert len(chosen) > 10
+    assert all(crop.pattern is None for crop in chosen)

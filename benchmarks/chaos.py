@@ -187,7 +187,7 @@ def _kill_once_restoring(child: subprocess.Popen[str], out: Path) -> bool:
 
 
 _FOOLED = (
-    "import sys; from dip_pipeline import frame_run; frame_run.check_disk = lambda *a: None; "
+    "import sys; from dip_pipeline.runs import frame_run; frame_run.check_disk = lambda *a: None; "
     "from dip_pipeline.cli.main import main; main(sys.argv[1:])"
 )
 

@@ -16,7 +16,7 @@ from benchmarks.figures import residual_of
 from benchmarks.ours import run_config, write_field
 from benchmarks.restored import Restored, Settings, TracePoint
 from dip_pipeline.frames import open_frame
-from dip_pipeline.planning import problem_source, resolve_noise
+from dip_pipeline.preparing.planning import problem_source, resolve_noise
 from dip_pipeline.restoration.fits import fit_code
 from dip_pipeline.restoration.problem import Problem
 from dip_pipeline.restoration.views.regions import Region, measure_sky, prepare

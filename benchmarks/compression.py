@@ -21,8 +21,8 @@ from dip_pipeline.frames.compression import compressed
 from dip_pipeline.frames.fits_cards import image_cards
 from dip_pipeline.frames.hdu_plans import HduPlan, write_fits
 from dip_pipeline.pipeline import restore_frame
-from dip_pipeline.planning import resolve_noise
-from dip_pipeline.quantising import storage_step
+from dip_pipeline.preparing.planning import resolve_noise
+from dip_pipeline.runs.quantising import storage_step
 
 HEAD = """| frame | pixels | noise of the input | restored, astropy's default | restored, steps of \
 0.25 sigma | ratio | largest error, sigma | added rms, sigma |

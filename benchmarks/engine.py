@@ -27,13 +27,14 @@ import torch
 from benchmarks.chaos import write_frame
 from benchmarks.large import apply_to, fit_small_prior, write_large
 from benchmarks.machine import commit, describe_machine, versions
-from dip_pipeline import pipeline, ways
+from dip_pipeline import pipeline
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import ExecutorKind, WorkerOptions, map_items
 from dip_pipeline.restoration.priors.packets import fit_priors
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, Problem, Scope
 from dip_pipeline.restoration.restore import restore
+from dip_pipeline.runs import ways
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -11,13 +11,13 @@ import numpy as np
 from astropy.io import fits
 
 from benchmarks.memory import peak_bytes
-from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.fitting import fit_frames
 from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.problem import Problem, Restored, StopReason
 from dip_pipeline.restoration.restore import restore, unchanged
+from dip_pipeline.runs import ways
 
 _ROWS = 256
 _CARDS = {"GAIN": 2.0, "RDNOISE": 4.0, "BUNIT": "DN", "FILTER": "r"}

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dip_pipeline.config import RunConfig
-from dip_pipeline.describing import FrameDescription, describe_frame
 from dip_pipeline.errors import DipError
+from dip_pipeline.runs.describing import FrameDescription, describe_frame
 
 _TEXTS = {".md", ".txt"}
 

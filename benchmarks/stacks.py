@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from benchmarks.dithers import FACTOR, Dithers, Plane
-from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration.images.smoothing import smooth
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, Problem
 from dip_pipeline.restoration.restore import restore
 from dip_pipeline.sensor import NoiseKind, NoiseModel
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
 
 _DRAWS = 8
 _REACH_PX = 8

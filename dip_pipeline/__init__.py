@@ -1,8 +1,11 @@
 """Restore astronomical images with the deep image prior.
 
-The rooms of the package, from the ground up: `errors`, `sensor`, `flags`; `frames` (files),
-`tiling` (geometry), `restoration` (networks), `engine` (scheduling); `config`, `quality`;
-`pipeline` (one frame), `fitting` (a prior for many), `batch` (many), `cli` (the `dip` command).
+The rooms of the package, from the ground up: `errors`, `flags`, `task`; `sensor` (noise laws in
+numbers); `frames` (files), `tiling` (geometry), `restoration` (networks), `engine` (scheduling),
+`blind` and `registration` (what pixels tell); `config`, `quality`, `machine`; `account` (what a run
+tells of itself); `noise`, `preparing`, `exposures`, `psf` (what is known before a fit); `runs` (the
+parts of one run); `pipeline` (the story of one frame), `fitting` (a prior for many); `night` and
+`batch` (many frames), `cli` (the `dip` command).
 """
 
 import os

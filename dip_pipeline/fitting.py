@@ -7,13 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from dip_pipeline.account.restored_input import check_observed
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, FrameError, RestorationError
 from dip_pipeline.frames import Frame, identities, open_frame
 from dip_pipeline.frames.workshops import clear_workshops
 from dip_pipeline.noise.frame_noise import noise_in_words
-from dip_pipeline.planning import devices_of, fit_windows, problem_source, settle_frame
-from dip_pipeline.prior_file import (
+from dip_pipeline.preparing.planning import devices_of, fit_windows, problem_source, settle_frame
+from dip_pipeline.progress import SILENT, Progress, Told
+from dip_pipeline.restoration.computing.callers_settings import settings_kept
+from dip_pipeline.restoration.problem import Problem, StopReason
+from dip_pipeline.runs.prior_file import (
     FittedFrame,
     PriorFile,
     check_optics,
@@ -23,11 +27,7 @@ from dip_pipeline.prior_file import (
     origin_of,
     save_prior,
 )
-from dip_pipeline.progress import SILENT, Progress, Told
-from dip_pipeline.restoration.computing.callers_settings import settings_kept
-from dip_pipeline.restoration.problem import Problem, StopReason
-from dip_pipeline.restored_input import check_observed
-from dip_pipeline.seeds import prior_seed
+from dip_pipeline.runs.seeds import prior_seed
 from dip_pipeline.task import Task
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _fitted(
     config: RunConfig,
     told: Told,
 ) -> "SharedPrior":
-    from dip_pipeline.devices import device_watched  # torch loads here
+    from dip_pipeline.machine.devices import device_watched  # torch loads here
     from dip_pipeline.restoration.priors.shared_prior import fit_shared_prior
 
     with device_watched(problems[0][0][0]):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline import __version__
+from dip_pipeline.account.restored_input import inferred_by
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, EmptyFrameError, FrameError, OutputError
 from dip_pipeline.exposures.light import usable_pixels
@@ -26,12 +27,11 @@ from dip_pipeline.frames import (
 from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.frames.workshops import clear_workshops
 from dip_pipeline.noise.frame_noise import noise_in_words
-from dip_pipeline.noise_sigma import sigmas_at
-from dip_pipeline.planning import settle_frame
+from dip_pipeline.preparing.planning import settle_frame
 from dip_pipeline.restoration.computing.callers_settings import settings_kept
-from dip_pipeline.restored_input import inferred_by
 from dip_pipeline.sensor import NoiseKind, NoiseModel
-from dip_pipeline.smooth_level import LEVEL_PX, level_for_noise
+from dip_pipeline.sensor.noise_sigma import sigmas_at
+from dip_pipeline.sensor.smooth_level import LEVEL_PX, level_for_noise
 
 Plane = NDArray[np.float32]
 

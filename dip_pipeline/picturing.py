@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from dip_pipeline.account import Recipe, recipe_of
+from dip_pipeline.account.account import Recipe, recipe_of
 from dip_pipeline.errors import FrameError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import Frame, open_frames, read_account
@@ -19,12 +19,12 @@ from dip_pipeline.frames.mask_file import with_mask
 from dip_pipeline.frames.product import Restoration, restorations_of, run_of
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.frames.publishing import prepare, publishing
-from dip_pipeline.noise_sigma import sigma_plane
-from dip_pipeline.planning import settle_frame
+from dip_pipeline.preparing.planning import settle_frame
 from dip_pipeline.quality import Evidence, panel, save_figure, small_picture
 from dip_pipeline.repeating import checked_source
 from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.sensor import NoiseKind
+from dip_pipeline.sensor.noise_sigma import sigma_plane
 from dip_pipeline.task import Task
 
 T = TypeVar("T", bound=np.generic)

@@ -5,20 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dip_pipeline.asked_run import AskedRun, absolute_source
+from dip_pipeline.account.earlier_product import Made, differences_told, made_before
+from dip_pipeline.account.restored_input import check_observed, check_whole
+from dip_pipeline.account.run_report import RunReport, already_done, warn_of_refuted_law
 from dip_pipeline.config import RunConfig
-from dip_pipeline.describing import FrameDescription, describe_frame
-from dip_pipeline.earlier_product import Made, differences_told, made_before
 from dip_pipeline.engine import ExecutorKind, RunDirectory, open_pool, open_when_needed, read_status
 from dip_pipeline.errors import ConfigError, RunError
 from dip_pipeline.frames import Frame, calibration_kind, check_target, left_behind, split_selector
 from dip_pipeline.frames.publishing import prepare
-from dip_pipeline.place import Place, scratch_of
-from dip_pipeline.planning import devices_of, options_when_needed
+from dip_pipeline.preparing.planning import devices_of, options_when_needed
 from dip_pipeline.progress import SILENT, Progress
 from dip_pipeline.restoration.computing.callers_settings import settings_kept
-from dip_pipeline.restored_input import check_observed, check_whole
-from dip_pipeline.run_report import RunReport, already_done, warn_of_refuted_law
+from dip_pipeline.runs.asked_run import AskedRun, absolute_source
+from dip_pipeline.runs.describing import FrameDescription, describe_frame
+from dip_pipeline.runs.place import Place, scratch_of
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def _restored(  # noqa: PLR0913  (as it was asked for)
     with differences_told(target, asked.key):
         _check_target(asked, overwrite=overwrite)
     _check_kind(asked.frame, strict=config.reading.strict)
-    from dip_pipeline.frame_run import restore_asked  # torch loads here
+    from dip_pipeline.runs.frame_run import restore_asked  # torch loads here
 
     return restore_asked(asked, place, told, overwrite=overwrite)
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from dip_pipeline.account import Recipe, recipe_of
+from dip_pipeline.account.account import Recipe, recipe_of
+from dip_pipeline.account.record import software_versions
 from dip_pipeline.errors import FrameError, PriorError
 from dip_pipeline.exposures.registered import Exposures
 from dip_pipeline.frames import file_digest, open_frames, read_account, split_selector
 from dip_pipeline.pipeline import RunReport, restore_frame
 from dip_pipeline.progress import SILENT, Progress
-from dip_pipeline.read_beside import digests_beside
-from dip_pipeline.record import software_versions
+from dip_pipeline.runs.read_beside import digests_beside
 
 
 def repeat_run(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dip_pipeline.account import recipe_of
+from dip_pipeline.account.account import recipe_of
 from dip_pipeline.errors import DipError
 from dip_pipeline.frames import file_digest
 from dip_pipeline.frames.comparing import check_against

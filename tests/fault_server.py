@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dip_pipeline import ways, work
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import faults
 from dip_pipeline.errors import DipError
 from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.runs import ways, work
 from tests.stand_in import arithmetic
 
 

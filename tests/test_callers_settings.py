@@ -9,8 +9,7 @@ import pytest
 import torch
 from astropy.io import fits
 
-from dip_pipeline import frame_run, work
-from dip_pipeline.batch import Job, restore_frames
+from dip_pipeline.batch.batch import Job, restore_frames
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError, OutputError
 from dip_pipeline.fitting import fit_frames
@@ -20,6 +19,7 @@ from dip_pipeline.restoration import restore
 from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.restoration.computing.settings import settle_computing
 from dip_pipeline.restoration.priors import prior_fit
+from dip_pipeline.runs import frame_run, work
 from dip_pipeline.simulate import SceneOptions, simulate
 
 QUICK = {

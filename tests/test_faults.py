@@ -25,10 +25,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from dip_pipeline import work
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import faults
 from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.runs import work
 from tests.stand_in import QUICK, planes
 
 KILLED = -9

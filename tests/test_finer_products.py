@@ -10,7 +10,6 @@ from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 from astropy.wcs import WCS
 
-from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames import open_frame, read_account
@@ -18,6 +17,7 @@ from dip_pipeline.frames.converting import convert
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.frames.prov_json import facts_of, problems_of
 from dip_pipeline.pipeline import restore_frame, scratch_of
+from dip_pipeline.runs import ways
 from dip_pipeline.verifying import verify_product
 from tests.stand_in import QUICK, spread_evenly
 

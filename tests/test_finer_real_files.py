@@ -7,11 +7,11 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from dip_pipeline import ways
 from dip_pipeline.errors import EmptyFrameError
 from dip_pipeline.frames import open_frame
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.runs import ways
 from dip_pipeline.verifying import verify_product
 from tests.frames.conftest import extra_data  # noqa: F401  (a fixture)
 from tests.stand_in import spread_evenly

@@ -12,15 +12,15 @@ import torch
 import zarr
 from astropy.io import fits
 
-from dip_pipeline import frame_run, planes, prior_file, work
-from dip_pipeline.account import key_of
+from dip_pipeline.account.account import key_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, FrameError, OutputError, PriorError, RunError
 from dip_pipeline.fitting import fit_frames
 from dip_pipeline.frames import file_digest, open_frame, read_provenance
 from dip_pipeline.frames.prov_json import facts_of, names_of
 from dip_pipeline.pipeline import describe_frame, restore_frame
-from dip_pipeline.prior_file import PriorFile
+from dip_pipeline.runs import frame_run, planes, prior_file, work
+from dip_pipeline.runs.prior_file import PriorFile
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 
 QUICK = {

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, EmptyFrameError, FrameError, OutputError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import read_provenance
 from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.runs import ways
 from dip_pipeline.verifying import verify_product
 from tests.cli.conftest import dip, log_as_it_was  # noqa: F401  (fixtures)
 from tests.frames import layout_files as files

@@ -10,8 +10,7 @@ import zarr
 from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
-from dip_pipeline import frame_run, restoring, ways, work
-from dip_pipeline.account import key_of
+from dip_pipeline.account.account import key_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import RunDirectory, TileStore
 from dip_pipeline.errors import ConfigError, DipError, FrameError, OutputError, SensorError
@@ -20,6 +19,7 @@ from dip_pipeline.frames import read_provenance
 from dip_pipeline.frames.prov_json import facts_of, problems_of, unflatten
 from dip_pipeline.pipeline import describe_frame, restore_frame, scratch_of
 from dip_pipeline.progress import SILENT
+from dip_pipeline.runs import frame_run, restoring, ways, work
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 from dip_pipeline.tiling import tile_borders
 from tests.stand_in import arithmetic

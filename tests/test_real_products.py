@@ -11,12 +11,12 @@ import pytest
 from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
-from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import DipError
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.frames.stale_cards import rule_of
 from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.runs import ways
 from dip_pipeline.verifying import verify_product
 from tests.stand_in import QUICK
 from tests.test_verifying import as_it_should_be

@@ -7,21 +7,21 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import asked_run, ways
-from dip_pipeline.batch import Job
+from dip_pipeline.batch.batch import Job
+from dip_pipeline.batch.workflow import Workflow, run_workflow
 from dip_pipeline.config import RunConfig
-from dip_pipeline.describing import describe_frame
 from dip_pipeline.engine import Shard, open_pool
 from dip_pipeline.errors import ConfigError, FrameError
 from dip_pipeline.frames import open_frame, read_account, read_psf
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.pipeline import finish_run, restore_frame, scratch_of
-from dip_pipeline.place import Place
 from dip_pipeline.repeating import repeat_run
+from dip_pipeline.runs import asked_run, ways
+from dip_pipeline.runs.describing import describe_frame
+from dip_pipeline.runs.place import Place
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 from dip_pipeline.verifying import verify_product
-from dip_pipeline.workflow import Workflow, run_workflow
 from tests.stand_in import QUICK, spread_evenly
 from tests.test_finer_products import SHAPE, config, layered, restore
 

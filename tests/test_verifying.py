@@ -10,7 +10,6 @@ import zarr
 from astropy.io import fits
 from astropy.io.fits.scripts import fitscheck
 
-from dip_pipeline import ways
 from dip_pipeline.cli.main import run
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
@@ -20,6 +19,7 @@ from dip_pipeline.frames.fits_cards import join_cards
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.frames.provenance import document_hdu
 from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.runs import ways
 from dip_pipeline.verifying import verify_product
 from tests.cli.conftest import log_kept
 from tests.stand_in import QUICK, arithmetic

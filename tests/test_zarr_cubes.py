@@ -7,7 +7,6 @@ import pytest
 import zarr
 from astropy.io import fits
 
-from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
 from dip_pipeline.flags import PixelFlag
@@ -15,6 +14,7 @@ from dip_pipeline.frames import open_frames, read_provenance
 from dip_pipeline.frames.converting import convert
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.runs import ways
 from dip_pipeline.verifying import verify_product
 from tests.frames import layout_files as files
 from tests.stand_in import QUICK, arithmetic, spread_evenly

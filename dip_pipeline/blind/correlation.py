@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from dip_pipeline.blind.sky import LEVEL_PX, Sky
-from dip_pipeline.noise_kernel import NoiseKernel
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
 
 Floats = NDArray[np.float64]
 

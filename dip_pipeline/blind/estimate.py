@@ -8,7 +8,6 @@ import numpy as np
 from dip_pipeline.blind.correlation import SkyNoise
 from dip_pipeline.blind.scatter import DETAIL, ScatterLine, measure_scatter
 from dip_pipeline.blind.sky import Window
-from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.sensor import (
     NO_PEDESTAL,
     NoiseKind,
@@ -19,6 +18,7 @@ from dip_pipeline.sensor import (
     estimated_noise,
     unit_counts_electrons,
 )
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
 
 _AGREEING = 0.3  # a header's gain that is off by less is believed
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dip_pipeline.batch import Job
+from dip_pipeline.batch.batch import Job
 from dip_pipeline.errors import ConfigError, DipError, FrameError, OutputError
 from dip_pipeline.frames import (
     FITS_SUFFIXES,

@@ -158,7 +158,7 @@ def judged_risk(record: Mapping[str, object]) -> str:
 
 def stop_reason(record: Mapping[str, object]) -> str:
     """Tell why a tile was copied, in words a user can act on."""
-    from dip_pipeline.record import usual_failure  # torch is loaded by now
+    from dip_pipeline.account.record import usual_failure  # torch is loaded by now
 
     return usual_failure([record]) or "no reason told"
 

@@ -13,8 +13,8 @@ from dip_pipeline.cli.verbosity import NORMAL, LogLines, start_logging, verbosit
 from dip_pipeline.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
-    from dip_pipeline.batch import Job
-    from dip_pipeline.workflow import Workflow
+    from dip_pipeline.batch.batch import Job
+    from dip_pipeline.batch.workflow import Workflow
 
 _EXAMPLES = """\b
 Examples:
@@ -57,9 +57,9 @@ def run(
     What is given here outranks the file. One bad frame never stops the others; how each ended is
     in OUT/summary.json. The same command again goes on where it stopped.
     """
+    from dip_pipeline.batch.workflow import Workflow, run_workflow
     from dip_pipeline.cli.naming import plan_jobs
     from dip_pipeline.cli.progress import watching
-    from dip_pipeline.workflow import Workflow, run_workflow
 
     workflow = Workflow.read(workflow_file)
     config = workflow.config.with_overrides(**{dotted(name): v for name, v in values.items()})
@@ -105,7 +105,7 @@ def _say_script(workflow: "Workflow") -> int:
 
 
 def _plan(workflow: "Workflow", jobs: "list[Job]") -> str:
-    from dip_pipeline.night_priors import groups_of
+    from dip_pipeline.batch.night_priors import groups_of
 
     lines = [f"{job.source} -> {job.target}" for job in jobs]
     if workflow.tables.prior.shared == "night":

@@ -19,7 +19,7 @@ from dip_pipeline.errors import ConfigError, DipError, ExitCode
 from dip_pipeline.task import Task
 
 if TYPE_CHECKING:
-    from dip_pipeline.describing import FrameDescription
+    from dip_pipeline.runs.describing import FrameDescription
 
 
 _EXAMPLES = """\b
@@ -53,8 +53,8 @@ def show(
     several INPUTs each is told of; where they would be combined into one, the first, whose pixels
     the result has.
     """
-    from dip_pipeline.batch import with_others
-    from dip_pipeline.describing import describe_frame
+    from dip_pipeline.batch.batch import with_others
+    from dip_pipeline.runs.describing import describe_frame
 
     values["task__name"] = _task(values)
     config = read_config(config_file, values)

@@ -16,7 +16,7 @@ from dip_pipeline.night.figure_table import LEAST_FRAMES
 from dip_pipeline.task import Task
 
 if TYPE_CHECKING:
-    from dip_pipeline.batch import BatchReport
+    from dip_pipeline.batch.batch import BatchReport
     from dip_pipeline.pipeline import RunReport
 
 
@@ -65,12 +65,12 @@ def run_task(  # noqa: PLR0913  (what `task_arguments` adds)
 
     values : the options of the configuration, as `read_config` takes them
     """
-    from dip_pipeline.batch import restore_frames
+    from dip_pipeline.batch.batch import restore_frames
+    from dip_pipeline.batch.summary import has_word, leave_word, summary_kept
     from dip_pipeline.cli.naming import jobs_planned
     from dip_pipeline.cli.progress import watching
+    from dip_pipeline.config.task_optics import check_task
     from dip_pipeline.engine import Shard
-    from dip_pipeline.summary import has_word, leave_word, summary_kept
-    from dip_pipeline.task_optics import check_task
 
     config = read_config(config_file, {**values, "task__name": task.value})
     check_task(config)

@@ -5,12 +5,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from dip_pipeline.blind.sky import Window as SkyWindow
-from dip_pipeline.cutting import Window
 from dip_pipeline.frames import Frame, Pixels
+from dip_pipeline.preparing.cutting import Window
 from dip_pipeline.registration import Registered, Seen, robust_level, see
 from dip_pipeline.sensor import NoiseModel, Sensor
-from dip_pipeline.sensor_cards import exposure_of
-from dip_pipeline.units import UnitKind, is_rate, unit_kind
+from dip_pipeline.sensor.cards import exposure_of
+from dip_pipeline.sensor.units import UnitKind, is_rate, unit_kind
 
 _GAIN_TOLERANCE = 1e-3
 

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from dip_pipeline.cutting import Window
 from dip_pipeline.errors import ExposureError
 from dip_pipeline.frames import Frame, places_on
+from dip_pipeline.preparing.cutting import Window
 from dip_pipeline.registration import Geometry, fit_affine
 
 _MOST_PX = 3072  # a side of what is looked at to register an exposure

@@ -8,8 +8,8 @@ from typing import Self
 
 import numpy as np
 
+from dip_pipeline.account.restored_input import inferred_by
 from dip_pipeline.config import RunConfig
-from dip_pipeline.cutting import ExposureSource, Window
 from dip_pipeline.errors import ContradictionError, ExposureError, FrameError
 from dip_pipeline.exposures.changes import (
     change_facts,
@@ -29,7 +29,8 @@ from dip_pipeline.frames import (
     named_digest,
     open_frames,
 )
-from dip_pipeline.planning import settle_frame
+from dip_pipeline.preparing.cutting import ExposureSource, Window
+from dip_pipeline.preparing.planning import settle_frame
 from dip_pipeline.progress import Told
 from dip_pipeline.registration import (
     Mixture,
@@ -41,7 +42,6 @@ from dip_pipeline.registration import (
     star_rings,
 )
 from dip_pipeline.restoration.forward.optics import Optics
-from dip_pipeline.restored_input import inferred_by
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.task import Task
 

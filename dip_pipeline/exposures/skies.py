@@ -10,9 +10,9 @@ from scipy.ndimage import map_coordinates
 
 from dip_pipeline.blind.sky import Window as SkyWindow
 from dip_pipeline.blind.sky import find_sky
-from dip_pipeline.cutting import Window, window_around
 from dip_pipeline.exposures.light import unusable
 from dip_pipeline.frames import Frame
+from dip_pipeline.preparing.cutting import Window, window_around
 from dip_pipeline.registration import Geometry, Surface, fit_surface, robust_level
 from dip_pipeline.sensor import NoiseModel
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dip_pipeline.sensor_cards import AMPLIFIER_RULES, READ_NOISE_RULES, SATURATION_RULES
+from dip_pipeline.sensor.cards import AMPLIFIER_RULES, READ_NOISE_RULES, SATURATION_RULES
 
 Scaling = Callable[[object, int, "re.Match[str]"], object]
 """New value of a card from its value, the factor, and what matched; the same value: it stays."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
 from dip_pipeline.errors import FrameError
-from dip_pipeline.sensor_cards import section_of
+from dip_pipeline.sensor.cards import section_of
 
 Card = tuple[str, object, str]
 """Keyword, value (str, int, float, bool or None), comment."""

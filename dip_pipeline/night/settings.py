@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from dip_pipeline.account import key_of
+from dip_pipeline.account.account import key_of
 from dip_pipeline.config import OPTIONS
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.night.odd_frames import FrameFigures, kinds

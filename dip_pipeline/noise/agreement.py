@@ -13,9 +13,9 @@ from dip_pipeline.blind.correlation import MEASURED, SkyNoise
 from dip_pipeline.blind.estimate import slope_of_scatter
 from dip_pipeline.blind.scatter import DETAIL, scatter_over_law
 from dip_pipeline.blind.sky import Window
-from dip_pipeline.noise_kernel import NoiseKernel
-from dip_pipeline.noise_sigma import sigma_at, sigmas_at, variance_line
 from dip_pipeline.sensor import FROM_SCATTER, NO_PEDESTAL, NoiseKind, NoiseModel, Sourced
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
+from dip_pipeline.sensor.noise_sigma import sigma_at, sigmas_at, variance_line
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dip_pipeline.frames import Frame, Pixels, PixelsOver, around
 from dip_pipeline.sensor import Sensor
-from dip_pipeline.smooth_level import LEVEL_PX, level_for_noise
+from dip_pipeline.sensor.smooth_level import LEVEL_PX, level_for_noise
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,6 @@ from dip_pipeline.frames.noise_form import NO_INFORMATION
 from dip_pipeline.noise.agreement import hold_against_sky, level_of, nearest_to_scatter
 from dip_pipeline.noise.beam import warn_of_wide_beam
 from dip_pipeline.noise.evenness import warn_of_uneven_noise
-from dip_pipeline.noise_kernel import kernel_asked
-from dip_pipeline.noise_sigma import sigma_at, variance_line
 from dip_pipeline.restoration.computing.freed_memory import reuse_memory
 from dip_pipeline.sensor import (
     NoiseChoice,
@@ -29,8 +27,10 @@ from dip_pipeline.sensor import (
     Sourced,
     choose_noise,
 )
-from dip_pipeline.sensor_reading import read_sensor
-from dip_pipeline.units import UnitKind, unit_kind
+from dip_pipeline.sensor.noise_kernel import kernel_asked
+from dip_pipeline.sensor.noise_sigma import sigma_at, variance_line
+from dip_pipeline.sensor.reading import read_sensor
+from dip_pipeline.sensor.units import UnitKind, unit_kind
 
 log = logging.getLogger(__name__)
 

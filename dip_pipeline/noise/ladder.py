@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import Frame
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, unit_counts_electrons
-from dip_pipeline.sensor_cards import amplifiers_of
-from dip_pipeline.units import unit_kind
+from dip_pipeline.sensor.cards import amplifiers_of
+from dip_pipeline.sensor.units import unit_kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from dip_pipeline.frames import (
     around,
     read_sdss_calibration,
 )
-from dip_pipeline.smooth_level import LEVEL_PX, level_for_noise
+from dip_pipeline.sensor.smooth_level import LEVEL_PX, level_for_noise
 
 _FILTERS = "ugriz"
 

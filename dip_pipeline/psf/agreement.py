@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dip_pipeline.cutting import Window
+from dip_pipeline.config.task_optics import AskedOptics
 from dip_pipeline.errors import ExposureError
 from dip_pipeline.exposures.light import see_window, unit_of, usable_pixels
 from dip_pipeline.exposures.places import middle_of
 from dip_pipeline.frames import Frame
-from dip_pipeline.noise_sigma import sigma_plane
+from dip_pipeline.preparing.cutting import Window
 from dip_pipeline.registration import psf_fwhm_px, star_fwhm_px
 from dip_pipeline.restoration.psf.field_ellipticities import ellipticities_over_field
 from dip_pipeline.restoration.psf.field_widths import widths_over_field
@@ -23,7 +23,7 @@ from dip_pipeline.restoration.psf.psf_on_stars import (
 )
 from dip_pipeline.restoration.stars.star_shape import AS_GAUSSIANS, FittedStar, fit_bright_stars
 from dip_pipeline.sensor import NoiseModel
-from dip_pipeline.task_optics import AskedOptics
+from dip_pipeline.sensor.noise_sigma import sigma_plane
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline import __version__
+from dip_pipeline.account.restored_input import inferred_by
 from dip_pipeline.config import RunConfig
+from dip_pipeline.config.task_optics import FACTORS, factor_to_undo
 from dip_pipeline.errors import ConfigError, EmptyFrameError, FrameError, OutputError
 from dip_pipeline.frames import (
     FITS_SUFFIXES,
@@ -24,15 +26,13 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.frames.workshops import clear_workshops
-from dip_pipeline.planning import settle_frame
+from dip_pipeline.preparing.planning import settle_frame
 from dip_pipeline.psf.agreement import bright_stars, star_field, uneven_stars
 from dip_pipeline.psf.places import PsfPart, PsfPlaces
 from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.restoration.psf.own_psf import OwnPsf, measure_psf
 from dip_pipeline.restoration.stars.star_shape import FEWEST_STARS
-from dip_pipeline.restored_input import inferred_by
 from dip_pipeline.sensor import NoiseModel
-from dip_pipeline.task_optics import FACTORS, factor_to_undo
 
 log = logging.getLogger(__name__)
 

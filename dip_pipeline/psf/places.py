@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
 
-from dip_pipeline.cutting import Window
 from dip_pipeline.errors import ConfigError
 from dip_pipeline.exposures.places import middle_of
+from dip_pipeline.preparing.cutting import Window
 
 SIDE_PX = 1024
 _LEAST_SIDE_PX = 32  # of a square or a part: in less there is no room for a lonely star

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dip_pipeline.config.task_optics import AskedOptics
 from dip_pipeline.exposures.light import usable_pixels
-from dip_pipeline.found_pixels import FoundPixels, Mask
 from dip_pipeline.frames import Frame, Pixels, around
-from dip_pipeline.noise_sigma import sigma_plane
+from dip_pipeline.preparing.found_pixels import FoundPixels, Mask
 from dip_pipeline.psf.agreement import stars_over_psf
 from dip_pipeline.restoration.psf.psf_limit import MARGIN_PX, PsfLimit, TooSharp
 from dip_pipeline.sensor import NoiseModel
-from dip_pipeline.task_optics import AskedOptics
+from dip_pipeline.sensor.noise_sigma import sigma_plane
 
 log = logging.getLogger(__name__)
 

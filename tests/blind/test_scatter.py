@@ -7,8 +7,8 @@ from dip_pipeline.blind.correlation import measure_correlation
 from dip_pipeline.blind.estimate import estimate_noise
 from dip_pipeline.blind.scatter import measure_scatter, scatter_over_law
 from dip_pipeline.blind.sky import Window, find_sky
-from dip_pipeline.noise_sigma import sigma_at
 from dip_pipeline.sensor import NoiseKind, Sensor, Sourced
+from dip_pipeline.sensor.noise_sigma import sigma_at
 from dip_pipeline.simulate import DetectorOptions, MoffatPsf
 
 

@@ -277,7 +277,7 @@ def test_a_signal_ends_the_process_as_ctrl_c_does(number, tmp_path):
         # The tests may run under nohup, or in the background.
         "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from dip_pipeline import batch\n"
+        "from dip_pipeline.batch import batch\n"
         "from dip_pipeline.cli.main import main\n"
         "def wait(*arguments, **options):\n"
         "    print('ready', flush=True)\n"
@@ -339,7 +339,7 @@ def test_nobody_reading_the_report_is_no_failure():
 
 RESTORING = (
     "import sys\n"
-    "from dip_pipeline import ways\n"
+    "from dip_pipeline.runs import ways\n"
     "from dip_pipeline.cli.main import main\n"
     "from tests.stand_in import arithmetic\n"
     "ways.restore = arithmetic\n"

@@ -11,13 +11,13 @@ from importlib import import_module
 import click
 import pytest
 
-from dip_pipeline import ways
 from dip_pipeline.cli.denoise import denoise
 from dip_pipeline.cli.fit import fit
 from dip_pipeline.cli.main import COMMANDS, dip
 from dip_pipeline.cli.show import show
 from dip_pipeline.config import OPTIONS, RunConfig
 from dip_pipeline.restoration.problem import SPENDING, Effort, InputKind, Spending
+from dip_pipeline.runs import ways
 from tests.cli.conftest import ROOT
 from tests.stand_in import arithmetic
 

@@ -10,10 +10,10 @@ from photutils.aperture import CircularAperture
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
-from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.noise_planes import SigmaPlane, sum_factor
-from dip_pipeline.planning import settle_frame
+from dip_pipeline.preparing.planning import settle_frame
 from dip_pipeline.sensor import NoiseKind, NoiseModel
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, draw_scene, observe
 
 GAIN_E_PER_DN, READ_NOISE_E = 2.0, 6.0

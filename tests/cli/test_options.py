@@ -3,13 +3,14 @@
 import click
 import pytest
 
-from dip_pipeline import pipeline, planning
+from dip_pipeline import pipeline
 from dip_pipeline.cli.main import COMMANDS
 from dip_pipeline.cli.main import dip as commands
 from dip_pipeline.config import OPTIONS, RunConfig
-from dip_pipeline.prior_file import PriorFile
+from dip_pipeline.preparing import planning
+from dip_pipeline.runs.prior_file import PriorFile
 from tests.cli.conftest import report
-from tests.test_config import OTHER_VALUES
+from tests.config.test_run_config import OTHER_VALUES
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ import pytest
 from astropy.io import fits
 from matplotlib import pyplot
 
-from dip_pipeline import picturing, ways
+from dip_pipeline import picturing
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.runs import ways
 from tests.stand_in import QUICK, arithmetic, spread_evenly
 
 CONFIG = RunConfig().with_overrides(**QUICK | {"noise.law": "auto"})

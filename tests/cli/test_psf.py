@@ -8,13 +8,13 @@ import pytest
 from astropy.io import fits
 
 from dip_pipeline.config import RunConfig
+from dip_pipeline.config.task_optics import AskedOptics
 from dip_pipeline.errors import ConfigError
 from dip_pipeline.frames import open_frame, read_psf
-from dip_pipeline.planning import settle_frame
+from dip_pipeline.preparing.planning import settle_frame
 from dip_pipeline.psf.agreement import beside_stars, warn_of_psf
 from dip_pipeline.psf.places import PsfPlaces
 from dip_pipeline.simulate import DetectorOptions, MoffatPsf, SceneOptions, draw_scene, observe
-from dip_pipeline.task_optics import AskedOptics
 
 
 def written(path, *, fwhm_px=2.7, kind="crowded", cards=()):

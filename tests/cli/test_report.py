@@ -15,8 +15,8 @@ import pytest
 import sep
 from astropy.io import fits
 
-from dip_pipeline import picturing, ways
-from dip_pipeline.batch import BatchReport, FrameResult, Job
+from dip_pipeline import picturing
+from dip_pipeline.batch.batch import BatchReport, FrameResult, Job
 from dip_pipeline.cli.task_command import describe
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
@@ -31,6 +31,7 @@ from dip_pipeline.night.page import render, write_report
 from dip_pipeline.night.products import products_in
 from dip_pipeline.night.report import gather
 from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.runs import ways
 from tests.cli.conftest import report
 from tests.stand_in import QUICK, arithmetic, cut_inner, spread_evenly
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dip_pipeline import ways
 from dip_pipeline.frames.fits_file import close_files
+from dip_pipeline.runs import ways
 from tests.cli.test_report import as_it_is, kinds_of, looks_at
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import ways
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.night import figures as night_figures
 from dip_pipeline.night import page as night_page
@@ -17,6 +16,7 @@ from dip_pipeline.night.page import render
 from dip_pipeline.night.products import products_in
 from dip_pipeline.night.report import gather
 from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.runs import ways
 from tests.cli.test_report import CONFIG, SIDE_PX, as_it_is, product, sky
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from dip_pipeline import ways
 from dip_pipeline.frames import read_provenance
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.night.settings import settings_of
 from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.runs import ways
 from tests.cli.test_report import CONFIG, as_it_is, product
 
 

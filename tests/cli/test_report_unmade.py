@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dip_pipeline import pipeline, ways
+from dip_pipeline import pipeline
+from dip_pipeline.batch.summary import Summary
 from dip_pipeline.engine import RunDirectory
 from dip_pipeline.errors import BrokenProcessError
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.night import unmade
 from dip_pipeline.night.unmade import word_of
-from dip_pipeline.summary import Summary
+from dip_pipeline.runs import ways
 from tests.cli.test_report import as_it_is, product
 
 QUICK = (*("--scope", "tile", "--tile", "48", "--overlap", "8", "-q"), "--threads-per-fit", "1")

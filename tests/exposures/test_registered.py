@@ -12,6 +12,7 @@ from astropy.io import fits
 from scipy.ndimage import gaussian_filter
 
 from dip_pipeline.config import RunConfig
+from dip_pipeline.config.task_optics import AskedOptics, check_task
 from dip_pipeline.errors import ConfigError, ExposureError, OutputError
 from dip_pipeline.exposures.light import see_window, unit_of
 from dip_pipeline.exposures.places import by_sky, middle_of
@@ -19,18 +20,17 @@ from dip_pipeline.exposures.registered import Exposures
 from dip_pipeline.frames import open_frame, open_frames, read_account
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.pipeline import restore_frame
-from dip_pipeline.planes import plan_planes
-from dip_pipeline.planning import problem_source, settle_frame
+from dip_pipeline.preparing.planning import problem_source, settle_frame
 from dip_pipeline.progress import SILENT, Told
 from dip_pipeline.restoration.exposures.combining import combined
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.problem import Outcome
+from dip_pipeline.runs.planes import plan_planes
+from dip_pipeline.runs.work import tile_record
 from dip_pipeline.stop_reason import StopReason
 from dip_pipeline.task import Task
-from dip_pipeline.task_optics import AskedOptics, check_task
 from dip_pipeline.tiling import Tile
 from dip_pipeline.verifying import verify_product
-from dip_pipeline.work import tile_record
 from tests.restoration import exposed
 from tests.restoration.exposed import SHIFTS, SKY, draw_sky, noisy
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dip_pipeline.frames import camera_of
 from dip_pipeline.night.grouping import Taken, group_by_night, hours_of
-from dip_pipeline.prior_file import check_optics
+from dip_pipeline.runs.prior_file import check_optics
 
 
 def taken(name, hours, *, glass="r", instrument="cam"):

@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from dip_pipeline.batch import BatchReport, FrameResult, Job
+from dip_pipeline.batch.batch import BatchReport, FrameResult, Job
+from dip_pipeline.batch.summary import Summary
 from dip_pipeline.cli.task_command import describe
 from dip_pipeline.errors import ExitCode
 from dip_pipeline.night.fields import Pointing
 from dip_pipeline.night.figure_table import FIGURES
 from dip_pipeline.night.odd_frames import FrameFigures, kinds, odd_frames
-from dip_pipeline.summary import Summary
 from tests.cli.conftest import report
 
 USUAL = {

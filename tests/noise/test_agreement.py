@@ -13,10 +13,10 @@ from dip_pipeline.blind.correlation import SkyNoise
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
 from dip_pipeline.noise.agreement import Agreement
-from dip_pipeline.noise_kernel import WHITE, NoiseKernel
-from dip_pipeline.noise_sigma import sigma_at
-from dip_pipeline.planning import resolve_noise
+from dip_pipeline.preparing.planning import resolve_noise
 from dip_pipeline.sensor import NO_PEDESTAL, NoiseKind, NoiseModel, Sensor, Sourced
+from dip_pipeline.sensor.noise_kernel import WHITE, NoiseKernel
+from dip_pipeline.sensor.noise_sigma import sigma_at
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, draw_scene, observe
 
 GAIN, READ_NOISE_E, SKY_DN = 2.0, 6.0, 100.0

@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
-from dip_pipeline.planning import resolve_noise
+from dip_pipeline.preparing.planning import resolve_noise
 
 SIDE, BEAM_PX, SIGMA = 192, 4.2, 1e-3
 SCALE_DEG = 1 / 3600

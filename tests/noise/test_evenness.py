@@ -9,7 +9,7 @@ from scipy.ndimage import convolve
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
-from dip_pipeline.planning import settle_frame
+from dip_pipeline.preparing.planning import settle_frame
 from dip_pipeline.simulate import (
     GALAXY,
     STAR,

@@ -10,14 +10,14 @@ import zarr
 from astropy.io import fits
 
 from dip_pipeline.config import RunConfig
-from dip_pipeline.describing import describe_frame
 from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
 from dip_pipeline.frames import open_frame, open_frames
 from dip_pipeline.frames.converting import convert
 from dip_pipeline.noise.frame_noise import noise_in_words, sensor_of
-from dip_pipeline.noise_sigma import sigma_at
-from dip_pipeline.planning import resolve_noise, settle_frame
+from dip_pipeline.preparing.planning import resolve_noise, settle_frame
+from dip_pipeline.runs.describing import describe_frame
 from dip_pipeline.sensor import NoiseKind
+from dip_pipeline.sensor.noise_sigma import sigma_at
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, draw_scene, observe
 
 SENSOR = {"GAIN": 2.0, "RDNOISE": 6.0}

@@ -8,7 +8,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames import open_frame
 from dip_pipeline.noise.sdss import numbers_of, with_sdss_noise
-from dip_pipeline.planning import settle_frame
+from dip_pipeline.preparing.planning import settle_frame
 
 ALL = slice(None)
 SHAPE = (120, 160)

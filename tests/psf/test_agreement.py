@@ -8,11 +8,11 @@ import pytest
 from astropy.io import fits
 
 from dip_pipeline.config import RunConfig
+from dip_pipeline.config.task_optics import AskedOptics
 from dip_pipeline.frames import open_frame
-from dip_pipeline.planning import settle_frame
+from dip_pipeline.preparing.planning import settle_frame
 from dip_pipeline.psf.agreement import beside_stars, warn_of_psf
 from dip_pipeline.simulate import DetectorOptions, MoffatPsf, SceneOptions, draw_scene, observe
-from dip_pipeline.task_optics import AskedOptics
 
 
 def told(tmp_path, caplog, *, stars_px, psf_px, task="deconvolve", kind="crowded", seed=2):

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from dip_pipeline import ways
 from dip_pipeline.config import RunConfig
+from dip_pipeline.config.task_optics import AskedOptics
 from dip_pipeline.frames import open_frame
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.pipeline import restore_frame
-from dip_pipeline.planning import settle_frame
+from dip_pipeline.preparing.planning import settle_frame
 from dip_pipeline.psf.sharp_pixels import without_too_sharp
+from dip_pipeline.runs import ways
 from dip_pipeline.simulate import DetectorOptions, MoffatPsf, SceneOptions, draw_scene, observe
-from dip_pipeline.task_optics import AskedOptics
 from tests.stand_in import QUICK, spread_evenly
 
 RAYS = ((20, 30), (20, 31), (21, 32), (90, 70), (130, 20), (131, 20), (132, 20))

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Problem, Restored
 from dip_pipeline.restoration.restore import restore
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, Simulation, simulate
 
 KERNEL = NoiseKernel.from_neighbour(0.4, "test")

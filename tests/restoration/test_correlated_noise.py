@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration.delivering.asking import ask_networks
 from dip_pipeline.restoration.delivering.delivery import finished, judged
 from dip_pipeline.restoration.delivering.restraint import NO_RESTRAINT
@@ -20,6 +19,7 @@ from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.views.crops import CropSource
 from dip_pipeline.restoration.views.features import ANSWER_CHANNELS
 from dip_pipeline.restoration.views.regions import measure_sky, prepare
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 
 KERNEL = NoiseKernel.from_neighbour(0.4, "test")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dip_pipeline.cutting import problems_key
 from dip_pipeline.errors import RestorationError
+from dip_pipeline.preparing.cutting import problems_key
 from dip_pipeline.restoration.fits import fit_image
 from dip_pipeline.restoration.priors.believing import belief
 from dip_pipeline.restoration.priors.packets import fit_priors

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dip_pipeline.errors import SensorError
-from dip_pipeline.noise_sigma import sigma_at, sigma_plane, sigmas_at, variance_line
 from dip_pipeline.restoration.noise.laws import law_for
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
+from dip_pipeline.sensor.noise_sigma import sigma_at, sigma_plane, sigmas_at, variance_line
 
 LEVELS = np.concatenate(
     [np.random.default_rng(4).normal(500, 800, 4000), [0.0, 100.0, 1e30, np.nan, np.inf, -np.inf]]

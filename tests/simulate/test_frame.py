@@ -8,7 +8,7 @@ from scipy.signal import correlate2d
 
 from dip_pipeline.errors import ConfigError
 from dip_pipeline.sensor import SensorOverrides
-from dip_pipeline.sensor_reading import read_sensor
+from dip_pipeline.sensor.reading import read_sensor
 from dip_pipeline.simulate import (
     DataQuality,
     DetectorOptions,

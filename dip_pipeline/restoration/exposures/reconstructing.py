@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as nnf
 from torch import Generator, Tensor
 
-from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration.exposures.rims import without_rim
 from dip_pipeline.restoration.forward.operators import Operator
 from dip_pipeline.restoration.images.smoothing import smooth
 from dip_pipeline.restoration.noise.correlation import draw_noise
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
 
 _TIKHONOV = 3e-4  # lambda
 _OVERSHOOT = 0.1  # of a weight that interpolation's negative lobes carry beside it

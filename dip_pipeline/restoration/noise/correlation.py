@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as nnf
 from torch import Generator, Tensor
 
-from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration.images.smoothing import smooth
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
 
 _LEAST_SPAN_PX = 33  # of the plane on which an impulse is smoothed
 

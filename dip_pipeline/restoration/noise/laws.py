@@ -9,9 +9,9 @@ import torch
 from torch import Generator, Tensor
 
 from dip_pipeline.errors import SensorError
-from dip_pipeline.noise_sigma import exposures_combined, photon_and_read_line, photon_line
 from dip_pipeline.restoration.noise.correlation import draw_noise, root_of
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor
+from dip_pipeline.sensor.noise_sigma import exposures_combined, photon_and_read_line, photon_line
 
 
 class NoiseLaw(Protocol):

@@ -3,7 +3,6 @@ import pytest
 import torch
 from scipy import ndimage
 
-from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration.delivering.restraint import (
     NO_RESTRAINT,
     Restraint,
@@ -12,6 +11,7 @@ from dip_pipeline.restoration.delivering.restraint import (
 )
 from dip_pipeline.restoration.images.spectral import StarLight
 from dip_pipeline.restoration.noise.correlation import draw_noise, root_of
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
 
 
 def planes(*values):

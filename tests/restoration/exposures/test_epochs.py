@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration.delivering.asking import _MARGIN_PX, _bordered, _margin
 from dip_pipeline.restoration.delivering.delivery import Delivery
 from dip_pipeline.restoration.delivering.rehearsal import error_table
@@ -27,6 +26,7 @@ from dip_pipeline.restoration.problem import FitOptions, StopReason
 from dip_pipeline.restoration.restore import restore
 from dip_pipeline.restoration.views.features import view
 from dip_pipeline.restoration.views.regions import PixelNoise, measure_sky, prepare
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
 from dip_pipeline.simulate.psf import MoffatPsf, add_star
 from dip_pipeline.task import Task
 from tests.restoration.exposed import NOISE, SHIFTS, SKY, draw_sky, exposed, noisy, with_exposure

@@ -8,13 +8,13 @@ import pytest
 import torch
 from scipy import ndimage
 
-from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration.exposures import combining
 from dip_pipeline.restoration.exposures.combining import restore_combined
 from dip_pipeline.restoration.exposures.epochs import with_twin
 from dip_pipeline.restoration.exposures.lights import as_exposure, in_common_light
 from dip_pipeline.restoration.noise.twinning import joined
 from dip_pipeline.restoration.problem import Outcome, Restored, StopReason
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
 from tests.restoration.exposed import NOISE, SKY, Sky, exposed, with_exposure
 
 NO_STARS = Sky(np.empty((0, 3)))

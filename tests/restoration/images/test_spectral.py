@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration.images.spectral import (
     NOTHING_LOST,
     LostLight,
@@ -14,6 +13,7 @@ from dip_pipeline.restoration.images.spectral import (
     least_loss,
 )
 from dip_pipeline.restoration.noise.correlation import draw_noise, root_of
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
 
 ALWAYS = LostLight((0.0,), (0.2,))
 

@@ -8,11 +8,11 @@ from scipy import ndimage, sparse
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from dip_pipeline.noise_kernel import NoiseKernel
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.psf.shown_in_scene import in_scene
 from dip_pipeline.restoration.stars.shown_stars import Equations, find_shown_stars
 from dip_pipeline.restoration.stars.star_shape import StarShape
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
 
 SHAPE = StarShape(a=0.14, b=0.02, d=0.11, beta=3.0)
 SIZE = (48, 96)

@@ -1,0 +1,1 @@
+"""What is told of a run: its record, its cards, its account, and products made earlier."""

@@ -1,0 +1,1 @@
+"""Many frames: one after another, with priors they share, a summary, a workflow."""

@@ -1,0 +1,135 @@
+"""Priors that the frames of a night share: which frames go together, and on which one is fitted."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from dip_pipeline.batch.batch import Job
+from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import ConfigError, DipError, ExistsError, OutputError, PriorError
+from dip_pipeline.frames import Reading, identities, open_frame, split_selector
+from dip_pipeline.night.grouping import Group, Taken, group_by_night
+from dip_pipeline.progress import Progress
+from dip_pipeline.runs.prior_file import PriorFile
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NightPriors:
+    """Where priors of nights lie, on how many frames each is fitted, and how."""
+
+    folder: Path
+    frames: int
+    config: RunConfig
+
+    def given_to(self, jobs: Sequence[Job], progress: Progress | None) -> list[Job]:
+        """Fit a prior for each group of frames; where that fails they are fitted one by one."""
+        priors: dict[str, str] = {}
+        there = self._there()
+        reading = self.config.frame_reading()
+        for group in groups_of([job.source for job in jobs], reading):
+            if len(group.sources) < 2:
+                continue  # a fit of its own is as good
+            chosen, target = self._choose(group, there)
+            try:
+                self._fit(chosen, target, progress)
+            except ConfigError:
+                raise
+            except (DipError, OSError) as error:
+                log.error("%s: no prior for %d frames: %s", target, len(group.sources), error)  # noqa: TRY400
+            else:
+                priors.update(dict.fromkeys(group.sources, str(target)))
+        return [job._replace(prior=priors.get(job.source)) for job in jobs]
+
+    def _there(self) -> list[tuple[Path, list[str]]]:
+        """Find priors in the folder, the oldest first, and the names of frames of each."""
+        paths = [path for path in self.folder.glob("*.prior") if path.is_file()]
+        paths.sort(key=lambda path: (path.stat().st_mtime_ns, path.name))
+        return [(path, _fitted_on(path)) for path in paths]
+
+    def _choose(
+        self, group: Group, there: Sequence[tuple[Path, list[str]]]
+    ) -> tuple[list[str], Path]:
+        """Choose frames to fit on, and the file: those of a prior that is there, if they are here.
+
+        So frames that are taken later in the night get the prior that the first ones have.
+        """
+        by_name = {_name_of(source): source for source in reversed(group.sources)}
+        for path, names in there:
+            fitted = [by_name[name] for name in names if name in by_name]
+            if (
+                fitted
+                and len(fitted) == len(names)
+                and path.stem.endswith(f"_{self._mark(fitted)}")
+            ):
+                return fitted, path
+        chosen = self._each_once(_spread(group.sources, self.frames))
+        return chosen, self.folder / f"{group.name}_{self._mark(chosen)}.prior"
+
+    def _each_once(self, sources: Sequence[str]) -> list[str]:
+        """Leave out copies of a frame under another name: packed, converted, with another card."""
+        seen: set[tuple[str, str]] = set()
+        kept = []
+        for source in sources:
+            told = []
+            with suppress(DipError, OSError):  # the fit will say it
+                told = identities(open_frame(source, self.config.frame_reading()))
+            if seen.isdisjoint(told):
+                kept.append(source)
+            seen.update(told)
+        return kept
+
+    def _mark(self, chosen: Sequence[str]) -> str:
+        """Tell fits apart by where their frames lie, however that is written, and all options."""
+        places = [f"{Path(split_selector(one)[0]).resolve()} {_name_of(one)}" for one in chosen]
+        facts = "\n".join([*places, str(self.frames), self.config.digest()])
+        return sha256(facts.encode()).hexdigest()[:8]
+
+    def _fit(self, chosen: Sequence[str], target: Path, progress: Progress | None) -> None:
+        from dip_pipeline.fitting import fit_frames
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            fit_frames(chosen, target, self.config, progress=progress)
+        except ExistsError:  # the frames themselves were replaced since
+            fit_frames(chosen, target, self.config, overwrite=True, progress=progress)
+        except OutputError:
+            if not target.exists():
+                raise
+            # Another run of this night has made it meanwhile.
+            fit_frames(chosen, target, self.config, progress=progress)
+
+
+def groups_of(sources: Sequence[str], reading: Reading) -> list[Group]:
+    """Put frames together that can share a prior; those that cannot be opened are left out."""
+    taken = []
+    for source in sources:
+        try:
+            taken.append(Taken.of(source, open_frame(source, reading).header))
+        except (DipError, OSError) as error:
+            log.info("%s: of no group (%s)", source, error)
+    return group_by_night(taken)
+
+
+def _spread(sources: Sequence[str], count: int) -> list[str]:
+    """Choose some, evenly over the night."""
+    count = min(count, len(sources))
+    return [sources[(2 * i + 1) * len(sources) // (2 * count)] for i in range(count)]
+
+
+def _fitted_on(path: Path) -> list[str]:
+    """Name the frames that a prior was fitted on; none where it is no prior."""
+    try:
+        return [item.name for item in PriorFile.read(path).frames]
+    except PriorError:
+        return []
+
+
+def _name_of(source: str) -> str:
+    """Name a frame as a prior does."""
+    path, selector = split_selector(source)
+    return path.name if selector is None else f"{path.name}[{selector}]"

@@ -1,0 +1,1 @@
+"""What a run has to work on: GPUs, devices that fail, memory and disk."""

@@ -1,0 +1,332 @@
+"""The science planes of one file in one run: chips of a mosaic, planes of a cube, reads of a ramp.
+
+Each is a frame of its own, with its own noise, prior and tiles; the tiles of all are numbered
+through, so that one run directory holds them, and one product all planes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from dip_pipeline.account.record import RunFacts, run_cards
+from dip_pipeline.config import RunConfig
+from dip_pipeline.config.task_optics import AskedOptics
+from dip_pipeline.engine import RunDirectory
+from dip_pipeline.errors import EmptyFrameError
+from dip_pipeline.exposures.registered import Exposures, Registration
+from dip_pipeline.frames import (
+    Frame,
+    Guide,
+    RestoredFrame,
+    check_holes,
+    check_unchanged,
+    finer_frame,
+    finer_notes,
+    finer_plane,
+    guide_notes,
+    unlike_notes,
+    with_mask,
+)
+from dip_pipeline.frames.digests import digest_planes
+from dip_pipeline.noise.frame_noise import noise_in_words
+from dip_pipeline.preparing.planning import guides_of, settle_frame
+from dip_pipeline.progress import Told
+from dip_pipeline.psf.agreement import warn_of_psf
+from dip_pipeline.psf.sharp_pixels import without_too_sharp
+from dip_pipeline.restoration.forward.optics import Optics
+from dip_pipeline.runs.hole_rims import warn_of_bright_rims
+from dip_pipeline.runs.place import Place
+from dip_pipeline.runs.restoring import blend_tiles, restore_tiles
+from dip_pipeline.runs.work import PriorTask, Record
+from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.task import Task
+from dip_pipeline.tiling import Tile, plan_tiles
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One plane to restore: as the file has it, and as it is fitted; its noise law, its tiles.
+
+    frame : with the noise planes and the masks that the law and the options call for
+    guides : other images of the same sky
+    product : as the output holds it, of finer pixels where these were asked for
+    optics : between the scene that is asked for and the pixels; None: the scene is what they show
+    exposures : further ones of the same sky, registered to it
+    """
+
+    origin: Frame
+    frame: Frame
+    noise: NoiseModel
+    tiles: tuple[Tile, ...]
+    product: Frame
+    optics: Optics | None = None
+    exposures: tuple[Registration, ...] = ()
+    guides: tuple[Guide, ...] = ()
+
+    @property
+    def first_tile(self) -> int:
+        """Number of its first tile in the run."""
+        return self.tiles[0].index
+
+    @property
+    def pixels(self) -> int:
+        """How many it has."""
+        return self.frame.shape[0] * self.frame.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """What is restored of a file, and what is left as it is, with the reason.
+
+    left : as the output holds it; unlike : what else of the input is not used, or not in the
+        output
+    """
+
+    restored: tuple[Plane, ...]
+    left: tuple[tuple[Frame, str], ...]
+    unlike: tuple[str, ...] = ()
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of all planes."""
+        return sum(len(plane.tiles) for plane in self.restored)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all planes that are restored."""
+        return sum(plane.pixels for plane in self.restored)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user must hear."""
+        left = [f"{frame.label}: left as it is: {reason}" for frame, reason in self.left]
+        guides = guide_notes({plane.frame.label: plane.guides for plane in self.restored})
+        return (*left, *self.unlike, *guides)
+
+    def name_of(self, plane: Plane, source: str) -> str:
+        """Name a plane, for people: where there are several, by its place, too."""
+        several = len(self.restored) + len(self.left) > 1
+        return f"{source}, {plane.frame.label}" if several else source
+
+    @property
+    def noise(self) -> str:
+        """The noise laws in words: of one plane, or of the first of several."""
+        words = noise_in_words(self.restored[0].noise)
+        count = len(self.restored)
+        return words if count == 1 else f"of {count} planes, the first: {words}"
+
+
+def plan_planes(
+    source: str,
+    frames: Sequence[Frame],
+    config: RunConfig,
+    told: Told,
+    asked: AskedOptics | None = None,
+    others: Exposures | None = None,
+) -> Planes:
+    """Find the noise of every plane and cut it into tiles.
+
+    asked : what the task says of the way from the scene to the pixels
+    others : further exposures, to be combined with these
+    Of several planes, those without anything to restore are left as they are. Raises
+    EmptyFrameError where that is all of them, SensorError where a noise must be known and is not,
+    FrameError where the output could not say where finer pixels lie.
+    """
+    planes: list[Plane] = []
+    left: list[tuple[Frame, str]] = []
+    count = 0
+    products: dict[str, Frame] = {}
+    guides = guides_of(config, frames)
+    for frame, seen in zip(frames, with_mask(frames, config.task.mask), strict=True):
+        try:
+            settled, noise = _settled(seen, config)
+        except EmptyFrameError as error:
+            if len(frames) == 1:
+                raise
+            reason = str(error).removeprefix(f"{frame.path}: ")
+            left.append((_as_product(frame, asked, products), reason))
+            continue
+        if config.task.name is Task.INPAINT:
+            warn_of_bright_rims(settled, noise)
+        settled, optics = _beside_psf(settled, noise, asked)
+        options = config.tile_options()
+        tiles = plan_tiles(frame.shape, asked.tile_options(options) if asked else options)
+        tiles = [replace(tile, index=count + tile.index) for tile in tiles]
+        count += len(tiles)
+        product = _as_product(frame, asked, products)
+        name = source if len(frames) == 1 else f"{source}, {frame.label}"
+        told.progress.note(f"{name}: noise {noise_in_words(noise)}")
+        plane = Plane(
+            frame, settled, noise, tuple(tiles), product, optics, guides=guides[frame.label]
+        )
+        if others is not None:
+            number = frames.index(frame)
+            plane = _registered(plane, number, others, Told(told.progress, name))
+        planes.append(plane)
+    if not planes:
+        raise EmptyFrameError(
+            f"{frames[0].path}: none of its {len(frames)} planes can be restored; "
+            f"{left[0][0].label}: {left[0][1]}"
+        )
+    finer = dict.fromkeys(note for product in products.values() for note in finer_notes(product))
+    more = (*unlike_notes(frames), *finer, *_first_alone(planes, config))
+    planned = Planes(tuple(planes), tuple(left), more)
+    for note in planned.notes:
+        told.progress.note(f"{source}: {note}")
+    return planned
+
+
+def _first_alone(planes: Sequence[Plane], config: RunConfig) -> tuple[str, ...]:
+    """Say of combined exposures that planes of the first stay beside what is of all of them."""
+    planes = [plane for plane in planes if plane.exposures and plane.product is plane.origin]
+    own = any(
+        (plane.origin.has_error_plane or plane.origin.has_mask) and not plane.origin.companions
+        for plane in planes
+    )
+    if config.task.each or not own:
+        return ()
+    return (
+        "error plane and flags of the input stay in the result and are those of the first exposure "
+        "alone; DIP_ERR and DIP_FLAG are of all",
+    )
+
+
+def _beside_psf(
+    frame: Frame, noise: NoiseModel, asked: AskedOptics | None
+) -> tuple[Frame, Optics | None]:
+    """Say what lies between a scene and a frame of known noise; mask what cannot come through it.
+
+    And warn where the frame's stars do not agree.
+    """
+    if asked is None:
+        return frame, None
+    optics = asked.of_frame(frame)
+    frame = without_too_sharp(frame, noise, asked)
+    warn_of_psf(frame, noise, asked)
+    return frame, optics
+
+
+def _settled(frame: Frame, config: RunConfig) -> tuple[Frame, NoiseModel]:
+    """Find the noise of a frame that has what the task is about; see `plan_planes`."""
+    if config.task.name is Task.INPAINT:
+        check_holes(frame, config.task.mask, may_be_none=config.reading.find_cosmics)
+    return settle_frame(frame, config)
+
+
+def _registered(plane: Plane, number: int, others: Exposures, told: Told) -> Plane:
+    """Find how the further exposures lie on a plane, which is the number-th of its file."""
+    optics, found = others.register(
+        number, plane.frame, plane.noise, plane.optics or Optics(), told=told
+    )
+    own = None if plane.optics is None else optics
+    return replace(plane, optics=own, exposures=tuple(found))
+
+
+def _as_product(frame: Frame, asked: AskedOptics | None, known: dict[str, Frame]) -> Frame:
+    """View a frame as the output holds it; known : the first plane of each HDU, so viewed."""
+    if asked is None or asked.factor == 1:
+        return frame
+    if frame.where in known:
+        return finer_plane(known[frame.where], frame)
+    known[frame.where] = finer_frame(frame, asked.grid(frame))
+    return known[frame.where]
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneResult:
+    """A plane whose tiles are there: their records, and how many were found done."""
+
+    plane: Plane
+    prior: PriorTask
+    records: list[Record]
+    found_done: int
+
+
+def restore_plane(
+    plane: Plane, prior: PriorTask, run: RunDirectory, place: Place, told: Told
+) -> PlaneResult:
+    """Make the prior of a plane, and its tiles."""
+    records, found_done = restore_tiles(prior, plane.tiles, run, place, told)
+    return PlaneResult(plane, prior, records, found_done)
+
+
+def blend_planes(
+    results: Sequence[PlaneResult],
+    facts: Sequence[RunFacts],
+    planes: Planes,
+    run: RunDirectory,
+    place: Place,
+) -> tuple[list[RestoredFrame], list[RunFacts]]:
+    """Blend the tiles of every plane; each gets the cards that tell of it, and its digests.
+
+    Raises FrameError where a store that they were read of is not what it was.
+    """
+    for plane in planes.restored:
+        check_unchanged(plane.origin)
+    steps = _steps_by_hdu(results, facts, planes)
+    blended = [
+        replace(
+            blend_tiles(result.prior.plan, result.plane.tiles, run, place),
+            step=steps[result.plane.origin.where],
+        )
+        for result in results
+    ]
+    told = [
+        replace(own, digests=digest_planes(made), step=made.step)
+        for own, made in zip(facts, blended, strict=True)
+    ]
+    by_hdu: dict[str, list[RunFacts]] = {}
+    for result, own in zip(results, told, strict=True):
+        by_hdu.setdefault(result.plane.origin.where, []).append(own)
+    cards = {where: run_cards(_pooled(several)) for where, several in by_hdu.items()}
+    restored = [
+        RestoredFrame(result.plane.product, made, cards[result.plane.origin.where])
+        for result, made in zip(results, blended, strict=True)
+    ]
+    return [*restored, *(RestoredFrame(frame, None, ()) for frame, _ in planes.left)], told
+
+
+def _steps_by_hdu(
+    results: Sequence[PlaneResult], facts: Sequence[RunFacts], planes: Planes
+) -> dict[str, float | None]:
+    """One step for each HDU: the finest of its planes; None where one is to be stored exactly."""
+    steps: dict[str, list[float | None]] = {}
+    for result, own in zip(results, facts, strict=True):
+        steps.setdefault(result.plane.origin.where, []).append(own.step)
+    for frame, _ in planes.left:
+        steps.setdefault(frame.where, []).append(None)
+    return {where: _finest(of_hdu) for where, of_hdu in steps.items()}
+
+
+def _finest(steps: Sequence[float | None]) -> float | None:
+    known = [step for step in steps if step is not None]
+    return min(known) if len(known) == len(steps) else None
+
+
+def pooled_facts(facts: Sequence[RunFacts], planes: Planes) -> RunFacts:
+    """Facts of a run over all its planes; of one plane, its own."""
+    if len(facts) == 1 and not planes.left:
+        return facts[0]
+    return replace(
+        _pooled(facts),
+        planes=tuple(
+            (plane.frame.label, own) for plane, own in zip(planes.restored, facts, strict=True)
+        ),
+        left=tuple((frame.label, reason) for frame, reason in planes.left),
+    )
+
+
+def _pooled(facts: Sequence[RunFacts]) -> RunFacts:
+    """Tiles of several planes together; numbers of the noise only where all have the same law."""
+    first = facts[0]
+    if len(facts) == 1:
+        return first
+    alike = all(own.noise == first.noise for own in facts)
+    return replace(
+        first,
+        noise=first.noise if alike else NoiseModel(first.noise.kind, "a law for each plane"),
+        tiles=[tile for own in facts for tile in own.tiles],
+        frame_pixels=sum(own.frame_pixels for own in facts),
+        moved_cards=tuple(dict.fromkeys(card for own in facts for card in own.moved_cards)),
+        digests={},  # each plane has its own
+        step=max((own.step for own in facts if own.step is not None), default=None),
+    )

@@ -1,0 +1,113 @@
+"""Laws of a night's prior: frames that come later share it, and nothing is fitted without cause."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dip_pipeline.batch.batch import Job
+from dip_pipeline.batch.night_priors import NightPriors
+from dip_pipeline.config import RunConfig
+from dip_pipeline.restoration.priors import shared_prior
+
+CONFIG = RunConfig().with_overrides(
+    **{"fit.steps": 1, "noise.sigma": 5.0, "workers.threads_per_fit": 1, "workers.device": "cpu"}
+)
+
+
+def write(folder, number, seed=None):
+    """One frame of the night, half an hour after the one before."""
+    pixels = np.random.default_rng(number if seed is None else seed).normal(100, 5, (32, 32))
+    header = fits.Header({"FILTER": "r", "INSTRUME": "cam"})
+    header["DATE-OBS"] = f"2026-11-20T{20 + number // 2}:{30 * (number % 2):02d}:00"
+    path = folder / f"{number}.fits"
+    fits.writeto(path, pixels.astype(np.float32), header, overwrite=True)
+    return str(path)
+
+
+@pytest.fixture
+def fits_made(monkeypatch):
+    """Frames of every fit that was made."""
+    made = []
+    fit = shared_prior.fit_shared_prior
+
+    def counted(problems, **more):
+        made.append(len(problems))
+        return fit(problems, **more)
+
+    monkeypatch.setattr(shared_prior, "fit_shared_prior", counted)
+    return made
+
+
+def priors_of(folder, sources, frames=2, config=CONFIG):
+    jobs = [Job(source, Path(source).with_suffix(".out.fits")) for source in sources]
+    given = NightPriors(folder / "priors", frames, config).given_to(jobs, None)
+    return [job.prior for job in given]
+
+
+def test_frames_that_come_later_in_a_night_get_the_prior_of_the_first(tmp_path, fits_made):
+    first = [write(tmp_path, number) for number in range(2)]
+    (prior,) = set(priors_of(tmp_path, first))
+    content = Path(prior).read_bytes()
+    later = [*first, *(write(tmp_path, number) for number in range(2, 6))]
+    assert set(priors_of(tmp_path, later)) == {prior}
+    assert Path(prior).read_bytes() == content
+    assert fits_made == [2]
+
+
+def test_it_is_fitted_on_as_many_as_were_asked_for_though_fewer_were_there(tmp_path, fits_made):
+    first = [write(tmp_path, number) for number in range(2)]
+    three, two = (priors_of(tmp_path, first, frames)[0] for frames in (3, 2))
+    assert three != two
+    assert fits_made == [2, 2]
+    later = [*first, write(tmp_path, 2), write(tmp_path, 3)]
+    assert priors_of(tmp_path, later, 3) == [three] * 4
+    assert fits_made == [2, 2]
+
+
+def test_a_prior_is_found_again_however_its_frames_are_written(tmp_path, fits_made, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sources = [write(tmp_path, number) for number in range(2)]
+    found = set(priors_of(tmp_path, sources))
+    for way in ("{}", "./{}", f"../{tmp_path.name}/{{}}"):
+        found |= set(priors_of(tmp_path, [way.format(Path(source).name) for source in sources]))
+    assert len(found) == 1
+    assert fits_made == [2]
+
+
+def test_a_copy_of_a_frame_is_not_fitted_beside_it(tmp_path, fits_made):
+    first = write(tmp_path, 0)
+    copy = tmp_path / "copy.fits"
+    fits.writeto(copy, fits.getdata(first), fits.getheader(first) + fits.Header({"NOTE": "x"}))
+    prior = priors_of(tmp_path, [first, str(copy)])
+    assert prior[0] is not None
+    assert prior[0] == prior[1]
+    assert fits_made == [1]
+
+
+def test_other_options_or_a_frame_that_is_gone_are_another_prior(tmp_path, fits_made):
+    sources = [write(tmp_path, number) for number in range(3)]
+    before = priors_of(tmp_path, sources)
+    assert (
+        len(
+            {
+                *before,
+                *priors_of(tmp_path, sources, config=CONFIG.with_overrides(**{"fit.seed": 9})),
+            }
+        )
+        == 2
+    )
+    left = [*sources[1:], write(tmp_path, 3)]
+    assert set(priors_of(tmp_path, left)).isdisjoint(before)
+    assert fits_made == [2, 2, 2]
+
+
+def test_a_frame_that_was_replaced_is_fitted_anew(tmp_path, fits_made):
+    sources = [write(tmp_path, number) for number in range(2)]
+    (prior,) = set(priors_of(tmp_path, sources))
+    content = Path(prior).read_bytes()
+    write(tmp_path, 0, seed=77)
+    assert set(priors_of(tmp_path, sources)) == {prior}
+    assert Path(prior).read_bytes() != content
+    assert fits_made == [2, 2]

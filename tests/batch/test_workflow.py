@@ -9,8 +9,8 @@ import pytest
 from astropy.io import fits
 
 from dip_pipeline import pipeline
-from dip_pipeline.batch.batch import FrameResult, Job
 from dip_pipeline.batch import summary as summary_module
+from dip_pipeline.batch.batch import FrameResult, Job
 from dip_pipeline.batch.night_priors import NightPriors, groups_of
 from dip_pipeline.batch.summary import Summary
 from dip_pipeline.batch.workflow import Workflow, run_workflow

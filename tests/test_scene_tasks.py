@@ -172,7 +172,8 @@ def test_deconvolution_keeps_the_pixels_and_all_that_lies_on_them(source, tmp_pa
 @pytest.mark.parametrize(
     ("kernel", "said"),
     [
-        (box() * 2, "the PSF sums to 2; 1 is needed, within 1%"),
+        (box() * 2, "the PSF sums to 2; 1 is needed, within 1%: take away what sky is left in it"),
+        (box() * 0.9, "the PSF sums to 0.9; 1 is needed, within 1%: divide it by its sum"),
         (box(4, 5) * 1, "a PSF of 4 x 5 px; odd sides are needed"),
         (np.full((5, 5), np.nan, "f4"), "25 pixels of the PSF are not finite"),
         (np.zeros((3, 3), "f4"), "the PSF sums to 0"),

@@ -131,9 +131,10 @@ def normalised(kernel: NDArray[np.float64], where: str) -> NDArray[np.float64]:
         raise FrameError(f"{where}: {odd} pixels of the PSF are not finite; fill them")
     total = float(kernel.sum())
     if not abs(total - 1) <= SUM_TOLERANCE:
+        first = "" if 0 < total < 1 else "take away what sky is left in it and "
         raise FrameError(
-            f"{where}: the PSF sums to {total:.6g}; 1 is needed, within {SUM_TOLERANCE:.0%}: take "
-            "its sky away and divide it by its sum"
+            f"{where}: the PSF sums to {total:.6g}; 1 is needed, within {SUM_TOLERANCE:.0%}: "
+            f"{first}divide it by its sum"
         )
     if kernel.min() < -_MOST_NEGATIVE * kernel.max():
         raise FrameError(

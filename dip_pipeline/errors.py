@@ -20,6 +20,10 @@ class ConfigError(DipError):
     """An option or a configuration file that cannot be used."""
 
 
+class NoFramesError(ConfigError):
+    """Names by which no frame is found: there may be some later."""
+
+
 class FrameError(DipError):
     """An input that cannot be read, or is not an image to restore."""
 

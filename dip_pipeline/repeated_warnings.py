@@ -27,12 +27,17 @@ class WarningCount(logging.Handler):
 
     def __init__(self, sources: Sequence[str]) -> None:
         super().__init__(logging.WARNING)
-        paths = {source: source.partition("[")[0] for source in sources}
-        whole = sorted(paths.items(), key=lambda item: -len(item[1]))  # ba.fits before a.fits
-        self._marks = whole + [(source, PurePath(path).name) for source, path in whole]
+        self._paths: dict[str, str] = {}
         self._lock = Lock()
         self._first: dict[str, tuple[str, str]] = {}
         self._frames: dict[str, set[str]] = {}
+        self.expect(sources)
+
+    def expect(self, sources: Sequence[str]) -> None:
+        """Add frames that have come in since."""
+        self._paths |= {source: source.partition("[")[0] for source in sources}
+        whole = sorted(self._paths.items(), key=lambda item: -len(item[1]))  # ba.fits before a.fits
+        self._marks = whole + [(source, PurePath(path).name) for source, path in whole]
 
     def emit(self, record: logging.LogRecord) -> None:
         """Count one record; errors are told of each frame as it ends."""

@@ -154,7 +154,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
                 results = tuple(restore(rank) for rank in range(len(jobs)))
             else:
                 results = _side_by_side(restore, len(jobs), at_once, pool)
-            return BatchReport(results, heard.repeated, _unlike_others(results))
+            return BatchReport(results, heard.repeated, unlike_others(results))
         except BrokenProcessError as error:
             if len(jobs) == 1:
                 raise
@@ -181,7 +181,7 @@ def _on_cluster(options: Callable[[], WorkerOptions]) -> WorkerOptions:
     return replace(options(), executor=ExecutorKind.DASK, workers=None)
 
 
-def _unlike_others(results: Sequence[FrameResult]) -> tuple[OddFrame, ...]:
+def unlike_others(results: Sequence[FrameResult]) -> tuple[OddFrame, ...]:
     """Tell which products are unlike the others; tells nothing of shards and of few frames."""
     from dip_pipeline.night.figures import all_figures  # stars are looked for: sep loads here
 

@@ -52,21 +52,30 @@ class Summary:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         # A line of each frame is kept: of thousands, all would be put into words after each.
-        self._ends = {job.source: WAITING for job in jobs}
-        self._lines = {
-            job.source: _line({"source": job.source, "target": str(job.target), "status": WAITING})
-            for job in jobs
-        }
-
+        self._ends: dict[str, str] = {}
+        self._lines: dict[str, str] = {}
         # A frame may end after an interrupt has ended the rest.
         self._ended: tuple[int | None, str] = None, ""
         self._is_told = False
         self._warnings: list[dict[str, Any]] = []
         self._odd: list[dict[str, Any]] = []
-        own = {Path(job.target).name for job in jobs}
-        earlier = [each for each in unmade_in(path) if each.product.name not in own]
-        self._earlier = [_line(each.facts()) for each in earlier]
+        self._earlier = {each.product.name: _line(each.facts()) for each in unmade_in(path)}
         self._before = _content(path)
+        self._await(jobs)
+
+    def expect(self, jobs: Sequence[Job]) -> None:
+        """Add frames that have come in since: they wait, whatever became of them before."""
+        with self._lock:
+            self._await(jobs)
+            self._write(*self._ended)
+
+    def _await(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._ends[job.source] = WAITING
+            self._lines[job.source] = _line(
+                {"source": job.source, "target": str(job.target), "status": WAITING}
+            )
+            self._earlier.pop(Path(job.target).name, None)
 
     def begin(self) -> None:
         """Put this run in the place of an earlier one: all frames wait."""
@@ -135,7 +144,7 @@ class Summary:
             "unlike_the_others": self._odd,
             "counts": {end: ends.count(end) for end in dict.fromkeys(ends)},
         }
-        _write(self._path, content, list(self._lines.values()), self._earlier)
+        _write(self._path, content, list(self._lines.values()), self._earlier.values())
 
 
 @contextmanager

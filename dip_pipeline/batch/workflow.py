@@ -4,14 +4,20 @@ import difflib
 import glob
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
 
-from dip_pipeline.batch.batch import BatchReport, Job, restore_frames, with_others
+from dip_pipeline.batch.batch import (
+    BatchReport,
+    FrameResult,
+    Job,
+    restore_frames,
+    with_others,
+)
 from dip_pipeline.batch.night_priors import NightPriors
 from dip_pipeline.batch.summary import Summary, ended_in
 from dip_pipeline.batch.summary_name import own_name
@@ -19,7 +25,7 @@ from dip_pipeline.config import RunConfig, key_of, needed
 from dip_pipeline.config.sections import Section
 from dip_pipeline.config.toml_file import read_toml
 from dip_pipeline.engine.clusters import ClusterKind, ClusterOptions
-from dip_pipeline.errors import ConfigError
+from dip_pipeline.errors import ConfigError, NoFramesError
 from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, split_selector
 from dip_pipeline.night.unmade import SUMMARY
 
@@ -133,16 +139,22 @@ class Workflow:
 
         instead : of what the file says. Raises ConfigError where a name finds nothing.
         """
-        frames = self.tables.frames
-        wanted = list(instead or frames.inputs)
-        if not instead and frames.list is not None:
-            wanted += _lines(Path(frames.list))
+        wanted = list(instead or self.tables.frames.inputs)
+        if not instead and self.tables.frames.list is not None:
+            wanted += _lines(Path(self.tables.frames.list))
         if not wanted:
             raise ConfigError(f"{self.path}: no frames; give frames.inputs, or name them")
         return list(dict.fromkeys(found for name in wanted for found in _found(name)))
 
+    def can_grow(self, instead: Sequence[str] = ()) -> bool:
+        """Whether frames can come in by the names it has: of folders, globs, or a list."""
+        names = instead or self.tables.frames.inputs
+        return (not instead and self.tables.frames.list is not None) or any(
+            _found_later(name) for name in names
+        )
 
-def _check(workflow: Workflow, jobs: Sequence[Job]) -> None:
+
+def check_workflow(workflow: Workflow, jobs: Sequence[Job]) -> None:
     """Raise ConfigError for a task whose options, or whose prior, do not go with it."""
     from dip_pipeline.config.task_optics import SCENE_TASKS, check_task
 
@@ -172,36 +184,50 @@ def run_workflow(
     """
     with own_name(out / SUMMARY) as path:
         summary = Summary(path, workflow.path, jobs, command_line)
-        return _run(workflow, jobs, out, summary, progress, command_line)
+        with ended_in(summary):
+            check_workflow(workflow, jobs)
+            summary.begin()
+            report = restore_jobs(
+                workflow,
+                jobs,
+                out,
+                progress=progress,
+                command_line=command_line,
+                on_result=summary.add,
+            )
+        summary.write(report.exit_code, repeated=report.repeated, odd=report.odd)
+    return report
 
 
-def _run(
+def restore_jobs(  # noqa: PLR0913  (all but three have defaults)
     workflow: Workflow,
     jobs: Sequence[Job],
     out: Path,
-    summary: Summary,
-    progress: "Progress | None",
-    command_line: Sequence[str],
+    *,
+    only: Sequence[Job] | None = None,
+    progress: "Progress | None" = None,
+    command_line: Sequence[str] = (),
+    on_result: Callable[[FrameResult], None] = lambda _: None,
 ) -> BatchReport:
+    """Fit the priors that frames share, where the workflow has them do so, and restore the frames.
+
+    only : those to restore, of the frames that share priors; None for all
+    """
     tables = workflow.tables
-    with ended_in(summary):
-        _check(workflow, jobs)
-        summary.begin()
-        if tables.prior.shared == "night":
-            shared = NightPriors(out / PRIORS, tables.prior.frames, workflow.config)
-            jobs = shared.given_to(jobs, progress)
-        report = restore_frames(
-            jobs,
-            workflow.config,
-            overwrite=tables.frames.overwrite,
-            progress=progress,
-            command_line=command_line,
-            cluster=None if tables.cluster is None else tables.cluster.options(),
-            at_once=tables.schedule.frames_at_once,
-            on_result=summary.add,
-        )
-    summary.write(report.exit_code, repeated=report.repeated, odd=report.odd)
-    return report
+    if tables.prior.shared == "night":
+        shared = NightPriors(out / PRIORS, tables.prior.frames, workflow.config)
+        jobs = shared.given_to(jobs, progress)
+    wanted = None if only is None else {job.source for job in only}
+    return restore_frames(
+        [job for job in jobs if wanted is None or job.source in wanted],
+        workflow.config,
+        overwrite=tables.frames.overwrite,
+        progress=progress,
+        command_line=command_line,
+        cluster=None if tables.cluster is None else tables.cluster.options(),
+        at_once=tables.schedule.frames_at_once,
+        on_result=on_result,
+    )
 
 
 def _lines(path: Path) -> list[str]:
@@ -231,16 +257,23 @@ def _found(name: str) -> list[str]:
         suffixes = FITS_SUFFIXES + ZARR_SUFFIXES
         inside = sorted(str(item) for item in path.iterdir() if _is_frame(item, suffixes))
         if not inside:
-            raise ConfigError(f"{name}: no frames in this folder ({', '.join(suffixes)})")
+            raise NoFramesError(f"{name}: no frames in this folder ({', '.join(suffixes)})")
         return inside
     if name.endswith("/") and not path.exists():
-        raise ConfigError(f"{name}: no such folder")
+        raise NoFramesError(f"{name}: no such folder")
     if path.exists() or not glob.has_magic(name):
         return [name]
     found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207  (absolute patterns too)
     if not found:
-        raise ConfigError(f"{name}: finds no file")
+        raise NoFramesError(f"{name}: finds no file")
     return found
+
+
+def _found_later(name: str) -> bool:
+    path = split_selector(name)[0]
+    if path.exists():
+        return path.is_dir() and path.suffix.lower() not in ZARR_SUFFIXES
+    return name.endswith("/") or glob.has_magic(name)
 
 
 def _is_frame(path: Path, suffixes: tuple[str, ...]) -> bool:

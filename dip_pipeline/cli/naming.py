@@ -24,11 +24,15 @@ _MOST_NAMED = 4
 _PACKED = re.compile(r"\.(gz|bz2|fz|xz|z|zip)$", re.IGNORECASE)
 
 
-def plan_jobs(sources: Sequence[str], out: str, *, create: bool = True) -> list[Job]:
+def plan_jobs(
+    sources: Sequence[str], out: str, *, create: bool = True, come_in: bool = False
+) -> list[Job]:
     """Name the output of each input, and create the folder they go to.
 
     out : a file for one input; a folder for several, where it ends in a slash, or is one.
     create : whether the folder is to be made
+    come_in : whether they are frames of a night that come in one after another: what is left out
+        was told, and of two with one output the first is restored, the second fails by itself
     An input that is the finished output of another one is left out: an earlier run left it there.
     So is a file of noise or flags that belongs to another one.
     Raises ConfigError for a name that no file can have, where two inputs would have one output, and
@@ -42,12 +46,13 @@ def plan_jobs(sources: Sequence[str], out: str, *, create: bool = True) -> list[
     if not _is_folder(sources, out):
         return [Job(sources[0], Path(out))]
     folder = Path(out)
-    sources = without_companions(without_results(sources, folder), folder)
+    level = logging.DEBUG if come_in else logging.WARNING
+    sources = without_companions(without_results(sources, folder, level), folder, level)
     jobs = [Job(source, folder / output_name(source)) for source in sources]
     taken: dict[Path, str] = {}
     inputs = {os.path.realpath(split_selector(source)[0]) for source in sources}
     for job in jobs:
-        if job.target in taken:
+        if job.target in taken and not come_in:
             raise ConfigError(
                 f"{taken[job.target]} and {job.source}: both would be written to {job.target}; "
                 "restore them one at a time, each with its own -o"
@@ -100,22 +105,27 @@ def output_name(source: str) -> str:
     return f"{name}_dip.fits"
 
 
-def without_results(sources: Sequence[str], folder: Path) -> list[str]:
-    """Leave out what an earlier run made of the others."""
+def without_results(
+    sources: Sequence[str], folder: Path, level: int = logging.WARNING
+) -> list[str]:
+    """Leave out what an earlier run made of the others; told of at that level of the log."""
     outputs = {os.path.realpath(folder / output_name(source)) for source in sources}
     results = [source for source in sources if _is_result(split_selector(source)[0], outputs)]
     if results:
-        log.warning("%s: results of other inputs, left out: %s", folder, ", ".join(results))
+        log.log(level, "%s: results of other inputs, left out: %s", folder, ", ".join(results))
     return [source for source in sources if source not in results]
 
 
-def without_companions(sources: Sequence[str], folder: Path) -> list[str]:
+def without_companions(
+    sources: Sequence[str], folder: Path, level: int = logging.WARNING
+) -> list[str]:
     """Leave out what lies beside an image for its sake: weights and masks, by their names."""
     paths = {source: Path(source).absolute() for source in sources}
     beside = {path.with_name(name) for path in paths.values() for name in companions_of(path.name)}
     left = [source for source, path in paths.items() if path in beside]
     if left:
-        log.warning(
+        log.log(
+            level,
             "%s: noise and flags of other inputs, left out: %d files, %s%s",
             folder,
             len(left),

@@ -1,5 +1,6 @@
 """`dip run`: a workflow from its file."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,16 @@ from dip_pipeline.cli.verbosity import NORMAL, LogLines, start_logging, verbosit
 from dip_pipeline.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
-    from dip_pipeline.batch.batch import Job
+    from dip_pipeline.batch.batch import BatchReport, Job
     from dip_pipeline.batch.workflow import Workflow
+
+log = logging.getLogger(__name__)
 
 _EXAMPLES = """\b
 Examples:
   dip run workflows/nightly.toml
   dip run workflows/nightly.toml night/*.fits -o restored/ --jobs 4
+  dip run workflows/nightly.toml night/ -o restored/ --watch 60
   dip run workflows/slurm.toml --script
 """
 
@@ -34,6 +38,13 @@ Examples:
     help="Frames in work at the same time, where there are workers.  [default: the file's]",
 )
 @click.option(
+    "--watch",
+    metavar="MINUTES",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Restore frames as they come in, each when its file has not changed for 10 s, until none "
+    "has come for so long; give a folder, or a glob in quotes.  [default: those that are there]",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Tell what would be done, and do nothing.  [default: no]"
 )
 @click.option(
@@ -42,12 +53,13 @@ Examples:
     help="Write the job script of the workflow's cluster, and do nothing.  [default: no]",
 )
 @override_options
-def run(
+def run(  # noqa: PLR0913  (the options of the command)
     workflow_file: Path,
     inputs: tuple[str, ...],
     *,
     out: str | None,
     jobs: int | None,
+    watch: float | None,
     dry_run: bool,
     script: bool,
     **values: Any,  # noqa: ANN401  (the options of the configuration)
@@ -57,9 +69,8 @@ def run(
     What is given here outranks the file. One bad frame never stops the others; how each ended is
     in OUT/summary.json. The same command again goes on where it stopped.
     """
-    from dip_pipeline.batch.workflow import Workflow, run_workflow
+    from dip_pipeline.batch.workflow import Workflow
     from dip_pipeline.cli.naming import plan_jobs
-    from dip_pipeline.cli.progress import watching
 
     workflow = Workflow.read(workflow_file)
     config = workflow.config.with_overrides(**{dotted(name): v for name, v in values.items()})
@@ -77,22 +88,47 @@ def run(
         raise ConfigError(f"{workflow_file}: frames.out, or -o, is an empty name; give a folder")
     start_logging(LogLines(complain_as_is), verbosity())
     folder = folder.rstrip("/") + "/"
-    planned = plan_jobs(workflow.sources(inputs), folder, create=not dry_run)
     if dry_run:
-        say(_plan(workflow, planned))
+        say(_plan(workflow, plan_jobs(workflow.sources(inputs), folder, create=False)))
         return ExitCode.OK
-    with watching(verbosity()) as progress:
-        report = run_workflow(
-            workflow,
-            planned,
-            Path(folder),
-            progress=progress,
-            command_line=click.get_current_context().obj or (),
-        )
+    report = _restored(workflow, inputs, folder, watch)
     text = describe(report)
     if text and verbosity() >= NORMAL:
         say(text)
     return report.exit_code
+
+
+def _restored(
+    workflow: "Workflow", inputs: tuple[str, ...], folder: str, watch_min: float | None
+) -> "BatchReport":
+    """Restore the frames that are there, or those that come in until none has for so long."""
+    from dip_pipeline.batch.watching import Watch, watch_workflow
+    from dip_pipeline.batch.workflow import run_workflow
+    from dip_pipeline.cli.naming import plan_jobs
+    from dip_pipeline.cli.progress import watching
+
+    words: tuple[str, ...] = click.get_current_context().obj or ()
+    if watch_min is None:
+        planned = plan_jobs(workflow.sources(inputs), folder)
+        with watching(verbosity()) as progress:
+            return run_workflow(
+                workflow, planned, Path(folder), progress=progress, command_line=words
+            )
+    with watching(verbosity()) as progress:
+        if not workflow.can_grow(inputs):
+            log.warning(
+                "%s: --watch: files alone are named, so no other frame will be found; give their "
+                "folder, or a glob in quotes",
+                workflow.path,
+            )
+        return watch_workflow(
+            workflow,
+            lambda: plan_jobs(workflow.sources(inputs), folder, come_in=True),
+            Path(folder),
+            Watch(60 * watch_min),
+            progress=progress,
+            command_line=words,
+        )
 
 
 def _say_script(workflow: "Workflow") -> int:

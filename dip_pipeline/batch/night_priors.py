@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from dip_pipeline.account.account import recipe_of
 from dip_pipeline.batch.batch import Job
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, DipError, ExistsError, OutputError, PriorError
-from dip_pipeline.frames import Reading, identities, open_frame, split_selector
+from dip_pipeline.frames import (
+    Reading,
+    identities,
+    open_frame,
+    read_provenance,
+    split_selector,
+)
 from dip_pipeline.night.grouping import Group, Taken, group_by_night
 from dip_pipeline.progress import Progress
 from dip_pipeline.runs.prior_file import PriorFile
@@ -43,7 +50,10 @@ class NightPriors:
                 log.error("%s: no prior for %d frames: %s", target, len(group.sources), error)  # noqa: TRY400
             else:
                 priors.update(dict.fromkeys(group.sources, str(target)))
-        return [job._replace(prior=priors.get(job.source)) for job in jobs]
+        return [
+            job._replace(prior=None if _was_alone(job.target) else priors.get(job.source))
+            for job in jobs
+        ]
 
     def _there(self) -> list[tuple[Path, list[str]]]:
         """Find priors in the folder, the oldest first, and the names of frames of each."""
@@ -113,6 +123,14 @@ def groups_of(sources: Sequence[str], reading: Reading) -> list[Group]:
         except (DipError, OSError) as error:
             log.info("%s: of no group (%s)", source, error)
     return group_by_night(taken)
+
+
+def _was_alone(target: Path) -> bool:
+    """Whether there is a product that was made before its night had a prior: it stays so."""
+    with suppress(DipError, OSError):
+        if target.exists() and (account := read_provenance(target)) is not None:
+            return recipe_of(account.document, target).config.fit.prior is None
+    return False
 
 
 def _spread(sources: Sequence[str], count: int) -> list[str]:

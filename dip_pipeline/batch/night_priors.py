@@ -51,9 +51,17 @@ class NightPriors:
             else:
                 priors.update(dict.fromkeys(group.sources, str(target)))
         return [
-            job._replace(prior=None if _was_alone(job.target) else priors.get(job.source))
+            job._replace(prior=None if self._was_alone(job.target) else priors.get(job.source))
             for job in jobs
         ]
+
+    def _was_alone(self, target: Path) -> bool:
+        """Whether a product was made with these options before its night had a prior: it stays."""
+        with suppress(DipError, OSError):
+            if target.exists() and (account := read_provenance(target)) is not None:
+                made = recipe_of(account.document, target).config
+                return made.fit.prior is None and made.digest() == self.config.digest()
+        return False
 
     def _there(self) -> list[tuple[Path, list[str]]]:
         """Find priors in the folder, the oldest first, and the names of frames of each."""
@@ -123,14 +131,6 @@ def groups_of(sources: Sequence[str], reading: Reading) -> list[Group]:
         except (DipError, OSError) as error:
             log.info("%s: of no group (%s)", source, error)
     return group_by_night(taken)
-
-
-def _was_alone(target: Path) -> bool:
-    """Whether there is a product that was made before its night had a prior: it stays so."""
-    with suppress(DipError, OSError):
-        if target.exists() and (account := read_provenance(target)) is not None:
-            return recipe_of(account.document, target).config.fit.prior is None
-    return False
 
 
 def _spread(sources: Sequence[str], count: int) -> list[str]:

@@ -74,6 +74,10 @@ def test_a_frame_that_was_alone_when_it_came_stays_as_it_is_when_its_night_has_a
     assert watch(dip) == (0, "")
     assert summary()["counts"] == {"already done": 1, "restored": 1}
     assert summary()["frames"][1]["prior"] is not None
+    Path("night.toml").write_text(words.replace("[frames]", "[frames]\noverwrite = true"))
+    assert watch(dip, "night/", "--seed", "5") == (0, "")
+    assert summary()["counts"] == {"restored": 2}
+    assert None not in {frame["prior"] for frame in summary()["frames"]}
     with fits.open("restored/m13_1_dip.fits") as hdus:
         assert "DIPPRIOR" in hdus[0].header
 

@@ -90,5 +90,6 @@ def _draw(star: HiddenStar, optics: Optics, light: Image, variance: Image) -> Pl
     window = tuple(slice(at[0], at[0] + len(at)) if len(at) else slice(0, 0) for at in (rows, cols))
     light[window] += mean
     variance[window] += np.einsum("iab,ij,jab->ab", changes, star.covariance, changes)
-    variance[window] += np.maximum(square - mean**2, 0.0) + (MODEL_ERROR * mean) ** 2
+    variance[window] += np.maximum(square - mean**2, 0.0)
+    variance[window] += (MODEL_ERROR**2 + star.shape_error**2) * mean**2
     return np.column_stack([star.chances * heights, places])

@@ -35,6 +35,10 @@ _SETTLING = 4  # steps in which a star and its neighbours move together
 _SURE_GAIN = 0.02  # a fit of a worse misfit must leave no more than this of what is seen without it
 _MOST_WIDER = 1.15  # than stars of the frame
 _MUCH_BRIGHTER = 10.0  # than what is seen of it
+# Of light, for each e-fold by which it is brighter than all that is seen of a star whose shape no
+# other tells: no profile leads from the wings of real stars to their flatter cores.
+_INFERRED_ERROR = 0.17
+_LEAST_SEEN = 1e-3  # sky sigma
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +50,7 @@ class HiddenStar:
         less than 1 where it may be wider than a star
     covariance : (3, 3), of ln(height), row and col, where it fits best
     window, light : of a plane, and its light there, sky sigma
+    shape_error : share of its light that is not known where no other star tells its shape
     """
 
     shape: StarShape
@@ -54,6 +59,7 @@ class HiddenStar:
     covariance: Image
     window: tuple[slice, slice]
     light: Image
+    shape_error: float = 0.0
 
 
 class HiddenStars(NamedTuple):
@@ -185,12 +191,19 @@ class _Search:
             mean[window] += share * drawn
             square[window] += share * drawn**2
         seen = self.sheet.weight > 0
-        inferred = mean[~seen].max(initial=0.0) > _MUCH_BRIGHTER * mean[seen].max(initial=0.0)
+        brightest_seen = mean[seen].max(initial=0.0)
+        inferred = mean[~seen].max(initial=0.0) > _MUCH_BRIGHTER * brightest_seen
+        shape_error = np.zeros_like(mean)
+        if star.shape is not None or not self.sheet.known:
+            shape_error = _shape_error(mean, brightest_seen)
+            variance += (shape_error * mean) ** 2
         if inferred and (fit is None or fit.after >= GOOD_MISFIT):
             return np.zeros_like(mean), square, None
         like_a_star = None
         if covariance is not None and fit is not None and self._is_star(star, fit):
             like_a_star = self._like_a_star(star, sources, covariance)
+            if like_a_star is not None:
+                like_a_star = replace(like_a_star, shape_error=float(shape_error.max()))
         return mean, variance + np.maximum(square - mean**2, 0.0), like_a_star
 
     def _is_star(self, star: Star, fit: Fit) -> bool:
@@ -298,6 +311,13 @@ class _Search:
             if distance.min() > NEIGHBOUR_PX:
                 continue
             self.sheet.refine(star)
+
+
+def _shape_error(light: Image, brightest_seen: float) -> Image:
+    """Give the error of a star's light, as a share of it, where no other tells its shape."""
+    brighter = np.maximum(light, brightest_seen) / max(brightest_seen, _LEAST_SEEN)
+    error: Image = _INFERRED_ERROR * np.log(brighter)
+    return error
 
 
 def _same(star: Star, others: Sequence[Star]) -> bool:

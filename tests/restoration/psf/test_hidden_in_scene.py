@@ -1,5 +1,7 @@
 """Stars that masked pixels hide in part, drawn where a PSF is undone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -112,6 +114,13 @@ def test_of_a_star_at_one_of_two_places_half_is_drawn_at_each_and_as_much_is_its
     there = one > 0.5 * one.max()
     np.testing.assert_allclose(scene.light[there], 0.5 * one[there], rtol=0.02)
     np.testing.assert_allclose(scene.error[there], 0.5 * one[there], rtol=0.02)
+
+
+def test_what_is_not_known_of_the_shape_of_a_star_is_in_its_error():
+    alone = hidden_star([(500.0, 20.0, 30.0)], [1.0], np.zeros((3, 3)))
+    unsure = alone._replace(stars=(replace(alone.stars[0], shape_error=0.3),))
+    _, scene = hidden_in_scene(unsure, NOTHING, optics_of(2))
+    np.testing.assert_allclose(scene.error, 0.3 * scene.light, rtol=0.01)
 
 
 @pytest.mark.parametrize("factor", [1, 2])

@@ -314,6 +314,29 @@ def test_a_bright_star_may_differ_from_the_others(seed):
     assert np.abs(missed).max() < 0.1 * 3000.0
 
 
+@pytest.mark.parametrize(("fwhm_px", "reach"), [(3.3, 2), (3.3, 3), (4.8, 3)])
+def test_the_error_of_a_star_of_its_own_shape_holds_how_flat_its_core_may_be(fwhm_px, reach):
+    """As in real frames: a core as flat as a Moffat profile of 5, wings of 2.3.
+
+    What fits the wings is too bright in the middle, by up to the half here.
+    """
+    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
+    core, wings = (of_width(*one) for one in ((fwhm_px, 5.0), (1.3 * fwhm_px, 2.3)))
+    offsets = rows - 48.2, cols - 47.9
+    light = 500.0 * (0.8 * core.at(*offsets) + 0.2 * wings.at(*offsets))
+    observed = light + np.random.default_rng(2).standard_normal(light.shape)
+    hole = ~in_square(48, 48, reach)
+    found = find_hidden_stars(observed, np.ones_like(light), ~hole, None)
+    missed, error = (found.light - light)[hole], np.hypot(found.error + found.doubted, 1)[hole]
+    assert np.linalg.norm(missed) < 2 * np.linalg.norm(error)
+    assert error.max() < 0.7 * max(found.light.max(), light.max())
+
+
+def of_width(fwhm_px, beta):
+    a = (2 ** (1 / beta) - 1) / (fwhm_px / 2) ** 2
+    return StarShape(a, 0.0, a, beta)
+
+
 @pytest.mark.parametrize("shape", [SHAPE, None])
 def test_a_bright_galaxy_under_a_trail_is_not_drawn_as_a_star_of_its_own_shape(shape):
     rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)

@@ -24,6 +24,9 @@ _FEW_HIDDEN = 0.05
 _FEWEST_PIXELS = 300  # that tell of a ring; with fewer it takes those of its neighbours
 _PIXELS_A_BIN = 400
 _MOST_BINS = 12
+_PIXELS_A_BRIGHT_BIN = 50  # the brightest bin is halved as long as there are as many in each half
+_BRIGHTER = 1.3  # times, are the brighter half's pixels at least
+_MOST_SHARE = 0.25  # of light beyond what was hidden: by which its error grows, at most
 _SMALLEST = 0.05  # in sigma
 _LAPLACE = 0.81  # ln(1 / 0.317) / sqrt(2): quantile over standard deviation
 _AROUND_PX = 1.5  # over which brightness is averaged
@@ -51,7 +54,8 @@ class HoleErrors:
     """Half-width that covers the truth in 68.3 % of filled pixels, in sigma.
 
     distances_px : of the rings, from the nearest known pixel, rising
-    knots, errors : for each ring, the error as a rising function of brightness
+    knots, errors : for each ring, the error as a rising function of brightness; of brighter light
+        than any that was hidden the error is as large a share as of that
     """
 
     distances_px: tuple[float, ...]
@@ -61,7 +65,7 @@ class HoleErrors:
     def look_up(self, distance_px: Values, brightness: Values) -> Values:
         """Errors of pixels, between rings in proportion; no ring's is below a nearer one's."""
         columns = [
-            np.interp(brightness, knots, errors)
+            np.interp(brightness, knots, errors) + _beyond(brightness, knots[-1], errors[-1])
             for knots, errors in zip(self.knots, self.errors, strict=True)
         ]
         rising = np.maximum.accumulate(np.stack(columns), axis=0)
@@ -74,6 +78,13 @@ class HoleErrors:
         )
         found: Values = (1 - share) * nearer + share * farther
         return found
+
+
+def _beyond(brightness: Values, brightest: float, error: float) -> Values:
+    """Give what errors of brighter light than any that was hidden are larger by."""
+    share = min(error / max(brightest, 1.0), _MOST_SHARE)
+    more: Values = share * np.maximum(brightness - brightest, 0.0)
+    return more
 
 
 def read_hole_errors(record: Mapping[str, Any] | None) -> HoleErrors | None:
@@ -180,11 +191,13 @@ def _by_brightness(brightness: Values, miss: Values) -> tuple[tuple[float, ...],
 
     Errors are taken to be peaked as Laplace's. Estimates of bins scatter: they are made to rise
     by isotonic regression (Barlow et al. 1972, Statistical Inference under Order Restrictions),
-    which draws nothing upwards as a running maximum would.
+    which draws nothing upwards as a running maximum would. Few pixels are bright, and of these
+    errors are far larger: one bin of them all would tell of the faintest.
     """
     bins = int(np.clip(len(miss) // _PIXELS_A_BIN, 1, _MOST_BINS))
     order = np.argsort(brightness, kind="stable")
-    groups = np.array_split(order, bins)
+    *groups, brightest = np.array_split(order, bins)
+    groups += _halved(brightest, brightness)
     squares = [float(np.quantile(miss[group], ONE_SIGMA_SHARE)) ** 2 for group in groups]
     counts = [float(len(group)) for group in groups]
     rising = np.maximum(isotonic_regression(squares, weights=counts).x, 1 + _SMALLEST**2)
@@ -193,3 +206,19 @@ def _by_brightness(brightness: Values, miss: Values) -> tuple[tuple[float, ...],
     errors = np.sqrt(rising - 1) * (_LAPLACE + (1 - _LAPLACE) * (1 - 1 / rising))
     knots = [float(np.median(brightness[group])) for group in groups]
     return tuple(knots), tuple(float(error) for error in errors)
+
+
+def _halved(brightest: NDArray[np.intp], brightness: Values) -> list[NDArray[np.intp]]:
+    """Split pixels, sorted by brightness, into halves, and again the brighter one.
+
+    Not where the halves are of about one brightness: a bin of more pixels scatters less.
+    """
+    groups = []
+    while len(brightest) >= 2 * _PIXELS_A_BRIGHT_BIN:
+        halves = np.array_split(brightest, 2)
+        fainter, brighter = (float(np.median(brightness[half])) for half in halves)
+        if brighter <= _BRIGHTER * fainter:
+            break
+        groups.append(halves[0])
+        brightest = halves[1]
+    return [*groups, brightest]

@@ -40,7 +40,8 @@ def test_the_error_of_a_filled_pixel_is_in_the_unit_of_the_frame():
     delivery = Delivery(*[plane] * 6)
     delivery = replace(delivery, sigma=plane + 2.0)
     science = np.zeros(asked.pixels.shape, np.float32)
-    holes = HoleErrors((1.0, 2.0), ((0.0,), (0.0,)), ((0.3,), (0.4,)))
+    bright = (1e9,)  # and as large for all that is fainter
+    holes = HoleErrors((1.0, 2.0), (bright, bright), ((0.3,), (0.4,)))
     for restored, expected in ((0.1, (3.0, 4.0)), (3.5, (3.5, 4.0))):
         planes = science, np.full_like(science, restored)
         _, error, _ = give_back(asked, region, delivery, planes, holes)

@@ -310,6 +310,21 @@ def test_errors_lie_between_those_of_the_halves_and_are_never_none():
     assert middle == pytest.approx((low + high) / 2, rel=0.01)
 
 
+def test_few_bright_pixels_have_their_own_errors_and_brighter_ones_as_large_a_share():
+    """Each misses a tenth of its light, as in real frames; one pixel in twenty is bright."""
+    rng = np.random.default_rng(3)
+    brightness = np.where(rng.random(2000) < 0.05, 10 ** rng.uniform(1, 2, 2000), 0.5)
+    missed = 0.1 * brightness * rng.laplace(size=2000) / np.sqrt(2) + rng.normal(size=2000)
+    told = np.array([20.0, 60.0, 600.0])
+    found = table_of(brightness, np.abs(missed)).look_up(np.ones(3), told)
+    assert np.all((found > 0.055 * told) & (found < 0.15 * told))
+
+
+def test_of_light_that_nothing_like_it_was_hidden_of_no_more_than_a_quarter_is_in_doubt():
+    dark = HoleErrors((1.0,), ((0.1,),), ((0.6,),))
+    np.testing.assert_allclose(dark.look_up(np.ones(1), np.array([40.1])), 0.6 + 0.25 * 40.0)
+
+
 def test_no_error_is_smaller_than_nearer_to_known_pixels():
     table = HoleErrors((1.0, 4.0), ((0.0, 2.0), (0.0, 2.0)), ((1.0, 1.5), (0.5, 3.0)))
     away, light = np.array([0.0, 2.5, 4.0, 9.0] * 2), np.repeat([0.0, 2.0], 4)

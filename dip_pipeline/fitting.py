@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dip_pipeline.account.restored_input import check_observed
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import ConfigError, FrameError, RestorationError
+from dip_pipeline.errors import ConfigError, FrameError, RestorationError, SensorError
 from dip_pipeline.frames import Frame, identities, open_frame
 from dip_pipeline.frames.workshops import clear_workshops
 from dip_pipeline.noise.frame_noise import noise_in_words
@@ -99,6 +99,17 @@ def fit_frames(
         )
     save_prior(destination, prior)
     return _summary(target, "fitted", prior, len(frames), time.monotonic() - started)
+
+
+def why_unfit(source: str, config: RunConfig) -> str:
+    """Tell why no prior can be fitted on a frame; empty where one can."""
+    try:
+        frame = open_frame(source, config.frame_reading())
+        check_observed(frame, strict=config.reading.strict)
+        _problems(frame, config, SILENT, 1)
+    except (FrameError, SensorError) as error:
+        return str(error)
+    return ""
 
 
 def _check_each_once(sources: Sequence[str], frames: Sequence[Frame]) -> None:

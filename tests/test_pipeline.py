@@ -184,6 +184,24 @@ def test_scratch_of_a_run_that_died_once_it_was_written_goes_with_the_next(sky, 
     shutil.rmtree(scratch)
 
 
+def test_a_product_that_another_run_made_while_this_one_prepared_is_taken(
+    sky, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ways, "restore", arithmetic)
+    source, target, alone = str(sky[0]), tmp_path / "out.fits", frame_run.plan_planes
+
+    def beside_another(*args, **more):
+        monkeypatch.setattr(frame_run, "plan_planes", alone)
+        assert restore_frame(source, target, config).status == "restored"
+        return alone(*args, **more)
+
+    config = quick(**{"fit.scope": "tile"})
+    monkeypatch.setattr(frame_run, "plan_planes", beside_another)
+    report = restore_frame(source, target, config)
+    assert (report.status, report.ok) == ("already done", True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.fits"]
+
+
 def test_a_group_that_was_written_to_meanwhile_is_no_input(tmp_path, monkeypatch):
     monkeypatch.setattr(ways, "restore", arithmetic)
     root = zarr.create_group(tmp_path / "in.zarr")

@@ -3,14 +3,22 @@
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 from dip_pipeline.account.account import recipe_of
 from dip_pipeline.batch.batch import Job
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import ConfigError, DipError, ExistsError, OutputError, PriorError
+from dip_pipeline.errors import (
+    ConfigError,
+    DipError,
+    ExistsError,
+    FrameError,
+    OutputError,
+    PriorError,
+    SensorError,
+)
 from dip_pipeline.frames import (
     Reading,
     identities,
@@ -34,21 +42,16 @@ class NightPriors:
     config: RunConfig
 
     def given_to(self, jobs: Sequence[Job], progress: Progress | None) -> list[Job]:
-        """Fit a prior for each group of frames; where that fails they are fitted one by one."""
+        """Fit a prior for each group of frames; where that fails they are fitted one by one.
+
+        A frame that cannot be fitted on, as one without a pixel, leaves its place to another.
+        """
         priors: dict[str, str] = {}
         there = self._there()
         reading = self.config.frame_reading()
         for group in groups_of([job.source for job in jobs], reading):
-            if len(group.sources) < 2:
-                continue  # a fit of its own is as good
-            chosen, target = self._choose(group, there)
-            try:
-                self._fit(chosen, target, progress)
-            except ConfigError:
-                raise
-            except (DipError, OSError) as error:
-                log.error("%s: no prior for %d frames: %s", target, len(group.sources), error)  # noqa: TRY400
-            else:
+            target = self._made(group, there, progress)
+            if target is not None:
                 priors.update(dict.fromkeys(group.sources, str(target)))
         return [
             job._replace(prior=None if self._was_alone(job.target) else priors.get(job.source))
@@ -62,6 +65,37 @@ class NightPriors:
                 made = recipe_of(account.document, target).config
                 return made.fit.prior is None and made.digest() == self.config.digest()
         return False
+
+    def _made(
+        self,
+        group: Group,
+        there: Sequence[tuple[Path, list[str]]],
+        progress: Progress | None,
+    ) -> Path | None:
+        """Fit the prior of a group, unless it is there, on frames that it can be fitted on."""
+        fit = group
+        while len(fit.sources) > 1:  # a fit of its own is as good for one
+            chosen, target = self._choose(fit, there)
+            try:
+                self._fit(chosen, target, progress)
+            except ConfigError:
+                raise
+            except (DipError, OSError) as error:
+                unfit = _unfit(chosen, self.config, error)
+                if not unfit:
+                    log.warning("%s: not fitted; each frame is, for itself: %s", target, error)
+                    return None
+                for source, why in unfit.items():
+                    log.warning("%s: the prior of its night is not fitted on it: %s", source, why)
+                fit = replace(fit, sources=tuple(one for one in fit.sources if one not in unfit))
+            else:
+                return target
+        if len(group.sources) > 1:
+            log.warning(
+                "%s: no prior: not two frames are left to fit it on; each is fitted for itself",
+                group.name,
+            )
+        return None
 
     def _there(self) -> list[tuple[Path, list[str]]]:
         """Find priors in the folder, the oldest first, and the names of frames of each."""
@@ -131,6 +165,16 @@ def groups_of(sources: Sequence[str], reading: Reading) -> list[Group]:
         except (DipError, OSError) as error:
             log.info("%s: of no group (%s)", source, error)
     return group_by_night(taken)
+
+
+def _unfit(chosen: Sequence[str], config: RunConfig, error: Exception) -> dict[str, str]:
+    """Name the frames for which a fit failed, and why; none where it is no frame's fault."""
+    from dip_pipeline.fitting import why_unfit
+
+    if not isinstance(error, FrameError | SensorError):
+        return {}
+    told = {source: why_unfit(source, config) for source in chosen}
+    return {source: why for source, why in told.items() if why}
 
 
 def _spread(sources: Sequence[str], count: int) -> list[str]:

@@ -152,7 +152,7 @@ def judged_risk(record: Mapping[str, object]) -> str:
     if not isinstance(risk, int | float) or not math.isfinite(risk):
         return "not judged"
     if risk <= 0:  # an estimate with an error of its own
-        return "residual noise too small to be told"
+        return "residual noise not to be told (its estimated square is below 0)"
     return f"residual noise about {math.sqrt(risk):.3f} sigma"
 
 

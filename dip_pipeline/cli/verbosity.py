@@ -42,17 +42,26 @@ def verbosity() -> int:
 
 
 class LogLines(logging.Handler):
-    """Writes the log as lines of the command: what is wrong begins as every error does."""
+    """Writes the log as lines of the command: what is wrong begins as every error does.
+
+    A warning is written once: of a frame that is read several times each reading says the same.
+    """
 
     def __init__(self, write: Callable[[str], None]) -> None:
         super().__init__()
         self._write = write
+        self._warned: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; never fails, as the law of handlers is."""
         label = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         try:
-            self._write(f"dip: {label}{self.format(record)}")
+            line = f"dip: {label}{self.format(record)}"
+            if record.levelno == logging.WARNING:
+                if line in self._warned:
+                    return
+                self._warned.add(line)
+            self._write(line)
         except OSError:
             self.handleError(record)
 

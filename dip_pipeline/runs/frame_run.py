@@ -6,8 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from dip_pipeline.account.account import describe_run, input_facts
+from dip_pipeline.account.earlier_product import Made, made_before
 from dip_pipeline.account.record import RunFacts, exposure_names, is_lost, risk_of, usual_failure
-from dip_pipeline.account.run_report import RunReport, warn_of_doubted, with_failures_heard
+from dip_pipeline.account.run_report import (
+    RunReport,
+    already_done,
+    warn_of_doubted,
+    warn_of_refuted_law,
+    with_failures_heard,
+)
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import RunDirectory, reach
 from dip_pipeline.exposure_tallies import agreements, warn_of_exposures
@@ -58,6 +65,9 @@ def restore_asked(asked: AskedRun, place: Place, told: Progress, *, overwrite: b
         RunDirectory.open(scratch_of(target), asked.key, about=about, shard=place.shard) as run,
         scratch_watched(run.path),
     ):
+        if place.shard is None and _made_meanwhile(asked, overwrite=overwrite):
+            run.remove()
+            return warn_of_refuted_law(already_done(source, target))
         _tell_restarted(run, told)
         results, facts = [], []
         for plane in planes.restored:
@@ -118,6 +128,11 @@ def restore_asked(asked: AskedRun, place: Place, told: Progress, *, overwrite: b
             notes=planes.notes,
         )
     )
+
+
+def _made_meanwhile(asked: AskedRun, *, overwrite: bool) -> bool:
+    """Tell whether another run finished this very product while this one got ready."""
+    return made_before(asked.target, asked.key, overwrite=overwrite) is Made.WHOLE
 
 
 def _let_go(run: RunDirectory, results: Sequence[PlaneResult], told: Progress) -> None:

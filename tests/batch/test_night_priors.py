@@ -86,6 +86,30 @@ def test_a_copy_of_a_frame_is_not_fitted_beside_it(tmp_path, fits_made):
     assert fits_made == [1]
 
 
+def test_a_frame_that_holds_nothing_costs_no_other_frame_its_prior(tmp_path, fits_made, caplog):
+    night = [write(tmp_path, number) for number in range(4)]
+    for chosen in (1, 3):  # those that would be fitted on
+        with fits.open(night[chosen], mode="update") as hdus:
+            hdus[0].data[:] = np.nan
+    (prior,) = set(priors_of(tmp_path, night))
+    assert prior is not None
+    assert fits_made == [2]
+    told = [line for line in caplog.messages if "not fitted on" in line]
+    assert [Path(line.partition(": ")[0]).name for line in told] == ["1.fits", "3.fits"]
+    assert all("no pixel can be used" in line for line in told)
+    assert set(priors_of(tmp_path, [*night, write(tmp_path, 4)])) == {prior}
+    assert fits_made == [2]
+
+
+def test_of_a_night_with_one_good_frame_each_is_fitted_for_itself(tmp_path, fits_made, caplog):
+    night = [write(tmp_path, number) for number in range(2)]
+    fits.writeto(night[0], np.full((32, 32), np.nan), fits.getheader(night[0]), overwrite=True)
+    assert priors_of(tmp_path, night) == [None, None]
+    assert fits_made == []
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "no prior" in caplog.text
+
+
 def test_other_options_or_a_frame_that_is_gone_are_another_prior(tmp_path, fits_made):
     sources = [write(tmp_path, number) for number in range(3)]
     before = priors_of(tmp_path, sources)

@@ -88,7 +88,7 @@ def test_every_failed_tile_has_a_line():
 
 
 @pytest.mark.parametrize(
-    ("risk", "said"), [(0.04, "0.200"), (-0.01, "too small"), (None, "not"), (math.nan, "not")]
+    ("risk", "said"), [(0.04, "0.200"), (-0.01, "below 0"), (None, "not"), (math.nan, "not")]
 )
 def test_the_risk_of_a_tile_is_told_as_a_noise_in_sigma(risk, said):
     assert said in judged_risk({"risk": risk})

@@ -1,0 +1,26 @@
+"""Laws of what the command says of the log."""
+
+import logging
+
+from dip_pipeline.cli.verbosity import LogLines
+
+
+def said(*records):
+    lines = []
+    handler = LogLines(lines.append)
+    for level, message in records:
+        handler.handle(logging.LogRecord("dip_pipeline", level, "", 0, message, (), None))
+    return lines
+
+
+def test_a_warning_is_said_once_however_often_a_frame_is_read():
+    one, other = (logging.WARNING, "a.fits: DATASUM wrong"), (logging.WARNING, "b.fits: wrong")
+    assert said(one, other, one) == [
+        "dip: warning: a.fits: DATASUM wrong",
+        "dip: warning: b.fits: wrong",
+    ]
+
+
+def test_errors_and_what_is_told_by_the_way_are_said_each_time():
+    error, note = (logging.ERROR, "a.fits: failed"), (logging.INFO, "looked")
+    assert said(error, note, error, note) == ["dip: error: a.fits: failed", "dip: looked"] * 2

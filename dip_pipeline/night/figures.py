@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 import sep
 from numpy.typing import NDArray
 
-from dip_pipeline.errors import DipError, FrameError
+from dip_pipeline.errors import DipError, FrameError, SensorError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import (
     Card,
@@ -29,6 +30,9 @@ from dip_pipeline.night.grouping import begun_of, hours_of
 from dip_pipeline.night.odd_frames import FrameFigures
 from dip_pipeline.night.settings import settings_of
 from dip_pipeline.registration import robust_level
+from dip_pipeline.sensor.cards import Sourced
+from dip_pipeline.sensor.noise_sigma import sigma_at
+from dip_pipeline.sensor.sensor import NoiseKind, NoiseModel, Sensor
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +87,8 @@ def night_frame(source: str, product: Path) -> NightFrame:
         first, made = found[0], facts_of(account.document, "product")
         every = (*_primary(product), *first.cards)
         cards = {keyword: value for keyword, value, _ in every}
-        values = {**_of_record(account), **_of_pixels(first, cards, _share(account, cards))}
+        noise, share = facts_of(account.document, "noise"), _share(account, cards)
+        values = {**_of_record(account), **_of_pixels(first, cards, noise, share)}
         values["flux_change_in_noise"] = _flux_change(account, values.get("noise"))
         law = str(cards.get("DIPNSRC") or "")
         kind = _kind_of(first, cards, account)
@@ -206,7 +211,7 @@ def _share(account: Provenance, cards: Mapping[str, Any]) -> float:
 
 
 def _of_pixels(
-    first: Restoration, cards: Mapping[str, Any], share: float
+    first: Restoration, cards: Mapping[str, Any], law: Mapping[str, Any], share: float
 ) -> dict[str, float | None]:
     """Sky, noise, stars and flags, by the middle of the frame; the noise is the input's."""
     science, _, flags = first.planes[0]
@@ -216,7 +221,7 @@ def _of_pixels(
         return {}
     sky, scatter = robust_level(science[good])
     gain = cards.get("DIPGAIN")
-    before = _noise_at(sky / share, cards)
+    before = _noise_at(sky / share, law)
     noise = None if before is None else share * before
     return {
         "sky": sky,
@@ -228,15 +233,32 @@ def _of_pixels(
     }
 
 
-def _noise_at(sky: float, cards: Mapping[str, Any]) -> float | None:
-    """Noise of a pixel of the sky by the law of the run, the frame's unit."""
-    gain, read_noise, sigma = (cards.get(name) for name in ("DIPGAIN", "DIPRDN", "DIPSIGMA"))
-    if sigma:
-        return float(sigma)
-    if not gain:
+def _noise_at(sky: float, law: Mapping[str, Any]) -> float | None:
+    """Noise of a pixel of the sky by the law of the run, the frame's unit.
+
+    law : as the account tells it; None where the law is an error plane, or none
+    """
+    kind = NoiseKind(law["law"])
+    if kind is NoiseKind.NONE:
         return None
-    light = max(sky - float(cards.get("DIPPED") or 0.0), 0.0)
-    return math.sqrt(light / float(gain) + (float(read_noise or 0.0) / float(gain)) ** 2)
+    told = {
+        name: Sourced(_number(item["value"]), item["unit"], item["source"])
+        for name, item in law["numbers"].items()
+        if _finite(item["value"]) is not None
+    }
+    sensor = Sensor(
+        gain_e_per_dn=told.get("gain"),
+        read_noise_e=told.get("read_noise"),
+        pedestal_dn=told.get("pedestal"),
+        subtracted_sky_dn=told.get("subtracted_sky"),
+        n_combined=told.get("n_combined"),
+    )
+    noise = NoiseModel(
+        kind, law["rung"], told.get("sigma"), sensor=sensor, quantum=told.get("quantum")
+    )
+    with suppress(SensorError):
+        return sigma_at(noise, sky)
+    return None
 
 
 def _of_stars(

@@ -102,10 +102,17 @@ def _pieces(report: NightReport, title: str) -> Iterator[str]:
         rows=rows,
         columns=[(key, heading) for key, heading in _COLUMNS if key in told],
         least=LEAST_FRAMES,
-        units=sorted({frame.told.unit for frame in report.frames if frame.told} - {""}),
+        units=_units(report),
         curves=_in_line(_curves(report, odd), "png"),
         in_line=_in_line,
     )
+
+
+def _units(report: NightReport) -> list[str]:
+    """Units of the frames; empty where none is named."""
+    units = {frame.told.unit for frame in report.frames if frame.told}
+    unnamed = ["a unit that is not named"] if units > {""} else []
+    return sorted(units - {""}) + unnamed
 
 
 def _unmade_rows(word: Word) -> list[dict[str, Any]]:

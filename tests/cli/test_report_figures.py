@@ -17,6 +17,7 @@ from dip_pipeline.night.products import products_in
 from dip_pipeline.night.report import gather
 from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.runs import ways
+from tests.cli import test_report
 from tests.cli.test_report import CONFIG, SIDE_PX, as_it_is, product, sky
 
 
@@ -53,6 +54,41 @@ def test_a_pedestal_has_no_noise(tmp_path):
     assert values_of(tmp_path / "raised.fits")["noise"] == pytest.approx(
         (80 / 2 + 4) ** 0.5, rel=0.02
     )
+
+
+@pytest.mark.parametrize(
+    ("cards", "variance"),
+    [({"SUBSKY": 300.0}, 500 / 2 + 4), ({"NCOMBINE": 4}, (200 / 2 + 4) / 4)],
+)
+def test_the_noise_before_is_that_of_the_whole_law(tmp_path, monkeypatch, cards, variance):
+    def sky(seed):  # scatters as the law says
+        return np.random.default_rng(seed).normal(200, variance**0.5, (SIDE_PX, SIDE_PX))
+
+    monkeypatch.setattr(test_report, "sky", sky)
+    values = values_of(product(tmp_path, 1, cards=cards))
+    assert values["noise"] == pytest.approx(variance**0.5, rel=0.02)
+
+
+def test_of_an_error_plane_no_card_of_the_camera_tells_the_noise(tmp_path):
+    source = tmp_path / "a.fits"
+    header = fits.Header({"GAIN": 2.0, "RDNOISE": 4.0, "BUNIT": "adu"})
+    error = np.full((SIDE_PX, SIDE_PX), 10.2, "f4")
+    fits.HDUList(
+        [
+            fits.PrimaryHDU(),
+            fits.ImageHDU(sky(1).astype("f4"), header, name="SCI"),
+            fits.ImageHDU(error, name="ERR"),
+        ]
+    ).writeto(source)
+    restore_frame(str(source), tmp_path / "a_dip.fits", CONFIG)
+    assert values_of(tmp_path / "a_dip.fits")["noise"] is None
+
+
+def test_the_page_says_where_the_unit_of_a_frame_is_not_named(tmp_path):
+    made = [product(tmp_path, 0), product(tmp_path, 1, cards={"BUNIT": ""})]
+    pages = [render(gather(found, pictures=0), title="a") for found in (made[:1], made, made[1:])]
+    told = [page.partition("of each frame")[2].partition(";")[0] for page in pages]
+    assert told == [", in adu", ", in adu or a unit that is not named", ""]
 
 
 def test_sky_and_stars_are_those_of_the_middle_without_spoilt_pixels(tmp_path, monkeypatch):

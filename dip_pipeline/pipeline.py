@@ -34,8 +34,8 @@ __all__ = [
 
 
 def restore_frame(  # noqa: PLR0913  (all but three have defaults)
-    source: str,
-    target: Path,
+    source: str | Path,
+    target: str | Path,
     config: RunConfig,
     *,
     overwrite: bool = False,
@@ -51,6 +51,7 @@ def restore_frame(  # noqa: PLR0913  (all but three have defaults)
     Raises a DipError for whatever a user can cause.
     """
     told = progress or SILENT
+    source, target = str(source), Path(target)
     if place is not None:
         return _restored(source, target, config, place, told, command_line, overwrite=overwrite)
     executor = config.workers.executor_in_force

@@ -172,6 +172,13 @@ def test_the_same_command_on_the_finished_product_is_already_done(sky, product):
     assert not list(product[0].parent.glob("*.dip"))
 
 
+def test_names_are_taken_as_text_and_as_paths(sky, product):
+    for source, target in ((sky[0], str(product[0])), (str(sky[0]), product[0])):
+        report = restore_frame(source, target, quick())
+        assert (report.status, report.source) == ("already done", str(sky[0]))
+        assert report.target == product[0]
+
+
 def test_scratch_of_a_run_that_died_once_it_was_written_goes_with_the_next(sky, product):
     target = product[0]
     key = key_of(read_provenance(target).document)

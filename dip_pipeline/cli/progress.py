@@ -53,6 +53,7 @@ class LineProgress:
         self._source = ""
         self._tiles = self._done = self._tiles_seen = 0
         self._fitting, self._tiling = _Pace(), _Pace()
+        self._fit_ended = False  # and told; what follows, as judging the networks, takes a while
         self._last_line = clock()
 
     def frame_started(self, source: str, tiles: int, found_done: int) -> None:
@@ -60,6 +61,7 @@ class LineProgress:
         self._source, self._tiles, self._done = source, tiles, found_done
         self._tiles_seen = 0
         self._fitting, self._tiling = _Pace(), _Pace(self._clock())
+        self._fit_ended = False
         found = f", {found_done} of them done already" if found_done else ""
         self._line(f"{counted(tiles, 'tile')}{found}")
 
@@ -67,12 +69,14 @@ class LineProgress:
         """Tell of a prior that is fitted to several frames."""
         self._source = target
         self._fitting = _Pace()
+        self._fit_ended = False
         self._line(f"frames to fit: {frames}")
 
     def fit_step(self, step: int, steps: int, risk: float) -> None:
         """Tell how far the fit of the whole frame is."""
         left = self._fitting.left(step, steps, self._clock())
-        if self._is_time() or step >= steps:
+        was_ended, self._fit_ended = self._fit_ended, step >= steps
+        if self._is_time() if step < steps else not was_ended:
             self._line(f"fit: step {step} of {steps}, loss {risk:.4g}{left}")
         self._tiling = _Pace()  # what comes before the first tile is not a tile's time
 

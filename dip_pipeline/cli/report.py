@@ -83,7 +83,7 @@ def describe(written: "NightReport", out: Path) -> str:
     counts += [f"{number} {end}" for end in ENDS if (number := written.word.count(end))]
     counts += [f"{len(written.failed)} with failed tiles"] if written.failed else []
     counts += [f"{len(written.unread)} that cannot be read"] if written.unread else []
-    told = [*_unmade_lines(written.word), *written.word.unread, *_settings_lines(written.settings)]
+    told = [*unmade_lines(written.word), *written.word.unread, *_settings_lines(written.settings)]
     told += map(str, written.odd)
     if written.drawable:
         told.append(
@@ -93,7 +93,7 @@ def describe(written: "NightReport", out: Path) -> str:
     return "\n".join([f"{', '.join(counts)} -> {out}", *map(in_one_line, told)])
 
 
-def _unmade_lines(word: "Word") -> list[str]:
+def unmade_lines(word: "Word") -> list[str]:
     """Tell of frames without a product: those of one end and one reason in one line."""
     lines = []
     for first, names in word.together:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dip_pipeline.cli.output import complain, in_bytes, in_one_line, in_seconds, say
+from dip_pipeline.cli.output import complain, counted, in_bytes, in_one_line, in_seconds, say
 from dip_pipeline.cli.verbosity import verbosity_options
 from dip_pipeline.errors import DipError, ExitCode
 
@@ -16,6 +16,7 @@ _EXAMPLES = """\b
 Examples:
   dip status restored/m13_dip.fits
   dip status restored/*.dip
+  dip status restored/
 """
 
 
@@ -25,15 +26,21 @@ Examples:
 def status(runs: tuple[str, ...]) -> int:
     """Tell how a run stands, also while it runs.
 
-    RUN is the scratch folder of an output, OUT.dip, or the output OUT itself. Nothing is changed,
-    and a run that goes on is not disturbed. A frame that failed is told with its reason, where its
-    run left word of it (summary.json).
+    RUN is the scratch folder of an output, OUT.dip, or the output OUT itself, or a folder of
+    results: how many there are, and which frames have none. Nothing is changed, and a run that
+    goes on is not disturbed. A frame that failed is told with its reason, where its run left
+    word of it (summary.json).
     """
     from dip_pipeline.engine import read_status
 
     code, failures = ExitCode.OK, _Failures()
     for run in runs:
         try:
+            if is_night(run):
+                words, failed_ones = night_words(run)
+                say("\n".join(words))
+                code = ExitCode.FRAMES_FAILED if failed_ones else code
+                continue
             if failed := failures.words_of(run):
                 say(in_one_line(f"{run}: {failed}"))
                 code = ExitCode.FRAMES_FAILED
@@ -80,6 +87,31 @@ def is_finished(run: str) -> bool:
         return read_provenance(Path(run)) is not None
     except DipError:
         return False
+
+
+def is_night(run: str) -> bool:
+    """Whether a name is that of a folder of results."""
+    from dip_pipeline.frames import is_zarr
+
+    path = Path(run)
+    return path.is_dir() and path.suffix != ".dip" and not is_zarr(path)
+
+
+def night_words(run: str) -> tuple[list[str], int]:
+    """Tell how a folder of results stands, in lines, and how many of its frames failed.
+
+    Raises FrameError where there is no result, and no run left word of a frame.
+    """
+    from dip_pipeline.cli.report import unmade_lines
+    from dip_pipeline.night.products import products_in
+    from dip_pipeline.night.unmade import ENDS, FAILED, word_of
+
+    made = len(products_in([Path(run)]))
+    word = word_of([Path(run)])
+    counts = [counted(made, "product")]
+    counts += [f"{number} {end}" for end in ENDS if (number := word.count(end))]
+    lines = [f"  {in_one_line(line)}" for line in (*unmade_lines(word), *word.unread)]
+    return [in_one_line(f"{run}: {', '.join(counts)}"), *lines], word.count(FAILED)
 
 
 def scratch_folder(run: str) -> Path:

@@ -128,7 +128,8 @@ def _way_to_the_page(report: "BatchReport") -> list[str]:
     folders = {target.parent for target in made}
     if len(made) < LEAST_FRAMES or len(folders) > 1:
         return []
-    return [f"look at them on one page: dip report {shlex.quote(str(folders.pop()))} -o night.html"]
+    page = "night.html --overwrite" if Path("night.html").exists() else "night.html"
+    return [f"look at them on one page: dip report {shlex.quote(str(folders.pop()))} -o {page}"]
 
 
 def frame_lines(source: str, report: "RunReport") -> str:

@@ -28,10 +28,11 @@ class Destination:
     overwrite: bool
 
 
-def prepare(target: Path, source: Path, *, overwrite: bool) -> Destination:
+def prepare(target: Path, source: Path, *, overwrite: bool, hint: str = "") -> Destination:
     """Check that the output may be written at all; raises OutputError.
 
     Never onto, into, or around the input; onto an existing output only when asked (ExistsError).
+    hint : how else one may ask, in words
     """
     try:
         # Unlike `resolve` it leaves a link that leads nowhere but to itself.
@@ -49,8 +50,7 @@ def prepare(target: Path, source: Path, *, overwrite: bool) -> Destination:
         raise OutputError(f"{target}: is the input {source}, or holds it; name another output")
     if exists and not overwrite:
         raise ExistsError(
-            f"{target}: exists already; name another output, or give --overwrite "
-            "(in a workflow: frames.overwrite = true)"
+            f"{target}: exists already; name another output, or give --overwrite{hint}"
         )
     if not folder_is_there:
         raise OutputError(f"{target}: no folder {path.parent}; create it first")

@@ -126,7 +126,8 @@ def check_target(target: Path, frame: Frame, *, overwrite: bool = False) -> Dest
             f"{target}: the suffix names no format; use one of "
             f"{', '.join(FITS_SUFFIXES + ZARR_SUFFIXES)}, .fits.fz, .fits.gz"
         )
-    destination = prepare(target, frame.path, overwrite=overwrite)
+    hint = " (in a workflow: frames.overwrite = true)"
+    destination = prepare(target, frame.path, overwrite=overwrite, hint=hint)
     check_kind(destination, wants_folder=kind == "zarr")
     if kind == "tiles":
         behind = frame.source.science_header()

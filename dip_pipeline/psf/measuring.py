@@ -146,7 +146,7 @@ def _too_few(shown: int) -> str:
     bright = "" if shown else ", bright and not saturated"
     return (
         f"{found}; {FEWEST_STARS} unsaturated ones are needed: measure a frame of the same night "
-        f"with more of them{bright}, or give --fwhm"
+        f"with more of them{bright}, or give --fwhm to the command that undoes it"
     )
 
 

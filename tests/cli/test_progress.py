@@ -76,6 +76,17 @@ def test_the_time_left_is_judged_anew_where_a_fit_begins_anew():
     assert lines[-1].endswith("2.3 min left")
 
 
+def test_the_end_of_a_fit_is_told_once_however_long_it_takes_to_judge():
+    clock, lines = Clock(), []
+    progress = LineProgress(lines.append, clock)
+    for _ in range(2):
+        progress.frame_started("m13.fits", 1, 0)
+        for step in (1, 100, 100, 100):
+            progress.fit_step(step, 100, 0.5)
+            clock.now += 11
+    assert sum("step 100 of 100" in line for line in lines) == 2
+
+
 def test_every_failed_tile_has_a_line():
     clock, lines = Clock(), []
     progress = LineProgress(lines.append, clock)

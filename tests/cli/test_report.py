@@ -548,11 +548,17 @@ def test_a_page_takes_little_more_memory_than_its_pictures(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("frames", "status"), [(5, "restored"), (4, "restored"), (5, "already done")]
 )
-def test_a_night_of_five_new_frames_ends_with_the_way_to_its_page(tmp_path, frames, status):
+def test_a_night_of_five_new_frames_ends_with_the_way_to_its_page(
+    tmp_path, monkeypatch, frames, status
+):
+    monkeypatch.chdir(tmp_path)
     jobs = [Job(f"f{n}.fits", tmp_path / "of july" / f"f{n}_dip.fits") for n in range(frames)]
     results = tuple(FrameResult(job, report(job.source, job.target, status=status)) for job in jobs)
     last = describe(BatchReport(results)).splitlines()[-1]
     command = f"dip report '{tmp_path / 'of july'}' -o night.html"
-    assert (command in last) == (frames == 5 and status == "restored")
+    is_told = frames == 5 and status == "restored"
+    assert last.endswith(command) == is_told
+    (tmp_path / "night.html").touch()  # of the last night
+    assert describe(BatchReport(results)).endswith(f"{command} --overwrite") == is_told
     apart = replace(results[0], job=Job("f0.fits", tmp_path / "f0_dip.fits"))
     assert "dip report" not in describe(BatchReport((apart, *results[1:])))

@@ -210,6 +210,20 @@ def test_the_status_of_a_frame_that_failed_says_so(dip, night):
     assert out.startswith("out/f0_dip.fits: failed: no image (what is there is of an earlier run)")
 
 
+def test_the_status_of_a_folder_is_that_of_its_night(dip, night):
+    assert denoise(dip, "f0.fits", "bad.fits") == 1
+    code, out, err = dip("status", "out/")
+    assert (code, err) == (1, "")
+    first, second = out.splitlines()
+    assert first == "out/: 1 product, 1 failed"
+    assert second.startswith("  bad.fits: failed: ")
+    assert denoise(dip, "f0.fits", "f1.fits", out="whole/") == 0
+    assert dip("status", "whole")[:2] == (0, "whole: 2 products\n")
+    code, _, err = dip("status", ".")
+    assert code == 1
+    assert "no product" in err
+
+
 def test_a_night_of_which_all_failed_has_a_page(dip, night):
     (night / "worse.fits").write_text("none either")
     assert denoise(dip, "bad.fits", "worse.fits") == 1

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dip_pipeline.cli.options import RunCommand, dotted, override_options
-from dip_pipeline.cli.output import complain_as_is, say
+from dip_pipeline.cli.output import complain_as_is, in_one_line, say
 from dip_pipeline.cli.task_command import describe
 from dip_pipeline.cli.verbosity import NORMAL, LogLines, start_logging, verbosity
-from dip_pipeline.errors import ConfigError, ExitCode
+from dip_pipeline.errors import ConfigError, DipError, ExitCode
 
 if TYPE_CHECKING:
     from dip_pipeline.batch.batch import BatchReport, Job
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 _EXAMPLES = """\b
 Examples:
   dip run workflows/nightly.toml
-  dip run workflows/nightly.toml night/*.fits -o restored/ --jobs 4
+  dip run workflows/nightly.toml night/ -o restored/ --jobs 4
   dip run workflows/nightly.toml night/ -o restored/ --watch 60
   dip run workflows/slurm.toml --script
 """
@@ -142,12 +142,20 @@ def _say_script(workflow: "Workflow") -> int:
 
 def _plan(workflow: "Workflow", jobs: "list[Job]") -> str:
     from dip_pipeline.batch.night_priors import groups_of
+    from dip_pipeline.frames import open_frame
 
+    reading = workflow.config.frame_reading()
     lines = [f"{job.source} -> {job.target}" for job in jobs]
+    for job in jobs:
+        try:
+            open_frame(job.source, reading)
+        except (DipError, OSError) as error:
+            why = str(error).removeprefix(f"{job.source}: ")
+            complain_as_is(in_one_line(f"dip: warning: {job.source}: cannot be restored: {why}"))
     if workflow.tables.prior.shared == "night":
         lines += [
             f"prior {group.name}: {len(group.sources)} frames"
-            for group in groups_of([job.source for job in jobs], workflow.config.frame_reading())
+            for group in groups_of([job.source for job in jobs], reading)
             if len(group.sources) > 1
         ]
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """Every recipe under workflows/ does what it says, as far as one machine can, on sample frames."""
 
+import gzip
 import json
 import os
 import signal
@@ -13,10 +14,10 @@ import pytest
 from astropy.io import fits
 
 from dip_pipeline.cli.main import run
-from tests.cli.conftest import ROOT, log_as_it_was
+from tests.cli.conftest import ROOT, dip, log_as_it_was
 from tests.engine.test_remote import cluster
 
-__all__ = ["cluster", "log_as_it_was"]  # fixtures: a scheduler with two workers, the log
+__all__ = ["cluster", "dip", "log_as_it_was"]  # fixtures: a scheduler with two workers, the log
 
 TINY = ("--steps", "1", "--tile", "32", "--overlap", "4", "--threads-per-fit", "1")
 
@@ -63,6 +64,20 @@ def test_nightly(night):
     assert run(["run", recipe("nightly"), "m13_*.fits", *TINY, "--workers", "2", "-q"]) == 1
     assert summary()["counts"] == {"already done": 2, "failed": 1}
     assert Path(prior).stat().st_mtime_ns == before  # nothing is done again
+
+
+def test_a_plan_takes_packed_frames_too_and_tells_of_broken_ones(dip, night):
+    (night / "night").mkdir()
+    for number in (0, 2):
+        (night / f"m13_{number}.fits").rename(night / "night" / f"m13_{number}.fits")
+    packed = gzip.compress((night / "m13_1.fits").read_bytes())
+    (night / "night" / "m13_1.fits.gz").write_bytes(packed)
+    code, out, err = dip("run", recipe("nightly"), "--dry-run")
+    assert code == 0
+    assert "night/m13_1.fits.gz -> restored/m13_1_dip.fits" in out
+    assert "2 frames" in out
+    assert err.startswith("dip: warning: night/m13_2.fits: cannot be restored: ")
+    assert err.count("\n") == 1
 
 
 def test_archive(night):

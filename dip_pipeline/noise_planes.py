@@ -1,5 +1,6 @@
 """The story of a noise plane: read a frame, know its noise, write the sigma of every pixel."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from dip_pipeline.frames import (
     RestoredFrame,
     RestoredPlanes,
     around,
+    companions_of,
     open_frames,
     write_noise,
 )
@@ -32,6 +34,8 @@ from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 from dip_pipeline.sensor.noise_sigma import sigmas_at
 from dip_pipeline.sensor.smooth_level import LEVEL_PX, level_for_noise
+
+log = logging.getLogger(__name__)
 
 Plane = NDArray[np.float32]
 
@@ -85,6 +89,18 @@ class NoisePlaneSummary:
 
 
 @settings_kept()
+def _tell_of_companion(target: Path, source: Path) -> None:
+    """Warn of a name by which the next reading of the frame takes the file for its noise plane."""
+    beside = target.absolute().parent == source.absolute().parent
+    if beside and target.name in companions_of(source.name):
+        log.warning(
+            "%s: by its name it is the noise plane of %s from now on, and what was restored of it "
+            "counts as made with other noise; name it otherwise where that is not meant",
+            target,
+            source,
+        )
+
+
 def write_noise_planes(
     source: str, target: Path, config: RunConfig, *, overwrite: bool = False
 ) -> NoisePlaneSummary:
@@ -98,6 +114,7 @@ def write_noise_planes(
     frames = open_frames(source, config.frame_reading())
     clear_workshops(target)
     destination = prepare(target, frames[0].path, overwrite=overwrite)
+    _tell_of_companion(target, frames[0].path)
     if task := inferred_by(frames[0]):
         raise FrameError(
             f"{frames[0].path}: a result of dip ({task}): what is left of its noise follows no "

@@ -234,7 +234,10 @@ def _lines(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
-        raise ConfigError(f"frames.list = {path}: cannot be read ({error})") from error
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigError(
+            f"frames.list = {path}: cannot be read ({why}); give a text file, a frame a line"
+        ) from error
     names = (_without_comment(line.strip()) for line in lines)
     return [name for name in names if name]
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 _MOST_TOLD = 8
 _EXAMPLES = """\b
 Examples:
-  dip noise m13.fits -o m13_noise.fits
-  dip noise m13.fits -o m13_noise.fits --gain 1.9 --read-noise 7.5
-  dip denoise m13.fits -o m13_dip.fits --err m13_noise.fits
+  dip noise m13.fits -o m13_sigmas.fits
+  dip noise m13.fits -o m13_sigmas.fits --gain 1.9 --read-noise 7.5
+  dip denoise m13.fits -o m13_dip.fits --err m13_sigmas.fits
 """
 
 

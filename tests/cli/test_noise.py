@@ -34,6 +34,17 @@ def written(path, frame, cards=()):
     return path
 
 
+def test_a_name_that_makes_it_the_noise_plane_of_the_frame_is_told_of(dip, tmp_path):
+    source = tmp_path / "m13.fits"
+    fits.writeto(source, np.random.default_rng(1).normal(100, 5, (48, 48)).astype("f4"))
+    (tmp_path / "apart").mkdir()
+    for name, is_told in (("m13_noise", True), ("m13_sigmas", False), ("apart/m13_noise", False)):
+        code, _, err = dip("noise", source, "-o", tmp_path / f"{name}.fits", "--sigma", "5")
+        assert code == 0
+        assert ("by its name" in err) == is_told
+        (tmp_path / f"{name}.fits").unlink()
+
+
 def test_it_is_the_noise_that_is_there(dip, tmp_path):
     frame = observed()
     code, out, err = dip("noise", written(tmp_path / "m13.fits", frame), "-o", tmp_path / "n.fits")

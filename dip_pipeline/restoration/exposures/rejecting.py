@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from dip_pipeline.restoration.exposures.faint_trails import faint_light
 from dip_pipeline.restoration.forward.optics import Mixture
 from dip_pipeline.restoration.forward.sampling import Matrix, inverse_of, sampling
 from dip_pipeline.restoration.forward.seeing import LEAST_BLUR_PX, from_beyond, leaving, softened
@@ -33,6 +34,7 @@ _DARK_LIMITS = (2.5, 2.75, 3.0, 3.25, 3.5, 3.75)
 _TIMES_NOISE = 3.0
 _DARK_ROOM = 2.0  # of a step of the smoothed light, that a pixel may be off besides
 _SLOPE_SCALE_PX = 1.0
+_SCALE_ROOM = 0.03  # of its light, that a place may be off where pixels are averaged
 _FEWEST_DARK = 30
 
 
@@ -186,6 +188,9 @@ def _judged(
     hit |= _dark_dots((seen - expected) / sigma, _DARK_ROOM * slope / sigma, sky & (sigma > 0))
     beside = nnf.max_pool2d(hit.float(), 3, stride=1, padding=1) > 0
     hit |= beside & told & (off > _BESIDE[0] * step + _BESIDE[1] * sigma)
+    usable = told & (light.valid > 0) & (sigma > 0)
+    room = (_FIRST[0] * slope + _SCALE_ROOM * expected.abs()) / sigma
+    hit |= faint_light((seen - expected) / sigma, room, usable, hit)
     return Verdict(torch.where(told, 1 - hit.float(), before), light.valid > 0, lit)
 
 

@@ -8,6 +8,7 @@ where it was killed. The restoration is a stand-in that follows from the problem
 import json
 import os
 import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def _restore(problem, prior):
     restored = arithmetic(problem, prior)
     if prior is None:
         return restored
-    trace = np.float32(sum(prior.to_bytes()) % 997)
+    trace = np.float32(zlib.crc32(prior.to_bytes()) % 997)
     return replace(restored, science=restored.science + trace)
 
 

@@ -7,7 +7,7 @@ in the thread that asked for it: let everything run on one.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from dip_pipeline.restoration.networks import recording
 
@@ -80,7 +80,7 @@ def _run(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
     with torch._C.DisableTorchFunction():
         if name == "to":
             return _moved(func, args, kwargs)
-        leaves = tree_leaves((args, kwargs))
+        leaves = [*_leaves(args), *_leaves(kwargs.values())]
         there = any(isinstance(one, OnGpu) for one in leaves)
         if there and name in ("numpy", "__array__"):
             raise TypeError("a tensor of the GPU has no numpy array")
@@ -95,7 +95,18 @@ def _run(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
             if isinstance(generator, _GpuGenerator) != there:
                 raise RuntimeError(f"{name}: a generator of another device")
         result = func(*args, **kwargs)
-        return tree_map(_placed, result) if there else result
+        return _all_placed(result) if there else result
+
+
+def _leaves(values: Iterable[Any]) -> Iterator[Any]:
+    """What arguments hold: torch's own walk through them took most of the time."""
+    for value in values:
+        if isinstance(value, tuple | list):
+            yield from _leaves(value)
+        elif isinstance(value, dict):
+            yield from _leaves(value.values())
+        else:
+            yield value
 
 
 def _moved(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Tensor:
@@ -130,6 +141,14 @@ def _placed(value: Any) -> Any:
     return value.as_subclass(OnGpu) if here else value
 
 
+def _all_placed(result: Any) -> Any:
+    """Place whatever an operation gives; most give a tensor, or nothing that holds one."""
+    if isinstance(result, Tensor):
+        return _placed(result)
+    plain = result is None or isinstance(result, bool | int | float | torch.Size)
+    return result if plain else tree_map(_placed, result)
+
+
 def _plain(value: Any) -> Any:
     return value.as_subclass(Tensor) if isinstance(value, OnGpu) else value
 
@@ -154,7 +173,7 @@ def _mapped(vmap: Callable[..., Any]) -> Callable[..., Any]:
 
     def wrapped(func: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any) -> Any:
-            there = any(isinstance(one, OnGpu) for one in tree_leaves(args))
+            there = any(isinstance(one, OnGpu) for one in _leaves(args))
             result = vmap(func)(*tree_map(_plain, args))
             return tree_map(_placed, result) if there else result
 

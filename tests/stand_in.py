@@ -1,9 +1,19 @@
 """A stand-in for the restoration: cheap arithmetic, so that tests can run it a thousand times."""
 
+from functools import cache
+
 import numpy as np
 from astropy.io import fits
 
-from dip_pipeline.restoration.problem import Outcome, Restored, StopReason, cut_inner
+from dip_pipeline.restoration.priors.prior_fit import fit_prior
+from dip_pipeline.restoration.problem import (
+    FitOptions,
+    Outcome,
+    Restored,
+    StopReason,
+    cut_inner,
+)
+from tests.restoration.conftest import gaussian, make_problem
 
 QUICK = {
     "fit.scope": "tile",
@@ -25,6 +35,18 @@ def arithmetic(problem, prior=None):
         flags=np.zeros(cut_inner(problem, science).shape, np.uint8),
         outcome=Outcome(steps=1, stop_reason=StopReason.STEP_LIMIT, risk=0.01, risk_error=0.001),
     )
+
+
+@cache
+def _any_prior():
+    pixels = np.random.default_rng(1).normal(100.0, 10.0, (40, 44))
+    asked = make_problem(pixels, gaussian(10.0), options=FitOptions(steps=2, views=1))
+    return fit_prior([asked], pixels.shape, seed=1)
+
+
+def any_prior(problems, frame_shape, *, seed, on_step=None):
+    """Stand-in for the fit of a frame's prior: one of noise, fitted once, for whatever is asked."""
+    return _any_prior()
 
 
 def repeated(plane, factor):

@@ -8,7 +8,9 @@ from astropy.io import fits
 
 from dip_pipeline.frames import file_digest, open_frame, read_account
 from dip_pipeline.frames.prov_json import facts_of
+from dip_pipeline.runs import ways
 from tests.restoration.exposed import SHIFTS, SKY, draw_sky, noisy
+from tests.stand_in import any_prior, arithmetic
 
 FAST = ("--steps", 1, "--tile", 64, "--overlap", 8, "--threads-per-fit", 1)
 SHAPE = (40, 44)
@@ -47,6 +49,13 @@ def three(tmp_path):
     return [write(tmp_path, number) for number in range(3)]
 
 
+@pytest.fixture
+def standing_in(monkeypatch):
+    """Cheap arithmetic for what networks do."""
+    monkeypatch.setattr(ways, "fit_epoch_prior", any_prior)
+    monkeypatch.setattr(ways, "restore_epoch", arithmetic)
+
+
 def products(folder):
     return [folder / f"{name}_dip.fits" for name in NAMES]
 
@@ -83,7 +92,7 @@ def test_every_exposure_comes_out_on_its_own_pixels_and_names_its_guides(dip, th
     assert fits.getdata(again).tobytes() == fits.getdata(products(out)[0]).tobytes()
 
 
-def test_results_beside_the_exposures_are_no_exposures(dip, three, tmp_path):
+def test_results_beside_the_exposures_are_no_exposures(dip, standing_in, three, tmp_path):
     """A folder that holds both, given whole, as it is after the first run."""
     command = ("-o", f"{tmp_path}/", "--each", *FAST)
     assert dip("combine", *three[:2], *command)[0] == 0
@@ -105,7 +114,9 @@ def test_a_refused_run_leaves_no_empty_folder_behind(dip, tmp_path):
     assert out.exists()  # it was there before
 
 
-def test_what_is_there_is_not_replaced_and_does_not_stop_the_others(dip, three, tmp_path):
+def test_what_is_there_is_not_replaced_and_does_not_stop_the_others(
+    dip, standing_in, three, tmp_path
+):
     out = tmp_path / "each"
     out.mkdir()
     products(out)[0].write_text("mine")
@@ -117,7 +128,7 @@ def test_what_is_there_is_not_replaced_and_does_not_stop_the_others(dip, three, 
 
 
 @pytest.mark.parametrize(("kind", "place"), [("no FITS", 0), ("missing", 2)])
-def test_a_file_that_cannot_be_read_fails_alone(dip, three, tmp_path, kind, place):
+def test_a_file_that_cannot_be_read_fails_alone(dip, standing_in, three, tmp_path, kind, place):
     out, bad = tmp_path / "each", three[place]
     whole = bad.read_bytes()
     if kind == "missing":
@@ -196,7 +207,7 @@ def test_one_exposure_is_none_to_guide_and_one_file_is_no_folder(dip, three, tmp
     assert "Traceback" not in err
 
 
-def test_a_workflow_restores_every_exposure_at_its_own_epoch(dip, three, tmp_path):
+def test_a_workflow_restores_every_exposure_at_its_own_epoch(dip, standing_in, three, tmp_path):
     work = tmp_path / "work.toml"
     names = ", ".join(f"'{path}'" for path in three[:2])
     work.write_text(

@@ -17,8 +17,8 @@ from dip_pipeline.psf.places import PsfPlaces
 from dip_pipeline.simulate import DetectorOptions, MoffatPsf, SceneOptions, draw_scene, observe
 
 
-def written(path, *, fwhm_px=2.7, kind="crowded", cards=()):
-    options = SceneOptions(kind, shape=(288, 288), seed=3, psf=MoffatPsf(fwhm_px))
+def written(path, *, fwhm_px=2.7, kind="crowded", cards=(), side_px=288):
+    options = SceneOptions(kind, shape=(side_px, side_px), seed=3, psf=MoffatPsf(fwhm_px))
     frame = observe(draw_scene(options), DetectorOptions(defects=False))
     header = fits.Header([fits.Card(*card) for card in (*frame.header_cards(), *cards)])
     fits.writeto(path, frame.observed_dn.astype(np.float32), header)
@@ -61,7 +61,7 @@ def test_its_header_says_what_it_was_measured_on(dip, tmp_path):
 
 
 def test_nothing_is_replaced_unasked(dip, tmp_path):
-    frame, psf = written(tmp_path / "m13.fits"), tmp_path / "psf.fits"
+    frame, psf = written(tmp_path / "m13.fits", side_px=160), tmp_path / "psf.fits"
     psf.write_bytes(b"mine")
     code, _, err = dip("psf", frame, "-o", psf)
     assert code != 0
@@ -72,7 +72,7 @@ def test_nothing_is_replaced_unasked(dip, tmp_path):
 
 
 def test_undersampled_stars_ask_for_finer_pixels(dip, tmp_path):
-    frame = written(tmp_path / "m13.fits", fwhm_px=1.1)
+    frame = written(tmp_path / "m13.fits", fwhm_px=1.1, side_px=192)
     _, _, coarse = dip("psf", frame, "-o", tmp_path / "psf.fits")
     _, _, finer = dip("psf", frame, "-o", tmp_path / "psf_x2.fits", "--factor", 2)
     assert "super-resolve --factor 2" in coarse
@@ -81,7 +81,7 @@ def test_undersampled_stars_ask_for_finer_pixels(dip, tmp_path):
 
 def test_pixels_that_are_not_fine_enough_to_undo_it_on_are_told(dip, tmp_path):
     """dip psf --factor 2 wrote, without a word, what dip super-resolve --factor 2 refuses."""
-    frame = written(tmp_path / "m13.fits", fwhm_px=0.66)
+    frame = written(tmp_path / "m13.fits", fwhm_px=0.66, side_px=192)
     told = [
         dip("psf", frame, "-o", tmp_path / f"psf_x{factor}.fits", "--factor", factor)[2]
         for factor in (1, 2, 3)

@@ -26,14 +26,14 @@ def _full_precision(monkeypatch):
 
 def sky(seed, shift=(0.0, 0.0), times=1.0):
     """Stars, one beyond what the sensor holds, and a bad column."""
-    places, rows_cols = np.random.default_rng(3).uniform(6, 74, (14, 3)), np.indices((84, 80))
-    light = np.full((84, 80), 100.0)
+    places = np.random.default_rng(3).uniform(6, 50, (8, 3))
+    rows_cols, light = np.indices((60, 56)), np.full((60, 56), 100.0)
     for row, col, height in places:
         rows, cols = rows_cols[0] - row - shift[0], rows_cols[1] - col - shift[1]
-        light += 12 * height * (1 + (rows**2 + cols**2) * 0.14) ** -3
+        light += 15 * height * (1 + (rows**2 + cols**2) * 0.14) ** -3
     light *= times
     pixels = light + np.random.default_rng(seed).normal(0, 1, light.shape) * np.sqrt(light / 2 + 4)
-    pixels[:, 50] = np.nan
+    pixels[:, 30] = np.nan
     return np.minimum(pixels, 700 * times).astype(np.float32)
 
 
@@ -42,7 +42,6 @@ def folder(tmp_path, monkeypatch):
     for name, pixels in {
         "a": sky(1),
         "b": sky(2, (1.3, -2.4)),
-        "c": sky(3, (-2.2, 0.6)),
         "deep": sky(4, times=3.0),
     }.items():
         card = fits.Header({"SATURATE": 690.0 if name != "deep" else 2070.0})
@@ -68,9 +67,10 @@ def run(device, *command):
 @pytest.mark.parametrize(
     "command",
     [
-        ("denoise", "a.fits", *SENSOR),
+        # Fitted and asked as the two below, less what is special to them.
+        pytest.param(("denoise", "a.fits", *SENSOR), marks=pytest.mark.slow),
         pytest.param(
-            ("denoise", "a.fits", "--scope", "tile", "--tile", "64", "--overlap", "16", *SENSOR),
+            ("denoise", "a.fits", "--scope", "tile", "--tile", "40", "--overlap", "12", *SENSOR),
             marks=pytest.mark.slow,
         ),
         ("denoise", "a.fits", "--noise-correlation", "0.4", "--sigma", "8"),
@@ -84,8 +84,8 @@ def run(device, *command):
             marks=pytest.mark.slow,
         ),
         ("super-resolve", "a.fits", "--factor", "2", "--fwhm", "2.4", *SENSOR),
-        ("deconvolve", "a.fits", "--fwhm", "2.4", "--tile", "64", "--overlap", "16", *SENSOR),
-        ("combine", "a.fits", "b.fits", "c.fits", "--factor", "2", *SENSOR),
+        ("deconvolve", "a.fits", "--fwhm", "2.4", "--tile", "56", "--overlap", "12", *SENSOR),
+        ("combine", "a.fits", "b.fits", "--factor", "2", *SENSOR),
     ],
     ids=" ".join,
 )
@@ -114,10 +114,10 @@ def test_a_gpu_fits_codes_and_pictures(folder, command):
 
 
 def test_every_exposure_is_restored_at_its_own_epoch(folder):
-    exposures = ("a.fits", "b.fits", "c.fits", "--each", *SENSOR)
+    exposures = ("a.fits", "b.fits", "--each", *SENSOR)
     with pretended_gpu():
         restore("combine", *exposures, "-o", "out", "--device", "cuda")
-    assert len(list((folder / "out").glob("*.fits"))) == 3
+    assert len(list((folder / "out").glob("*.fits"))) == 2
 
 
 def test_the_pretended_gpu_keeps_the_rules_of_one():

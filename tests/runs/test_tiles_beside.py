@@ -1,6 +1,7 @@
 """Laws of tiles restored side by side: the pixels, records and failures of tiles alone."""
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.restoration.restore import restore
 from dip_pipeline.runs import restoring, ways
 from dip_pipeline.tiling import TileOptions, plan_tiles
+from tests.stand_in import any_prior, arithmetic
 from tests.test_pipeline import write
 
 SETTINGS = {
@@ -32,10 +34,10 @@ SETTINGS = {
 def source(tmp_path):
     """A frame with stars, as tiles look for, and a bad column."""
     rng = np.random.default_rng(3)
-    rows, cols = np.indices((112, 112))
-    light = np.full((112, 112), 100.0)
+    rows, cols = np.indices((80, 112))
+    light = np.full((80, 112), 100.0)
     for row, col, height in zip(
-        *rng.uniform(6, 106, (2, 14)), rng.uniform(50, 900, 14), strict=True
+        *rng.uniform(6, [[74], [106]], (2, 14)), rng.uniform(50, 900, 14), strict=True
     ):
         light += height * (1 + ((rows - row) ** 2 + (cols - col) ** 2) * 0.14) ** -3
     science = (light + rng.normal(0, 1, light.shape) * np.sqrt(light / 2 + 4)).astype(np.float32)
@@ -53,9 +55,8 @@ def science(target):
     return open_frame(target).read(slice(None), slice(None)).science
 
 
-@pytest.fixture
-def at_once(monkeypatch):
-    """Most tiles that were restored at the same time."""
+def counting(monkeypatch, restored):
+    """Most tiles that were restored at the same time, in a list that is written to."""
     now, most, lock = [0], [0], threading.Lock()
 
     def counted(problem, prior):
@@ -63,13 +64,31 @@ def at_once(monkeypatch):
             now[0] += 1
             most[0] = max(most[0], now[0])
         try:
-            return restore(problem, prior)
+            return restored(problem, prior)
         finally:
             with lock:
                 now[0] -= 1
 
     monkeypatch.setattr(ways, "restore", counted)
     return most
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    return counting(monkeypatch, restore)
+
+
+def slow_arithmetic(problem, prior=None):
+    """Long enough for another tile to begin beside it."""
+    time.sleep(0.02)
+    return arithmetic(problem, prior)
+
+
+@pytest.fixture
+def standing_in(monkeypatch):
+    """As at_once, of tiles that no network restores."""
+    monkeypatch.setattr(ways, "fit_prior", any_prior)
+    return counting(monkeypatch, slow_arithmetic)
 
 
 def test_tiles_side_by_side_are_what_they_are_alone(source, at_once, monkeypatch):
@@ -85,18 +104,19 @@ def test_tiles_side_by_side_are_what_they_are_alone(source, at_once, monkeypatch
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
 
 
-def test_only_where_threads_would_wait(source, at_once):
-    product(source, "out.fits", **{"workers.threads_per_fit": 1, "fit.steps": 1})
-    assert at_once[0] == 1
-
-
-def test_large_tiles_have_the_memory_to_themselves(source, at_once, monkeypatch):
+def test_only_where_threads_would_wait_and_they_are_small(source, standing_in, monkeypatch):
+    product(source, "beside.fits")
+    assert standing_in[0] == 2
+    standing_in[0] = 0
+    product(source, "one_thread.fits", **{"workers.threads_per_fit": 1})
+    assert standing_in[0] == 1
+    standing_in[0] = 0
     monkeypatch.setattr(restoring, "_MOST_PIXELS_BESIDE", 32 * 32)
-    product(source, "out.fits")
-    assert at_once[0] == 1
+    product(source, "large.fits")
+    assert standing_in[0] == 1
 
 
-def test_those_that_a_gpu_does_not_hold_at_once_follow_one_by_one(source, at_once, monkeypatch):
+def test_those_that_a_gpu_does_not_hold_at_once_follow_one_by_one(source, standing_in, monkeypatch):
     """What a GPU says where its memory is at an end, said by a processor."""
     counted, refused = ways.restore, []
 
@@ -109,10 +129,11 @@ def test_those_that_a_gpu_does_not_hold_at_once_follow_one_by_one(source, at_onc
     monkeypatch.setattr(ways, "restore", short_of_memory)
     target = product(source, "out.fits")
     assert refused
-    assert at_once[0] == 1
+    assert standing_in[0] == 1
     monkeypatch.setattr(restoring, "_SIDE_BY_SIDE", 1)
-    monkeypatch.setattr(ways, "restore", restore)
-    assert np.array_equal(science(target), science(product(source, "alone.fits")), equal_nan=True)
+    monkeypatch.setattr(ways, "restore", arithmetic)
+    alone = product(source, "alone.fits")
+    assert np.array_equal(science(target), science(alone), equal_nan=True)
 
 
 @pytest.mark.parametrize(
@@ -137,19 +158,20 @@ def test_a_gpu_that_nobody_shares_has_several_at_once(options, tiles, at_once):
 
 def test_one_that_fails_ends_the_run_and_the_same_command_resumes(source, monkeypatch):
     seen = []
+    monkeypatch.setattr(ways, "fit_prior", any_prior)
 
     def failing(problem, prior):
         seen.append(problem.seed)
         if len(seen) == 4:
             raise RunError("the disk is gone")
-        return restore(problem, prior)
+        return arithmetic(problem, prior)
 
     monkeypatch.setattr(ways, "restore", failing)
     with pytest.raises(RunError, match="the disk is gone"):
         product(source, "out.fits")
     first = len(seen)
     monkeypatch.setattr(
-        ways, "restore", lambda problem, prior: seen.append(0) or restore(problem, prior)
+        ways, "restore", lambda problem, prior: seen.append(0) or arithmetic(problem, prior)
     )
     target = product(source, "out.fits")
     assert first >= 4

@@ -102,7 +102,7 @@ def light_beyond_4_px(profile, found):
     return found.kernel[far].sum() / (truth[far].sum() / truth.sum())
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_where_every_star_has_bright_neighbours_its_wings_are_kept(seed):
     """With neighbours in it, 0.93 of the wings, and 0.0093 to 0.0100 of the light misplaced."""
     found = measured(field(moffat, seed, stars=210, faintest=3.0))
@@ -171,7 +171,9 @@ def test_it_is_told_how_well_it_is_known(profile, stars):
     assert 0.4 < found.doubt / misplaced(profile, found) < 1.6
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))]
+)
 def test_what_neighbours_do_to_all_stars_alike_is_in_it(seed):
     """Halves of the stars agree on it: they tell 0.56 of it."""
     found = measured(field(moffat, seed, stars=300, faintest=2.0, side_px=320))

@@ -102,6 +102,10 @@ def test_a_wide_patch_that_no_light_makes_claims_no_error_and_is_told(problem, l
     assert not unsure[:10].any()
     assert np.isfinite(result.science).all()
     assert result.outcome.doubted_pixels == unsure.sum()
+
+
+def test_of_an_even_sky_no_pixel_is_doubted(problem, law):
+    asked = asked_of(problem, law, np.full((SIDE, SIDE), 200.0), steps=10)
     assert restore_scene(asked).outcome.doubted_pixels == 0
 
 

@@ -59,19 +59,20 @@ def middle_of(stars):
     return StarShape(*np.median(terms, axis=0))
 
 
-def both_ways(shape, **options):
+def both_ways(shape, fields=3, **options):
     """How far off the common shape is and the median of single ones, over some fields."""
     together, median = [], []
-    for seed in range(6):
+    for seed in range(fields):
         stars = fitted_stars(observed_stars(shape, seed, **options))
         together.append(off_by(measure_shape(stars), shape))
         median.append(off_by(middle_of(stars), shape))
+    print("measured", np.mean(together), np.mean(together) / np.mean(median), together)
     return np.mean(together), np.mean(median)
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_all_stars_at_once_tell_their_shape_better_than_the_median(name):
-    together, median = both_ways(SHAPES[name])
+    together, median = both_ways(SHAPES[name], fields=6 if name == "tilted" else 3)
     assert together < 0.75 * median
     assert together < 0.0004
 

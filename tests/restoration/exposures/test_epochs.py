@@ -335,7 +335,6 @@ def test_what_the_frame_hides_is_taken_from_the_other_exposures(hidden):
         np.sqrt(np.mean(((one.science - truth) / np.sqrt(truth / 2 + 9))[core] ** 2))
         for one in (made, alone)
     )
-    print("measured", off, off_alone)
     assert off < 1.5
     assert off < 0.5 * off_alone
     assert (made.flags[masked] & 1).all()

@@ -42,14 +42,6 @@ def test_a_star_beyond_the_edge_is_not_taken_for_one_within(problem, law):
     result = restore_scene(beyond_edges(asked, asked.pixels.shape))
     assert result.science.shape == asked.pixels.shape
     off = np.abs(result.science - SKY)
-    print(
-        "measured",
-        naive / seen,
-        off.max() / seen,
-        off[:, 24:].max(),
-        np.isnan(result.error[off > 100]).mean(),
-        np.isfinite(result.error[:, 12:]).all(),
-    )
     assert off.max() < 1.02 * seen
     assert np.isnan(result.error[off > 100]).all()
     assert np.isfinite(result.error[:, 12:]).all()

@@ -66,7 +66,6 @@ def both_ways(shape, fields=3, **options):
         stars = fitted_stars(observed_stars(shape, seed, **options))
         together.append(off_by(measure_shape(stars), shape))
         median.append(off_by(middle_of(stars), shape))
-    print("measured", np.mean(together), np.mean(together) / np.mean(median), together)
     return np.mean(together), np.mean(median)
 
 

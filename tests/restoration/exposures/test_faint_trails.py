@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from dip_pipeline.restoration.exposures.combining import combined
 from dip_pipeline.restoration.exposures.faint_trails import faint_light
@@ -60,6 +61,22 @@ def test_of_noise_nothing_is_left_out(noise):
     assert not found(noise).any()
 
 
+def test_one_pixel_alone_is_left_to_the_rule_of_pixels(noise):
+    noise[30, 30] = 300.0
+    assert not found(noise).any()
+
+
+def test_light_below_the_noise_of_the_law_is_none_however_even_the_rest_is(noise):
+    faint = np.where(np.abs(np.indices(noise.shape)[0] - 31) < 3, 0.25, 0.0)
+    assert not found(0.05 * noise + faint).any()
+    assert found(0.05 * noise + 8 * faint).any()
+
+
+def test_where_a_source_may_be_off_noise_stands_out_no_more_than_elsewhere(noise):
+    wide = ndimage.gaussian_filter(noise, 1.2, mode="wrap")
+    assert not found(1.3 * wide / wide.std(), room=1.0).any()
+
+
 @pytest.mark.parametrize("times", [1.0, 3.0])
 def test_nor_of_noise_that_hangs_together_and_is_larger_than_its_law(noise, times):
     whole = noise + np.roll(noise, 1, 0) + np.roll(noise, 1, 1) + np.roll(noise, (1, 1), (0, 1))
@@ -92,6 +109,10 @@ def test_light_beside_many_hits_is_theirs(noise):
     glow[:, :20] = glow[:, 50:] = 0
     assert found(noise + glow, hit=hit)[[28, 29, 33, 34], 22:48].mean() > 0.6
     assert found(noise + glow, hit=hit)[:, :12].sum() == 0
+    assert found(noise + glow, hit=hit)[36:40, 20:50].mean() < 0.1
+    gap = np.ones(noise.shape, bool)
+    gap[:, 30:32] = False
+    assert not found(noise + glow, usable=gap, hit=hit & gap)[~gap].any()
 
 
 def test_less_light_than_the_others_show_is_left_to_the_rule_of_pixels(noise):

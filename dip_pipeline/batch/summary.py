@@ -64,10 +64,13 @@ class Summary:
         self._await(jobs)
 
     def expect(self, jobs: Sequence[Job]) -> None:
-        """Add frames that have come in since: they wait, whatever became of them before."""
+        """Add frames that have come in since: they wait, whatever became of them before.
+
+        Where that cannot be written, the first that ends tells of all.
+        """
         with self._lock:
             self._await(jobs)
-            self._write(*self._ended)
+            self._write_or_warn()
 
     def _await(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -98,10 +101,13 @@ class Summary:
         with self._lock:
             self._ends[result.job.source] = result.status
             self._lines[result.job.source] = _line(_frame_facts(result))
-            try:
-                self._write(*self._ended)
-            except OutputError as error:
-                self.warn(error, "the frames go on")
+            self._write_or_warn()
+
+    def _write_or_warn(self) -> None:
+        try:
+            self._write(*self._ended)
+        except OutputError as error:
+            self.warn(error, "the frames go on")
 
     def warn(self, error: OutputError, what_of_it: str) -> None:
         """Say that it cannot be written: once, for of thousands of frames each finds the same."""

@@ -1,5 +1,6 @@
 """A night as it comes in: a workflow whose frames are restored as soon as they are there."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from dip_pipeline.repeated_warnings import warnings_counted
 
 if TYPE_CHECKING:
     from dip_pipeline.pipeline import Progress
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,9 @@ def _rounds(
         try:
             jobs = find()
         except NoFramesError:
+            jobs = []
+        except OSError as error:  # a disk of the network that is away for a moment
+            log.warning("%s; frames are looked for again", error)
             jobs = []
         fresh = set(arrivals.fresh([job.source for job in jobs]))
         if fresh:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from dip_pipeline import pipeline
+from dip_pipeline.batch import summary as summary_module
 from dip_pipeline.batch import workflow as workflow_module
 from dip_pipeline.batch.batch import Job
 from dip_pipeline.batch.watching import Watch, watch_workflow
 from dip_pipeline.batch.workflow import Workflow
-from dip_pipeline.errors import ConfigError, FrameError, NoFramesError
+from dip_pipeline.errors import ConfigError, FrameError, NoFramesError, OutputError
 from tests.cli.conftest import report
 
 PATIENCE_S = 602.0  # no multiple of the time between looks
@@ -163,6 +164,38 @@ def test_one_that_failed_in_an_earlier_run_is_told_of_once(night):
     night.run()
     assert night.done == ["b.fits", "a.fits"]
     assert night.summary["earlier"] == []
+
+
+def test_a_disk_that_is_away_for_a_moment_ends_no_night(night, monkeypatch, caplog):
+    night.put("a.fits")
+    real, times = night.find, []
+
+    def find():
+        times.append(1)
+        if len(times) in (1, 3):
+            raise OSError(116, "Stale file handle", "night")
+        return real()
+
+    monkeypatch.setattr(night, "find", find)
+    night.later = [lambda: None, lambda: night.put("b.fits")]
+    assert night.run().exit_code == 0
+    assert night.done == ["a.fits", "b.fits"]
+    assert "Stale file handle: 'night'; frames are looked for again" in caplog.text
+
+
+def test_a_summary_that_cannot_be_written_for_a_moment_ends_no_night(night, monkeypatch):
+    night.put("a.fits")
+    real, full = summary_module.replace_file, [True]
+
+    def replace_file(path, content):
+        if full[0]:
+            raise OutputError(f"{path}: no space")
+        real(path, content)
+
+    monkeypatch.setattr(summary_module, "replace_file", replace_file)
+    night.later = [lambda: full.__setitem__(0, False), lambda: night.put("b.fits")]
+    assert night.run().exit_code == 0
+    assert night.summary["counts"] == {"restored": 2}
 
 
 def test_an_interruption_while_waiting_keeps_what_is_done(night):

@@ -16,6 +16,7 @@ from dip_pipeline.restoration.forward.interpolation import refine
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.images.smoothing import fill_unknown
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
+from dip_pipeline.restoration.scene.blunt_points import Sighting, error_of_blunt_points
 from dip_pipeline.restoration.scene.delivery import SceneDelivery
 from dip_pipeline.restoration.scene.pits import beside_pits
 from dip_pipeline.restoration.scene.prior import ScenePrior, fit_scene_prior
@@ -60,6 +61,7 @@ def restore_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored
     if prior.errors is not None:
         relative = prior.errors.look_up(delivery.predictor, delivery.light)
     error = _numbers(relative * delivery.fine_sigma) * region.scale.sigma
+    error = _with_points(error, problem, region, delivery)
     error = _with_stars(error, problem, region, delivery.apart)
     doubted = beside_pits(science, error, problem)
     error = _where_claimed(error, problem, region, doubted)
@@ -85,6 +87,24 @@ def _with_stars(error: np.ndarray, problem: Problem, region: Region, apart: Tens
     beside = np.abs(_numbers(apart)) + _BESIDE_SIGMA * of_fit
     added: np.ndarray = np.maximum(error, np.maximum(of_fit, beside) * region.scale.sigma)
     return added
+
+
+def _with_points(
+    error: np.ndarray, problem: Problem, region: Region, delivery: SceneDelivery
+) -> np.ndarray:
+    """Add by how much faint light may be narrower than it came out; see `blunt_points`."""
+    star = region.scale.star
+    widening = 1.0 if star is None else problem.noise.correlation.passed(star.stamp()) ** 0.5
+    sighting = Sighting(
+        light=_numbers(region.observed),
+        sigma=_numbers(delivery.sigma),
+        known=_numbers(region.trusted) > 0,
+        widening=float(widening),
+    )
+    optics = problem.optics or Optics()
+    blunt = error_of_blunt_points(_numbers(delivery.scene), sighting, optics)
+    widened: np.ndarray = np.hypot(error, blunt * region.scale.sigma)
+    return widened
 
 
 def _count(doubted: np.ndarray, problem: Problem) -> int:

@@ -1,6 +1,6 @@
 """Stars far from each other where a PSF is undone: how far off their cores are, and if errors tell.
 
-Thirty-six stars of four S/N on a grid, seen through a Moffat PSF, restored with it; the truth is
+Thirty-six stars of some S/N on a grid, seen through a Moffat PSF, restored with it; the truth is
 what the scene aims at, stars of `TARGET_SIGMA_PX`. With --pair each is two stars of equal light so
 far apart: what looks like one star and is none.
 
@@ -8,7 +8,7 @@ far apart: what looks like one star and is none.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,19 +35,26 @@ _CORE_PX = 1.6  # of the scene, around a star
 _DARK_PX = 8.0
 
 
-def observe_grid(seed: int, *, factor: int, fwhm_px: float, pair_fwhm: float) -> ObservedScene:
+def observe_grid(
+    seed: int,
+    *,
+    factor: int,
+    fwhm_px: float,
+    pair_fwhm: float,
+    snrs: Sequence[float] = SNRS,
+) -> ObservedScene:
     """Draw the stars, or pairs `pair_fwhm` FWHM apart; their S/N is that of a PSF fit."""
     detector = DetectorOptions(defects=False, quantised=False)
     psf = MoffatPsf(fwhm_px, 3.0)
     rng = np.random.default_rng([seed, 11])
     stars = np.zeros(_CELLS**2, STAR)
     level, signal = np.full((SIDE_PX, SIDE_PX), SKY_DN), np.zeros((SIDE_PX * factor,) * 2)
-    fluxes_dn = [_flux_dn(snr, psf, detector) for snr in SNRS]
+    fluxes_dn = [_flux_dn(snr, psf, detector) for snr in snrs]
     for number, star in enumerate(stars):
         middle = (np.array(divmod(number, _CELLS)) + 0.5) * SIDE_PX / _CELLS - 0.5
         place = middle + rng.uniform(-_JITTER_PX, _JITTER_PX, 2)
         star["row"], star["col"] = place
-        star["flux_dn"] = fluxes_dn[number % len(SNRS)]
+        star["flux_dn"] = fluxes_dn[number % len(snrs)]
         angle = rng.uniform(0, np.pi)
         half = 0.5 * pair_fwhm * fwhm_px * np.array([np.cos(angle), np.sin(angle)])
         for part in (place - half, place + half):
@@ -98,7 +105,13 @@ def _flux_dn(snr: float, psf: MoffatPsf, detector: DetectorOptions) -> float:
 
 
 def rows(
-    seeds: list[int], *, factor: int, fwhm_px: float, pair_fwhm: float, steps: int | None
+    seeds: list[int],
+    *,
+    factor: int,
+    fwhm_px: float,
+    pair_fwhm: float,
+    steps: int | None,
+    snrs: Sequence[float] = SNRS,
 ) -> Iterator[dict[str, object]]:
     """Restore the stars of each seed; one row for each S/N, and one for the dark between them."""
     task = Task.DECONVOLVE if factor == 1 else Task.SUPER_RESOLVE
@@ -106,7 +119,7 @@ def rows(
     claimed: list[Image] = []
     near: list[Image] = []
     for seed in seeds:
-        scene = observe_grid(seed, factor=factor, fwhm_px=fwhm_px, pair_fwhm=pair_fwhm)
+        scene = observe_grid(seed, factor=factor, fwhm_px=fwhm_px, pair_fwhm=pair_fwhm, snrs=snrs)
         problem = scene.problem(FitOptions(task=task, steps=steps), scene.optics)
         prior = fit_scene_prior([problem], scene.observed.shape, seed=seed)
         found = restore_scene(problem, prior)
@@ -114,8 +127,8 @@ def rows(
         claimed.append(found.error / scene.fine_sigma)
         near.append(_distances_px(scene))
     off, told, distances = np.array(errors), np.array(claimed), np.array(near)
-    for number, snr in enumerate(SNRS):
-        own = distances[:, number :: len(SNRS)].min(axis=1) < _CORE_PX
+    for number, snr in enumerate(snrs):
+        own = distances[:, number :: len(snrs)].min(axis=1) < _CORE_PX
         yield {"snr": snr, "pixels": "cores", **_figures(off[own], told[own])}
     dark = distances.min(axis=1) > _DARK_PX * factor
     yield {"snr": None, "pixels": "between stars", **_figures(off[dark], told[dark])}
@@ -150,6 +163,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="1,3,5")
     parser.add_argument("--factor", type=int, default=3, help="1: deconvolve")
     parser.add_argument("--fwhm", type=float, default=2.7, help="of the PSF, px of the frame")
+    parser.add_argument("--snrs", default=",".join(f"{snr:g}" for snr in SNRS), help="of stars")
     parser.add_argument("--pair", type=float, default=0.0, help="how far apart two are, in FWHM")
     parser.add_argument("--steps", type=int, default=300, help="of the fits")
     parser.add_argument("--out", type=Path)
@@ -161,6 +175,7 @@ def main() -> None:
         fwhm_px=options.fwhm,
         pair_fwhm=options.pair,
         steps=options.steps,
+        snrs=[float(snr) for snr in options.snrs.split(",")],
     ):
         found.append(row)
         print(row, flush=True)

@@ -21,10 +21,11 @@ def test_truth_and_observation_hold_the_same_light_at_the_same_places(factor):
         pytest.fail("the brightest pixel is at no brightest star")
 
 
-def test_stars_have_the_signal_to_noise_that_is_told():
-    scene = observe_grid(2, factor=1, fwhm_px=2.7, pair_fwhm=0.0)
+@pytest.mark.parametrize("snrs", [SNRS, (6.0, 20.0)])
+def test_stars_have_the_signal_to_noise_that_is_told(snrs):
+    scene = observe_grid(2, factor=1, fwhm_px=2.7, pair_fwhm=0.0, snrs=snrs)
     rows, cols = np.indices(scene.level.shape)
-    for number, snr in enumerate(SNRS):
+    for number, snr in enumerate(snrs):
         row, col = scene.stars["row"][number], scene.stars["col"][number]
         near = np.hypot(rows - row, cols - col) < 11
         light = (scene.level - SKY_DN)[near]

@@ -88,7 +88,6 @@ class NoisePlaneSummary:
     left: tuple[tuple[str, str], ...] = ()
 
 
-@settings_kept()
 def _tell_of_companion(target: Path, source: Path) -> None:
     """Warn of a name by which the next reading of the frame takes the file for its noise plane."""
     beside = target.absolute().parent == source.absolute().parent
@@ -101,6 +100,7 @@ def _tell_of_companion(target: Path, source: Path) -> None:
         )
 
 
+@settings_kept()
 def write_noise_planes(
     source: str, target: Path, config: RunConfig, *, overwrite: bool = False
 ) -> NoisePlaneSummary:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from astropy.io import fits
 
+from dip_pipeline import noise_planes
 from dip_pipeline.batch.batch import Job, restore_frames
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError, OutputError
@@ -87,6 +88,18 @@ def test_a_call_leaves_the_settings_of_its_caller(name, sky, tmp_path, monkeypat
     with suppress(FrameError):  # there are too few stars for a PSF
         CALLS[name](sky, tmp_path)
     assert set(seen) == (set() if name in FITTING_NOTHING else {(1, True, False)})
+    assert settings() == OWN
+
+
+def test_a_noise_plane_leaves_them(sky, tmp_path, monkeypatch):
+    real = noise_planes.open_frames
+
+    def opened(*arguments):
+        settle_computing(1)  # as what reads a frame may
+        return real(*arguments)
+
+    monkeypatch.setattr(noise_planes, "open_frames", opened)
+    noise_planes.write_noise_planes(sky, tmp_path / "sigmas.fits", CONFIG)
     assert settings() == OWN
 
 

@@ -241,10 +241,10 @@ def _attempt(job: Job, restore: "Callable[[], RunReport]") -> FrameResult:
     except (ConfigError, BrokenProcessError, StoppedError):
         raise
     except (DipError, OSError, MemoryError) as error:
-        return _failed(job, str(error) or type(error).__name__)
+        return failed(job, str(error) or type(error).__name__)
     except _BUGS as error:
         log.exception("%s: a bug in dip-pipeline, please report it", job.source)
-        return _failed(job, f"{type(error).__name__}: {error}")
+        return failed(job, f"{type(error).__name__}: {error}")
 
 
 class Front:
@@ -309,7 +309,7 @@ class _Listener:
         self._progress.note(message)
 
 
-def _failed(job: Job, message: str) -> FrameResult:
+def failed(job: Job, message: str) -> FrameResult:
     """Tell at once what happened, and to which frame."""
     line = " ".join(message.split())
     name = " ".join(Path(job.source).name.partition("[")[0].split())

@@ -41,15 +41,21 @@ class NightPriors:
     frames: int
     config: RunConfig
 
-    def given_to(self, jobs: Sequence[Job], progress: Progress | None) -> list[Job]:
+    def given_to(
+        self, jobs: Sequence[Job], progress: Progress | None, beside: Sequence[str] = ()
+    ) -> list[Job]:
         """Fit a prior for each group of frames; where that fails they are fitted one by one.
 
+        beside : further frames of the night, that need none themselves
         A frame that cannot be fitted on, as one without a pixel, leaves its place to another.
         """
         priors: dict[str, str] = {}
         there = self._there()
         reading = self.config.frame_reading()
-        for group in groups_of([job.source for job in jobs], reading):
+        own = [job.source for job in jobs]
+        for group in groups_of(list(dict.fromkeys([*beside, *own])), reading):
+            if set(own).isdisjoint(group.sources):
+                continue
             target = self._made(group, there, progress)
             if target is not None:
                 priors.update(dict.fromkeys(group.sources, str(target)))

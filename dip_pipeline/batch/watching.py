@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dip_pipeline.batch.arrivals import Arrivals
-from dip_pipeline.batch.batch import BatchReport, FrameResult, Job, unlike_others
+from dip_pipeline.batch.batch import BatchReport, FrameResult, Job, failed, unlike_others
 from dip_pipeline.batch.summary import Summary, ended_in
 from dip_pipeline.batch.summary_name import own_name
 from dip_pipeline.batch.workflow import Workflow, check_workflow, restore_jobs
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+
+_ALONE = "restore it by itself, with its own -o"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,10 @@ class Watch:
 
 
 class _Round(NamedTuple):
-    """Frames that have come in; whole : all that have by now."""
+    """Frames that have come in; whole : names of all that have by now."""
 
     fresh: list[Job]
-    whole: list[Job]
+    whole: list[str]
 
 
 def watch_workflow(
@@ -77,6 +79,7 @@ def watch_workflow(
             "folder?"
         )
     ended: dict[str, FrameResult] = {}
+    taken: dict[Path, str] = {}  # whose an output is
     with own_name(out / SUMMARY) as path, warnings_counted(()) as heard:
         summary = Summary(path, workflow.path, (), command_line)
 
@@ -88,22 +91,39 @@ def watch_workflow(
             for fresh, whole in chain([first], rounds):
                 summary.expect(fresh)
                 heard.expect([job.source for job in fresh])
+                own = _with_own_output(fresh, taken, note)
                 restore_jobs(
                     workflow,
-                    whole,
+                    own,
                     out,
-                    only=fresh,
+                    beside=whole,
                     progress=progress,
                     command_line=command_line,
                     on_result=note,
                 )
-                for job in fresh:
+                for job in own:
                     if ended[job.source].report is not None:
                         arrivals.done(job.source)
+                    else:
+                        del taken[job.target]
             results = tuple(ended.values())
             report = BatchReport(results, heard.repeated, unlike_others(results))
         summary.write(report.exit_code, repeated=report.repeated, odd=report.odd)
     return report
+
+
+def _with_own_output(
+    fresh: Sequence[Job], taken: dict[Path, str], note: Callable[[FrameResult], None]
+) -> list[Job]:
+    """Keep the frames whose output is no other's, which they take; the others have failed."""
+    own = []
+    for job in fresh:
+        owner = taken.setdefault(job.target, job.source)
+        if owner == job.source:
+            own.append(job)
+        else:
+            note(failed(job, f"{job.target}: is that of {owner}; {_ALONE}"))
+    return own
 
 
 def _rounds(
@@ -123,7 +143,7 @@ def _rounds(
         if fresh:
             yield _Round(
                 [job for job in jobs if job.source in fresh],
-                [job for job in jobs if arrivals.has_taken(job.source)],
+                [job.source for job in jobs if arrivals.has_taken(job.source)],
             )
             last, is_told = watch.clock(), False
             continue

@@ -139,9 +139,10 @@ class Workflow:
 
         instead : of what the file says. Raises ConfigError where a name finds nothing.
         """
-        wanted = list(instead or self.tables.frames.inputs)
-        if not instead and self.tables.frames.list is not None:
-            wanted += _lines(Path(self.tables.frames.list))
+        frames = self.tables.frames
+        wanted = list(instead or frames.inputs)
+        if not instead and frames.list is not None:
+            wanted += _lines(Path(frames.list))
         if not wanted:
             raise ConfigError(f"{self.path}: no frames; give frames.inputs, or name them")
         return list(dict.fromkeys(found for name in wanted for found in _found(name)))
@@ -204,22 +205,21 @@ def restore_jobs(  # noqa: PLR0913  (all but three have defaults)
     jobs: Sequence[Job],
     out: Path,
     *,
-    only: Sequence[Job] | None = None,
+    beside: Sequence[str] = (),
     progress: "Progress | None" = None,
     command_line: Sequence[str] = (),
     on_result: Callable[[FrameResult], None] = lambda _: None,
 ) -> BatchReport:
     """Fit the priors that frames share, where the workflow has them do so, and restore the frames.
 
-    only : those to restore, of the frames that share priors; None for all
+    beside : frames that share priors with these, and are not to be restored
     """
     tables = workflow.tables
     if tables.prior.shared == "night":
         shared = NightPriors(out / PRIORS, tables.prior.frames, workflow.config)
-        jobs = shared.given_to(jobs, progress)
-    wanted = None if only is None else {job.source for job in only}
+        jobs = shared.given_to(jobs, progress, beside)
     return restore_frames(
-        [job for job in jobs if wanted is None or job.source in wanted],
+        jobs,
         workflow.config,
         overwrite=tables.frames.overwrite,
         progress=progress,

@@ -31,8 +31,8 @@ def plan_jobs(
 
     out : a file for one input; a folder for several, where it ends in a slash, or is one.
     create : whether the folder is to be made
-    come_in : whether they are frames of a night that come in one after another: what is left out
-        was told, and of two with one output the first is restored, the second fails by itself
+    come_in : whether they are frames of a night that come in one after another: nothing is told
+        again of what is left out, and two may have one output, which whoever restores them minds
     An input that is the finished output of another one is left out: an earlier run left it there.
     So is a file of noise or flags that belongs to another one.
     Raises ConfigError for a name that no file can have, where two inputs would have one output, and

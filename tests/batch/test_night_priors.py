@@ -56,6 +56,20 @@ def test_frames_that_come_later_in_a_night_get_the_prior_of_the_first(tmp_path, 
     assert fits_made == [2]
 
 
+def test_only_groups_of_frames_that_need_one_have_a_prior_fitted(tmp_path, fits_made):
+    """Those beside are fitted on, too."""
+    red = [write(tmp_path, number) for number in range(2)]
+    blue = [write(tmp_path, number) for number in range(2, 4)]
+    for path in blue:
+        fits.setval(path, "FILTER", value="b")
+    priors = NightPriors(tmp_path / "priors", 2, CONFIG)
+    (job,) = priors.given_to([Job(red[1], tmp_path / "out.fits")], None, [*red, *blue])
+    assert job.source == red[1]
+    assert fits_made == [2]
+    assert Path(job.prior).name.startswith("01_")
+    assert len(list((tmp_path / "priors").glob("*.prior"))) == 1
+
+
 def test_it_is_fitted_on_as_many_as_were_asked_for_though_fewer_were_there(tmp_path, fits_made):
     first = [write(tmp_path, number) for number in range(2)]
     three, two = (priors_of(tmp_path, first, frames)[0] for frames in (3, 2))

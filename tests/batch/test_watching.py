@@ -145,6 +145,29 @@ def test_one_that_fails_is_tried_again_when_its_file_changes_and_stops_nobody(ni
     assert night.summary["counts"] == {"restored": 2}
 
 
+def test_no_frame_takes_the_output_of_another_though_outputs_may_be_replaced(night, caplog):
+    night.put("a.fits")
+    night.put("b.fits")
+    real = night.find
+    night.find = lambda: [job._replace(target=night.out / "same_dip.fits") for job in real()]
+    night.later = [lambda: night.put("c.fits")]
+    assert night.run("frames.overwrite = true").exit_code == 1
+    assert night.done == ["a.fits"]
+    assert night.summary["counts"] == {"restored": 1, "failed": 2}
+    assert "same_dip.fits: is that of" in caplog.text
+
+
+def test_one_that_fails_leaves_its_output_to_another(night):
+    night.put("a.fits")
+    night.broken = {"a.fits": "is cut short"}
+    real = night.find
+    night.find = lambda: [job._replace(target=night.out / "same_dip.fits") for job in real()]
+    night.later = [lambda: night.put("b.fits")]
+    night.run()
+    assert night.done == ["a.fits", "b.fits"]
+    assert night.summary["counts"] == {"failed": 1, "restored": 1}
+
+
 def test_one_that_stays_broken_fails_the_night(night):
     night.put("a.fits")
     night.put("b.fits")
@@ -214,8 +237,8 @@ def test_an_interruption_while_waiting_keeps_what_is_done(night):
 def test_priors_are_chosen_with_all_frames_that_are_whole(night, monkeypatch):
     seen = []
 
-    def given_to(_, jobs, progress):
-        seen.append([Path(job.source).name for job in jobs])
+    def given_to(_, jobs, progress, beside):
+        seen.append([Path(source).name for source in beside])
         return [job._replace(prior="n.prior") for job in jobs]
 
     monkeypatch.setattr(workflow_module.NightPriors, "given_to", given_to)

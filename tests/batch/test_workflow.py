@@ -274,7 +274,7 @@ def test_warnings_of_several_frames_are_in_the_summary_once(endings, tmp_path, m
 
 
 def test_a_bug_is_in_the_summary_too(endings, tmp_path, monkeypatch):
-    def wrong(self, jobs, progress):
+    def wrong(*_):
         raise ZeroDivisionError("oh")
 
     monkeypatch.setattr(NightPriors, "given_to", wrong)
@@ -306,7 +306,7 @@ def test_the_summary_is_of_this_run_before_its_priors_are_fitted(endings, tmp_pa
     (tmp_path / "summary.json").write_text('{"exit_code": 0, "started": "yesterday"}')
     found = []
 
-    def look(self, jobs, progress):
+    def look(self, jobs, progress, beside):
         found.append(summary_of(tmp_path))
         return jobs
 

@@ -90,7 +90,7 @@ def test_of_two_frames_with_one_output_the_second_fails_and_no_other(dip):
         os.utime(path, (1e9, 1e9))
     code, err = watch(dip)
     assert code == 1
-    assert "m13_0.fits.gz" in err
+    assert "m13_0_dip.fits: is that of night/m13_0.fits; restore it by itself" in err
     assert summary()["counts"] == {"restored": 2, "failed": 1}
 
 

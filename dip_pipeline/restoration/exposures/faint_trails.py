@@ -40,22 +40,15 @@ def faint_light(off: Tensor, room: Tensor, usable: Tensor, hit: Tensor) -> Tenso
     spread = smooth(weight, _OVER_PX / math.sqrt(2)) / (4 * math.pi * _OVER_PX**2)
     spread = spread.clamp(min=1e-12).sqrt()
     told = smooth(weight, _OVER_PX) > _KNOWN
-    scatter = _scatter((smooth(clipped, _OVER_PX) / spread)[told & usable])
-    if scatter == 0.0:
+    if not bool((told & usable).any()):
         return torch.zeros_like(usable)
+    # At least that of white noise.
+    plain = (smooth(clipped, _OVER_PX) / spread)[told & usable]
+    scatter = max(_OF_NORMAL * float(plain.abs().median()), 1.0)
     mean = torch.where(told, smooth(left, _OVER_PX) / (spread * scatter), 0.0)
-    crowd = nnf.avg_pool2d(
-        hit.to(off.dtype), _CROWD_PX, stride=1, padding=_CROWD_PX // 2, count_include_pad=True
-    )
+    crowd = nnf.avg_pool2d(hit.to(off.dtype), _CROWD_PX, stride=1, padding=_CROWD_PX // 2)
     found = (mean > _SURE) | (hit & (crowd * _CROWD_PX**2 >= _CROWD))
     for _ in range(_REACH):
         beside = nnf.max_pool2d(found.to(off.dtype), 3, stride=1, padding=1) > 0
         found = found | (beside & (mean > _BESIDE))
     return found & usable
-
-
-def _scatter(values: Tensor) -> float:
-    """Give the robust scatter of averages, at least that of white noise."""
-    if len(values) == 0:
-        return 0.0
-    return max(_OF_NORMAL * float(values.abs().median()), 1.0)

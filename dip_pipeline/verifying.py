@@ -61,6 +61,8 @@ def _configuration(account: Provenance, product: Path, found: Sequence[Restorati
         "DIPOVLAP": config.tiles.overlap_px,
         "DIPFLUX": config.fit.flux_scale_px,
     }
+    if config.may_share_planes:
+        del expected["DIPSCOPE"]  # frame or stack, by how many planes there are
     wrong += [text for item in found for text in contradicted(item, expected)]
     return judged("configuration", wrong, "its sha256, computed anew, and the cards agree with it")
 

@@ -80,6 +80,11 @@ class RunFacts:
     exposures: Sequence[Mapping[str, object]] = ()
 
     @property
+    def scope(self) -> str:
+        """What one network was fitted to: a tile, a frame, or a stack of planes."""
+        return str(self.prior.get("scope", self.config.scope_in_force))
+
+    @property
     def failed_tiles(self) -> int:
         """Tiles that were copied through."""
         return sum(bool(tile["failed"]) for tile in self.tiles)
@@ -170,7 +175,7 @@ def run_cards(facts: RunFacts) -> tuple[Card, ...]:
         ("DIPPED", _value(sensor.pedestal_dn), "pedestal used, DN"),
         ("DIPNCOR", _neighbour_correlation(facts.noise), "correlation of noise, pixels 1 px apart"),
         ("DIPINPUT", config.fit.input, "network input"),
-        ("DIPSCOPE", config.scope_in_force, "what one network was fitted to"),
+        ("DIPSCOPE", facts.scope, "what one network was fitted to"),
         ("DIPNET", facts.network, "network"),
         ("DIPSTEPS", max(steps, default=0), "steps of the longest fit"),
         ("DIPSTOP", usual_stop(facts.tiles), "most frequent stop reason"),

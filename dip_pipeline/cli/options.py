@@ -60,6 +60,7 @@ _NOT_OF_A_FIT = (
     "tiles.",
     "fit.input",
     "fit.scope",
+    "fit.planes",
     "fit.prior",
     "fit.flux_scale_px",
     "output.",

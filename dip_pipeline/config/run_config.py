@@ -62,6 +62,15 @@ class RunConfig(Section):
         self.tile_options()
         return self
 
+    @model_validator(mode="after")
+    def _planes_can_share(self) -> Self:
+        if self.fit.planes == "together" and not self.may_share_planes:
+            raise ConfigError(
+                "--planes together: only planes that are denoised with --input image, --scope "
+                "frame, without --prior and guides, share networks; leave one of these out"
+            )
+        return self
+
     @classmethod
     def from_toml(cls, path: Path) -> Self:
         """Read a configuration file; ConfigError in one line for anything wrong with it."""
@@ -100,6 +109,8 @@ class RunConfig(Section):
         document["tiles"]["size_px"] = self.tile_px
         for name in ("error", "flags"):
             document["reading"][name] = nameless(document["reading"][name])
+        if self.fit.planes == "auto":
+            del document["fit"]["planes"]  # as if there were no such option
         if not self.task.each:
             del document["task"]["each"]  # of no other task it decides anything
         else:  # exposures that contradict each other guide each other, or not
@@ -127,6 +138,16 @@ class RunConfig(Section):
     def scope_in_force(self) -> str:
         """What one network is fitted to: as asked; tiles, where nothing else is at hand."""
         return "tile" if self.by_hiding or self.by_drawing else self.fit.scope
+
+    @property
+    def may_share_planes(self) -> bool:
+        """Whether planes of a cube may share networks: where these are a frame's own, of it alone.
+
+        A task that restores a scene, or has guides, measures more on each frame than its noise.
+        """
+        alone = self.task.name is Task.DENOISE and not self.task.guides
+        own = self.fit.input == "image" and self.fit.prior is None
+        return alone and own and self.scope_in_force == "frame" and self.fit.planes != "apart"
 
     @property
     def threads_per_fit(self) -> int:

@@ -172,6 +172,12 @@ class FitSection(Section):
     scope: Literal["frame", "tile"] = option(
         "frame", "--scope", "Networks fitted to the whole frame, or one to every tile."
     )
+    planes: Literal["auto", "together", "apart"] = option(
+        "auto",
+        "--planes",
+        "How planes of a cube are denoised: together, by one pair of networks for all of an HDU, "
+        "or apart, each by its own; auto: together where there are 4 and more.",
+    )
     network: Literal["auto", "unet", "hourglass"] = option(
         "auto", "--network", "Network; auto takes the one that suits the input."
     )

@@ -229,6 +229,8 @@ def _account(account: Provenance, found: list[Restoration]) -> Check:
     if len(found) == 1:
         steps = [told for row in account.tiles if isinstance(told := row.get("steps"), int)]
         alone = {"DIPDEV": run.get("device"), "DIPSTEPS": max(steps, default=0)}
+        if scope := facts_of(account.document, "prior").get("scope"):  # not in every older account
+            alone["DIPSCOPE"] = scope
         wrong += contradicted(found[0], alone)
     told = facts_of(account.document, "product").get("sha256_tiles")
     if told is not None and digest_tiles(account.tiles) != told:

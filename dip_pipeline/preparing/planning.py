@@ -13,6 +13,7 @@ from dip_pipeline.machine.gpus import gpu_count
 from dip_pipeline.machine.room import Room, room_for
 from dip_pipeline.preparing.cutting import ExposureSource, ProblemSource, Window
 from dip_pipeline.preparing.prepared import settle_noise
+from dip_pipeline.preparing.stacking import fitted_planes, stacks_of
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.problem import (
     SMALLEST_SIDE_PX,
@@ -165,8 +166,9 @@ def run_room(
     planes : every plane that is restored, with its tiles
     factor : pixels of the result for one of the frame, along each axis
     """
+    shared_px = _shared_pixels([frame for frame, _ in planes], config)
     rooms = [
-        _plane_room(frame, tiles, config, processes=processes, factor=factor)
+        _plane_room(frame, tiles, config, processes=processes, factor=factor, shared_px=shared_px)
         for frame, tiles in planes
     ]
     # Every room counts what the file itself takes; the product has it once.
@@ -181,19 +183,41 @@ def run_room(
     )
 
 
+def _shared_pixels(frames: Sequence[Frame], config: RunConfig) -> int:
+    """Count the pixels of the largest fit that planes share; 0 where none do."""
+    counts = [0]
+    for stack in stacks_of(frames, config):
+        shape = frames[stack[0]].shape
+        fitted = len(fitted_planes(stack, shape))
+        windows = fit_windows(shape, seed=0, frames=fitted)
+        counts.append(fitted * sum(_pixels_of(window) for window in windows))
+    return max(counts)
+
+
+def _pixels_of(window: Window) -> int:
+    rows, cols = window
+    return int((rows.stop - rows.start) * (cols.stop - cols.start))
+
+
 def _plane_room(
-    frame: Frame, tiles: Sequence[Tile], config: RunConfig, *, processes: int, factor: int
+    frame: Frame,
+    tiles: Sequence[Tile],
+    config: RunConfig,
+    *,
+    processes: int,
+    factor: int,
+    shared_px: int,
 ) -> Room:
-    """Estimate what the restoration of one plane needs of memory and disk."""
-    tile_px = max(
-        (t.halo_rows.stop - t.halo_rows.start) * (t.halo_cols.stop - t.halo_cols.start)
-        for t in tiles
-    )
+    """Estimate what the restoration of one plane needs of memory and disk.
+
+    shared_px : that the largest fit of several planes is made on
+    """
+    tile_px = max(_pixels_of((tile.halo_rows, tile.halo_cols)) for tile in tiles)
     fitted_px = held_px = tile_px
     if config.scope_in_force == "frame":
         windows = fit_windows(frame.shape, seed=0, factor=factor)
-        sizes = [(rows.stop - rows.start) * (cols.stop - cols.start) for rows, cols in windows]
-        held_px, fitted_px = sum(sizes), max(sizes)
+        sizes = [_pixels_of(window) for window in windows]
+        held_px, fitted_px = max(sum(sizes), shared_px), max(sizes)
     applied_px = max(fitted_px, tile_px) * factor**2
     applied_bytes = _APPLIED_BYTES if factor == 1 else _SCENE_BYTES
     applied_bytes *= min(config.threads_per_fit, _MOST_VIEWS)

@@ -22,6 +22,7 @@ from dip_pipeline.frames import (
 from dip_pipeline.noise.frame_noise import noise_in_words, sensor_of
 from dip_pipeline.noise.ladder import Rung, climb
 from dip_pipeline.preparing.planning import devices_of, fit_windows, run_room, settle_frame
+from dip_pipeline.preparing.stacking import stack_notes, stacks_of
 from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.runs.prior_file import PriorFile
 from dip_pipeline.runs.time_guess import guess_seconds
@@ -97,6 +98,8 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
     planes = [(item, plan_tiles(item.shape, options)) for item in frames]
     tiles = planes[0][1]
     count = sum(len(plane_tiles) for _, plane_tiles in planes)
+    stacks = stacks_of(frames, config)
+    sharing = {number: len(stack) for stack in stacks for number in stack}
     room = run_room(planes, config, processes=_processes(config), factor=factor)
     return FrameDescription(
         source=source,
@@ -119,7 +122,10 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         memory_bytes=room.all_memory_bytes,
         processes=room.processes,
         disk_bytes=room.disk_bytes,
-        seconds=sum(guess_seconds(item.shape, cut, config, asked) for item, cut in planes),
+        seconds=sum(
+            guess_seconds(item.shape, cut, config, asked, sharing=sharing.get(number, 1))
+            for number, (item, cut) in enumerate(planes)
+        ),
         result=_result_words(frame, asked),
         notes=notes
         + inferred_notes(frame)
@@ -127,6 +133,7 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         + _sort_notes(frame)
         + sensor.notes
         + sensor.guesses
+        + stack_notes(frames, stacks)
         + _prior_notes(frame, config),
     )
 

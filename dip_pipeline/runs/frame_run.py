@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from dip_pipeline.account.account import describe_run, input_facts
@@ -25,7 +24,7 @@ from dip_pipeline.machine.room import Room, check_disk, check_memory, disk_watch
 from dip_pipeline.preparing.planning import run_room
 from dip_pipeline.progress import Progress, Told
 from dip_pipeline.runs.asked_run import AskedRun, absolute_source
-from dip_pipeline.runs.frame_prior import prior_facts, prior_task
+from dip_pipeline.runs.frame_prior import prior_facts, prior_task, stack_fits
 from dip_pipeline.runs.place import Place, scratch_of
 from dip_pipeline.runs.planes import (
     Plane,
@@ -37,8 +36,8 @@ from dip_pipeline.runs.planes import (
     restore_plane,
 )
 from dip_pipeline.runs.prior_file import PriorFile
+from dip_pipeline.runs.prior_work import PriorTask
 from dip_pipeline.runs.quantising import storage_step
-from dip_pipeline.runs.work import PriorTask
 from dip_pipeline.task import Task
 
 
@@ -70,9 +69,9 @@ def restore_asked(asked: AskedRun, place: Place, told: Progress, *, overwrite: b
             return warn_of_refuted_law(already_done(source, target))
         _tell_restarted(run, told)
         results, facts = [], []
+        stacks = stack_fits(planes, config, run, Told(told, source))
         for plane in planes.restored:
-            prior = prior_task(plane, config, run, shared)
-            prior = replace(prior, seen=shared is not None and shared.has_seen(plane.origin))
+            prior = prior_task(plane, config, run, shared, stacks.get(plane.first_tile))
             results.append(
                 restore_plane(plane, prior, run, place, Told(told, planes.name_of(plane, source)))
             )
@@ -86,7 +85,7 @@ def restore_asked(asked: AskedRun, place: Place, told: Progress, *, overwrite: b
                     device=devices_used(results[-1].records),
                     tiles=results[-1].records,
                     command_line=asked.command_line,
-                    prior=prior_facts(prior.plan, run, shared),
+                    prior=prior_facts(prior, run, shared),
                     seconds=time.monotonic() - asked.started,
                     frame_pixels=plane.pixels,
                     step=_step_of(plane, target, config),

@@ -35,8 +35,9 @@ from dip_pipeline.psf.sharp_pixels import without_too_sharp
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.runs.hole_rims import warn_of_bright_rims
 from dip_pipeline.runs.place import Place
+from dip_pipeline.runs.prior_work import PriorTask
 from dip_pipeline.runs.restoring import blend_tiles, restore_tiles
-from dip_pipeline.runs.work import PriorTask, Record
+from dip_pipeline.runs.work import Record
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.task import Task
 from dip_pipeline.tiling import Tile, plan_tiles
@@ -154,7 +155,7 @@ def plan_planes(
         count += len(tiles)
         product = _as_product(frame, asked, products)
         name = source if len(frames) == 1 else f"{source}, {frame.label}"
-        told.progress.note(f"{name}: noise {noise_in_words(noise)}")
+        _tell_noise(name, noise, planes, told)
         plane = Plane(
             frame, settled, noise, tuple(tiles), product, optics, guides=guides[frame.label]
         )
@@ -173,6 +174,13 @@ def plan_planes(
     for note in planned.notes:
         told.progress.note(f"{source}: {note}")
     return planned
+
+
+def _tell_noise(name: str, noise: NoiseModel, before: Sequence[Plane], told: Told) -> None:
+    """Say what the noise of a plane is; not where it is that of the plane before it."""
+    words = noise_in_words(noise)
+    if not before or words != noise_in_words(before[-1].noise):
+        told.progress.note(f"{name}: noise {words}")
 
 
 def _first_alone(planes: Sequence[Plane], config: RunConfig) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -23,14 +23,13 @@ from dip_pipeline.errors import RunError
 from dip_pipeline.frames import RestoredPlanes
 from dip_pipeline.progress import Told
 from dip_pipeline.runs.place import Place
+from dip_pipeline.runs.prior_work import PriorTask, StackFit, provide_prior, provide_stack
 from dip_pipeline.runs.work import (
     FramePlan,
     Planes,
-    PriorTask,
     Record,
     TileTask,
     copy_tile,
-    provide_prior,
     restore_packet,
     restore_side_by_side,
     restore_tile,
@@ -183,20 +182,36 @@ def _adopt(plan: FramePlan, missing: Sequence[Tile], run: RunDirectory) -> dict[
 
 
 def _provide_prior(task: PriorTask, run: RunDirectory, place: Place, told: Told) -> None:
-    """Make the prior, in the pool; of several shards one makes it, and the others wait for it."""
-    path = task.plan.prior_path
-    while path is not None and run.find_file(path.name) is None:
-        lock = run.alone_at(path.name)
+    """Make the prior, and before it the networks of the stack that it is made of, if it is one."""
+    path, stack = task.plan.prior_path, task.stack
+    if path is None or run.find_file(path.name) is not None:
+        return
+    if stack is not None:
+        _provide(stack.path.name, provide_stack, stack, run, place, told)
+    _provide(path.name, provide_prior, task, run, place, told)
+
+
+def _provide(
+    name: str,
+    work: Callable[..., None],
+    task: PriorTask | StackFit,
+    run: RunDirectory,
+    place: Place,
+    told: Told,
+) -> None:
+    """Have a file made in the pool; of several shards one makes it, and the others wait for it."""
+    while run.find_file(name) is None:
+        lock = run.alone_at(name)
         if lock is None:
             time.sleep(_PRIOR_LOOK_S)
             continue
         try:
             run.tell("fit")
             if place.pool.options.executor is ExecutorKind.INLINE:
-                provide_prior(task, told.on_step)
+                work(task, told.on_step)
             else:
                 with _watched(run, told):
-                    job = Job(provide_prior, folder=run.path, rank=place.rank)
+                    job = Job(work, folder=run.path, rank=place.rank)
                     list(run_items(place.pool, job, [task], key=lambda _: "prior"))
         finally:
             lock.release()

@@ -9,11 +9,22 @@ from dip_pipeline.restoration.priors.fit_size import MOST_CALIBRATION_PIXELS, fo
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope
 from dip_pipeline.tiling import Tile
 
+_IMAGE_STEP_S = 0.024  # of one network of the image input
+_SHARED_NETWORKS = 2  # of planes that share them
+
 
 def guess_seconds(
-    shape: tuple[int, int], tiles: Sequence[Tile], config: RunConfig, asked: AskedOptics | None
+    shape: tuple[int, int],
+    tiles: Sequence[Tile],
+    config: RunConfig,
+    asked: AskedOptics | None,
+    *,
+    sharing: int = 1,
 ) -> float:
-    """Rough time of one plane, on a GPU where one is asked for: it may be another machine's."""
+    """Rough time of one plane, on a GPU where one is asked for: it may be another machine's.
+
+    sharing : planes that share one fit; its time is shared out among them
+    """
     options = fit_options(config)
     sizes = [tile.shape[0] * tile.shape[1] for tile in tiles]
     if asked is not None:
@@ -26,12 +37,14 @@ def guess_seconds(
         looked_at = sum(
             (rows.stop - rows.start) * (cols.stop - cols.start) for rows, cols in windows
         )
-        return _gpu_seconds(pixels, len(sizes), looked_at, config)
-    fit = 0.0 if config.fit.prior else _fit_seconds(shape, sizes, options)
+        return _gpu_seconds(pixels, len(sizes), looked_at, config, sharing=sharing)
+    fit = 0.0 if config.fit.prior else _fit_seconds(shape, sizes, options, sharing=sharing)
     return fit + _calibration_seconds(shape, sizes, options) + _apply_seconds(pixels, options)
 
 
-def _gpu_seconds(pixels: int, tiles: int, looked_at: int, config: RunConfig) -> float:
+def _gpu_seconds(
+    pixels: int, tiles: int, looked_at: int, config: RunConfig, *, sharing: int
+) -> float:
     """Rough time on one H200, as measured there: a step takes as long for two networks as for four.
 
     Of tiles with networks of their own sixteen are fitted at once, in twice the time of one.
@@ -42,7 +55,7 @@ def _gpu_seconds(pixels: int, tiles: int, looked_at: int, config: RunConfig) -> 
     if config.fit.prior:
         return applied
     fits = max(1.0, tiles / 8) if options.scope is Scope.TILE else 1.0
-    return fits * (3.0 + 0.005 * options.step_limit) + 3.5e-6 * looked_at + applied
+    return fits * (3.0 + 0.005 * options.step_limit) / sharing + 3.5e-6 * looked_at + applied
 
 
 def _scene_seconds(
@@ -62,12 +75,16 @@ def _fitted(shape: tuple[int, int], sizes: Sequence[int], options: FitOptions) -
     return sizes if options.scope is Scope.TILE else [shape[0] * shape[1]]
 
 
-def _fit_seconds(shape: tuple[int, int], sizes: Sequence[int], options: FitOptions) -> float:
+def _fit_seconds(
+    shape: tuple[int, int], sizes: Sequence[int], options: FitOptions, *, sharing: int
+) -> float:
     """Rough time of the fits on two CPU cores, from figures measured there; GPUs are faster."""
+    if sharing > 1:
+        return options.step_limit * _IMAGE_STEP_S * _SHARED_NETWORKS / sharing
     seconds = 0.0
     for pixels in _fitted(shape, sizes, options):
         if options.input is InputKind.IMAGE:
-            a_step = 0.024 * folds_for(pixels, options)
+            a_step = _IMAGE_STEP_S * folds_for(pixels, options)
         else:
             a_step = 2.5e-6 * min(max(sizes), 256**2)
         seconds += options.step_limit * a_step

@@ -16,19 +16,16 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from dip_pipeline.engine import TileStore, publish_sealed, read_published, tell_progress
-from dip_pipeline.errors import GpuMemoryError, RestorationError, RunError
+from dip_pipeline.engine import TileStore, read_published
+from dip_pipeline.errors import GpuMemoryError, RestorationError
 from dip_pipeline.machine.devices import device_name, device_watched, fit_in_packets
-from dip_pipeline.preparing.cutting import ProblemSource, Window, problems_key
+from dip_pipeline.preparing.cutting import ProblemSource, problems_key
 from dip_pipeline.restoration.computing.settings import settle_computing
 from dip_pipeline.restoration.computing.side_by_side import load_linear_algebra, side_by_side
-from dip_pipeline.restoration.fits.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.priors.prior import Prior
-from dip_pipeline.restoration.priors.shared_prior import SharedPrior
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
-from dip_pipeline.runs.seeds import prior_seed, tile_seed
+from dip_pipeline.runs.seeds import tile_seed
 from dip_pipeline.runs.ways import AnyPrior, way_of
 from dip_pipeline.task import Task
 from dip_pipeline.tiling import Tile
@@ -38,7 +35,7 @@ Planes = Mapping[str, np.ndarray]
 
 log = logging.getLogger(__name__)
 
-_MORE_SEEDS = 2  # tried for a tile whose own fit diverges
+MORE_SEEDS = 2  # tried where a fit diverges
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,96 +65,6 @@ class TileTask:
 
     plan: FramePlan
     tile: Tile
-
-
-@dataclass(frozen=True, slots=True)
-class PriorTask:
-    """The prior of a frame, to be published where the plan says.
-
-    shared : prior file that it is made of; None where it is fitted to the frame itself
-    shared_sha256 : of that file, as it was read when the run began
-    seen : whether the prior file was fitted on this frame, too
-    telling : file to tell in how the fit goes on; None for nowhere
-    """
-
-    plan: FramePlan
-    windows: tuple[Window, ...]
-    shared: Path | None
-    shared_sha256: str
-    seen: bool
-    telling: Path | None
-
-
-def fit_frame_prior(
-    plan: FramePlan, windows: Sequence[Window], on_step: StepHook = ignore_step
-) -> bytes:
-    """Fit the prior of a frame on some windows of it; returns its bytes.
-
-    Raises RestorationError where the frame holds nothing to fit.
-    """
-    source = plan.source
-    for number in range(_MORE_SEEDS + 1):
-        seed = prior_seed(plan.seed) if number == 0 else tile_seed(prior_seed(plan.seed), number)
-        problems = [source.problem(window, seed=seed) for window in windows]
-        with device_watched(problems[0]):
-            fit = way_of(source.options, source.optics).fit
-            prior = fit(problems, source.frame.shape, seed=seed, on_step=on_step)
-        if prior.report.stop_reason is not StopReason.DIVERGED:
-            break
-        if number < _MORE_SEEDS:
-            log.warning(
-                "%s: the fit diverged, and is tried again with another seed", source.frame.path
-            )
-    return prior.to_bytes()
-
-
-def provide_prior(task: PriorTask, on_step: StepHook = ignore_step) -> None:
-    """Make the prior of a frame and publish it. Safe to run twice."""
-    path = task.plan.prior_path
-    if path is None or path.exists():
-        return
-    told = 0.0
-
-    def tell(step: int, steps: int, loss: Tensor) -> None:
-        nonlocal told
-        on_step(step, steps, loss)
-        if task.telling is not None and time.monotonic() - told > 1.0:
-            told = time.monotonic()
-            tell_progress(task.telling, "fit", step=step, steps=steps, loss=float(loss.detach()))
-
-    if task.shared is None:
-        content = fit_frame_prior(task.plan, task.windows, tell)
-    else:
-        data = task.shared.read_bytes()
-        if hashlib.sha256(data).hexdigest() != task.shared_sha256:
-            raise RunError(f"{task.shared}: changed while it was being used; run it again")
-        shared = SharedPrior.from_bytes(data)
-        content = bind_frame_prior(task.plan, task.windows, shared, seen=task.seen)
-    publish_sealed(path, [content])
-
-
-def prior_key(plan: FramePlan, windows: Sequence[Window], *more: object) -> str:
-    """Digest of all that decides the prior of a frame; reads the windows.
-
-    more : what else decides, such as the digest of a prior file
-    """
-    seed, source = prior_seed(plan.seed), plan.source
-    problems = [source.problem(window, seed=seed) for window in windows]
-    return problems_key(problems, source.frame.shape, plan.algorithm, *more)
-
-
-def bind_frame_prior(
-    plan: FramePlan, windows: Sequence[Window], shared: SharedPrior, *, seen: bool
-) -> bytes:
-    """Calibrate a prior of other frames on some windows of this one; returns its bytes.
-
-    seen : whether this frame is one that the prior was fitted on
-    """
-    seed, source = prior_seed(plan.seed), plan.source
-    problems = [source.problem(window, seed=seed) for window in windows]
-    with device_watched(problems[0]):
-        bound = shared.bound_to(problems, source.frame.shape, seed=seed, seen=seen)
-    return bound.to_bytes()
 
 
 def restore_tile(task: TileTask) -> Record:
@@ -251,7 +158,7 @@ def _solved(
     restored = _tried(problem, prior)
     if not restored.outcome.stop_reason.diverged or not own:
         return problem, restored
-    for number in range(1, _MORE_SEEDS + 1):
+    for number in range(1, MORE_SEEDS + 1):
         again = replace(problem, seed=tile_seed(problem.seed, number))
         retried = _tried(again, None)
         if not retried.outcome.failed:

@@ -19,7 +19,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import faults
 from dip_pipeline.errors import DipError
 from dip_pipeline.pipeline import restore_frame
-from dip_pipeline.runs import ways, work
+from dip_pipeline.runs import prior_work, ways
 from tests.stand_in import arithmetic
 
 
@@ -39,7 +39,7 @@ def main() -> None:
 def _run(request: dict) -> int:
     prior = Path(request["prior"])
     if prior.exists():  # fitted once for all: fits have tests of their own
-        work.fit_frame_prior = lambda *_: prior.read_bytes()
+        prior_work.fit_frame_prior = lambda *_: prior.read_bytes()
     ways.restore = _restore
     os.environ.pop(faults.VARIABLE, None)
     if request["fault"]:

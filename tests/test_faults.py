@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import faults
 from dip_pipeline.pipeline import restore_frame
-from dip_pipeline.runs import work
+from dip_pipeline.runs import prior_work
 from tests.stand_in import QUICK, planes
 
 KILLED = -9
@@ -81,14 +81,14 @@ class World:
 
     def _fit_prior(self) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            real = work.fit_frame_prior
+            real = prior_work.fit_frame_prior
 
             def kept(*arguments):
                 content = real(*arguments)
                 self.prior.write_bytes(content)
                 return content
 
-            patch.setattr(work, "fit_frame_prior", kept)
+            patch.setattr(prior_work, "fit_frame_prior", kept)
             config = RunConfig().with_overrides(**self.options)
             restore_frame(str(self.source), self.folder / "first.fits", config)
 

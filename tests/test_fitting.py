@@ -19,7 +19,7 @@ from dip_pipeline.fitting import fit_frames
 from dip_pipeline.frames import file_digest, open_frame, read_provenance
 from dip_pipeline.frames.prov_json import facts_of, names_of
 from dip_pipeline.pipeline import describe_frame, restore_frame
-from dip_pipeline.runs import frame_run, planes, prior_file, work
+from dip_pipeline.runs import frame_run, planes, prior_file, prior_work
 from dip_pipeline.runs.prior_file import PriorFile
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 
@@ -105,7 +105,7 @@ def test_a_prior_restores_a_frame_that_it_never_saw_and_says_honestly_how_well(o
 
 
 def test_nothing_is_fitted_where_a_prior_is_given(night, other, tmp_path, monkeypatch):
-    monkeypatch.setattr(work, "fit_frame_prior", None)
+    monkeypatch.setattr(prior_work, "fit_frame_prior", None)
     told = []
 
     class Listener:

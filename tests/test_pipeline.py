@@ -19,7 +19,7 @@ from dip_pipeline.frames import read_provenance
 from dip_pipeline.frames.prov_json import facts_of, problems_of, unflatten
 from dip_pipeline.pipeline import describe_frame, restore_frame, scratch_of
 from dip_pipeline.progress import SILENT
-from dip_pipeline.runs import frame_run, restoring, ways, work
+from dip_pipeline.runs import frame_run, prior_work, restoring, ways, work
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 from dip_pipeline.tiling import tile_borders
 from tests.stand_in import any_prior, arithmetic
@@ -282,8 +282,10 @@ def test_an_interrupted_run_goes_on_and_fits_no_finished_tile_twice(
     assert not target.exists()
 
     fits_run, tiles_run = [], []
-    real_fit, real_restore = work.fit_frame_prior, work.restore_tile
-    monkeypatch.setattr(work, "fit_frame_prior", lambda *a: fits_run.append(1) or real_fit(*a))
+    real_fit, real_restore = prior_work.fit_frame_prior, work.restore_tile
+    monkeypatch.setattr(
+        prior_work, "fit_frame_prior", lambda *a: fits_run.append(1) or real_fit(*a)
+    )
     monkeypatch.setattr(
         restoring, "restore_tile", lambda t: tiles_run.append(t.tile.index) or real_restore(t)
     )

@@ -33,7 +33,7 @@ from dip_pipeline.runs.planes import (
     blend_planes,
     plan_planes,
     pooled_facts,
-    restore_plane,
+    restore_planes,
 )
 from dip_pipeline.runs.prior_file import PriorFile
 from dip_pipeline.runs.prior_work import PriorTask
@@ -68,13 +68,14 @@ def restore_asked(asked: AskedRun, place: Place, told: Progress, *, overwrite: b
             run.remove()
             return warn_of_refuted_law(already_done(source, target))
         _tell_restarted(run, told)
-        results, facts = [], []
         stacks = stack_fits(planes, config, run, Told(told, source))
-        for plane in planes.restored:
-            prior = prior_task(plane, config, run, shared, stacks.get(plane.first_tile))
-            results.append(
-                restore_plane(plane, prior, run, place, Told(told, planes.name_of(plane, source)))
-            )
+        priors = [
+            prior_task(plane, config, run, shared, stacks.get(plane.first_tile))
+            for plane in planes.restored
+        ]
+        results = restore_planes(planes, priors, run, place, Told(told, source))
+        facts = []
+        for plane, prior, result in zip(planes.restored, priors, results, strict=True):
             facts.append(
                 RunFacts(
                     run_id=run.run_id,
@@ -82,8 +83,8 @@ def restore_asked(asked: AskedRun, place: Place, told: Progress, *, overwrite: b
                     config=config,
                     noise=plane.noise,
                     network=_network(shared, prior),
-                    device=devices_used(results[-1].records),
-                    tiles=results[-1].records,
+                    device=devices_used(result.records),
+                    tiles=result.records,
                     command_line=asked.command_line,
                     prior=prior_facts(prior, run, shared),
                     seconds=time.monotonic() - asked.started,

@@ -36,7 +36,7 @@ from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.runs.hole_rims import warn_of_bright_rims
 from dip_pipeline.runs.place import Place
 from dip_pipeline.runs.prior_work import PriorTask
-from dip_pipeline.runs.restoring import blend_tiles, restore_tiles
+from dip_pipeline.runs.restoring import PlaneWork, blend_tiles, restore_tiles
 from dip_pipeline.runs.work import Record
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.task import Task
@@ -249,12 +249,19 @@ class PlaneResult:
     found_done: int
 
 
-def restore_plane(
-    plane: Plane, prior: PriorTask, run: RunDirectory, place: Place, told: Told
-) -> PlaneResult:
-    """Make the prior of a plane, and its tiles."""
-    records, found_done = restore_tiles(prior, plane.tiles, run, place, told)
-    return PlaneResult(plane, prior, records, found_done)
+def restore_planes(
+    planes: Planes, priors: Sequence[PriorTask], run: RunDirectory, place: Place, told: Told
+) -> list[PlaneResult]:
+    """Make the priors of planes, and their tiles."""
+    works = [
+        PlaneWork(prior, plane.tiles, planes.name_of(plane, told.source))
+        for plane, prior in zip(planes.restored, priors, strict=True)
+    ]
+    ended = restore_tiles(works, run, place, told)
+    return [
+        PlaneResult(plane, prior, records, found_done)
+        for plane, prior, (records, found_done) in zip(planes.restored, priors, ended, strict=True)
+    ]
 
 
 def blend_planes(

@@ -1,11 +1,10 @@
 """The tiles of a frame: made where they are missing, then blended into planes."""
 
 import logging
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +22,8 @@ from dip_pipeline.errors import RunError
 from dip_pipeline.frames import RestoredPlanes
 from dip_pipeline.progress import Told
 from dip_pipeline.runs.place import Place
-from dip_pipeline.runs.prior_work import PriorTask, StackFit, provide_prior, provide_stack
+from dip_pipeline.runs.prior_work import PriorTask
+from dip_pipeline.runs.providing import provide_priors
 from dip_pipeline.runs.work import (
     FramePlan,
     Planes,
@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 
 _PLANES = {"science": np.float32, "error": np.float32, "flags": np.uint8}
 _LEAST_BAND_ROWS = 64
-_PRIOR_LOOK_S = 0.5
 _SIDE_BY_SIDE = 2  # tiles at once, where one leaves cores idle
 _MOST_PIXELS_BESIDE = 400 * 400  # of such a tile and its halo
 # A GPU that answers for one tile waits for a core to have found the stars of the next.
@@ -49,15 +48,97 @@ _SIDE_BY_SIDE_ON_GPU = 4
 _MOST_PIXELS_BESIDE_ON_GPU = 800 * 800
 
 
-def restore_tiles(
-    prior: PriorTask, tiles: Sequence[Tile], run: RunDirectory, place: Place, told: Told
-) -> tuple[list[Record], int]:
-    """Make the frame's prior if it has one, then restore the tiles that are not done.
+@dataclass(frozen=True, slots=True)
+class PlaneWork:
+    """One plane to restore: its prior, its tiles, and what it is called."""
 
-    Returns the records of all tiles that are done now, and how many were found done.
-    Raises RunError where tiles are missing that are only to be put together.
+    prior: PriorTask
+    tiles: tuple[Tile, ...]
+    name: str
+
+
+class _Begun(NamedTuple):
+    """A plane in work: records of tiles that are done, by number; how many of them were found.
+
+    missing : tiles that are to be made here
     """
-    plan = prior.plan
+
+    work: PlaneWork
+    done: dict[int, Record]
+    missing: list[Tile]
+    found_done: int
+
+    @property
+    def plan(self) -> FramePlan:
+        """What its tiles share."""
+        return self.work.prior.plan
+
+    @property
+    def records(self) -> list[Record]:
+        """Of the tiles that are done, in their order."""
+        return [self.done[tile.index] for tile in self.work.tiles if tile.index in self.done]
+
+
+def restore_tiles(
+    works: Sequence[PlaneWork], run: RunDirectory, place: Place, told: Told
+) -> list[tuple[list[Record], int]]:
+    """Make the prior of each plane that has one, then restore the tiles that are not done.
+
+    Where there are workers all planes are in work at once, else one follows the other.
+    Returns, for each plane, the records of all tiles that are done now, and how many were found
+    done. Raises RunError where tiles are missing that are only to be put together.
+    """
+    if place.pool.options.executor is not ExecutorKind.INLINE:
+        return _restored(works, run, place, told)
+    groups = [list(group) for _, group in groupby(works, key=_fitted_as)]
+    return [ended for group in groups for ended in _restored(group, run, place, told)]
+
+
+def _fitted_as(work: PlaneWork) -> object:
+    """Tell planes that are fitted together from those that are not."""
+    stack = work.prior.stack
+    return work.tiles[0].index if stack is None else stack.key
+
+
+def _restored(
+    works: Sequence[PlaneWork], run: RunDirectory, place: Place, told: Told
+) -> list[tuple[list[Record], int]]:
+    begun = [_begun(work, run, place) for work in works]
+    name = works[0].name if len(works) == 1 else told.source
+    told = Told(told.progress, name)
+    told.progress.frame_started(
+        name, sum(len(work.tiles) for work in works), sum(one.found_done for one in begun)
+    )
+    missing = [one for one in begun if one.missing]
+    if missing and place.finish:
+        count = sum(len(one.missing) for one in missing)
+        raise RunError(
+            f"{run.path}: {count} of {sum(len(work.tiles) for work in works)} tiles are missing, "
+            f"the first is tile {missing[0].missing[0].index}; run its shards again, or add "
+            "--complete to restore them here"
+        )
+    provide_priors([one.work.prior for one in missing], run, place, told)
+    run.tell("tiles")
+    owners = {tile.index: one for one in missing for tile in one.missing}
+    tasks = (TileTask(one.plan, tile) for one in missing for tile in one.missing)
+    for record in run_items(place.pool, _job(missing, run, place), tasks, key=_tile_name):
+        index = int(str(record["tile"]))
+        owners[index].done[index] = record
+        told.progress.tile_done(record)
+    for one in begun:
+        _tell_tried_again(one, Told(told.progress, one.work.name))
+    return [
+        (
+            [one.done[tile.index] for tile in one.work.tiles if tile.index in one.done],
+            one.found_done,
+        )
+        for one in begun
+    ]
+
+
+def _begun(work: PlaneWork, run: RunDirectory, place: Place) -> _Begun:
+    """Look what of a plane is done, in this run or in earlier ones."""
+    plan, tiles = work.prior.plan, work.tiles
     found = ((tile.index, plan.store.record_of(tile.index)) for tile in tiles)
     done: dict[int, Record] = {index: record for index, record in found if record is not None}
     if not place.finish:
@@ -70,36 +151,28 @@ def restore_tiles(
         kept = _adopt(plan, missing, run)
         done.update(kept)
         missing = [tile for tile in missing if tile.index not in kept]
-    told.progress.frame_started(told.source, len(tiles), len(done))
-    found_done = len(done)
-    if missing and place.finish:
-        raise RunError(
-            f"{run.path}: {len(missing)} of {len(tiles)} tiles are missing, the first is tile "
-            f"{missing[0].index}; run its shards again, or add --complete to restore them here"
-        )
-    if missing:
-        _provide_prior(prior, run, place, told)
-    run.tell("tiles")
-    tasks: Iterable[TileTask] = (TileTask(plan, tile) for tile in missing)
-    source = plan.source
-    alone = plan.prior_path is not None or source.optics is not None or bool(source.exposures)
-    alone = alone or source.options.by_hiding
-    together, packet = restore_packet, 1 if alone else place.pool.options.items_a_packet
-    of_a_frame = plan.prior_path is not None and source.optics is None and not source.exposures
-    if of_a_frame and (at_once := _tiles_at_once(missing, place.pool.options)) > 1:
-        together, packet = restore_side_by_side, at_once
-    job = Job(restore_tile, copy_tile, run.path, place.rank, together=together, packet=packet)
-    for record in run_items(place.pool, job, tasks, key=_tile_name):
-        done[int(str(record["tile"]))] = record
-        told.progress.tile_done(record)
-    _tell_tried_again(tiles, done, plan, told)
-    return [done[tile.index] for tile in tiles if tile.index in done], found_done
+    return _Begun(work, done, missing, len(done))
 
 
-def _tell_tried_again(
-    tiles: Sequence[Tile], done: Mapping[int, Record], plan: FramePlan, told: Told
-) -> None:
+def _job(begun: Sequence[_Begun], run: RunDirectory, place: Place) -> Job[TileTask, Record]:
+    """Say how the missing tiles of some planes, which are all restored alike, are worked on."""
+    job = Job(restore_tile, copy_tile, run.path, place.rank)
+    if not begun:
+        return job
+    source = begun[0].plan.source
+    framed = begun[0].plan.prior_path is not None
+    plain = source.optics is None and not source.exposures
+    if not framed and plain and not source.options.by_hiding:
+        return replace(job, together=restore_packet, packet=place.pool.options.items_a_packet)
+    if framed and plain:
+        at_once = _tiles_at_once([t for one in begun for t in one.missing], place.pool.options)
+        return replace(job, together=restore_side_by_side, packet=at_once)
+    return job
+
+
+def _tell_tried_again(begun: _Begun, told: Told) -> None:
     """Say how many tiles came out with another seed than their own."""
+    plan, done, tiles = begun.plan, begun.done, begun.work.tiles
     again = [
         tile.index
         for tile in tiles
@@ -179,62 +252,6 @@ def _adopt(plan: FramePlan, missing: Sequence[Tile], run: RunDirectory) -> dict[
     if adopted:
         log.warning("%s: %d tiles kept, whose pixels do not change", run.path, len(adopted))
     return {index: plan.store.load(index)[1] for index in adopted}
-
-
-def _provide_prior(task: PriorTask, run: RunDirectory, place: Place, told: Told) -> None:
-    """Make the prior, and before it the networks of the stack that it is made of, if it is one."""
-    path, stack = task.plan.prior_path, task.stack
-    if path is None or run.find_file(path.name) is not None:
-        return
-    if stack is not None:
-        _provide(stack.path.name, provide_stack, stack, run, place, told)
-    _provide(path.name, provide_prior, task, run, place, told)
-
-
-def _provide(
-    name: str,
-    work: Callable[..., None],
-    task: PriorTask | StackFit,
-    run: RunDirectory,
-    place: Place,
-    told: Told,
-) -> None:
-    """Have a file made in the pool; of several shards one makes it, and the others wait for it."""
-    while run.find_file(name) is None:
-        lock = run.alone_at(name)
-        if lock is None:
-            time.sleep(_PRIOR_LOOK_S)
-            continue
-        try:
-            run.tell("fit")
-            if place.pool.options.executor is ExecutorKind.INLINE:
-                work(task, told.on_step)
-            else:
-                with _watched(run, told):
-                    job = Job(work, folder=run.path, rank=place.rank)
-                    list(run_items(place.pool, job, [task], key=lambda _: "prior"))
-        finally:
-            lock.release()
-
-
-@contextmanager
-def _watched(run: RunDirectory, told: Told) -> Iterator[None]:
-    """Tell how a fit in another process goes on."""
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(1.0):
-            facts = run.told()
-            if facts.get("doing") == "fit" and "step" in facts:
-                told.progress.fit_step(facts["step"], facts["steps"], facts["loss"])
-
-    thread = threading.Thread(target=watch, name="dip-fit-watch", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _load(plan: FramePlan, tile: Tile) -> Planes:

@@ -35,6 +35,7 @@ Planes = Mapping[str, np.ndarray]
 
 log = logging.getLogger(__name__)
 
+_PRIORS_KEPT = 4  # read once by a process: planes that it restores side by side have their own
 MORE_SEEDS = 2  # tried where a fit diverges
 
 
@@ -108,7 +109,7 @@ def restore_packet(tasks: Sequence[TileTask]) -> list[Record]:
 
 
 def restore_side_by_side(tasks: Sequence[TileTask]) -> list[Record]:
-    """Restore some tiles of a frame whose prior is there, at once; returns their records.
+    """Restore some tiles whose priors are there, at once; returns their records.
 
     Networks have all threads to answer on, but the stars of a tile are looked for on one: meanwhile
     another tile has the rest. The pixels are those of each alone. Tiles that a GPU does not hold at
@@ -138,10 +139,13 @@ def restore_side_by_side(tasks: Sequence[TileTask]) -> list[Record]:
         if problems[0].device.startswith("cuda"):  # a process that did not fit has not started it
             with device_watched(problems[0]):
                 load_linear_algebra(torch.cuda.current_device())
-        prior = _read_prior(missing[0].plan)
-        results = side_by_side([partial(tried, problem, prior) for problem in problems])
-        for task, problem, result in zip(missing, problems, results, strict=True):
-            found, seconds = solved(problem, prior) if result is None else result
+        asked = [
+            (problem, _read_prior(task.plan))
+            for task, problem in zip(missing, problems, strict=True)
+        ]
+        results = side_by_side([partial(tried, *one) for one in asked])
+        for task, one, result in zip(missing, asked, results, strict=True):
+            found, seconds = solved(*one) if result is None else result
             done[task.tile.index] = _publish(task, *found, seconds=seconds)
     return [record for record in done.values() if record is not None]
 
@@ -252,11 +256,11 @@ def _prior_digest(path: Path) -> str:
     return _digest(path, stat.st_ino, stat.st_mtime_ns)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=_PRIORS_KEPT)
 def _digest(path: Path, inode: int, mtime_ns: int) -> str:  # noqa: ARG001  (cache key)
     return hashlib.sha256(read_published(path)).hexdigest()
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=_PRIORS_KEPT)
 def _parsed_prior(path: Path, inode: int, mtime_ns: int, kind: Hashable) -> AnyPrior:  # noqa: ARG001  (cache key)
     return cast(type[AnyPrior], kind).from_bytes(read_published(path))

@@ -16,7 +16,7 @@ from dip_pipeline.preparing.planning import run_room
 from dip_pipeline.preparing.stacking import fitted_planes, stacks_of
 from dip_pipeline.restoration.priors.shared_prior import SharedPrior
 from dip_pipeline.restoration.problem import StopReason
-from dip_pipeline.runs import frame_run, prior_work, ways
+from dip_pipeline.runs import frame_run, prior_work, providing, restoring, ways
 from dip_pipeline.tiling import plan_tiles
 from dip_pipeline.verifying import verify_product
 from tests.stand_in import any_prior, arithmetic
@@ -221,3 +221,48 @@ def test_what_is_restored_together_is_the_same_in_several_processes(tmp_path):
             made.append([hdus[name].data for name in (0, "DIP_ERR", "DIP_FLAG")])
     for one, other in zip(*made, strict=True):
         assert np.array_equal(one, other, equal_nan=True)
+
+
+def test_planes_are_in_work_at_once_where_there_are_workers(tmp_path, fitted, monkeypatch):
+    """One job of all priors, and one of all tiles: no worker waits for another one's plane."""
+    jobs = []
+
+    def run_items(_, job, items, key):
+        named = [(key(item), item) for item in items]
+        jobs.append((job.run.__name__, [name for name, _ in named]))
+        return [job.run(item) for _, item in named]
+
+    monkeypatch.setattr(restoring, "run_items", run_items)
+    monkeypatch.setattr(providing, "run_items", run_items)
+    source, workers = cube(tmp_path), {"workers.executor": "local", "workers.workers": 2}
+    report = restored(source, tmp_path / "out.fits", **workers)
+    assert (report.tiles, report.failed_tiles) == (5, 0)
+    assert [(what, len(names)) for what, names in jobs] == [
+        ("provide_stack", 1), ("provide_prior", 5), ("restore_tile", 5),
+    ]  # fmt: skip
+    assert all(len(set(names)) == len(names) for _, names in jobs)
+    assert restored(source, tmp_path / "alone.fits").tiles == 5
+    with fits.open(tmp_path / "out.fits") as ours, fits.open(tmp_path / "alone.fits") as alone:
+        assert np.array_equal(ours[0].data, alone[0].data)
+
+
+def test_how_many_planes_are_ready_is_told_now_and_then(tmp_path, fitted, monkeypatch):
+    clock = iter(range(0, 10_000, 20))
+    monkeypatch.setattr(providing.time, "monotonic", lambda: next(clock))
+    told = []
+
+    class Listener:
+        def frame_started(self, *started):
+            told.append(f"{started[1]} tiles")
+
+        def fit_step(self, *_): ...
+        def tile_done(self, record): ...
+
+        def note(self, message):
+            told.append(message.rpartition(": ")[2])
+
+    restore_frame(cube(tmp_path), tmp_path / "out.fits", config(), progress=Listener())
+    assert "5 tiles" in told  # not a tile at a time
+    assert [word for word in told if "networks of" in word] == [
+        "networks of 2 of 5 planes", "networks of 4 of 5 planes",
+    ]  # fmt: skip

@@ -41,6 +41,7 @@ OTHER_VALUES = {
     "noise.correlation": "0.3",
     "fit.input": "code",
     "fit.scope": "tile",
+    "fit.planes": "apart",
     "fit.network": "hourglass",
     "fit.effort": "best",
     "fit.steps": 300,

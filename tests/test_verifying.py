@@ -3,6 +3,7 @@
 import hashlib
 import json
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,13 @@ from astropy.io.fits.scripts import fitscheck
 from dip_pipeline.cli.main import run
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
-from dip_pipeline.frames import Provenance, read_account
+from dip_pipeline.frames import (
+    Provenance,
+    RestoredPlanes,
+    open_frame,
+    read_account,
+    save_frame,
+)
 from dip_pipeline.frames.converting import convert
 from dip_pipeline.frames.fits_cards import join_cards
 from dip_pipeline.frames.fits_file import close_files
@@ -561,6 +568,19 @@ def test_a_zarr_product_is_whole_as_a_fits_file_though_its_input_had_no_check_su
     convert(night / "in.fits", tmp_path / "in.zarr")
     convert(tmp_path / "in.zarr", again)
     assert again.read_bytes() == (night / "in.fits").read_bytes()
+
+
+def test_cards_of_an_earlier_run_alone_go_undeclared(night, tmp_path, monkeypatch):
+    """Of a combination, say, whose names of exposures no second run writes."""
+    monkeypatch.setattr(ways, "restore", as_it_should_be)
+    account = read_account(night / "out.fits")
+    known = open_frame(night / "out.fits")
+    plain = np.ones(known.shape, "f4")
+    planes = RestoredPlanes(plain, plain, np.zeros(known.shape, "u1"))
+    told = replace(account, cards=(*account.cards, ("DIPEX002", "b.fits", "exposure")))
+    save_frame(tmp_path / "first.fits", known, planes, provenance=told)
+    restore_frame(str(tmp_path / "first.fits"), tmp_path / "twice.fits", CONFIG)
+    assert "declared changes" not in wrong(tmp_path / "twice.fits", str(tmp_path / "first.fits"))
 
 
 def test_what_was_restored_twice_passes_against_the_first_product(night, tmp_path, monkeypatch):

@@ -33,17 +33,13 @@ from dip_pipeline.frames.fits_cards import (
 from dip_pipeline.frames.fits_file import OpenFits, fits_file
 from dip_pipeline.frames.fits_layout import HduSpan, is_packed
 from dip_pipeline.frames.fits_pixels import PRODUCT_HDUS
+from dip_pipeline.frames.fits_planes import image_cards_of
 from dip_pipeline.frames.frame import Card, Frame, RawHdu, bands
 from dip_pipeline.frames.kept_pixels import changed_pixels, changed_pixels_of_frame
 from dip_pipeline.frames.opening import file_digest, open_frames
-from dip_pipeline.frames.product import (
-    Restoration,
-    image_cards_of,
-    restorations_of,
-    run_of,
-)
+from dip_pipeline.frames.product import Restoration, restorations_of, run_of
 from dip_pipeline.frames.prov_json import facts_of
-from dip_pipeline.frames.provenance import KEYWORDS_NAME, Provenance
+from dip_pipeline.frames.provenance import Provenance, own_keywords
 from dip_pipeline.frames.selectors import split_selector
 from dip_pipeline.frames.sky_agreement import sky_difference_mas
 from dip_pipeline.frames.stale_cards import comment_on, moved_cards, rule_of
@@ -95,7 +91,7 @@ def _check_hdus(
     cards, sky, kept, others = [], [], [], 0
     if len(before) != len(after):
         wrong.append(f"{len(before)} HDUs in the input, {len(after)} in the product")
-    step = _step_of(account)
+    step, own = _step_of(account), own_keywords([parse_cards(h.cards) for h in old.layout.hdus])
     for one, other in zip(before, after, strict=False):
         if other.index in restored and not _fits(one, restored[other.index], account):
             sides = " x ".join(map(str, one.shape)) or "no image"
@@ -103,7 +99,6 @@ def _check_hdus(
         elif other.index in restored:
             grid = grid_of_hdu(account, old, one)
             both = expected_cards(old, one, grid), image_cards_of(other)
-            own = _own_keywords(old)
             cards += [f"{other.where}: {text}" for text in _changed_cards(both, own, account)]
             sky += _sky((old, one), (new, other), grid)
             kept += changed_pixels(old, one, restored[other.index], step=step, grid=grid)
@@ -192,12 +187,6 @@ def _told(raw: Sequence[bytes], ours: set[str]) -> list[bytes]:
     """Cards that say something of the image, without its form and without our own."""
     form = {k for c in raw if is_structural(k := keyword_of(c))} | {"EXTEND", "TFIELDS", "THEAP"}
     return without(raw, form | ours)
-
-
-def _own_keywords(opened: OpenFits) -> frozenset[str]:
-    """Keywords that an earlier restoration wrote into the input."""
-    cards = [c for hdu in opened.layout.hdus for c in hdu.cards if keyword_of(c) == KEYWORDS_NAME]
-    return frozenset(str(parse_cards(cards[:1])[0][1]).split()) if cards else frozenset()
 
 
 def _sky(

@@ -8,9 +8,10 @@ from dip_pipeline.frames.fits_cards import parse_cards
 from dip_pipeline.frames.fits_file import OpenFits
 from dip_pipeline.frames.fits_layout import HduSpan
 from dip_pipeline.frames.fits_pixels import PRODUCT_HDUS
+from dip_pipeline.frames.fits_planes import image_cards_of
 from dip_pipeline.frames.frame import Card, header_mapping
 from dip_pipeline.frames.pixel_flux import PixelFlux, pixel_flux
-from dip_pipeline.frames.product import Restoration, image_cards_of
+from dip_pipeline.frames.product import Restoration
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.frames.provenance import Provenance
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
-from dip_pipeline.frames.compressed_cards import image_cards_of_table
 from dip_pipeline.frames.fits_cards import keyword_of, parse_cards, split_cards
 from dip_pipeline.frames.fits_file import READ_ERRORS, fits_file, log_warnings
 from dip_pipeline.frames.fits_layout import HduSpan
+from dip_pipeline.frames.fits_planes import image_cards_of
 from dip_pipeline.frames.frame import Card, PlaneArray
 from dip_pipeline.frames.prov_json import facts_of, names_of
 from dip_pipeline.frames.provenance import Provenance
@@ -208,11 +208,6 @@ def _of_arrays(
         tuple((a, b, c) for a, b, c in zip(*planes, strict=True)),
         (dtypes[0], dtypes[1], dtypes[2]),
     )
-
-
-def image_cards_of(hdu: HduSpan) -> list[bytes]:
-    """Raw cards of an image; of a compressed one without those of the table around it."""
-    return image_cards_of_table(hdu.cards) if hdu.kind == "compressed" else list(hdu.cards)
 
 
 def _run_of(hdu: HduSpan) -> str:

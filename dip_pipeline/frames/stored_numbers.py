@@ -5,8 +5,9 @@ from pathlib import Path
 
 from dip_pipeline.frames.fits_cards import SCALING_WORDS, parse_cards, split_cards
 from dip_pipeline.frames.fits_file import fits_file
+from dip_pipeline.frames.fits_planes import image_cards_of
 from dip_pipeline.frames.frame import Card, PlaneArray
-from dip_pipeline.frames.product import HduPlane, Restoration, ZarrPlane, image_cards_of
+from dip_pipeline.frames.product import HduPlane, Restoration, ZarrPlane
 from dip_pipeline.frames.zarr_choice import array_of, attributes_of, open_node
 from dip_pipeline.frames.zarr_hdus import HEADER, hdu_of
 from dip_pipeline.frames.zarr_reader import FITS_SHAPE

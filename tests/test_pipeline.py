@@ -594,9 +594,12 @@ def test_pixels_without_a_value_are_told_of(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("kind", "told"), [("Dome Flat", True), ("Light Frame", False)])
-def test_a_frame_that_shows_no_sky_is_told_of(tmp_path, caplog, kind, told):
+@pytest.mark.parametrize("keyword", ["IMAGETYP", "OBSTYP"])
+def test_a_frame_that_shows_no_sky_is_told_of(tmp_path, caplog, keyword, kind, told):
     pixels = np.random.default_rng(1).normal(100, 5, (32, 32)).astype(np.float32)
-    fits.writeto(tmp_path / "a.fits", pixels, fits.Header({"IMAGETYP": kind}))
+    fits.writeto(tmp_path / "a.fits", pixels, fits.Header({keyword: kind}))
+    notes = describe_frame(str(tmp_path / "a.fits"), quick(**{"noise.sigma": 5.0})).notes
+    assert any("a calibration frame, not the sky" in note for note in notes) is told
     options = {"fit.steps": 1, "noise.sigma": 5.0}
     report = restore_frame(str(tmp_path / "a.fits"), tmp_path / "out.fits", quick(**options))
     assert report.status == "restored"

@@ -218,6 +218,14 @@ def test_of_several_images_the_psf_has_to_be_named(source, tmp_path):
     assert "DET_SAMP" in fits.getheader(target, "SCI")["DIPPSF"]
 
 
+def test_the_first_image_is_primary_whatever_its_name(tmp_path):
+    kernel = fits.PrimaryHDU(box(3, 3))
+    kernel.header["EXTNAME"] = "MOFFAT"
+    fits.HDUList([kernel, fits.ImageHDU(box(5, 5))]).writeto(tmp_path / "psf.fits")
+    for name in ("primary", "moffat", "0"):
+        assert read_psf(f"{tmp_path}/psf.fits[{name}]").kernel.shape == (3, 3)
+
+
 def test_a_psf_off_its_middle_is_told(source, tmp_path, caplog):
     kernel = np.zeros((7, 9), "f4")
     kernel[2:5, 5:8] = 1 / 9

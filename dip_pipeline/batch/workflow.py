@@ -119,7 +119,7 @@ class Workflow:
         names = set(WorkflowTables.model_fields)
         own = {name: value for name, value in document.items() if name in names}
         rest = {name: value for name, value in document.items() if name not in names}
-        for name in set(rest) - set(RunConfig.model_fields):
+        for name in (name for name in rest if name not in RunConfig.model_fields):
             known = [*WorkflowTables.model_fields, *RunConfig.model_fields]
             meant = None if isinstance(rest[name], dict) else key_of(name)
             nearest = _nearest(name, known) if meant is None else f"did you mean {meant}?"

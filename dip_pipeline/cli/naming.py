@@ -13,6 +13,7 @@ from dip_pipeline.frames import (
     FITS_SUFFIXES,
     ZARR_SUFFIXES,
     companions_of,
+    is_zarr,
     output_kind,
     read_provenance,
     split_selector,
@@ -159,7 +160,7 @@ def _is_folder(sources: Sequence[str], out: str) -> bool:
 
 def _is_plain_folder(out: str) -> bool:
     try:
-        return Path(out).is_dir() and not (Path(out) / "zarr.json").is_file()
+        return Path(out).is_dir() and not is_zarr(Path(out))
     except OSError:
         return False
 

@@ -67,7 +67,6 @@ _NOT_OF_A_FIT = (
     "workers.executor",
     "workers.workers",
     "workers.scheduler",
-    "workers.scheduler_file",
     "workers.insecure_cluster",
     "workers.packet",
     "workers.dashboard",

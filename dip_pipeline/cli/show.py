@@ -79,10 +79,9 @@ def show(
 def describe(frame: "FrameDescription") -> str:
     """Tell a description in lines."""
     rows, cols = frame.shape
-    masked = "" if frame.masked_share is None else f", {frame.masked_share:.2%} masked"
     lines = [
         f"{frame.source}: {frame.format}, {rows} rows x {cols} columns, "
-        f"unit {frame.unit or 'not named'}{masked}",
+        f"unit {frame.unit or 'not named'}, {frame.masked_share:.2%} masked",
         f"  layout: {frame.layout}, to restore: {_science(frame.science)}",
         f"  WCS: {frame.wcs}",
         f"  mask: {frame.mask or 'none; pixels that are not finite are bad'}",

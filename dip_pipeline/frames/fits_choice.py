@@ -53,8 +53,7 @@ def _refuse(view: FitsView) -> None:
 
 def _select(view: FitsView, selector: Selector) -> HduSpan:
     for hdu in view.hdus:
-        by_name = hdu.name == selector.name or (selector.name == "PRIMARY" and hdu.index == 0)
-        if hdu.index == selector.index or (by_name and selector.version in (None, hdu.version)):
+        if selector.means(hdu):
             if hdu.name in (*FLAG_NAMES, *PRODUCT_HDUS):
                 raise FrameError(
                     f"{view.path}: {hdu.where} is a mask or a product plane, "

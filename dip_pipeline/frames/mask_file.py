@@ -167,10 +167,7 @@ def _fits_planes(path: Path, selector: Selector | None) -> Iterator[MaskPlane]:
     with fits_file(path) as opened:
         hdus = opened.layout.hdus
     for hdu in hdus:
-        asked = selector is None or selector.index == hdu.index
-        if selector is not None and selector.name is not None:
-            by_name = hdu.name == selector.name or (hdu.index == 0 and selector.name == "PRIMARY")
-            asked = by_name and selector.version in (None, hdu.version)
+        asked = selector is None or selector.means(hdu)
         if not asked or not hdu.has_pixels or len(hdu.shape) < 2:
             continue
         shape = (hdu.shape[-2], hdu.shape[-1])

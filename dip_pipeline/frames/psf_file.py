@@ -161,16 +161,7 @@ def _chosen(layout: Layout, selector: str | None, path: Path) -> HduSpan:
     images = [hdu for hdu in layout.hdus if hdu.has_pixels]
     if selector is not None:
         asked = parse_selector(selector)
-        images = [
-            hdu
-            for hdu in images
-            if hdu.index == asked.index
-            or (
-                asked.name is not None
-                and hdu.name == asked.name
-                and asked.version in (None, hdu.version)
-            )
-        ]
+        images = [hdu for hdu in images if asked.means(hdu)]
     if not images:
         raise FrameError(f"{path}: no image{f' [{selector}]' if selector else ''} for a PSF")
     if len(images) > 1:  # STPSF writes one on the detector's pixels, and one on finer ones

@@ -14,7 +14,7 @@ from dip_pipeline.frames.frame import Frame, RestoredFrame, RestoredPlanes
 from dip_pipeline.frames.hdu_plans import HduPlan, write_fits
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.frames.publishing import Destination, prepare, publishing, write_gzip
-from dip_pipeline.frames.zarr_choice import DERIVED, arrays_of, open_node
+from dip_pipeline.frames.zarr_choice import DERIVED, arrays_of, is_zarr, open_node
 from dip_pipeline.frames.zarr_hdus import is_hdu
 from dip_pipeline.frames.zarr_reader import ZarrPixels
 from dip_pipeline.frames.zarr_writer import check_place, needed_bytes, write_zarr
@@ -168,7 +168,7 @@ def check_kind(destination: Destination, *, wants_folder: bool) -> None:
     path = destination.path
     if not path.exists():
         return
-    if wants_folder and not (path / "zarr.json").is_file():
+    if wants_folder and not is_zarr(path):
         raise OutputError(f"{destination.target}: exists and is no Zarr group; left alone")
     if not wants_folder and not path.is_file():
         raise OutputError(f"{destination.target}: exists and is no file; left alone")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.fits_layout import HduSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,11 @@ class Selector:
     index: int | None = None
     name: str | None = None
     version: int | None = None
+
+    def means(self, hdu: HduSpan) -> bool:
+        """Whether an HDU is asked for; PRIMARY is the first one, whatever its name."""
+        named = hdu.name == self.name or (self.name == "PRIMARY" and hdu.index == 0)
+        return hdu.index == self.index or (named and self.version in (None, hdu.version))
 
 
 def split_selector(source: str | Path) -> tuple[Path, str | None]:

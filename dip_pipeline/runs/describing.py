@@ -12,6 +12,7 @@ from dip_pipeline.errors import ConfigError, FrameError, PriorError, SensorError
 from dip_pipeline.frames import (
     Frame,
     PlaneInfo,
+    calibration_kind,
     finer_frame,
     finer_notes,
     open_frames,
@@ -28,8 +29,6 @@ from dip_pipeline.runs.prior_file import PriorFile
 from dip_pipeline.runs.time_guess import guess_seconds
 from dip_pipeline.sensor.noise_kernel import NoiseKernel
 from dip_pipeline.tiling import plan_tiles
-
-_CALIBRATIONS = ("bias", "zero", "dark", "flat", "dflat", "domeflat", "skyflat", "dome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class FrameDescription:
     noise_lines: tuple[str, ...]
     tiles: int
     tile_lines: str
-    masked_share: float | None
+    masked_share: float
     memory_bytes: int
     processes: int
     disk_bytes: int
@@ -167,9 +166,8 @@ def _result_words(frame: Frame, asked: AskedOptics | None) -> str:
 
 def _sort_notes(frame: Frame) -> tuple[str, ...]:
     """Say where the header calls the frame a calibration frame, and not one of the sky."""
-    sorts = {str(frame.header.get(name) or "").strip().lower() for name in ("IMAGETYP", "OBSTYPE")}
-    found = sorted(sort for sort in sorts if sort.split(" ")[0] in _CALIBRATIONS)
-    return tuple(f"the header calls it {sort}: a calibration frame, not the sky" for sort in found)
+    kind = calibration_kind(frame.header)
+    return (f"the header calls it {kind}: a calibration frame, not the sky",) if kind else ()
 
 
 def _masked_share(frame: Frame) -> float:

@@ -87,6 +87,7 @@ def test_every_recipe_can_be_read_and_names_its_frames_and_folder(path):
         ("[tiles]\nsize = 4", "size_px"),
         ("[workers]\nexecutor = 'local'\nscheduler = 'x'", "one place to run"),
         ("steps = 4", "unknown table steps; did you mean fit.steps?"),
+        ("\n".join(f"{word} = 4" for word in ("zz", *"abcdefg")), "unknown table zz;"),
         ("[frames", "not a TOML file"),
     ],
 )

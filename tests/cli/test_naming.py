@@ -126,6 +126,16 @@ def test_a_file_where_the_folder_should_be_is_told(tmp_path):
         plan_jobs(["a.fits", "b.fits"], f"{tmp_path}/night")
 
 
+def test_no_results_go_into_a_zarr_store_of_either_format(tmp_path):
+    for number, mark in enumerate((".zgroup", "zarr.json")):
+        store = tmp_path / f"{number}.zarr"
+        store.mkdir()
+        (store / mark).write_text("{}")
+        with pytest.raises(ConfigError, match="names one file for 2 inputs"):
+            plan_jobs(["a.fits", "b.fits"], str(store))
+        assert [item.name for item in store.iterdir()] == [mark]
+
+
 def test_noise_and_flags_of_other_inputs_are_left_out(tmp_path):
     """Nights of DECam hold three files an exposure, and a folder of images their weights."""
     names = [f"c4d_1_oo{sort}_z.fits.fz" for sort in "diw"]

@@ -364,6 +364,15 @@ def test_suffixes_that_name_no_format_are_refused(frame, folder, restored, prove
         save_frame(folder / name, frame, restored(frame), provenance=provenance)
 
 
+def test_a_group_of_the_older_format_is_replaced_where_that_is_asked_for(
+    frame, folder, restored, provenance
+):
+    target = folder / "old.zarr"
+    zarr.create_group(target, zarr_format=2)
+    save_frame(target, frame, restored(frame), provenance=provenance, overwrite=True)
+    assert open_frame(target).shape == frame.shape
+
+
 def test_folders_that_are_no_group_are_never_replaced(frame, folder, restored, provenance):
     (folder / "mine.zarr").mkdir()
     (folder / "mine.zarr" / "thesis.txt").write_text("years of work")

@@ -68,7 +68,7 @@ class Reconstruction:
     """The scene and its noise; planes (1, 1, rows, cols).
 
     scene : with its rim; sigma, cover : without it
-    cover : weight of all exposures in each pixel, over that of one pixel of the first
+    cover : weight of all exposures in each pixel, an inverse variance
     """
 
     scene: Tensor

@@ -72,8 +72,7 @@ def _planes(shown: FrameDescription) -> str:
 
 
 def _mask(shown: FrameDescription) -> str:
-    share = "" if shown.masked_share is None else f"{shown.masked_share:.2%}"
-    return f"{share} ({shown.mask})" if shown.mask else f"{share} (not finite)"
+    return f"{shown.masked_share:.2%} ({shown.mask or 'not finite'})"
 
 
 def main() -> int:

@@ -1,10 +1,8 @@
 """Rules that say when a fit has gone far enough, and why."""
 
 import math
-from collections import deque
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from dip_pipeline.restoration.problem import StopReason
@@ -118,25 +116,8 @@ class VarianceValley:
         return self._best_step
 
 
-class WindowedVariance:
-    """Variance of each pixel over the last outputs, its mean over pixels.
-
-    ES-WMV of Wang et al. 2021; there of 100 outputs, one a step.
-    """
-
-    def __init__(self, window: int) -> None:
-        self._outputs: deque[Tensor] = deque(maxlen=window)
-
-    def update(self, output: Tensor) -> float:
-        """Take one output more; infinite until the window is full."""
-        self._outputs.append(output.detach().clone())
-        if len(self._outputs) < (self._outputs.maxlen or 0):
-            return math.inf
-        return float(torch.stack(tuple(self._outputs)).var(dim=0, correction=0).mean())
-
-
 class MovingVariance:
-    """The same, faded instead of cut off: one image to keep instead of a window of them.
+    """Variance of each pixel over the last outputs, its mean over pixels; older ones fade.
 
     ES-EMV of Wang et al. 2021, there with a = 0.1 a step: for each output x, of n pixels,
 

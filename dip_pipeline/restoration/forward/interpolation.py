@@ -49,11 +49,6 @@ def repeat(planes: Tensor, factor: int) -> Tensor:
     return planes.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
 
 
-def block_mean(planes: Tensor, factor: int) -> Tensor:
-    """Mean over the fine pixels of each coarse one."""
-    return planes if factor == 1 else nnf.avg_pool2d(planes, factor)
-
-
 @lru_cache(maxsize=32)
 def _matrix(length: int, factor: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Write the interpolation along an axis as a matrix, mirrored borders included."""

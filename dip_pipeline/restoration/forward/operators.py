@@ -4,15 +4,11 @@ Planes are (batch, 1, rows, cols), of any floating type, on any device.
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Protocol
 
 from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
-from dip_pipeline.restoration.forward.convolution import Convolution
-from dip_pipeline.restoration.forward.decimation import Decimation
-from dip_pipeline.restoration.forward.warping import Warp
 
 
 class Operator(Protocol):
@@ -56,23 +52,3 @@ class Composed:
         for operator in reversed(self.operators):
             observation = operator.adjoint(observation)
         return observation
-
-
-class OperatorKind(StrEnum):
-    """Sorts of operators."""
-
-    IDENTITY = "identity"
-    CONVOLUTION = "convolution"
-    DECIMATION = "decimation"
-    WARP = "warp"
-    COMPOSED = "composed"
-
-
-OPERATORS: dict[OperatorKind, type[Operator]] = {
-    OperatorKind.IDENTITY: Identity,
-    OperatorKind.CONVOLUTION: Convolution,
-    OperatorKind.DECIMATION: Decimation,
-    OperatorKind.WARP: Warp,
-    OperatorKind.COMPOSED: Composed,
-}
-"""Every operator there is; each one's adjoint is tested."""

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dip_pipeline.restoration.forward.convolution import Convolution
 from dip_pipeline.restoration.forward.decimation import Decimation
-from dip_pipeline.restoration.forward.interpolation import block_mean, refine, repeat
+from dip_pipeline.restoration.forward.interpolation import refine, repeat
 from dip_pipeline.restoration.forward.operators import Composed, Identity, Operator
 from dip_pipeline.restoration.forward.optics import DecimationKind, Optics
 from dip_pipeline.restoration.forward.target_star import TARGET_SIGMA_PX
@@ -57,10 +57,6 @@ class SceneOptics:
     def repeat(self, planes: Tensor) -> Tensor:
         """Coarse planes on the scene's grid, each pixel as blocks."""
         return repeat(planes, self.factor)
-
-    def block_mean(self, planes: Tensor) -> Tensor:
-        """Mean over the fine pixels of each coarse one."""
-        return block_mean(planes, self.factor)
 
 
 def scene_optics(optics: Optics, quarter_turns: int = 0, *, flip: bool = False) -> SceneOptics:

@@ -58,17 +58,6 @@ class Warp:
         self.inside = ((place >= -0.5) & (place <= limit)).all(0).to(torch.float64)
         """(rows, cols) observed, 1 where the pixel's middle lies on the scene, else 0."""
 
-    @classmethod
-    def translation(
-        cls,
-        shift_px: Sequence[float],
-        *,
-        scene: tuple[int, int],
-        interpolation: Interpolation = Interpolation.CUBIC,
-    ) -> "Warp":
-        """Shift alone, observed on a grid of the scene's size."""
-        return cls(np.eye(2), shift_px, scene=scene, observed=scene, interpolation=interpolation)
-
     def forward(self, scene: Tensor) -> Tensor:
         """Read the scene at the observed pixels' places."""
         self._check(scene, self.scene, "scene")

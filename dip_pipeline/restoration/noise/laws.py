@@ -207,50 +207,17 @@ def _law_of_pixels(noise: NoiseModel, error: Tensor | None) -> NoiseLaw:
     return Gaussian(torch.tensor(noise.sigma.value, dtype=torch.float64))
 
 
-def split_observation(
-    observed: Tensor,
-    sigma: Tensor,
-    strength: float,
-    generator: Generator,
-    root: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Split one observation into two copies that are independent given the truth.
+def split_along(observed: Tensor, noise: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    """Split an observation along a draw of its noise into two copies, independent given the truth.
 
     y1 = y + a n and y2 = y - n / a with n ~ N(0, S), S the noise's covariance, so
     cov(y1, y2 | x) = 0 and (y1 + a^2 y2) / (1 + a^2) = y; Pang et al. 2021
     (recorrupted-to-recorrupted), Oliveira et al. 2022 (coupled bootstrap). Exact for Gaussian
     noise, second-order for the others.
 
-    root : of the noise's correlation, see `draw_noise`; None for white noise
+    strength : a
     """
-    return split_along(observed, sigma * draw_noise(observed, generator, root), strength)
-
-
-def split_along(observed: Tensor, noise: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-    """Split an observation as `split_observation` does, along a draw of its noise."""
     return observed + strength * noise, observed - noise / strength
-
-
-def join_copies(first: Tensor, second: Tensor, strength: float) -> Tensor:
-    """Put the two copies of `split_observation` together again."""
-    return (first + strength**2 * second) / (1 + strength**2)
-
-
-def thin_counts(counts: Tensor, share: float, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Split counts of a Poisson law into two that are independent given the truth; exact.
-
-    Each count goes to the first copy with probability `share`. The first is divided by it and the
-    second by 1 - share, so both have the mean of the counts, and
-    share * first + (1 - share) * second = counts. Neufeld et al. 2023, arXiv:2301.07276.
-    Raises SensorError for what is no count.
-    """
-    if not 0 < share < 1:
-        raise SensorError(f"share {share:g}: need a number between 0 and 1")
-    if not bool(((counts >= 0) & (counts == torch.round(counts))).all()):
-        raise SensorError("only whole numbers, 0 or more, can be thinned; split noise instead")
-    shares = torch.full_like(counts, share)
-    first = torch.binomial(counts, shares, generator=generator)
-    return first / share, (counts - first) / (1 - share)
 
 
 def _residual(observed: Tensor, expected: Tensor) -> Tensor:

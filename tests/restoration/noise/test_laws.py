@@ -3,12 +3,7 @@ import pytest
 import torch
 
 from dip_pipeline.errors import SensorError
-from dip_pipeline.restoration.noise.laws import (
-    join_copies,
-    law_for,
-    split_observation,
-    thin_counts,
-)
+from dip_pipeline.restoration.noise.laws import law_for, split_along
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 
 PIXELS = 2_000_000
@@ -121,7 +116,8 @@ def test_split_copies_are_independent_given_the_truth(strength, law):
     generator = torch.Generator().manual_seed(13)
     sigma = torch.linspace(1.0, 4.0, PIXELS)
     observed = sigma * torch.randn(PIXELS, generator=generator)
-    first, second = split_observation(observed, sigma, strength, generator)
+    noise = sigma * torch.randn(PIXELS, generator=generator)
+    first, second = split_along(observed, noise, strength)
     correlation = np.corrcoef(first / sigma, second / sigma)[0, 1]
     assert abs(correlation) < 4.5 / PIXELS**0.5
     for copy, variance in ((first, 1 + strength**2), (second, 1 + strength**-2)):
@@ -133,8 +129,9 @@ def test_split_copies_are_independent_given_the_truth(strength, law):
 def test_split_copies_join_to_the_observation(strength):
     generator = torch.Generator().manual_seed(14)
     observed = 100 * torch.randn(1000, generator=generator, dtype=torch.float64)
-    copies = split_observation(observed, torch.tensor(3.0), strength, generator)
-    torch.testing.assert_close(join_copies(*copies, strength), observed)
+    noise = 3 * torch.randn(1000, generator=generator, dtype=torch.float64)
+    first, second = split_along(observed, noise, strength)
+    torch.testing.assert_close((first + strength**2 * second) / (1 + strength**2), observed)
 
 
 def test_noise_without_a_strength_is_not_drawn(law):
@@ -176,26 +173,6 @@ def test_no_sigma_of_counts_is_zero_where_levels_are_means_of_eight_pixels(law):
     dark = torch.tensor([counts.dark_level], dtype=torch.float64)
     assert float(counts.variance(dark)) == pytest.approx(0.5**2 / 8)  # an eighth of a count
     assert float(counts.variance(torch.tensor([100.0]))) == 0
-
-
-@pytest.mark.parametrize("share", [0.2, 0.5])
-def test_thinned_counts_are_independent_given_the_truth_and_join_exactly(share):
-    generator = torch.Generator().manual_seed(17)
-    levels = torch.linspace(0.0, 5.0, PIXELS, dtype=torch.float64)
-    counts = torch.poisson(levels, generator=generator)
-    first, second = thin_counts(counts, share, generator)
-    torch.testing.assert_close(share * first + (1 - share) * second, counts)
-    for copy, part in ((first, share), (second, 1 - share)):
-        assert standard_errors_from_zero(copy - levels) < 4.5
-        assert float(((copy - levels) ** 2).mean()) == pytest.approx(2.5 / part, rel=0.01)
-    covariance = (first - levels) * (second - levels)
-    assert standard_errors_from_zero(covariance) < 4.5
-
-
-@pytest.mark.parametrize(("counts", "share"), [([1.5], 0.5), ([-1.0], 0.5), ([1.0], 1.0)])
-def test_what_cannot_be_thinned_is_refused(counts, share):
-    with pytest.raises(SensorError):
-        thin_counts(torch.tensor(counts), share, torch.Generator())
 
 
 def test_counts_need_a_gain():

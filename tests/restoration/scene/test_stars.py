@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from dip_pipeline.restoration.forward.interpolation import block_mean
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.forward.scene_optics import scene_optics
 from dip_pipeline.restoration.scene.stars import sharpest_shape, star_stamps
@@ -40,7 +39,7 @@ def test_a_drawn_star_seen_by_coarse_pixels_is_the_frames_own(factor):
     assert stamps is not None
     place = np.array([20.25, 22.625])  # fine pixels
     scene = drawn(stamps, 40 * factor, place, 10.0)
-    seen = block_mean(scene, factor)[0, 0].double().numpy()
+    seen = torch.nn.functional.avg_pool2d(scene, factor)[0, 0].double().numpy()
     rows, cols = (np.arange(40) - ((at + 0.5) / factor - 0.5) for at in place)
     expected = 10.0 * SEEN.at(rows[:, None], cols[None, :]) / SEEN.at(0.0, 0.0)
     assert np.abs(seen - expected).max() < 0.015 * 10.0

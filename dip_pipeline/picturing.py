@@ -70,12 +70,12 @@ def draw_product(
 
 
 @settings_kept()
-def first_picture(product: Path, *, source: str | None = None) -> bytes:
+def first_picture(product: Path) -> bytes:
     """Draw the first restored image of a product as `draw_product` does; gives a small JPEG.
 
     Raises FrameError where product or input are not what the account says.
     """
-    return small_picture(_figure(next(_shown(product, source))))
+    return small_picture(_figure(next(_shown(product, None))))
 
 
 def _figure(shown: _Shown) -> Figure:

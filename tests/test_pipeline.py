@@ -485,7 +485,7 @@ def test_a_gpu_that_is_not_there_is_named(sky, tmp_path):
 def test_showing_a_frame_restores_nothing(sky, tmp_path):
     shown = describe_frame(str(sky[0]), quick())
     assert any("card GAIN" in line for line in shown.noise_lines)
-    assert shown.tiles == 9
+    assert shown.tile_lines.startswith("9 tiles of ")
     assert shown.memory_bytes > 0
     assert set(sky[0].parent.iterdir()) == {sky[0]}
 

@@ -117,7 +117,6 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
 
     if config.fit.prior is not None:
         PriorFile.read(Path(config.fit.prior))
-    jobs = [Job(*job) for job in jobs]
     sources = [job.source for job in jobs]
     guiding = sources
     if config.task.each:

@@ -3,7 +3,7 @@
 Importing this room loads no dask: the local executor does, when it is first used.
 """
 
-from dip_pipeline.engine.durable import output_error, publish_sealed, read_published
+from dip_pipeline.engine.durable import publish_sealed, read_published
 from dip_pipeline.engine.durable import replace as replace_file
 from dip_pipeline.engine.executors import (
     Job,
@@ -45,7 +45,6 @@ __all__ = [
     "map_items",
     "open_pool",
     "open_when_needed",
-    "output_error",
     "publish_sealed",
     "reach",
     "read_published",

@@ -134,8 +134,8 @@ def checksum_notes(stream: BinaryIO, layout: Layout) -> list[str]:
         datasum, checksum = (_text_in(present.get(word)) for word in ("DATASUM", "CHECKSUM"))
         if not (datasum or checksum):
             continue
-        data = _sum_range(stream, hdu.data_start, hdu.end)
-        header = _sum_range(stream, hdu.header_start, hdu.data_start)
+        data = sum_range(stream, hdu.data_start, hdu.end)
+        header = sum_range(stream, hdu.header_start, hdu.data_start)
         wrong = []
         # Ones' complement has two zeros: no bits, and all bits.
         if datasum.isdigit() and int(datasum) % ALL_ONES != data % ALL_ONES:
@@ -278,7 +278,8 @@ def _judge_rest(stream: BinaryIO, offset: int, size: int, path: Path) -> list[st
     return [f"{size - offset} bytes after the last HDU are no HDU: left out"]
 
 
-def _sum_range(stream: BinaryIO, start: int, stop: int) -> int:
+def sum_range(stream: BinaryIO, start: int, stop: int) -> int:
+    """Ones' complement sum of a part of a file, read block by block."""
     running = RunningSum()
     stream.seek(start)
     while start < stop and (block := stream.read(min(COPY_BYTES, stop - start))):

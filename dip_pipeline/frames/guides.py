@@ -10,6 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.finer_cards import is_lookup
 from dip_pipeline.frames.frame import Card, Floats, Frame
 from dip_pipeline.frames.opening import file_digest, open_frames
 from dip_pipeline.frames.selectors import split_selector
@@ -218,7 +219,7 @@ def _coordinates_of(frame: Frame) -> "WCS | None":
 def _parsed(cards: tuple[Card, ...]) -> "WCS | None":
     from astropy.wcs import WCS, FITSFixedWarning  # slow to load, and few commands need it
 
-    header = as_header([card for card in cards if not _is_lookup(card[0])])
+    header = as_header([card for card in cards if not is_lookup(card[0], card[1])])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)
@@ -227,7 +228,3 @@ def _parsed(cards: tuple[Card, ...]) -> "WCS | None":
         except (ValueError, TypeError, LookupError, AttributeError):
             return None
     return wcs if wcs.has_celestial and wcs.naxis == 2 else None
-
-
-def _is_lookup(keyword: str) -> bool:
-    return keyword.startswith(("CPDIS", "CPERR", "DP1", "DP2", "D2IM"))

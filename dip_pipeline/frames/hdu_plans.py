@@ -21,10 +21,9 @@ from dip_pipeline.frames.fits_checksum import (
     encode_checksum,
     sum_of,
 )
-from dip_pipeline.frames.fits_layout import lacks_checksums, padded, scan_layout
+from dip_pipeline.frames.fits_layout import lacks_checksums, padded, scan_layout, sum_range
 from dip_pipeline.frames.frame import RawHdu
 
-_BAND_BYTES = 4 * 1024 * 1024
 Blocks = Callable[[], Iterator[bytes]]
 
 
@@ -68,7 +67,7 @@ def write_fits(path: Path, plans: list[HduPlan]) -> None:
         if size != sum(plan.total_bytes for plan in plans) or len(layout.hdus) != len(plans):
             raise OutputError(f"{path}: {size} bytes on disk are not what was written; try again")
         for start, stop, checked in spans:
-            if checked and _sum_file(stream, start, stop) != ALL_ONES:
+            if checked and sum_range(stream, start, stop) != ALL_ONES:
                 raise OutputError(f"{path}: reads back otherwise than written; check the disk")
 
 
@@ -114,12 +113,3 @@ def _emit(stream: BinaryIO, plan: HduPlan) -> tuple[int, int, bool]:
         stream.write(join_cards(_with_checksums(plan.cards, checksum, data.value)))
         stream.seek(stop)
     return start, stop, ours
-
-
-def _sum_file(stream: BinaryIO, start: int, stop: int) -> int:
-    running = RunningSum()
-    stream.seek(start)
-    while start < stop and (block := stream.read(min(_BAND_BYTES, stop - start))):
-        running.add(block)
-        start += len(block)
-    return running.value

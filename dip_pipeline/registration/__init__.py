@@ -1,9 +1,9 @@
 """Where exposures lie on each other, and how their light and skies compare; arrays only."""
 
 from dip_pipeline.registration.changing import Change, Compared
-from dip_pipeline.registration.correlating import LightShift, shift_by_light
+from dip_pipeline.registration.correlating import shift_by_light
 from dip_pipeline.registration.geometry import Geometry, fit_affine
-from dip_pipeline.registration.register import Registered, check_overlap, register
+from dip_pipeline.registration.register import Registered, register
 from dip_pipeline.registration.seeing import Seen, see
 from dip_pipeline.registration.star_rings import Mixture, StarRings, mixture_between, star_rings
 from dip_pipeline.registration.stars import robust_level
@@ -14,13 +14,11 @@ __all__ = [
     "Change",
     "Compared",
     "Geometry",
-    "LightShift",
     "Mixture",
     "Registered",
     "Seen",
     "StarRings",
     "Surface",
-    "check_overlap",
     "fit_affine",
     "fit_surface",
     "mixture_between",

@@ -33,12 +33,11 @@ class Stars:
     """Stars, brightest first.
 
     places : (n, 2); errors_px : standard error of each along an axis
-    fluxes : within an aperture of 3 widths; width_px : standard deviation of the filter
+    width_px : standard deviation of the filter
     """
 
     places: Places
     errors_px: NDArray[np.float64]
-    fluxes: NDArray[np.float64]
     width_px: float
 
     def __len__(self) -> int:
@@ -102,7 +101,7 @@ def find_stars(cleaned: Cleaned) -> Stars:
     # Of a Gaussian of that width and peak in white noise: width noise / (peak width sqrt(pi)).
     errors = cleaned.noise / (np.sqrt(np.pi) * peaks)
     order = np.flatnonzero(good)[np.argsort(-fluxes[good], kind="stable")][:_MOST_STARS]
-    return Stars(places[order], errors[order] + 0.01 * width, fluxes[order], width)
+    return Stars(places[order], errors[order] + 0.01 * width, width)
 
 
 def _extracted(light: Image, noise: float, kernel: Image) -> NDArray[np.void]:

@@ -50,7 +50,6 @@ class FrameDescription:
     ladder: tuple[Rung, ...]
     noise: str
     noise_lines: tuple[str, ...]
-    tiles: int
     tile_lines: str
     masked_share: float
     memory_bytes: int
@@ -113,7 +112,6 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         ladder=rungs,
         noise=noise,
         noise_lines=tuple(lines),
-        tiles=count,
         tile_lines=f"{count} {'tile' if count == 1 else 'tiles'} of "
         f"{tiles[0].shape[0]} x {tiles[0].shape[1]} px, "
         f"sharing {config.tiles.overlap_px} px",

@@ -92,11 +92,6 @@ class Planes:
         return sum(len(plane.tiles) for plane in self.restored)
 
     @property
-    def pixels(self) -> int:
-        """Pixels of all planes that are restored."""
-        return sum(plane.pixels for plane in self.restored)
-
-    @property
     def notes(self) -> tuple[str, ...]:
         """What the user must hear."""
         left = [f"{frame.label}: left as it is: {reason}" for frame, reason in self.left]

@@ -7,7 +7,7 @@
 """
 
 from dip_pipeline.simulate.detector import DataQuality, DetectorOptions, expose, noise_kernel
-from dip_pipeline.simulate.extended import GALAXY, Nebula
+from dip_pipeline.simulate.extended import GALAXY
 from dip_pipeline.simulate.frame import Card, Simulation, observe, simulate
 from dip_pipeline.simulate.psf import MoffatPsf
 from dip_pipeline.simulate.scene import STAR, Scene, SceneKind, SceneOptions, draw_scene
@@ -19,7 +19,6 @@ __all__ = [
     "DataQuality",
     "DetectorOptions",
     "MoffatPsf",
-    "Nebula",
     "Scene",
     "SceneKind",
     "SceneOptions",

@@ -482,7 +482,7 @@ def _saturated(brightest):
         pixels = _exposure(stars, seed=number, fwhm_px=2.7, flux_scale=scale)
         pixels = np.minimum(pixels, np.float32(2500))
         found = see(f"exposure {number}", pixels, pixels >= 2500)
-        known = Stars(grid, np.full(20, 0.02), stars["flux_dn"], found.stars.width_px)
+        known = Stars(grid, np.full(20, 0.02), found.stars.width_px)
         seen.append(replace(found, stars=known))
     every = np.arange(20)
     return seen[1], seen[0], StarMatch(_HERE, every, every, 0.01)
@@ -517,8 +517,7 @@ def test_one_bright_pair_by_chance_does_not_rule_the_others(seed):
     errors = np.geomspace(0.01, 0.05, 11)
     aims = places + [1.0, -1.0] + rng.normal(0, 1, places.shape) * errors[:, None]
     aims[0] = places[0] + [0.1, 0.0]
-    fluxes = np.geomspace(1e4, 1e2, 11)
-    own, other = (Stars(at, errors, fluxes, 0.8) for at in (places, aims))
+    own, other = (Stars(at, errors, 0.8) for at in (places, aims))
     match = refine(own, other, Geometry(shift_px=(1.0, -1.0)), trusted=True)
     assert len(match.own) == 10
     middle = np.array([[56.0, 56.0]])

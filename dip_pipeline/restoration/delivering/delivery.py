@@ -38,15 +38,12 @@ class Delivery:
     sigma : the observation's noise at the delivered level
     squared_error : unbiased, noisy estimate of ((delivered - truth) / sigma)^2
     predictor : what the error plane is looked up by
-    probe, response : a draw of the noise, and what a small step along it does, in units of sigma
     """
 
     delivered: Tensor
     sigma: Tensor
     squared_error: Tensor
     predictor: Tensor
-    probe: Tensor
-    response: Tensor
 
 
 def restored_once(
@@ -89,7 +86,7 @@ def judged(answers: Answers, region: Region) -> Delivery:
         response = (answers.moved - delivered) / (PROBE_SIGMA * region.sigma)
         squares = stein_map(delivered, region.observed, sigma, answers.probe * response)
         predictor = spread_predictor(response, answers.scatter / sigma)
-    return Delivery(delivered, sigma, squares, predictor, answers.probe, response)
+    return Delivery(delivered, sigma, squares, predictor)
 
 
 def _finished_image(
@@ -186,8 +183,7 @@ def deliver_code(
         offset = 1 + 1 / SPLIT_STRENGTH**2 if judged else 0.0
         squares = ((delivered - judge) / sigma) ** 2 - offset
         structure = (delivered - smooth(delivered, 4.0)).abs() / sigma
-        unknown = torch.full_like(delivered, float("nan"))
-    return Delivery(delivered, sigma, squares, smooth(structure, 1.0), unknown, unknown)
+    return Delivery(delivered, sigma, squares, smooth(structure, 1.0))
 
 
 def _closed(estimated: Tensor, observed: Tensor, region: Region, options: FitOptions) -> Tensor:

@@ -83,7 +83,6 @@ class Exposure:
     flux_scale, level_offset : light x of the problem's observation is flux_scale x + level_offset
         here: transparency, exposure time, and another sky; of an uneven one the offset is a plane,
         (rows, cols)
-    optics : what lies between the scene, on its own pixels cut finer, and its pixels
     wider_px2 : by how much the variance of its stars is above that of the problem's own, squares of
         the pixels of those: another seeing; below 0 where it is the sharper one
     seeing : what lies between the sharpest of all and it, pixels of the problem's own; () for
@@ -100,7 +99,6 @@ class Exposure:
     flux_scale: float = 1.0
     level_offset: float | NDArray[np.float64] = 0.0
     error: Plane | None = None
-    optics: Optics | None = None
     wider_px2: float = 0.0
     seeing: Mixture = ()
     number: int = 0

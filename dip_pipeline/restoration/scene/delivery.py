@@ -10,6 +10,7 @@ import torch.nn.functional as nnf
 from torch import Generator, Tensor, nn
 
 from dip_pipeline.restoration.computing.side_by_side import side_by_side
+from dip_pipeline.restoration.delivering.asking import moved_by
 from dip_pipeline.restoration.delivering.restraint import Restraint, believable
 from dip_pipeline.restoration.delivering.uncertainty import (
     PROBE_SIGMA,
@@ -42,7 +43,6 @@ class SceneDelivery:
     squared_error : unbiased, noisy estimate of ((seen - noiseless observation) / sigma)^2
     predictor, light : on the fine grid, what the error plane is looked up by; see `light_of`
     apart : on the fine grid, see `SceneAnswer`
-    probe, response : a draw of the noise, and what a small step along it does to `seen`, in sigma
     """
 
     scene: Tensor
@@ -53,8 +53,6 @@ class SceneDelivery:
     predictor: Tensor
     light: Tensor
     apart: Tensor
-    probe: Tensor
-    response: Tensor
 
 
 class SceneAnswer(NamedTuple):
@@ -137,7 +135,7 @@ class SceneNetworks:
         with torch.no_grad():
             scene, answer = self.restored(region.observed, region, restraint)
             probe = draw_noise(region.observed, Generator().manual_seed(seed), region.noise.root)
-            moved, _ = self.restored(stepped(region, probe), region, restraint)
+            moved, _ = self.restored(moved_by(region, probe), region, restraint)
             seen = upright.observe(scene)
             sigma = region.noise.sigma(seen)
             fine_sigma = upright.factor * upright.repeat(sigma)
@@ -156,8 +154,6 @@ class SceneNetworks:
             predictor=predictor,
             light=light,
             apart=answer.apart,
-            probe=probe,
-            response=response,
         )
 
     def _averaged(self, network: nn.Module, ways: Sequence["_Way"]) -> tuple[Tensor, ...]:
@@ -211,11 +207,6 @@ def _with_stars(shown: ShownStars, observed: Tensor, region: Region) -> list[_Wa
     light = torch.from_numpy(shown.light)[None, None].to(observed)
     starry, off = region.with_shown_stars(), -shown.in_scene(observed)
     return [without, _Way(observed + light, starry, off, torch.zeros_like(observed))]
-
-
-def stepped(region: Region, probe: Tensor) -> Tensor:
-    """Move an observation by a small step along a draw of its noise."""
-    return region.observed + PROBE_SIGMA * region.sigma * probe * region.known
 
 
 def observed_anew(region: Region, delivery: SceneDelivery, noise: Tensor) -> Region:

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.computing.settings import move_to
-from dip_pipeline.restoration.delivering.asking import Answers
+from dip_pipeline.restoration.delivering.asking import Answers, moved_by
 from dip_pipeline.restoration.delivering.delivery import choose_restraint
 from dip_pipeline.restoration.delivering.restraint import NO_RESTRAINT, Restraint
 from dip_pipeline.restoration.delivering.uncertainty import LitErrors
@@ -39,11 +39,7 @@ from dip_pipeline.restoration.problem import (
     NetworkKind,
     Problem,
 )
-from dip_pipeline.restoration.scene.delivery import (
-    SceneDelivery,
-    SceneNetworks,
-    stepped,
-)
+from dip_pipeline.restoration.scene.delivery import SceneDelivery, SceneNetworks
 from dip_pipeline.restoration.scene.features import channels_of
 from dip_pipeline.restoration.scene.fit import fit_scene_network
 from dip_pipeline.restoration.scene.rehearsal import scene_error_table
@@ -208,7 +204,7 @@ def _answered(networks: SceneNetworks, region: Region, seed: int) -> Answers:
     with torch.no_grad():
         first, second = (
             networks.asked(observed, region)
-            for observed in (region.observed, stepped(region, probe))
+            for observed in (region.observed, moved_by(region, probe))
         )
         plain, moved = upright.observe(first.scene), upright.observe(second.scene)
     return Answers(plain, moved, torch.zeros_like(plain), probe, (first.taken, second.taken))

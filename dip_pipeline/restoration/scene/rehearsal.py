@@ -20,11 +20,7 @@ from dip_pipeline.restoration.delivering.uncertainty import (
 from dip_pipeline.restoration.forward.scene_optics import scene_optics
 from dip_pipeline.restoration.images.smoothing import smooth
 from dip_pipeline.restoration.noise.correlation import draw_noise
-from dip_pipeline.restoration.scene.delivery import (
-    SceneDelivery,
-    SceneNetworks,
-    observed_anew,
-)
+from dip_pipeline.restoration.scene.delivery import SceneNetworks, observed_anew
 from dip_pipeline.restoration.views.regions import Region
 
 _DRAWS = 2
@@ -67,7 +63,8 @@ def _of_region(
     for state in np.random.SeedSequence([seed, 7]).generate_state(_DRAWS):
         generator = Generator().manual_seed(int(state))
         noise = draw_noise(region.observed, generator, region.noise.root)
-        scene, _ = networks.restored(*_anew(region, delivery, noise), restraint)
+        drawn = observed_anew(region, delivery, noise)
+        scene, _ = networks.restored(drawn.observed, drawn, restraint)
         rehearsed.append(column(((scene - delivery.scene) / delivery.fine_sigma).abs()))
         error = smoothed((optics.observe(scene) - delivery.seen) / delivery.sigma)
         powers.append(error**2)
@@ -82,11 +79,6 @@ def _of_region(
         measured_smooth=column(optics.repeat(measured)),
     )
     return evidence, column(delivery.light)
-
-
-def _anew(region: Region, delivery: SceneDelivery, noise: Tensor) -> tuple[Tensor, Region]:
-    drawn = observed_anew(region, delivery, noise)
-    return drawn.observed, drawn
 
 
 def _mean(planes: Sequence[Tensor]) -> Tensor:

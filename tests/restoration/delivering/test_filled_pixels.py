@@ -37,7 +37,7 @@ def test_the_error_of_a_filled_pixel_is_in_the_unit_of_the_frame():
     scale = replace(measure_sky([asked]), sigma=5.0)
     region = prepare(asked, scale)
     plane = torch.zeros_like(region.observed)
-    delivery = Delivery(*[plane] * 6)
+    delivery = Delivery(*[plane] * 4)
     delivery = replace(delivery, sigma=plane + 2.0)
     science = np.zeros(asked.pixels.shape, np.float32)
     bright = (1e9,)  # and as large for all that is fainter

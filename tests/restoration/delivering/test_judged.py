@@ -75,9 +75,7 @@ def rehearsed(region, deliver):
     delivered = deliver(region)
     chance = torch.rand(delivered.shape, generator=torch.Generator().manual_seed(5))
     unknown = torch.full_like(delivered, torch.nan)
-    delivery = Delivery(
-        delivered, region.noise.sigma(delivered), unknown, 1 + chance, unknown, unknown
-    )
+    delivery = Delivery(delivered, region.noise.sigma(delivered), unknown, 1 + chance)
     table = error_table(deliver, [region], [delivery], seed=4)
     return table.look_up(torch.full((2,), 1.3), torch.tensor([0.0, 50.0])).tolist()
 

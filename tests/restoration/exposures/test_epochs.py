@@ -157,7 +157,7 @@ def test_each_rehearsal_draws_other_noise_of_the_other_exposures(four):
     asked = replace(with_twin(problem), options=FitOptions(steps=2, views=1))
     region = prepare(asked, measure_sky([asked]))
     like = region.observed
-    calm = Delivery(smooth(like, 2.0), region.sigma, *[torch.zeros_like(like)] * 4)
+    calm = Delivery(smooth(like, 2.0), region.sigma, *[torch.zeros_like(like)] * 2)
     seen = []
 
     def deliver(drawn):

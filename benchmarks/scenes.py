@@ -9,7 +9,7 @@ from photutils.aperture import CircularAperture
 
 from benchmarks.machine import usual_device
 from dip_pipeline.quality import flux_offsets
-from dip_pipeline.restoration.forward.optics import Optics
+from dip_pipeline.restoration.forward.optics import Optics, in_blocks
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, Problem
 from dip_pipeline.restoration.restore import restore
@@ -56,7 +56,7 @@ class ObservedScene:
     @property
     def fine_sigma(self) -> Image:
         """Noise that a pixel of the scene would have alone: its share of the variance."""
-        return _blocks(self.sigma, self.factor) / self.factor
+        return in_blocks(self.sigma, self.factor) / self.factor
 
     @property
     def on_source(self) -> NDArray[np.bool_]:
@@ -199,10 +199,6 @@ def best_of(results: Sequence[tuple[str, Image]], scene: ObservedScene) -> tuple
         return _rms(((named[1] - scene.truth) / scene.fine_sigma)[on])
 
     return min(results, key=residual)
-
-
-def _blocks(plane: Image, factor: int) -> Image:
-    return plane.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _rms(values: Image) -> float:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,11 +22,11 @@ from dip_pipeline.preparing.planning import settle_frame
 from dip_pipeline.quality import Evidence, panel, save_figure, small_picture
 from dip_pipeline.repeating import checked_source
 from dip_pipeline.restoration.computing.callers_settings import settings_kept
+from dip_pipeline.restoration.forward.optics import in_blocks
 from dip_pipeline.sensor import NoiseKind
 from dip_pipeline.sensor.noise_sigma import sigma_plane
 from dip_pipeline.task import Task
 
-T = TypeVar("T", bound=np.generic)
 Image = NDArray[np.float32]
 
 _PACKED = (".gz", ".fz")
@@ -150,13 +149,9 @@ def _evidence(
     saturated = (marks & PixelFlag.SATURATED) != 0
     filled = (marks & PixelFlag.FILLED) != 0
     return Evidence(
-        observed=_cut_up(observed, factor),
+        observed=in_blocks(observed, factor),
         restored=restored,
-        sigma=_cut_up(sigma, factor),
-        masked=(filled | _cut_up(pixels.masked, factor)) & ~saturated,
+        sigma=in_blocks(sigma, factor),
+        masked=(filled | in_blocks(pixels.masked, factor)) & ~saturated,
         saturated=saturated,
     )
-
-
-def _cut_up(plane: NDArray[T], factor: int) -> NDArray[T]:
-    return plane.repeat(factor, axis=0).repeat(factor, axis=1)

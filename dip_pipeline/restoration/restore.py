@@ -11,6 +11,7 @@ from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.restoration.computing.settings import settle_computing
 from dip_pipeline.restoration.delivering.inpainting import (
+    SURE_REACH_PX,
     filled_simply,
     give_back,
     kept_outcome,
@@ -32,8 +33,7 @@ from dip_pipeline.task import Task
 
 log = logging.getLogger(__name__)
 
-_SURE_REACH_PX = 4.0  # filled pixels farther than this from any known one are low confidence
-_REACH_PX = 16.0  # beyond this there is nothing to fill from: the pixel stays unknown
+REACH_PX = 16.0  # beyond this there is nothing to fill from: the pixel stays unknown
 _DOUBT = 0.2  # of the light of a star whose shape is not known
 
 
@@ -145,12 +145,12 @@ def _flagged(problem: Problem, science: np.ndarray) -> tuple[np.ndarray, np.ndar
     if problem.twin is not None:  # other exposures tell of what this one does not
         told = told | np.isfinite(problem.twin.pixels)
     distance = distance_transform_edt(~told)
-    filled = ~known & (distance <= _REACH_PX)
+    filled = ~known & (distance <= REACH_PX)
     flags[filled] |= np.uint8(PixelFlag.FILLED)
-    flags[distance > _SURE_REACH_PX] |= np.uint8(PixelFlag.LOW_CONFIDENCE)
+    flags[distance > SURE_REACH_PX] |= np.uint8(PixelFlag.LOW_CONFIDENCE)
     alone = problem.saturated & np.isfinite(problem.pixels)
     flags[alone] = PixelFlag.SATURATED
-    science = np.where(distance > _REACH_PX, np.float32(np.nan), science)
+    science = np.where(distance > REACH_PX, np.float32(np.nan), science)
     return np.where(alone, problem.pixels, science), flags
 
 

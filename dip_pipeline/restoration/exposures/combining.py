@@ -8,11 +8,10 @@ noise is known, plane and correlation, for the reconstruction is linear in the e
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
@@ -36,7 +35,13 @@ from dip_pipeline.restoration.exposures.rejecting import Light, Verdict, judge
 from dip_pipeline.restoration.exposures.rims import rim_of, with_rim, without_rim
 from dip_pipeline.restoration.fits.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.forward.operators import Composed
-from dip_pipeline.restoration.forward.optics import Exposure, Optics, Plane
+from dip_pipeline.restoration.forward.optics import (
+    Exposure,
+    Optics,
+    Plane,
+    fine_window,
+    in_blocks,
+)
 from dip_pipeline.restoration.forward.sampling import sampling
 from dip_pipeline.restoration.forward.seeing import SeeingBlur
 from dip_pipeline.restoration.forward.warping import Interpolation
@@ -153,7 +158,7 @@ def _seen_together(problem: Problem) -> _Together:
     scene = without_rim(made.scene, rim_px * optics.factor)[0, 0].double().numpy()
     pixels = (scene * unit + level) * optics.share
     error = made.sigma[0, 0].double().numpy() * unit * optics.share
-    alone = _blocks(problem.saturated, optics) & masked
+    alone = in_blocks(problem.saturated, optics.factor) & masked
     own = _shared(problem.pixels, optics)
     joined = replace(
         problem,
@@ -164,7 +169,7 @@ def _seen_together(problem: Problem) -> _Together:
         noise=_noise_of(problem.noise, made),
         options=_options_on(problem, optics),
         origin=(problem.origin[0] * optics.factor, problem.origin[1] * optics.factor),
-        inner=_inner(problem, optics),
+        inner=fine_window(problem.inner, problem.pixels.shape, optics.factor),
         optics=None,
         exposures=(),
     )
@@ -264,22 +269,9 @@ def _options_on(problem: Problem, optics: Optics) -> FitOptions:
     return replace(problem.options, flux_scale_px=min(wide, 64.0))
 
 
-def _inner(problem: Problem, optics: Optics) -> tuple[slice, slice]:
-    spans = [
-        part.indices(side) for part, side in zip(problem.inner, problem.pixels.shape, strict=True)
-    ]
-    rows, cols = (slice(first * optics.factor, last * optics.factor) for first, last, _ in spans)
-    return rows, cols
-
-
-def _blocks(plane: NDArray[Any], optics: Optics) -> NDArray[Any]:
-    """Give each pixel of the scene the number of the observation's pixel that it lies in."""
-    return plane.repeat(optics.factor, axis=0).repeat(optics.factor, axis=1)
-
-
 def _shared(plane: Plane, optics: Optics) -> Plane:
     """Give each pixel of the scene what it has of the observation's, if the light is even."""
-    return _blocks(plane * np.float32(optics.share), optics)
+    return in_blocks(plane * np.float32(optics.share), optics.factor)
 
 
 def _spread(problem: Problem) -> Problem:
@@ -288,11 +280,11 @@ def _spread(problem: Problem) -> Problem:
     return replace(
         problem,
         pixels=_shared(problem.pixels, optics),
-        masked=_blocks(problem.masked, optics),
-        saturated=_blocks(problem.saturated, optics),
+        masked=in_blocks(problem.masked, optics.factor),
+        saturated=in_blocks(problem.saturated, optics.factor),
         error=None if problem.error is None else _shared(problem.error, optics),
         origin=(problem.origin[0] * optics.factor, problem.origin[1] * optics.factor),
-        inner=_inner(problem, optics),
+        inner=fine_window(problem.inner, problem.pixels.shape, optics.factor),
         optics=None,
         exposures=(),
     )

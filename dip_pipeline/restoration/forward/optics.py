@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from dip_pipeline.sensor import NoiseModel
 
 Plane = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Number = TypeVar("Number", bound=np.generic)
 Mixture = tuple[tuple[float, float], ...]
 """Gaussians, each with its share of the light, all of which sum to 1, and its sigma in pixels."""
 
@@ -102,3 +104,17 @@ class Exposure:
     wider_px2: float = 0.0
     seeing: Mixture = ()
     number: int = 0
+
+
+def in_blocks(plane: NDArray[Number], factor: int) -> NDArray[Number]:
+    """Give each pixel of the scene the number of the observation's pixel that it lies in."""
+    return plane.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def fine_window(
+    inner: tuple[slice, slice], shape: tuple[int, int], factor: int
+) -> tuple[slice, slice]:
+    """Give the rows and columns of the scene that lie in those of the observation."""
+    spans = [part.indices(length) for part, length in zip(inner, shape, strict=True)]
+    rows, cols = (slice(first * factor, last * factor) for first, last, _ in spans)
+    return rows, cols

@@ -9,10 +9,10 @@ from dip_pipeline.flags import PixelFlag
 from dip_pipeline.restoration.computing.settings import settle_computing
 from dip_pipeline.restoration.delivering.inpainting import unknown_of
 from dip_pipeline.restoration.fits.finer_picture import FinerOptions, draw_finer
-from dip_pipeline.restoration.forward.optics import Optics, Plane
+from dip_pipeline.restoration.forward.optics import Optics, Plane, fine_window, in_blocks
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
 from dip_pipeline.restoration.scene.prior import ScenePrior
-from dip_pipeline.restoration.scene.restore import fine_window, in_blocks, scene_unchanged
+from dip_pipeline.restoration.scene.restore import scene_unchanged
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,13 @@ from torch import Tensor
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.restoration.computing.settings import settle_computing
+from dip_pipeline.restoration.delivering.inpainting import SURE_REACH_PX
 from dip_pipeline.restoration.delivering.uncertainty import mean_risk
 from dip_pipeline.restoration.forward.interpolation import refine
-from dip_pipeline.restoration.forward.optics import Optics
+from dip_pipeline.restoration.forward.optics import Optics, fine_window, in_blocks
 from dip_pipeline.restoration.images.smoothing import fill_unknown
 from dip_pipeline.restoration.problem import Outcome, Problem, Restored, StopReason
+from dip_pipeline.restoration.restore import REACH_PX
 from dip_pipeline.restoration.scene.blunt_points import Sighting, error_of_blunt_points
 from dip_pipeline.restoration.scene.delivery import SceneDelivery
 from dip_pipeline.restoration.scene.pits import beside_pits
@@ -25,9 +27,7 @@ from dip_pipeline.restoration.views.regions import Region, prepare
 
 log = logging.getLogger(__name__)
 
-_SURE_REACH_PX = 4.0  # filled pixels farther than this from any known one are low confidence
 _BESIDE_SIGMA = 0.476  # a normal error is above -1 or below +1 of these in 68.3 %
-_REACH_PX = 16.0  # beyond this there is nothing to fill from: the pixel stays unknown
 
 
 def restore_scene(problem: Problem, prior: ScenePrior | None = None) -> Restored:
@@ -208,11 +208,11 @@ def _cut(problem: Problem, science: np.ndarray, error: np.ndarray, outcome: Outc
     known = ~problem.masked & np.isfinite(problem.pixels)
     flags = np.zeros(known.shape, dtype=np.uint8)
     distance = distance_transform_edt(~problem.valid)
-    flags[~known & (distance <= _REACH_PX)] |= np.uint8(PixelFlag.FILLED)
-    flags[distance > _SURE_REACH_PX] |= np.uint8(PixelFlag.LOW_CONFIDENCE)
+    flags[~known & (distance <= REACH_PX)] |= np.uint8(PixelFlag.FILLED)
+    flags[distance > SURE_REACH_PX] |= np.uint8(PixelFlag.LOW_CONFIDENCE)
     alone = problem.saturated & np.isfinite(problem.pixels)
     flags[alone] = PixelFlag.SATURATED
-    science = np.where(in_blocks(distance > _REACH_PX, factor), np.nan, science)
+    science = np.where(in_blocks(distance > REACH_PX, factor), np.nan, science)
     if alone.any():
         science = np.where(in_blocks(alone, factor), in_blocks(problem.pixels, factor), science)
     unsure = in_blocks(problem.valid, factor) & np.isnan(error)
@@ -245,20 +245,6 @@ def _interpolated(problem: Problem) -> np.ndarray:
         for plane in (np.where(finite, problem.pixels, 0), finite)
     )
     return _numbers(refine(fill_unknown(pixels, known), (problem.optics or Optics()).factor))
-
-
-def in_blocks(plane: np.ndarray, factor: int) -> np.ndarray:
-    """Give each fine pixel the value of the coarse one that it lies in."""
-    return plane.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def fine_window(
-    inner: tuple[slice, slice], shape: tuple[int, int], factor: int
-) -> tuple[slice, slice]:
-    """Give the rows and columns of the scene that lie in those of the observation."""
-    spans = [part.indices(length) for part, length in zip(inner, shape, strict=True)]
-    rows, cols = (slice(first * factor, last * factor) for first, last, _ in spans)
-    return rows, cols
 
 
 def _numbers(planes: Tensor) -> np.ndarray:

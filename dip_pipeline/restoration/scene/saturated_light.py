@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from dip_pipeline.restoration.forward.optics import in_blocks
 from dip_pipeline.restoration.problem import Problem
 
 Image = NDArray[np.float64]
@@ -45,8 +46,8 @@ class SaturatedLight:
 
         above = np.where(clipped, np.maximum(problem.pixels - level, 0.0), 0.0)
         share, light = (
-            fftconvolve(_in_blocks(plane, optics.factor), optics.psf.astype(np.float64), "same")
-            for plane in (clipped, above)
+            fftconvolve(in_blocks(plane, optics.factor), optics.psf.astype(np.float64), "same")
+            for plane in (clipped.astype(np.float64), above.astype(np.float64))
         )
         light = np.maximum(light, 0.0)
         return cls(_scaled(light, share, problem, level), share > MOST_SHARE)
@@ -68,11 +69,12 @@ def _scaled(light: Image, share: Image, problem: Problem, level: float) -> Image
     owner = groups[tuple(nearest)]
     telling = problem.valid & (part <= MOST_SHARE) & (part > _LEAST_SHARE)
     owners, seen, expected = owner[telling], problem.pixels[telling] - level, brought[telling]
-    ratios = np.ones(count + 1)
+    ratios: Image = np.ones(count + 1)
     for number in np.unique(owners):
         of_it = owners == number
         ratios[number] = _ratio(seen[of_it].astype(np.float64), expected[of_it])
-    return light * _in_blocks(ratios[owner], factor)
+    scaled: Image = light * in_blocks(ratios[owner], factor)
+    return scaled
 
 
 def _ratio(seen: Image, expected: Image) -> float:
@@ -95,7 +97,3 @@ def _block_means(plane: Image, factor: int) -> Image:
     rows, cols = (side // factor for side in plane.shape)
     means: Image = plane.reshape(rows, factor, cols, factor).mean(axis=(1, 3))
     return means
-
-
-def _in_blocks(plane: NDArray[np.generic], factor: int) -> Image:
-    return plane.astype(np.float64).repeat(factor, axis=0).repeat(factor, axis=1)

@@ -16,7 +16,6 @@ from typing import Any, Self
 from dip_pipeline.engine.durable import (
     TEMPORARY,
     output_error,
-    publish_sealed,
     read_published,
 )
 from dip_pipeline.engine.faults import reach
@@ -140,10 +139,6 @@ class RunDirectory:
     def work_path(self) -> Path:
         """Where the blended frame is built."""
         return self.path / "work"
-
-    def publish_file(self, name: str, content: bytes) -> bool:
-        """Store a file once, whole and sealed; False where it is there. See `read_published`."""
-        return publish_sealed(self.path / name, [content])
 
     def find_file(self, name: str) -> bytes | None:
         """Content of a published file; None where it is missing, or was damaged and is dropped."""

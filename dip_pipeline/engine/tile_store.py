@@ -4,7 +4,7 @@ import json
 import logging
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,17 +83,6 @@ class TileStore:
             start += size * dtype.itemsize
         return planes, head["record"]
 
-    def finished(self) -> dict[int, Record]:
-        """Give the records of all tiles that are there and whole, by index, ascending.
-
-        Every file is read and its digest compared; a damaged one is moved aside, so that its
-        tile is done anew.
-        """
-        records: dict[int, Record] = {}
-        for index, head in self._whole():
-            records[index] = head["record"]
-        return dict(sorted(records.items()))
-
     def record_of(self, index: int) -> Record | None:
         """Give the record of a tile; None where it is missing, or was damaged and is moved."""
         if not self._path(index).exists():
@@ -107,8 +96,20 @@ class TileStore:
         return record
 
     def keys(self) -> dict[int, str]:
-        """Give the keys of all tiles that are there and whole, by index."""
-        return {index: head["key"] for index, head in self._whole()}
+        """Give the keys of all tiles that are there and whole, by index.
+
+        Every file is read and its digest compared; a damaged one is moved aside, so that its
+        tile is done anew.
+        """
+        keys = {}
+        for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
+            if not path.stem.isdecimal():
+                continue
+            try:
+                keys[int(path.stem)] = str(self._open(int(path.stem))[1]["key"])
+            except RunError as error:
+                logger.warning("%s; moved to %s", error, self._move_aside(path))
+        return keys
 
     def adopt(self, index: int, other: "TileStore") -> None:
         """Take over a tile of another store, whose key says that it is this one's too."""
@@ -139,17 +140,6 @@ class TileStore:
         if head["index"] != index:
             raise RunError(f"tile {index}: {self._path(index)} holds tile {head['index']}")
         return content, head, start
-
-    def _whole(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
-            if not path.stem.isdecimal():
-                continue
-            try:
-                _, head, _ = self._open(int(path.stem))
-            except RunError as error:
-                logger.warning("%s; moved to %s", error, self._move_aside(path))
-            else:
-                yield int(path.stem), head
 
     def _note(self, index: int, *, failed: bool) -> None:
         if self.records is not None:

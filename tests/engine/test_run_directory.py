@@ -18,11 +18,13 @@ from dip_pipeline.engine import (
     TileStore,
     WorkerOptions,
     map_items,
+    publish_sealed,
     read_published,
     run_file,
     run_lock,
 )
 from dip_pipeline.errors import ConfigError, OutputError, RestorationError, RunError
+from tests.engine.finished_tiles import finished
 
 KEY = {"input": "sha256:1", "config": {"tiles": {"size_px": 256}, "seed": 0}, "version": "0.1"}
 
@@ -43,7 +45,7 @@ def test_the_same_key_goes_on_with_the_same_run_and_its_tiles(tmp_path):
         assert again.resumed
         assert again.restarted_because == ()
         assert again.run_id == run.run_id
-        assert again.tiles.finished() == {3: {"index": 3}}
+        assert finished(again.tiles) == {3: {"index": 3}}
 
 
 @pytest.mark.parametrize(
@@ -58,19 +60,19 @@ def test_the_same_key_goes_on_with_the_same_run_and_its_tiles(tmp_path):
 def test_another_key_drops_the_old_scratch_and_says_why(tmp_path, changed, because):
     with begin(tmp_path / "out.dip") as old:
         publish(old, 3)
-        old.publish_file("prior", b"weights")
-        old.publish_file("prior-1.keyed", b"weights of any run")
+        publish_sealed(old.path / "prior", [b"weights"])
+        publish_sealed(old.path / "prior-1.keyed", [b"weights of any run"])
         (old.work_path / "science").mkdir(parents=True)
     with begin(tmp_path / "out.dip", {**KEY, **changed}) as new:
         assert not new.resumed
         assert new.restarted_because == because
         assert new.run_id != old.run_id
-        assert new.tiles.finished() == {}
+        assert finished(new.tiles) == {}
         assert new.find_file("prior") is None
         assert new.find_file("prior-1.keyed") == b"weights of any run"
         assert not new.work_path.exists()
         assert not old.tiles.folder.exists()  # a worker left over writes into the void
-        assert [store.finished() for store in new.previous_tiles()] == [{3: {"index": 3}}]
+        assert [finished(store) for store in new.previous_tiles()] == [{3: {"index": 3}}]
 
 
 def test_a_tuple_or_nan_in_the_key_does_not_restart_the_run(tmp_path):
@@ -88,7 +90,7 @@ def test_a_folder_has_one_owner_at_a_time_and_names_it(tmp_path):
         publish(run, 0)  # undisturbed
     with begin(tmp_path / "out.dip") as again:
         assert again.resumed
-        assert list(again.tiles.finished()) == [0]
+        assert list(finished(again.tiles)) == [0]
 
 
 OWNER = """
@@ -126,13 +128,13 @@ def test_an_interrupt_lets_go_of_the_folder_and_keeps_what_is_done(tmp_path):
         interrupted()
     with begin(tmp_path / "out.dip") as again:
         assert again.resumed
-        assert list(again.tiles.finished()) == [1]
+        assert list(finished(again.tiles)) == [1]
 
 
 def test_removing_leaves_nothing_behind(tmp_path):
     with begin(tmp_path / "out.dip") as run:
         publish(run, 0)
-        run.publish_file("prior", b"weights")
+        publish_sealed(run.path / "prior", [b"weights"])
         run.remove()
         assert not run.path.exists()
     with begin(tmp_path / "out.dip") as again:
@@ -153,7 +155,7 @@ def test_a_folder_is_known_as_ours_and_held_until_nothing_is_left_in_it(tmp_path
 
     with begin(path) as run:
         publish(run, 0)
-        run.publish_file("prior", b"weights")
+        publish_sealed(run.path / "prior", [b"weights"])
         run.tell("tiles")
         monkeypatch.setattr(run_file, "reach", look)
         run.remove()
@@ -215,7 +217,7 @@ def test_a_run_file_that_cannot_be_read_begins_anew_and_says_so(tmp_path, caplog
     (run.path / "run.json").write_bytes(content)
     with begin(tmp_path / "out.dip") as again:
         assert not again.resumed
-        assert again.tiles.finished() == {}
+        assert finished(again.tiles) == {}
         assert "run.json" in caplog.text
 
 
@@ -231,15 +233,15 @@ def test_half_written_files_of_a_dead_process_are_swept(tmp_path):
 def test_a_shared_file_is_published_once_and_known_when_damaged(tmp_path, caplog):
     with begin(tmp_path / "out.dip") as run:
         assert run.find_file("prior") is None
-        assert run.publish_file("prior", b"weights")
-        assert not run.publish_file("prior", b"other weights")
+        assert publish_sealed(run.path / "prior", [b"weights"])
+        assert not publish_sealed(run.path / "prior", [b"other weights"])
         assert run.find_file("prior") == read_published(run.path / "prior") == b"weights"
         (run.path / "prior").write_bytes((run.path / "prior").read_bytes()[:-1] + b"!")
         with pytest.raises(RunError, match="checksum"):
             read_published(run.path / "prior")
         assert run.find_file("prior") is None
         assert "prior" in caplog.text
-        assert run.publish_file("prior", b"weights")
+        assert publish_sealed(run.path / "prior", [b"weights"])
 
 
 FITS = """
@@ -256,7 +258,7 @@ with RunDirectory.open(path / "out.dip", {"seed": 1}) as run:
             print(index, file=log)
         pixels = np.random.default_rng([1, index]).normal(size=(4, 4))
         run.tiles.publish(index, {"science": pixels}, {"index": index})
-    todo = [index for index in range(6) if index not in run.tiles.finished()]
+    todo = [index for index in range(6) if index not in run.tiles.keys()]
     for _ in map_items(fit, todo, WorkerOptions()):
         pass
     if kill_at > 5:
@@ -288,7 +290,7 @@ def test_the_store_of_a_run_can_be_used_by_its_workers(tmp_path):
             return TileStore(folder).publish(index, {"flags": np.zeros(2, np.uint8)}, {})
 
         assert list(map_items(fit, [0, 1, 1], WorkerOptions())) == [True, True, False]
-        assert list(run.tiles.finished()) == [0, 1]
+        assert list(finished(run.tiles)) == [0, 1]
 
 
 def refused(path, *, begun, shard=None, error=ConfigError):
@@ -296,7 +298,7 @@ def refused(path, *, begun, shard=None, error=ConfigError):
         if begun == "a tile":
             run.tiles.publish(0, {"science": np.ones((2, 2))}, {})
         if begun == "a prior":
-            run.publish_file("prior-1.keyed", b"weights")
+            publish_sealed(run.path / "prior-1.keyed", [b"weights"])
         lock = run.alone_at("prior-1.keyed")
         try:
             raise error("cannot be used")
@@ -328,4 +330,4 @@ def test_options_that_cannot_be_used_leave_what_an_earlier_run_made(tmp_path):
         run.tiles.publish(0, {"science": np.ones((2, 2))}, {})
     with pytest.raises(ConfigError):
         refused(path, begun="")
-    assert RunDirectory.open(path, {"seed": 1}).tiles.finished() == {0: {}}
+    assert finished(RunDirectory.open(path, {"seed": 1}).tiles) == {0: {}}

@@ -23,6 +23,7 @@ from dip_pipeline.engine import (
     status,
 )
 from dip_pipeline.errors import RunError
+from tests.engine.finished_tiles import finished
 
 KEY = {"input": "sha256:1"}
 ABOUT = {"source": "/sky/a.fits", "target": "/sky/b.fits", "tiles": 5}
@@ -115,7 +116,7 @@ def test_shards_share_a_run_each_has_one_owner_and_no_driver_comes_between(tmp_p
     assert first.run_id == second.run_id
     publish(first, 0)
     publish(second, 1)
-    assert list(first.tiles.finished()) == [0, 1]
+    assert list(finished(first.tiles)) == [0, 1]
     assert len({owner.process_id for owner in read_status(path).owners}) == 1
     with pytest.raises(RunError, match="shard 2/2"):
         RunDirectory.open(path, KEY, shard=Shard(2, 2))
@@ -128,7 +129,7 @@ def test_shards_share_a_run_each_has_one_owner_and_no_driver_comes_between(tmp_p
         clean(path)
     second.release()
     with RunDirectory.open(path, KEY) as run:
-        assert list(run.tiles.finished()) == [0, 1]
+        assert list(finished(run.tiles)) == [0, 1]
         run.remove()
     assert not path.exists()
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from dip_pipeline.engine import TileStore, durable
 from dip_pipeline.engine.records import Records
 from dip_pipeline.errors import OutputError, RunError
+from tests.engine.finished_tiles import finished
 
 
 def planes(value=1.0):
@@ -50,7 +51,7 @@ def test_the_first_writer_wins_and_nobody_replaces_its_tile(tmp_path):
     before = (tmp_path / "000000.tile").read_bytes()
     assert not store.publish(0, planes(2.0), {"who": "second"})
     assert (tmp_path / "000000.tile").read_bytes() == before
-    assert store.finished() == {0: {"who": "first"}}
+    assert finished(store) == {0: {"who": "first"}}
     assert names(tmp_path) == ["000000.tile"]
 
 
@@ -98,11 +99,11 @@ def test_a_scan_moves_damaged_tiles_aside_and_they_can_be_done_anew(tmp_path, ca
         store.publish(index, planes(), {"index": index})
     torn = tmp_path / "000010.tile"
     torn.write_bytes(torn.read_bytes()[:-1])
-    assert store.finished() == {3: {"index": 3}, 11: {"index": 11}}
+    assert finished(store) == {3: {"index": 3}, 11: {"index": 11}}
     assert "tile 10" in caplog.text
     assert (tmp_path / "damaged" / "000010.tile").exists()
     assert store.publish(10, planes(), {"index": "anew"})
-    assert list(store.finished()) == [3, 10, 11]
+    assert list(finished(store)) == [3, 10, 11]
     assert store.load(10)[1] == {"index": "anew"}
 
 
@@ -120,7 +121,7 @@ def test_files_without_a_number_are_no_tiles(tmp_path):
     store = TileStore(tmp_path)
     store.publish(3, planes(), {})
     (tmp_path / "copy of 000003.tile").write_bytes((tmp_path / "000003.tile").read_bytes())
-    assert store.finished() == {3: {}}
+    assert finished(store) == {3: {}}
     assert (tmp_path / "copy of 000003.tile").exists()
 
 
@@ -130,7 +131,7 @@ def test_a_tile_under_anothers_name_is_not_taken_for_it(tmp_path):
     (tmp_path / "000001.tile").rename(tmp_path / "000002.tile")
     with pytest.raises(RunError, match="holds tile 1"):
         store.load(2)
-    assert store.finished() == {}
+    assert finished(store) == {}
 
 
 def test_a_missing_tile_is_named(tmp_path):
@@ -171,7 +172,7 @@ def test_file_systems_without_hard_links_keep_the_first_tile_too(tmp_path, monke
     store = TileStore(tmp_path)
     assert store.publish(0, planes(1.0), {"who": "first"})
     assert not store.publish(0, planes(2.0), {"who": "second"})
-    assert store.finished() == {0: {"who": "first"}}
+    assert finished(store) == {0: {"who": "first"}}
     assert names(tmp_path) == ["000000.tile"]
 
 
@@ -242,7 +243,7 @@ def test_tiles_are_taken_over_where_there_are_no_hard_links_and_where_there_are(
         new.folder.mkdir()
         new.adopt(0, old)
         new.adopt(0, old)
-        assert new.finished() == {0: {"who": "old"}}
+        assert finished(new) == {0: {"who": "old"}}
         np.testing.assert_array_equal(new.load(0)[0]["science"], old.load(0)[0]["science"])
         assert names(new.folder) == ["000000.tile"]
     with pytest.raises(OutputError, match="cannot be written"):
@@ -276,7 +277,7 @@ TileStore(Path(sys.argv[1])).publish(0, {"science": np.ones((9, 9))}, {})
 def test_a_writer_killed_before_its_data_are_safe_leaves_no_tile(tmp_path):
     done = subprocess.run([sys.executable, "-c", DIES_WHILE_WRITING, tmp_path], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert TileStore(tmp_path).finished() == {}
+    assert finished(TileStore(tmp_path)) == {}
     assert TileStore(tmp_path).publish(0, planes(), {})
 
 

@@ -83,8 +83,7 @@ class Summary:
     def begin(self) -> None:
         """Put this run in the place of an earlier one: all frames wait."""
         with self._lock:
-            self._ended = None, ""
-            self._write(*self._ended)
+            self._write()
 
     def withdraw(self) -> None:
         """Leave all as it was before this run began, unless a frame of it has ended."""
@@ -105,7 +104,7 @@ class Summary:
 
     def _write_or_warn(self) -> None:
         try:
-            self._write(*self._ended)
+            self._write()
         except OutputError as error:
             self.warn(error, "the frames go on")
 
@@ -137,10 +136,10 @@ class Summary:
             self._odd = [each.facts() for each in odd]
             self._warnings = [each._asdict() for each in repeated]
             self._ended = int(exit_code), error
-            self._write(*self._ended)
+            self._write()
 
-    def _write(self, exit_code: int | None, error: str) -> None:
-        ends = list(self._ends.values())
+    def _write(self) -> None:
+        ends, (exit_code, error) = list(self._ends.values()), self._ended
         content = {
             **self._head,
             "seconds": round(time.time() - self._started, 1),

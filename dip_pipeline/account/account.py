@@ -206,9 +206,6 @@ def _product_facts(facts: RunFacts) -> dict[str, object]:
         **_plane_facts(facts),
         "left_as_they_are": [list(item) for item in facts.left] or None,
         "left_out": list(facts.left_out) or None,
-        "flags": {str(int(flag)): meaning for flag, meaning in FLAG_MEANINGS.items()},
-        "note": "Pixels are inferred, correlated, and not independent measurements: "
-        "photometric errors come from the input frame.",
     }
 
 

@@ -33,6 +33,7 @@ from dip_pipeline.preparing.cutting import ExposureSource, Window
 from dip_pipeline.preparing.planning import settle_frame
 from dip_pipeline.progress import Told
 from dip_pipeline.registration import (
+    FWHM_OF_SIGMA,
     Mixture,
     Registered,
     Seen,
@@ -51,7 +52,6 @@ _SCALE_TOLERANCE = 0.01
 _USUAL_FWHM_PX = 2.3  # of stars, where none can be measured
 _MOST_FWHM_PX = 2.5  # well sampled; knots of a nebula that pass for stars may be wider
 _NARROWER = 0.55  # than stars of the sharpest exposure the scene's Gaussian is taken
-_FWHM = 2.3548
 _MOST_WIDER = 1.7  # stars, than those of the sharpest exposure
 _FIRST_WIDER = 1.15  # from where on another should be given first
 
@@ -176,7 +176,7 @@ class Exposures:
             if better := _better_first(found, min(known)):
                 told.progress.note(f"{told.source}: {better}")
         fwhm_px = min([*known, _MOST_FWHM_PX]) if known else _USUAL_FWHM_PX
-        support_px = _NARROWER * fwhm_px / _FWHM * optics.factor
+        support_px = _NARROWER * fwhm_px / FWHM_OF_SIGMA * optics.factor
         own, found = _with_seeing(seen, found)
         return replace(optics, support_px=round(support_px, 4), seeing=own), found
 
@@ -299,7 +299,7 @@ def _warn_of_seeing(
     spread += [(each.source.frame.path, each.source.wider_px2) for each in found]
     least = min(wider_px2 for _, wider_px2 in spread)
     for path, wider_px2 in spread:
-        fwhm_px = np.hypot(sharpest_fwhm_px, _FWHM * np.sqrt(wider_px2 - least))
+        fwhm_px = np.hypot(sharpest_fwhm_px, FWHM_OF_SIGMA * np.sqrt(wider_px2 - least))
         if fwhm_px > _MOST_WIDER * sharpest_fwhm_px:
             log.warning(
                 "%s: its stars are %.1f times as wide as those of the sharpest exposure; where "
@@ -317,7 +317,7 @@ def _better_first(found: Sequence[Registration], sharpest_fwhm_px: float) -> str
     """
     sharpest = min(found, key=lambda each: each.source.wider_px2)
     by_px2 = -sharpest.source.wider_px2
-    ratio = np.hypot(sharpest_fwhm_px, _FWHM * np.sqrt(max(by_px2, 0.0))) / sharpest_fwhm_px
+    ratio = np.hypot(sharpest_fwhm_px, FWHM_OF_SIGMA * np.sqrt(max(by_px2, 0.0))) / sharpest_fwhm_px
     if ratio < _FIRST_WIDER:
         return ""
     return (

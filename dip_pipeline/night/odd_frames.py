@@ -46,14 +46,14 @@ class Oddity(NamedTuple):
     """One figure of one frame that is unlike those of the others.
 
     figure : its name, "noise_law" of that; value, usual : of the frame, and the others' median
-    strength : by how many spreads it is off
+    strength : by how many spreads it is off; None of a noise law, which has none
     """
 
     figure: str
     value: float | str
     usual: float | str
     may_mean: str
-    strength: float
+    strength: float | None
 
     @property
     def words(self) -> str:
@@ -82,7 +82,8 @@ class OddFrame(NamedTuple):
             "source": self.source,
             "others": self.others,
             "oddities": [
-                {**each._asdict(), "strength": round(each.strength, 1)} for each in self.oddities
+                {**each._asdict(), "strength": each.strength and round(each.strength, 1)}
+                for each in self.oddities
             ],
         }
 
@@ -165,7 +166,7 @@ class _Figures:
 
 def _oddities(frame: FrameFigures, figures: _Figures) -> list[Oddity]:
     found = [odd for name in FIGURES if (odd := _odd_figure(name, frame, figures)) is not None]
-    return [*_odd_law(frame, figures), *sorted(found, key=lambda odd: -odd.strength)]
+    return [*_odd_law(frame, figures), *sorted(found, key=lambda odd: -(odd.strength or 0.0))]
 
 
 def _odd_law(frame: FrameFigures, figures: _Figures) -> Iterator[Oddity]:
@@ -173,7 +174,7 @@ def _odd_law(frame: FrameFigures, figures: _Figures) -> Iterator[Oddity]:
     laws = [law for law, count in (figures.laws(frame) - Counter([frame.law])).items() if count]
     if frame.law and len(laws) == 1 and frame.law not in laws and (usual := laws[0]):
         meaning = "cards differ, or the sky contradicts them in this frame"
-        yield Oddity("noise_law", frame.law, usual, meaning, math.inf)
+        yield Oddity("noise_law", frame.law, usual, meaning, None)
 
 
 def _odd_figure(name: str, frame: FrameFigures, figures: _Figures) -> Oddity | None:

@@ -119,6 +119,7 @@ def test_a_noise_law_from_elsewhere_is_told():
     (odd,) = odd_frames(frames)
     assert odd.source == "f3.fits"
     assert "noise law 'estimated from the frame' (others 'gain and read noise')" in str(odd)
+    json.dumps(odd.facts(), allow_nan=False)  # as a summary writes it
 
 
 def test_a_frame_that_is_only_better_is_not_odd():

@@ -5,7 +5,7 @@
 import contextlib
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class ClusterOptions:
     directives: tuple[str, ...] = ()
     prologue: tuple[str, ...] = ()
     shared_folder: str | None = None
-    log_folder: str | None = field(default=None)
+    log_folder: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.least <= self.most or self.most < 1:

@@ -158,11 +158,11 @@ def _hold(descriptor: int, path: Path, kind: int) -> bool:
     if not os.path.samestat(os.fstat(descriptor), path.stat()):
         return False
     if kind == fcntl.LOCK_EX and owner is not None and owner.host != socket.gethostname():
-        _wait_for_no_other_machine(path, owner)
+        _check_no_other_machine(path, owner)
     return True
 
 
-def _wait_for_no_other_machine(path: Path, owner: Owner) -> None:
+def _check_no_other_machine(path: Path, owner: Owner) -> None:
     """Refuse where an owner on another machine, whose lock we cannot see, still lives."""
     if owner.alive:
         left_s = SILENT_S - owner.silent_s

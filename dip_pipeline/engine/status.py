@@ -81,7 +81,7 @@ def _status_of(path: Path) -> RunStatus:
     run = _run_of(path)
     found = (owner_of(file, looking_on=True) for file in path.glob(f"{LOCK}*"))
     owners = tuple(owner for owner in found if owner is not None and owner.alive)
-    done = {file.stem for file in _files(path / TILES / run["run_id"][:8]) if _is_tile(file)}
+    done = {file.stem for file in (path / TILES / run["run_id"][:8]).glob("*.tile")}
     shards = _shards(path)
     times, failed = _recorded(path / RECORDS / run["run_id"][:8])
     return RunStatus(
@@ -99,10 +99,6 @@ def _status_of(path: Path) -> RunStatus:
         shards=shards,
         shards_left=_shards_left(shards, _whole_number(run["about"].get("tiles")), done),
     )
-
-
-def _is_tile(file: Path) -> bool:
-    return file.suffix == ".tile"
 
 
 def _shards(path: Path) -> int:
@@ -169,14 +165,11 @@ def _run_of(path: Path) -> dict[str, Any]:
 
 
 def _recorded(folder: Path) -> tuple[list[float], int]:
-    """When tiles were finished, ascending, and how many of them failed."""
-    times: list[float] = []
-    failed: set[object] = set()
-    for entry in Records(folder).read():
-        times.append(float(entry.get("time", 0.0)))
-        if entry.get("failed"):
-            failed.add(entry.get("tile"))
-    return sorted(times), len(failed)
+    """When tiles were finished, ascending, and how many of them failed the last time."""
+    lines = [(float(line.get("time", 0.0)), line) for line in Records(folder).read()]
+    lines.sort(key=lambda line: line[0])
+    failed = {line.get("tile"): bool(line.get("failed")) for _, line in lines}
+    return [when for when, _ in lines], sum(failed.values())
 
 
 def _pace(times: list[float]) -> float | None:

@@ -301,3 +301,18 @@ def test_pace_failures_and_size_are_those_of_the_tiles_that_were_recorded(tmp_pa
     assert found.seconds_a_tile == 6.0
     assert found.tiles_failed == 1
     assert 1 << 20 <= found.scratch_bytes < 3 << 19
+
+
+def test_a_lost_tile_that_went_well_since_is_no_failure_and_a_damaged_one_is_not_done(tmp_path):
+    path = tmp_path / "out.dip"
+    with RunDirectory.open(path, KEY, about={"tiles": 2}) as run:
+        publish(run, 0, failed=True)
+        run.tiles.forget(0)
+        publish(run, 0)
+        publish(run, 1)
+        found = read_status(path)
+        assert (found.tiles_done, found.tiles_failed) == (2, 0)
+        run.tiles.drop(1)
+    found = read_status(path)
+    assert found.tiles_done == 1
+    assert "the same command" in found.way_on  # dip finish would miss a tile

@@ -166,10 +166,10 @@ def amplifiers_of(cards: Cards, shape: tuple[int, int] | None) -> tuple[Amplifie
             Amplifier(
                 name,
                 gain,
-                _legal(cards, rule.read_noise.format(name), "e", READ_NOISE_RANGE_E),
+                legal_card(cards, rule.read_noise.format(name), "e", READ_NOISE_RANGE_E),
             )
             for name in rule.names
-            if (gain := _legal(cards, rule.gain.format(name), "e/DN", GAIN_RANGE_E_PER_DN))
+            if (gain := legal_card(cards, rule.gain.format(name), "e/DN", GAIN_RANGE_E_PER_DN))
         ]
         if rule.writer == "DECam" and found and all(amp.read_noise is None for amp in found):
             continue  # DESI writes the same gains, and other read noises
@@ -239,7 +239,8 @@ def section_of(value: object, shape: tuple[int, int]) -> tuple[slice, slice] | N
     return slice(y1 - 1, y2), slice(x1 - 1, x2)
 
 
-def _legal(cards: Cards, keyword: str, unit: str, legal: tuple[float, float]) -> Sourced | None:
+def legal_card(cards: Cards, keyword: str, unit: str, legal: tuple[float, float]) -> Sourced | None:
+    """Take a number from a card; None where there is none, or it cannot be true."""
     value = number_of(cards.get(keyword)) if keyword else None
     if value is None or not (np.isfinite(value) and legal[0] <= value <= legal[1]):
         return None

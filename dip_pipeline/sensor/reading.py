@@ -18,9 +18,9 @@ from dip_pipeline.sensor.cards import (
     Sourced,
     amplifiers_of,
     exposure_of,
+    legal_card,
     look_up,
     mean_of,
-    number_of,
 )
 from dip_pipeline.sensor.sensor import NO_PEDESTAL, Sensor, SensorOverrides, check_overrides
 from dip_pipeline.sensor.units import UnitKind, is_rate, unit_kind
@@ -66,7 +66,7 @@ def read_sensor(
         read_noise_e=noise,
         pedestal_dn=pedestal,
         saturation_dn=_saturation(cards, kind, amplifiers),
-        subtracted_sky_dn=_card(cards, "SUBSKY", "DN", _LEVELS),
+        subtracted_sky_dn=legal_card(cards, "SUBSKY", "DN", _LEVELS),
         n_combined=n_combined,
         guesses=guesses,
         notes=notes + more_notes,
@@ -91,7 +91,9 @@ def _of_all_exposures(
     cards: Mapping[str, object], noise: Sourced | None
 ) -> tuple[Sourced | None, Sourced | None]:
     """Read noise and number of exposures averaged; HST adds up what it combines."""
-    count = _card(cards, "NCOMBINE", "", (1.0, 1e6)) or _card(cards, "STACKCNT", "", (1.0, 1e6))
+    count = legal_card(cards, "NCOMBINE", "", (1.0, 1e6)) or legal_card(
+        cards, "STACKCNT", "", (1.0, 1e6)
+    )
     if count is None or str(cards.get("TELESCOP", "")).strip().upper() != "HST":
         return noise, count
     if noise is not None and count.value > 1:
@@ -106,7 +108,7 @@ def _pedestal(
     overscan_level_dn: float | None,
     amplifiers: tuple[Amplifier, ...],
 ) -> tuple[Sourced, tuple[str, ...]]:
-    card = _card(cards, "PEDESTAL", "DN", (-1e6, 1e6))
+    card = legal_card(cards, "PEDESTAL", "DN", (-1e6, 1e6))
     if card is not None:
         if card.value < 0:  # SBIG and MaxIm write what is to be added to come to zero
             card = Sourced(
@@ -233,12 +235,3 @@ def _with_overrides(
 
 def _override(value: float | None, unit: str, option: str) -> Sourced | None:
     return None if value is None else Sourced(value, unit, f"command line: {option}")
-
-
-def _card(
-    cards: Mapping[str, object], keyword: str, unit: str, legal: tuple[float, float]
-) -> Sourced | None:
-    value = number_of(cards.get(keyword))
-    if value is None or not (np.isfinite(value) and legal[0] <= value <= legal[1]):
-        return None
-    return Sourced(value, unit, f"card {keyword}")

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from dip_pipeline.restoration.delivering.asking import moved_by
 from dip_pipeline.restoration.delivering.restraint import Restraint
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.forward.scene_optics import scene_optics
 from dip_pipeline.restoration.forward.target_star import TARGET_FWHM_PX
 from dip_pipeline.restoration.images.spectral import LostLight
+from dip_pipeline.restoration.noise.correlation import draw_noise
 from dip_pipeline.restoration.problem import FitOptions, Problem
 from dip_pipeline.restoration.psf.shown_in_scene import TargetShape, in_scene
-from dip_pipeline.restoration.scene.delivery import SceneNetworks, observed_anew, stepped
+from dip_pipeline.restoration.scene.delivery import SceneNetworks, observed_anew
 from dip_pipeline.restoration.scene.features import channels_of
 from dip_pipeline.restoration.stars.shown_stars import find_shown_stars
 from dip_pipeline.restoration.stars.star_shape import StarShape
@@ -323,7 +325,8 @@ def test_what_a_fit_makes_of_noise_is_not_shrunk_with_what_networks_draw(optics,
     network = Silent(channels_of(scene_optics(optics))[1])
     networks = SceneNetworks([network], [torch.ones_like(region.known)], optics, asked.options)
     shrinking = Restraint(lost=LostLight((0.0,), (0.7,), (0.0,)))
-    moved_on = stepped(region, networks.deliver(region, shrinking, seed=4).probe)
+    probe = draw_noise(region.observed, torch.Generator().manual_seed(4), region.noise.root)
+    moved_on = moved_by(region, probe)
     seen = [
         scene_optics(optics).observe(networks.restored(one, region, shrinking)[0])
         for one in (region.observed, moved_on)
@@ -394,7 +397,7 @@ def test_a_step_moves_no_pixel_that_is_unknown_and_noise_follows_the_light():
     asked = asked_for(OPTICS[0], Task.SUPER_RESOLVE, views=1)
     asked.masked[30:33, 28:31] = True
     region = prepare(asked, measure_sky([asked]))
-    moved = stepped(region, torch.ones_like(region.observed)) != region.observed
+    moved = moved_by(region, torch.ones_like(region.observed)) != region.observed
     torch.testing.assert_close(moved.float(), region.known)
     network = Silent(channels_of(scene_optics(OPTICS[0]))[1])
     networks = SceneNetworks([network], [torch.ones_like(region.known)], OPTICS[0], asked.options)

@@ -19,6 +19,7 @@ from dip_pipeline.sensor import (
     unit_counts_electrons,
 )
 from dip_pipeline.sensor.noise_kernel import NoiseKernel
+from dip_pipeline.sensor.noise_sigma import exposures_combined
 
 _AGREEING = 0.3  # a header's gain that is off by less is believed
 
@@ -80,8 +81,7 @@ def _darkest(
     variance = max(variance, 0.25 * scale * line.floor)
     gain = sensor.gain_e_per_dn
     assert gain is not None
-    combined = sensor.n_combined.value if sensor.n_combined else 1.0
-    read_noise_e = float(np.sqrt(variance * combined)) * gain.value
+    read_noise_e = float(np.sqrt(variance * exposures_combined(sensor))) * gain.value
     return NoiseModel(
         NoiseKind.POISSON_GAUSSIAN,
         "estimated from the frame",
@@ -111,8 +111,7 @@ def _named_slope(line: ScatterLine, scale: float, sensor: Sensor, unit: str) -> 
     """Variance a unit of level by the header's gain, where the frame does not gainsay it."""
     if sensor.gain_e_per_dn is None or not unit_counts_electrons(unit):
         return None
-    combined = sensor.n_combined.value if sensor.n_combined else 1.0
-    named = 1 / (sensor.gain_e_per_dn.value * combined)
+    named = 1 / (sensor.gain_e_per_dn.value * exposures_combined(sensor))
     measured, error = scale * line.slope, scale * line.slope_error
     off = abs(measured - named)
     return named if off < max(3 * error, _AGREEING * named) else None

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from dip_pipeline.frames import Frame, Pixels, PixelsOver, around
 from dip_pipeline.sensor import Sensor
+from dip_pipeline.sensor.noise_sigma import exposures_combined
 from dip_pipeline.sensor.smooth_level import LEVEL_PX, level_for_noise
 
 
@@ -34,7 +35,6 @@ class AmplifierPixels(PixelsOver):
         sensor = self.sensor
         pedestal = sensor.pedestal_dn.value if sensor.pedestal_dn else 0.0
         sky = sensor.subtracted_sky_dn.value if sensor.subtracted_sky_dn else 0.0
-        count = sensor.n_combined.value if sensor.n_combined else 1.0
         known = [(amp.gain, amp.read_noise) for amp in sensor.amplifiers if amp.read_noise]
         gain = np.full_like(level, np.mean([each.value for each, _ in known]))
         noise = np.full_like(level, np.mean([each.value for _, each in known]))
@@ -49,7 +49,8 @@ class AmplifierPixels(PixelsOver):
             gain[part], noise[part] = amp.gain.value, amp.read_noise.value
             zero[part] = pedestal if amp.pedestal is None else amp.pedestal.value
         light = np.maximum(level - zero + sky, 0.0)
-        sigma: NDArray[np.float64] = np.sqrt((light / gain + (noise / gain) ** 2) / count)
+        variance = (light / gain + (noise / gain) ** 2) / exposures_combined(sensor)
+        sigma: NDArray[np.float64] = np.sqrt(variance)
         return sigma
 
 

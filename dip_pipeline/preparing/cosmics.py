@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from dip_pipeline.frames import Frame, Pixels
 from dip_pipeline.preparing.found_pixels import FoundPixels
 from dip_pipeline.sensor import NoiseKind, NoiseModel
+from dip_pipeline.sensor.noise_sigma import exposures_combined, zero_level
 
 Mask = NDArray[np.bool_]
 
@@ -53,7 +54,7 @@ def _detect(pixels: Pixels, noise: NoiseModel) -> Mask:
         return np.zeros(pixels.science.shape, dtype=bool)
     typical = float(np.median(pixels.science[known]))
     science = np.where(known, pixels.science, typical).astype(np.float32)
-    count = sensor.n_combined.value if sensor.n_combined else 1.0
+    count = exposures_combined(sensor)
     gain = 1.0
     read = sensor.read_noise_e.value * count**0.5 if sensor.read_noise_e else 0.0
     dark = 0.0
@@ -65,8 +66,7 @@ def _detect(pixels: Pixels, noise: NoiseModel) -> Mask:
     elif noise.sigma is not None:
         variance = np.full(science.shape, noise.sigma.value**2)
     elif noise.kind in (NoiseKind.POISSON, NoiseKind.POISSON_GAUSSIAN):
-        pedestal = sensor.pedestal_dn.value if sensor.pedestal_dn else 0.0
-        dark = pedestal - (sensor.subtracted_sky_dn.value if sensor.subtracted_sky_dn else 0.0)
+        dark = zero_level(sensor)
         gain = sensor.gain_e_per_dn.value * count if sensor.gain_e_per_dn else 1.0
     unit = 1.0 if variance is None else float(np.median(variance)) ** 0.5 or 1.0
     found, _ = astroscrappy.detect_cosmics(

@@ -42,7 +42,7 @@ def photon_line(sensor: Sensor) -> VarianceLine:
     if sensor.gain_e_per_dn is None:
         raise SensorError("poisson noise needs a gain (--gain, electrons per DN)")
     slope = 1 / (sensor.gain_e_per_dn.value * exposures_combined(sensor))  # DN a count
-    return VarianceLine(_zero_level(sensor), slope)
+    return VarianceLine(zero_level(sensor), slope)
 
 
 def photon_and_read_line(sensor: Sensor, quantum_dn: float = 0.0) -> VarianceLine:
@@ -55,7 +55,7 @@ def photon_and_read_line(sensor: Sensor, quantum_dn: float = 0.0) -> VarianceLin
     gain_e_per_dn, n_combined = sensor.gain_e_per_dn.value, exposures_combined(sensor)
     read_dn = sensor.read_noise_e.value / gain_e_per_dn
     floor = read_dn**2 / n_combined + quantum_dn**2 / 12
-    return VarianceLine(_zero_level(sensor), 1 / (gain_e_per_dn * n_combined), floor)
+    return VarianceLine(zero_level(sensor), 1 / (gain_e_per_dn * n_combined), floor)
 
 
 def variance_line(noise: NoiseModel) -> VarianceLine:
@@ -107,8 +107,8 @@ def exposures_combined(sensor: Sensor) -> float:
     return sensor.n_combined.value if sensor.n_combined else 1.0
 
 
-def _zero_level(sensor: Sensor) -> float:
-    """Level at which no photon arrived, DN."""
+def zero_level(sensor: Sensor) -> float:
+    """Give the level at which no photon arrived, DN."""
     pedestal = sensor.pedestal_dn.value if sensor.pedestal_dn else 0.0
     sky = sensor.subtracted_sky_dn.value if sensor.subtracted_sky_dn else 0.0
     return pedestal - sky

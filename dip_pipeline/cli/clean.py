@@ -27,8 +27,8 @@ def clean(runs: tuple[str, ...]) -> int:
 
     code = ExitCode.OK
     for run in runs:
-        path = scratch_folder(run)
         try:
+            path = scratch_folder(run)
             if is_finished(run):
                 if verbosity() >= NORMAL:
                     say(f"{run}: finished; there is nothing to delete")

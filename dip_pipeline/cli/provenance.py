@@ -105,7 +105,7 @@ def describe(file: Path, found: "Provenance") -> str:
         facts = facts_of(document, name)
         if facts:
             lines.append(f"  {title}:")
-            lines += [f"    {key}: {_value(value)}" for key, value in facts.items()]
+            lines += [f"    {key}: {_value(it)}" for key, it in facts.items() if it != ""]
     lines.append(f"  tiles: {len(found.tiles)}")
     earlier: dict[str, Any] = dict(document.get("bundle") or {})  # type: ignore[call-overload]
     lines += [f"  made of a product, too: {name}" for name in earlier]

@@ -7,7 +7,7 @@ import click
 
 from dip_pipeline.cli.output import complain, counted, in_bytes, in_one_line, in_seconds, say
 from dip_pipeline.cli.verbosity import verbosity_options
-from dip_pipeline.errors import DipError, ExitCode
+from dip_pipeline.errors import DipError, ExitCode, RunError
 
 if TYPE_CHECKING:
     from dip_pipeline.engine import RunStatus
@@ -117,11 +117,19 @@ def night_words(run: str) -> tuple[list[str], int]:
 def scratch_folder(run: str) -> Path:
     """Folder of a run that is named by it, or by its output.
 
+    Raises RunError where the name is that of a folder of runs.
+
     >>> scratch_folder("a.fits").name, scratch_folder("a.fits.dip/").name
     ('a.fits.dip', 'a.fits.dip')
     """
     path = Path(run)
-    return path if path.suffix == ".dip" else path.with_name(f"{path.name}.dip")
+    if path.suffix == ".dip":
+        return path
+    scratch = path.parent / f"{path.name}.dip"
+    if is_night(run) and not (path.name and scratch.is_dir()):
+        runs = path / "*.dip"
+        raise RunError(f"{path}: a folder, not a run; name a run in it, {runs} for all of them")
+    return scratch
 
 
 def describe(run: "RunStatus") -> str:

@@ -70,6 +70,13 @@ def test_people_are_told_the_same_in_lines(dip, small_frame, product):
         assert words in out
 
 
+def test_what_the_account_leaves_empty_is_no_line(dip, small_frame, product):
+    _, out, _ = dip("provenance", product)
+    parts = [line for line in out.splitlines() if line.startswith("    ")]
+    assert parts
+    assert [line for line in parts if line.rstrip().endswith(":")] == []
+
+
 @pytest.mark.parametrize("suffix", ["fits", "zarr"])
 def test_a_run_is_repeated_from_its_account_alone_to_the_same_pixels(
     dip, small_frame, product, suffix

@@ -70,6 +70,18 @@ def test_what_is_no_run_does_not_stop_the_next(dip, tmp_path):
         assert "b.fits.dip" in out
 
 
+@pytest.mark.parametrize("name", [".", "/", "", "night"])
+def test_a_folder_of_results_is_no_run_and_its_runs_are_named(dip, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "night").mkdir()
+    begin(tmp_path / "night").release()
+    for command in ("clean", "finish"):
+        code, out, err = dip(command, name)
+        assert (code, out) == (1, "")
+        assert f"a folder, not a run; name a run in it, {Path(name) / '*.dip'}" in err
+    assert (tmp_path / "night" / "b.fits.dip").is_dir()
+
+
 def test_a_product_is_finished_and_there_is_nothing_to_delete(dip, tmp_path, frame, provenance):
     target = tmp_path / "b.fits"
     planes = RestoredPlanes(*(np.ones(frame.shape, kind) for kind in ("f4", "f4", "u1")))

@@ -29,7 +29,7 @@ from dip_pipeline.frames import (
 from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.frames.workshops import clear_workshops
 from dip_pipeline.noise.frame_noise import noise_in_words
-from dip_pipeline.preparing.planning import settle_frame
+from dip_pipeline.preparing.planning import kernels_of_stacks, settle_frame
 from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 from dip_pipeline.sensor.noise_sigma import sigmas_at
@@ -123,9 +123,10 @@ def write_noise_planes(
     planes: list[RestoredFrame] = []
     told: list[tuple[str, str, float, float]] = []
     left: list[tuple[str, str]] = []
-    for frame in frames:
+    kernels = kernels_of_stacks(frames, config)
+    for number, frame in enumerate(frames):
         try:
-            settled, noise = settle_frame(frame, config)
+            settled, noise = settle_frame(frame, config, kernels.get(number))
         except EmptyFrameError as error:
             if len(frames) == 1:
                 raise

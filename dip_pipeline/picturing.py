@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from dip_pipeline.account.account import Recipe, recipe_of
+from dip_pipeline.account.account import recipe_of
 from dip_pipeline.errors import FrameError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import Frame, open_frames, read_account
@@ -18,12 +18,12 @@ from dip_pipeline.frames.mask_file import with_mask
 from dip_pipeline.frames.product import Restoration, restorations_of, run_of
 from dip_pipeline.frames.provenance import Provenance
 from dip_pipeline.frames.publishing import prepare, publishing
-from dip_pipeline.preparing.planning import settle_frame
+from dip_pipeline.preparing.planning import kernels_of_stacks, settle_frame
 from dip_pipeline.quality import Evidence, panel, save_figure, small_picture
 from dip_pipeline.repeating import checked_source
 from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.restoration.forward.optics import in_blocks
-from dip_pipeline.sensor import NoiseKind
+from dip_pipeline.sensor import NoiseKind, NoiseModel
 from dip_pipeline.sensor.noise_sigma import sigma_plane
 from dip_pipeline.task import Task
 
@@ -102,6 +102,7 @@ def _shown(product: Path, source: str | None) -> Iterator[_Shown]:
             f"{product}: {len(planes)} restored planes of {len(frames)} in {chosen}: which is "
             "which is not known; pictures are drawn of products whose every plane was restored"
         )
+    kernels = kernels_of_stacks(frames, recipe.config)
     for number, (frame, (item, (science, _, flags))) in enumerate(
         zip(frames, planes, strict=True), start=1
     ):
@@ -109,7 +110,8 @@ def _shown(product: Path, source: str | None) -> Iterator[_Shown]:
         restored = np.asarray(science[whole[0], whole[1]], np.float32)
         several = len(frames) > 1
         delivered = restored, np.asarray(flags[whole[0], whole[1]])
-        evidence = _evidence(frame, delivered, recipe, account)
+        settled = settle_frame(frame, recipe.config, kernels.get(number - 1))
+        evidence = _evidence(settled, delivered, account)
         yield _Shown(
             name=f"{number:03d}" if several else "",
             title=_title(product, item, frame.label if several else ""),
@@ -132,11 +134,13 @@ def _title(product: Path, item: Restoration, label: str) -> str:
 
 
 def _evidence(
-    frame: Frame, delivered: tuple[Image, NDArray[np.generic]], recipe: Recipe, account: Provenance
+    settled: tuple[Frame, NoiseModel],
+    delivered: tuple[Image, NDArray[np.generic]],
+    account: Provenance,
 ) -> Evidence:
     """Put a plane beside its input, whose pixels are cut up where the product's are finer."""
     restored, flags = delivered
-    frame, noise = settle_frame(frame, recipe.config)
+    frame, noise = settled
     pixels = frame.read(_ALL, _ALL)
     factor = restored.shape[0] // frame.shape[0]
     observed, sigma = pixels.science, np.full(frame.shape, np.nan, np.float32)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dip_pipeline.blind.correlation import measure_correlation
+from dip_pipeline.blind.correlation import MEASURED, SkyNoise, measure_correlation
 from dip_pipeline.blind.estimate import estimate_noise
 from dip_pipeline.blind.sky import Sky, Window, find_sky, quantum_of
 from dip_pipeline.config import RunConfig
@@ -27,7 +27,7 @@ from dip_pipeline.sensor import (
     Sourced,
     choose_noise,
 )
-from dip_pipeline.sensor.noise_kernel import kernel_asked
+from dip_pipeline.sensor.noise_kernel import NoiseKernel, kernel_asked
 from dip_pipeline.sensor.noise_sigma import sigma_at, variance_line
 from dip_pipeline.sensor.reading import read_sensor
 from dip_pipeline.sensor.units import UnitKind, unit_kind
@@ -44,17 +44,22 @@ _LIKE_LIGHT = (
     "; light of stars too close to be told apart correlates so, too, and would be smoothed away as "
     "noise: where there are any give gain and read noise, or --noise-correlation white"
 )
+FROM_OTHERS = "measured on the sky of other planes"
 _FEW_COUNTS = 5.0  # a pixel; below, Poisson noise is far from the Gaussian draws of the fit
 
 Place = tuple[slice, slice]
 
 
 def find_noise(
-    frame: Frame, config: RunConfig, places: Sequence[Place]
+    frame: Frame,
+    config: RunConfig,
+    places: Sequence[Place],
+    elsewhere: NoiseKernel | None = None,
 ) -> tuple[NoiseModel, float]:
     """Find the noise law and its correlation; where nobody says, estimate them from the frame.
 
     places : rows and columns of the windows to look at
+    elsewhere : correlation in other planes of the same cube, for one that has not the sky for it
     Also gives what the frame's noise plane has to be multiplied by: 1 but for one that says much
     more than the sky scatters, which cannot be. Raises SensorError where the asked law
     needs numbers that nobody gives, EmptyFrameError where there is no scatter to estimate from.
@@ -79,7 +84,7 @@ def find_noise(
     windows = [_window(frame, place, sensor, by_error=by_error) for place in places]
     if not any(window.good.any() for window in windows):
         raise EmptyFrameError(f"{frame.path}: {_why_unusable(frame, places, sensor)}")
-    sky = measure_correlation(_skies(windows, config.threads_per_fit))
+    sky = _sky_of(windows, config, elsewhere)
     warn_of_wide_beam(_name_of(frame), frame, windows, sky)
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
     why = "none in the header and none given"
@@ -112,6 +117,38 @@ def find_noise(
     )
     warn_of_uneven_noise(_name_of(frame), noise, windows)
     return noise, 1.0
+
+
+def _sky_of(
+    windows: Sequence[Window], config: RunConfig, elsewhere: NoiseKernel | None
+) -> SkyNoise:
+    """Measure the noise of the sky; its correlation, where it tells none, is that of elsewhere."""
+    sky = measure_correlation(_skies(windows, config.threads_per_fit))
+    if elsewhere is None or sky.kernel.source == MEASURED:
+        return sky
+    return replace(sky, kernel=elsewhere)
+
+
+def correlation_of(
+    planes: Sequence[tuple[Frame, Sequence[Place]]], config: RunConfig
+) -> NoiseKernel | None:
+    """Measure the correlation of the noise that planes of a cube share; None where none can be.
+
+    planes : some of them, each with windows to look at; those that cannot tell do not count
+    """
+    if kernel_asked(config.noise.correlation) is not None:
+        return None
+    telling: list[Sky] = []
+    for frame, places in planes:
+        sensor = sensor_of(frame, config)
+        windows = [_window(frame, p, sensor, by_error=frame.has_error_plane) for p in places]
+        skies = _skies(windows, config.threads_per_fit)
+        if measure_correlation(skies).kernel.source == MEASURED:
+            telling += skies
+    if not telling:
+        return None
+    kernel = measure_correlation(telling).kernel
+    return replace(kernel, source=FROM_OTHERS) if kernel.source == MEASURED else None
 
 
 def _skies(windows: Sequence[Window], threads: int) -> list[Sky]:

@@ -11,9 +11,10 @@ from dip_pipeline.errors import ConfigError, EmptyFrameError, SensorError
 from dip_pipeline.frames import Frame, Guide, open_guides
 from dip_pipeline.machine.gpus import gpu_count
 from dip_pipeline.machine.room import Room, room_for
+from dip_pipeline.noise.frame_noise import correlation_of
 from dip_pipeline.preparing.cutting import ExposureSource, ProblemSource, Window
 from dip_pipeline.preparing.prepared import settle_noise
-from dip_pipeline.preparing.stacking import fitted_planes, stacks_of
+from dip_pipeline.preparing.stacking import fitted_planes, planes_of_hdus, stacks_of
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.problem import (
     SMALLEST_SIDE_PX,
@@ -24,6 +25,7 @@ from dip_pipeline.restoration.problem import (
     Scope,
 )
 from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
 from dip_pipeline.task import Task
 from dip_pipeline.tiling import Tile
 
@@ -44,9 +46,12 @@ def resolve_noise(frame: Frame, config: RunConfig) -> NoiseModel:
     return settle_frame(frame, config)[1]
 
 
-def settle_frame(frame: Frame, config: RunConfig) -> tuple[Frame, NoiseModel]:
+def settle_frame(
+    frame: Frame, config: RunConfig, elsewhere: NoiseKernel | None = None
+) -> tuple[Frame, NoiseModel]:
     """Find the noise law; where nobody says, estimate it from the frame itself.
 
+    elsewhere : correlation of the noise in other planes of the same cube; see `kernels_of_stacks`
     Returns the frame with the noise planes and the masks that the law and the options call for.
     Raises EmptyFrameError for a frame that is too small, or has no scatter to estimate from.
     """
@@ -55,7 +60,23 @@ def settle_frame(frame: Frame, config: RunConfig) -> tuple[Frame, NoiseModel]:
             f"{frame.path}: {frame.shape[0]} x {frame.shape[1]} px is too small to fit a network "
             f"to; need at least {SMALLEST_SIDE_PX} px a side"
         )
-    return settle_noise(frame, config, fit_windows(frame.shape, seed=0))
+    return settle_noise(frame, config, fit_windows(frame.shape, seed=0), elsewhere)
+
+
+def kernels_of_stacks(frames: Sequence[Frame], config: RunConfig) -> dict[int, NoiseKernel]:
+    """Measure how noise correlates in the planes of each cube, by the number of the plane.
+
+    Light may fill a plane, so that it has no sky to measure on: the others have.
+    """
+    kernels: dict[int, NoiseKernel] = {}
+    for stack in planes_of_hdus(frames):
+        shape = frames[stack[0]].shape
+        chosen = fitted_planes(stack, shape)
+        places = fit_windows(shape, seed=0, frames=len(chosen))
+        planes = [(frames[number], places) for number in chosen]
+        if (kernel := correlation_of(planes, config)) is not None:
+            kernels |= dict.fromkeys(stack, kernel)
+    return kernels
 
 
 def fit_options(config: RunConfig) -> FitOptions:

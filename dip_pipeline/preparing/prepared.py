@@ -22,6 +22,7 @@ from dip_pipeline.noise.amplifiers import with_amplifiers
 from dip_pipeline.noise.frame_noise import Place, find_noise, scaled_words, sensor_of
 from dip_pipeline.noise.sdss import with_sdss_noise
 from dip_pipeline.sensor import NoiseChoice, NoiseModel, Sensor, unit_counts_electrons
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +33,22 @@ _FAR_APART = 1e3  # of errors: the usual one is of those that are nearer to the 
 
 
 def settle_noise(
-    frame: Frame, config: RunConfig, places: Sequence[Place]
+    frame: Frame,
+    config: RunConfig,
+    places: Sequence[Place],
+    elsewhere: NoiseKernel | None = None,
 ) -> tuple[Frame, NoiseModel]:
     """Find the noise law of a frame; return the frame with the noise and the masks it takes.
 
-    places : rows and columns of the windows to look at. Raises SensorError where the noise is not
+    places : rows and columns of the windows to look at
+    elsewhere : correlation of the noise in other planes of the same cube, for one without a sky
+    Raises SensorError where the noise is not
     known and must be, FrameError where there is no scatter to estimate from.
     """
     frame = with_noise_planes(_without_marks(frame, places), config, places)
     if frame.has_error_plane and _takes_error_plane(config):
         frame = _without_hopeless(frame, places)
-    noise, factor = find_noise(frame, config, places)
+    noise, factor = find_noise(frame, config, places, elsewhere)
     if factor != 1.0:
         frame = _by_factor(frame, factor)
     if config.reading.strict:

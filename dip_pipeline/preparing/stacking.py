@@ -12,18 +12,19 @@ _FITTED_PX = 3 * 1024 * 1024  # of all planes that networks are fitted on
 _LEAST_FITTED = 12  # planes, where they are larger than that; windows of each
 
 
-def stacks_of(frames: Sequence[Frame], config: RunConfig) -> list[tuple[int, ...]]:
-    """Find the planes that share networks: numbers of those of one HDU that are of one size.
-
-    A plane in none of the groups has networks of its own.
-    """
-    if not config.may_share_planes:
-        return []
+def planes_of_hdus(frames: Sequence[Frame], least: int = _LEAST_PLANES) -> list[tuple[int, ...]]:
+    """Group planes of one HDU that are of one size, by number; where there are so many of them."""
     groups: dict[tuple[str, tuple[int, int]], list[int]] = {}
     for number, frame in enumerate(frames):
         groups.setdefault((frame.where, frame.shape), []).append(number)
-    least = 2 if config.fit.planes == "together" else _LEAST_PLANES
     return [tuple(group) for group in groups.values() if len(group) >= least]
+
+
+def stacks_of(frames: Sequence[Frame], config: RunConfig) -> list[tuple[int, ...]]:
+    """Find the planes that share networks; one in none of the groups has its own."""
+    if not config.may_share_planes:
+        return []
+    return planes_of_hdus(frames, 2 if config.fit.planes == "together" else _LEAST_PLANES)
 
 
 def fitted_planes(stack: Sequence[int], shape: tuple[int, int]) -> list[int]:

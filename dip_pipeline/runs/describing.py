@@ -22,7 +22,13 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.noise.frame_noise import noise_in_words, sensor_of
 from dip_pipeline.noise.ladder import Rung, climb
-from dip_pipeline.preparing.planning import devices_of, fit_windows, run_room, settle_frame
+from dip_pipeline.preparing.planning import (
+    devices_of,
+    fit_windows,
+    kernels_of_stacks,
+    run_room,
+    settle_frame,
+)
 from dip_pipeline.preparing.stacking import stack_notes, stacks_of
 from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.runs.prior_file import PriorFile
@@ -69,7 +75,7 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
     correlation: NoiseKernel | None = None
     notes: tuple[str, ...] = ()
     try:
-        frame, found = settle_frame(frame, config)
+        frame, found = settle_frame(frame, config, kernels_of_stacks(frames, config).get(0))
         rungs = climb(frame, config, sensor, found)
         # What was estimated stands in the place of what the header does not say.
         noise, sensor, correlation = noise_in_words(found), found.sensor, found.correlation

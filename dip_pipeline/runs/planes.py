@@ -28,7 +28,7 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.frames.digests import digest_planes
 from dip_pipeline.noise.frame_noise import noise_in_words
-from dip_pipeline.preparing.planning import guides_of, settle_frame
+from dip_pipeline.preparing.planning import guides_of, kernels_of_stacks, settle_frame
 from dip_pipeline.progress import Told
 from dip_pipeline.psf.agreement import warn_of_psf
 from dip_pipeline.psf.sharp_pixels import without_too_sharp
@@ -39,6 +39,7 @@ from dip_pipeline.runs.prior_work import PriorTask
 from dip_pipeline.runs.restoring import PlaneWork, blend_tiles, restore_tiles
 from dip_pipeline.runs.work import Record
 from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.sensor.noise_kernel import NoiseKernel
 from dip_pipeline.task import Task
 from dip_pipeline.tiling import Tile, plan_tiles
 
@@ -132,9 +133,11 @@ def plan_planes(
     count = 0
     products: dict[str, Frame] = {}
     guides = guides_of(config, frames)
-    for frame, seen in zip(frames, with_mask(frames, config.task.mask), strict=True):
+    masked = with_mask(frames, config.task.mask)
+    kernels = kernels_of_stacks(masked, config)
+    for number, (frame, seen) in enumerate(zip(frames, masked, strict=True)):
         try:
-            settled, noise = _settled(seen, config)
+            settled, noise = _settled(seen, config, kernels.get(number))
         except EmptyFrameError as error:
             if len(frames) == 1:
                 raise
@@ -155,7 +158,6 @@ def plan_planes(
             frame, settled, noise, tuple(tiles), product, optics, guides=guides[frame.label]
         )
         if others is not None:
-            number = frames.index(frame)
             plane = _registered(plane, number, others, Told(told.progress, name))
         planes.append(plane)
     if not planes:
@@ -208,11 +210,13 @@ def _beside_psf(
     return frame, optics
 
 
-def _settled(frame: Frame, config: RunConfig) -> tuple[Frame, NoiseModel]:
+def _settled(
+    frame: Frame, config: RunConfig, elsewhere: NoiseKernel | None
+) -> tuple[Frame, NoiseModel]:
     """Find the noise of a frame that has what the task is about; see `plan_planes`."""
     if config.task.name is Task.INPAINT:
         check_holes(frame, config.task.mask, may_be_none=config.reading.find_cosmics)
-    return settle_frame(frame, config)
+    return settle_frame(frame, config, elsewhere)
 
 
 def _registered(plane: Plane, number: int, others: Exposures, told: Told) -> Plane:

@@ -1,13 +1,17 @@
 """How much the command says: -v and -q, before or after the command's name."""
 
 import logging
+import re
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 _KEY = "dip.verbosity"
+PLANES_TOLD = 3  # of a cube, with the same warning
+_PLANE = re.compile(r"(?P<hdu>.+), plane \[[\d, ]+\]")
 QUIET = -1  # what went wrong, and nothing else
 NORMAL = 0  # also what a user must hear, and how it goes on
 
@@ -44,13 +48,15 @@ def verbosity() -> int:
 class LogLines(logging.Handler):
     """Writes the log as lines of the command: what is wrong begins as every error does.
 
-    A warning is written once: of a frame that is read several times each reading says the same.
+    A warning is written once: of a frame that is read several times each reading says the same. Of
+    a cube it is written for few planes, but where more than warnings is asked for.
     """
 
     def __init__(self, write: Callable[[str], None]) -> None:
         super().__init__()
         self._write = write
         self._warned: set[str] = set()
+        self._planes: Counter[tuple[str, str]] = Counter()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; never fails, as the law of handlers is."""
@@ -61,9 +67,25 @@ class LogLines(logging.Handler):
                 if line in self._warned:
                     return
                 self._warned.add(line)
-            self._write(line)
+                line = self._of_few_planes(line, record.msg)
+            if line:
+                self._write(line)
         except OSError:
             self.handleError(record)
+
+    def _of_few_planes(self, line: str, said: str) -> str:
+        """Give the line; of the first plane too many a hint, and nothing of those after it."""
+        plane = _PLANE.match(line)
+        if plane is None or self.level < logging.WARNING:
+            return line
+        self._planes[said, plane["hdu"]] += 1
+        count = self._planes[said, plane["hdu"]] - PLANES_TOLD
+        if count <= 0:
+            return line
+        more = (
+            f"{plane['hdu']}: the same of further planes, each with its own numbers (told with -v)"
+        )
+        return more if count == 1 else ""
 
 
 def start_logging(handler: logging.Handler, level: int) -> None:

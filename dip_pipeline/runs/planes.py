@@ -43,6 +43,8 @@ from dip_pipeline.sensor.noise_kernel import NoiseKernel
 from dip_pipeline.task import Task
 from dip_pipeline.tiling import Tile, plan_tiles
 
+_PLANES_TOLD = 3  # of a cube, of whose noise a line is said
+
 
 @dataclass(frozen=True, slots=True)
 class Plane:
@@ -153,10 +155,10 @@ def plan_planes(
         count += len(tiles)
         product = _as_product(frame, asked, products)
         name = source if len(frames) == 1 else f"{source}, {frame.label}"
-        _tell_noise(name, noise, planes, told)
         plane = Plane(
             frame, settled, noise, tuple(tiles), product, optics, guides=guides[frame.label]
         )
+        _tell_noise(name, plane, planes, told)
         if others is not None:
             plane = _registered(plane, number, others, Told(told.progress, name))
         planes.append(plane)
@@ -173,11 +175,15 @@ def plan_planes(
     return planned
 
 
-def _tell_noise(name: str, noise: NoiseModel, before: Sequence[Plane], told: Told) -> None:
-    """Say what the noise of a plane is; not where it is that of the plane before it."""
-    words = noise_in_words(noise)
-    if not before or words != noise_in_words(before[-1].noise):
-        told.progress.note(f"{name}: noise {words}")
+def _tell_noise(name: str, plane: Plane, before: Sequence[Plane], told: Told) -> None:
+    """Say what the noise of a plane is; of a cube of few, and where it is not that of the last."""
+    words = noise_in_words(plane.noise)
+    same_hdu = sum(other.origin.where == plane.origin.where for other in before)
+    if same_hdu == _PLANES_TOLD:
+        words = "of this plane and those after it is in the account (DIP_PROV)"
+    elif same_hdu > _PLANES_TOLD or (before and words == noise_in_words(before[-1].noise)):
+        return
+    told.progress.note(f"{name}: noise {words}")
 
 
 def _first_alone(planes: Sequence[Plane], config: RunConfig) -> tuple[str, ...]:

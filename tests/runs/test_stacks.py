@@ -266,3 +266,25 @@ def test_how_many_planes_are_ready_is_told_now_and_then(tmp_path, fitted, monkey
     assert [word for word in told if "networks of" in word] == [
         "networks of 2 of 5 planes", "networks of 4 of 5 planes",
     ]  # fmt: skip
+
+
+def test_the_noise_of_few_planes_is_told(tmp_path, fitted):
+    told = []
+
+    class Listener:
+        def frame_started(self, *_): ...
+        def fit_step(self, *_): ...
+        def tile_done(self, record): ...
+
+        def note(self, message):
+            told.append(message)
+
+    options = {name: value for name, value in QUICK.items() if name != "noise.sigma"}
+    config = RunConfig().with_overrides(**options)
+    restore_frame(cube(tmp_path, 6), tmp_path / "out.fits", config, progress=Listener())
+    noises = [message for message in told if ": noise " in message]
+    assert [f"plane [{n}]: noise gaussian" in noises[n] for n in range(3)] == [True] * 3
+    assert noises[3].endswith(
+        "plane [3]: noise of this plane and those after it is in the account (DIP_PROV)"
+    )
+    assert len(noises) == 4

@@ -80,7 +80,13 @@ def _moved(recorded: str, given: str | None) -> str:
     if given is None:
         return recorded
     plane = split_selector(recorded)[1]
-    return f"{split_selector(given)[0]}" + ("" if plane is None else f"[{plane}]")
+    path, other = split_selector(given)
+    if other not in (None, plane):
+        raise FrameError(
+            f"--input {given}: the product was made of {plane or 'all images'} of its input; give "
+            "the file alone"
+        )
+    return f"{path}" + ("" if plane is None else f"[{plane}]")
 
 
 def _check_digest(source: str, recipe: Recipe, product: Path) -> None:

@@ -108,7 +108,7 @@ def watch_workflow(
                         del taken[job.target]
             results = tuple(ended.values())
             report = BatchReport(results, heard.repeated, unlike_others(results))
-        summary.write(report.exit_code, repeated=report.repeated, odd=report.odd)
+        summary.end(report)
     return report
 
 

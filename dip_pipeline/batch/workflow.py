@@ -196,7 +196,7 @@ def run_workflow(
                 command_line=command_line,
                 on_result=summary.add,
             )
-        summary.write(report.exit_code, repeated=report.repeated, odd=report.odd)
+        summary.end(report)
     return report
 
 

@@ -227,9 +227,11 @@ def _with_overrides(
         guesses = tuple(guess for guess in guesses if "pedestal" not in guess)
     if "gain_e_per_dn" in known:
         guesses = tuple(guess for guess in guesses if "unit" not in guess)
-    if {"gain_e_per_dn", "read_noise_e"} & set(known):
+    if "gain_e_per_dn" in known:
         guesses = tuple(guess for guess in guesses if "amplifiers" not in guess)
         amplifiers = ()
+    elif "read_noise_e" in known:  # their gains differ all the same
+        amplifiers = tuple(replace(amp, read_noise=known["read_noise_e"]) for amp in amplifiers)
     return replace(sensor, **known, amplifiers=amplifiers, guesses=guesses)
 
 

@@ -238,6 +238,22 @@ def test_that_a_summary_cannot_be_written_is_told_once_and_not_for_each_frame(
     assert caplog.text.count("disk full") == 1
 
 
+def test_what_was_restored_is_told_though_its_end_cannot_be_written(
+    endings, tmp_path, monkeypatch, caplog
+):
+    real = summary_module.replace_file
+
+    def full_at_the_end(path, content):
+        if content.count(b'"restored",') == 3:
+            raise OutputError("disk full")
+        real(path, content)
+
+    monkeypatch.setattr(summary_module, "replace_file", full_at_the_end)
+    report = run(tmp_path)
+    assert [result.status for result in report.frames] == ["restored"] * 3
+    assert caplog.text.count("disk full") == 1
+
+
 def test_two_runs_at_once_keep_a_summary_each(endings, tmp_path, monkeypatch, caplog):
     restored, inner = pipeline.restore_frame, []
 

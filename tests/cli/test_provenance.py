@@ -97,6 +97,14 @@ def test_a_run_is_repeated_from_its_account_alone_to_the_same_pixels(
         assert first["SCI"].header["DIPCFG"] == second["SCI"].header["DIPCFG"]
 
 
+def test_another_image_of_the_input_is_refused(dip, small_frame, product):
+    again = product.with_name("again.fits")
+    other = f"{small_frame}[2]"
+    code, _, err = dip("provenance", product, "--repeat", "-o", again, "--input", other)
+    assert (code, again.exists()) == (1, False)
+    assert f"--input {other}: the product was made of all images of its input" in err
+
+
 def test_another_input_is_refused(dip, small_frame, product):
     with fits.open(small_frame, mode="update") as hdus:
         hdus["SCI"].data[3, 3] += 1

@@ -101,11 +101,20 @@ def test_the_read_noise_of_some_amplifiers_is_not_that_of_all():
     assert found.amplifiers == ()
 
 
-@pytest.mark.parametrize("given", [{"gain_e_per_dn": 3.0}, {"read_noise_e": 3.0}])
-def test_numbers_that_are_given_are_those_of_all_amplifiers(given):
-    found = sensor({**DECAM, **HALVES}, given=SensorOverrides(**given), shape=(80, 100))
-    assert found.amplifiers == ()
-    assert {name: getattr(found, name).value for name in given} == given
+def test_a_gain_that_is_given_is_that_of_all_amplifiers():
+    given = SensorOverrides(gain_e_per_dn=3.0)
+    found = sensor({**DECAM, **HALVES}, given=given, shape=(80, 100))
+    assert (found.amplifiers, found.gain_e_per_dn.value) == ((), 3.0)
+
+
+def test_a_read_noise_that_is_given_leaves_each_amplifier_its_gain():
+    given = SensorOverrides(read_noise_e=3.0)
+    found = sensor({**DECAM, **HALVES}, given=given, shape=(80, 100))
+    assert [amp.gain.value for amp in found.amplifiers] == [4.0, 5.0]
+    assert [amp.read_noise.value for amp in found.amplifiers] == [3.0, 3.0]
+    assert found.read_noise_e.value == 3.0
+    whole = sensor(DECAM, given=given)
+    assert any("mean taken" in guess for guess in whole.guesses)
 
 
 def test_of_pixels_in_electrons_amplifiers_differ_by_their_read_noise_alone():

@@ -71,7 +71,12 @@ def rows_of(seed: int, asked: argparse.Namespace) -> list[dict[str, Any]]:
         for planes, chosen in (("together", np.arange(asked.planes)), ("apart", some)):
             source, target = Path(folder) / f"{planes}.fits", Path(folder) / f"{planes}_dip.fits"
             fits.PrimaryHDU(observed[chosen].astype(np.float32)).writeto(source)
-            options = {"fit.planes": planes, "fit.effort": asked.effort, "noise.sigma": 1.0}
+            options = {
+                "fit.planes": planes,
+                "fit.effort": asked.effort,
+                "fit.flux_scale_px": asked.flux_scale,
+                "noise.sigma": 1.0,
+            }
             started = time.monotonic()
             report = restore_frame(source, target, RunConfig().with_overrides(**options))
             seconds = time.monotonic() - started
@@ -116,6 +121,7 @@ def main() -> None:
     parser.add_argument("--apart", type=int, default=3, help="planes that are restored alone, too")
     parser.add_argument("--shared", type=float, default=0.0, help="noise of the next channel")
     parser.add_argument("--effort", default="normal")
+    parser.add_argument("--flux-scale", type=float, default=2.0, help="0: closure off")
     parser.add_argument("--seeds", default="1")
     parser.add_argument("--out", type=Path, default=Path("cube.json"))
     asked = parser.parse_args()

@@ -145,8 +145,8 @@ def _too_few(shown: int) -> str:
     )
     bright = "" if shown else ", bright and not saturated"
     return (
-        f"{found}; {FEWEST_STARS} unsaturated ones are needed: measure a frame of the same night "
-        f"with more of them{bright}, or give --fwhm to the command that undoes it"
+        f"{found}; {FEWEST_STARS} unsaturated ones that agree are needed: measure a frame of the "
+        f"same night with more of them{bright}, or give --fwhm to the command that undoes it"
     )
 
 

@@ -27,14 +27,14 @@ def status(runs: tuple[str, ...]) -> int:
     """Tell how a run stands, also while it runs.
 
     RUN is the scratch folder of an output, OUT.dip, or the output OUT itself, or a folder of
-    results: how many there are, and which frames have none. Nothing is changed, and a run that
-    goes on is not disturbed. A frame that failed is told with its reason, where its run left
-    word of it (summary.json).
+    results (or its summary.json): how many there are, and which frames have none. Nothing is
+    changed, and a run that goes on is not disturbed. A frame that failed is told with its reason,
+    where its run left word of it (summary.json).
     """
     from dip_pipeline.engine import read_status
 
     code, failures = ExitCode.OK, _Failures()
-    for run in runs:
+    for run in map(folder_of_summary, runs):
         try:
             if is_night(run):
                 words, failed_ones = night_words(run)
@@ -87,6 +87,13 @@ def is_finished(run: str) -> bool:
         return read_provenance(Path(run)) is not None
     except DipError:
         return False
+
+
+def folder_of_summary(run: str) -> str:
+    """Give the folder that a summary is of; any other name as it is."""
+    path = Path(run)
+    is_summary = path.is_file() and path.match("summary*.json")
+    return str(path.parent) if is_summary else run
 
 
 def is_night(run: str) -> bool:

@@ -82,6 +82,12 @@ def test_a_folder_of_results_is_no_run_and_its_runs_are_named(dip, tmp_path, mon
     assert (tmp_path / "night" / "b.fits.dip").is_dir()
 
 
+def test_a_summary_stands_for_its_folder(dip, tmp_path):
+    begin(tmp_path).release()
+    (tmp_path / "summary.json").write_text('{"frames": []}')
+    assert dip("status", tmp_path / "summary.json") == dip("status", tmp_path)
+
+
 def test_a_product_is_finished_and_there_is_nothing_to_delete(dip, tmp_path, frame, provenance):
     target = tmp_path / "b.fits"
     planes = RestoredPlanes(*(np.ones(frame.shape, kind) for kind in ("f4", "f4", "u1")))

@@ -288,3 +288,27 @@ def test_the_noise_of_few_planes_is_told(tmp_path, fitted):
         "plane [3]: noise of this plane and those after it is in the account (DIP_PROV)"
     )
     assert len(noises) == 4
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_each_plane_is_restored_by_the_prior_that_was_bound_to_it(
+    tmp_path, fitted, monkeypatch, threads
+):
+    """Also where two planes are restored side by side."""
+
+    def bound(self, problems, shape, **_):
+        return replace(any_prior(problems, shape, seed=1), seed=mark(problems[0]))
+
+    def restore(problem, prior):
+        pairs.append((prior.seed, mark(problem)))
+        return arithmetic(problem, prior)
+
+    def mark(problem):
+        return int(abs(problem.pixels.mean(dtype=np.float64)) * 1e6)
+
+    pairs = []
+    monkeypatch.setattr(SharedPrior, "bound_to", bound)
+    monkeypatch.setattr(ways, "restore", restore)
+    restored(cube(tmp_path), tmp_path / "out.fits", **{"workers.threads_per_fit": threads})
+    assert len({seed for seed, _ in pairs}) == len(pairs) == 5
+    assert all(seed == own for seed, own in pairs)

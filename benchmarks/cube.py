@@ -15,11 +15,14 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 from bm3d import bm3d
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from benchmarks.gallery import shrink
 from benchmarks.machine import keep
 from dip_pipeline.config import RunConfig
 from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.quality.pictures import DPI, INK, PAPER, RESIDUAL_MAP, SKY_MAP
 
 Cube = NDArray[np.float64]
 
@@ -67,6 +70,7 @@ def rows_of(seed: int, asked: argparse.Namespace) -> list[dict[str, Any]]:
     observed = truth + noise_of(seed, truth.shape, asked.shared)
     some = np.linspace(0, asked.planes - 1, asked.apart + 2).round().astype(int)[1:-1]
     rows = []
+    shown = {"observed": observed[some[0]]}
     with tempfile.TemporaryDirectory() as folder:
         for planes, chosen in (("together", np.arange(asked.planes)), ("apart", some)):
             source, target = Path(folder) / f"{planes}.fits", Path(folder) / f"{planes}_dip.fits"
@@ -84,6 +88,7 @@ def rows_of(seed: int, asked: argparse.Namespace) -> list[dict[str, Any]]:
                 made, error = hdus[0].data.astype(float), hdus["DIP_ERR"].data.astype(float)
             told = {"estimated": report.risk, "estimated_error": report.risk_error}
             same = np.isin(chosen, some)
+            shown[f"planes {planes}"] = made[same][0]
             figures = _figures(made[same], truth[chosen[same]], error[same])
             over_all = float(np.sqrt(np.mean((made - truth[chosen]) ** 2)))
             told |= {"true": over_all, "seconds_a_plane": seconds / len(chosen)}
@@ -92,7 +97,29 @@ def rows_of(seed: int, asked: argparse.Namespace) -> list[dict[str, Any]]:
     made = np.stack([bm3d(plane, 1.0) for plane in observed[some]])
     a_plane = {"seconds_a_plane": (time.monotonic() - started) / len(some)}
     rows.append({"method": "BM3D", "seed": seed, **_figures(made, truth[some]), **a_plane})
+    if asked.picture is not None:
+        shown |= {"BM3D": made[0], "truth": truth[some[0]]}
+        _draw(shown).savefig(asked.picture, facecolor=PAPER, dpi=DPI)
+        shrink(asked.picture)
     return rows
+
+
+def _draw(shown: dict[str, Cube]) -> Figure:
+    """Lay out a plane: images above, what they leave of the truth below."""
+    figure = Figure(figsize=(13, 5.6), facecolor=PAPER)
+    grid = figure.add_gridspec(2, len(shown), left=0.005, right=0.995, top=0.95, bottom=0.01)
+    for place, (name, image) in enumerate(shown.items()):
+        axes = figure.add_subplot(grid[0, place])
+        axes.imshow(np.arcsinh(image), cmap=SKY_MAP, vmin=-1.0, vmax=3.5, origin="lower")
+        axes.set_title(name, color=INK, fontsize=12)
+        axes.set_axis_off()
+        if name in ("observed", "truth"):
+            continue
+        axes, left = figure.add_subplot(grid[1, place]), image - shown["truth"]
+        axes.imshow(left, cmap=RESIDUAL_MAP, vmin=-1.0, vmax=1.0, origin="lower")
+        axes.set_title(f"rms of the error {left.std():.2f} sigma", color=INK, fontsize=11)
+        axes.set_axis_off()
+    return figure
 
 
 def _figures(made: Cube, truth: Cube, error: Cube | None = None) -> dict[str, float]:
@@ -123,6 +150,7 @@ def main() -> None:
     parser.add_argument("--effort", default="normal")
     parser.add_argument("--flux-scale", type=float, default=2.0, help="0: closure off")
     parser.add_argument("--seeds", default="1")
+    parser.add_argument("--picture", type=Path, help="PNG of one plane, of the last seed")
     parser.add_argument("--out", type=Path, default=Path("cube.json"))
     asked = parser.parse_args()
     rows = []

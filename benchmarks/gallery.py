@@ -40,7 +40,7 @@ def main(fields: str, seed: int, steps: int | None, threads: int, out: Path) -> 
         ours, theirs = (METHODS[name].run(field, settings) for name in ("dip-open", "bm3d"))
         path = out / f"gallery_{kind}.png"
         _draw(field, theirs.science, ours.science).savefig(path, facecolor=PAPER, dpi=DPI)
-        _shrink(path)
+        shrink(path)
         click.echo(str(path))
 
 
@@ -98,7 +98,8 @@ def _square(field: Field) -> tuple[slice, slice]:
     return slice(row, row + side), slice(col, col + side)
 
 
-def _shrink(path: Path) -> None:
+def shrink(path: Path) -> None:
+    """Write a picture anew with a palette of few colours."""
     with Image.open(path) as picture:
         small = picture.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE)
     small.save(path, optimize=True)

@@ -223,7 +223,8 @@ def test_what_is_restored_together_is_the_same_in_several_processes(tmp_path):
         assert np.array_equal(one, other, equal_nan=True)
 
 
-def test_planes_are_in_work_at_once_where_there_are_workers(tmp_path, fitted, monkeypatch):
+@pytest.mark.parametrize("planes", ["together", "apart"])
+def test_planes_are_in_work_at_once_where_there_are_workers(tmp_path, fitted, monkeypatch, planes):
     """One job of all priors, and one of all tiles: no worker waits for another one's plane."""
     jobs = []
 
@@ -234,14 +235,15 @@ def test_planes_are_in_work_at_once_where_there_are_workers(tmp_path, fitted, mo
 
     monkeypatch.setattr(restoring, "run_items", run_items)
     monkeypatch.setattr(providing, "run_items", run_items)
-    source, workers = cube(tmp_path), {"workers.executor": "local", "workers.workers": 2}
-    report = restored(source, tmp_path / "out.fits", **workers)
+    source, asked = cube(tmp_path), {"fit.planes": planes}
+    workers = {"workers.executor": "local", "workers.workers": 2}
+    report = restored(source, tmp_path / "out.fits", **asked, **workers)
     assert (report.tiles, report.failed_tiles) == (5, 0)
-    assert [(what, len(names)) for what, names in jobs] == [
-        ("provide_stack", 1), ("provide_prior", 5), ("restore_tile", 5),
-    ]  # fmt: skip
+    stack = [("provide_stack", 1)] if planes == "together" else []
+    all_at_once = [*stack, ("provide_prior", 5), ("restore_tile", 5)]
+    assert [(what, len(names)) for what, names in jobs] == all_at_once
     assert all(len(set(names)) == len(names) for _, names in jobs)
-    assert restored(source, tmp_path / "alone.fits").tiles == 5
+    assert restored(source, tmp_path / "alone.fits", **asked).tiles == 5
     with fits.open(tmp_path / "out.fits") as ours, fits.open(tmp_path / "alone.fits") as alone:
         assert np.array_equal(ours[0].data, alone[0].data)
 

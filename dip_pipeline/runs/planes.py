@@ -4,6 +4,7 @@ Each is a frame of its own, with its own noise, prior and tiles; the tiles of al
 through, so that one run directory holds them, and one product all planes.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -132,7 +133,7 @@ def plan_planes(
     """
     planes: list[Plane] = []
     left: list[tuple[Frame, str]] = []
-    count = 0
+    count, heard = 0, _NoiseTold(told)
     products: dict[str, Frame] = {}
     guides = guides_of(config, frames)
     masked = with_mask(frames, config.task.mask)
@@ -158,7 +159,7 @@ def plan_planes(
         plane = Plane(
             frame, settled, noise, tuple(tiles), product, optics, guides=guides[frame.label]
         )
-        _tell_noise(name, plane, planes, told)
+        heard.of_plane(name, plane)
         if others is not None:
             plane = _registered(plane, number, others, Told(told.progress, name))
         planes.append(plane)
@@ -175,15 +176,25 @@ def plan_planes(
     return planned
 
 
-def _tell_noise(name: str, plane: Plane, before: Sequence[Plane], told: Told) -> None:
-    """Say what the noise of a plane is; of a cube of few, and where it is not that of the last."""
-    words = noise_in_words(plane.noise)
-    same_hdu = sum(other.origin.where == plane.origin.where for other in before)
-    if same_hdu == _PLANES_TOLD:
-        words = "of this plane and those after it is in the account (DIP_PROV)"
-    elif same_hdu > _PLANES_TOLD or (before and words == noise_in_words(before[-1].noise)):
-        return
-    told.progress.note(f"{name}: noise {words}")
+class _NoiseTold:
+    """Says what the noise of planes is: of few of each HDU, and only where it is another."""
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+        self._last: dict[str, str] = {}
+        self._count: Counter[str] = Counter()
+
+    def of_plane(self, name: str, plane: Plane) -> None:
+        """Say it of the next plane, unless enough is said."""
+        where, words = plane.origin.where, noise_in_words(plane.noise)
+        if words == self._last.get(where):
+            return
+        self._last[where] = words
+        self._count[where] += 1
+        if self._count[where] == _PLANES_TOLD + 1:
+            words = "of this plane and those after it is in the account (DIP_PROV)"
+        if self._count[where] <= _PLANES_TOLD + 1:
+            self._told.progress.note(f"{name}: noise {words}")
 
 
 def _first_alone(planes: Sequence[Plane], config: RunConfig) -> tuple[str, ...]:

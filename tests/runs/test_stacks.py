@@ -270,7 +270,7 @@ def test_how_many_planes_are_ready_is_told_now_and_then(tmp_path, fitted, monkey
     ]  # fmt: skip
 
 
-def test_the_noise_of_few_planes_is_told(tmp_path, fitted):
+def noises_told(source, target, **options):
     told = []
 
     class Listener:
@@ -281,36 +281,21 @@ def test_the_noise_of_few_planes_is_told(tmp_path, fitted):
         def note(self, message):
             told.append(message)
 
-    options = {name: value for name, value in QUICK.items() if name != "noise.sigma"}
-    config = RunConfig().with_overrides(**options)
-    restore_frame(cube(tmp_path, 6), tmp_path / "out.fits", config, progress=Listener())
-    noises = [message for message in told if ": noise " in message]
-    assert [f"plane [{n}]: noise gaussian" in noises[n] for n in range(3)] == [True] * 3
-    assert noises[3].endswith(
-        "plane [3]: noise of this plane and those after it is in the account (DIP_PROV)"
+    quick = {name: value for name, value in QUICK.items() if name != "noise.sigma"}
+    restore_frame(
+        source, target, RunConfig().with_overrides(**quick, **options), progress=Listener()
     )
+    return [message for message in told if ": noise " in message]
+
+
+def test_the_noise_of_few_planes_is_told(tmp_path, fitted):
+    noises = noises_told(cube(tmp_path, 6), tmp_path / "out.fits")
+    assert [f"plane [{n}]: noise gaussian" in noises[n] for n in range(3)] == [True] * 3
+    more = "plane [3]: noise of this plane and those after it is in the account (DIP_PROV)"
+    assert noises[3].endswith(more)
     assert len(noises) == 4
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_each_plane_is_restored_by_the_prior_that_was_bound_to_it(
-    tmp_path, fitted, monkeypatch, threads
-):
-    """Also where two planes are restored side by side."""
-
-    def bound(self, problems, shape, **_):
-        return replace(any_prior(problems, shape, seed=1), seed=mark(problems[0]))
-
-    def restore(problem, prior):
-        pairs.append((prior.seed, mark(problem)))
-        return arithmetic(problem, prior)
-
-    def mark(problem):
-        return int(abs(problem.pixels.mean(dtype=np.float64)) * 1e6)
-
-    pairs = []
-    monkeypatch.setattr(SharedPrior, "bound_to", bound)
-    monkeypatch.setattr(ways, "restore", restore)
-    restored(cube(tmp_path), tmp_path / "out.fits", **{"workers.threads_per_fit": threads})
-    assert len({seed for seed, _ in pairs}) == len(pairs) == 5
-    assert all(seed == own for seed, own in pairs)
+def test_one_noise_of_all_planes_is_told_once(tmp_path, fitted):
+    noises = noises_told(cube(tmp_path, 6), tmp_path / "out.fits", **{"noise.sigma": 10.0})
+    assert [message.partition(": noise ")[0][-9:] for message in noises] == ["plane [0]"]

@@ -143,9 +143,10 @@ def _too_few(shown: int) -> str:
         else "nothing that is lonely and of 15 sigma and more, smoothed over 1 px, looks like a "
         "star (FWHM 0.6 to 9 px)"
     )
+    agreeing = " that agree" if shown else ""
     bright = "" if shown else ", bright and not saturated"
     return (
-        f"{found}; {FEWEST_STARS} unsaturated ones that agree are needed: measure a frame of the "
+        f"{found}; {FEWEST_STARS} unsaturated ones{agreeing} are needed: measure a frame of the "
         f"same night with more of them{bright}, or give --fwhm to the command that undoes it"
     )
 

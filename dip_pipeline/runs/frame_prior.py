@@ -86,12 +86,12 @@ def prior_task(
         sha256,
         seen=shared is not None and shared.has_seen(plane.origin),
         telling=run.progress_path,
-        stack=stack,
+        stack=None if stack is None else stack.path,
     )
 
 
 def prior_facts(
-    task: PriorTask, run: RunDirectory, shared: PriorFile | None
+    task: PriorTask, run: RunDirectory, shared: PriorFile | None, stack: StackFit | None
 ) -> Mapping[str, object]:
     """Tell the record of a plane's prior."""
     plan = task.plan
@@ -110,11 +110,11 @@ def prior_facts(
         "fitted_on_this_frame": crossed is not None,
         "from": None if shared is None else shared.facts(),
     }
-    if task.stack is None:
+    if stack is None:
         return facts
-    own = plan.source.frame.label in task.stack.labels
+    own = plan.source.frame.label in stack.labels
     return facts | {
         "scope": "stack",
         "fitted_on_this_frame": own,
-        "from": {"stack": task.stack.key, "planes_fitted_on": len(task.stack.labels)},
+        "from": {"stack": stack.key, "planes_fitted_on": len(stack.labels)},
     }

@@ -68,14 +68,16 @@ def restore_asked(asked: AskedRun, place: Place, told: Progress, *, overwrite: b
             run.remove()
             return warn_of_refuted_law(already_done(source, target))
         _tell_restarted(run, told)
-        stacks = stack_fits(planes, config, run, Told(told, source))
+        fits = stack_fits(planes, config, run, Told(told, source))
+        stacks = [fits.get(plane.first_tile) for plane in planes.restored]
         priors = [
-            prior_task(plane, config, run, shared, stacks.get(plane.first_tile))
-            for plane in planes.restored
+            (prior_task(plane, config, run, shared, stack), stack)
+            for plane, stack in zip(planes.restored, stacks, strict=True)
         ]
         results = restore_planes(planes, priors, run, place, Told(told, source))
         facts = []
-        for plane, prior, result in zip(planes.restored, priors, results, strict=True):
+        for (prior, stack), result in zip(priors, results, strict=True):
+            plane = result.plane
             facts.append(
                 RunFacts(
                     run_id=run.run_id,
@@ -86,7 +88,7 @@ def restore_asked(asked: AskedRun, place: Place, told: Progress, *, overwrite: b
                     device=devices_used(result.records),
                     tiles=result.records,
                     command_line=asked.command_line,
-                    prior=prior_facts(prior, run, shared),
+                    prior=prior_facts(prior, run, shared, stack),
                     seconds=time.monotonic() - asked.started,
                     frame_pixels=plane.pixels,
                     step=_step_of(plane, target, config),

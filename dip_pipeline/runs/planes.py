@@ -36,7 +36,7 @@ from dip_pipeline.psf.sharp_pixels import without_too_sharp
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.runs.hole_rims import warn_of_bright_rims
 from dip_pipeline.runs.place import Place
-from dip_pipeline.runs.prior_work import PriorTask
+from dip_pipeline.runs.prior_work import PriorTask, StackFit
 from dip_pipeline.runs.restoring import PlaneWork, blend_tiles, restore_tiles
 from dip_pipeline.runs.work import Record
 from dip_pipeline.sensor import NoiseModel
@@ -266,17 +266,26 @@ class PlaneResult:
 
 
 def restore_planes(
-    planes: Planes, priors: Sequence[PriorTask], run: RunDirectory, place: Place, told: Told
+    planes: Planes,
+    priors: Sequence[tuple[PriorTask, StackFit | None]],
+    run: RunDirectory,
+    place: Place,
+    told: Told,
 ) -> list[PlaneResult]:
-    """Make the priors of planes, and their tiles."""
+    """Make the priors of planes, and their tiles.
+
+    priors : of each plane, with the fit that it shares with others
+    """
     works = [
-        PlaneWork(prior, plane.tiles, planes.name_of(plane, told.source))
-        for plane, prior in zip(planes.restored, priors, strict=True)
+        PlaneWork(prior, plane.tiles, planes.name_of(plane, told.source), stack)
+        for plane, (prior, stack) in zip(planes.restored, priors, strict=True)
     ]
     ended = restore_tiles(works, run, place, told)
     return [
         PlaneResult(plane, prior, records, found_done)
-        for plane, prior, (records, found_done) in zip(planes.restored, priors, ended, strict=True)
+        for plane, (prior, _), (records, found_done) in zip(
+            planes.restored, priors, ended, strict=True
+        )
     ]
 
 

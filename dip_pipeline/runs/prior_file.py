@@ -157,6 +157,7 @@ def fit_key(frames: Sequence[FittedFrame], config: RunConfig) -> dict[str, objec
     configuration = config.pixel_key()
     del configuration["tiles"], configuration["output"]
     del configuration["fit"]["flux_scale_px"]
+    configuration["fit"].pop("planes", None)  # which is not there where it is left alone
     return {
         "algorithm": ALGORITHM_VERSION,
         "frames": [[frame.name, frame.sha256, *frame.beside] for frame in frames],

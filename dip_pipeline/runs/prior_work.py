@@ -55,7 +55,8 @@ class PriorTask:
     shared : prior file that it is made of; None where it is fitted to the frame itself
     shared_sha256 : of that file, as it was read when the run began
     seen : whether the prior file was fitted on this frame, too
-    stack : networks that it is made of, where the frame is a plane of a stack that shares them
+    stack : where the networks are published that it is made of, if its stack shares them: the path
+        alone, for a task is sent to a worker, and a stack has thousands of planes
     telling : file to tell in how the fit goes on; None for nowhere
     """
 
@@ -65,7 +66,7 @@ class PriorTask:
     shared_sha256: str
     seen: bool
     telling: Path | None
-    stack: StackFit | None = None
+    stack: Path | None = None
 
 
 def provide_prior(task: PriorTask, on_step: StepHook = ignore_step) -> None:
@@ -74,7 +75,7 @@ def provide_prior(task: PriorTask, on_step: StepHook = ignore_step) -> None:
     if path is None or path.exists():
         return
     if task.stack is not None:
-        shared = SharedPrior.from_bytes(read_published(task.stack.path))
+        shared = SharedPrior.from_bytes(read_published(task.stack))
         # All planes show the same sky, and their noise may hang together: each network is kept
         # from where it was fitted in all of them, also in those that it was not fitted on.
         content = bind_frame_prior(task.plan, task.windows, shared, seen=True)

@@ -4,8 +4,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 from dip_pipeline.engine import ExecutorKind, Job, RunDirectory, run_items
+from dip_pipeline.engine.run_lock import Lock
 from dip_pipeline.progress import Told
 from dip_pipeline.runs.place import Place
 from dip_pipeline.runs.prior_work import PriorTask, StackFit, provide_prior, provide_stack
@@ -15,18 +17,24 @@ _WORD_EVERY_S = 30.0
 _PRIORS_AT_ONCE = 256  # each holds a lock, which is an open file
 
 
-def provide_priors(tasks: Sequence[PriorTask], run: RunDirectory, place: Place, told: Told) -> None:
-    """Make the priors that are missing, and before them the networks that stacks share."""
-    named: dict[str, PriorTask] = {}
-    stacks: dict[str, StackFit] = {}
-    for task in tasks:
-        path = task.plan.prior_path
-        if path is None or run.find_file(path.name) is not None:
-            continue
-        named[path.name] = task
-        if task.stack is not None:
-            stacks[task.stack.path.name] = task.stack
-    _provide(stacks, provide_stack, run, place, told)
+def provide_priors(
+    tasks: Sequence[PriorTask],
+    stacks: Mapping[Path, StackFit],
+    run: RunDirectory,
+    place: Place,
+    told: Told,
+) -> None:
+    """Make the priors that are missing, and before them the networks that stacks share.
+
+    stacks : fits of these networks, by the path that tasks name
+    """
+    named = {
+        path.name: task
+        for task in tasks
+        if (path := task.plan.prior_path) is not None and run.find_file(path.name) is None
+    }
+    needed = {task.stack.name: stacks[task.stack] for task in named.values() if task.stack}
+    _provide(needed, provide_stack, run, place, told)
     _provide(named, provide_prior, run, place, told)
 
 
@@ -37,10 +45,11 @@ def _provide(
     place: Place,
     told: Told,
 ) -> None:
-    """Have files made in the pool, by name; of several shards one makes each, the others wait."""
-    while missing := [name for name in tasks if run.find_file(name) is None]:
-        locks = {name: run.alone_at(name) for name in missing[:_PRIORS_AT_ONCE]}
-        held = {name: lock for name, lock in locks.items() if lock is not None}
+    """Have files made in the pool, by name; of several shards each makes some, once."""
+    most = _PRIORS_AT_ONCE if place.shard is None else place.pool.options.slots
+    missing = list(tasks)
+    while missing := [name for name in missing if run.find_file(name) is None]:
+        held = _taken(missing, most, run)
         try:
             if held:
                 run.tell("fit")
@@ -50,6 +59,17 @@ def _provide(
         finally:
             for lock in held.values():
                 lock.release()
+
+
+def _taken(names: Sequence[str], most: int, run: RunDirectory) -> dict[str, Lock]:
+    """Take some files that nobody else is at, so many at most."""
+    held: dict[str, Lock] = {}
+    for name in names:
+        if len(held) == most:
+            break
+        if (lock := run.alone_at(name)) is not None:
+            held[name] = lock
+    return held
 
 
 def _worked(

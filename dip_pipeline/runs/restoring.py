@@ -22,7 +22,7 @@ from dip_pipeline.errors import RunError
 from dip_pipeline.frames import RestoredPlanes
 from dip_pipeline.progress import Told
 from dip_pipeline.runs.place import Place
-from dip_pipeline.runs.prior_work import PriorTask
+from dip_pipeline.runs.prior_work import PriorTask, StackFit
 from dip_pipeline.runs.providing import provide_priors
 from dip_pipeline.runs.work import (
     FramePlan,
@@ -50,11 +50,15 @@ _MOST_PIXELS_BESIDE_ON_GPU = 800 * 800
 
 @dataclass(frozen=True, slots=True)
 class PlaneWork:
-    """One plane to restore: its prior, its tiles, and what it is called."""
+    """One plane to restore: its prior, its tiles, and what it is called.
+
+    stack : the fit of the networks that it shares with other planes; None where they are its own
+    """
 
     prior: PriorTask
     tiles: tuple[Tile, ...]
     name: str
+    stack: StackFit | None = None
 
 
 class _Begun(NamedTuple):
@@ -84,11 +88,11 @@ def restore_tiles(
 ) -> list[tuple[list[Record], int]]:
     """Make the prior of each plane that has one, then restore the tiles that are not done.
 
-    Where there are workers all planes are in work at once, else one follows the other.
+    Where there are workers, or shards, all planes are in work at once, else one follows the other.
     Returns, for each plane, the records of all tiles that are done now, and how many were found
     done. Raises RunError where tiles are missing that are only to be put together.
     """
-    if place.pool.options.executor is not ExecutorKind.INLINE:
+    if place.pool.options.executor is not ExecutorKind.INLINE or place.shard is not None:
         return _restored(works, run, place, told)
     groups = [list(group) for _, group in groupby(works, key=_fitted_as)]
     return [ended for group in groups for ended in _restored(group, run, place, told)]
@@ -96,8 +100,7 @@ def restore_tiles(
 
 def _fitted_as(work: PlaneWork) -> object:
     """Tell planes that are fitted together from those that are not."""
-    stack = work.prior.stack
-    return work.tiles[0].index if stack is None else stack.key
+    return work.tiles[0].index if work.stack is None else work.stack.key
 
 
 def _restored(
@@ -117,7 +120,8 @@ def _restored(
             f"the first is tile {missing[0].missing[0].index}; run its shards again, or add "
             "--complete to restore them here"
         )
-    provide_priors([one.work.prior for one in missing], run, place, told)
+    stacks = {one.work.stack.path: one.work.stack for one in missing if one.work.stack is not None}
+    provide_priors([one.work.prior for one in missing], stacks, run, place, told)
     run.tell("tiles")
     owners = {tile.index: one for one in missing for tile in one.missing}
     tasks = (TileTask(one.plan, tile) for one in missing for tile in one.missing)
@@ -127,13 +131,7 @@ def _restored(
         told.progress.tile_done(record)
     for one in begun:
         _tell_tried_again(one, Told(told.progress, one.work.name))
-    return [
-        (
-            [one.done[tile.index] for tile in one.work.tiles if tile.index in one.done],
-            one.found_done,
-        )
-        for one in begun
-    ]
+    return [(one.records, one.found_done) for one in begun]
 
 
 def _begun(work: PlaneWork, run: RunDirectory, place: Place) -> _Begun:

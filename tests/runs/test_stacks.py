@@ -1,5 +1,6 @@
 """Planes of a cube share networks: fitted once, each kept from the blocks that it has seen."""
 
+import pickle
 from dataclasses import replace
 from functools import cache
 
@@ -226,10 +227,11 @@ def test_what_is_restored_together_is_the_same_in_several_processes(tmp_path):
 @pytest.mark.parametrize("planes", ["together", "apart"])
 def test_planes_are_in_work_at_once_where_there_are_workers(tmp_path, fitted, monkeypatch, planes):
     """One job of all priors, and one of all tiles: no worker waits for another one's plane."""
-    jobs = []
+    jobs, sizes, provide_prior = [], set(), prior_work.provide_prior
 
     def run_items(_, job, items, key):
         named = [(key(item), item) for item in items]
+        sizes.update(len(pickle.dumps(item)) for _, item in named if job.run is provide_prior)
         jobs.append((job.run.__name__, [name for name, _ in named]))
         return [job.run(item) for _, item in named]
 
@@ -243,6 +245,8 @@ def test_planes_are_in_work_at_once_where_there_are_workers(tmp_path, fitted, mo
     all_at_once = [*stack, ("provide_prior", 5), ("restore_tile", 5)]
     assert [(what, len(names)) for what, names in jobs] == all_at_once
     assert all(len(set(names)) == len(names) for _, names in jobs)
+    # What goes to a worker is of one plane, not of all that its networks were fitted on.
+    assert max(sizes) < 3 * len(pickle.dumps(open_frames(source)[0]))
     assert restored(source, tmp_path / "alone.fits", **asked).tiles == 5
     with fits.open(tmp_path / "out.fits") as ours, fits.open(tmp_path / "alone.fits") as alone:
         assert np.array_equal(ours[0].data, alone[0].data)

@@ -10,12 +10,23 @@ from typing import TYPE_CHECKING, Literal
 from dip_pipeline.account.restored_input import check_observed
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, FrameError, RestorationError, SensorError
-from dip_pipeline.frames import Frame, identities, open_frame
+from dip_pipeline.exposures.guiding import with_others
+from dip_pipeline.exposures.registered import Exposures
+from dip_pipeline.frames import Frame, identities, open_frame, open_frames
 from dip_pipeline.frames.workshops import clear_workshops
 from dip_pipeline.noise.frame_noise import noise_in_words
-from dip_pipeline.preparing.planning import devices_of, fit_windows, problem_source, settle_frame
+from dip_pipeline.preparing.cutting import ExposureSource
+from dip_pipeline.preparing.planning import (
+    devices_of,
+    fit_options,
+    fit_windows,
+    problem_source,
+    settle_frame,
+)
 from dip_pipeline.progress import SILENT, Progress, Told
 from dip_pipeline.restoration.computing.callers_settings import settings_kept
+from dip_pipeline.restoration.forward.optics import Optics
+from dip_pipeline.restoration.priors.fit_size import folds_for
 from dip_pipeline.restoration.problem import Problem, StopReason
 from dip_pipeline.runs.prior_file import (
     FittedFrame,
@@ -28,6 +39,7 @@ from dip_pipeline.runs.prior_file import (
     save_prior,
 )
 from dip_pipeline.runs.seeds import prior_seed
+from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.task import Task
 
 if TYPE_CHECKING:
@@ -71,7 +83,8 @@ def fit_frames(
             f"--input {config.fit.input}, --scope {config.fit.scope}: a prior for other frames "
             "needs --input image, --scope frame; change the configuration"
         )
-    if config.task.name is not Task.DENOISE or config.task.guides or config.task.mask:
+    plain = config.task.name is Task.DENOISE and not config.task.guides
+    if not (plain or config.task.each) or config.task.mask:
         raise ConfigError(
             f"a prior for other frames denoises; it is not for {config.task.name}, guides or a "
             "mask: leave the table [task] out"
@@ -88,9 +101,14 @@ def fit_frames(
     destination = check_prior_target(target, frames, overwrite=overwrite)
     for item, frame in zip(fitted[1:], frames[1:], strict=True):
         names = str(frame.path), str(frames[0].path)
-        check_optics(names, item.camera, [fitted[0].camera], any_optics=config.fit.any_optics)
+        if not config.task.each:  # exposures are held against each other, every one
+            check_optics(names, item.camera, [fitted[0].camera], any_optics=config.fit.any_optics)
     told.fit_started(str(target), len(frames))
-    problems = [_problems(frame, config, told, len(frames)) for frame in frames]
+    asked = [with_others(config, sources, rank) for rank in range(len(sources))]
+    problems = [
+        _problems(source, frame, own, told, len(frames))
+        for source, frame, own in zip(sources, frames, asked, strict=True)
+    ]
     prior = _fitted(problems, fitted, config, Told(told, str(target)))
     if prior.report.stop_reason is StopReason.DIVERGED:
         raise RestorationError(
@@ -106,7 +124,7 @@ def why_unfit(source: str, config: RunConfig) -> str:
     try:
         frame = open_frame(source, config.frame_reading())
         check_observed(frame, strict=config.reading.strict)
-        _problems(frame, config, SILENT, 1)
+        _problems(source, frame, config, SILENT, 1)
     except (FrameError, SensorError) as error:
         return str(error)
     return ""
@@ -126,19 +144,40 @@ def _check_each_once(sources: Sequence[str], frames: Sequence[Frame]) -> None:
 
 
 def _problems(
-    frame: Frame, config: RunConfig, told: Progress, frames: int
+    source: str, frame: Frame, config: RunConfig, told: Progress, frames: int
 ) -> tuple[list[Problem], tuple[int, int]]:
     """Cut a frame's share of what the prior is fitted on; its noise law is its own."""
     frame, noise = settle_frame(frame, config)
     told.note(f"{frame.path}: noise {noise_in_words(noise)}")
     here = devices_of(config)[0]  # whichever the name of workers' own is
-    source = replace(problem_source(frame, noise, config), device=here)
+    cut = problem_source(frame, noise, config, exposures=_beside(source, frame, noise, config))
+    cut = replace(cut, device=here)
     seed = prior_seed(config.fit.seed)
     windows = fit_windows(frame.shape, seed=seed, frames=frames)
-    problems = [source.problem(window, seed=seed) for window in windows]
+    problems = [_made_ready(cut.problem(window, seed=seed)) for window in windows]
     if not any(problem.valid.any() for problem in problems):
         raise FrameError(f"{frame.path}: no valid pixel to fit a prior on; leave this frame out")
     return problems, frame.shape
+
+
+def _beside(
+    source: str, frame: Frame, noise: NoiseModel, config: RunConfig
+) -> tuple[ExposureSource, ...]:
+    """Register the exposures that guide a frame, where others do; that is told where it is used."""
+    others = Exposures.of(config, open_frames(source, config.frame_reading()))
+    if others is None:
+        return ()
+    _, found = others.register(0, frame, noise, Optics(), told=Told(SILENT, source))
+    return tuple(each.source for each in found)
+
+
+def _made_ready(problem: Problem) -> Problem:
+    """Take together what guides a problem: of its exposures each would need as much memory."""
+    if not problem.exposures:
+        return problem
+    from dip_pipeline.restoration.exposures.epochs import with_twin  # torch loads here
+
+    return with_twin(problem)
 
 
 def _fitted(
@@ -150,10 +189,15 @@ def _fitted(
     from dip_pipeline.machine.devices import device_watched  # torch loads here
     from dip_pipeline.restoration.priors.shared_prior import fit_shared_prior
 
+    folds = 2
+    if config.task.each:  # as many as an exposure of its own would have
+        largest = max(rows * cols for _, (rows, cols) in problems)
+        folds = folds_for(largest, fit_options(config))
     with device_watched(problems[0][0][0]):
         return fit_shared_prior(
             problems,
             seed=prior_seed(config.fit.seed),
+            folds=folds,
             origin=origin_of(frames, config),
             on_step=told.on_step,
         )

@@ -249,7 +249,8 @@ def _judge(facts: RunFacts) -> str:
         return "nothing: the noise is not known"
     if facts.config.fit.input == "code":
         return "fixed outer split"
-    unseen = facts.prior.get("fitted_on_this_frame") is False and facts.scope != "stack"
+    crossed = facts.prior.get("blocks") is not None
+    unseen = facts.prior.get("fitted_on_this_frame") is False and not crossed
     networks = "networks of other frames" if unseen else "cross-fitted networks"
     return f"{networks}, Stein's estimate"
 

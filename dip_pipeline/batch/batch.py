@@ -109,6 +109,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     Raises what no frame would fare better with: ConfigError, PriorError for a prior file that
     cannot be read, and BrokenProcessError where the workers cannot be had, or are gone.
     """
+    from dip_pipeline.exposures.guiding import further_exposures, with_others
     from dip_pipeline.exposures.registered import check_exposures, readable_exposures
     from dip_pipeline.pipeline import restore_frame
     from dip_pipeline.restoration.computing.callers_settings import settings_kept
@@ -121,7 +122,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     guiding = sources
     if config.task.each:
         guiding = readable_exposures(sources, config)
-        check_exposures([*guiding, *_further(sources, config)], config)
+        check_exposures([*guiding, *further_exposures(sources, config)], config)
     executor, opening = _pool_for(config, cluster)
     with settings_kept(), warnings_counted(sources) as heard, opening as pool:
         front = Front(progress)
@@ -129,8 +130,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
 
         def restore(rank: int) -> FrameResult:
             job = jobs[rank]
-            own = config if job.prior is None else config.with_overrides(**{"fit.prior": job.prior})
-            own = with_others(own, sources, rank, guiding)
+            own = with_others(_with_prior(config, job.prior), sources, rank, guiding)
             with front.listening(rank) as listener:
                 result = _attempt(
                     job,
@@ -192,24 +192,12 @@ def unlike_others(results: Sequence[FrameResult]) -> tuple[OddFrame, ...]:
     return odd_frames(all_figures(whole)) if len(whole) >= LEAST_FRAMES else ()
 
 
-def with_others(
-    config: RunConfig, sources: Sequence[str], rank: int, guiding: Sequence[str] | None = None
-) -> RunConfig:
-    """Let all other frames guide one, where each is to be restored at its own epoch.
-
-    guiding : those of the sources that can be read (default: all)
-    """
-    if not config.task.each:
+def _with_prior(config: RunConfig, prior: str | None) -> RunConfig:
+    """Have a prior applied; that exposures share networks is then done."""
+    if prior is None:
         return config
-    able = set(sources if guiding is None else guiding)
-    others = [one for number, one in enumerate(sources) if number != rank and one in able]
-    return config.with_overrides(**{"task.exposures": (*others, *_further(sources, config))})
-
-
-def _further(sources: Sequence[str], config: RunConfig) -> list[str]:
-    """Exposures that the configuration names and that are not to be restored themselves."""
-    restored = {Path(source).absolute() for source in sources}
-    return [name for name in config.task.exposures if Path(name).absolute() not in restored]
+    done = {"fit.planes": "auto"} if config.task.each else {}
+    return config.with_overrides(**{"fit.prior": prior, **done})
 
 
 def _side_by_side(

@@ -1,7 +1,7 @@
 """Priors that the frames of a night share: which frames go together, and on which one is fitted."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -33,13 +33,31 @@ from dip_pipeline.runs.prior_file import PriorFile
 log = logging.getLogger(__name__)
 
 
+PRIORS = "priors"  # folder of them, in that of the results
+
+
+def groups_of(sources: Sequence[str], reading: Reading) -> list[Group]:
+    """Put frames together that can share a prior; those that cannot be opened are left out."""
+    taken = []
+    for source in sources:
+        try:
+            taken.append(Taken.of(source, open_frame(source, reading).header))
+        except (DipError, OSError) as error:
+            log.info("%s: of no group (%s)", source, error)
+    return group_by_night(taken)
+
+
 @dataclass(frozen=True, slots=True)
 class NightPriors:
-    """Where priors of nights lie, on how many frames each is fitted, and how."""
+    """Where priors of nights lie, on how many frames each is fitted, and how.
+
+    groups : puts frames together that share a prior
+    """
 
     folder: Path
     frames: int
     config: RunConfig
+    groups: Callable[[Sequence[str], Reading], list[Group]] = groups_of
 
     def given_to(
         self, jobs: Sequence[Job], progress: Progress | None, beside: Sequence[str] = ()
@@ -53,7 +71,7 @@ class NightPriors:
         there = self._there()
         reading = self.config.frame_reading()
         own = [job.source for job in jobs]
-        for group in groups_of(list(dict.fromkeys([*beside, *own])), reading):
+        for group in self.groups(list(dict.fromkeys([*beside, *own])), reading):
             if set(own).isdisjoint(group.sources):
                 continue
             target = self._made(group, there, progress)
@@ -66,6 +84,8 @@ class NightPriors:
 
     def _was_alone(self, target: Path) -> bool:
         """Whether a product was made with these options before its night had a prior: it stays."""
+        if self.config.task.each:  # whether they share one is clear before the first is made
+            return False
         with suppress(DipError, OSError):
             if target.exists() and (account := read_provenance(target)) is not None:
                 made = recipe_of(account.document, target).config
@@ -144,6 +164,7 @@ class NightPriors:
     def _mark(self, chosen: Sequence[str]) -> str:
         """Tell fits apart by where their frames lie, however that is written, and all options."""
         places = [f"{Path(split_selector(one)[0]).resolve()} {_name_of(one)}" for one in chosen]
+        places += self.config.task.exposures
         facts = "\n".join([*places, str(self.frames), self.config.digest()])
         return sha256(facts.encode()).hexdigest()[:8]
 
@@ -160,17 +181,6 @@ class NightPriors:
                 raise
             # Another run of this night has made it meanwhile.
             fit_frames(chosen, target, self.config, progress=progress)
-
-
-def groups_of(sources: Sequence[str], reading: Reading) -> list[Group]:
-    """Put frames together that can share a prior; those that cannot be opened are left out."""
-    taken = []
-    for source in sources:
-        try:
-            taken.append(Taken.of(source, open_frame(source, reading).header))
-        except (DipError, OSError) as error:
-            log.info("%s: of no group (%s)", source, error)
-    return group_by_night(taken)
 
 
 def _unfit(chosen: Sequence[str], config: RunConfig, error: Exception) -> dict[str, str]:

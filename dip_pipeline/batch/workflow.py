@@ -16,9 +16,9 @@ from dip_pipeline.batch.batch import (
     FrameResult,
     Job,
     restore_frames,
-    with_others,
 )
-from dip_pipeline.batch.night_priors import NightPriors
+from dip_pipeline.batch.each_priors import shared_among_exposures
+from dip_pipeline.batch.night_priors import PRIORS, NightPriors
 from dip_pipeline.batch.summary import Summary, ended_in
 from dip_pipeline.batch.summary_name import own_name
 from dip_pipeline.config import RunConfig, key_of, needed
@@ -26,15 +26,15 @@ from dip_pipeline.config.sections import Section
 from dip_pipeline.config.toml_file import read_toml
 from dip_pipeline.engine.clusters import ClusterKind, ClusterOptions
 from dip_pipeline.errors import ConfigError, NoFramesError
+from dip_pipeline.exposures.guiding import with_others
 from dip_pipeline.frames import FITS_SUFFIXES, ZARR_SUFFIXES, split_selector
 from dip_pipeline.night.unmade import SUMMARY
+from dip_pipeline.task import Task
 
 if TYPE_CHECKING:
     from dip_pipeline.pipeline import Progress
 
 log = logging.getLogger(__name__)
-
-PRIORS = "priors"
 
 
 class FramesSection(Section):
@@ -169,6 +169,11 @@ def check_workflow(workflow: Workflow, jobs: Sequence[Job]) -> None:
             f"{workflow.path}: prior.shared = {shared!r}: a prior of several frames denoises, and "
             f'cannot {task}; take "none"'
         )
+    if task is Task.COMBINE and shared != "none":
+        raise ConfigError(
+            f"{workflow.path}: prior.shared = {shared!r}: a prior of a night denoises, and cannot "
+            'combine; take "none" (exposures of task.each share one of their own)'
+        )
 
 
 def run_workflow(
@@ -218,6 +223,8 @@ def restore_jobs(  # noqa: PLR0913  (all but three have defaults)
     if tables.prior.shared == "night":
         shared = NightPriors(out / PRIORS, tables.prior.frames, workflow.config)
         jobs = shared.given_to(jobs, progress, beside)
+    elif workflow.config.task.each:
+        jobs = shared_among_exposures(jobs, workflow.config, out, progress)
     return restore_frames(
         jobs,
         workflow.config,

@@ -53,7 +53,7 @@ def show(
     several INPUTs each is told of; where they would be combined into one, the first, whose pixels
     the result has.
     """
-    from dip_pipeline.batch.batch import with_others
+    from dip_pipeline.exposures.guiding import with_others
     from dip_pipeline.runs.describing import describe_frame
 
     values["task__name"] = _task(values)

@@ -81,6 +81,10 @@ def run_task(  # noqa: PLR0913  (what `task_arguments` adds)
         summary = None
         if len(jobs) > 1 and part is None:
             summary = kept.enter_context(summary_kept(jobs[0].target.parent, jobs, words))
+        if config.task.each:
+            from dip_pipeline.batch.each_priors import shared_among_exposures
+
+            jobs = shared_among_exposures(jobs, config, jobs[0].target.parent, progress)
         report = restore_frames(
             jobs,
             config,

@@ -64,10 +64,12 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _planes_can_share(self) -> Self:
-        if self.fit.planes == "together" and not self.may_share_planes:
+        may_share = self.may_share_planes or self.may_share_exposures
+        if self.fit.planes == "together" and not may_share:
             raise ConfigError(
-                "--planes together: only planes that are denoised with --input image, --scope "
-                "frame, without --prior and guides, share networks; leave one of these out"
+                "--planes together: only planes that are denoised, or exposures of combine --each, "
+                "with --input image, --scope frame, without --prior and guides, share networks; "
+                "leave one of these out"
             )
         return self
 
@@ -146,8 +148,17 @@ class RunConfig(Section):
         A task that restores a scene, or has guides, measures more on each frame than its noise.
         """
         alone = self.task.name is Task.DENOISE and not self.task.guides
+        return alone and self._may_share
+
+    @property
+    def may_share_exposures(self) -> bool:
+        """Whether exposures share networks, each of which is restored at its own epoch."""
+        return self.task.name is Task.COMBINE and self.task.each and self._may_share
+
+    @property
+    def _may_share(self) -> bool:
         own = self.fit.input == "image" and self.fit.prior is None
-        return alone and own and self.scope_in_force == "frame" and self.fit.planes != "apart"
+        return own and self.scope_in_force == "frame" and self.fit.planes != "apart"
 
     @property
     def threads_per_fit(self) -> int:

@@ -176,7 +176,8 @@ class FitSection(Section):
         "auto",
         "--planes",
         "How planes of a cube are denoised: together, by one pair of networks for all of an HDU, "
-        "or apart, each by its own; auto: together where there are 4 and more.",
+        "or apart, each by its own; auto: together where there are 4 and more. So with exposures "
+        "of combine --each.",
     )
     network: Literal["auto", "unet", "hourglass"] = option(
         "auto", "--network", "Network; auto takes the one that suits the input."

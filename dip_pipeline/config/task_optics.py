@@ -146,7 +146,7 @@ def _check_combine(config: RunConfig) -> None:
         raise ConfigError(f"--factor {task.factor_in_force}: combine needs 1 to {_FINEST}")
     if config.noise.law == "none":
         raise ConfigError("--noise none: exposures are combined by their noise; leave it out")
-    if fit.prior is not None:
+    if fit.prior is not None and not task.each:
         raise ConfigError(
             f"--prior {fit.prior}: a prior of `dip fit` is of one exposure's noise; leave it out"
         )

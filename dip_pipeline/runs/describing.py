@@ -9,6 +9,7 @@ from dip_pipeline.account.restored_input import inferred_notes
 from dip_pipeline.config import RunConfig
 from dip_pipeline.config.task_optics import AskedOptics
 from dip_pipeline.errors import ConfigError, FrameError, PriorError, SensorError
+from dip_pipeline.exposures.guiding import fitted_exposures
 from dip_pipeline.frames import (
     Frame,
     PlaneInfo,
@@ -104,6 +105,9 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
     count = sum(len(plane_tiles) for _, plane_tiles in planes)
     stacks = stacks_of(frames, config)
     sharing = {number: len(stack) for stack in stacks for number in stack}
+    exposures = len(config.task.exposures) + 1
+    if shared := fitted_exposures(config, exposures):
+        sharing = dict.fromkeys(range(len(frames)), exposures)
     room = run_room(planes, config, processes=_processes(config), factor=factor)
     return FrameDescription(
         source=source,
@@ -137,8 +141,17 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         + sensor.notes
         + sensor.guesses
         + stack_notes(frames, stacks)
+        + _sharing_notes(shared, exposures)
         + _prior_notes(frame, config),
     )
+
+
+def _sharing_notes(fitted: int, count: int) -> tuple[str, ...]:
+    """Say that exposures share networks, where they do."""
+    if not fitted:
+        return ()
+    on = "them" if fitted == count else f"{fitted} of them"
+    return (f"{count} exposures share networks, fitted on {on} (--planes apart: each has its own)",)
 
 
 def _processes(config: RunConfig) -> int:

@@ -84,7 +84,8 @@ def prior_task(
         windows,
         None if shared is None else shared.path.absolute(),
         sha256,
-        seen=shared is not None and shared.has_seen(plane.origin),
+        # Of exposures all show the same sky, and what guides one is another's own noise.
+        seen=shared is not None and (config.task.each or shared.has_seen(plane.origin)),
         telling=run.progress_path,
         stack=None if stack is None else stack.path,
     )
@@ -100,6 +101,9 @@ def prior_facts(
         return {"scope": "tile"}
     prior = way_of(plan.source.options, plan.source.optics).prior.from_bytes(content)
     crossed = prior.cross_fit
+    fitted_on = crossed is not None
+    if shared is not None and shared.of_epochs:
+        fitted_on = shared.has_seen(plan.source.frame)
     facts = {
         "scope": "frame",
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -107,7 +111,7 @@ def prior_facts(
         "stop_reason": prior.report.stop_reason.name,
         "judged_risks": list(prior.report.risks),
         "blocks": None if crossed is None else asdict(crossed),
-        "fitted_on_this_frame": crossed is not None,
+        "fitted_on_this_frame": fitted_on,
         "from": None if shared is None else shared.facts(),
     }
     if stack is None:

@@ -17,6 +17,7 @@ from dip_pipeline.frames import (
     camera_of,
     centre_digest,
     file_digest,
+    named_digest,
     split_selector,
 )
 from dip_pipeline.frames.publishing import Destination, prepare, publishing
@@ -102,6 +103,11 @@ class PriorFile:
             )
         return cls(path, hashlib.sha256(data).hexdigest(), data, record, frames, key)
 
+    @property
+    def of_epochs(self) -> bool:
+        """Whether it was fitted on exposures that others guide, each at its own epoch."""
+        return "exposures" in self.key
+
     def load(self) -> "SharedPrior":
         """Build its networks; raises PriorError where its weights are none of theirs."""
         from dip_pipeline.restoration.priors.shared_prior import SharedPrior  # torch loads here
@@ -139,9 +145,16 @@ class PriorFile:
                 f"{self.path}: fitted without guides, and cannot use one; leave --prior or --guide "
                 "out"
             )
+        if self.of_epochs != config.task.each:
+            fitted = "on exposures beside others" if self.of_epochs else "on frames alone"
+            raise PriorError(
+                f"{self.path}: fitted {fitted}: combine --each makes and takes priors of its own; "
+                "leave --prior out"
+            )
         cameras = [item.camera for item in self.frames]
         names = str(frame.path), str(self.path)
-        check_optics(names, camera_of(frame.header), cameras, any_optics=config.fit.any_optics)
+        if not self.of_epochs:  # exposures are held against each other, every one
+            check_optics(names, camera_of(frame.header), cameras, any_optics=config.fit.any_optics)
 
     def facts(self) -> dict[str, object]:
         """Name it in the record of what is made with it."""
@@ -158,11 +171,15 @@ def fit_key(frames: Sequence[FittedFrame], config: RunConfig) -> dict[str, objec
     del configuration["tiles"], configuration["output"]
     del configuration["fit"]["flux_scale_px"]
     configuration["fit"].pop("planes", None)  # which is not there where it is left alone
-    return {
+    key: dict[str, object] = {
         "algorithm": ALGORITHM_VERSION,
         "frames": [[frame.name, frame.sha256, *frame.beside] for frame in frames],
         "configuration": configuration,
     }
+    if config.task.each:
+        told = (named_digest("exposure", name) for name in config.task.exposures)
+        key["exposures"] = sorted({" ".join(pair) for one in told for pair in one.items()})
+    return key
 
 
 def origin_of(frames: Sequence[FittedFrame], config: RunConfig) -> dict[str, object]:

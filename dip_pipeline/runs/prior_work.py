@@ -146,7 +146,8 @@ def bind_frame_prior(
     seed, source = prior_seed(plan.seed), plan.source
     problems = [source.problem(window, seed=seed) for window in windows]
     with device_watched(problems[0]):
-        bound = shared.bound_to(problems, source.frame.shape, seed=seed, seen=seen)
+        bind = way_of(source.options, source.optics).bind
+        bound = bind(shared, problems, source.frame.shape, seed=seed, seen=seen)
     return bound.to_bytes()
 
 

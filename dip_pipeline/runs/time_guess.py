@@ -23,7 +23,7 @@ def guess_seconds(
 ) -> float:
     """Rough time of one plane, on a GPU where one is asked for: it may be another machine's.
 
-    sharing : planes that share one fit; its time is shared out among them
+    sharing : planes, or exposures, that share one fit; its time is shared out among them
     """
     options = fit_options(config)
     sizes = [tile.shape[0] * tile.shape[1] for tile in tiles]
@@ -39,6 +39,8 @@ def guess_seconds(
         )
         return _gpu_seconds(pixels, len(sizes), looked_at, config, sharing=sharing)
     fit = 0.0 if config.fit.prior else _fit_seconds(shape, sizes, options, sharing=sharing)
+    if sharing > 1 and config.task.each:  # as many networks as one would have alone
+        fit = _fit_seconds(shape, sizes, options, sharing=1) / sharing
     return fit + _calibration_seconds(shape, sizes, options) + _apply_seconds(pixels, options)
 
 

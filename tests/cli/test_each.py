@@ -39,7 +39,7 @@ def write(folder, number, **cards):
     )
     header.update(cards)
     level = _SKY.seen(SHAPE, SHIFTS[number]) + SKY
-    path = folder / f"{NAMES[number]}.fits"
+    path = folder / f"{'abcd'[number]}.fits"
     fits.writeto(path, noisy(level, np.random.default_rng([3, number])), header)
     return path
 

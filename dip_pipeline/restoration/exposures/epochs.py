@@ -28,6 +28,7 @@ from dip_pipeline.restoration.forward.optics import Twin
 from dip_pipeline.restoration.images.smoothing import fill_unknown, smooth
 from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
+from dip_pipeline.restoration.priors.shared_prior import SharedPrior
 from dip_pipeline.restoration.problem import Problem, Restored, StopReason
 from dip_pipeline.restoration.restore import restore, unchanged
 
@@ -50,6 +51,19 @@ def fit_epoch_prior(
     """Fit the networks of an exposure, its further exposures beside it; see `fit_prior`."""
     settle_computing(problems[0].threads)
     return fit_prior([with_twin(each) for each in problems], shape, seed=seed, on_step=on_step)
+
+
+def bind_epoch_prior(
+    shared: SharedPrior,
+    problems: Sequence[Problem],
+    shape: tuple[int, int],
+    *,
+    seed: int,
+    seen: bool,
+) -> Prior:
+    """Make an exposure's prior of one that exposures share; see `SharedPrior.bound_to`."""
+    settle_computing(problems[0].threads)
+    return shared.bound_to([with_twin(each) for each in problems], shape, seed=seed, seen=seen)
 
 
 def epoch_unchanged(problem: Problem, reason: StopReason) -> Restored:

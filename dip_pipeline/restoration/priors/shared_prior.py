@@ -19,15 +19,17 @@ from dip_pipeline.restoration.views.regions import Region
 
 @dataclass(frozen=True, slots=True)
 class SharedPrior:
-    """Two networks, each fitted on half of the blocks of some frames.
+    """Networks, each fitted on a part of the blocks of some frames: two as a rule, or four.
 
     origin : what the frames were, for whoever applies it; what JSON can hold
+    guide_planes : that the networks see beside a frame's own
     """
 
     network_kind: NetworkKind
     networks: tuple[nn.Module, ...]
     report: FitReport
     origin: Mapping[str, Any] = field(default_factory=dict)
+    guide_planes: int = 0
 
     def to_bytes(self) -> bytes:
         """Serialise: see `pack`."""
@@ -35,6 +37,7 @@ class SharedPrior:
             "format": SHARED_FORMAT,
             "input": InputKind.IMAGE,
             "network": self.network_kind,
+            "guide_planes": self.guide_planes,
             "report": report_record(self.report),
             "origin": self.origin,
         }
@@ -45,7 +48,8 @@ class SharedPrior:
         """Read what `to_bytes` wrote. Raises RestorationError where it is something else."""
         networks, record = unpack(data, SHARED_FORMAT)
         told = SharedRecord.of(record)
-        return cls(told.network_kind, networks, told.report, told.origin)
+        planes = record.get("guide_planes", 0)
+        return cls(told.network_kind, networks, told.report, told.origin, planes)
 
     def bound_to(
         self, problems: Sequence[Problem], shape: tuple[int, int], *, seed: int, seen: bool
@@ -63,7 +67,7 @@ class SharedPrior:
             network_kind=self.network_kind,
             networks=self.networks,
             scale=scale,
-            cross_fit=CrossFit.for_shape(shape) if seen else None,
+            cross_fit=CrossFit.for_shape(shape, len(self.networks)) if seen else None,
             seed=seed,
             report=self.report,
         )
@@ -76,20 +80,23 @@ def fit_shared_prior(
     frames: Sequence[tuple[Sequence[Problem], tuple[int, int]]],
     *,
     seed: int,
+    folds: int = 2,
     origin: Mapping[str, Any] | None = None,
     on_step: StepHook = ignore_step,
 ) -> SharedPrior:
-    """Fit one pair of networks to regions of several frames, each with its own sky and noise law.
+    """Fit the same networks to regions of several frames, each with its own sky and noise law.
 
     frames : for each frame its regions and its shape; all with the same options
+    folds : how many networks, 2 or 4; see `CrossFit`
     Raises RestorationError where a region is too small, or a frame holds nothing to fit.
     """
     regions: list[Region] = []
     cross_fits: list[CrossFit] = []
     for problems, shape in frames:
-        _, laid_out = lay_out(problems)
+        scale, laid_out = lay_out(problems)
         regions += laid_out
-        cross_fits += [CrossFit.for_shape(shape)] * len(laid_out)
+        cross_fits += [CrossFit.for_shape(shape, folds)] * len(laid_out)
     options = frames[0][0][0].options
     networks, report = fit_folds(regions, cross_fits, options, seed=seed, on_step=on_step)
-    return SharedPrior(options.network_kind, networks, report, origin or {})
+    planes = scale.guide_planes
+    return SharedPrior(options.network_kind, networks, report, origin or {}, planes)

@@ -1,0 +1,44 @@
+"""The networks that exposures share where each is restored at its own epoch."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dip_pipeline.batch.batch import Job
+from dip_pipeline.batch.night_priors import PRIORS, NightPriors
+from dip_pipeline.config import RunConfig
+from dip_pipeline.exposures.guiding import fitted_exposures, further_exposures
+from dip_pipeline.exposures.registered import check_exposures, readable_exposures
+from dip_pipeline.frames import Reading
+from dip_pipeline.night.grouping import Group
+
+if TYPE_CHECKING:
+    from dip_pipeline.progress import Progress
+
+
+def shared_among_exposures(
+    jobs: Sequence[Job], config: RunConfig, out: Path, progress: "Progress | None"
+) -> list[Job]:
+    """Fit one prior for exposures that guide each other; others have networks of their own.
+
+    out : folder of the results, in which the prior lies in one of its own
+    Raises a DipError for exposures that cannot guide each other, before anything is fitted.
+    """
+    if not config.may_share_exposures:
+        return list(jobs)
+    sources = [job.source for job in jobs]
+    able = readable_exposures(sources, config)
+    further = further_exposures(sources, config)
+    fitted = fitted_exposures(config, len(able))
+    if not fitted:
+        return list(jobs)
+    check_exposures([*able, *further], config)
+    all_of_them = config.with_overrides(**{"task.exposures": (*able, *further)})
+    priors = NightPriors(out / PRIORS, fitted, all_of_them, partial(_one_group, able))
+    return priors.given_to(jobs, progress)
+
+
+def _one_group(able: Sequence[str], sources: Sequence[str], _: Reading) -> list[Group]:
+    """Put all exposures that can be read together: they are of one sky."""
+    return [Group("each", tuple(source for source in sources if source in set(able)))]

@@ -1,0 +1,163 @@
+"""Laws of exposures that guide each other: they share networks, which nobody else takes."""
+
+import numpy as np
+import pytest
+
+from dip_pipeline.batch.batch import Job, restore_frames
+from dip_pipeline.batch.each_priors import shared_among_exposures
+from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import ConfigError, ExposureError, PriorError
+from dip_pipeline.exposures.guiding import fitted_exposures, with_others
+from dip_pipeline.fitting import fit_frames
+from dip_pipeline.frames import open_frame, read_account
+from dip_pipeline.frames.prov_json import facts_of
+from dip_pipeline.pipeline import describe_frame
+from dip_pipeline.restoration.priors import shared_prior
+from dip_pipeline.restoration.priors.shared_prior import SharedPrior
+from dip_pipeline.runs import ways
+from dip_pipeline.runs.prior_file import PriorFile
+from tests.cli.test_each import write
+from tests.stand_in import any_prior, arithmetic
+
+QUICK = {
+    "task.name": "combine",
+    "task.each": True,
+    "fit.steps": 1,
+    "workers.threads_per_fit": 1,
+    "workers.device": "cpu",
+}
+
+
+@pytest.fixture
+def four(tmp_path):
+    return [str(write(tmp_path, number)) for number in range(4)]
+
+
+@pytest.fixture
+def did(monkeypatch):
+    """What was fitted, of how many exposures and networks; all else is stood in for."""
+    fits = []
+    prior = any_prior([], (40, 44), seed=1)
+
+    def counted(frames, *, folds, origin, **_):
+        fits.append((len(frames), folds))
+        assert all(not one.exposures and one.twin for problems, _ in frames for one in problems)
+        return SharedPrior(prior.network_kind, prior.networks, prior.report, origin)
+
+    def alone(*arguments, **more):
+        fits.append("alone")
+        return any_prior(*arguments, **more)
+
+    monkeypatch.setattr(shared_prior, "fit_shared_prior", counted)
+    monkeypatch.setattr(ways, "fit_epoch_prior", alone)
+    monkeypatch.setattr(ways, "bind_epoch_prior", lambda _, *frame, **__: any_prior(*frame, seed=1))
+    monkeypatch.setattr(ways, "restore_epoch", arithmetic)
+    return fits
+
+
+def config(**more):
+    return RunConfig().with_overrides(**{**QUICK, **more})
+
+
+def jobs_of(sources, folder):
+    return [Job(one, folder / f"{number}.fits") for number, one in enumerate(sources)]
+
+
+def shared(sources, folder, **more):
+    return shared_among_exposures(jobs_of(sources, folder), config(**more), folder, None)
+
+
+def test_exposures_share_networks_that_are_fitted_once(did, four, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    jobs = shared(four, out)
+    report = restore_frames(jobs, config())
+    assert [frame.status for frame in report.frames] == ["restored"] * 4
+    assert did == [(4, 4)]
+    (prior,) = (out / "priors").iterdir()
+    assert {job.prior for job in jobs} == {str(prior)}
+    for job in jobs:
+        told = facts_of(read_account(job.target).document, "prior")
+        assert told["from"]["file"] == prior.name
+        assert told["fitted_on_this_frame"] is True
+    again = shared(four, out)
+    assert [frame.status for frame in restore_frames(again, config()).frames] == [
+        "already done"
+    ] * 4
+    assert did == [(4, 4)]
+
+
+def test_what_guides_them_decides_their_networks(did, four, tmp_path):
+    """One more exposure, that is not restored itself, is another prior."""
+    first = shared(four[:3], tmp_path, **{"fit.planes": "together"})
+    second = shared(four[:3], tmp_path, **{"fit.planes": "together", "task.exposures": (four[3],)})
+    assert first[0].prior != second[0].prior
+    assert did == [(3, 4), (3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("count", "more"),
+    [(3, {}), (4, {"fit.planes": "apart"}), (4, {"fit.scope": "tile"})],
+    ids=["few", "apart", "by tile"],
+)
+def test_few_exposures_have_networks_of_their_own(did, four, tmp_path, count, more):
+    assert [job.prior for job in shared(four[:count], tmp_path, **more)] == [None] * count
+    assert did == []
+
+
+def test_a_file_that_cannot_be_read_leaves_the_others_theirs(did, four, tmp_path):
+    bad = tmp_path / "bad.fits"
+    bad.write_bytes(b"no frame")
+    jobs = shared([*four, str(bad)], tmp_path / "out")
+    assert [job.prior is not None for job in jobs] == [True] * 4 + [False]
+    assert did == [(4, 4)]
+
+
+def test_exposures_that_cannot_guide_each_other_end_before_the_fit(did, tmp_path):
+    sources = [str(write(tmp_path, number)) for number in range(3)]
+    sources.append(str(write(tmp_path, 3, FILTER="g")))
+    with pytest.raises(ExposureError, match="filter g"):
+        shared(sources, tmp_path)
+    assert did == []
+
+
+def test_many_are_fitted_on_some_of_them():
+    assert [fitted_exposures(config(), count) for count in (3, 4, 12, 90)] == [0, 4, 12, 12]
+    assert fitted_exposures(config(**{"fit.planes": "together"}), 2) == 2
+    assert fitted_exposures(config(**{"task.each": False}), 9) == 0
+    assert fitted_exposures(RunConfig(), 9) == 0
+
+
+def test_their_networks_are_for_nobody_else_and_no_others_for_them(four, tmp_path):
+    """Real ones: they see a plane more, and each block by those that were not fitted on it."""
+    jobs = shared(four, tmp_path)
+    prior = PriorFile.read(tmp_path / "priors" / jobs[0].prior.rpartition("/")[2])
+    assert len(prior.load().networks) == 4
+    frame = open_frame(four[0])
+    own = with_others(config(), four, 0)
+    prior.check(frame, own)
+    with pytest.raises(PriorError, match="beside others"):
+        prior.check(frame, RunConfig())
+    plain = RunConfig().with_overrides(**{key: QUICK[key] for key in list(QUICK)[2:]})
+    report = restore_frames(jobs[:1], config(**{"task.exposures": tuple(four[1:])}))
+    assert report.frames[0].status == "restored", report.frames[0].error
+    told = facts_of(read_account(jobs[0].target).document, "prior")
+    assert told["blocks"]["folds"] == 4
+    assert np.isfinite(open_frame(jobs[0].target).read(slice(None), slice(None)).science).all()
+    fit_frames(four[:2], tmp_path / "plain.prior", plain)
+    with pytest.raises(PriorError, match="frames alone"):
+        PriorFile.read(tmp_path / "plain.prior").check(frame, own)
+
+
+def test_what_is_shown_of_them_counts_the_fit_once(four):
+    alone, together = (
+        describe_frame(four[0], with_others(config(**more), four, 0))
+        for more in ({"fit.planes": "apart"}, {})
+    )
+    assert together.seconds < alone.seconds
+    assert any("4 exposures share networks, fitted on them" in note for note in together.notes)
+
+
+def test_planes_together_is_for_what_can_share():
+    with pytest.raises(ConfigError, match="exposures of combine --each"):
+        config(**{"task.each": False, "fit.planes": "together"})

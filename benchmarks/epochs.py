@@ -1,14 +1,15 @@
 """`dip combine --each` on simulated dithers through which a source moves.
 
-Every exposure is restored on its own pixels, beside the same alone (`dip denoise`) and beside the
-combination of all on the first one's pixels, warped to it by a cubic spline. The cosmic rays of the
-exposure itself are flagged; those of the others are not.
+Every exposure is restored on its own pixels, by networks that all share and by its own, beside the
+same alone (`dip denoise`) and beside the combination of all on the first one's pixels, warped to it
+by a cubic spline. Cosmic rays are flagged, but in what is combined.
 
     python -m benchmarks.epochs --seeds 1
 """
 
 import json
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from scipy.ndimage import shift as shifted
 
 from benchmarks.dithers import Dithers, Plane, draw_dithers, source_at, write_exposure
 from benchmarks.machine import commit, describe_machine, versions
+from dip_pipeline.batch.batch import Job, restore_frames
+from dip_pipeline.batch.each_priors import shared_among_exposures
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
 from dip_pipeline.pipeline import restore_frame
@@ -43,7 +46,7 @@ def epoch_rows(
     exposures: Sequence[int] = EXPOSURES,
     blurs_px: Sequence[float] = (),
 ) -> list[Row]:
-    """Restore some of four exposures in three ways; one row for each exposure and way.
+    """Restore four exposures in four ways; a row for each way, and of those that are asked for.
 
     blurs_px : seeing of each exposure, see `draw_dithers`
     """
@@ -52,18 +55,24 @@ def epoch_rows(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = [write_exposure(drawn, number, folder) for number in range(len(drawn.frames))]
-        joint = _restored(paths[0], paths[1:], steps, each=False)
+        joint, joint_s = _restored(paths[0], paths[1:], steps)
+        flagged = [_flagged(path, drawn, number) for number, path in enumerate(paths)]
+        together, together_s = _all_of(flagged, steps)
         for number in exposures:
-            own = _flagged(paths[number], drawn, number)
-            others = [path for other, path in enumerate(paths) if other != number]
+            own = flagged[number]
+            others = [path for path in flagged if path != own]
             # Pixel p of this exposure lies at p + shift of the first.
             warped = shifted(joint, [-by for by in drawn.shifts_px[number]], mode="nearest")
             results = {
-                "alone": _restored(own, (), steps, each=False),
-                "each": _restored(own, others, steps, each=True),
-                "combined, warped": warped,
+                "alone": _restored(own, (), steps),
+                "each": (together[number], together_s),
+                "each, apart": _restored(own, others, steps, each=True),
+                "combined, warped": (warped, joint_s),
             }
-            scored = [_row(drawn, number, way, result) for way, result in results.items()]
+            scored = [
+                {**_row(drawn, number, way, result), "seconds": round(seconds, 1)}
+                for way, (result, seconds) in results.items()
+            ]
             for row in scored[1:]:
                 row["over_alone"] = round(row["off_path"] / scored[0]["off_path"], 3)
             found += scored
@@ -72,19 +81,41 @@ def epoch_rows(
     return found
 
 
-def _restored(own: Path, others: Sequence[Path], steps: int | None, *, each: bool) -> Plane:
+def _restored(
+    own: Path, others: Sequence[Path], steps: int | None, *, each: bool = False
+) -> tuple[Plane, float]:
+    """Restore one file, with networks of its own; gives its pixels and the seconds it took."""
     values = {
         "task.name": "combine" if others else "denoise",
         "task.exposures": tuple(map(str, others)),
         "task.each": each,
-        "fit.steps": steps,
-        "workers.threads_per_fit": 1,
     }
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "restored.fits"
-        restore_frame(str(own), target, RunConfig().with_overrides(**values))
-        science = open_frame(target).read(slice(None), slice(None)).science
-    return science.astype(np.float64)
+        begun = time.perf_counter()
+        restore_frame(str(own), target, _config(steps, values))
+        return _science(target), time.perf_counter() - begun
+
+
+def _all_of(paths: Sequence[Path], steps: int | None) -> tuple[list[Plane], float]:
+    """Restore every exposure, by networks that all share; gives the seconds of one."""
+    config = _config(steps, {"task.name": "combine", "task.each": True})
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        jobs = [Job(str(path), folder / f"{rank}.fits") for rank, path in enumerate(paths)]
+        begun = time.perf_counter()
+        restore_frames(shared_among_exposures(jobs, config, folder, None), config)
+        seconds = (time.perf_counter() - begun) / len(paths)
+        return [_science(job.target) for job in jobs], seconds
+
+
+def _config(steps: int | None, values: dict[str, Any]) -> RunConfig:
+    always = {"fit.steps": steps, "workers.threads_per_fit": 1}
+    return RunConfig().with_overrides(**values, **always)
+
+
+def _science(path: Path) -> Plane:
+    return open_frame(path).read(slice(None), slice(None)).science.astype(np.float64)
 
 
 def _flagged(path: Path, drawn: Dithers, number: int) -> Path:

@@ -89,7 +89,8 @@ def fit_frames(
             f"a prior for other frames denoises; it is not for {config.task.name}, guides or a "
             "mask: leave the table [task] out"
         )
-    frames = [open_frame(source, config.frame_reading()) for source in sources]
+    opened = [open_frames(source, config.frame_reading()) for source in sources]
+    frames = [planes[0] for planes in opened]
     _check_each_once(sources, frames)
     for frame in frames:
         check_observed(frame, strict=config.reading.strict)
@@ -104,6 +105,7 @@ def fit_frames(
         if not config.task.each:  # exposures are held against each other, every one
             check_optics(names, item.camera, [fitted[0].camera], any_optics=config.fit.any_optics)
     told.fit_started(str(target), len(frames))
+    _tell_of_planes(sources, opened, told)
     asked = [with_others(config, sources, rank) for rank in range(len(sources))]
     problems = [
         _problems(source, frame, own, told, len(frames))
@@ -128,6 +130,17 @@ def why_unfit(source: str, config: RunConfig) -> str:
     except (FrameError, SensorError) as error:
         return str(error)
     return ""
+
+
+def _tell_of_planes(
+    sources: Sequence[str], opened: Sequence[Sequence[Frame]], told: Progress
+) -> None:
+    """Say where a file holds more planes than the one that is fitted on."""
+    for source, planes in zip(sources, opened, strict=True):
+        if len(planes) > 1:
+            told.note(
+                f"{source}: fitted on the first of its {len(planes)} planes, {planes[0].label}"
+            )
 
 
 def _check_each_once(sources: Sequence[str], frames: Sequence[Frame]) -> None:

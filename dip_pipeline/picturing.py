@@ -1,7 +1,7 @@
 """Pictures of a product beside its input: what was restored, and what was taken away."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,16 +31,27 @@ Image = NDArray[np.float32]
 
 _PACKED = (".gz", ".fz")
 _BYTES_A_PICTURE = 4_000_000
+_FEW = 6  # planes of one cube or stack that are drawn unasked
 _ALL = slice(None)
 # Of these what was taken away is noise; of others light moves, too.
 _LEAVES_NOISE = (Task.DENOISE, Task.INPAINT)
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    """One restored plane; name : for the file, "" where it is the only one."""
+class Drawn:
+    """Pictures of a product, and how many of its planes were left out."""
 
-    name: str
+    files: tuple[Path, ...]
+    left_out: int
+    planes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """One restored plane, its number and how many there are."""
+
+    number: int
+    planes: int
     title: str
     evidence: Evidence
     unit: str
@@ -49,23 +60,30 @@ class _Shown:
 
 @settings_kept()
 def draw_product(
-    product: Path, folder: Path, *, source: str | None = None, overwrite: bool = False
-) -> list[Path]:
-    """Draw every restored image of a product beside its input, a PNG each; gives the files.
+    product: Path,
+    folder: Path,
+    *,
+    source: str | None = None,
+    planes: Sequence[int] | None = (),
+    overwrite: bool = False,
+) -> Drawn:
+    """Draw restored images of a product beside their input, a PNG each.
 
     source : where the input lies now, if it was moved
+    planes : numbers of those to draw, from 1; None: every one; (): all, but of a cube or stack of
+        many a few, evenly chosen
     Before, after, and, where the task takes nothing but noise away, (before - after) / sigma by the
     noise law of the run; below each a part where there is much to see. Raises FrameError where
     product or input are not what the account says, OutputError where a picture cannot be written.
     """
-    written = []
-    for shown in _shown(product, source):
-        name = f"{_stem(product)}{'_' if shown.name else ''}{shown.name}.png"
-        destination = prepare(folder / name, product, overwrite=overwrite)
+    written, count = [], 0
+    for shown in _shown(product, source, planes):
+        count = shown.planes
+        destination = prepare(folder / _name(product, shown), product, overwrite=overwrite)
         with publishing(destination, _BYTES_A_PICTURE) as part:
             save_figure(_figure(shown), part)
         written.append(destination.target)
-    return written
+    return Drawn(tuple(written), 0 if planes else count - len(written), count)
 
 
 @settings_kept()
@@ -74,7 +92,15 @@ def first_picture(product: Path) -> bytes:
 
     Raises FrameError where product or input are not what the account says.
     """
-    return small_picture(_figure(next(_shown(product, None))))
+    return small_picture(_figure(next(_shown(product, None, [1]))))
+
+
+def _name(product: Path, shown: _Shown) -> str:
+    """Name a picture after its product; with the number of its plane where there are several."""
+    if shown.planes == 1:
+        return f"{_stem(product)}.png"
+    digits = max(3, len(str(shown.planes)))  # by name they are in their order
+    return f"{_stem(product)}_{shown.number:0{digits}d}.png"
 
 
 def _figure(shown: _Shown) -> Figure:
@@ -90,7 +116,7 @@ def _stem(product: Path) -> str:
     return Path(name).stem
 
 
-def _shown(product: Path, source: str | None) -> Iterator[_Shown]:
+def _shown(product: Path, source: str | None, asked: Sequence[int] | None) -> Iterator[_Shown]:
     account = read_account(product)
     recipe = recipe_of(account.document, product)
     chosen = checked_source(recipe, product, source)
@@ -102,23 +128,44 @@ def _shown(product: Path, source: str | None) -> Iterator[_Shown]:
             f"{product}: {len(planes)} restored planes of {len(frames)} in {chosen}: which is "
             "which is not known; pictures are drawn of products whose every plane was restored"
         )
+    numbers = _numbers(product, [len(item.planes) for item in found], asked)
     kernels = kernels_of_stacks(frames, recipe.config)
-    for number, (frame, (item, (science, _, flags))) in enumerate(
-        zip(frames, planes, strict=True), start=1
-    ):
+    for number in numbers:
+        frame, (item, (science, _, flags)) = frames[number - 1], planes[number - 1]
         whole = tuple(slice(0, side) for side in science.shape)
         restored = np.asarray(science[whole[0], whole[1]], np.float32)
-        several = len(frames) > 1
         delivered = restored, np.asarray(flags[whole[0], whole[1]])
         settled = settle_frame(frame, recipe.config, kernels.get(number - 1))
         evidence = _evidence(settled, delivered, account)
         yield _Shown(
-            name=f"{number:03d}" if several else "",
-            title=_title(product, item, frame.label if several else ""),
+            number=number,
+            planes=len(frames),
+            title=_title(product, item, frame.label if len(frames) > 1 else ""),
             evidence=evidence,
             unit=frame.unit,
             with_residual=recipe.config.task.name in _LEAVES_NOISE and bool(evidence.usable.any()),
         )
+
+
+def _numbers(product: Path, sizes: Sequence[int], asked: Sequence[int] | None) -> list[int]:
+    """Numbers of the planes to draw, from 1, of images of so many planes each.
+
+    Of more than a few planes of one image the middles of so many equal parts: at the ends of a cube
+    there may be little to see.
+    """
+    count = sum(sizes)
+    if absent := [number for number in asked or () if not 1 <= number <= count]:
+        raise FrameError(f"{product}: has no plane {absent[0]}; it holds {count}, counted from 1")
+    if asked:
+        return sorted(set(asked))
+    if asked is None:
+        return list(range(1, count + 1))
+    numbers, before = [], 0
+    for size in sizes:
+        few = min(size, _FEW)
+        numbers += [before + (2 * part + 1) * size // (2 * few) + 1 for part in range(few)]
+        before += size
+    return numbers
 
 
 def _title(product: Path, item: Restoration, label: str) -> str:

@@ -79,7 +79,8 @@ def _prior(account: Provenance, product: Path) -> Check:
         name = None
     path = Path(name or "")
     if not path.is_file():
-        return Check("prior", None, f"{name}: not at hand")
+        named = name or f"the account does not name the file of sha256 {told}"
+        return Check("prior", None, f"{named}: not at hand")
     fine = file_digest(path) == told
     words = "its sha256, computed anew" if fine else "is not the file that the account names"
     return Check("prior", fine, f"{path}: {words}")

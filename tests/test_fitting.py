@@ -104,6 +104,18 @@ def test_a_prior_restores_a_frame_that_it_never_saw_and_says_honestly_how_well(o
     assert report.risk < 0.6
 
 
+def test_of_several_planes_it_is_told_that_the_first_is_fitted_on(stamps, tmp_path, caplog):
+    with fits.open(stamps[0]) as hdus:
+        hdus["SCI"].data = np.stack([hdus["SCI"].data] * 3)
+        del hdus["DQ"]
+        hdus.writeto(tmp_path / "cube.fits")
+    sources = [str(tmp_path / "cube.fits"), stamps[1]]
+    with caplog.at_level("INFO"):
+        fit_frames(sources, tmp_path / "one.prior", ONE_STEP)
+    told = [line for line in caplog.messages if "fitted on the first" in line]
+    assert told == [f"{sources[0]}: fitted on the first of its 3 planes, HDU 1 (SCI,1), plane [0]"]
+
+
 def test_nothing_is_fitted_where_a_prior_is_given(night, other, tmp_path, monkeypatch):
     monkeypatch.setattr(prior_work, "fit_frame_prior", None)
     told = []

@@ -712,3 +712,11 @@ def test_another_prior_than_the_one_that_was_applied_is_found(copy, tmp_path, co
     (found,) = (check for check in verify_product(product).checks if check.name == "prior")
     assert found.passed is (None if content is None else content == b"as it was")
     assert str(prior) in found.detail
+
+
+def test_a_prior_that_the_account_does_not_name_is_told_by_its_digest(copy):
+    product, key = copy("zarr"), {"prior": "5e" * 32}
+    change_account(product, ("activity", "run-"), "key", {"$": json.dumps(key), "type": "dip:json"})
+    (found,) = (check for check in verify_product(product).checks if check.name == "prior")
+    assert found.passed is None
+    assert found.detail == f"the account does not name the file of sha256 {'5e' * 32}: not at hand"

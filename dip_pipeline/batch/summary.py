@@ -13,7 +13,7 @@ from typing import Any
 
 from dip_pipeline import __version__
 from dip_pipeline.batch.batch import BatchReport, FrameResult, Job
-from dip_pipeline.batch.summary_name import is_foreign, own_name
+from dip_pipeline.batch.summary_name import ended_beside, is_foreign, own_name, take_away
 from dip_pipeline.engine import replace_file
 from dip_pipeline.errors import (
     BrokenProcessError,
@@ -35,7 +35,9 @@ _PATIENCE_S = 2.0  # of a frame that failed, for others that leave word at the s
 class Summary:
     """How every frame of a run ended, in a file that is brought up to date as they end.
 
-    Of earlier runs those frames stay told that have no product and are none of this run's.
+    Of earlier runs those frames stay told that have no product and are none of this run's. Those of
+    a second summary, of a run that was at work beside another one, are taken over; at the end its
+    file goes.
     workflow : its file; None where the command alone says what is done
     """
 
@@ -59,7 +61,9 @@ class Summary:
         self._is_told = False
         self._warnings: list[dict[str, Any]] = []
         self._odd: list[dict[str, Any]] = []
-        self._earlier = {each.product.name: _line(each.facts()) for each in unmade_in(path)}
+        self._beside = ended_beside(path)
+        told = [each for one in (*self._beside, path) for each in unmade_in(one)]
+        self._earlier = {each.product.name: _line(each.facts()) for each in told}
         self._before = _content(path)
         self._await(jobs)
 
@@ -118,6 +122,8 @@ class Summary:
         """Note how all of it ended; a warning says where that cannot be written."""
         try:
             self.write(report.exit_code, repeated=report.repeated, odd=report.odd)
+            for path, content in self._beside.items():
+                take_away(path, content)
         except OutputError as error:
             self.warn(error, "the frames are restored all the same")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dip_pipeline.engine.run_lock import Lock, owner_of, take
 from dip_pipeline.errors import FrameError, RunError
-from dip_pipeline.night.unmade import read_summary
+from dip_pipeline.night.unmade import is_at_work, read_summary, summaries_in
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def own_name(path: Path, *, patience_s: float = 0.0) -> Iterator[Path]:
         if is_foreign(own):
             why = why or "is no summary of dip"
             continue
-        lock_path = own.with_name(f".{own.name}.lock")
+        lock_path = _lock_of(own)
         try:
             lock = _taken(lock_path, patience_s)
         except RunError:
@@ -57,6 +57,34 @@ def is_foreign(path: Path) -> bool:
     except FrameError:
         return path.is_file()
     return False
+
+
+def ended_beside(own: Path) -> dict[Path, bytes]:
+    """Give the other summaries of a folder that no run keeps any more, and what they hold."""
+    found = {}
+    for path in summaries_in(own.parent):
+        if path != own and not is_foreign(path) and not is_at_work(path):
+            with suppress(OSError):
+                found[path] = path.read_bytes()
+    return found
+
+
+def take_away(path: Path, content: bytes) -> None:
+    """Delete a summary, unless a run keeps it, or has done since it held this."""
+    lock_path = _lock_of(path)
+    with suppress(OSError, RunError):
+        if (lock := take(lock_path)) is None:
+            return
+        try:
+            if path.read_bytes() == content:
+                path.unlink()
+        finally:
+            lock_path.unlink(missing_ok=True)
+            lock.release()
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def _taken(lock_path: Path, patience_s: float) -> Lock:

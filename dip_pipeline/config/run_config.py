@@ -9,7 +9,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args, get_origin
 
-import tomli_w
 from pydantic import ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
@@ -78,10 +77,6 @@ class RunConfig(Section):
         """Read a configuration file; ConfigError in one line for anything wrong with it."""
         document = read_toml(path, "a TOML file with --config")
         return cls.from_document(document, source=path)
-
-    def to_toml(self) -> str:
-        """Write all options that have a value, as a file that `from_toml` reads."""
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
     def with_overrides(self, **values: object) -> Self:
         """Lay values over this configuration, by dotted name; None leaves what is here.

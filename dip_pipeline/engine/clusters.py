@@ -123,9 +123,9 @@ def _jobqueue(options: ClusterOptions) -> Any:  # noqa: ANN401
 
 def _job_keywords(options: ClusterOptions) -> dict[str, Any]:
     lifetime = walltime_s(options.walltime) - _MARGIN_S
-    directives = list(options.directives)
-    if options.gpus and options.kind is ClusterKind.SLURM:
-        directives += [f"--gres=gpu:{options.gpus}", "--requeue"]
+    own = []  # before those of the user, which outrank them
+    if options.kind is ClusterKind.SLURM:
+        own = ["--requeue", *([f"--gres=gpu:{options.gpus}"] if options.gpus else [])]
     keywords: dict[str, Any] = {
         "cores": max(1, options.gpus),  # items at once: a fit has threads of its own
         "processes": max(1, options.gpus),
@@ -136,7 +136,7 @@ def _job_keywords(options: ClusterOptions) -> dict[str, Any]:
         "walltime": options.walltime,
         "queue": options.queue,
         "account": options.account,
-        "job_extra_directives": directives,
+        "job_extra_directives": [*own, *options.directives],
         "job_script_prologue": list(options.prologue),
         "log_directory": options.log_folder,
         "worker_extra_args": [

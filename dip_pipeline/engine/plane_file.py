@@ -48,7 +48,8 @@ class PlaneFile:
             reach("during blend")
             with self.path.open("r+b") as file:
                 file.seek(rows.start * self.shape[1] * self.dtype.itemsize)
-                np.ascontiguousarray(band, dtype=self.dtype).tofile(file)
+                # Not tofile: what is in its buffer when the file is closed may be lost unnoticed.
+                file.write(np.ascontiguousarray(band, dtype=self.dtype).data)
         except OSError as error:
             raise output_error(error, self.path, self.n_bytes) from error
 

@@ -255,6 +255,8 @@ def _acquire(path: Path, shard: Shard | None) -> tuple[Lock, bool]:
                     time.sleep(0.0 if lock is not None else 0.2)
                 if lock is not None:
                     return lock, alone
+    except FileExistsError as error:
+        raise _not_ours(path) from error
     except OSError as error:
         raise output_error(error, path) from error
     raise RunError(f"{path}: another process keeps deleting it; run again")
@@ -283,7 +285,11 @@ def _check_ours(path: Path) -> None:
     if RUN in names:
         return
     if any(not fnmatch(name, TEMPORARY) for name in names - {LOCK}):
-        raise RunError(
-            f"{path}: there already, and not a scratch folder of dip; "
-            "move it away, or give another output"
-        )
+        raise _not_ours(path)
+
+
+def _not_ours(path: Path) -> RunError:
+    return RunError(
+        f"{path}: there already, and not a scratch folder of dip; "
+        "move it away, or give another output"
+    )

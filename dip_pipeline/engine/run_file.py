@@ -64,7 +64,7 @@ def read_run(path: Path) -> dict[str, Any] | None:
             "about": dict(found["about"]),
             "created": str(found["created"]),
         }
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError, RecursionError):
         logger.warning("%s: cannot be read; beginning anew", path / RUN)

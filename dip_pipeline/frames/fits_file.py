@@ -17,7 +17,7 @@ import warnings
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
@@ -185,16 +185,17 @@ def _scan(stream: BinaryIO, path: Path) -> OpenFits:
 def _open_stream(path: Path, state: FileState) -> BinaryIO:
     if path.is_dir():
         raise FrameError(f"{path}: a folder; give a FITS file or a Zarr group")
-    try:
-        stream = path.open("rb")
-        start = stream.read(8)
-    except OSError as error:
-        raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
-    packing = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
-    stream.seek(0)
-    if packing is None:
-        return stream
-    with stream:
+    with ExitStack() as unless_given:
+        try:
+            stream = unless_given.enter_context(path.open("rb"))
+            start = stream.read(8)
+        except OSError as error:
+            raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
+        packing = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
+        stream.seek(0)
+        if packing is None:
+            unless_given.pop_all()
+            return stream
         return _unpack(stream, path, packing, state)
 
 

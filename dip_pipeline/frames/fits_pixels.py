@@ -53,7 +53,7 @@ class FitsPixels:
                 saturated = full if saturated is None else saturated | full
         if self.filled is not None:  # what was filled in once holds no information ever after
             bad |= (self.filled.numbers(rows, cols).astype(np.uint8) & PixelFlag.FILLED) != 0
-        return make_pixels(science, self._sigma(rows, cols), bad, saturated)
+        return make_pixels(science, self._sigma(rows, cols), bad, saturated, path=self.path)
 
     def _sigma(self, rows: slice, cols: slice) -> NDArray[np.float64] | None:
         if not self.noise:

@@ -251,14 +251,16 @@ def make_pixels(
     error: NDArray[np.generic] | None,
     flags: NDArray[np.generic] | None,
     saturated: NDArray[np.bool_] | None = None,
+    *,
+    path: Path,
 ) -> Pixels:
-    """Bring planes to what the pipeline works with: native float32, one mask.
+    """Bring planes of a file to what the pipeline works with: native float32, one mask.
 
     error : standard deviation. A number too large for float32 counts as not finite.
     flags : bad where not zero
     Raises FrameError where science holds light that float32 cannot hold.
     """
-    _check_range(science)
+    _check_range(science, path)
     pixels = _native_float32(science)
     pixels[~np.isfinite(pixels)] = np.nan
     masked = np.isnan(pixels)
@@ -292,7 +294,7 @@ def bands(shape: tuple[int, int], rows_a_band: int) -> Iterator[slice]:
         yield slice(start, min(start + rows_a_band, shape[0]))
 
 
-def _check_range(science: NDArray[np.generic]) -> None:
+def _check_range(science: NDArray[np.generic], path: Path) -> None:
     """Raise FrameError for light beyond single precision; marks and garbage are no light."""
     if science.dtype.kind != "f" or science.dtype.itemsize <= 4:
         return
@@ -300,8 +302,9 @@ def _check_range(science: NDArray[np.generic]) -> None:
     size = size[np.isfinite(size)]
     if size.size and size.max() > _LARGEST and np.median(size) > _LARGEST / _MOST_CONTRAST:
         raise FrameError(
-            f"its pixels reach {size.max():.2g}, beyond single precision ({_LARGEST:.2g}): "
-            "divide the frame (and its errors) by a constant, or give it in another unit"
+            f"{path}: its pixels reach {size.max():.2g}, beyond single precision "
+            f"({_LARGEST:.2g}): divide the frame (and its errors) by a constant, or give it in "
+            "another unit"
         )
 
 

@@ -106,7 +106,7 @@ class ZarrPixels:
             saturated = full if names.rule.tells_saturated else None
         if self.has_filled:  # what was filled in once holds no information ever after
             bad |= (self._slice("DIP_FLAG", rows, cols).astype(np.uint8) & PixelFlag.FILLED) != 0
-        return make_pixels(science, error, bad, saturated)
+        return make_pixels(science, error, bad, saturated, path=self.path)
 
     def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:
         """Read the flags of one region as stored."""

@@ -85,7 +85,7 @@ def word_of(folders: Sequence[Path]) -> Word:
     read, unread, silent = [], [], []
     for folder in folders:
         own: list[tuple[Path, dict[str, Any]]] = []
-        for path in _inside(folder, lambda path: bool(_OWN_NAME.fullmatch(path.name))):
+        for path in summaries_in(folder):
             try:
                 own.append((path, read_summary(path)))
             except FrameError as error:
@@ -97,12 +97,17 @@ def word_of(folders: Sequence[Path]) -> Word:
             each
             for path, content in own
             for each in _entries(
-                path, content, _AT_WORK if _is_at_work(path) else _why_waiting(content)
+                path, content, _AT_WORK if is_at_work(path) else _why_waiting(content)
             )
         ]
         found += _with_scratch(scratch, _unmade_of(told))
     found.sort(key=lambda each: (ENDS.index(each.status), each.when, each.source))
     return Word(tuple(found), tuple(read), tuple(unread), tuple(silent))
+
+
+def summaries_in(folder: Path) -> list[Path]:
+    """Files that have the name of a summary."""
+    return _inside(folder, lambda path: bool(_OWN_NAME.fullmatch(path.name)))
 
 
 def read_summary(path: Path) -> dict[str, Any]:
@@ -162,7 +167,7 @@ def _why_waiting(content: Mapping[str, Any]) -> str:
     return "the run was interrupted" if code == ExitCode.INTERRUPTED else ""
 
 
-def _is_at_work(path: Path) -> bool:
+def is_at_work(path: Path) -> bool:
     """Whether the run that keeps a summary has not ended."""
     owner = owner_of(path.with_name(f".{path.name}.lock"), looking_on=True)
     return owner is not None and owner.alive

@@ -13,6 +13,7 @@ from dip_pipeline.batch import summary as summary_module
 from dip_pipeline.batch.batch import FrameResult, Job
 from dip_pipeline.batch.night_priors import NightPriors, groups_of
 from dip_pipeline.batch.summary import Summary
+from dip_pipeline.batch.summary_name import own_name
 from dip_pipeline.batch.workflow import Workflow, run_workflow
 from dip_pipeline.errors import (
     BrokenProcessError,
@@ -276,8 +277,44 @@ def test_two_runs_at_once_keep_a_summary_each(endings, tmp_path, monkeypatch, ca
     assert {path.name for path in tmp_path.iterdir()} == {
         *("work.toml", "summary.json", "summary-2.json")
     }
+
+
+def test_a_later_run_takes_over_a_second_summary_and_its_file_goes(endings, tmp_path):
+    """It stayed for ever: nothing but another two runs at once wrote it anew."""
+    endings["b.fits"] = FrameError("b.fits: truncated")
+    endings["c.fits"] = FrameError("c.fits: truncated")
     run(tmp_path)
-    assert json.loads((tmp_path / "summary-2.json").read_text()) == other
+    second = (tmp_path / "summary.json").replace(tmp_path / "summary-2.json")
+    lone = Workflow.read(write(tmp_path, "[frames]\nout = 'out'"))
+    jobs = [Job("b.fits", tmp_path / "b_dip.fits")]
+    with own_name(second):  # as its run does
+        run_workflow(lone, jobs, tmp_path)
+    assert second.exists()
+    assert not summary_of(tmp_path)["earlier"]
+    endings["b.fits"] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        run_workflow(lone, jobs, tmp_path)
+    assert second.exists()
+    del endings["b.fits"]
+    run_workflow(lone, jobs, tmp_path)
+    assert not second.exists()
+    (kept,) = summary_of(tmp_path)["earlier"]
+    assert (kept["source"], kept["error"]) == ("c.fits", "c.fits: truncated")
+    assert {path.name for path in tmp_path.iterdir()} == {"work.toml", "summary.json"}
+
+
+def test_a_second_summary_that_was_kept_again_since_is_left(endings, tmp_path, monkeypatch):
+    run(tmp_path)
+    second = (tmp_path / "summary.json").replace(tmp_path / "summary-2.json")
+    restored = pipeline.restore_frame
+
+    def another_writes(source, target, config, **options):
+        second.write_text(second.read_text() + "\n")
+        return restored(source, target, config, **options)
+
+    monkeypatch.setattr(pipeline, "restore_frame", another_writes)
+    run(tmp_path)
+    assert second.exists()
 
 
 def test_warnings_of_several_frames_are_in_the_summary_once(endings, tmp_path, monkeypatch):

@@ -82,6 +82,56 @@ def test_of_several_images_each_has_a_picture(dip, source, tmp_path, drawn):
         assert f"(SCI,{number})" in options["title"]
 
 
+@pytest.fixture
+def cube(tmp_path):
+    """A restored cube of nine planes, each of a sky of its own."""
+    rng = np.random.default_rng(3)
+    planes = rng.normal(100, 7.35, (9, 32, 40)) + 50 * np.arange(1, 10)[:, None, None]
+    cards = fits.Header({"GAIN": 2.0, "RDNOISE": 4.0, "BUNIT": "adu"})
+    fits.PrimaryHDU(planes.astype("f4"), cards).writeto(tmp_path / "cube.fits")
+    restore_frame(str(tmp_path / "cube.fits"), tmp_path / "out.fits", CONFIG)
+    return tmp_path / "out.fits"
+
+
+@pytest.fixture
+def sketched(monkeypatch):
+    """What would be drawn of each image, without the time that it takes."""
+    seen = []
+    monkeypatch.setattr(picturing, "panel", lambda evidence, **_: seen.append(evidence))
+    monkeypatch.setattr(picturing, "save_figure", lambda _, path: path.touch())
+    return seen
+
+
+def numbers(folder):
+    return [int(path.stem.removeprefix("out_")) for path in sorted(folder.glob("*.png"))]
+
+
+def test_of_a_cube_a_few_planes_are_drawn_evenly_chosen(dip, cube, tmp_path, sketched):
+    """Each of the 3600 of a MUSE cube was."""
+    code, out, err = dip("picture", cube)
+    assert (code, err) == (0, "")
+    assert numbers(tmp_path) == [1, 3, 4, 6, 7, 9]
+    told = out.splitlines()[-1]
+    assert told == f"{cube}: 3 of 9 planes left out: --plane N draws one, --all each"
+    skies = [np.median(evidence.observed) for evidence in sketched]
+    assert skies == pytest.approx([100 + 50 * n for n in numbers(tmp_path)], rel=0.02)
+
+
+def test_the_planes_that_are_asked_for_are_drawn(dip, cube, tmp_path, sketched):
+    code, out, _ = dip("picture", cube, "--plane", 9, "--plane", 2, "--plane", 9)
+    assert code == 0
+    assert numbers(tmp_path) == [2, 9]
+    assert "left out" not in out
+    code, out, _ = dip("picture", cube, "--all", "--overwrite")
+    assert numbers(tmp_path) == list(range(1, 10))
+    assert "left out" not in out
+    code, _, err = dip("picture", cube, "--plane", 10, "-o", tmp_path / "none")
+    assert code == 1
+    assert f"{cube}: has no plane 10; it holds 9, counted from 1" in err
+    assert not numbers(tmp_path / "none")
+    assert dip("picture", cube, "--plane", 1, "--all")[0] == 2
+
+
 def test_pixels_of_the_input_are_cut_up_where_the_product_is_finer(dip, source, tmp_path, drawn):
     finer = CONFIG.with_overrides(**{"task.name": "super-resolve", "task.factor": 2})
     restore_frame(f"{source}[SCI,1]", tmp_path / "out.fits", finer)
@@ -149,7 +199,7 @@ def test_a_name_that_is_no_text_is_drawn_with_what_can_be_written(source, tmp_pa
     """As every name beyond ASCII is where the locale is C."""
     product = tmp_path / os.fsdecode(b"n\xffb.fits")
     restore_frame(f"{source}[SCI,1]", product, CONFIG)
-    (picture,) = picturing.draw_product(product, tmp_path)
+    (picture,) = picturing.draw_product(product, tmp_path).files
     assert picture.is_file()
     ((_, options),) = drawn
     assert options["title"].startswith("n\ufffdb.fits")

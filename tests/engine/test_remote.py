@@ -287,6 +287,15 @@ def test_the_script_of_a_slurm_job_asks_for_what_was_said():
     assert "tls://" in lines[-1]
 
 
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_a_slurm_job_that_is_preempted_is_queued_again_with_gpus_and_without(gpus):
+    """Unless the user's own line, which is the last, says that it is not."""
+    options = ClusterOptions(ClusterKind.SLURM, gpus=gpus, directives=("--no-requeue",))
+    lines = job_script(options).splitlines()
+    assert lines.index("#SBATCH --requeue") < lines.index("#SBATCH --no-requeue")
+    assert ("#SBATCH --gres=gpu:1" in lines) == (gpus > 0)
+
+
 def test_a_script_that_is_only_shown_makes_no_folder(tmp_path):
     """Nor takes away one that is there."""
     there = tmp_path / "there"

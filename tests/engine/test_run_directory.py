@@ -189,9 +189,21 @@ def test_a_folder_of_somebody_else_is_refused_and_left_alone(tmp_path):
     assert [path.name for path in foreign.iterdir()] == ["thesis.tex"]
 
 
+def test_a_file_of_the_name_of_the_folder_is_refused_and_left_alone(tmp_path):
+    foreign, nowhere = tmp_path / "out.dip", tmp_path / "other.dip"
+    foreign.write_text("years of work")
+    nowhere.symlink_to(tmp_path / "unmounted")
+    for path in (foreign, nowhere):
+        with pytest.raises(RunError, match="not a scratch folder of dip; move it away"):
+            begin(path)
+        RunDirectory.forget(path, KEY)
+    assert foreign.read_text() == "years of work"
+    assert nowhere.is_symlink()
+
+
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file", tmp_path / "file" / "out.dip", tmp_path / "no" / "out.dip"):
+    for path in (tmp_path / "file" / "out.dip", tmp_path / "no" / "out.dip"):
         with pytest.raises(OutputError, match="cannot be written") as caught:
             begin(path)
         assert "\n" not in str(caught.value)

@@ -1,6 +1,7 @@
 """Inputs that are no whole image: one clear line each, never a traceback of another library."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -39,6 +40,21 @@ def refused(path, name=None):
     assert "\n" not in message
     assert str(path) in message
     return message
+
+
+def test_a_file_that_opens_but_cannot_be_read_is_closed_again(tmp_path, monkeypatch):
+    """A disk with a bad sector, or a share that went away: a night of them has no handle left."""
+
+    class Unreadable(io.BytesIO):
+        def read(self, *_):
+            raise OSError(errno.EIO, "Input/output error")
+
+    path = tmp_path / "a.fits"
+    path.write_bytes(content_of(image()))
+    stream = Unreadable()
+    monkeypatch.setattr(type(path), "open", lambda *_: stream)
+    assert "cannot be read: Input/output error" in refused(path)
+    assert stream.closed
 
 
 @pytest.mark.parametrize(

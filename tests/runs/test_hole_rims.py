@@ -10,6 +10,7 @@ from astropy.io import fits
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
 from dip_pipeline.preparing.planning import settle_frame
+from dip_pipeline.runs import hole_parts
 from dip_pipeline.runs.hole_rims import bright_rims, warn_of_bright_rims
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, draw_scene, observe
 
@@ -31,7 +32,8 @@ def scene(kind, seed=2):
 
 
 def rims_of(light, sigma, mask):
-    return bright_rims(np.where(mask, np.nan, light), sigma, mask)
+    known = np.where(mask, np.nan, light)
+    return bright_rims(lambda *region: (known[region], sigma[region], mask[region]), SHAPE)
 
 
 @pytest.mark.parametrize("kind", ["crowded", "galaxies"])
@@ -50,6 +52,27 @@ def test_other_holes_do_not_hide_it():
     mask = TRAIL | (COLS == 50) | (np.random.default_rng(1).random(SHAPE) < 0.01)
     mask[120:160, 100:140] = True
     assert rims_of(light + halo(60 * np.median(sigma)), sigma, mask) is not None
+
+
+@pytest.mark.parametrize("block_px", [48, 96, 128])
+@pytest.mark.parametrize("kind", ["long", "short", "parted", "beside a border"])
+def test_a_hole_that_crosses_blocks_is_one_and_judged_as_one(monkeypatch, block_px, kind):
+    """Counted in each, or in none: its part in a block may be too short to be told."""
+    light, sigma = scene("galaxies")
+    mask, height = TRAIL, 60 * np.median(sigma)
+    light += halo(height)
+    if kind == "short":
+        mask = TRAIL & (np.abs(COLS - 96) < 40)
+    if kind == "parted":
+        mask = TRAIL & (np.abs(COLS - 96) > 4)
+    if kind == "beside a border":
+        mask = (ROWS >= 97) & (ROWS < 105)
+        light += height * np.exp(-0.5 * ((ROWS - 101) / 3) ** 2) - halo(height)
+    whole = rims_of(light, sigma, mask)
+    assert whole is not None
+    assert whole.holes == (2 if kind == "parted" else 1)
+    monkeypatch.setattr(hole_parts, "BLOCK_PX", block_px)
+    assert rims_of(light, sigma, mask) == whole
 
 
 def holes():

@@ -78,17 +78,7 @@ def fit_frames(
     """
     started = time.monotonic()
     told = progress or SILENT
-    if (config.fit.input, config.fit.scope) != ("image", "frame"):
-        raise ConfigError(
-            f"--input {config.fit.input}, --scope {config.fit.scope}: a prior for other frames "
-            "needs --input image, --scope frame; change the configuration"
-        )
-    plain = config.task.name is Task.DENOISE and not config.task.guides
-    if not (plain or config.task.each) or config.task.mask:
-        raise ConfigError(
-            f"a prior for other frames denoises; it is not for {config.task.name}, guides or a "
-            "mask: leave the table [task] out"
-        )
+    _check_config(config)
     opened = [open_frames(source, config.frame_reading()) for source in sources]
     frames = [planes[0] for planes in opened]
     _check_each_once(sources, frames)
@@ -105,11 +95,11 @@ def fit_frames(
         if not config.task.each:  # exposures are held against each other, every one
             check_optics(names, item.camera, [fitted[0].camera], any_optics=config.fit.any_optics)
     told.fit_started(str(target), len(frames))
-    _tell_of_planes(sources, opened, told)
-    asked = [with_others(config, sources, rank) for rank in range(len(sources))]
+    if not config.task.each:
+        _tell_of_planes(sources, opened, told)
     problems = [
-        _problems(source, frame, own, told, len(frames))
-        for source, frame, own in zip(sources, frames, asked, strict=True)
+        _cut(source, rank, with_others(config, sources, rank), told, len(sources))
+        for rank, source in enumerate(sources)
     ]
     prior = _fitted(problems, fitted, config, Told(told, str(target)))
     if prior.report.stop_reason is StopReason.DIVERGED:
@@ -121,12 +111,26 @@ def fit_frames(
     return _summary(target, "fitted", prior, len(frames), time.monotonic() - started)
 
 
+def _check_config(config: RunConfig) -> None:
+    """Raise ConfigError for options that a prior for other frames cannot have."""
+    if (config.fit.input, config.fit.scope) != ("image", "frame"):
+        raise ConfigError(
+            f"--input {config.fit.input}, --scope {config.fit.scope}: a prior for other frames "
+            "needs --input image, --scope frame; change the configuration"
+        )
+    plain = config.task.name is Task.DENOISE and not config.task.guides
+    if not (plain or config.task.each) or config.task.mask:
+        raise ConfigError(
+            f"a prior for other frames denoises; it is not for {config.task.name}, guides or a "
+            "mask: leave the table [task] out"
+        )
+
+
 def why_unfit(source: str, config: RunConfig) -> str:
     """Tell why no prior can be fitted on a frame; empty where one can."""
     try:
-        frame = open_frame(source, config.frame_reading())
-        check_observed(frame, strict=config.reading.strict)
-        _problems(source, frame, config, SILENT, 1)
+        check_observed(open_frame(source, config.frame_reading()), strict=config.reading.strict)
+        _cut(source, 0, config, SILENT, 1)
     except (FrameError, SensorError) as error:
         return str(error)
     return ""
@@ -156,14 +160,45 @@ def _check_each_once(sources: Sequence[str], frames: Sequence[Frame]) -> None:
         seen |= dict.fromkeys(identities(frame), source)
 
 
-def _problems(
-    source: str, frame: Frame, config: RunConfig, told: Progress, frames: int
+def _cut(
+    source: str, rank: int, config: RunConfig, told: Progress, frames: int
 ) -> tuple[list[Problem], tuple[int, int]]:
-    """Cut a frame's share of what the prior is fitted on; its noise law is its own."""
+    """Cut the share of the rank-th file of what the prior is fitted on: of its first plane.
+
+    Of exposures that guide each other every plane has its turn, and what cannot be fitted on is
+    passed over: their prior is for all of them.
+    """
+    planes = open_frames(source, config.frame_reading())
+    others = Exposures.of(config, planes)
+    if others is None:
+        return _problems(planes[0], (), config, told, frames)
+    failed: FrameError | SensorError | None = None
+    for turn in range(len(planes)):
+        index = (rank + turn) % len(planes)
+        try:
+            return _problems(planes[index], (others, index), config, told, frames)
+        except (FrameError, SensorError) as error:
+            failed = failed or error
+    assert failed is not None
+    raise failed
+
+
+def _problems(
+    frame: Frame,
+    others: tuple[Exposures, int] | tuple[()],
+    config: RunConfig,
+    told: Progress,
+    frames: int,
+) -> tuple[list[Problem], tuple[int, int]]:
+    """Cut a frame's share of what the prior is fitted on; its noise law is its own.
+
+    others : exposures that guide it, and the number of the plane in its file
+    """
     frame, noise = settle_frame(frame, config)
     told.note(f"{frame.path}: noise {noise_in_words(noise)}")
     here = devices_of(config)[0]  # whichever the name of workers' own is
-    cut = problem_source(frame, noise, config, exposures=_beside(source, frame, noise, config))
+    beside = _beside(frame, noise, *others) if others else ()
+    cut = problem_source(frame, noise, config, exposures=beside)
     cut = replace(cut, device=here)
     seed = prior_seed(config.fit.seed)
     windows = fit_windows(frame.shape, seed=seed, frames=frames)
@@ -174,13 +209,11 @@ def _problems(
 
 
 def _beside(
-    source: str, frame: Frame, noise: NoiseModel, config: RunConfig
+    frame: Frame, noise: NoiseModel, others: Exposures, index: int
 ) -> tuple[ExposureSource, ...]:
-    """Register the exposures that guide a frame, where others do; that is told where it is used."""
-    others = Exposures.of(config, open_frames(source, config.frame_reading()))
-    if others is None:
-        return ()
-    _, found = others.register(0, frame, noise, Optics(), told=Told(SILENT, source))
+    """Register the exposures that guide a frame; how is told where they are used."""
+    told = Told(SILENT, str(frame.path))
+    _, found = others.register(index, frame, noise, Optics(), told=told)
     return tuple(each.source for each in found)
 
 

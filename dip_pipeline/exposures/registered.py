@@ -10,7 +10,12 @@ import numpy as np
 
 from dip_pipeline.account.restored_input import inferred_by
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import ContradictionError, ExposureError, FrameError
+from dip_pipeline.errors import (
+    ContradictionError,
+    EmptyFrameError,
+    ExposureError,
+    FrameError,
+)
 from dip_pipeline.exposures.changes import (
     change_facts,
     changes_in_words,
@@ -146,9 +151,9 @@ class Exposures:
 
         index : of the plane in its file
         reference : settled, with its noise; told : hears of each as it is found
-        Where each is restored for itself, one that contradicts it (clouds) is left out with a
-        warning. Raises ExposureError for exposures that do not belong together, and where none is
-        left.
+        Where each is restored for itself, one that contradicts it (clouds) or shows nothing is left
+        out with a warning. Raises ExposureError for exposures that do not belong together, and
+        where none is left.
         """
         window = middle_of(reference.shape)
         unit = unit_of(reference, window)
@@ -158,7 +163,7 @@ class Exposures:
         for frames in self.frames:
             try:
                 one = self._one(frames[index], first)
-            except ContradictionError as error:
+            except (ContradictionError, EmptyFrameError) as error:
                 if not self.config.task.each:
                     raise
                 log.warning("%s: not used for %s (%s)", frames[index].path, reference.path, error)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from dip_pipeline.batch.batch import Job, restore_frames
 from dip_pipeline.batch.each_priors import shared_among_exposures
@@ -36,23 +37,23 @@ def four(tmp_path):
 @pytest.fixture
 def did(monkeypatch):
     """What was fitted, of how many exposures and networks; all else is stood in for."""
-    fits = []
+    made = []
     prior = any_prior([], (40, 44), seed=1)
 
     def counted(frames, *, folds, origin, **_):
-        fits.append((len(frames), folds))
+        made.append((len(frames), folds))
         assert all(not one.exposures and one.twin for problems, _ in frames for one in problems)
         return SharedPrior(prior.network_kind, prior.networks, prior.report, origin)
 
     def alone(*arguments, **more):
-        fits.append("alone")
+        made.append("alone")
         return any_prior(*arguments, **more)
 
     monkeypatch.setattr(shared_prior, "fit_shared_prior", counted)
     monkeypatch.setattr(ways, "fit_epoch_prior", alone)
     monkeypatch.setattr(ways, "bind_epoch_prior", lambda _, *frame, **__: any_prior(*frame, seed=1))
     monkeypatch.setattr(ways, "restore_epoch", arithmetic)
-    return fits
+    return made
 
 
 def config(**more):
@@ -103,6 +104,32 @@ def test_what_guides_them_decides_their_networks(did, four, tmp_path):
 def test_few_exposures_have_networks_of_their_own(did, four, tmp_path, count, more):
     assert [job.prior for job in shared(four[:count], tmp_path, **more)] == [None] * count
     assert did == []
+
+
+def test_of_files_of_chips_each_has_its_turn_and_a_dead_one_is_passed_over(
+    did, four, tmp_path, monkeypatch
+):
+    shapes = []
+    counted = shared_prior.fit_shared_prior
+
+    def noted(frames, **more):
+        shapes.extend(shape for _, shape in frames)
+        return counted(frames, **more)
+
+    monkeypatch.setattr(shared_prior, "fit_shared_prior", noted)
+    for number, path in enumerate(four):
+        with fits.open(path) as hdus:
+            pixels, header = hdus[0].data, hdus[0].header
+        chips = [pixels, pixels[:, :42]]
+        if number == 2:
+            chips[0] = np.full_like(chips[0], np.nan)
+        planes = [
+            fits.ImageHDU(chip, header, name="SCI", ver=1 + n) for n, chip in enumerate(chips)
+        ]
+        fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(path, overwrite=True)
+    shared(four, tmp_path / "out")
+    assert did == [(4, 4)]
+    assert shapes == [(40, 44), (40, 42), (40, 42), (40, 42)]
 
 
 def test_a_file_that_cannot_be_read_leaves_the_others_theirs(did, four, tmp_path):

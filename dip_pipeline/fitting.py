@@ -130,7 +130,7 @@ def why_unfit(source: str, config: RunConfig) -> str:
     """Tell why no prior can be fitted on a frame; empty where one can."""
     try:
         check_observed(open_frame(source, config.frame_reading()), strict=config.reading.strict)
-        _cut(source, 0, config, SILENT, 1)
+        _cut(source, 0, with_others(config, [source], 0), SILENT, 1)
     except (FrameError, SensorError) as error:
         return str(error)
     return ""

@@ -140,6 +140,18 @@ def test_a_file_that_cannot_be_read_leaves_the_others_theirs(did, four, tmp_path
     assert did == [(4, 4)]
 
 
+def test_one_without_a_pixel_is_not_fitted_on_and_guides_nobody(did, four, tmp_path, caplog):
+    dead = tmp_path / "dead.fits"
+    with fits.open(four[0]) as hdus:
+        fits.writeto(dead, np.full_like(hdus[0].data, np.nan), hdus[0].header)
+    jobs = shared([*four, str(dead)], tmp_path / "out")
+    assert did == [(4, 4)]
+    assert len({job.prior for job in jobs}) == 1
+    assert f"{dead}: the prior of its night is not fitted on it" in caplog.text
+    report = restore_frames(jobs, config())
+    assert [frame.status for frame in report.frames] == ["restored"] * 4 + ["failed"]
+
+
 def test_exposures_that_cannot_guide_each_other_end_before_the_fit(did, tmp_path):
     sources = [str(write(tmp_path, number)) for number in range(3)]
     sources.append(str(write(tmp_path, 3, FILTER="g")))

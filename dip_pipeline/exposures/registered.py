@@ -1,7 +1,8 @@
 """Further exposures of a frame's sky: opened, checked, registered, ready to be cut with it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self
@@ -24,6 +25,7 @@ from dip_pipeline.exposures.changes import (
 )
 from dip_pipeline.exposures.light import level_offset, light_by_cards, see_window, unit_of
 from dip_pipeline.exposures.places import by_sky, in_frames, in_windows, middle_of, origin_of
+from dip_pipeline.exposures.settling import settle_guide
 from dip_pipeline.exposures.skies import FrameLight, SkyDifference, sky_difference
 from dip_pipeline.frames import (
     Camera,
@@ -160,16 +162,10 @@ class Exposures:
         seen = see_window(reference, window, noise, unit)
         first = _First(reference, noise, window, unit, seen, optics.summed)
         found = []
-        for frames in self.frames:
-            try:
-                one = self._one(frames[index], first)
-            except (ContradictionError, EmptyFrameError) as error:
-                if not self.config.task.each:
-                    raise
-                log.warning("%s: not used for %s (%s)", frames[index].path, reference.path, error)
-                continue
-            found.append(one)
-            told.progress.note(f"{told.source}: {one.words}")
+        for one in self._compared([frames[index] for frames in self.frames], first):
+            if one is not None:
+                found.append(one)
+                told.progress.note(f"{told.source}: {one.words}")
         self._tell_of_changes(reference, found, told)
         if not found:
             raise ExposureError(
@@ -199,10 +195,34 @@ class Exposures:
         )
         told.progress.note(f"{told.source}: {changes_in_words(changes)}{what}")
 
+    def _compared(self, frames: Sequence[Frame], first: _First) -> Iterator[Registration | None]:
+        """Compare frames with the reference, some at a time; gives what is found in their order."""
+        at_once = min(self.config.threads_per_fit, len(frames))
+        if at_once <= 1:
+            yield from (self._if_any(frame, first) for frame in frames)
+            return
+        pool = ThreadPoolExecutor(at_once, thread_name_prefix="dip-register")
+        try:
+            futures = [pool.submit(self._if_any, frame, first) for frame in frames]
+            yield from (future.result() for future in futures)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _if_any(self, frame: Frame, first: _First) -> Registration | None:
+        """Compare a frame with the reference; None for one that guides nothing."""
+        try:
+            return self._one(frame, first)
+        except (ContradictionError, EmptyFrameError) as error:
+            if not self.config.task.each:
+                raise
+            log.warning("%s: not used for %s (%s)", frame.path, first.frame.path, error)
+            return None
+
     def _one(self, frame: Frame, first: _First) -> Registration:
         reference, unit = first.frame, first.unit
         _check_alike(frame, reference, any_optics=self.config.fit.any_optics)
-        settled, noise = settle_frame(frame, self.config)
+        settle = settle_guide if self.config.task.each else settle_frame
+        settled, noise = settle(frame, self.config)
         known, own_window = by_sky(settled, reference, first.window)
         own = see_window(settled, own_window, noise, unit)
         origins = origin_of(own_window), origin_of(first.window)

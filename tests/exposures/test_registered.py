@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 from dip_pipeline.config import RunConfig
 from dip_pipeline.config.task_optics import AskedOptics, check_task
 from dip_pipeline.errors import ConfigError, ExposureError, OutputError
+from dip_pipeline.exposures import settling
 from dip_pipeline.exposures.light import see_window, unit_of
 from dip_pipeline.exposures.places import by_sky, middle_of
 from dip_pipeline.exposures.registered import Exposures
@@ -563,3 +564,41 @@ def test_decam_exposures_are_registered_by_their_coordinates():
     wider = [each.source.wider_px2 for each in found]
     assert wider[1] > 1.0  # c has the worst seeing, e the best
     assert wider[3] < -1.0
+
+
+def test_side_by_side_exposures_are_what_they_are_one_after_the_other(four):
+    """And told of in their order, though the first takes the longest."""
+    alone, beside = (_registered(four, **{"workers.threads_per_fit": n}) for n in (1, 3))
+    assert alone[0].support_px == beside[0].support_px
+    assert alone[0].seeing == beside[0].seeing
+    assert [each.facts for each in alone[1]] == [each.facts for each in beside[1]]
+
+
+def test_what_one_of_several_side_by_side_says_is_said_and_ends_it(tmp_path):
+    paths = [_write(tmp_path / f"{n}.fits", n, wcs=True) for n in (0, 1)]
+    paths.insert(1, _write(tmp_path / "g.fits", 2, wcs=True, FILTER="g"))
+    with pytest.raises(ExposureError, match=r"g\.fits: filter g"):
+        _registered(paths, **{"workers.threads_per_fit": 2})
+
+
+def test_the_noise_of_what_guides_many_is_found_once(tmp_path, monkeypatch):
+    found = []
+
+    def noted(frame, config):
+        found.append(frame.path.name)
+        return settle_frame(frame, config)
+
+    monkeypatch.setattr(settling, "settle_frame", noted)
+    paths = [_write(tmp_path / f"{n}.fits", n) for n in range(3)]
+    each = {"task.each": True}
+    first = _registered(paths, **each)
+    for turn in (1, 2):
+        _registered(paths[turn:] + paths[:turn], **each)
+    assert sorted(found) == ["0.fits", "1.fits", "2.fits"]
+    assert [one.facts for one in _registered(paths, **each)[1]] == [one.facts for one in first[1]]
+    _registered(paths, **each, **{"noise.read_noise_e": 7.0})
+    assert found[3:] == ["1.fits", "2.fits"]
+    Path(paths[2]).unlink()
+    _write(tmp_path / "2.fits", 2, seed=5)
+    _registered(paths, **each)
+    assert found[5:] == ["2.fits"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dip_pipeline.account.account import recipe_of
-from dip_pipeline.errors import DipError
-from dip_pipeline.frames import file_digest
+from dip_pipeline.errors import DipError, FrameError
+from dip_pipeline.frames import file_digest, read_provenance, split_selector
 from dip_pipeline.frames.comparing import check_against
 from dip_pipeline.frames.product import Restoration
 from dip_pipeline.frames.prov_json import facts_of, names_of
@@ -41,6 +41,20 @@ def verify_product(product: Path, against: str | None = None) -> Verdict:
         elif found:
             checks += check_against(product, against, account, found)
     return Verdict(product, tuple(checks))
+
+
+def input_among(folder: Path, product: Path) -> str:
+    """Name the input of a product that lies in a folder, as its account names it.
+
+    Raises FrameError where the account does not tell, or the folder has no such file.
+    """
+    account = read_provenance(product)
+    if account is None:
+        raise FrameError(f"{product}: has no account that names its input; give the file itself")
+    path, plane = split_selector(recipe_of(account.document, product).source)
+    if not (folder / path.name).exists():
+        raise FrameError(f"{product}: was made of {path.name}, which is not in {folder}")
+    return str(folder / path.name) + ("" if plane is None else f"[{plane}]")
 
 
 def _configuration(account: Provenance, product: Path, found: Sequence[Restoration]) -> Check:

@@ -48,7 +48,7 @@ COMMANDS = {
     "provenance": "Tell how a product was made; --repeat makes it again.",
     "picture": "Draw products beside their inputs.",
     "report": "Write one page of a night: figures, odd frames, pictures.",
-    "verify": "Check that a product is whole and only changed as declared.",
+    "verify": "Check that products are whole and only changed as declared.",
 }
 
 # Of these nothing is kept where they are interrupted.

@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from dip_pipeline.cli.output import complain_as_is, say
+from dip_pipeline.cli.output import complain, complain_as_is, in_one_line, say
 from dip_pipeline.cli.verbosity import NORMAL, LogLines, start_logging, verbosity, verbosity_options
-from dip_pipeline.errors import ExitCode
+from dip_pipeline.errors import ConfigError, DipError, ExitCode
 
 if TYPE_CHECKING:
     from dip_pipeline.verifying import Verdict
@@ -17,36 +17,75 @@ _EXAMPLES = """\b
 Examples:
   dip verify m13_dip.fits
   dip verify m13_dip.fits --against m13.fits
+  dip verify restored/*.fits --against night/
 """
 
 _WORDS = {True: "ok", False: "WRONG", None: "not judged"}
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("outs", metavar="OUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--against",
     metavar="IN",
-    help="The input, named as when it was restored (FILE or FILE[SCI,1]).  [default: none]",
+    help="The input, named as when it was restored (FILE or FILE[SCI,1]), or the folder that the "
+    "inputs lie in.  [default: none]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Tell it as JSON.  [default: no]")
 @verbosity_options
-def verify(out: Path, *, against: str | None, as_json: bool) -> int:
-    """Check that a product is whole and only changed as declared.
+def verify(outs: tuple[Path, ...], *, against: str | None, as_json: bool) -> int:
+    """Check that products are whole and only changed as declared.
 
     Check sums, structure, values, the account and every digest in it; with --against that sky
-    coordinates agree, and that nothing of the input changed but what is declared. Exit code 0:
-    nothing is wrong, 1: something is.
+    coordinates agree, and that nothing of the input changed but what is declared. Of several
+    products each is a line, and those that are wrong are told of in full. Exit code 0: nothing is
+    wrong, 1: something is.
     """
-    from dip_pipeline.verifying import verify_product
-
     start_logging(LogLines(complain_as_is), verbosity() if verbosity() > NORMAL else -1)
-    verdict = verify_product(out, against)
+    inputs = _inputs(against, len(outs))
+    verdicts = []
+    for out in outs:
+        try:
+            verdict = _verdict(out, inputs)
+        except (DipError, OSError) as error:
+            if len(outs) == 1:
+                raise
+            complain(in_one_line(str(error)))
+            continue
+        verdicts.append(verdict)
+        if not as_json and (verbosity() >= NORMAL or not verdict.ok):
+            in_full = len(outs) == 1 or verbosity() > NORMAL or not verdict.ok
+            say(describe(verdict) if in_full else f"{out}: ok")
+    good = sum(verdict.ok for verdict in verdicts)
     if as_json:
-        say(_as_json(verdict))
-    elif verbosity() >= NORMAL or not verdict.ok:
-        say(describe(verdict))
-    return ExitCode.OK if verdict.ok else ExitCode.FRAMES_FAILED
+        told = [_facts(verdict) for verdict in verdicts]
+        say(json.dumps(told if len(outs) > 1 else told[0], indent=2))
+    elif len(outs) > 1 and verbosity() >= NORMAL:
+        say(f"{len(outs)} products: {good} ok, {len(outs) - good} wrong")
+    return ExitCode.OK if good == len(outs) else ExitCode.FRAMES_FAILED
+
+
+def _inputs(against: str | None, products: int) -> str | Path | None:
+    """Give the input that is named, as text, or the folder of inputs; ConfigError for several."""
+    from dip_pipeline.frames import ZARR_SUFFIXES
+
+    if against is None:
+        return None
+    path = Path(against)
+    if path.is_dir() and path.suffix.lower() not in ZARR_SUFFIXES:
+        return path
+    if products > 1:
+        raise ConfigError(
+            f"--against {against}: one input, and {products} products; give the folder that their "
+            "inputs lie in"
+        )
+    return against
+
+
+def _verdict(out: Path, inputs: str | Path | None) -> "Verdict":
+    from dip_pipeline.verifying import input_among, verify_product
+
+    return verify_product(out, input_among(inputs, out) if isinstance(inputs, Path) else inputs)
 
 
 def describe(verdict: "Verdict") -> str:
@@ -60,8 +99,6 @@ def describe(verdict: "Verdict") -> str:
     return "\n".join(lines)
 
 
-def _as_json(verdict: "Verdict") -> str:
+def _facts(verdict: "Verdict") -> dict[str, Any]:
     checks = [check._asdict() for check in verdict.checks]
-    return json.dumps(
-        {"product": str(verdict.product), "ok": verdict.ok, "checks": checks}, indent=2
-    )
+    return {"product": str(verdict.product), "ok": verdict.ok, "checks": checks}

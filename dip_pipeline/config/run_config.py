@@ -151,6 +151,13 @@ class RunConfig(Section):
         return self.task.name is Task.COMBINE and self.task.each and self._may_share
 
     @property
+    def may_apply_prior(self) -> bool:
+        """Whether a prior of other frames could be applied, and none is."""
+        plain = self.task.name in (Task.DENOISE, Task.INPAINT) and not self.task.guides
+        own = self.fit.input == "image" and self.fit.prior is None
+        return plain and own and self.scope_in_force == "frame"
+
+    @property
     def _may_share(self) -> bool:
         own = self.fit.input == "image" and self.fit.prior is None
         return own and self.scope_in_force == "frame" and self.fit.planes != "apart"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dip_pipeline.cli.task_command import frame_lines
+from dip_pipeline.cli.task_command import frame_lines, prior_hint
+from dip_pipeline.config import RunConfig
 from tests.cli.conftest import report
 
 NAN = float("nan")
@@ -23,3 +24,20 @@ NAN = float("nan")
 )
 def test_the_residual_noise_is_told_or_why_it_is_not(facts, said):
     assert said in frame_lines("a.fits", report("a.fits", Path("a_dip.fits"), **facts))
+
+
+def test_who_restores_many_frames_is_told_of_a_prior_for_all():
+    sources = [f"{name}.fits" for name in "abcdef"]
+    hint = prior_hint(RunConfig(), sources)
+    assert "6 frames" in hint
+    assert "dip fit a.fits d.fits -o night.prior" in hint
+    assert prior_hint(RunConfig(), sources[:3]) == ""
+    for options in (
+        {"fit.prior": "night.prior"},
+        {"fit.scope": "tile"},
+        {"fit.input": "code"},
+        {"task.guides": ("deep.fits",)},
+        {"task.name": "deconvolve"},
+        {"task.name": "inpaint", "noise.law": "none"},
+    ):
+        assert prior_hint(RunConfig().with_overrides(**options), sources) == "", options

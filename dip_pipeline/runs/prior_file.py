@@ -18,6 +18,7 @@ from dip_pipeline.frames import (
     centre_digest,
     file_digest,
     named_digest,
+    open_frames,
     split_selector,
 )
 from dip_pipeline.frames.publishing import Destination, prepare, publishing
@@ -177,9 +178,17 @@ def fit_key(frames: Sequence[FittedFrame], config: RunConfig) -> dict[str, objec
         "configuration": configuration,
     }
     if config.task.each:
-        told = (named_digest("exposure", name) for name in config.task.exposures)
-        key["exposures"] = sorted({" ".join(pair) for one in told for pair in one.items()})
+        told = [pair for name in config.task.exposures for pair in _guide(name, config)]
+        key["exposures"] = sorted({" ".join(pair) for pair in told})
     return key
+
+
+def _guide(name: str, config: RunConfig) -> list[tuple[str, str]]:
+    """Sha256 of an exposure that guides others, and of its noise planes and masks elsewhere."""
+    planes = open_frames(name, config.frame_reading())
+    beside = {path for plane in planes for path in plane.companions}
+    own = named_digest("exposure", name)
+    return [*own.items(), *(("beside", file_digest(path)) for path in beside)]
 
 
 def origin_of(frames: Sequence[FittedFrame], config: RunConfig) -> dict[str, object]:

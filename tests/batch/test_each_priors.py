@@ -17,7 +17,7 @@ from dip_pipeline.restoration.priors import shared_prior
 from dip_pipeline.restoration.priors.shared_prior import SharedPrior
 from dip_pipeline.runs import ways
 from dip_pipeline.runs.prior_file import PriorFile
-from tests.cli.test_each import write
+from tests.cli.test_each import SHAPE, write
 from tests.stand_in import any_prior, arithmetic
 
 QUICK = {
@@ -94,6 +94,18 @@ def test_what_guides_them_decides_their_networks(did, four, tmp_path):
     second = shared(four[:3], tmp_path, **{"fit.planes": "together", "task.exposures": (four[3],)})
     assert first[0].prior != second[0].prior
     assert did == [(3, 4), (3, 4)]
+
+
+def test_a_mask_beside_what_guides_them_decides_their_networks(did, four, tmp_path):
+    mask = tmp_path / "c_mask.fits"
+    fits.writeto(mask, np.zeros(SHAPE, np.uint8))
+    more = {"fit.planes": "together", "task.exposures": (four[2],)}
+    shared(four[:2], tmp_path, **more)
+    shared(four[:2], tmp_path, **more)
+    assert did == [(2, 4)]
+    fits.writeto(mask, np.eye(*SHAPE, dtype=np.uint8), overwrite=True)
+    shared(four[:2], tmp_path, **more)
+    assert did == [(2, 4)] * 2
 
 
 @pytest.mark.parametrize(

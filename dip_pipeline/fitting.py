@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 from dip_pipeline.account.restored_input import check_observed
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import ConfigError, FrameError, RestorationError, SensorError
+from dip_pipeline.errors import (
+    ConfigError,
+    ContradictionError,
+    DipError,
+    FrameError,
+    RestorationError,
+    SensorError,
+)
 from dip_pipeline.exposures.guiding import with_others
 from dip_pipeline.exposures.registered import Exposures
 from dip_pipeline.frames import Frame, identities, open_frame, open_frames
@@ -45,6 +52,9 @@ from dip_pipeline.task import Task
 if TYPE_CHECKING:
     from dip_pipeline.restoration.priors.prior_record import SharedRecord
     from dip_pipeline.restoration.priors.shared_prior import SharedPrior
+
+
+UNFIT = (FrameError, SensorError, ContradictionError)  # what is a frame's own fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +141,7 @@ def why_unfit(source: str, config: RunConfig) -> str:
     try:
         check_observed(open_frame(source, config.frame_reading()), strict=config.reading.strict)
         _cut(source, 0, with_others(config, [source], 0), SILENT, 1)
-    except (FrameError, SensorError) as error:
+    except UNFIT as error:
         return str(error)
     return ""
 
@@ -172,12 +182,12 @@ def _cut(
     others = Exposures.of(config, planes)
     if others is None:
         return _problems(planes[0], (), config, told, frames)
-    failed: FrameError | SensorError | None = None
+    failed: DipError | None = None
     for turn in range(len(planes)):
         index = (rank + turn) % len(planes)
         try:
             return _problems(planes[index], (others, index), config, told, frames)
-        except (FrameError, SensorError) as error:
+        except UNFIT as error:
             failed = failed or error
     assert failed is not None
     raise failed

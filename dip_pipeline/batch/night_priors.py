@@ -14,10 +14,8 @@ from dip_pipeline.errors import (
     ConfigError,
     DipError,
     ExistsError,
-    FrameError,
     OutputError,
     PriorError,
-    SensorError,
 )
 from dip_pipeline.frames import (
     Reading,
@@ -185,9 +183,9 @@ class NightPriors:
 
 def _unfit(chosen: Sequence[str], config: RunConfig, error: Exception) -> dict[str, str]:
     """Name the frames for which a fit failed, and why; none where it is no frame's fault."""
-    from dip_pipeline.fitting import why_unfit
+    from dip_pipeline.fitting import UNFIT, why_unfit
 
-    if not isinstance(error, FrameError | SensorError):
+    if not isinstance(error, UNFIT):
         return {}
     told = {source: why_unfit(source, config) for source in chosen}
     return {source: why for source, why in told.items() if why}

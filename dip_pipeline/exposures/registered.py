@@ -155,7 +155,7 @@ class Exposures:
         reference : settled, with its noise; told : hears of each as it is found
         Where each is restored for itself, one that contradicts it (clouds) or shows nothing is left
         out with a warning. Raises ExposureError for exposures that do not belong together, and
-        where none is left.
+        ContradictionError where none is left.
         """
         window = middle_of(reference.shape)
         unit = unit_of(reference, window)
@@ -168,7 +168,7 @@ class Exposures:
                 told.progress.note(f"{told.source}: {one.words}")
         self._tell_of_changes(reference, found, told)
         if not found:
-            raise ExposureError(
+            raise ContradictionError(
                 f"{reference.path}: no other exposure shows its sources; restore it alone"
             )
         known = [each.found.fwhm_px for each in found if np.isfinite(each.found.fwhm_px)]

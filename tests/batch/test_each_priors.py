@@ -18,6 +18,7 @@ from dip_pipeline.restoration.priors.shared_prior import SharedPrior
 from dip_pipeline.runs import ways
 from dip_pipeline.runs.prior_file import PriorFile
 from tests.cli.test_each import SHAPE, write
+from tests.restoration.exposed import SKY
 from tests.stand_in import any_prior, arithmetic
 
 QUICK = {
@@ -162,6 +163,15 @@ def test_one_without_a_pixel_is_not_fitted_on_and_guides_nobody(did, four, tmp_p
     assert f"{dead}: the prior of its night is not fitted on it" in caplog.text
     report = restore_frames(jobs, config())
     assert [frame.status for frame in report.frames] == ["restored"] * 4 + ["failed"]
+
+
+def test_one_under_clouds_is_not_fitted_on_and_leaves_the_others_theirs(did, four, tmp_path):
+    clouded = tmp_path / "clouded.fits"
+    sky = np.random.default_rng(9).normal(SKY, 12.0, SHAPE).astype(np.float32)
+    fits.writeto(clouded, sky, fits.getheader(four[0]))
+    jobs = shared([*four[:2], str(clouded)], tmp_path / "out", **{"fit.planes": "together"})
+    assert did == [(2, 4)]
+    assert len({job.prior for job in jobs}) == 1
 
 
 def test_exposures_that_cannot_guide_each_other_end_before_the_fit(did, tmp_path):

@@ -231,8 +231,10 @@ def _made_ready(problem: Problem) -> Problem:
     """Take together what guides a problem: of its exposures each would need as much memory."""
     if not problem.exposures:
         return problem
-    from dip_pipeline.restoration.exposures.epochs import with_twin  # torch loads here
+    from dip_pipeline.restoration.computing.settings import settle_computing  # torch loads here
+    from dip_pipeline.restoration.exposures.epochs import with_twin
 
+    settle_computing(problem.threads)  # as where it is restored
     return with_twin(problem)
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from astropy.io import fits
 
 from dip_pipeline.batch.batch import Job, restore_frames
@@ -13,6 +14,7 @@ from dip_pipeline.fitting import fit_frames
 from dip_pipeline.frames import open_frame, read_account
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.pipeline import describe_frame
+from dip_pipeline.restoration.exposures import epochs
 from dip_pipeline.restoration.priors import shared_prior
 from dip_pipeline.restoration.priors.shared_prior import SharedPrior
 from dip_pipeline.runs import ways
@@ -107,6 +109,28 @@ def test_a_mask_beside_what_guides_them_decides_their_networks(did, four, tmp_pa
     fits.writeto(mask, np.eye(*SHAPE, dtype=np.uint8), overwrite=True)
     shared(four[:2], tmp_path, **more)
     assert did == [(2, 4)] * 2
+
+
+def test_what_they_are_fitted_on_is_made_ready_on_the_threads_of_a_fit(
+    did, four, tmp_path, monkeypatch
+):
+    """Sums in torch are as rounded as their threads are many."""
+    threads = []
+    with_twin = epochs.with_twin
+
+    def noted(problem):
+        threads.append(torch.get_num_threads())
+        return with_twin(problem)
+
+    monkeypatch.setattr(epochs, "with_twin", noted)
+    usual = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        shared(four[:2], tmp_path, **{"fit.planes": "together"})
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(usual)
+    assert threads == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dip_pipeline.account.account import recipe_of
+from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import FrameError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import Frame, open_frames, read_account
@@ -143,8 +144,13 @@ def _shown(product: Path, source: str | None, asked: Sequence[int] | None) -> It
             title=_title(product, item, frame.label if len(frames) > 1 else ""),
             evidence=evidence,
             unit=frame.unit,
-            with_residual=recipe.config.task.name in _LEAVES_NOISE and bool(evidence.usable.any()),
+            with_residual=_leaves_noise(recipe.config) and bool(evidence.usable.any()),
         )
+
+
+def _leaves_noise(config: RunConfig) -> bool:
+    """Whether nothing but noise is taken away, and every pixel stays where it was."""
+    return config.task.name in _LEAVES_NOISE or config.task.each
 
 
 def _numbers(product: Path, sizes: Sequence[int], asked: Sequence[int] | None) -> list[int]:

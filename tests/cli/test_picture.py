@@ -14,6 +14,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.runs import ways
+from tests.cli.test_each import write
 from tests.stand_in import QUICK, arithmetic, spread_evenly
 
 CONFIG = RunConfig().with_overrides(**QUICK | {"noise.law": "auto"})
@@ -203,3 +204,15 @@ def test_a_name_that_is_no_text_is_drawn_with_what_can_be_written(source, tmp_pa
     assert picture.is_file()
     ((_, options),) = drawn
     assert options["title"].startswith("n\ufffdb.fits")
+
+
+def test_of_an_exposure_at_its_own_epoch_is_drawn_what_was_taken_away(
+    dip, tmp_path, drawn, monkeypatch
+):
+    monkeypatch.setattr(ways, "restore_epoch", arithmetic)
+    sources = [str(write(tmp_path, number)) for number in (0, 1)]
+    each = {"task.name": "combine", "task.each": True, "task.exposures": (sources[1],)}
+    restore_frame(sources[0], tmp_path / "out.fits", CONFIG.with_overrides(**each))
+    assert dip("picture", tmp_path / "out.fits")[0] == 0
+    ((_, options),) = drawn
+    assert options["with_residual"] is True

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from dip_pipeline.account.restored_input import check_observed
 from dip_pipeline.config import RunConfig
@@ -73,6 +73,13 @@ class FitSummary:
     seconds: float
 
 
+class _Share(NamedTuple):
+    """What a prior is fitted on of one frame, and this as it was read."""
+
+    problems: list[Problem]
+    frame: Frame
+
+
 @settings_kept()
 def fit_frames(
     sources: Sequence[str],
@@ -107,11 +114,12 @@ def fit_frames(
     told.fit_started(str(target), len(frames))
     if not config.task.each:
         _tell_of_planes(sources, opened, told)
-    problems = [
+    shares = [
         _cut(source, rank, with_others(config, sources, rank), told, len(sources))
         for rank, source in enumerate(sources)
     ]
-    prior = _fitted(problems, fitted, config, Told(told, str(target)))
+    fitted = [item.on(share.frame) for item, share in zip(fitted, shares, strict=True)]
+    prior = _fitted(shares, fitted, config, Told(told, str(target)))
     if prior.report.stop_reason is StopReason.DIVERGED:
         raise RestorationError(
             f"{target}: not written, the fit diverged: check the noise model of the frames "
@@ -170,9 +178,7 @@ def _check_each_once(sources: Sequence[str], frames: Sequence[Frame]) -> None:
         seen |= dict.fromkeys(identities(frame), source)
 
 
-def _cut(
-    source: str, rank: int, config: RunConfig, told: Progress, frames: int
-) -> tuple[list[Problem], tuple[int, int]]:
+def _cut(source: str, rank: int, config: RunConfig, told: Progress, frames: int) -> _Share:
     """Cut the share of the rank-th file of what the prior is fitted on: of its first plane.
 
     Of exposures that guide each other every plane has its turn, and what cannot be fitted on is
@@ -199,23 +205,23 @@ def _problems(
     config: RunConfig,
     told: Progress,
     frames: int,
-) -> tuple[list[Problem], tuple[int, int]]:
+) -> _Share:
     """Cut a frame's share of what the prior is fitted on; its noise law is its own.
 
     others : exposures that guide it, and the number of the plane in its file
     """
-    frame, noise = settle_frame(frame, config)
+    settled, noise = settle_frame(frame, config)
     told.note(f"{frame.path}: noise {noise_in_words(noise)}")
     here = devices_of(config)[0]  # whichever the name of workers' own is
-    beside = _beside(frame, noise, *others) if others else ()
-    cut = problem_source(frame, noise, config, exposures=beside)
+    beside = _beside(settled, noise, *others) if others else ()
+    cut = problem_source(settled, noise, config, exposures=beside)
     cut = replace(cut, device=here)
     seed = prior_seed(config.fit.seed)
     windows = fit_windows(frame.shape, seed=seed, frames=frames)
     problems = [_made_ready(cut.problem(window, seed=seed)) for window in windows]
     if not any(problem.valid.any() for problem in problems):
         raise FrameError(f"{frame.path}: no valid pixel to fit a prior on; leave this frame out")
-    return problems, frame.shape
+    return _Share(problems, frame)
 
 
 def _beside(
@@ -239,7 +245,7 @@ def _made_ready(problem: Problem) -> Problem:
 
 
 def _fitted(
-    problems: Sequence[tuple[list[Problem], tuple[int, int]]],
+    shares: Sequence[_Share],
     frames: Sequence[FittedFrame],
     config: RunConfig,
     told: Told,
@@ -249,11 +255,11 @@ def _fitted(
 
     folds = 2
     if config.task.each:  # as many as an exposure of its own would have
-        largest = max(rows * cols for _, (rows, cols) in problems)
+        largest = max(rows * cols for rows, cols in (share.frame.shape for share in shares))
         folds = folds_for(largest, fit_options(config))
-    with device_watched(problems[0][0][0]):
+    with device_watched(shares[0].problems[0]):
         return fit_shared_prior(
-            problems,
+            [(share.problems, share.frame.shape) for share in shares],
             seed=prior_seed(config.fit.seed),
             folds=folds,
             origin=origin_of(frames, config),

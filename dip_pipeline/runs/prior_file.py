@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -65,6 +65,10 @@ class FittedFrame:
             frame.shape,
             tuple(file_digest(path) for path in frame.companions),
         )
+
+    def on(self, plane: Frame) -> Self:
+        """Tell it of the plane of its file that the prior is fitted on."""
+        return replace(self, centre=centre_digest(plane), shape=plane.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +191,8 @@ def _guide(name: str, config: RunConfig) -> list[tuple[str, str]]:
     """Sha256 of an exposure that guides others, and of its noise planes and masks elsewhere."""
     planes = open_frames(name, config.frame_reading())
     beside = {path for plane in planes for path in plane.companions}
-    own = named_digest("exposure", name)
-    return [*own.items(), *(("beside", file_digest(path)) for path in beside)]
+    told = [("beside", file_digest(path)) for path in beside]
+    return [*named_digest("exposure", name).items(), *told]
 
 
 def origin_of(frames: Sequence[FittedFrame], config: RunConfig) -> dict[str, object]:

@@ -169,6 +169,25 @@ def test_of_files_of_chips_each_has_its_turn_and_a_dead_one_is_passed_over(
     assert shapes == [(40, 44), (40, 42), (40, 42), (40, 42)]
 
 
+def test_of_chips_the_account_tells_which_were_fitted_on(did, four, tmp_path):
+    for number, path in enumerate(four[:2]):
+        header, noise = fits.getheader(path), np.random.default_rng(number)
+        pixels = fits.getdata(path)
+        chips = [pixels, pixels + noise.normal(0, 9.0, SHAPE).astype(np.float32)]
+        planes = [fits.ImageHDU(chip, header, "SCI", ver=n) for n, chip in enumerate(chips, 1)]
+        fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(path, overwrite=True)
+    (tmp_path / "out").mkdir()
+    jobs = shared(four[:2], tmp_path / "out", **{"fit.planes": "together"})
+    report = restore_frames(jobs, config())
+    assert [frame.error for frame in report.frames] == ["", ""]
+    told = [read_account(job.target).document for job in jobs]
+    fitted = [
+        [facts_of(one, f"plane-{n}")["prior"]["fitted_on_this_frame"] for n in (1, 2)]
+        for one in told
+    ]
+    assert fitted == [[True, False], [False, True]]
+
+
 def test_a_file_that_cannot_be_read_leaves_the_others_theirs(did, four, tmp_path):
     bad = tmp_path / "bad.fits"
     bad.write_bytes(b"no frame")

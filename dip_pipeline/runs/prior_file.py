@@ -158,8 +158,18 @@ class PriorFile:
             )
         cameras = [item.camera for item in self.frames]
         names = str(frame.path), str(self.path)
-        if not self.of_epochs:  # exposures are held against each other, every one
+        if not self.of_epochs:
             check_optics(names, camera_of(frame.header), cameras, any_optics=config.fit.any_optics)
+        elif file_digest(frame.path) not in self._exposures():
+            raise PriorError(
+                f"{frame.path}: none of the exposures that {self.path} is for; leave --prior out"
+            )
+
+    def _exposures(self) -> set[str]:
+        """Sha256 of the exposures that it was fitted on, or beside: all of one sky and filter."""
+        told = self.key["exposures"]
+        beside = {str(one).split()[-1] for one in told} if isinstance(told, list) else set()
+        return beside | {item.sha256 for item in self.frames}
 
     def facts(self) -> dict[str, object]:
         """Name it in the record of what is made with it."""

@@ -1,5 +1,7 @@
 """Laws of exposures that guide each other: they share networks, which nobody else takes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -251,6 +253,15 @@ def test_their_networks_are_for_nobody_else_and_no_others_for_them(four, tmp_pat
     fit_frames(four[:2], tmp_path / "plain.prior", plain)
     with pytest.raises(PriorError, match="frames alone"):
         PriorFile.read(tmp_path / "plain.prior").check(frame, own)
+
+
+def test_their_networks_are_refused_to_other_exposures(did, four, tmp_path):
+    """Whatever filter these have: each was held against those that it was fitted on."""
+    together = {"fit.planes": "together"}
+    prior = PriorFile.read(Path(shared(four[:2], tmp_path, **together)[0].prior))
+    prior.check(open_frame(four[1]), with_others(config(), four[:2], 1))
+    with pytest.raises(PriorError, match=r"c\.fits: none of the exposures that .*\.prior is for"):
+        prior.check(open_frame(four[2]), with_others(config(), four[:3], 2))
 
 
 def test_what_is_shown_of_them_counts_the_fit_once(four):

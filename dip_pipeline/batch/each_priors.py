@@ -1,16 +1,19 @@
 """The networks that exposures share where each is restored at its own epoch."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dip_pipeline.account.account import recipe_of
 from dip_pipeline.batch.batch import Job
 from dip_pipeline.batch.night_priors import PRIORS, NightPriors
 from dip_pipeline.config import RunConfig
+from dip_pipeline.errors import DipError
 from dip_pipeline.exposures.guiding import fitted_exposures, further_exposures
 from dip_pipeline.exposures.registered import check_exposures, readable_exposures
-from dip_pipeline.frames import Reading
+from dip_pipeline.frames import Reading, read_provenance
 from dip_pipeline.night.grouping import Group
 
 if TYPE_CHECKING:
@@ -18,11 +21,18 @@ if TYPE_CHECKING:
 
 
 def shared_among_exposures(
-    jobs: Sequence[Job], config: RunConfig, out: Path, progress: "Progress | None"
+    jobs: Sequence[Job],
+    config: RunConfig,
+    out: Path,
+    progress: "Progress | None",
+    *,
+    overwrite: bool = False,
 ) -> list[Job]:
     """Fit one prior for exposures that guide each other; others have networks of their own.
 
     out : folder of the results, in which the prior lies in one of its own
+    overwrite : whether products that were made otherwise are replaced; if none can be made, nothing
+        is fitted
     Raises a DipError for exposures that cannot guide each other, before anything is fitted.
     """
     if not config.may_share_exposures:
@@ -31,12 +41,26 @@ def shared_among_exposures(
     able = readable_exposures(sources, config)
     further = further_exposures(sources, config)
     fitted = fitted_exposures(config, len(able))
-    if not fitted:
+    if not fitted or (not overwrite and _all_made_otherwise(jobs, config)):
         return list(jobs)
     check_exposures([*able, *further], config)
     all_of_them = config.with_overrides(**{"task.exposures": (*able, *further)})
     priors = NightPriors(out / PRIORS, fitted, all_of_them, partial(_one_group, able))
     return priors.given_to(jobs, progress)
+
+
+def _all_made_otherwise(jobs: Sequence[Job], config: RunConfig) -> bool:
+    """Whether every product is there, and none was made with these options."""
+    asked = config.with_overrides(**{"fit.planes": "auto"}).digest()  # as with a prior
+    return all(job.target.exists() and _made_with(job.target) != asked for job in jobs)
+
+
+def _made_with(target: Path) -> str:
+    """Digest of the options of a product; empty where there is none to be read."""
+    with suppress(DipError, OSError):
+        if (account := read_provenance(target)) is not None:
+            return recipe_of(account.document, target).config.digest()
+    return ""
 
 
 def _one_group(able: Sequence[str], sources: Sequence[str], _: Reading) -> list[Group]:

@@ -224,7 +224,9 @@ def restore_jobs(  # noqa: PLR0913  (all but three have defaults)
         shared = NightPriors(out / PRIORS, tables.prior.frames, workflow.config)
         jobs = shared.given_to(jobs, progress, beside)
     elif workflow.config.task.each:
-        jobs = shared_among_exposures(jobs, workflow.config, out, progress)
+        jobs = shared_among_exposures(
+            jobs, workflow.config, out, progress, overwrite=tables.frames.overwrite
+        )
     return restore_frames(
         jobs,
         workflow.config,

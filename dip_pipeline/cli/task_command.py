@@ -85,13 +85,14 @@ def run_task(  # noqa: PLR0913  (what `task_arguments` adds)
         missing = [job.source for job in jobs if not job.target.exists()]
         if progress is not None and (hint := prior_hint(config, missing)):
             progress.note(hint)
+        folder = jobs[0].target.parent
         summary = None
         if len(jobs) > 1 and part is None:
-            summary = kept.enter_context(summary_kept(jobs[0].target.parent, jobs, words))
+            summary = kept.enter_context(summary_kept(folder, jobs, words))
         if config.task.each:
             from dip_pipeline.batch.each_priors import shared_among_exposures
 
-            jobs = shared_among_exposures(jobs, config, jobs[0].target.parent, progress)
+            jobs = shared_among_exposures(jobs, config, folder, progress, overwrite=overwrite)
         report = restore_frames(
             jobs,
             config,
@@ -101,7 +102,6 @@ def run_task(  # noqa: PLR0913  (what `task_arguments` adds)
             shard=part,
             on_result=summary.add if summary else lambda _: None,
         )
-        folder = jobs[0].target.parent
         if summary:
             summary.end(report)
         elif part or _names_folder(out, jobs[0].target) or has_word(folder):

@@ -264,6 +264,21 @@ def test_their_networks_are_refused_to_other_exposures(did, four, tmp_path):
         prior.check(open_frame(four[2]), with_others(config(), four[:3], 2))
 
 
+def test_nothing_is_fitted_for_products_that_would_not_be_replaced(did, four, tmp_path):
+    together = {"fit.planes": "together"}
+    restore_frames(jobs := shared(four[:2], tmp_path, **together), config())
+    other = config(**together, **{"fit.seed": 5})
+    again = shared_among_exposures(jobs_of(four[:2], tmp_path), other, tmp_path, None)
+    assert did == [(2, 4)]
+    for end in restore_frames(again, other).frames:
+        assert "fit.seed (0, now 5)" in end.error
+    shared_among_exposures(jobs, other, tmp_path, None, overwrite=True)
+    assert did == [(2, 4)] * 2
+    Path(jobs[0].prior).unlink()  # without it nobody can tell that they are of this command
+    shared(four[:2], tmp_path, **together)
+    assert did == [(2, 4)] * 3
+
+
 def test_what_is_shown_of_them_counts_the_fit_once(four):
     alone, together = (
         describe_frame(four[0], with_others(config(**more), four, 0))

@@ -11,7 +11,7 @@ from dip_pipeline.batch.batch import Job
 from dip_pipeline.batch.night_priors import PRIORS, NightPriors
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import DipError
-from dip_pipeline.exposures.guiding import fitted_exposures, further_exposures
+from dip_pipeline.exposures.guiding import fitted_exposures, further_exposures, sharing_words
 from dip_pipeline.exposures.registered import check_exposures, readable_exposures
 from dip_pipeline.frames import Reading, read_provenance
 from dip_pipeline.night.grouping import Group
@@ -45,6 +45,8 @@ def shared_among_exposures(
         return list(jobs)
     check_exposures([*able, *further], config)
     all_of_them = config.with_overrides(**{"task.exposures": (*able, *further)})
+    if progress is not None:
+        progress.note(sharing_words(fitted, len(able)))
     priors = NightPriors(out / PRIORS, fitted, all_of_them, partial(_one_group, able))
     return priors.given_to(jobs, progress)
 

@@ -1,8 +1,9 @@
 """Priors that the frames of a night share: which frames go together, and on which one is fitted."""
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -10,12 +11,14 @@ from pathlib import Path
 from dip_pipeline.account.account import recipe_of
 from dip_pipeline.batch.batch import Job
 from dip_pipeline.config import RunConfig
+from dip_pipeline.engine.run_lock import take
 from dip_pipeline.errors import (
     ConfigError,
     DipError,
     ExistsError,
     OutputError,
     PriorError,
+    RunError,
 )
 from dip_pipeline.frames import (
     Reading,
@@ -31,6 +34,7 @@ from dip_pipeline.runs.prior_file import PriorFile
 log = logging.getLogger(__name__)
 
 
+_LOOK_S = 0.5
 PRIORS = "priors"  # folder of them, in that of the results
 
 
@@ -110,7 +114,7 @@ class NightPriors:
                     log.warning("%s: not fitted; each frame is, for itself: %s", target, error)
                     return None
                 for source, why in unfit.items():
-                    log.warning("%s: the prior of its night is not fitted on it: %s", source, why)
+                    log.warning("%s: the prior of all is not fitted on it: %s", source, why)
                 fit = replace(fit, sources=tuple(one for one in fit.sources if one not in unfit))
             else:
                 return target
@@ -170,15 +174,40 @@ class NightPriors:
         from dip_pipeline.fitting import fit_frames
 
         self.folder.mkdir(parents=True, exist_ok=True)
+        with _alone_at(target):
+            try:
+                fit_frames(chosen, target, self.config, progress=progress)
+            except ExistsError:  # the frames themselves were replaced since
+                fit_frames(chosen, target, self.config, overwrite=True, progress=progress)
+            except OutputError:
+                if not target.exists():
+                    raise
+                # Another run, whose lock is not seen here, has made it meanwhile.
+                fit_frames(chosen, target, self.config, progress=progress)
+
+
+@contextmanager
+def _alone_at(target: Path) -> Iterator[None]:
+    """Wait until no other run is at a prior: of shards that begin together one fits it."""
+    path = target.with_name(f".{target.name}.lock")
+    lock, waits = None, False
+    while lock is None:
         try:
-            fit_frames(chosen, target, self.config, progress=progress)
-        except ExistsError:  # the frames themselves were replaced since
-            fit_frames(chosen, target, self.config, overwrite=True, progress=progress)
-        except OutputError:
-            if not target.exists():
-                raise
-            # Another run of this night has made it meanwhile.
-            fit_frames(chosen, target, self.config, progress=progress)
+            lock = take(path)  # None where its holder took it away at this moment
+        except RunError:
+            if not waits:
+                log.info("%s: another run is at it; waiting for it", target)
+            waits = True
+            time.sleep(_LOOK_S)
+        except OSError:  # no lock in this folder
+            yield
+            return
+    lock.sign()
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # first: who waits for it makes another one
+        lock.release()
 
 
 def _unfit(chosen: Sequence[str], config: RunConfig, error: Exception) -> dict[str, str]:

@@ -31,6 +31,12 @@ def further_exposures(sources: Sequence[str], config: RunConfig) -> list[str]:
     return [name for name in config.task.exposures if Path(name).absolute() not in restored]
 
 
+def sharing_words(fitted: int, count: int) -> str:
+    """Say that so many exposures share networks."""
+    on = "them" if fitted == count else f"{fitted} of them"
+    return f"{count} exposures share networks, fitted on {on} (--planes apart: each has its own)"
+
+
 def fitted_exposures(config: RunConfig, count: int) -> int:
     """Tell on how many of so many exposures the networks are fitted that all share.
 

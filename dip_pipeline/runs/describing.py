@@ -9,7 +9,7 @@ from dip_pipeline.account.restored_input import inferred_notes
 from dip_pipeline.config import RunConfig
 from dip_pipeline.config.task_optics import AskedOptics
 from dip_pipeline.errors import ConfigError, FrameError, PriorError, SensorError
-from dip_pipeline.exposures.guiding import fitted_exposures
+from dip_pipeline.exposures.guiding import fitted_exposures, sharing_words
 from dip_pipeline.frames import (
     Frame,
     PlaneInfo,
@@ -141,17 +141,9 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         + sensor.notes
         + sensor.guesses
         + stack_notes(frames, stacks)
-        + _sharing_notes(shared, exposures)
+        + ((sharing_words(shared, exposures),) if shared else ())
         + _prior_notes(frame, config),
     )
-
-
-def _sharing_notes(fitted: int, count: int) -> tuple[str, ...]:
-    """Say that exposures share networks, where they do."""
-    if not fitted:
-        return ()
-    on = "them" if fitted == count else f"{fitted} of them"
-    return (f"{count} exposures share networks, fitted on {on} (--planes apart: each has its own)",)
 
 
 def _processes(config: RunConfig) -> int:

@@ -205,7 +205,7 @@ def test_one_without_a_pixel_is_not_fitted_on_and_guides_nobody(did, four, tmp_p
     jobs = shared([*four, str(dead)], tmp_path / "out")
     assert did == [(4, 4)]
     assert len({job.prior for job in jobs}) == 1
-    assert f"{dead}: the prior of its night is not fitted on it" in caplog.text
+    assert f"{dead}: the prior of all is not fitted on it" in caplog.text
     report = restore_frames(jobs, config())
     assert [frame.status for frame in report.frames] == ["restored"] * 4 + ["failed"]
 

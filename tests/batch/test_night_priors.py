@@ -1,5 +1,7 @@
 """Laws of a night's prior: frames that come later share it, and nothing is fitted without cause."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from astropy.io import fits
 from dip_pipeline.batch.batch import Job
 from dip_pipeline.batch.night_priors import NightPriors
 from dip_pipeline.config import RunConfig
+from dip_pipeline.engine.run_lock import take
 from dip_pipeline.restoration.priors import shared_prior
 
 CONFIG = RunConfig().with_overrides(
@@ -54,6 +57,28 @@ def test_frames_that_come_later_in_a_night_get_the_prior_of_the_first(tmp_path, 
     assert set(priors_of(tmp_path, later)) == {prior}
     assert Path(prior).read_bytes() == content
     assert fits_made == [2]
+
+
+def test_who_comes_while_another_run_fits_a_prior_waits_and_takes_it(tmp_path, fits_made, caplog):
+    """As shards that begin together."""
+    sources = [write(tmp_path, number) for number in range(2)]
+    (prior,) = set(priors_of(tmp_path, sources))
+    content = Path(prior).read_bytes()
+    Path(prior).unlink()
+    held = take(Path(prior).with_name(f".{Path(prior).name}.lock"))
+    caplog.set_level("INFO")
+    with ThreadPoolExecutor(1) as pool:
+        later = pool.submit(priors_of, tmp_path, sources)
+        while "waiting" not in caplog.text:
+            assert not later.done()
+            time.sleep(0.01)
+        assert fits_made == [2]
+        Path(prior).write_bytes(content)  # the other one is done
+        held.path.unlink()
+        held.release()
+        assert set(later.result()) == {prior}
+    assert fits_made == [2]
+    assert [path.name for path in Path(prior).parent.iterdir()] == [Path(prior).name]
 
 
 def test_only_groups_of_frames_that_need_one_have_a_prior_fitted(tmp_path, fits_made):

@@ -3,7 +3,6 @@
 Light hardly enters: fourth differences, see `scatter`, and medians of what has no structure.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from dip_pipeline.blind.scatter import FOURTH, details_of, expected_detail, is_plain
 from dip_pipeline.blind.sky import Mask, Window, clipped_sigma
+from dip_pipeline.quiet_warnings import ignored_warnings
 
 Floats = NDArray[np.float64]
 
@@ -123,8 +123,7 @@ def _stretches(length_px: int) -> tuple[Mask, Mask]:
 
 def _levels(lines: Floats) -> Floats | None:
     """Differences of the levels of lines, which no slow light is in; None: too few are seen."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of a stretch without a plain pixel
+    with ignored_warnings(RuntimeWarning):  # of a stretch without a plain pixel
         levels = np.nanmedian(lines, axis=1)
     if np.count_nonzero(np.isfinite(levels)) < len(levels) / 2:
         return None

@@ -3,7 +3,6 @@
 import math
 import re
 import unicodedata
-import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -11,6 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from dip_pipeline.frames.frame import Card
+from dip_pipeline.quiet_warnings import ignored_warnings
 
 CARD_BYTES = 80
 BLOCK_BYTES = 2880
@@ -67,9 +67,8 @@ def parse_cards(raw_cards: Iterable[bytes]) -> tuple[Card, ...]:
             whole[-1] += raw
         else:
             whole.append(raw)
-    with warnings.catch_warnings():
+    with ignored_warnings():
         # What is odd about a card stays visible: its text is kept, and copied byte for byte.
-        warnings.simplefilter("ignore")
         return tuple(_parse_card(raw) for raw in whole)
 
 
@@ -87,8 +86,7 @@ def format_card(keyword: str, value: object, comment: str = "") -> list[bytes]:
     name = keyword
     if len(keyword) > 8 or " " in keyword:
         name = "HIERARCH " + keyword.removeprefix("HIERARCH ")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a comment that does not fit is cut
+    with ignored_warnings():  # a comment that does not fit is cut
         try:
             image = str(fits.Card(name, value, comment))
             kept = fits.Card.fromstring(image).comment if len(image) == CARD_BYTES else comment

@@ -13,7 +13,6 @@ import os
 import shutil
 import tempfile
 import threading
-import warnings
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.fits_layout import COPY_BYTES, Layout, scan_layout
 from dip_pipeline.frames.tile_bands import TileBands
+from dip_pipeline.quiet_warnings import caught_warnings
 
 logger = logging.getLogger(__name__)
 
@@ -137,8 +137,7 @@ def fits_file(path: Path, expected: FileState | None = None) -> Iterator[OpenFit
 @contextmanager
 def log_warnings(path: Path) -> Iterator[None]:
     """Turn what astropy warns of into log lines; the scan has judged the file more strictly."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with caught_warnings() as caught:
         yield
     for text in dict.fromkeys(str(warning.message) for warning in caught):
         logger.info("%s: %s", path, " ".join(text.split())[:200])

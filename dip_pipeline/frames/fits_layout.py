@@ -5,7 +5,6 @@ astropy opens a cut file without a word where the cut falls well; this scan does
 
 import math
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -20,6 +19,7 @@ from dip_pipeline.frames.fits_cards import (
     split_cards,
 )
 from dip_pipeline.frames.fits_checksum import ALL_ONES, RunningSum, add_sums
+from dip_pipeline.quiet_warnings import ignored_warnings
 
 HduKind = Literal["image", "compressed", "table", "groups", "other"]
 COPY_BYTES = 4 * 1024 * 1024
@@ -210,8 +210,7 @@ def _read_header(stream: BinaryIO, index: int, offset: int, path: Path) -> tuple
 def _values(cards: list[bytes] | tuple[bytes, ...]) -> dict[str, object]:
     """Values of the cards that shape the HDU, the first of each keyword."""
     values: dict[str, object] = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with ignored_warnings():
         for raw in cards:
             keyword = keyword_of(raw)
             if (keyword in _WANTED or _SHAPE_WORD.fullmatch(keyword)) and keyword not in values:

@@ -1,6 +1,5 @@
 """Guides: other images of the same sky, read window by window on the pixels of a frame."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ from dip_pipeline.frames.frame import Card, Floats, Frame
 from dip_pipeline.frames.opening import file_digest, open_frames
 from dip_pipeline.frames.selectors import split_selector
 from dip_pipeline.frames.sky_agreement import as_header
+from dip_pipeline.quiet_warnings import ignored_warnings
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -146,8 +146,7 @@ def _aligned(plane: Frame, frame: Frame, window: Window) -> Floats | None:
     source, target = theirs.slice(part), ours.slice(window)
     shape = tuple(bound.stop - bound.start for bound in window)
     finer = _pixel_degrees(theirs) < _FINER * _pixel_degrees(ours)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of old keywords
+    with ignored_warnings():  # of old keywords
         if finer:
             image, _ = reproject_adaptive(
                 (pixels.astype(np.float64), source),
@@ -220,9 +219,7 @@ def _parsed(cards: tuple[Card, ...]) -> "WCS | None":
     from astropy.wcs import WCS, FITSFixedWarning  # slow to load, and few commands need it
 
     header = as_header([card for card in cards if not is_lookup(card[0], card[1])])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+    with ignored_warnings(FITSFixedWarning, fits.verify.VerifyWarning):
         try:
             wcs = WCS(header).celestial
         except (ValueError, TypeError, LookupError, AttributeError):

@@ -1,12 +1,12 @@
 """Whether a pixel's number is shared among finer pixels, or is the same in each: by BUNIT."""
 
 import re
-import warnings
 from enum import StrEnum
 
 from astropy import units
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.quiet_warnings import ignored_warnings
 
 
 class PixelFlux(StrEnum):
@@ -87,8 +87,7 @@ def _is_brightness(text: str) -> bool:
 
 def _parsed(text: str) -> units.UnitBase | None:
     """Read a unit as astropy does; None where it cannot."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a style that the standard does not like
+    with ignored_warnings():  # of a style that the standard does not like
         try:
             return units.Unit(text, parse_strict="silent")
         except (ValueError, TypeError, AttributeError):

@@ -2,11 +2,11 @@
 
 import math
 import re
-import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from dip_pipeline.frames.camera import pixel_side_arcsec
+from dip_pipeline.quiet_warnings import ignored_warnings
 
 # Of the telescope, or of what it was to look at. The first pair that can be read counts.
 _CARDS = (
@@ -133,8 +133,7 @@ def _degrees(value: object, unit: str) -> float | None:
 def _of_text(text: str, unit: str) -> float | None:
     from astropy.coordinates import Angle  # slow to load, and few commands need it
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of 24 hours, and of 60 seconds
+    with ignored_warnings():  # of 24 hours, and of 60 seconds
         try:
             number = float(Angle(text, unit=unit).deg)
         except (ValueError, TypeError):  # astropy's own are ones

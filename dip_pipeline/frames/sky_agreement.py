@@ -1,7 +1,6 @@
 """How far apart two headers put the same pixels on the sky."""
 
 import re
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from astropy.io import fits
 
 from dip_pipeline.frames.fits_cards import legal_value, plain_text
 from dip_pipeline.frames.frame import Card
+from dip_pipeline.quiet_warnings import ignored_warnings
 
 _GRID = 6  # pixels a side where the two are compared, corners among them
 _MAS = 3600_000.0
@@ -51,8 +51,7 @@ def _coordinates(
     """Longitude and latitude, degrees, of a grid of pixels; None without celestial axes."""
     from astropy.wcs import WCS  # slow to load, and few commands need it
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of old keywords; both headers have them alike
+    with ignored_warnings():  # of old keywords; both headers have them alike
         try:
             wcs = WCS(as_header(header), hdus).celestial
             if not wcs.has_celestial:

@@ -1,6 +1,5 @@
 """Where pixels of one frame lie on another, by what both headers say of the sky."""
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from dip_pipeline.frames.finer_cards import is_lookup
 from dip_pipeline.frames.frame import Card, Frame
 from dip_pipeline.frames.sky_agreement import as_header
+from dip_pipeline.quiet_warnings import ignored_warnings
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -27,8 +27,7 @@ def places_on(places: Places, frame: Frame, other: Frame) -> Places | None:
     wcs, other_wcs = _celestial(frame.cards), _celestial(other.cards)
     if wcs is None or other_wcs is None:
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of old keywords
+    with ignored_warnings():  # of old keywords
         try:
             cols, rows = _through_the_sky(wcs, other_wcs, places)
         except ValueError:  # astropy's WcsError is one
@@ -49,8 +48,7 @@ def middle_on_sky(
         return None
     rows, cols = shape
     row, col, half = (rows - 1) / 2, (cols - 1) / 2, min(rows, cols) / 2
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of old keywords
+    with ignored_warnings():  # of old keywords
         try:
             places = np.array([(col, row), (col + half, row), (col, row + half)])
             longitude, latitude = np.radians(wcs.all_pix2world(places, 0)).T
@@ -81,8 +79,7 @@ def _through_the_sky(wcs: "WCS", other: "WCS", places: Places) -> tuple[Places, 
 def _celestial(cards: Sequence[Card]) -> "WCS | None":
     from astropy.wcs import WCS  # slow to load, and few commands need it
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with ignored_warnings():
         try:
             wcs = WCS(as_header([c for c in cards if not is_lookup(c[0], c[1])]))
             celestial = wcs.celestial if wcs.naxis != 2 else wcs

@@ -91,6 +91,7 @@ def psf(
 def describe(summary: "PsfSummary") -> str:
     """Tell what was measured."""
     finer = f", {summary.factor} for one of the frame" if summary.factor > 1 else ""
+    finer += f", of {summary.of_planes}" if summary.of_planes else ""
     if not summary.parts[0].part.name:
         one = summary.parts[0]
         rows, cols = one.psf.kernel.shape

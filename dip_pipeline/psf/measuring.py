@@ -19,7 +19,7 @@ from dip_pipeline.frames import (
     FITS_SUFFIXES,
     Card,
     Frame,
-    open_frame,
+    open_frames,
     pixel_side_arcsec,
     write_psf,
     write_psfs,
@@ -59,6 +59,7 @@ class PsfSummary:
     parts : that have a PSF; empty : names of those in which too few stars agree
     scale_arcsec : side of a pixel of the frame; None: not told
     of_all : whether all of the frame was looked at
+    of_planes : which of several planes was looked at, in words; "" where there is one
     """
 
     target: Path
@@ -67,6 +68,7 @@ class PsfSummary:
     factor: int
     scale_arcsec: float | None
     of_all: bool
+    of_planes: str = ""
 
 
 @settings_kept()
@@ -91,7 +93,8 @@ def measure_frame_psf(
         )
     if not target.name.lower().endswith(FITS_SUFFIXES[0]):
         raise OutputError(f"{target}: a PSF is a FITS image; give a name that ends in .fits")
-    frame = open_frame(source, config.frame_reading())
+    planes = open_frames(source, config.frame_reading())
+    frame = planes[0]
     clear_workshops(target)
     destination = prepare(target, frame.path, overwrite=overwrite)
     if task := inferred_by(frame):
@@ -104,7 +107,8 @@ def measure_frame_psf(
     parts, empty = _measured(frame, noise, asked, factor)
     scale_arcsec = pixel_side_arcsec(frame.header)
     of_all = asked[0].window == tuple(slice(0, side) for side in frame.shape)
-    summary = PsfSummary(target, parts, empty, factor, scale_arcsec, of_all)
+    of_planes = f"the first of {len(planes)} planes, {frame.label}" if len(planes) > 1 else ""
+    summary = PsfSummary(target, parts, empty, factor, scale_arcsec, of_all, of_planes)
     _warn(frame, summary)
     first = _cards_of_frame(source, summary)
     if asked[0].name:

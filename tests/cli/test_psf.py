@@ -46,6 +46,16 @@ def test_a_psf_is_that_of_the_frame_that_it_was_measured_on(dip, tmp_path, caplo
     assert found.misplaced < 0.02
 
 
+def test_of_several_planes_the_first_is_measured_and_that_is_told(dip, tmp_path):
+    one = written(tmp_path / "one.fits")
+    with fits.open(one) as hdus:
+        fits.writeto(tmp_path / "two.fits", np.stack([hdus[0].data] * 2), hdus[0].header)
+    code, out, _ = dip("psf", tmp_path / "two.fits", "-o", tmp_path / "psf.fits")
+    assert code == 0
+    assert "of the first of 2 planes, HDU 0, plane [0]" in out.splitlines()[0]
+    assert "of the first" not in dip("psf", one, "-o", tmp_path / "psf_1.fits")[1]
+
+
 def test_its_header_says_what_it_was_measured_on(dip, tmp_path):
     frame = written(tmp_path / "étoiles.fits", cards=[("PIXSCALE", 0.4, "")])
     psf = tmp_path / "psf.fits"

@@ -11,6 +11,7 @@ from dip_pipeline.batch.batch import Job, restore_frames
 from dip_pipeline.batch.each_priors import shared_among_exposures
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, ExposureError, PriorError
+from dip_pipeline.exposures import guiding
 from dip_pipeline.exposures.guiding import fitted_exposures, with_others
 from dip_pipeline.fitting import fit_frames
 from dip_pipeline.frames import open_frame, read_account
@@ -234,8 +235,10 @@ def test_many_are_fitted_on_some_of_them():
     assert fitted_exposures(RunConfig(), 9) == 0
 
 
-def test_their_networks_are_for_nobody_else_and_no_others_for_them(four, tmp_path):
-    """Real ones: they see a plane more, and each block by those that were not fitted on it."""
+def test_their_networks_are_for_nobody_else_and_no_others_for_them(four, tmp_path, monkeypatch):
+    """Real ones: they see a plane more. Each block is of those that saw it in no exposure, also in
+    one that none was fitted on."""
+    monkeypatch.setattr(guiding, "_MOST_FITTED", 2)
     jobs = shared(four, tmp_path)
     prior = PriorFile.read(tmp_path / "priors" / jobs[0].prior.rpartition("/")[2])
     assert len(prior.load().networks) == 4
@@ -248,7 +251,7 @@ def test_their_networks_are_for_nobody_else_and_no_others_for_them(four, tmp_pat
     report = restore_frames(jobs[:1], config(**{"task.exposures": tuple(four[1:])}))
     assert report.frames[0].status == "restored", report.frames[0].error
     told = facts_of(read_account(jobs[0].target).document, "prior")
-    assert told["blocks"]["folds"] == 4
+    assert (told["blocks"]["folds"], told["fitted_on_this_frame"]) == (4, False)
     assert np.isfinite(open_frame(jobs[0].target).read(slice(None), slice(None)).science).all()
     fit_frames(four[:2], tmp_path / "plain.prior", plain)
     with pytest.raises(PriorError, match="frames alone"):

@@ -269,7 +269,8 @@ def test_their_networks_are_refused_to_other_exposures(did, four, tmp_path):
 
 def test_nothing_is_fitted_for_products_that_would_not_be_replaced(did, four, tmp_path):
     together = {"fit.planes": "together"}
-    restore_frames(jobs := shared(four[:2], tmp_path, **together), config())
+    first = restore_frames(jobs := shared(four[:2], tmp_path, **together), config(**together))
+    assert [frame.status for frame in first.frames] == ["restored"] * 2
     other = config(**together, **{"fit.seed": 5})
     again = shared_among_exposures(jobs_of(four[:2], tmp_path), other, tmp_path, None)
     assert did == [(2, 4)]

@@ -146,6 +146,16 @@ def test_few_exposures_have_networks_of_their_own(did, four, tmp_path, count, mo
     assert did == []
 
 
+def test_when_a_fourth_comes_all_share(did, four, tmp_path):
+    """Not only it: products of three are made anew in any case, for they lack what guides them."""
+    three = jobs_of(four[:3], tmp_path)
+    assert all(frame.report.ok for frame in restore_frames(three, config()).frames)
+    assert did == ["alone"] * 3
+    jobs = shared_among_exposures(jobs_of(four, tmp_path), config(), tmp_path, None)
+    assert len({job.prior for job in jobs} - {None}) == 1
+    assert None not in {job.prior for job in jobs}
+
+
 def test_of_files_of_chips_each_has_its_turn_and_a_dead_one_is_passed_over(
     did, four, tmp_path, monkeypatch
 ):

@@ -19,7 +19,7 @@ from dip_pipeline.errors import (
 )
 from dip_pipeline.exposures.guiding import with_others
 from dip_pipeline.exposures.registered import Exposures
-from dip_pipeline.frames import Frame, identities, open_frame, open_frames
+from dip_pipeline.frames import Frame, identities, open_frames
 from dip_pipeline.frames.workshops import clear_workshops
 from dip_pipeline.noise.frame_noise import noise_in_words
 from dip_pipeline.preparing.cutting import ExposureSource
@@ -115,8 +115,8 @@ def fit_frames(
     if not config.task.each:
         _tell_of_planes(sources, opened, told)
     shares = [
-        _cut(source, rank, with_others(config, sources, rank), told, len(sources))
-        for rank, source in enumerate(sources)
+        _cut(planes, rank, with_others(config, sources, rank), told, len(sources))
+        for rank, planes in enumerate(opened)
     ]
     fitted = [item.on(share.frame) for item, share in zip(fitted, shares, strict=True)]
     prior = _fitted(shares, fitted, config, Told(told, str(target)))
@@ -147,8 +147,9 @@ def _check_config(config: RunConfig) -> None:
 def why_unfit(source: str, config: RunConfig) -> str:
     """Tell why no prior can be fitted on a frame; empty where one can."""
     try:
-        check_observed(open_frame(source, config.frame_reading()), strict=config.reading.strict)
-        _cut(source, 0, with_others(config, [source], 0), SILENT, 1)
+        planes = open_frames(source, config.frame_reading())
+        check_observed(planes[0], strict=config.reading.strict)
+        _cut(planes, 0, with_others(config, [source], 0), SILENT, 1)
     except UNFIT as error:
         return str(error)
     return ""
@@ -178,13 +179,14 @@ def _check_each_once(sources: Sequence[str], frames: Sequence[Frame]) -> None:
         seen |= dict.fromkeys(identities(frame), source)
 
 
-def _cut(source: str, rank: int, config: RunConfig, told: Progress, frames: int) -> _Share:
+def _cut(
+    planes: Sequence[Frame], rank: int, config: RunConfig, told: Progress, frames: int
+) -> _Share:
     """Cut the share of the rank-th file of what the prior is fitted on: of its first plane.
 
     Of exposures that guide each other every plane has its turn, and what cannot be fitted on is
     passed over: their prior is for all of them.
     """
-    planes = open_frames(source, config.frame_reading())
     others = Exposures.of(config, planes)
     if others is None:
         return _problems(planes[0], (), config, told, frames)

@@ -43,14 +43,15 @@ def verify_product(product: Path, against: str | None = None) -> Verdict:
     return Verdict(product, tuple(checks))
 
 
-def input_among(folder: Path, product: Path) -> str:
+def input_among(folder: Path, product: Path) -> str | None:
     """Name the input of a product that lies in a folder, as its account names it.
 
-    Raises FrameError where the account does not tell, or the folder has no such file.
+    None where it has no account, which its verdict tells. Raises FrameError where the account does
+    not say, or the folder has no such file.
     """
     account = read_provenance(product)
     if account is None:
-        raise FrameError(f"{product}: has no account that names its input; give the file itself")
+        return None
     path, plane = split_selector(recipe_of(account.document, product).source)
     if not (folder / path.name).exists():
         raise FrameError(f"{product}: was made of {path.name}, which is not in {folder}")

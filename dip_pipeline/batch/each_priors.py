@@ -1,19 +1,16 @@
 """The networks that exposures share where each is restored at its own epoch."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dip_pipeline.account.account import recipe_of
 from dip_pipeline.batch.batch import Job
-from dip_pipeline.batch.night_priors import PRIORS, NightPriors
+from dip_pipeline.batch.night_priors import PRIORS, NightPriors, options_of
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import DipError
 from dip_pipeline.exposures.guiding import fitted_exposures, further_exposures, sharing_words
 from dip_pipeline.exposures.registered import check_exposures, readable_exposures
-from dip_pipeline.frames import Reading, read_provenance
+from dip_pipeline.frames import Reading
 from dip_pipeline.night.grouping import Group
 
 if TYPE_CHECKING:
@@ -54,15 +51,10 @@ def shared_among_exposures(
 def _all_made_otherwise(jobs: Sequence[Job], config: RunConfig) -> bool:
     """Whether every product is there, and none was made with these options."""
     asked = config.with_overrides(**{"fit.planes": "auto"}).digest()  # as with a prior
-    return all(job.target.exists() and _made_with(job.target) != asked for job in jobs)
-
-
-def _made_with(target: Path) -> str:
-    """Digest of the options of a product; empty where there is none to be read."""
-    with suppress(DipError, OSError):
-        if (account := read_provenance(target)) is not None:
-            return recipe_of(account.document, target).config.digest()
-    return ""
+    if not all(job.target.exists() for job in jobs):
+        return False
+    made = (options_of(job.target) for job in jobs)
+    return all(one is None or one.digest() != asked for one in made)
 
 
 def _one_group(able: Sequence[str], sources: Sequence[str], _: Reading) -> list[Group]:

@@ -88,11 +88,8 @@ class NightPriors:
         """Whether a product was made with these options before its night had a prior: it stays."""
         if self.config.task.each:  # whether they share one is clear before the first is made
             return False
-        with suppress(DipError, OSError):
-            if target.exists() and (account := read_provenance(target)) is not None:
-                made = recipe_of(account.document, target).config
-                return made.fit.prior is None and made.digest() == self.config.digest()
-        return False
+        made = options_of(target)
+        return made is not None and made.fit.prior is None and made.digest() == self.config.digest()
 
     def _made(
         self,
@@ -208,6 +205,14 @@ def _alone_at(target: Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)  # first: who waits for it makes another one
         lock.release()
+
+
+def options_of(target: Path) -> RunConfig | None:
+    """Read what a product was made with; None where there is none, or it does not say."""
+    with suppress(DipError, OSError):
+        if target.exists() and (account := read_provenance(target)) is not None:
+            return recipe_of(account.document, target).config
+    return None
 
 
 def _unfit(chosen: Sequence[str], config: RunConfig, error: Exception) -> dict[str, str]:

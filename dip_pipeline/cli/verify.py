@@ -43,7 +43,7 @@ def verify(outs: tuple[Path, ...], *, against: str | None, as_json: bool) -> int
     """
     start_logging(LogLines(complain_as_is), verbosity() if verbosity() > NORMAL else -1)
     inputs = _inputs(against, len(outs))
-    verdicts = []
+    good, told = 0, list[dict[str, Any]]()
     for out in outs:
         try:
             verdict = _verdict(out, inputs)
@@ -51,14 +51,14 @@ def verify(outs: tuple[Path, ...], *, against: str | None, as_json: bool) -> int
             if len(outs) == 1:
                 raise
             complain(in_one_line(str(error)))
+            told.append({"product": str(out), "ok": False, "error": in_one_line(str(error))})
             continue
-        verdicts.append(verdict)
+        good += verdict.ok
+        told.append(_facts(verdict))
         if not as_json and (verbosity() >= NORMAL or not verdict.ok):
             in_full = len(outs) == 1 or verbosity() > NORMAL or not verdict.ok
             say(describe(verdict) if in_full else f"{out}: ok")
-    good = sum(verdict.ok for verdict in verdicts)
     if as_json:
-        told = [_facts(verdict) for verdict in verdicts]
         say(json.dumps(told if len(outs) > 1 else told[0], indent=2))
     elif len(outs) > 1 and verbosity() >= NORMAL:
         say(f"{len(outs)} products: {good} ok, {len(outs) - good} wrong")

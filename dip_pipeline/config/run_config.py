@@ -154,13 +154,17 @@ class RunConfig(Section):
     def may_apply_prior(self) -> bool:
         """Whether a prior of other frames could be applied, and none is."""
         plain = self.task.name in (Task.DENOISE, Task.INPAINT) and not self.task.guides
-        own = self.fit.input == "image" and self.fit.prior is None
-        return plain and own and self.scope_in_force == "frame"
+        return plain and self._fits_frames
 
     @property
     def _may_share(self) -> bool:
+        return self._fits_frames and self.fit.planes != "apart"
+
+    @property
+    def _fits_frames(self) -> bool:
+        """Whether networks of the image input are fitted to whole frames."""
         own = self.fit.input == "image" and self.fit.prior is None
-        return own and self.scope_in_force == "frame" and self.fit.planes != "apart"
+        return own and self.scope_in_force == "frame"
 
     @property
     def threads_per_fit(self) -> int:

@@ -38,9 +38,9 @@ def guess_seconds(
             (rows.stop - rows.start) * (cols.stop - cols.start) for rows, cols in windows
         )
         return _gpu_seconds(pixels, len(sizes), looked_at, config, sharing=sharing)
-    fit = 0.0 if config.fit.prior else _fit_seconds(shape, sizes, options, sharing=sharing)
-    if sharing > 1 and config.task.each:  # as many networks as one would have alone
-        fit = _fit_seconds(shape, sizes, options, sharing=1) / sharing
+    # Exposures share as many networks as one of them would have alone.
+    networks = _SHARED_NETWORKS if sharing > 1 and not config.task.each else None
+    fit = 0.0 if config.fit.prior else _fit_seconds(shape, sizes, options, networks) / sharing
     return fit + _calibration_seconds(shape, sizes, options) + _apply_seconds(pixels, options)
 
 
@@ -78,15 +78,16 @@ def _fitted(shape: tuple[int, int], sizes: Sequence[int], options: FitOptions) -
 
 
 def _fit_seconds(
-    shape: tuple[int, int], sizes: Sequence[int], options: FitOptions, *, sharing: int
+    shape: tuple[int, int], sizes: Sequence[int], options: FitOptions, networks: int | None
 ) -> float:
-    """Rough time of the fits on two CPU cores, from figures measured there; GPUs are faster."""
-    if sharing > 1:
-        return options.step_limit * _IMAGE_STEP_S * _SHARED_NETWORKS / sharing
+    """Rough time of the fits on two CPU cores, from figures measured there; GPUs are faster.
+
+    networks : of the image input; None for as many as the pixels ask for
+    """
     seconds = 0.0
     for pixels in _fitted(shape, sizes, options):
         if options.input is InputKind.IMAGE:
-            a_step = _IMAGE_STEP_S * folds_for(pixels, options)
+            a_step = _IMAGE_STEP_S * (networks or folds_for(pixels, options))
         else:
             a_step = 2.5e-6 * min(max(sizes), 256**2)
         seconds += options.step_limit * a_step

@@ -58,6 +58,11 @@ def test_inputs_are_found_in_a_folder_by_the_names_of_the_accounts(dip, made, tm
     assert code == 0
     assert "input" in said
     assert "not compared" not in said
+    code, said, _ = dip("verify", made / "a.fits", "--against", made)
+    assert (code, "account" in said) == (1, True)  # what is no product is told as such
+    (tmp_path / "empty.fits").touch()
+    code, _, err = dip("verify", tmp_path / "empty.fits", "--against", made)
+    assert (code, "empty file" in err) == (1, True)
     code, _, err = dip("verify", made / "a_dip.fits", "--against", tmp_path)
     assert code == 1
     assert f"was made of a.fits, which is not in {tmp_path}" in err
@@ -75,3 +80,7 @@ def test_to_programs_several_are_a_list_and_one_is_itself(dip, made):
     told = json.loads(dip("verify", *paths, "--json")[1])
     assert [one["product"] for one in told] == [str(path) for path in paths]
     assert json.loads(dip("verify", paths[0], "--json")[1]) == told[0]
+    code, said, _ = dip("verify", paths[0], made / "no.fits", "--json")
+    one, other = json.loads(said)
+    assert (code, one, other["ok"]) == (1, told[0], False)
+    assert "no.fits: cannot be read" in other["error"]

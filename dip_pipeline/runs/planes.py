@@ -13,7 +13,8 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.config.task_optics import AskedOptics
 from dip_pipeline.engine import RunDirectory
 from dip_pipeline.errors import EmptyFrameError
-from dip_pipeline.exposures.registered import Exposures, Registration
+from dip_pipeline.exposures.registered import Exposures
+from dip_pipeline.exposures.registration import Registration
 from dip_pipeline.frames import (
     Frame,
     Guide,

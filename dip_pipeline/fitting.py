@@ -19,6 +19,7 @@ from dip_pipeline.errors import (
 )
 from dip_pipeline.exposures.guiding import with_others
 from dip_pipeline.exposures.registered import Exposures
+from dip_pipeline.exposures.settling import settle_guide
 from dip_pipeline.frames import Frame, identities, open_frames
 from dip_pipeline.frames.workshops import clear_workshops
 from dip_pipeline.noise.frame_noise import noise_in_words
@@ -212,7 +213,7 @@ def _problems(
 
     others : exposures that guide it, and the number of the plane in its file
     """
-    settled, noise = settle_frame(frame, config)
+    settled, noise = (settle_guide if others else settle_frame)(frame, config)
     told.note(f"{frame.path}: noise {noise_in_words(noise)}")
     here = devices_of(config)[0]  # whichever the name of workers' own is
     beside = _beside(settled, noise, *others) if others else ()

@@ -110,7 +110,7 @@ def restore_frames(  # noqa: PLR0913  (all but two have defaults)
     cannot be read, and BrokenProcessError where the workers cannot be had, or are gone.
     """
     from dip_pipeline.exposures.guiding import further_exposures, with_others
-    from dip_pipeline.exposures.registered import check_exposures, readable_exposures
+    from dip_pipeline.exposures.readable import check_exposures, readable_exposures
     from dip_pipeline.pipeline import restore_frame
     from dip_pipeline.restoration.computing.callers_settings import settings_kept
     from dip_pipeline.runs.place import Place

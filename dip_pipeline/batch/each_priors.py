@@ -9,7 +9,7 @@ from dip_pipeline.batch.batch import Job
 from dip_pipeline.batch.night_priors import PRIORS, NightPriors, options_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.exposures.guiding import fitted_exposures, further_exposures, sharing_words
-from dip_pipeline.exposures.registered import check_exposures, readable_exposures
+from dip_pipeline.exposures.readable import check_exposures, readable_exposures
 from dip_pipeline.frames import Reading
 from dip_pipeline.night.grouping import Group
 

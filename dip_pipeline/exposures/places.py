@@ -11,6 +11,7 @@ from dip_pipeline.registration import Geometry, fit_affine
 _MOST_PX = 3072  # a side of what is looked at to register an exposure
 _GRID = 9  # places a side at which coordinates are compared
 _AFFINE_TOLERANCE_PX = 0.1
+_MOST_OF_IT = 0.5
 
 
 def middle_of(shape: tuple[int, int]) -> Window:
@@ -21,6 +22,17 @@ def middle_of(shape: tuple[int, int]) -> Window:
         first = (side - length) // 2
         spans.append(slice(first, first + length))
     return spans[0], spans[1]
+
+
+def whole_if_most(window: Window, shape: tuple[int, int]) -> Window:
+    """Give all of a frame that can be looked at for a window that holds most of it."""
+    whole = middle_of(shape)
+    area, most = (np.prod([span.stop - span.start for span in spans]) for spans in (window, whole))
+    held = all(
+        own.start >= span.start and own.stop <= span.stop
+        for own, span in zip(window, whole, strict=True)
+    )
+    return whole if held and area > _MOST_OF_IT * most else window
 
 
 def by_sky(frame: Frame, reference: Frame, window: Window) -> tuple[Geometry | None, Window]:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -14,7 +13,6 @@ from dip_pipeline.errors import (
     ContradictionError,
     EmptyFrameError,
     ExposureError,
-    FrameError,
 )
 from dip_pipeline.exposures.alike import check_alike, check_observed
 from dip_pipeline.exposures.changes import (
@@ -23,15 +21,23 @@ from dip_pipeline.exposures.changes import (
     source_changes,
     warn_of_trails,
 )
+from dip_pipeline.exposures.keeping import Kept
 from dip_pipeline.exposures.light import level_offset, light_by_cards, see_window, unit_of
-from dip_pipeline.exposures.places import by_sky, in_frames, in_windows, middle_of, origin_of
+from dip_pipeline.exposures.places import (
+    by_sky,
+    in_frames,
+    in_windows,
+    middle_of,
+    origin_of,
+    whole_if_most,
+)
 from dip_pipeline.exposures.registration import (
     Registration,
     better_first,
     warn_of_seeing,
     with_seeing,
 )
-from dip_pipeline.exposures.settling import settle_guide
+from dip_pipeline.exposures.settling import see_guide, settle_guide
 from dip_pipeline.exposures.skies import FrameLight, sky_difference
 from dip_pipeline.frames import (
     Frame,
@@ -57,6 +63,10 @@ log = logging.getLogger(__name__)
 _USUAL_FWHM_PX = 2.3  # of stars, where none can be measured
 _MOST_FWHM_PX = 2.5  # well sampled; knots of a nebula that pass for stars may be wider
 _NARROWER = 0.55  # than stars of the sharpest exposure the scene's Gaussian is taken
+
+_Pair = tuple[Frame, NoiseModel, Frame, NoiseModel]
+# How frames lie on each other, some kB each, with these, so that no other object has their ids.
+_pairs: Kept[tuple[_Pair, Registration]] = Kept(4096)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +144,8 @@ class Exposures:
         """
         window = middle_of(reference.shape)
         unit = unit_of(reference, window)
-        seen = see_window(reference, window, noise, unit)
+        see = see_guide if self.config.task.each else see_window
+        seen = see(reference, window, noise, unit)
         first = _First(reference, noise, window, unit, seen, optics.summed)
         found = []
         for one in self._compared([frames[index] for frames in self.frames], first):
@@ -194,18 +205,30 @@ class Exposures:
             return None
 
     def _one(self, frame: Frame, first: _First) -> Registration:
+        check_alike(frame, first.frame, any_optics=self.config.fit.any_optics)
+        if not self.config.task.each:
+            return self._of(FrameLight(*settle_frame(frame, self.config)), first)
+        own = FrameLight(*settle_guide(frame, self.config))
+        # The very objects: those that are kept are of the same files and options.
+        pair = own.frame, own.noise, first.frame, first.noise
+        key = *map(id, pair), first.summed
+        return _pairs.get_or_find(key, lambda: (pair, self._of(own, first)))[1]
+
+    def _of(self, own_light: FrameLight, first: _First) -> Registration:
         reference, unit = first.frame, first.unit
-        check_alike(frame, reference, any_optics=self.config.fit.any_optics)
-        settle = settle_guide if self.config.task.each else settle_frame
-        settled, noise = settle(frame, self.config)
+        settled, noise = own_light.frame, own_light.noise
         known, own_window = by_sky(settled, reference, first.window)
-        own = see_window(settled, own_window, noise, unit)
+        if self.config.task.each:
+            own_window = whole_if_most(own_window, settled.shape)  # the same for all references
+            own = see_guide(settled, own_window, noise, unit)
+        else:
+            own = see_window(settled, own_window, noise, unit)
         origins = origin_of(own_window), origin_of(first.window)
         found = register(
             own,
             first.seen,
             known=None if known is None else in_windows(known, *origins),
-            by_cards=light_by_cards(frame, reference, noise.sensor, first.noise.sensor),
+            by_cards=light_by_cards(settled, reference, noise.sensor, first.noise.sensor),
             summed=first.summed,
             any_optics=self.config.fit.any_optics,
         )
@@ -215,13 +238,13 @@ class Exposures:
             replace(each, row=each.row + row, col=each.col + col) for each in found.compared.changes
         )
         sky = sky_difference(
-            FrameLight(settled, noise),
+            own_light,
             FrameLight(reference, first.noise),
             geometry,
             found.flux_scale,
             unit,
         )
-        sky.warn(frame, reference)
+        sky.warn(settled, reference)
         even = sky.surface.is_level
         offset = unit * level_offset(own, first.seen, found) if even else sky.offset
         saturation = noise.sensor.saturation_dn
@@ -236,9 +259,9 @@ class Exposures:
             sky=sky.surface,
         )
         facts: dict[str, object] = {
-            "file": frame.path.name,
-            "plane": frame.label,
-            "sha256": file_digest(frame.path),
+            "file": settled.path.name,
+            "plane": settled.label,
+            "sha256": file_digest(settled.path),
             "matrix": [list(row) for row in geometry.matrix],
             "shift_px": list(geometry.shift_px),
             "shift_error_px": found.error_px if np.isfinite(found.error_px) else None,
@@ -255,26 +278,6 @@ class Exposures:
             found, geometry=geometry, compared=replace(found.compared, changes=changes)
         )
         return Registration(source, placed, facts, sky)
-
-
-def readable_exposures(sources: Sequence[str], config: RunConfig) -> list[str]:
-    """Those that can be opened, if these are two at least; else all: nothing can be done then."""
-    found = []
-    for source in sources:
-        with suppress(FrameError):
-            open_frames(source, config.frame_reading())
-            found.append(source)
-    return found if len(found) > 1 else list(sources)
-
-
-def check_exposures(sources: Sequence[str], config: RunConfig) -> None:
-    """Raise a DipError where exposures cannot guide each other: one line for all of them."""
-    task = {"task.exposures": tuple(sources[1:])}
-    first = open_frames(sources[0], config.frame_reading())
-    others = Exposures.of(config.with_overrides(**task), first)
-    for frames in others.frames if others else ():
-        for frame, reference in zip(frames, first, strict=True):
-            check_alike(frame, reference, any_optics=config.fit.any_optics)
 
 
 def exposure_role(number: int) -> str:

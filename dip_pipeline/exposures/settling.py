@@ -1,18 +1,18 @@
-"""The noise of exposures that guide many others: found once, not once for each of these."""
-
-from collections import OrderedDict
-from threading import Lock
+"""Exposures that guide many others: noise and stars are found once, not once for each of these."""
 
 from dip_pipeline.config import RunConfig
+from dip_pipeline.exposures.keeping import Kept
+from dip_pipeline.exposures.light import see_window
 from dip_pipeline.frames import Frame
+from dip_pipeline.preparing.cutting import Window
 from dip_pipeline.preparing.planning import settle_frame
+from dip_pipeline.registration import Seen
 from dip_pipeline.sensor import NoiseModel
 
-_MOST_KEPT = 128  # frames, a few kB each but for masks that were found
-
 Settled = tuple[Frame, NoiseModel]
-_kept: OrderedDict[tuple[object, ...], Settled] = OrderedDict()
-_lock = Lock()
+_kept: Kept[Settled] = Kept(128)  # a few kB each but for masks that were found
+_SEEN_BYTES = 400_000_000
+_seen: Kept[tuple[Settled, Seen]] = Kept(_SEEN_BYTES, lambda kept: kept[1].nbytes)
 
 
 def settle_guide(frame: Frame, config: RunConfig) -> Settled:
@@ -23,17 +23,16 @@ def settle_guide(frame: Frame, config: RunConfig) -> Settled:
     """
     if any(path.is_dir() for path in (frame.path, *frame.companions)):
         return settle_frame(frame, config)
-    key = _key_of(frame, config)
-    with _lock:
-        if key in _kept:
-            _kept.move_to_end(key)
-            return _kept[key]
-    settled = settle_frame(frame, config)
-    with _lock:
-        _kept[key] = settled
-        while len(_kept) > _MOST_KEPT:
-            _kept.popitem(last=False)
-    return settled
+    return _kept.get_or_find(_key_of(frame, config), lambda: settle_frame(frame, config))
+
+
+def see_guide(frame: Frame, window: Window, noise: NoiseModel, unit: float) -> Seen:
+    """Do what `see_window` does, unless it was done for these very objects, and is still kept."""
+    # They are kept with what was seen, so that no other object has their ids.
+    key = id(frame), id(noise), *((span.start, span.stop) for span in window), unit
+    return _seen.get_or_find(key, lambda: ((frame, noise), see_window(frame, window, noise, unit)))[
+        1
+    ]
 
 
 def _key_of(frame: Frame, config: RunConfig) -> tuple[object, ...]:

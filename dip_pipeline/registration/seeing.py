@@ -22,6 +22,12 @@ class Seen:
     cleaned: Cleaned
     stars: Stars
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that its planes take."""
+        planes = self.pixels, self.usable, self.cleaned.light, self.cleaned.unusable
+        return sum(plane.nbytes for plane in planes)
+
 
 def see(name: str, pixels: NDArray[np.float32], masked: Mask) -> Seen:
     """Find sky and stars of an exposure; ExposureError where nothing can be used."""

@@ -15,6 +15,7 @@ from dip_pipeline.engine import RunDirectory
 from dip_pipeline.errors import EmptyFrameError
 from dip_pipeline.exposures.registered import Exposures
 from dip_pipeline.exposures.registration import Registration
+from dip_pipeline.exposures.settling import settle_guide
 from dip_pipeline.frames import (
     Frame,
     Guide,
@@ -234,6 +235,8 @@ def _settled(
     """Find the noise of a frame that has what the task is about; see `plan_planes`."""
     if config.task.name is Task.INPAINT:
         check_holes(frame, config.task.mask, may_be_none=config.reading.find_cosmics)
+    if config.task.each and elsewhere is None:
+        return settle_guide(frame, config)  # it guides others, too
     return settle_frame(frame, config, elsewhere)
 
 

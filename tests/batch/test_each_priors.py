@@ -7,20 +7,23 @@ import pytest
 import torch
 from astropy.io import fits
 
+from dip_pipeline import fitting
 from dip_pipeline.batch.batch import Job, restore_frames
 from dip_pipeline.batch.each_priors import shared_among_exposures
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, ExposureError, PriorError
-from dip_pipeline.exposures import guiding
+from dip_pipeline.exposures import guiding, registered, settling
 from dip_pipeline.exposures.guiding import fitted_exposures, with_others
 from dip_pipeline.fitting import fit_frames
 from dip_pipeline.frames import open_frame, read_account
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.pipeline import describe_frame
+from dip_pipeline.preparing.planning import settle_frame
+from dip_pipeline.registration import register
 from dip_pipeline.restoration.exposures import epochs
 from dip_pipeline.restoration.priors import shared_prior
 from dip_pipeline.restoration.priors.shared_prior import SharedPrior
-from dip_pipeline.runs import ways
+from dip_pipeline.runs import planes, ways
 from dip_pipeline.runs.prior_file import PriorFile
 from tests.cli.test_each import SHAPE, write
 from tests.restoration.exposed import SKY
@@ -92,6 +95,38 @@ def test_exposures_share_networks_that_are_fitted_once(did, four, tmp_path):
         "already done"
     ] * 4
     assert did == [(4, 4)]
+
+
+def test_what_the_fit_registered_is_not_registered_again(did, four, tmp_path, monkeypatch):
+    """Twelve pairs of four exposures, and each one's noise; another seed is another product."""
+    pairs, settled = [], []
+
+    def noted(own, reference, **more):
+        pairs.append((own.name, reference.name))
+        return register(own, reference, **more)
+
+    def found(frame, *rest):
+        settled.append(frame.path.name)
+        return settle_frame(frame, *rest)
+
+    monkeypatch.setattr(registered, "register", noted)
+    for module in (settling, fitting, planes):
+        monkeypatch.setattr(module, "settle_frame", found)
+    accounts = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        jobs = shared(four, tmp_path / name)
+        restore_frames(jobs, config())
+        accounts.append([registrations(job.target) for job in jobs])
+        assert len(pairs) == len(set(pairs)) == 12
+        assert len(settled) == 4
+        assert all(len(one) == 3 for one in accounts[-1])
+    assert accounts[0] == accounts[1]
+
+
+def registrations(product):
+    nodes = read_account(product).document["entity"]
+    return [node for name, node in nodes.items() if name.startswith("dip:exposure-")]
 
 
 def test_what_guides_them_decides_their_networks(did, four, tmp_path):

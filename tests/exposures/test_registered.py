@@ -16,7 +16,7 @@ from dip_pipeline.config.task_optics import AskedOptics, check_task
 from dip_pipeline.errors import ConfigError, ExposureError, OutputError
 from dip_pipeline.exposures import settling
 from dip_pipeline.exposures.light import see_window, unit_of
-from dip_pipeline.exposures.places import by_sky, middle_of
+from dip_pipeline.exposures.places import by_sky, middle_of, whole_if_most
 from dip_pipeline.exposures.registered import Exposures
 from dip_pipeline.frames import open_frame, open_frames, read_account
 from dip_pipeline.frames.prov_json import facts_of
@@ -579,6 +579,45 @@ def test_what_one_of_several_side_by_side_says_is_said_and_ends_it(tmp_path):
     paths.insert(1, _write(tmp_path / "g.fits", 2, wcs=True, FILTER="g"))
     with pytest.raises(ExposureError, match=r"g\.fits: filter g"):
         _registered(paths, **{"workers.threads_per_fit": 2})
+
+
+def test_stars_of_what_guides_many_are_looked_for_once(tmp_path, monkeypatch):
+    """Though by their coordinates every other sees another part of them; and they lie where
+    stars of that part alone put them.
+    """
+    seen = []
+
+    def noted(frame, window, *rest):
+        seen.append(frame.path.name)
+        return see_window(frame, window, *rest)
+
+    monkeypatch.setattr(settling, "see_window", noted)
+    paths = [_write(tmp_path / f"{number}.fits", number, wcs=True) for number in range(3)]
+    for turn in range(3):
+        turned = paths[turn:] + paths[:turn]
+        config = _config(turned, **{"task.each": True})
+        frames = open_frames(turned[0])
+        settled = settling.settle_guide(frames[0], config)
+        told = Told(SILENT, turned[0])
+        _, each = Exposures.of(config, frames).register(0, *settled, Optics(), told=told)
+        for own, part in zip(each, _registered(turned)[1], strict=True):
+            apart = np.subtract(own.facts["shift_px"], part.facts["shift_px"])
+            assert np.abs(apart).max() < 0.02
+            assert own.facts["flux_scale"] == part.facts["flux_scale"]
+    assert sorted(seen) == ["0.fits", "1.fits", "2.fits"]
+
+
+@pytest.mark.parametrize(
+    ("window", "shape", "whole"),
+    [
+        ((slice(3, 64), slice(0, 50)), (64, 72), (slice(0, 64), slice(0, 72))),
+        ((slice(3, 20), slice(0, 50)), (64, 72), None),
+        ((slice(0, 3000), slice(0, 3000)), (3200, 3072), None),  # a part of it is looked at
+        ((slice(70, 3100), slice(0, 3000)), (3200, 3072), (slice(64, 3136), slice(0, 3072))),
+    ],
+)
+def test_of_a_frame_that_is_mostly_looked_at_all_is(window, shape, whole):
+    assert whole_if_most(window, shape) == (whole or window)
 
 
 def test_the_noise_of_what_guides_many_is_found_once(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ _FWHM_PX = (0.6, 9.0)
 _MISFIT = 0.01  # of the peak: no star is known better than its model
 _MOST_AROUND = 0.9  # of a star's peak, above the sky or below, where its fit begins
 _TRIES = 60
+_MOST_TILT = 0.9  # of the mean axis
 # Of Gauss and Legendre over a pixel: px from its middle, and weights.
 _TWO_NODES = ((-0.5 / 3**0.5, 0.5), (0.5 / 3**0.5, 0.5))
 _THREE_NODES = ((-0.5 * 0.6**0.5, 5 / 18), (0.0, 8 / 18), (0.5 * 0.6**0.5, 5 / 18))
@@ -53,14 +54,14 @@ class StarShape:
         Right to 0.3 % of the height for a width from 2.2 px on, and from 0.9 px on to 0.5 %.
         """
         total = np.zeros(np.broadcast_shapes(np.shape(rows_px), np.shape(cols_px)))
-        for down, across, weight in self._nodes:
+        for down, across, weight in self.nodes:
             total += weight * self.profile(rows_px + down, cols_px + across)
         return total
 
     def slopes(self, rows_px: Image, cols_px: Image) -> tuple[Image, Image, Image]:
         """Give `at`, and how it changes as the star moves down its rows and along its columns."""
         total: list[Image] = [np.zeros(np.broadcast_shapes(rows_px.shape, cols_px.shape))] * 3
-        for by_row, by_col, weight in self._nodes:
+        for by_row, by_col, weight in self.nodes:
             down, across = rows_px + by_row, cols_px + by_col
             base = 1 + self.a * down**2 + 2 * self.b * down * across + self.d * across**2
             light = weight * np.exp(-self.beta * np.log(base))
@@ -71,7 +72,7 @@ class StarShape:
         return total[0], total[1], total[2]
 
     @property
-    def _nodes(self) -> list[tuple[float, float, float]]:
+    def nodes(self) -> list[tuple[float, float, float]]:
         """Offsets in a pixel, px, and weights, of which its mean is taken."""
         line = _TWO_NODES if self.fwhm_px >= _NARROW_FWHM_PX else _THREE_NODES
         return [(down, across, high * wide) for down, high in line for across, wide in line]
@@ -186,30 +187,71 @@ def fit_star(
     peak = float(light.max())
     if peak <= 0:
         return None
-    doubt = np.hypot(noise, _MISFIT * peak)
-
-    def shape_of(terms: Image) -> StarShape:
-        # The axes by their logarithms and the tilt by a tangent: every number is a profile.
-        a, d = np.exp(terms[4]), np.exp(terms[5])
-        tilt = 0.9 * np.tanh(terms[6]) * np.sqrt(a * d)
-        return StarShape(float(a), float(tilt), float(d), float(np.exp(terms[7])))
-
-    def misfit(terms: Image) -> Image:
-        model = terms[0] * peak * shape_of(terms).at(rows - terms[1], cols - terms[2])
-        residual: Image = (model + terms[3] * peak - light) / doubt
-        return residual
-
+    seen = _Seen(rows, cols, light / peak, np.hypot(noise / peak, _MISFIT))
     around = float(np.clip(np.percentile(light, 20) / peak, -_MOST_AROUND, _MOST_AROUND))
     start = [1.0, 0.0, 0.0, around, -1.5, -1.5, 0.0, 1.0]
     limits = [3.0, 2.0, 2.0, 1.0, 6.0, 6.0, 4.0, 3.0]
     bounds = ([-limit for limit in limits], limits)
-    fit = optimize.least_squares(misfit, start, bounds=bounds, loss="soft_l1", max_nfev=_TRIES)
-    shape = shape_of(fit.x)
+    fit = optimize.least_squares(
+        seen.misfit, start, seen.changes, bounds, loss="soft_l1", max_nfev=_TRIES
+    )
+    shape = _shape_of(fit.x)
     if not is_usual(shape, most_beta):
         return None
     height, row, col, around = (float(term) for term in fit.x[:4])
     cutout = Cutout(rows, cols, light, noise, (row, col), around * peak)
     return FittedStar(shape, height * peak, cutout, place)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """Pixels that a star is fitted to, (pixels,), in units of the brightest.
+
+    The terms: height, row, col, light around; the logarithms of a and d, a tangent of the tilt, the
+    logarithm of beta: so every number is a profile.
+    """
+
+    rows: Image
+    cols: Image
+    light: Image
+    doubt: Image
+
+    def misfit(self, terms: Image) -> Image:
+        """How far a star is from what is seen, in standard errors."""
+        model = terms[0] * _shape_of(terms).at(self.rows - terms[1], self.cols - terms[2])
+        misfit: Image = (model + terms[3] - self.light) / self.doubt
+        return misfit
+
+    def changes(self, terms: Image) -> Image:
+        """How `misfit` changes with each of the terms, (pixels, terms)."""
+        shape = _shape_of(terms)
+        down, across, weight = np.array(shape.nodes).T[:, :, None]
+        rows, cols = self.rows - terms[1] + down, self.cols - terms[2] + across
+        tilted = shape.b * rows * cols
+        high, wide = shape.a * rows**2, shape.d * cols**2
+        base = 1 + high + 2 * tilted + wide
+        steep = np.log(base)
+        light = weight * np.exp(-shape.beta * steep)
+        fall = shape.beta * light / base
+        turn = 2 * _MOST_TILT * (1 - np.tanh(terms[6]) ** 2) * np.sqrt(shape.a * shape.d)
+        of_shape = (
+            2 * fall * (shape.a * rows + shape.b * cols),
+            2 * fall * (shape.b * rows + shape.d * cols),
+            -fall * (high + tilted),
+            -fall * (wide + tilted),
+            -fall * turn * rows * cols,
+            -shape.beta * steep * light,
+        )
+        by_row, by_col, *rest = (terms[0] * part.sum(axis=0) for part in of_shape)
+        columns = light.sum(axis=0), by_row, by_col, np.ones_like(self.light), *rest
+        changes: Image = np.stack(columns, axis=1) / self.doubt[:, None]
+        return changes
+
+
+def _shape_of(terms: Image) -> StarShape:
+    a, d = np.exp(terms[4]), np.exp(terms[5])
+    tilt = _MOST_TILT * np.tanh(terms[6]) * np.sqrt(a * d)
+    return StarShape(float(a), float(tilt), float(d), float(np.exp(terms[7])))
 
 
 def is_usual(shape: StarShape, most_beta: float = _BETA[1]) -> bool:

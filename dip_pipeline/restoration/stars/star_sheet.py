@@ -17,6 +17,7 @@ from dip_pipeline.restoration.stars.star_trial import GOOD_MISFIT, Fit, Star, Tr
 _REACH_PX = 7  # of what is looked at around a star; of bright stars more
 _FAR_PX = 30
 _STEP_PX = 0.05  # for derivatives
+_STEP_LN = 1e-3
 _PASSES = 2  # of looking again around the place that was found
 _SHIFT_PX = 3.0  # largest distance of a star from where it was looked for
 NEIGHBOUR_PX = 12.0
@@ -35,6 +36,8 @@ _WITHIN_PX = 0.15  # of a place that was tried: farther off the next one was
 _WITHIN_SHARE = 0.1  # of a height that was found
 _SURE = 20.0  # standard errors of a height, from which on the grids of places are too coarse
 MODEL_ERROR = 0.02  # of a star's light, that its shape is not known to
+# Of ln(width): from the common shape stars of nine real frames scatter by 0.4 to 2.4 %.
+_WIDTH_ERROR = 0.015
 
 
 class Sheet:
@@ -97,7 +100,7 @@ class Sheet:
         self.put_back(star)
         trial = self.trial(star.row, star.col, star.height)
         if trial is not None and star.height > _SURE * star.error:
-            columns = self._seen_changes(star, trial)
+            columns = _as_seen(self._changes(star, star, trial.rows, trial.cols), trial)
             step = np.linalg.lstsq(columns, trial.light - columns[:, 0], rcond=1e-6)[0]
             if np.all(np.abs(step) < (_WITHIN_SHARE, _WITHIN_PX, _WITHIN_PX)):
                 star.height *= 1 + float(step[0])
@@ -240,32 +243,36 @@ class Sheet:
         return int(min(radius, FARTHEST_PX)) + 1
 
     def add_variance(self, plane: Image, star: Star, misfit: float) -> Image | None:
-        """Add the variance that a star's light has for what is not known of its place and height.
+        """Add the variance of a star's light for what is not known of its place, height and width.
 
         star : put back, as it fits best; misfit : chi-square a pixel of that
         Gives the covariance of ln(height), row and col, (3, 3); None where too little is seen.
         By the curvature of the likelihood within a step of the grids that places were tried on,
-        and what no model of a star is good to.
+        and what no model of a star is good to. A star is a little wider or narrower than the
+        others, which its wings tell, if they do: else what they say of its middle is as uncertain.
         """
         trial = self.trial(star.row, star.col, star.height)
         if trial is None:
             return None
-        columns = self._seen_changes(star, trial)
-        fisher = columns.T @ columns + np.diag([1e-6, *(2 * [_WITHIN_PX**-2])])
-        covariance: Image = np.linalg.inv(fisher).astype(np.float64) * max(1.0, misfit)
+        width = self._wider(star, trial.rows, trial.cols)
+        columns = _as_seen([*self._changes(star, star, trial.rows, trial.cols), width], trial)
+        known = np.array([1e-6, _WITHIN_PX**-2, _WITHIN_PX**-2, _WIDTH_ERROR**-2])
+        # A misfit makes what is seen say less; not what is known before.
+        seen = columns.T @ columns / max(1.0, misfit)
+        covariance: Image = np.linalg.inv(seen + np.diag(known)).astype(np.float64)
         reach = self._drawn_px(star, star.shape or self.shape)
         window, rows, cols = self._window(star.row, star.col, reach)
-        changes = np.stack(self._changes(star, star, rows, cols))
+        changes = np.stack([*self._changes(star, star, rows, cols), self._wider(star, rows, cols)])
         plane[window] += np.einsum("iab,ij,jab->ab", changes, covariance, changes)
         plane[window] += (MODEL_ERROR * changes[0]) ** 2
-        return covariance
+        return covariance[:3, :3]
 
-    def _seen_changes(self, star: Star, trial: Trial) -> Image:
-        """Give `_changes` in what is seen, weighted, free of a sloping sky, (pixels, 3)."""
-        columns = np.stack(self._changes(star, star, trial.rows, trial.cols), axis=1)
-        columns *= trial.scale[:, None]
-        free: Image = columns - trial.sky @ (trial.sky.T @ columns)
-        return free
+    def _wider(self, star: Star, rows: Image, cols: Image) -> Image:
+        """Give the change of a star's light with ln(width), at offsets from its middle."""
+        shape = star.shape or self.shape
+        wider = shape.widened(np.exp(_STEP_LN)).at(rows, cols)
+        change: Image = star.height * (wider - shape.at(rows, cols)) / _STEP_LN
+        return change
 
     def _window(
         self, row: float, col: float, reach: int
@@ -280,6 +287,13 @@ class Sheet:
         cols = np.arange(first[1], max(first[1], last[1]), dtype=np.float64) - col
         window = (slice(first[0], first[0] + rows.size), slice(first[1], first[1] + cols.size))
         return window, *np.meshgrid(rows, cols, indexing="ij")
+
+
+def _as_seen(changes: Sequence[Image], trial: Trial) -> Image:
+    """Give changes in what is seen, weighted, free of a sloping sky, (pixels, changes)."""
+    columns = np.stack(changes, axis=1) * trial.scale[:, None]
+    free: Image = columns - trial.sky @ (trial.sky.T @ columns)
+    return free
 
 
 class _Taps:

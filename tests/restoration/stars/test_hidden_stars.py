@@ -46,15 +46,22 @@ def in_square(row, col, reach):
     return trusted
 
 
-@pytest.mark.parametrize("reach", [1, 2])
-def test_the_error_of_hidden_light_is_as_large_as_it_is(reach):
-    """Stars whose wings stand out around a hole, however little of the middle these tell."""
+@pytest.mark.parametrize(("reach", "faintest"), [(1, 30.0), (2, 30.0), (4, 500.0)])
+def test_the_error_of_hidden_light_is_as_large_as_it_is(reach, faintest):
+    """Stars whose wings stand out around a hole, however little of the middle these tell.
+
+    None is quite as wide as the others: of real frames they scatter by 1.5 %, and far out wings go
+    by the sixth power of the width.
+    """
     rng = np.random.default_rng(5)
     trusted = in_square(48, 48, reach)
+    rows, cols = np.indices((SIDE_PX, SIDE_PX), dtype=np.float64)
     ratios = []
     for seed in range(40):
-        place = 48 + rng.uniform(-0.5, 0.5, 2)
-        light, observed = field((*place, 10 ** rng.uniform(1.5, 3)), seed=seed)
+        row, col = 48 + rng.uniform(-0.5, 0.5, 2)
+        own = SHAPE.widened(np.exp(0.015 * rng.standard_normal()))
+        light = faintest * 10 ** rng.uniform(0, 1.5) * own.at(rows - row, cols - col)
+        observed = light + np.random.default_rng(seed).standard_normal(light.shape)
         found = find_hidden_stars(observed, np.ones_like(observed), trusted, SHAPE)
         assert not found.error[trusted].any()
         missed = (found.light - light)[~trusted]

@@ -142,10 +142,15 @@ def _say_script(workflow: "Workflow") -> int:
 
 def _plan(workflow: "Workflow", jobs: "list[Job]") -> str:
     from dip_pipeline.batch.night_priors import groups_of
+    from dip_pipeline.batch.workflow import check_workflow
     from dip_pipeline.frames import open_frame
 
+    check_workflow(workflow, jobs)
     reading = workflow.config.frame_reading()
-    lines = [f"{job.source} -> {job.target}" for job in jobs]
+    lines = [
+        f"{job.source} -> {job.target}{': exists already' if job.target.exists() else ''}"
+        for job in jobs
+    ]
     for job in jobs:
         try:
             open_frame(job.source, reading)

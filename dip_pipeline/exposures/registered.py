@@ -243,10 +243,12 @@ class Exposures:
             geometry,
             found.flux_scale,
             unit,
+            found.between,
         )
         sky.warn(settled, reference)
-        even = sky.surface.is_level
-        offset = unit * level_offset(own, first.seen, found) if even else sky.offset
+        offset = sky.offset
+        if not np.isfinite(offset):
+            offset = unit * level_offset(own, first.seen, found)
         saturation = noise.sensor.saturation_dn
         source = ExposureSource(
             frame=settled,

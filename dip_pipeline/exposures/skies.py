@@ -11,9 +11,9 @@ from scipy.ndimage import map_coordinates
 from dip_pipeline.blind.sky import Window as SkyWindow
 from dip_pipeline.blind.sky import find_sky
 from dip_pipeline.exposures.light import unusable
-from dip_pipeline.frames import Frame
+from dip_pipeline.frames import Frame, around
 from dip_pipeline.preparing.cutting import Window, window_around
-from dip_pipeline.registration import Geometry, Surface, fit_surface, robust_level
+from dip_pipeline.registration import Between, Geometry, Surface, fit_surface, robust_level
 from dip_pipeline.sensor import NoiseModel
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ _RANGE = (0.05, 0.95)  # of what is left in blocks; of a normal distribution 3.3
 _SIGMAS = 3.29
 _LEAST_DARK = 8  # blocks of sky
 _DIGITS = 5  # of skies, in units near the noise
+_ALIKE = Between()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +104,18 @@ class SkyDifference:
 
 
 def sky_difference(
-    own: FrameLight, reference: FrameLight, geometry: Geometry, flux_scale: float, unit: float
+    own: FrameLight,
+    reference: FrameLight,
+    geometry: Geometry,
+    flux_scale: float,
+    unit: float,
+    between: Between = _ALIKE,
 ) -> SkyDifference:
     """Fit a smooth surface to what an exposure shows beyond the reference, block by block.
 
-    unit : that pixels are taken in, see `unit_of`
+    unit : that pixels are taken in, see `unit_of`; between : what lies between the stars of both
     Medians of blocks of the exposure, the reference read at its pixels and times the flux scale.
+    The sharper of the two is taken as the other sees it: wings of wider stars are no sky.
     Sources are left out, for where seeing or flux scale are not quite right they differ, but where
     there is hardly anything else. Only a part of a large frame is read, one strip after the other.
     """
@@ -118,7 +125,7 @@ def sky_difference(
     found = [
         block
         for strip in _strips(over)
-        for block in _of_strip(strip, own, reference, geometry, flux_scale)
+        for block in _of_strip(strip, own, reference, geometry, flux_scale, between)
     ]
     if not found:
         return SkyDifference()
@@ -205,16 +212,21 @@ def _of_strip(
     reference: FrameLight,
     geometry: Geometry,
     flux_scale: float,
+    between: Between,
 ) -> Iterator[Block]:
-    """Blocks of a strip with pixels enough: of sky, else of all."""
+    """Blocks of a strip with pixels enough: of sky, else of all.
+
+    Their levels are of what both see alike, their scatters of what each of them sees.
+    """
     rows, cols = strip
     window = slice(rows[0].start, rows[-1].stop), slice(cols[0].start, cols[-1].stop)
-    light = _light_at(window, reference, geometry)
-    if light is None:
+    there = _light_at(window, reference, geometry, between)
+    if there is None:
         return
-    pixels, bad = own.read(window)
-    own_light = np.where(bad, np.nan, pixels.astype(np.float64))
-    differing = [own_light - flux_scale * plane for plane in light]
+    *planes, light_alike = there
+    own_light, own_alike = _own_light(window, own, between)
+    differing = [own_light - flux_scale * plane for plane in planes]
+    alike = own_alike - flux_scale * light_alike
     for row in rows:
         for col in cols:
             inside = (
@@ -222,23 +234,42 @@ def _of_strip(
                 slice(col.start - window[1].start, col.stop - window[1].start),
             )
             for plane, dark in zip(differing, (True, False), strict=True):
-                values = plane[inside][np.isfinite(plane[inside])]
-                if len(values) >= _LEAST_KNOWN * plane[inside].size:
+                known = np.isfinite(plane[inside])
+                if (count := int(known.sum())) >= _LEAST_KNOWN * known.size:
                     middle = (row.start + row.stop - 1) / 2, (col.start + col.stop - 1) / 2
-                    yield middle, *robust_level(values), len(values), dark
+                    level, scatter = robust_level(alike[inside][known])
+                    # Smoothed pixels scatter less than their mean is wrong.
+                    scatter = max(scatter, robust_level(plane[inside][known])[1])
+                    yield middle, level, scatter, count, dark
                     break
 
 
+def _own_light(
+    window: Window, own: FrameLight, between: Between
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Light of an exposure in a window: its own, and as the reference sees it if that is wider."""
+    reach_px = 0 if between.is_wider else between.reach_px
+    wide, inside = around(*window, own.frame.shape, reach_px)
+    pixels, bad = own.read(wide)
+    light = np.where(bad, np.nan, pixels.astype(np.float64))
+    alike = between.through(light, ~bad) if reach_px else light
+    return light[inside], alike[inside]
+
+
 def _light_at(
-    window: Window, reference: FrameLight, geometry: Geometry
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    window: Window, reference: FrameLight, geometry: Geometry, between: Between
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None:
     """Light of the reference at the pixels of a window of an exposure: its sky, and all of it.
 
-    NaN where it has none. None where the reference shows nothing of the window.
+    The third is all of it as the exposure sees it, if that is wider. NaN where it has none. None
+    where the reference shows nothing of the window. Between two pixels straight lines would make
+    stars wider, too.
     """
     row, col = np.mgrid[window[0], window[1]]
     there = geometry.to_reference(np.column_stack([row.ravel(), col.ravel()]).astype(float))
-    spans = window_around(there, reference.frame.shape, _MARGIN_PX, _MARGIN_PX)
+    reach_px = between.reach_px if between.is_wider else 0
+    margin_px = max(_MARGIN_PX, reach_px)
+    spans = window_around(there, reference.frame.shape, margin_px, _MARGIN_PX)
     if spans is None:
         return None
     pixels, bad = reference.read(spans)
@@ -248,4 +279,9 @@ def _light_at(
         map_coordinates(np.where(known, seen.pixels, np.nan), here, order=1, cval=np.nan)
         for known in (find_sky(seen).free, seen.good)
     )
-    return sky.reshape(row.shape), light.reshape(row.shape)
+    alike = between.through(seen.pixels, seen.good) if reach_px else seen.pixels
+    filled = np.where(seen.good, alike, np.median(alike[seen.good]) if seen.good.any() else 0.0)
+    alike = np.where(
+        np.isfinite(light), map_coordinates(filled, here, order=3, mode="nearest"), np.nan
+    )
+    return sky.reshape(row.shape), light.reshape(row.shape), alike.reshape(row.shape)

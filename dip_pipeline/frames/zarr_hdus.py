@@ -5,6 +5,7 @@ scaling is told by the names of the CF conventions, which other readers apply. E
 kept as bytes. Attributes fits_* hold what it takes to write the same HDU again.
 """
 
+import atexit
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +21,9 @@ from dip_pipeline.errors import FrameError
 from dip_pipeline.frames.fits_cards import join_cards, parse_cards, split_cards
 from dip_pipeline.frames.fits_layout import COPY_BYTES, padded
 from dip_pipeline.frames.frame import RawHdu, header_mapping
+from dip_pipeline.frames.zarr_thread import end_zarr_thread
+
+atexit.register(end_zarr_thread)  # called before zarr's own, which was registered before it
 
 CHUNK_PX = 256
 RAW_CHUNK_BYTES = 4 * 1024 * 1024

@@ -20,7 +20,13 @@ from dip_pipeline.registration.geometry import Geometry, Places
 from dip_pipeline.registration.matching import StarMatch, match_unknown, moved_by_votes, refine
 from dip_pipeline.registration.seeing import Seen
 from dip_pipeline.registration.sharpness import wider_by_px2
-from dip_pipeline.registration.star_rings import Mixture, StarRings, mixture_between, star_rings
+from dip_pipeline.registration.star_rings import (
+    Between,
+    Mixture,
+    StarRings,
+    mixture_between,
+    star_rings,
+)
 from dip_pipeline.registration.stars import FWHM_OF_SIGMA, measure_fwhm
 
 log = logging.getLogger(__name__)
@@ -51,6 +57,7 @@ class Registered:
     compared : what its sources show otherwise than the reference's
     rings : light around its stars, for what lies between them and another exposure's; None where
         none were matched
+    between : what lies between its stars and the reference's
     """
 
     geometry: Geometry
@@ -62,6 +69,7 @@ class Registered:
     how_flux: str
     compared: Compared = field(default_factory=Compared)
     rings: StarRings | None = None
+    between: Between = field(default_factory=Between)
 
     @property
     def seeing_words(self) -> str:
@@ -102,6 +110,7 @@ def register(
     _check_sure(exposure, reference, found, any_optics=any_optics)
     wider_px2 = wider_by_px2(exposure, reference, match, geometry.scale)
     rings = _rings_of(exposure, reference, match, geometry.scale)
+    mixture, sharp = _mixture_of(reference, match, rings, wider_px2)
     flux_scale, how_flux = find_flux_scale(
         exposure,
         reference,
@@ -109,7 +118,7 @@ def register(
         geometry.scale,
         by_cards,
         summed=summed,
-        wider=Wider(wider_px2, *_mixture_of(reference, match, rings, wider_px2)),
+        wider=Wider(wider_px2, mixture, sharp),
     )
     if not any_optics and (match is None or len(match.own) < LEAST_FLUX_PAIRS):
         check_shown(exposure, reference, geometry, flux_scale)
@@ -123,6 +132,7 @@ def register(
         how_flux=how_flux,
         compared=compare_sources(exposure, reference, geometry, match, flux_scale),
         rings=rings,
+        between=Between.of(mixture, wider_px2, geometry.scale),
     )
 
 

@@ -5,8 +5,10 @@ Gaussians of several widths. The mixture of these that gives the rings of the fi
 neighbours of a star go through it as the star does, so that crowded stars tell as much.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import sep
@@ -92,6 +94,51 @@ def _of_star(seen: Seen, place: Image, edges: Image, sigmas: Sequence[float]) ->
         )
         found.append(np.diff(within, prepend=0.0))
     return np.array(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """What lies between the stars of an exposure and the reference's.
+
+    mixture : that the sharper of the two goes through, sigmas in pixels of the reference; () where
+        they are alike
+    is_wider : whether the exposure is the wider one
+    scale : pixels of the reference to one of the exposure
+    """
+
+    mixture: Mixture = ()
+    is_wider: bool = False
+    scale: float = 1.0
+
+    @classmethod
+    def of(cls, mixture: Mixture, wider_px2: float, scale: float) -> Self:
+        """Take what was found; one Gaussian where no mixture is known.
+
+        wider_px2 : variance of the exposure's stars above the reference's
+        """
+        if not mixture and wider_px2 != 0:
+            mixture = ((1.0, abs(wider_px2) ** 0.5),)
+        return cls(mixture, is_wider=wider_px2 > 0, scale=scale)
+
+    @property
+    def reach_px(self) -> int:
+        """How far light goes that matters, in the pixels of the sharper one."""
+        return math.ceil(3 * max((sigma for _, sigma in self._own_pixels), default=0.0))
+
+    def through(self, light: Image, known: NDArray[np.bool_]) -> Image:
+        """Show light of the sharper one as the other sees it; NaN where it is not known."""
+        if not self.mixture:
+            return np.where(known, light, np.nan)
+        filled, found = np.where(known, light, 0.0), np.zeros(light.shape)
+        for share, sigma_px in self._own_pixels:
+            weight = gaussian_filter(known.astype(np.float64), sigma_px)
+            found += share * gaussian_filter(filled, sigma_px) / np.where(known, weight, np.inf)
+        return np.where(known, found / sum(share for share, _ in self.mixture), np.nan)
+
+    @property
+    def _own_pixels(self) -> Mixture:
+        scale = 1.0 if self.is_wider else self.scale
+        return tuple((share, sigma / scale) for share, sigma in self.mixture)
 
 
 def light_kept(mixture: Mixture, sharp: StarRings, radius_px: float) -> float:

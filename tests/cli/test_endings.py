@@ -177,6 +177,33 @@ def test_no_results_go_to_a_folder_without_a_name(dip, tmp_path, asked, written)
     assert "empty name" in one_error_line(err)
 
 
+REFUSED = {
+    "a prior with another task": "task = 'super-resolve'\nprior.shared = 'night'\n",
+    "a factor with --each": "task = {name = 'combine', each = true, factor = 2}\n",
+}
+
+
+@pytest.mark.parametrize("asked", REFUSED.values(), ids=REFUSED)
+def test_a_plan_is_refused_where_the_run_would_be(dip, tmp_path, small_frame, asked):
+    workflow = tmp_path / "work.toml"
+    workflow.write_text(f"{asked}[frames]\ninputs = ['{small_frame}']\nout = '{tmp_path}/out'\n")
+    code, out, err = dip("run", workflow, "--dry-run")
+    assert (code, out) == (2, "")
+    assert err == dip("run", workflow)[2]
+
+
+def test_a_plan_tells_which_outputs_are_there(dip, tmp_path, small_frame):
+    """They are left alone, or refused; nobody should wait for them."""
+    workflow, there = tmp_path / "work.toml", tmp_path / f"{small_frame.stem}_dip.fits"
+    workflow.write_text(f"[frames]\ninputs = ['{small_frame}']\nout = '{tmp_path}'\n")
+    assert dip("run", workflow, "--dry-run")[1] == f"{small_frame} -> {there}\n"
+    there.touch()
+    told = f"{small_frame} -> {there}: exists already\n"
+    assert dip("run", workflow, "--dry-run")[1] == told
+    workflow.write_text(workflow.read_text() + "overwrite = true\n")
+    assert dip("run", workflow, "--dry-run")[1] == told
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

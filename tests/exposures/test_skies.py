@@ -10,7 +10,7 @@ from dip_pipeline.exposures.skies import FrameLight, sky_difference
 from dip_pipeline.exposures.skies import _blocks_along as blocks_along
 from dip_pipeline.exposures.skies import _strips as strips
 from dip_pipeline.frames import open_frame
-from dip_pipeline.registration import Geometry
+from dip_pipeline.registration import Between, Geometry
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
 
 _NOISE_DN = 5.0
@@ -107,3 +107,29 @@ def test_what_hardly_overlaps_tells_nothing(tmp_path):
     assert np.isnan(found.offset)
     assert found.words("adu") == ""
     assert found.facts() == {}
+
+
+def _crowd(fwhm_px, at_px=0.0, side=128):
+    """Stars enough that hardly any pixel is without the wings of one."""
+    rng = np.random.default_rng(4)
+    sky, pixel = np.full((side, side), 100.0), np.arange(side)
+    for _ in range(side * side // 360):
+        places, light = rng.uniform(0, side, 2) + at_px, 10 ** rng.uniform(3, 4.7)
+        rows, cols = (np.exp(-0.5 * ((pixel - at) * 2.355 / fwhm_px) ** 2) for at in places)
+        sky += light * 2.355**2 / (2 * np.pi * fwhm_px**2) * np.outer(rows, cols)
+    return sky
+
+
+@pytest.mark.parametrize("at_px", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "widths", [(2.4, 4.2), (4.2, 2.4), (2.4, 2.4)], ids=["wider", "sharper", "alike"]
+)
+def test_wings_of_stars_are_no_sky(tmp_path, widths, at_px):
+    """Of one sky: where stars are wider, for seeing or between pixels, it is not brighter."""
+    reference = _light(tmp_path / "a.fits", _crowd(widths[0]), seed=0)
+    own = _light(tmp_path / "b.fits", _crowd(widths[1], at_px), seed=1)
+    geometry = Geometry(shift_px=(-at_px, -at_px))
+    between = Between.of((), (widths[1] ** 2 - widths[0] ** 2) / 2.355**2, 1.0)
+    found = sky_difference(own, reference, geometry, 1.0, 4.0, between)
+    assert found.surface.is_level
+    assert found.offset == pytest.approx(0, abs=0.05 * _NOISE_DN)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dip_pipeline.exposure_tallies import Tally
-from dip_pipeline.restoration.exposures.reconstructing import Observation
 from dip_pipeline.restoration.exposures.rejecting import Verdict
+from dip_pipeline.restoration.exposures.solving import Observation
 from dip_pipeline.restoration.images.smoothing import smooth
 
 _SCALE_PX = 1.0  # over which squares are averaged; stars are hardly narrower

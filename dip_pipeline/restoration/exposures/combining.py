@@ -22,21 +22,19 @@ from dip_pipeline.restoration.exposures.lights import (
     as_exposure,
     dark_variance,
     in_common_light,
+    least_weight,
     sky_of,
     unit_of,
     valid_of,
 )
-from dip_pipeline.restoration.exposures.reconstructing import (
-    Observation,
-    Reconstruction,
-    reconstruct,
-)
+from dip_pipeline.restoration.exposures.reconstructing import Reconstruction, reconstruct
 from dip_pipeline.restoration.exposures.rejecting import Light, Verdict, judge
 from dip_pipeline.restoration.exposures.rims import rim_of, with_rim, without_rim
+from dip_pipeline.restoration.exposures.solving import Observation
+from dip_pipeline.restoration.exposures.unsharp import Softened, doubted
 from dip_pipeline.restoration.fits.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.forward.operators import Composed
 from dip_pipeline.restoration.forward.optics import (
-    Exposure,
     Optics,
     Plane,
     fine_window,
@@ -80,7 +78,10 @@ def restore_combined(problem: Problem, prior: Prior | None = None) -> Restored:
     change = outcome.flux_change * (1.0 if optics.summed else 1 / fine)
     outcome = replace(outcome, judged_pixels=outcome.judged_pixels // fine, flux_change=change)
     error = np.hypot(restored.error, cut_inner(joined, seen.unlike)).astype(np.float32)
-    return replace(restored, error=error, outcome=outcome)
+    restored = replace(restored, error=error, outcome=outcome)
+    if seen.softened is None:
+        return restored
+    return doubted(restored, seen.softened.within(*joined.inner).lacking(restored.science))
 
 
 def fit_combined_prior(
@@ -119,11 +120,13 @@ class _Together:
     """A problem made of several exposures, and how these agree.
 
     unlike : error of its pixels by what the exposures show unlike each other, their unit
+    softened : what it lacks where the sharpest exposures have holes; None for nothing
     """
 
     problem: Problem
     unlike: Plane
     tallies: tuple[Tally, ...] = ()
+    softened: Softened | None = None
 
     @classmethod
     def of_one(cls, problem: Problem) -> Self:
@@ -152,8 +155,8 @@ def _seen_together(problem: Problem) -> _Together:
         spread = _spread(problem)
         return _Together.of_one(replace(spread, masked=~spread.saturated))
     unlike, tallies = compare(made.scene, observations, verdicts, optics.factor)
-    unlike = without_rim(unlike, rim_px * optics.factor)
-    base = float(_dark_weight(lights, exposures)) / optics.factor**2
+    unlike = torch.hypot(without_rim(unlike, rim_px * optics.factor), made.grain)
+    base = float(least_weight(lights, exposures)) / optics.factor**2
     masked = (made.cover < _LEAST_COVER * base)[0, 0].numpy()
     scene = without_rim(made.scene, rim_px * optics.factor)[0, 0].double().numpy()
     pixels = (scene * unit + level) * optics.share
@@ -178,6 +181,7 @@ def _seen_together(problem: Problem) -> _Together:
         joined,
         (unlike[0, 0].double().numpy() * unit * optics.share).astype(np.float32),
         tuple(replace(tally, number=each.number) for each, tally in numbered),
+        made.softened,
     )
 
 
@@ -201,8 +205,8 @@ def _observations(
         read, inside = sampled()
         footprint, _ = sampled(interpolation=Interpolation.LINEAR)
         reach = footprint
-        if light.seeing:
-            finer = tuple((share, sigma_px * factor) for share, sigma_px in light.seeing)
+        finer = tuple((share, sigma_px * factor) for share, sigma_px in light.seeing)
+        if finer:
             read, reach = (Composed([SeeingBlur(finer), each]) for each in (read, footprint))
         used = light.valid * verdict.agrees * inside
         if not bool((used > 0).any()):
@@ -210,9 +214,20 @@ def _observations(
             continue
         sigma = light.variance(_level_of(light, used)).clamp(min=0.0).sqrt()
         sigma = torch.where(used > 0, torch.nan_to_num(sigma, posinf=0.0), 0.0)
-        weight = used / dark_variance(light, used)
+        dark = dark_variance(light, used)
         observations.append(
-            Observation(read, footprint, light.pixels, weight, sigma, light.root, reach)
+            Observation(
+                read,
+                footprint,
+                light.pixels,
+                weight=used / dark,
+                sigma=sigma,
+                root=light.root,
+                reach=reach,
+                seeing=finer,
+                missing=(inside - used) / dark,
+                factor=factor,
+            )
         )
     return observations
 
@@ -240,16 +255,6 @@ def _reconstructed(
 def _level_of(light: Light, used: Tensor) -> Tensor:
     """Light of each pixel, smoothed, so that its own noise is hardly in it."""
     return smooth(fill_unknown(light.pixels, used), _LEVEL_SCALE_PX)
-
-
-def _dark_weight(lights: Sequence[Light], exposures: Sequence[Exposure]) -> float:
-    """Weight of a pixel of the noisiest exposure that has any to use."""
-    found = [
-        1 / dark_variance(light, light.valid)
-        for light, each in zip(lights, exposures, strict=True)
-        if valid_of(each).any()
-    ]
-    return min(found)
 
 
 def _noise_of(own: NoiseModel, made: Reconstruction) -> NoiseModel:

@@ -109,6 +109,16 @@ def dark_variance(light: Light, used: Tensor) -> float:
     return float(variance[used > 0].median().clamp(min=1e-30))
 
 
+def least_weight(lights: Sequence[Light], exposures: Sequence[Exposure]) -> float:
+    """Weight of a pixel of the noisiest exposure that has any to use."""
+    found = [
+        1 / dark_variance(light, light.valid)
+        for light, each in zip(lights, exposures, strict=True)
+        if valid_of(each).any()
+    ]
+    return min(found)
+
+
 def plane_of(values: np.ndarray) -> Tensor:
     """Lay an array out as (1, 1, rows, cols)."""
     return torch.from_numpy(np.ascontiguousarray(values))[None, None]

@@ -1,167 +1,45 @@
 """One scene from several exposures by linear least squares, and the noise it then has.
 
-The scene x is one that a telescope shows: x = G u, with G a Gaussian narrower than the PSF. With W
-the inverse variances of the dark sky, u minimises
-
-    sum_k |A_k G u - y_k|^2_W + lambda |C u|^2
-
-A_k reads exposure k from the scene, and C^2 is the weight that all of them have in a pixel, so that
-what a shallow exposure alone shows comes back as what a deep one does. Frequencies that G removes
-cannot hold noise, and those the pixels blur come back to their strength. The solver's steps are
-fixed beforehand, so that x depends on the exposures linearly: draws of their noise, sent the same
-way, have the noise of x.
+The scene depends on the exposures linearly, see `solving`: draws of their noise, sent the same way,
+have the noise of it. Where the sharpest do not show it, it is less sharp, see `unsharp`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as nnf
 from torch import Generator, Tensor
 
 from dip_pipeline.restoration.exposures.rims import without_rim
-from dip_pipeline.restoration.forward.operators import Operator
+from dip_pipeline.restoration.exposures.solving import LeastSquares, Observation
+from dip_pipeline.restoration.exposures.unsharp import Softened, fill_sharpest
 from dip_pipeline.restoration.images.smoothing import smooth
 from dip_pipeline.restoration.noise.correlation import draw_noise
 from dip_pipeline.sensor.noise_kernel import NoiseKernel
 
-_TIKHONOV = 3e-4  # lambda
-_OVERSHOOT = 0.1  # of a weight that interpolation's negative lobes carry beside it
-_LOBES_PX = 3  # how far
-_STEPS = 28
-_LEAST_EIGENVALUE = 0.015  # what is smaller comes back in part
-_LARGEST_EIGENVALUE = 1.1  # or what is found
-_MARGIN = 1.02
-_LANCZOS_STEPS = 30
-_START_SEED = 0x1A2C
-_LEAST_WEIGHT = 1e-9  # of the largest; less is none
 _DRAWS = 4
 _NOISE_SCALE_PX = 8.0  # over which the strength of the noise is averaged
 _NOISE_REACH_PX = 8
-_LEAST_SUPPORT_PX = 0.3  # a narrower Gaussian is none
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """One exposure as the solver takes it; planes (1, 1, rows, cols).
-
-    footprint : reads as `read` does, without negative weights and seeing; reach : with seeing
-    weight : inverse variance of its dark sky, 0 where a pixel is not to be used
-    sigma : noise of its pixels; root : of their correlation, see `draw_noise`
-    """
-
-    read: Operator
-    footprint: Operator
-    pixels: Tensor
-    weight: Tensor
-    sigma: Tensor
-    root: Tensor | None
-    reach: Operator | None = None
-
-    def cover(self) -> Tensor:
-        """Weight that it has in each pixel of the scene."""
-        return self.footprint.adjoint(self.weight)
+_GRAIN_SCALE_PX = 1.0  # over which noise in single holes is averaged
+_FAR = 1e-3  # of the weight of an average is what is typical
 
 
 @dataclass(frozen=True, slots=True)
 class Reconstruction:
     """The scene and its noise; planes (1, 1, rows, cols).
 
-    scene : with its rim; sigma, cover : without it
+    scene : with its rim; all else without it
     cover : weight of all exposures in each pixel, an inverse variance
+    grain : noise beyond sigma, where detail of a star was left in such a hole
+    softened : what it lacks in holes of the sharpest exposures; None for nothing
     """
 
     scene: Tensor
     sigma: Tensor
     cover: Tensor
     kernel: NoiseKernel
-
-
-class LeastSquares:
-    """Solver for some exposures; see the module."""
-
-    def __init__(
-        self, observations: Sequence[Observation], shape: tuple[int, int], support_px: float
-    ) -> None:
-        self.observations = observations
-        self.support_px = support_px
-        like = observations[0].pixels
-        one = torch.ones((1, 1, *shape), dtype=like.dtype, device=like.device)
-        weight = sum(
-            ((each.reach or each.footprint).adjoint(each.weight) for each in observations),
-            torch.zeros_like(one),
-        )
-        self.largest = float(weight.max())
-        local = self._smoothed(weight / self.largest).clamp(min=0.0)
-        self._ridge = _TIKHONOV * local
-        # Rows of the normal matrix sum to the local weight: divided by it, as a preconditioner,
-        # its eigenvalues are about 1 at most, but where interpolation's negative lobes count:
-        # beside a deep exposure, and around single pixels in a hole.
-        span = 2 * _LOBES_PX + 1
-        beside = nnf.max_pool2d(local, span, stride=1, padding=_LOBES_PX)
-        self._scale = torch.maximum(local, _OVERSHOOT * beside).clamp(min=_LEAST_WEIGHT).rsqrt()
-        self._most = max(_LARGEST_EIGENVALUE, _MARGIN * self._largest_eigenvalue())
-
-    def _largest_eigenvalue(self) -> float:
-        """Largest eigenvalue of the preconditioned matrix, by Lanczos' iteration.
-
-        Saad 2003, algorithm 6.15. A step size beyond it would let the solution grow without end.
-        """
-        generator = Generator().manual_seed(_START_SEED)
-        start = torch.randn(self._scale.shape, generator=generator).to(self._scale)
-        now, before = start / start.norm(), torch.zeros_like(start)
-        diagonal, beside = [], [0.0]
-        for _ in range(_LANCZOS_STEPS):
-            after = self._normal(now) - beside[-1] * before
-            diagonal.append(float((after * now).sum()))
-            after = after - diagonal[-1] * now
-            beside.append(float(after.norm()))
-            if beside[-1] < 1e-6:
-                break
-            now, before = after / beside[-1], now
-        inner = torch.tensor(beside[1 : len(diagonal)], dtype=torch.float64)
-        matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-        matrix = matrix + torch.diag(inner, 1) + torch.diag(inner, -1)
-        values, vectors = torch.linalg.eigh(matrix)
-        return float(values[-1] + beside[-1] * vectors[-1, -1].abs())
-
-    def solve(self, planes: Sequence[Tensor]) -> Tensor:
-        """Solve for (batch, 1, rows, cols) planes, one a exposure, by Chebyshev's iteration.
-
-        Saad 2003, Iterative Methods for Sparse Linear Systems, algorithm 12.1.
-        """
-        middle = (self._most + _LEAST_EIGENVALUE) / 2
-        half = (self._most - _LEAST_EIGENVALUE) / 2
-        ratio = half / middle
-        residual = self._scale * self._smoothed(self._back(planes))
-        solution = torch.zeros_like(residual)
-        change = residual / middle
-        rho = ratio
-        for _ in range(_STEPS):
-            solution = solution + change
-            residual = residual - self._normal(change)
-            following = 1 / (2 / ratio - rho)
-            change = following * rho * change + 2 * following / half * residual
-            rho = following
-        # Even light has the eigenvalue 1: a last plain step takes off what is left of its error.
-        solution = solution + residual
-        return self._smoothed(self._scale * solution)
-
-    def _normal(self, change: Tensor) -> Tensor:
-        u = self._scale * change
-        scene = self._smoothed(u)
-        seen = [each.read.forward(scene) for each in self.observations]
-        return self._scale * (self._smoothed(self._back(seen)) + self._ridge * u)
-
-    def _back(self, planes: Sequence[Tensor]) -> Tensor:
-        parts = [
-            each.read.adjoint(each.weight * plane)
-            for each, plane in zip(self.observations, planes, strict=True)
-        ]
-        return torch.stack(parts).sum(dim=0) / self.largest
-
-    def _smoothed(self, planes: Tensor) -> Tensor:
-        return smooth(planes, self.support_px) if self.support_px >= _LEAST_SUPPORT_PX else planes
+    grain: Tensor
+    softened: Softened | None = None
 
 
 def reconstruct(
@@ -183,16 +61,39 @@ def reconstruct(
         like = each.pixels.expand(_DRAWS, *each.pixels.shape[1:])
         noise = each.sigma * draw_noise(like, generator, each.root)
         planes.append(torch.cat([each.pixels, noise]))
-    solver = LeastSquares(observations, shape, support_px)
-    solved = solver.solve(planes)
+    solved = LeastSquares(observations, shape, support_px).solve(planes)
+    softened = None
+    if filled := fill_sharpest(observations, planes, solved, support_px, generator):
+        solved = LeastSquares(filled.observations, shape, support_px).solve(filled.planes)
+        softened = filled.softened.within(*(slice(rim_px, side - rim_px) for side in shape))
     draws = without_rim(solved[1:], rim_px)
     weight, spread = (without_rim(plane, rim_px) for plane in _weights(observations, shape))
     shaped = _expected_variance(weight, spread)
     energy = (draws**2).mean(dim=0, keepdim=True)
-    strength = smooth(energy / shaped, _NOISE_SCALE_PX).clamp(min=1e-12)
-    sigma = (shaped * strength).sqrt()
-    kernel = _kernel_of(draws / sigma, weight > 0)
-    return Reconstruction(solved[:1], sigma, weight, kernel)
+    ratio = energy / shaped
+    told = weight > 0
+    if softened is None:
+        strength = smooth(ratio, _NOISE_SCALE_PX)
+    else:
+        # Holes have the noise that is around them, but where a star's detail was left.
+        told = told & (softened.holes == 0)
+        strength = _averaged(ratio, told, _NOISE_SCALE_PX)
+    sigma = (shaped * strength.clamp(min=1e-12)).sqrt()
+    kernel = _kernel_of(draws / sigma, told)
+    grain = torch.zeros_like(sigma)
+    if softened is not None:
+        holes = softened.holes > 0
+        beyond = _averaged(energy, holes, _GRAIN_SCALE_PX) - sigma**2
+        grain = torch.where(holes, beyond.clamp(min=0.0).sqrt(), grain)
+    return Reconstruction(solved[:1], sigma, weight, kernel, grain, softened)
+
+
+def _averaged(plane: Tensor, where: Tensor, scale_px: float) -> Tensor:
+    """Average over that scale, of some pixels alone; far from them what is typical of them."""
+    typical = plane[where].median() if bool(where.any()) else plane.median()
+    weight = where.to(plane.dtype)
+    total = smooth(plane * weight, scale_px) + _FAR * typical
+    return total / (smooth(weight, scale_px) + _FAR)
 
 
 def _weights(observations: Sequence[Observation], shape: tuple[int, int]) -> tuple[Tensor, Tensor]:

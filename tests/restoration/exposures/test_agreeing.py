@@ -13,8 +13,8 @@ from dip_pipeline.restoration.exposures.combining import (
     fit_combined_prior,
     restore_combined,
 )
-from dip_pipeline.restoration.exposures.reconstructing import Observation
 from dip_pipeline.restoration.exposures.rejecting import Verdict
+from dip_pipeline.restoration.exposures.solving import Observation
 from tests.restoration.exposed import SHIFTS, draw_sky, exposed, with_exposure
 
 _SKY = draw_sky((64, 64), count=25, brightest=1e4)

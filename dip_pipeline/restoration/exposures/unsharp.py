@@ -94,12 +94,13 @@ def fill_sharpest(
 ) -> Filled | None:
     """Fill holes of the sharpest exposures that broader ones alone show; None where none is.
 
+    Nor on finer pixels, where what others show of bright light comes out worse than with grain.
     planes : of each observation; scene : what was solved for from them
     generator : of the noise that stands for detail
     """
     broad = [each for each in observations if each.seeing]
     sharp = [each for each in observations if not each.seeing]
-    if not broad or not sharp:
+    if not broad or not sharp or any(each.factor > 1 for each in observations):
         return None
     wanted = {
         number: wanted
@@ -154,8 +155,7 @@ def _cover(observations: Sequence[Observation], like: Tensor) -> Tensor:
 
 def _fine_noise(own: Observation, seeing: Mixture, like: Tensor, generator: Generator) -> Tensor:
     """Draw what an exposure's noise, of unit variance, has beyond what others' seeing passes."""
-    coarser = tuple((share, sigma_px / own.factor) for share, sigma_px in seeing)
-    blur = SeeingBlur(coarser)
+    blur = SeeingBlur(seeing)
     noise = draw_noise(like, generator, own.root)
     for _ in range(2):
         noise = noise - blur.forward(noise)

@@ -99,6 +99,14 @@ def test_what_the_sharpest_show_or_nobody_is_left_alone(monkeypatch, blurs, stru
     np.testing.assert_array_equal(made.error, plain.error)
 
 
+def test_on_finer_pixels_nothing_is_filled(monkeypatch):
+    problem, _ = seen_through(_SKIES["empty"], _BLURS, _SHAPE, factor=2)
+    struck = with_exposure(problem, 0, masked=_struck())
+    made = combined(struck)
+    monkeypatch.setattr(reconstructing, "fill_sharpest", lambda *_: None)
+    np.testing.assert_array_equal(made.pixels, combined(struck).pixels)
+
+
 def test_what_two_sharpest_lack_is_filled_in_both():
     off, error, hit = _off((0.0, 0.0, 1.0, 1.0), (0, 1), "empty")
     inside = hit & np.roll(hit, 1, 0)  # dithered by half a pixel

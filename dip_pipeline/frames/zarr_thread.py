@@ -11,7 +11,7 @@ _PATIENCE_S = 10.0
 
 def end_zarr_thread() -> None:
     """Stop the thread, and wait until it has ended."""
-    loop, thread = sync.loop[0], sync.iothread[0]
+    loop, thread = (getattr(sync, name, [None])[0] for name in ("loop", "iothread"))  # its own
     if loop is not None and thread is not None and not loop.is_closed():
         loop.call_soon_threadsafe(loop.stop)
         thread.join(_PATIENCE_S)

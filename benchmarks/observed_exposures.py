@@ -26,7 +26,7 @@ from benchmarks.machine import commit, describe_machine, versions
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
 from dip_pipeline.pipeline import restore_frame
-from dip_pipeline.registration import register, see
+from dip_pipeline.registration import Between, register, see
 
 RESULTS = Path(__file__).resolve().parent / "results"
 _DECAM = tuple(f"multi_exposure/DEC-OBS04{name}.mini.fits" for name in "abcde")
@@ -87,7 +87,7 @@ def _predicted(result: Plane, aim: Plane) -> Row:
     """Mean squared error on a frame, at its seeing, and as the prediction is; alike for all.
 
     The Gaussian is the best of several on the frame itself; and, so that no choice is made on its
-    pixels, the one that half-light radii of its stars ask for, as registration measures it.
+    pixels, what lies between the stars of both, as registration measures it: a mixture of several.
     """
     rows = [
         {**_at_its_light(_blurred(result, blur_px), aim), "blurred_px": blur_px}
@@ -95,11 +95,13 @@ def _predicted(result: Plane, aim: Plane) -> Row:
     ]
     best = min(rows, key=lambda row: float(row["mean_squared_error"]))
     seen = [see(name, *_known(plane)) for name, plane in (("result", result), ("aim", aim))]
-    measured_px = float(np.sqrt(max(0.0, -register(seen[0], seen[1]).wider_px2)))
-    at_seeing = _at_its_light(_blurred(result, measured_px), aim)
+    found = register(seen[0], seen[1])
+    measured_px = float(np.sqrt(max(0.0, -found.wider_px2)))
+    at_seeing = _at_its_light(_at_seeing(result, found.between), aim)
     return {
         **best,
         "measured_blur_px": round(measured_px, 3),
+        "measured_mixture": [list(part) for part in found.between.mixture],
         "measured_blur_mean_squared_error": at_seeing["mean_squared_error"],
         "unblurred_mean_squared_error": rows[0]["mean_squared_error"],
     }
@@ -119,6 +121,14 @@ def _blurred(plane: Plane, sigma_px: float) -> Plane:
     light = gaussian_filter(np.where(known, plane, 0.0), sigma_px)
     share = gaussian_filter(known.astype(np.float64), sigma_px)
     return np.where(known, light / np.maximum(share, 1e-6), np.nan)
+
+
+def _at_seeing(plane: Plane, between: Between) -> Plane:
+    """Show a plane as one of wider stars would; a wider one stays as it is."""
+    if between.is_wider or not between.mixture:
+        return plane
+    known = np.isfinite(plane)
+    return between.through(np.where(known, plane, 0.0), known)
 
 
 def _at_its_light(result: Plane, aim: Plane) -> Row:

@@ -5,14 +5,13 @@ from dip_pipeline.exposures.keeping import Kept
 from dip_pipeline.exposures.light import see_window
 from dip_pipeline.frames import Frame
 from dip_pipeline.preparing.cutting import Window
-from dip_pipeline.preparing.planning import settle_frame
+from dip_pipeline.preparing.planning import SEEN_BYTES, settle_frame
 from dip_pipeline.registration import Seen
 from dip_pipeline.sensor import NoiseModel
 
 Settled = tuple[Frame, NoiseModel]
 _kept: Kept[Settled] = Kept(128)  # a few kB each but for masks that were found
-_SEEN_BYTES = 400_000_000
-_seen: Kept[tuple[Settled, Seen]] = Kept(_SEEN_BYTES, lambda kept: kept[1].nbytes)
+_seen: Kept[tuple[Settled, Seen]] = Kept(SEEN_BYTES, lambda kept: kept[1].nbytes)
 
 
 def settle_guide(frame: Frame, config: RunConfig) -> Settled:

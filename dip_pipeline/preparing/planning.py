@@ -38,6 +38,8 @@ _PROCESS_BYTES = 400_000_000  # torch itself
 _HELD_BYTES = 135  # a pixel of all windows that a prior is fitted on
 _APPLIED_BYTES = 1650  # a pixel and thread, where networks are applied: each has a view of its own
 _SCENE_BYTES = 1000  # the same of a scene's pixels: a pixel of the frame has several
+SEEN_BYTES = 400_000_000  # at most, of exposures as they are seen that guide each other
+_SEEN_PIXEL_BYTES = 14
 _MOST_VIEWS = 3  # that are in memory at once; more threads do not all hold theirs
 
 
@@ -244,6 +246,9 @@ def _plane_room(
     applied_bytes *= min(config.threads_per_fit, _MOST_VIEWS)
     held_bytes = _HELD_BYTES * held_px * factor**2
     memory = _PROCESS_BYTES + held_bytes + applied_bytes * applied_px
+    if config.task.each:
+        count = 1 + len(config.task.exposures)
+        memory += min(SEEN_BYTES, _SEEN_PIXEL_BYTES * count * frame.shape[0] * frame.shape[1])
     return room_for(frame, tiles, memory_bytes=memory, processes=processes, factor=factor)
 
 

@@ -164,6 +164,24 @@ def test_memory_that_is_told_is_that_of_all_processes(frame):
     assert four.memory_bytes > 4 * alone.memory_bytes
 
 
+def test_exposures_that_guide_each_other_are_kept_in_memory_as_they_are_seen(tmp_path):
+    rng = np.random.default_rng(4)
+    paths = [str(tmp_path / f"{number}.fits") for number in range(3)]
+    for path in paths:
+        header = fits.Header({"GAIN": 2.0, "RDNOISE": 4.0})
+        fits.writeto(path, rng.normal(100, 3, (64, 80)).astype(np.float32), header)
+    joint, each = (
+        describe_frame(
+            paths[0],
+            CONFIG.with_overrides(
+                **{"task.name": "combine", "task.exposures": paths[1:], "task.each": each}
+            ),
+        )
+        for each in (False, True)
+    )
+    assert each.memory_bytes == joint.memory_bytes + 14 * 3 * 64 * 80
+
+
 def test_memory_that_runs_out_is_one_line_with_what_to_do():
     problem = SimpleNamespace(device="cpu", pixels=np.zeros((40, 50)))
     with (

@@ -21,14 +21,18 @@ from dip_pipeline.frames.pixels_over import (
 from dip_pipeline.noise.amplifiers import with_amplifiers
 from dip_pipeline.noise.frame_noise import Place, find_noise, scaled_words, sensor_of
 from dip_pipeline.noise.sdss import with_sdss_noise
+from dip_pipeline.preparing.lone_dots import without_lone_dots
 from dip_pipeline.sensor import NoiseChoice, NoiseModel, Sensor, unit_counts_electrons
 from dip_pipeline.sensor.noise_kernel import NoiseKernel
+from dip_pipeline.task import Task
 
 log = logging.getLogger(__name__)
 
 # Times the scatter of a frame. Writers mark pixels by 1e30 or 1.6e38; in single precision the
 # square of what lies beyond 1.8e19 of the noise is infinite, and one such pixel ends the fit.
 _MOST_CONTRAST = 1e18
+# Known pixels stay; exposures are held against each other, which tells more.
+_PIXELS_AS_THEY_ARE = (Task.INPAINT, Task.COMBINE)
 _FAR_APART = 1e3  # of errors: the usual one is of those that are nearer to the small ones
 
 
@@ -48,6 +52,8 @@ def settle_noise(
     frame = with_noise_planes(_without_marks(frame, places), config, places)
     if frame.has_error_plane and _takes_error_plane(config):
         frame = _without_hopeless(frame, places)
+    if config.task.name not in _PIXELS_AS_THEY_ARE:
+        frame = without_lone_dots(frame, places)
     noise, factor = find_noise(frame, config, places, elsewhere)
     if factor != 1.0:
         frame = _by_factor(frame, factor)

@@ -446,14 +446,17 @@ def test_the_ladder_names_numbers_that_are_zero_and_how_many_amplifiers_are_not_
     assert "and 12 more" in says["cards of amplifiers"]
 
 
-def _with_hopeless(tmp_path, bad_error, share=0.03, **more):
-    """A frame with a bright star, whose bad pixels have a large error, and 0 for a number."""
+def _with_hopeless(tmp_path, bad_error, share=0.03, left=0.0, **more):
+    """A frame with a bright star, whose bad pixels have a large error, and 0 for a number.
+
+    left : share of the light that they have all the same
+    """
     rng = np.random.default_rng(3)
     rows, cols = np.indices(SHAPE) - np.array([[[80]], [[100]]])
     error = np.sqrt(1 + 1e4 * np.exp(-(rows**2 + cols**2) / 8))
     light = 100 + 1e6 * np.exp(-(rows**2 + cols**2) / 8)
     bad = (rng.random(SHAPE) < share) & (error < 2)
-    science = np.where(bad, 0.0, light + error * rng.standard_normal(SHAPE))
+    science = np.where(bad, left * light, light + error * rng.standard_normal(SHAPE))
     planes = {"SCI": science, "ERR": np.where(bad, bad_error, error)}
     hdus = [fits.ImageHDU(plane.astype("f4"), name=name) for name, plane in planes.items()]
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "frame.fits", overwrite=True)
@@ -476,12 +479,13 @@ def test_pixels_that_tell_nothing_may_be_the_most_of_all(tmp_path):
 
 
 def test_errors_that_are_not_asked_for_mask_nothing_more(tmp_path):
-    assert not _with_hopeless(tmp_path, 1e3, **{"noise.sigma": 1.0})[0].masked.any()
+    more = {"noise.sigma": 1.0}
+    assert not _with_hopeless(tmp_path, 1e3, left=1.0, **more)[0].masked.any()
 
 
 def test_shallow_parts_count_where_they_are_no_tenth_as_deep(tmp_path):
     """A mosaic whose edge has a hundredth of the exposure, and an error of ten."""
-    assert not _with_hopeless(tmp_path, 10.0)[0].masked.any()
+    assert not _with_hopeless(tmp_path, 10.0, left=1.0)[0].masked.any()
 
 
 def _settled(tmp_path, science, error):

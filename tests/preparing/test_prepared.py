@@ -449,7 +449,7 @@ def test_the_ladder_names_numbers_that_are_zero_and_how_many_amplifiers_are_not_
 def _with_hopeless(tmp_path, bad_error, share=0.03, left=0.0, **more):
     """A frame with a bright star, whose bad pixels have a large error, and 0 for a number.
 
-    left : share of the light that they have all the same
+    left : times their light that they have all the same
     """
     rng = np.random.default_rng(3)
     rows, cols = np.indices(SHAPE) - np.array([[[80]], [[100]]])
@@ -485,7 +485,7 @@ def test_errors_that_are_not_asked_for_mask_nothing_more(tmp_path):
 
 def test_shallow_parts_count_where_they_are_no_tenth_as_deep(tmp_path):
     """A mosaic whose edge has a hundredth of the exposure, and an error of ten."""
-    assert not _with_hopeless(tmp_path, 10.0, left=1.0)[0].masked.any()
+    assert not _with_hopeless(tmp_path, 10.0, left=2.0)[0].masked.any()
 
 
 def _settled(tmp_path, science, error):

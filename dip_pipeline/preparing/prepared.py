@@ -31,8 +31,6 @@ log = logging.getLogger(__name__)
 # Times the scatter of a frame. Writers mark pixels by 1e30 or 1.6e38; in single precision the
 # square of what lies beyond 1.8e19 of the noise is infinite, and one such pixel ends the fit.
 _MOST_CONTRAST = 1e18
-# Known pixels stay; exposures are held against each other, which tells more.
-_PIXELS_AS_THEY_ARE = (Task.INPAINT, Task.COMBINE)
 _FAR_APART = 1e3  # of errors: the usual one is of those that are nearer to the small ones
 
 
@@ -52,7 +50,7 @@ def settle_noise(
     frame = with_noise_planes(_without_marks(frame, places), config, places)
     if frame.has_error_plane and _takes_error_plane(config):
         frame = _without_hopeless(frame, places)
-    if config.task.name not in _PIXELS_AS_THEY_ARE:
+    if config.task.name is not Task.INPAINT:  # whose known pixels stay
         frame = without_lone_dots(frame, places)
     noise, factor = find_noise(frame, config, places, elsewhere)
     if factor != 1.0:

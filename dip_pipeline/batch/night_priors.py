@@ -54,12 +54,14 @@ class NightPriors:
     """Where priors of nights lie, on how many frames each is fitted, and how.
 
     groups : puts frames together that share a prior
+    overwrite : whether products that were made otherwise are replaced; else they need none
     """
 
     folder: Path
     frames: int
     config: RunConfig
     groups: Callable[[Sequence[str], Reading], list[Group]] = groups_of
+    overwrite: bool = True
 
     def given_to(
         self, jobs: Sequence[Job], progress: Progress | None, beside: Sequence[str] = ()
@@ -73,8 +75,9 @@ class NightPriors:
         there = self._there()
         reading = self.config.frame_reading()
         own = [job.source for job in jobs]
+        needing = {job.source for job in jobs if self.overwrite or not self._stays(job.target)}
         for group in self.groups(list(dict.fromkeys([*beside, *own])), reading):
-            if set(own).isdisjoint(group.sources):
+            if needing.isdisjoint(group.sources):
                 continue
             target = self._made(group, there, progress)
             if target is not None:
@@ -83,6 +86,11 @@ class NightPriors:
             job._replace(prior=None if self._was_alone(job.target) else priors.get(job.source))
             for job in jobs
         ]
+
+    def _stays(self, target: Path) -> bool:
+        """Whether there is something that was not made with these options: it is not replaced."""
+        made = options_of(target)
+        return target.exists() and (made is None or made.digest() != self.config.digest())
 
     def _was_alone(self, target: Path) -> bool:
         """Whether a product was made with these options before its night had a prior: it stays."""

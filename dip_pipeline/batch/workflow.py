@@ -221,7 +221,12 @@ def restore_jobs(  # noqa: PLR0913  (all but three have defaults)
     """
     tables = workflow.tables
     if tables.prior.shared == "night":
-        shared = NightPriors(out / PRIORS, tables.prior.frames, workflow.config)
+        shared = NightPriors(
+            out / PRIORS,
+            tables.prior.frames,
+            workflow.config,
+            overwrite=tables.frames.overwrite,
+        )
         jobs = shared.given_to(jobs, progress, beside)
     elif workflow.config.task.each:
         jobs = shared_among_exposures(

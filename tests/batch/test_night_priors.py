@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,21 @@ def test_only_groups_of_frames_that_need_one_have_a_prior_fitted(tmp_path, fits_
     assert fits_made == [2]
     assert Path(job.prior).name.startswith("01_")
     assert len(list((tmp_path / "priors").glob("*.prior"))) == 1
+
+
+def test_frames_whose_outputs_are_there_and_stay_have_no_prior_fitted(tmp_path, fits_made):
+    """It took minutes before the first line said that nothing would be overwritten."""
+    red = [write(tmp_path, number) for number in range(2)]
+    jobs = [Job(source, Path(source).with_suffix(".out.fits")) for source in red]
+    for job in jobs:
+        job.target.write_bytes(Path(job.source).read_bytes())
+    priors = NightPriors(tmp_path / "priors", 2, CONFIG, overwrite=False)
+    assert priors.given_to(jobs, None) == jobs
+    assert fits_made == []
+    jobs[0].target.unlink()  # one is to be made: all of its night share what it gets
+    assert {job.prior is None for job in priors.given_to(jobs, None)} == {False}
+    assert fits_made == [2]
+    assert replace(priors, overwrite=True, frames=1).given_to(jobs, None)[1].prior
 
 
 def test_it_is_fitted_on_as_many_as_were_asked_for_though_fewer_were_there(tmp_path, fits_made):

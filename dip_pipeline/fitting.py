@@ -124,7 +124,7 @@ def fit_frames(
     if prior.report.stop_reason is StopReason.DIVERGED:
         raise RestorationError(
             f"{target}: not written, the fit diverged: check the noise model of the frames "
-            "(dip show), or try another --seed"
+            "(dip show), give more --steps or another --seed"
         )
     save_prior(destination, prior)
     return _summary(target, "fitted", prior, len(frames), time.monotonic() - started)

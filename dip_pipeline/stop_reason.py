@@ -13,7 +13,8 @@ class StopReason(StrEnum):
     NOT_FITTED = "too little in the tile to fit a network to; tile written unchanged"
     WORKER_LOST = "the tile's worker process died three times; tile written unchanged"
     DIVERGED = (
-        "the fit diverged: check the noise model or try another --seed; tile written unchanged"
+        "the fit diverged: check the noise model, give more --steps or another --seed; "
+        "tile written unchanged"
     )
     SCENE_DIVERGED = (
         "the fit diverged: the PSF is not that of the frame's stars (too wide?) or the noise model "

@@ -347,8 +347,8 @@ def test_a_tile_that_diverges_is_copied_flagged_counted_and_told_of(
     assert not report.ok
     heard = [record.message for record in caplog.records if record.levelname == "ERROR"]
     assert heard == [
-        f"{sky[0]}: 1 of {report.tiles} tiles failed (the fit diverged: check the noise model or "
-        "try another --seed): copied from the input, flag 4"
+        f"{sky[0]}: 1 of {report.tiles} tiles failed (the fit diverged: check the noise model, "
+        "give more --steps or another --seed): copied from the input, flag 4"
     ]
     with fits.open(sky[0]) as old, fits.open(target) as new:
         assert new["SCI"].header["DIPNFAIL"] == 1

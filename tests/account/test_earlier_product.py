@@ -178,7 +178,10 @@ def test_tiles_that_diverged_are_made_again_only_where_that_is_asked_for(
     with monkeypatch.context() as patched:
         patched.setattr(restoring, "restore_tile", _with(StopReason.DIVERGED, 1))
         report = restore_frame(str(source), target, quick())
-    assert report.failure == "the fit diverged: check the noise model or try another --seed"
+    assert (
+        report.failure
+        == "the fit diverged: check the noise model, give more --steps or another --seed"
+    )
     assert report.failure in caplog.text
     assert not scratch_of(target).exists()
     report = restore_frame(str(source), target, quick())

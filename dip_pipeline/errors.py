@@ -81,4 +81,4 @@ class ExposureError(DipError):
 
 
 class ContradictionError(ExposureError):
-    """An exposure that hardly shows what another one of the same place shows: under clouds."""
+    """An exposure that does not show what another one shows: under clouds, or of another place."""

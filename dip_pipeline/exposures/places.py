@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from dip_pipeline.errors import ExposureError
+from dip_pipeline.errors import ContradictionError
 from dip_pipeline.frames import Frame, places_on
 from dip_pipeline.preparing.cutting import Window
 from dip_pipeline.registration import Geometry, fit_affine
@@ -48,14 +48,14 @@ def by_sky(frame: Frame, reference: Frame, window: Window) -> tuple[Geometry | N
         grid, mapped = part
         near = np.isfinite(mapped).all(axis=1) & _near(mapped, reference.shape)
     if near.sum() < _GRID:
-        raise ExposureError(
+        raise ContradictionError(
             f"{frame.path}: does not overlap with {reference.path}, by the celestial coordinates "
             "of both; give exposures of the same sky"
         )
     geometry = fit_affine(grid[near], mapped[near])
     apart = np.hypot(*(geometry.to_reference(grid[near]) - mapped[near]).T)
     if float(apart.max()) > _AFFINE_TOLERANCE_PX:
-        raise ExposureError(
+        raise ContradictionError(
             f"{frame.path}: by its celestial coordinates it is bent against {reference.path} by "
             f"{float(apart.max()):.2f} px, more than {_AFFINE_TOLERANCE_PX:g}; resample it onto "
             "that frame's pixels first"
@@ -66,7 +66,7 @@ def by_sky(frame: Frame, reference: Frame, window: Window) -> tuple[Geometry | N
     for low, high, side in zip(places.min(axis=0), places.max(axis=0), frame.shape, strict=True):
         first, last = max(0, int(low)), min(side, int(high) + 1)
         if last - first < _GRID:
-            raise ExposureError(
+            raise ContradictionError(
                 f"{frame.path}: does not overlap with the middle of {reference.path}; give "
                 "exposures of the same sky"
             )

@@ -96,8 +96,8 @@ def register(
         reference's, and how; where their units count
     summed : pixels twice as large hold four times the light; else they show a brightness
     any_optics : take other pixel scales, and exposures that contradict each other, too
-    Raises ExposureError where nothing can be found, the two do not overlap or differ in scale, or
-    where one hardly shows what the other one shows.
+    Raises ExposureError where the two differ in scale, ContradictionError where nothing can be
+    found, they do not overlap, or one hardly shows what the other one shows.
     """
     found = _found(exposure, reference, known)
     match, geometry = found.match, found.geometry.rounded()
@@ -157,7 +157,7 @@ def _mixture_of(
 
 
 def check_overlap(exposure: Seen, reference: Seen, geometry: Geometry) -> None:
-    """Raise ExposureError for an exposure of another part of the sky."""
+    """Raise ContradictionError for an exposure of another part of the sky."""
     shape = exposure.cleaned.light.shape
     rows, cols = (np.linspace(0, side - 1, 33) for side in shape)
     grid = np.stack(np.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -165,7 +165,7 @@ def check_overlap(exposure: Seen, reference: Seen, geometry: Geometry) -> None:
     size = np.array(reference.cleaned.light.shape)
     shared = float(((mapped >= -0.5) & (mapped <= size - 0.5)).all(axis=1).mean())
     if shared < _LEAST_SHARED:
-        raise ExposureError(
+        raise ContradictionError(
             f"{exposure.name}: does not overlap with {reference.name} (of its pixels "
             f"{100 * shared:.0f} % lie on it); give exposures of the same sky"
         )
@@ -354,7 +354,7 @@ def _first(exposure: Seen, reference: Seen) -> tuple[Geometry, str]:
     if light.believable:
         words = f"correlation of all light ({light.significance:.0f} sigma)"
         return Geometry(shift_px=light.shift_px), words
-    raise ExposureError(
+    raise ContradictionError(
         f"{exposure.name}: could not be registered to {reference.name}: no celestial coordinates "
         f"in both, {len(exposure.stars)} and {len(reference.stars)} stars that do not match, and "
         f"a correlation of {light.significance:.1f} sigma; leave it out, or give both a WCS"

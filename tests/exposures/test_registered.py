@@ -418,6 +418,25 @@ def test_an_exposure_under_clouds_is_refused_or_left_out_of_what_guides_others(t
     assert len(found) == 2
 
 
+@pytest.mark.parametrize("wcs", [True, False])
+def test_an_exposure_of_another_sky_guides_none_and_stops_no_other(tmp_path, caplog, wcs):
+    """One that the telescope took elsewhere ended a night of exposures that guide each other."""
+    paths = [_write(tmp_path / f"{n}.fits", n, wcs=wcs) for n in (0, 1)]
+    header = fits.getheader(paths[0])
+    if wcs:
+        header["CRVAL1"] += 1.0
+    elsewhere = draw_sky(_SHAPE, count=40, brightest=3e4, seed=27).seen(_SHAPE, (0, 0)) + SKY
+    paths.append(str(tmp_path / "elsewhere.fits"))
+    fits.PrimaryHDU(noisy(elsewhere, np.random.default_rng(9)), header).writeto(paths[2])
+    with pytest.raises(ExposureError, match=r"elsewhere\.fits: "):
+        _registered(paths)
+    _, found = _registered(paths, **{"task.each": True})
+    assert [each.source.frame.path.name for each in found] == ["1.fits"]
+    assert "elsewhere.fits: not used for" in caplog.text
+    with pytest.raises(ExposureError, match="no other exposure shows its sources"):
+        _registered([paths[2], *paths[:2]], **{"task.each": True})
+
+
 def test_cards_of_further_exposures_are_no_cards_of_the_product(tmp_path):
     """One that no compressed image may have is of no account there; of the first it is refused."""
     paths = [_write(tmp_path / "0.fits"), _write(tmp_path / "1.fits", 1, ZSCALE=2.0)]

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
 from dip_pipeline.frames import Frame, Guide, Pixels
 from dip_pipeline.machine.gpus import gpu_count
@@ -14,12 +15,15 @@ from dip_pipeline.registration import Geometry, Surface
 from dip_pipeline.restoration.forward.optics import Exposure, Mixture, Optics
 from dip_pipeline.restoration.problem import FitOptions, Problem
 from dip_pipeline.restoration.scene.beyond_edges import beyond_edges
-from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.sensor import NoiseKind, NoiseModel
+from dip_pipeline.sensor.noise_sigma import sigma_plane
+from dip_pipeline.task import Task
 
 Window = tuple[slice, slice]
 
 _BESIDE_PX = 8  # of an exposure around what a window of the reference shows of it
 _LEAST_PX = 8  # a side; of an exposure less is not worth reading
+_LEVEL_PX = 5  # side of the square whose mean is the level that noise is told at
 
 _WORDS = {"source", "unit", "rung", "guesses", "notes"}  # of the numbers of a noise law
 
@@ -125,7 +129,22 @@ class ProblemSource:
             optics=self.optics,
             exposures=tuple(exposures),
         )
+        if self.options.task is Task.DENOISE and not self.exposures:
+            problem = _without_spikes(problem)
         return problem if self.exposures else beyond_edges(problem, self.frame.shape)
+
+
+def _without_spikes(problem: Problem) -> Problem:
+    """Have pixels that are far sharper than light kept, and all around restored without them."""
+    from dip_pipeline.restoration.images.spikes import spikes_of  # torch loads here
+
+    if problem.noise.kind is NoiseKind.NONE or not problem.valid.any():
+        return problem
+    usual = np.median(problem.pixels[problem.valid])
+    level = uniform_filter(np.where(problem.valid, problem.pixels, usual), _LEVEL_PX)
+    sigma = sigma_plane(problem.noise, level, problem.error)
+    kept = spikes_of(np.where(problem.valid, problem.pixels, np.float32(np.nan)), sigma)
+    return replace(problem, masked=problem.masked | kept, kept=kept) if kept.any() else problem
 
 
 def _ends(span: slice) -> tuple[int, int]:

@@ -130,6 +130,8 @@ class Problem:
     error : (rows, cols) sigma, same unit, or None; ignored where masked
     masked : (rows, cols), pixels that hold no information
     saturated : (rows, cols), pixels to leave alone
+    kept : (rows, cols), pixels of those that are masked to give back as they were observed: light
+        is not so sharp, and all around is restored without them; None where there are none
     origin : (row, col) of the region's first pixel in the frame
     inner : rows and columns of the region that are wanted back; the rest is context
     optics : between the scene that is asked for and the pixels; None: the scene is what they show
@@ -153,10 +155,12 @@ class Problem:
     guides: tuple[Plane, ...] = ()
     twin: Twin | None = None
     exposures: tuple[Exposure, ...] = ()
+    kept: Mask | None = None
 
     def __post_init__(self) -> None:
         shapes = {self.pixels.shape, self.masked.shape, self.saturated.shape}
         shapes |= {self.error.shape} if self.error is not None else set()
+        shapes |= {self.kept.shape} if self.kept is not None else set()
         shapes |= {guide.shape for guide in self.guides}
         shapes |= {self.twin.pixels.shape, self.twin.error.shape} if self.twin else set()
         if self.guides and self.twin is not None:

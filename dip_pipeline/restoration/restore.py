@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
@@ -76,6 +77,7 @@ def restore(problem: Problem, prior: Prior | None = None) -> Restored:
         science, flags = _flagged(problem, science)
         planes = science, _error_plane(problem, error), flags
     planes = planes[0], _with_hidden(planes[1], planes[0], region), planes[2]
+    planes = _with_kept(problem, planes, region)
     inner = torch.zeros_like(region.trusted)
     inner[(..., *problem.inner)] = region.trusted[(..., *problem.inner)]
     risk, risk_error, count = mean_risk(delivery.squared_error, inner)
@@ -111,6 +113,26 @@ def _with_hidden(error: Plane, science: Plane, region: Region) -> Plane:
     lacking = np.hypot(lacking, _DOUBT * hidden.doubted)
     with_hidden: Plane = np.hypot(error, scale.sigma * np.hypot(hidden.error, lacking))
     return with_hidden.astype(np.float32)
+
+
+def _with_kept(
+    problem: Problem, planes: tuple[Plane, Plane, NDArray[np.uint8]], region: Region
+) -> tuple[Plane, Plane, NDArray[np.uint8]]:
+    """Give pixels back that are kept, with the noise they have."""
+    kept, own = problem.kept, problem.error
+    if kept is None:
+        return planes
+    science, error, flags = planes
+    if own is None:
+        light = (problem.pixels.astype(np.float64) - region.scale.level) / region.scale.sigma
+        level = torch.from_numpy(light)[None, None].to(region.observed.device)
+        sigma = region.noise.sigma(level)[0, 0].double().cpu().numpy() * region.scale.sigma
+        own = sigma.astype(np.float32)
+    return (
+        np.where(kept, problem.pixels, science),
+        np.where(kept, own, error),
+        np.where(kept, np.uint8(0), flags),
+    )
 
 
 def unchanged(problem: Problem, reason: StopReason) -> Restored:

@@ -11,7 +11,8 @@ relative to the light, measured in bins of brightness. All windows are averaged.
 networks know little (a source unlike all others), what they drew at frequencies that carry no
 light is taken off, too: that is the second step of BM3D without its grouping, the networks' image
 being the pilot: Dabov et al. 2007, IEEE Trans. Image Process. 16(8), 2080; Yu & Sapiro 2011, Image
-Processing On Line 1, 292.
+Processing On Line 1, 292. Hot pixels and the like are of all frequencies, and none of light: they
+come back as they were observed, and are not in the pilot.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ import torch
 import torch.nn.functional as nnf
 from scipy.fft import dct
 from torch import Tensor
+
+from dip_pipeline.restoration.images.spikes import find_spikes, without_spikes
 
 _WINDOW_PX = 8
 _ROWS_AT_ONCE = {"cpu": 64, "cuda": 512}
@@ -85,7 +88,11 @@ class LostLight:
             for column in (self.rates, self.kept)
         )
         residual = trusted * (observed - estimate)
-        return estimate + filtered(estimate - stars.taken, residual, sigma**2, (rate, kept), noise)
+        pilot = estimate - stars.taken
+        spikes = find_spikes(pilot, sigma)
+        own, residual = torch.where(spikes, residual, 0.0), torch.where(spikes, 0.0, residual)
+        pilot = without_spikes(pilot, spikes)
+        return estimate + own + filtered(pilot, residual, sigma**2, (rate, kept), noise)
 
 
 NOTHING_LOST = LostLight()

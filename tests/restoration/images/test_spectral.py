@@ -12,6 +12,7 @@ from dip_pipeline.restoration.images.spectral import (
     filtered,
     least_loss,
 )
+from dip_pipeline.restoration.images.spikes import find_spikes
 from dip_pipeline.restoration.noise.correlation import draw_noise, root_of
 from dip_pipeline.sensor.noise_kernel import NoiseKernel
 
@@ -65,6 +66,38 @@ def test_pixels_that_are_not_trusted_give_nothing():
     trusted[..., 10:14, :] = 0
     spoilt = torch.where(trusted > 0, truth, 1e6)
     torch.testing.assert_close(ALWAYS.put_back(truth, spoilt, one, trusted), truth)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize(
+    ("rows", "cols"),
+    [([24], [24]), ([24, 24], [24, 25]), ([22, 23, 24, 25], [22, 23, 24, 25]), (range(48), 24)],
+    ids=["hot pixel", "two", "track", "column"],
+)
+def test_no_noise_comes_back_around_what_is_sharper_than_light(rows, cols, sign):
+    """A hot pixel is of all frequencies: a disc of 15 px was left as noisy as it was observed."""
+    one, noise = torch.ones(1, 1, 48, 48), white(1, 1, 48, 48)
+    spikes = torch.zeros(1, 1, 48, 48)
+    spikes[..., rows, cols] = 300.0 * sign
+    back = ALWAYS.put_back(0.9 * spikes, spikes + noise, one, one)
+    beside = spikes[0, 0] == 0
+    assert float((back - spikes)[0, 0][beside].pow(2).mean()) < 1e-3
+    torch.testing.assert_close(back[0, 0][~beside], (spikes + noise)[0, 0][~beside])
+    masked = one.clone()
+    masked[..., rows, cols] = 0  # what is masked does not come back
+    back = ALWAYS.put_back(0.9 * spikes, spikes + noise, one, masked)
+    torch.testing.assert_close(back[0, 0][~beside], 0.9 * spikes[0, 0][~beside])
+
+
+@pytest.mark.parametrize("fwhm_px", [1.3, 2.0, 3.0])
+def test_stars_are_no_spikes_however_they_lie_on_the_pixels(fwhm_px):
+    rows, cols = np.mgrid[:96, :96].astype(float)
+    light = np.zeros((96, 96))
+    for number, (row, col) in enumerate((r, c) for r in range(8, 96, 16) for c in range(8, 96, 16)):
+        far2 = (rows - row - number / 36) ** 2 + (cols - col - number % 5 / 5) ** 2
+        light += 300 * np.exp(-4 * np.log(2) * far2 / fwhm_px**2)
+    image = torch.from_numpy(light).float()[None, None]
+    assert not find_spikes(image, torch.ones_like(image)).any()
 
 
 def test_a_part_is_filtered_as_in_the_whole():

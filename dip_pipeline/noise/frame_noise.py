@@ -16,6 +16,7 @@ from dip_pipeline.frames import Frame
 from dip_pipeline.frames.noise_form import NO_INFORMATION
 from dip_pipeline.noise.agreement import hold_against_sky, level_of, nearest_to_scatter
 from dip_pipeline.noise.beam import warn_of_wide_beam
+from dip_pipeline.noise.dark_places import warn_of_dark_places
 from dip_pipeline.noise.evenness import warn_of_uneven_noise
 from dip_pipeline.noise.not_known import (
     counts_of_sky,
@@ -92,8 +93,7 @@ def find_noise(
     sky = _sky_of(windows, config, elsewhere)
     warn_of_wide_beam(_name_of(frame), frame, windows, sky)
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
-    by_cards = choice is NoiseChoice.AUTO
-    why = why_not_known(sensor, frame.unit) if by_cards else "none given"
+    why = why_not_known(sensor, frame.unit) if choice is NoiseChoice.AUTO else "none given"
     if noise is not None:
         noise = replace(_with_counts_checked(frame, noise, windows), correlation=kernel)
         _check_precision(frame, noise, windows)
@@ -106,6 +106,7 @@ def find_noise(
         if not against:
             noise = held.told(frame.path)
             warn_of_uneven_noise(_name_of(frame), noise, windows)
+            warn_of_dark_places(_name_of(frame), noise, windows)
             return noise, 1.0
         why, kernel = against, held.noise.correlation
         sensor = replace(sensor, gain_e_per_dn=None, read_noise_e=None)
@@ -123,6 +124,7 @@ def find_noise(
     )
     warn_of_few_events(_name_of(frame), windows)
     warn_of_uneven_noise(_name_of(frame), noise, windows)
+    warn_of_dark_places(_name_of(frame), noise, windows)
     return noise, 1.0
 
 

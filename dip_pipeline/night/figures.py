@@ -29,6 +29,7 @@ from dip_pipeline.night.fields import pointing_of
 from dip_pipeline.night.grouping import begun_of, hours_of
 from dip_pipeline.night.odd_frames import FrameFigures
 from dip_pipeline.night.settings import settings_of
+from dip_pipeline.night.star_widths import half_height_widths
 from dip_pipeline.registration import robust_level
 from dip_pipeline.sensor.cards import Sourced
 from dip_pipeline.sensor.noise_sigma import sigma_at
@@ -281,10 +282,13 @@ def _of_stars(
     radii, flags = sep.flux_radius(
         plane, found["x"], found["y"], np.full(len(found), 2 * _APERTURE_PX), 0.5, subpix=5
     )
-    whole = radii[(flags == 0) & (radii > 0)]
+    whole = (flags == 0) & (radii > 0)
+    places = np.column_stack([found["y"], found["x"]])
+    widths = half_height_widths(plane, places[whole], radii[whole])
+    widths = widths[np.isfinite(widths)]
     return {
         "star_light": float(np.median(fluxes)),
-        "star_fwhm_px": float(2 * np.median(whole)) if len(whole) > _STARS // 2 else None,
+        "star_fwhm_px": float(np.median(widths)) if len(widths) > _STARS // 2 else None,
         "star_axis_ratio": float(np.median(found["a"] / found["b"])),
     }
 

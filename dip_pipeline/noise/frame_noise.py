@@ -16,7 +16,14 @@ from dip_pipeline.frames import Frame
 from dip_pipeline.frames.noise_form import NO_INFORMATION
 from dip_pipeline.noise.agreement import hold_against_sky, level_of, nearest_to_scatter
 from dip_pipeline.noise.beam import warn_of_wide_beam
+from dip_pipeline.noise.dark_places import warn_of_dark_places
 from dip_pipeline.noise.evenness import warn_of_uneven_noise
+from dip_pipeline.noise.not_known import (
+    counts_of_sky,
+    warn_of_few_counts,
+    warn_of_few_events,
+    why_not_known,
+)
 from dip_pipeline.restoration.computing.freed_memory import reuse_memory
 from dip_pipeline.sensor import (
     NoiseChoice,
@@ -45,7 +52,6 @@ _LIKE_LIGHT = (
     "noise: where there are any give gain and read noise, or --noise-correlation white"
 )
 FROM_OTHERS = "measured on the sky of other planes"
-_FEW_COUNTS = 5.0  # a pixel; below, Poisson noise is far from the Gaussian draws of the fit
 
 Place = tuple[slice, slice]
 
@@ -87,7 +93,7 @@ def find_noise(
     sky = _sky_of(windows, config, elsewhere)
     warn_of_wide_beam(_name_of(frame), frame, windows, sky)
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
-    why = "none in the header and none given"
+    why = why_not_known(sensor, frame.unit) if choice is NoiseChoice.AUTO else "none given"
     if noise is not None:
         noise = replace(_with_counts_checked(frame, noise, windows), correlation=kernel)
         _check_precision(frame, noise, windows)
@@ -100,6 +106,7 @@ def find_noise(
         if not against:
             noise = held.told(frame.path)
             warn_of_uneven_noise(_name_of(frame), noise, windows)
+            warn_of_dark_places(_name_of(frame), noise, windows)
             return noise, 1.0
         why, kernel = against, held.noise.correlation
         sensor = replace(sensor, gain_e_per_dn=None, read_noise_e=None)
@@ -115,7 +122,9 @@ def find_noise(
         noise_in_words(noise),
         _LIKE_LIGHT if max(kernel.neighbours) > _AS_LIGHT and kernel is sky.kernel else "",
     )
+    warn_of_few_events(_name_of(frame), windows)
     warn_of_uneven_noise(_name_of(frame), noise, windows)
+    warn_of_dark_places(_name_of(frame), noise, windows)
     return noise, 1.0
 
 
@@ -352,13 +361,7 @@ def _with_counts_checked(frame: Frame, noise: NoiseModel, windows: Sequence[Wind
         return noise
     if noise.kind is NoiseKind.POISSON:
         law = variance_line(noise)
-        counts = float(values.mean() - law.zero_level) / law.slope
-        if counts < _FEW_COUNTS:
-            log.warning(
-                "%s: %.2g counts a pixel: too few for the Gaussian draws of the fit; bin the frame",
-                frame.path,
-                counts,
-            )
+        warn_of_few_counts(_name_of(frame), counts_of_sky(windows, law.zero_level, law.slope))
         return noise
     step = _step_stored(frame) or quantum_of(windows)
     sigma = sigma_at(noise, float(np.median(values)))

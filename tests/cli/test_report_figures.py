@@ -56,6 +56,26 @@ def test_a_pedestal_has_no_noise(tmp_path):
     )
 
 
+@pytest.mark.parametrize("beta", [2.5, 4.0, 30.0])
+@pytest.mark.parametrize("fwhm_px", [2.7, 6.0])
+def test_the_width_of_stars_is_that_at_half_their_height_whatever_their_wings(
+    tmp_path, monkeypatch, fwhm_px, beta
+):
+    def sky(seed):
+        rng = np.random.default_rng(seed)
+        rows, cols = np.mgrid[:144, :144]
+        image = np.full(rows.shape, 200.0)
+        for number in range(9):
+            y, x = 24 + 48 * np.array(divmod(number, 3)) + rng.uniform(-0.5, 0.5, 2)
+            square = (np.hypot(rows - y, cols - x) / (fwhm_px / 2)) ** 2
+            image += 3000 * (1 + square * (2 ** (1 / beta) - 1)) ** -beta
+        return rng.normal(image, np.sqrt(image / 2 + 4))
+
+    monkeypatch.setattr(test_report, "sky", sky)
+    found = values_of(product(tmp_path, 1))["star_fwhm_px"]
+    assert found == pytest.approx(fwhm_px, rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("cards", "variance"),
     [({"SUBSKY": 300.0}, 500 / 2 + 4), ({"NCOMBINE": 4}, (200 / 2 + 4) / 4)],

@@ -32,6 +32,7 @@ ACCENT = "#ffb454"
 SKY_MAP = "magma"
 RESIDUAL_MAP = colormaps["RdBu_r"].with_extremes(bad="#5c6470")  # masked: neither high nor low
 ERROR_MAP = "viridis"
+_LONG_LABEL = 8  # characters, of which seven find place on a bar
 DPI = 120
 _SMALL_DPI = 75
 _SMALL_JPEG = {"quality": 85, "optimize": True}
@@ -279,12 +280,16 @@ def _style_bar(figure: Figure, axes: Axes, shown: AxesImage, label: str) -> None
 
 
 def _short_labels(levels: NDArray[np.float64]) -> list[str]:
-    """Give levels in three digits, or as many as tell them apart and spare a small exponent."""
+    """Give levels in three digits, or as many as tell them apart and spare a small exponent.
+
+    Every second one alone where they are so long that they would run into each other.
+    """
     for digits in range(3, 9):
         labels = [f"{level:.{digits}g}" for level in levels]
         if len(set(labels)) == len(labels) and not any("e+0" in label for label in labels):
             break
-    return labels
+    crowded = max(map(len, labels)) > _LONG_LABEL
+    return ["" if crowded and number % 2 else label for number, label in enumerate(labels)]
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -69,3 +69,5 @@ def test_labels_of_levels_are_short_and_tell_them_apart():
     small, large = np.array([-0.0061194, 0.0024041, 0.5534]), np.array([10012.3, 10015.1, 10033.0])
     assert pictures._short_labels(small) == ["-0.00612", "0.0024", "0.553"]
     assert pictures._short_labels(large) == ["10012", "10015", "10033"]
+    faint = np.array([-0.000818, -0.00013, 0.00055])
+    assert pictures._short_labels(faint) == ["-0.000818", "", "0.00055"]

@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 # Fourth differences along both axes: what a telescope's optics pass, they hardly do.
 FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / 70**0.5  # squares sum to 1
 DETAIL = np.outer(FOURTH, FOURTH)
+SECOND = np.array([1.0, -2.0, 1.0]) / 6**0.5  # second differences: coarser, of more light
 _WEIGHTS = FOURTH**2  # of a pixel's variance in the detail's, along an axis
 _LEVEL_PX = 1.0  # smoothing of the level
 _HINT_PX = 1.2  # smoothing of the image in which structure is looked for
@@ -116,22 +117,26 @@ def measure_scatter(windows: Sequence[Window]) -> ScatterLine | None:
     return found if found.rises else replace(found, floor=sigma**2)
 
 
-def scatter_over_law(windows: Sequence[Window], sigmas: Sequence[Floats]) -> tuple[float, float]:
+def scatter_over_law(
+    windows: Sequence[Window], sigmas: Sequence[Floats], taps: Floats = FOURTH
+) -> tuple[float, float]:
     """Scatter from pixel to pixel over that of a law of white noise, and the mean level of both.
 
     NaN without enough pixels.
 
     sigmas : standard deviation of each pixel by the law, a plane a window
+    taps : of the filter that shows it, along both axes
 
     In the darker half of what has no structure. Stars that no sky can be seen between raise the
     scatter about any local level, but hardly this one, where optics spread them over two pixels.
     """
     parts = []
     for window, sigma in zip(windows, sigmas, strict=True):
-        expected = expected_detail(sigma)
-        parts.append([plane[_inside(window)] for plane in (*details_of(window), expected)])
-    detail, level, hint, expected = (np.concatenate(planes) for planes in zip(*parts, strict=True))
-    plain = np.abs(hint) < _MOST_HINT_SIGMA * expected
+        _, level, hint = details_of(window)
+        seen = _separable(window.pixels, taps), np.sqrt(_separable(sigma**2, taps**2))
+        plain = np.abs(hint) < _MOST_HINT_SIGMA * expected_detail(sigma)
+        parts.append([plane[_inside(window)] for plane in (*seen, level, plain)])
+    detail, expected, level, plain = (np.concatenate(planes) for planes in zip(*parts, strict=True))
     if plain.sum() < 2 * _FEWEST_PIXELS:
         return float("nan"), float("nan")
     dark = plain & (level <= np.median(level[plain]))

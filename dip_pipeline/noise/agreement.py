@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from dip_pipeline.blind.correlation import MEASURED, SkyNoise
 from dip_pipeline.blind.estimate import slope_of_scatter
-from dip_pipeline.blind.scatter import DETAIL, scatter_over_law
+from dip_pipeline.blind.scatter import DETAIL, SECOND, scatter_over_law
 from dip_pipeline.blind.sky import Window
 from dip_pipeline.sensor import FROM_SCATTER, NO_PEDESTAL, NoiseKind, NoiseModel, Sourced
 from dip_pipeline.sensor.noise_kernel import NoiseKernel
@@ -28,6 +28,9 @@ _GAIN_AGREEMENT = (0.67, 2.0)
 # Scatter of a sky over its law's that no light and no level explains: another unit.
 _MOST_OF_ANY = 300.0
 _SLOPE_ERRORS = 4.0  # by which it must be off
+_CORRELATIONS = np.arange(0, 51) / 100  # of neighbours, by resampling
+_SECOND = np.outer(SECOND, SECOND)
+FROM_DETAIL = "from pixel to pixel, for light is everywhere"
 _LEVEL_PX = 2.0  # smoothing of the level that a pixel's sigma is taken at
 
 
@@ -171,7 +174,9 @@ def hold_against_sky(noise: NoiseModel, windows: Sequence[Window], sky: SkyNoise
     expected = 1.0 if noise.from_error_plane else _sigma_or_nan(noise, sky.level)
     sky_ratio = sky.sigma / expected if expected > 0 else float("nan")
     held = Agreement(noise, sky_ratio, sky.level, sky_ratio, sky)
-    if noise.correlation.is_white and held.agrees:
+    unknown = noise.correlation is sky.kernel and noise.correlation.source != MEASURED
+    without_sky = unknown and noise.from_error_plane and not np.isfinite(sky_ratio)
+    if noise.correlation.is_white and held.agrees and not without_sky:
         return held
     if not noise.correlation.is_white and noise.correlation is not sky.kernel:
         return held  # it was asked for
@@ -184,13 +189,35 @@ def hold_against_sky(noise: NoiseModel, windows: Sequence[Window], sky: SkyNoise
             return held
         white = NoiseKernel(source="light, not noise, correlates")
         held = replace(held, noise=replace(noise, correlation=white))
+    if without_sky:
+        refuted = 0 < ratio < _AGREEMENT[0]
+        return _by_detail(held, windows, ratio, level) if refuted else held
     # Where too little sky tells whether it is correlated, less scatter from pixel to pixel may be
     # that: then it can but confirm the law.
-    unknown = noise.correlation is sky.kernel and noise.correlation.source != MEASURED
     beyond = not np.isfinite(ratio) and sky_ratio > _MOST_OF_ANY  # all of it looks like structure
     if beyond or ratio >= sky_ratio or (unknown and ratio < _AGREEMENT[0]):
         return held
     return replace(held, ratio=ratio, level=level)
+
+
+def _by_detail(held: Agreement, windows: Sequence[Window], ratio: float, level: float) -> Agreement:
+    """Tell a law that is too strong from noise that is correlated, where light is everywhere.
+
+    ratio : scatter from pixel to pixel over the law's
+    Resampling takes more from fourth differences than from second ones, and a wrong strength takes
+    the same from both. As white noise of its law such a frame would come back with noise inverted.
+    """
+    sigmas = [sigmas_of(held.noise, window) for window in windows]
+    coarser, _ = scatter_over_law(windows, sigmas, SECOND)
+    if not coarser > 0:
+        return held
+    kernels = [NoiseKernel.from_neighbour(float(each), FROM_DETAIL) for each in _CORRELATIONS]
+    fine = np.array([kernel.passed(DETAIL) for kernel in kernels]) ** 0.5
+    second = np.array([kernel.passed(_SECOND) for kernel in kernels]) ** 0.5
+    nearest = int(np.argmin(np.abs(fine / second - ratio / coarser)))
+    strength = min(1.0, ratio / float(fine[nearest]))
+    noise = replace(held.noise, correlation=kernels[nearest])
+    return replace(held, noise=noise, ratio=strength, level=level)
 
 
 def nearest_to_scatter(laws: Sequence[NoiseModel], windows: Sequence[Window]) -> NoiseModel:

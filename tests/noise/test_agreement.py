@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from astropy.io import fits
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import convolve, gaussian_filter
 
 from dip_pipeline.blind.correlation import SkyNoise
+from dip_pipeline.blind.scatter import DETAIL
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
 from dip_pipeline.noise.agreement import Agreement
-from dip_pipeline.preparing.planning import resolve_noise
+from dip_pipeline.preparing.planning import resolve_noise, settle_frame
 from dip_pipeline.sensor import NO_PEDESTAL, NoiseKind, NoiseModel, Sensor, Sourced
 from dip_pipeline.sensor.noise_kernel import WHITE, NoiseKernel
 from dip_pipeline.sensor.noise_sigma import sigma_at
@@ -236,3 +237,27 @@ def test_the_level_without_light_is_found_where_nobody_says_it():
 )
 def test_a_level_that_is_said_or_cannot_be_is_not_looked_for(ratio, changes):
     assert agreement(ratio, **changes).with_level_of_sky() is None
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.25, 0.4])
+@pytest.mark.parametrize("factor", [0.8, 1.0, 1.4, 2.0])
+def test_where_there_is_no_sky_the_pixels_tell_resampling_from_a_plane_too_large(
+    tmp_path, correlation, factor
+):
+    """Spectra: lines everywhere. As white noise of that plane it came back inverted."""
+    rows, cols = np.indices((160, 200))
+    lines = 300.0 * np.random.default_rng(2).random(40)
+    spectrum = gaussian_filter(np.repeat(lines, 5), 2.0, mode="wrap")
+    root = np.array(NoiseKernel.from_neighbour(correlation, "true").root)
+    noise = convolve(np.random.default_rng(3).normal(0, 10.0, rows.shape), root, mode="wrap")
+    planes = {"SCI": 50 + spectrum[cols] + noise, "ERR": np.full(rows.shape, 10.0 * factor)}
+    hdus = [fits.ImageHDU(plane.astype("f4"), name=name) for name, plane in planes.items()]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / "spectra.fits")
+    settled, law = settle_frame(open_frame(tmp_path / "spectra.fits"), RunConfig())
+    told = float(settled.read(slice(None), slice(None)).error[80, 100]) / 10
+    passed = law.correlation.passed(DETAIL) ** 0.5 * told
+    true = NoiseKernel.from_neighbour(correlation, "true").passed(DETAIL) ** 0.5
+    assert passed < 1.25 * true or factor < 1  # at the finest there is no more noise than there is
+    if factor >= 1:
+        assert law.correlation.neighbours == pytest.approx([correlation] * 2, abs=0.12)
+        assert told == pytest.approx(1.0, abs=0.25)

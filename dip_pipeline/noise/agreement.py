@@ -28,6 +28,7 @@ _GAIN_AGREEMENT = (0.67, 2.0)
 # Scatter of a sky over its law's that no light and no level explains: another unit.
 _MOST_OF_ANY = 300.0
 _SLOPE_ERRORS = 4.0  # by which it must be off
+_FEW_COUNTS = 20.0  # a pixel; below, many are the same, and clipped scatter is too little
 _CORRELATIONS = np.arange(0, 51) / 100  # of neighbours, by resampling
 _SECOND = np.outer(SECOND, SECOND)
 FROM_DETAIL = "from pixel to pixel, for light is everywhere"
@@ -175,7 +176,7 @@ def hold_against_sky(noise: NoiseModel, windows: Sequence[Window], sky: SkyNoise
     sky_ratio = sky.sigma / expected if expected > 0 else float("nan")
     held = Agreement(noise, sky_ratio, sky.level, sky_ratio, sky)
     unknown = noise.correlation is sky.kernel and noise.correlation.source != MEASURED
-    without_sky = unknown and noise.from_error_plane and not np.isfinite(sky_ratio)
+    without_sky = unknown and not np.isfinite(sky_ratio)
     if noise.correlation.is_white and held.agrees and not without_sky:
         return held
     if not noise.correlation.is_white and noise.correlation is not sky.kernel:
@@ -209,7 +210,7 @@ def _by_detail(held: Agreement, windows: Sequence[Window], ratio: float, level: 
     """
     sigmas = [sigmas_of(held.noise, window) for window in windows]
     coarser, _ = scatter_over_law(windows, sigmas, SECOND)
-    if not coarser > 0:
+    if not coarser > 0 or _counts_at(held.noise, level) < _FEW_COUNTS:
         return held
     kernels = [NoiseKernel.from_neighbour(float(each), FROM_DETAIL) for each in _CORRELATIONS]
     fine = np.array([kernel.passed(DETAIL) for kernel in kernels]) ** 0.5
@@ -218,6 +219,14 @@ def _by_detail(held: Agreement, windows: Sequence[Window], ratio: float, level: 
     strength = min(1.0, ratio / float(fine[nearest]))
     noise = replace(held.noise, correlation=kernels[nearest])
     return replace(held, noise=noise, ratio=strength, level=level)
+
+
+def _counts_at(noise: NoiseModel, level: float) -> float:
+    """How many counts a pixel has at a level, by a law that counts; else infinitely many."""
+    if noise.from_error_plane or noise.kind not in (NoiseKind.POISSON, NoiseKind.POISSON_GAUSSIAN):
+        return np.inf
+    line = variance_line(noise)
+    return (level - line.zero_level) / line.slope if line.slope > 0 else np.inf
 
 
 def nearest_to_scatter(laws: Sequence[NoiseModel], windows: Sequence[Window]) -> NoiseModel:

@@ -261,3 +261,21 @@ def test_where_there_is_no_sky_the_pixels_tell_resampling_from_a_plane_too_large
     if factor >= 1:
         assert law.correlation.neighbours == pytest.approx([correlation] * 2, abs=0.12)
         assert told == pytest.approx(1.0, abs=0.25)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3])
+@pytest.mark.parametrize("told_gain", [GAIN, 0.4 * GAIN])
+def test_cards_are_held_against_pixels_where_there_is_no_sky(tmp_path, correlation, told_gain):
+    """Resampled ones keep the law of their cards; a gain that is too small gives way."""
+    spectrum = gaussian_filter(np.repeat(3e3 * np.random.default_rng(2).random(40), 5), 2.0)
+    level = SKY_DN + np.tile(spectrum, (160, 1))
+    root = np.array(NoiseKernel.from_neighbour(correlation, "true").root)
+    noise = convolve(np.random.default_rng(3).normal(size=level.shape), root, mode="wrap")
+    cards = SENSOR | {"GAIN": told_gain, "PEDESTAL": 0.0}
+    path = tmp_path / "spectra.fits"
+    fits.writeto(path, (level + true_sigma(level) * noise).astype("f4"), fits.Header(cards))
+    law = resolve_noise(open_frame(path), RunConfig())
+    assert law.rung.startswith("estimated") == (told_gain < GAIN)
+    assert law.correlation.neighbours == pytest.approx([correlation] * 2, abs=0.12)
+    at = float(np.median(level))
+    assert sigma_at(law, at) == pytest.approx(float(true_sigma(np.array(at))), rel=0.25)

@@ -185,7 +185,7 @@ def _brought_to_sky(frame: Frame, noise: NoiseModel, ratio: float) -> NoiseModel
 
 def scaled_words(factor: float) -> str:
     """Say that a noise plane was multiplied."""
-    return f"scaled by {factor:.4g} to the scatter of the sky"
+    return f"scaled by {factor:.4g} to the frame's own scatter"
 
 
 def _nothing_in(frame: Frame, level: float) -> EmptyFrameError:

@@ -42,6 +42,11 @@ class RunReport:
     below_zero: float = 0.0
 
     @property
+    def counts(self) -> bool:
+        """Whether its law is that of counts without read noise: of few no risk can be told."""
+        return self.noise.startswith("poisson, ")
+
+    @property
     def ok(self) -> bool:
         """Whether every tile was restored."""
         return self.failed_tiles == 0
@@ -72,7 +77,13 @@ def with_failures_heard(report: RunReport) -> RunReport:
 
 def warn_of_refuted_law(report: RunReport) -> RunReport:
     """Warn where the estimated error shows that the noise is not what its law says."""
-    if report.below_zero:
+    if report.below_zero and report.counts:
+        log.warning(
+            "%s: the estimated mean square error is -%.2g, which none can be: its counts are too "
+            "few for it, or not of photons alone; no risk can be told",
+            *(report.source, report.below_zero),
+        )
+    elif report.below_zero:
         log.warning(
             "%s: the estimated mean square error is -%.2g, which none can be: the pixels have less "
             "noise than their law says, or of another kind (resampled, outliers); no risk can be "

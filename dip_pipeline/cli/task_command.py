@@ -178,6 +178,8 @@ def frame_lines(source: str, report: "RunReport") -> str:
 
 def _residual_noise(report: "RunReport") -> str:
     """Tell the estimated residual noise, with its error where there is one."""
+    if report.below_zero and report.counts:
+        return "residual noise: not to be told, its counts are too few"
     if report.below_zero:
         return "residual noise: not to be told, for the noise is not what its law says"
     if not math.isfinite(report.risk):

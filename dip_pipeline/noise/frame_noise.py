@@ -20,8 +20,8 @@ from dip_pipeline.noise.dark_places import warn_of_dark_places
 from dip_pipeline.noise.evenness import warn_of_uneven_noise
 from dip_pipeline.noise.not_known import (
     counts_of_sky,
+    law_of_events,
     warn_of_few_counts,
-    warn_of_few_events,
     why_not_known,
 )
 from dip_pipeline.restoration.computing.freed_memory import reuse_memory
@@ -111,10 +111,26 @@ def find_noise(
         why, kernel = against, held.noise.correlation
         sensor = replace(sensor, gain_e_per_dn=None, read_noise_e=None)
     one_sigma = choice is NoiseChoice.GAUSSIAN
-    noise = estimate_noise(windows, sky, kernel, sensor, frame.unit, one_sigma=one_sigma)
+    noise = None if one_sigma else law_of_events(_name_of(frame), sensor, windows)
     if noise is None:
+        found = estimate_noise(windows, sky, kernel, sensor, frame.unit, one_sigma=one_sigma)
+        noise = _with_kernel(frame, found, windows, kernel)
+    _warn_of_estimate(frame, why, noise, sky)
+    warn_of_uneven_noise(_name_of(frame), noise, windows)
+    warn_of_dark_places(_name_of(frame), noise, windows)
+    return noise, 1.0
+
+
+def _with_kernel(
+    frame: Frame, found: NoiseModel | None, windows: Sequence[Window], kernel: NoiseKernel
+) -> NoiseModel:
+    if found is None:
         raise _nothing_in(frame, level_of(windows))
-    noise = replace(noise, correlation=kernel)
+    return replace(found, correlation=kernel)
+
+
+def _warn_of_estimate(frame: Frame, why: str, noise: NoiseModel, sky: SkyNoise) -> None:
+    kernel = noise.correlation
     log.warning(
         "%s: NOISE NOT KNOWN: %s; taken from the frame itself: %s%s",
         _name_of(frame),
@@ -122,10 +138,6 @@ def find_noise(
         noise_in_words(noise),
         _LIKE_LIGHT if max(kernel.neighbours) > _AS_LIGHT and kernel is sky.kernel else "",
     )
-    warn_of_few_events(_name_of(frame), windows)
-    warn_of_uneven_noise(_name_of(frame), noise, windows)
-    warn_of_dark_places(_name_of(frame), noise, windows)
-    return noise, 1.0
 
 
 def _sky_of(

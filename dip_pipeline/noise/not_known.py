@@ -2,19 +2,24 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
 from dip_pipeline.blind.sky import Window, quantum_of
-from dip_pipeline.sensor import Sensor
+from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
 from dip_pipeline.sensor.units import UnitKind, unit_kind
 
 log = logging.getLogger(__name__)
 
-_FEW_COUNTS = 5.0  # a pixel; below, Poisson noise is far from the Gaussian draws of the fit
+_FEW_COUNTS = 5.0  # a pixel, in which events are told from other noise
+_HARDLY_ANY = 0.2  # counts a pixel, of which no Stein's estimate of the risk holds
 _AS_EVENTS = (0.6, 1.6)  # variance over mean; of independent events 1, of clipped ones 0.9
 _CLIPPINGS = 5
+_LEVEL_PX = 5  # side of the square over which it is told what is bright
+_SKY_SHARE = 0.75
 
 
 def why_not_known(sensor: Sensor, unit: str) -> str:
@@ -35,24 +40,51 @@ def why_not_known(sensor: Sensor, unit: str) -> str:
     return "none in the header and none given"
 
 
-def warn_of_few_events(name: str, windows: Sequence[Window]) -> None:
-    """Warn where whole-numbered pixels scatter as events do that are few in a pixel."""
-    if not quantum_of(windows):
-        return
-    values = _values_of(windows)
-    if values.min() < 0:
-        return
-    sky = values[values <= _highest_of_sky(values, 1.0)]
-    mean = float(sky.mean())
-    if mean > 0 and _AS_EVENTS[0] < sky.var() / mean < _AS_EVENTS[1]:
-        warn_of_few_counts(name, mean)
+def law_of_events(name: str, sensor: Sensor, windows: Sequence[Window]) -> NoiseModel | None:
+    """Give the law of events that are counted one by one; None of other pixels.
+
+    It is white: each event comes by itself. Warns of so few that no risk can be told.
+    """
+    if not _are_few_events(windows):
+        return None
+    warn_of_few_counts(name, counts_of_sky(windows, 0.0, 1.0))
+    told = "estimated: whole numbers that scatter as events do"
+    counted = replace(
+        sensor,
+        gain_e_per_dn=Sourced(1.0, "e/DN", told),
+        pedestal_dn=Sourced(0.0, "DN", told),
+        read_noise_e=None,
+        subtracted_sky_dn=None,
+    )
+    return NoiseModel(NoiseKind.POISSON, "estimated from the frame", sensor=counted)
+
+
+def _are_few_events(windows: Sequence[Window]) -> bool:
+    """Whether whole-numbered pixels scatter as events do that are few in a pixel."""
+    if not quantum_of(windows) or _values_of(windows).min() < 0:
+        return False
+    totals = np.sum([_of_pairs(window) for window in windows], axis=0)
+    squares, sums, pairs = (float(total) for total in totals)
+    # Of events the square of a difference is the sum of both, in the mean, whatever the light.
+    return 0 < sums < 2 * _FEW_COUNTS * pairs and _AS_EVENTS[0] < squares / sums < _AS_EVENTS[1]
+
+
+def _of_pairs(window: Window) -> tuple[float, float, int]:
+    """Squared differences and sums of pixels beside each other, where it is not bright."""
+    if not window.good.any():
+        return 0.0, 0.0, 0
+    level = uniform_filter(np.where(window.good, window.pixels, 0.0), _LEVEL_PX)
+    sky = window.good & (level <= np.quantile(level[window.good], _SKY_SHARE))
+    both = sky[:, 1:] & sky[:, :-1]
+    one, other = window.pixels[:, 1:][both], window.pixels[:, :-1][both]
+    return float(((one - other) ** 2).sum()), float((one + other).sum()), int(both.sum())
 
 
 def warn_of_few_counts(name: str, counts: float) -> None:
     """Warn where there are too few counts in a pixel of the sky."""
-    if counts < _FEW_COUNTS:
+    if counts < _HARDLY_ANY:
         log.warning(
-            "%s: %.2g counts a pixel: too few for the Gaussian draws of the fit; bin the frame",
+            "%s: %.2g counts a pixel: too few for its residual noise to be told; bin the frame",
             name,
             counts,
         )

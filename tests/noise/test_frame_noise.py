@@ -334,7 +334,7 @@ def test_counts_are_restored_with_their_own_law(write, caplog):
 
 
 def test_too_few_counts_are_warned_of(write, caplog):
-    pixels = np.random.default_rng(3).poisson(0.5, (96, 96))
+    pixels = np.random.default_rng(3).poisson(0.05, (96, 96))
     noise_of(write(pixels, np.int16), law="poisson")
     assert any("counts a pixel: too few" in record.getMessage() for record in caplog.records)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Generator, Tensor
 
 from dip_pipeline.restoration.delivering.delivery import Delivery
@@ -99,11 +100,20 @@ def _of_region(
     )
 
 
+def _drawn_noise(region: Region, delivery: Delivery, generator: Generator) -> Tensor:
+    """Draw the noise of what is delivered, in sigma: of few counts, as they come."""
+    if not region.noise.counted:
+        return draw_noise(region.observed, generator, region.noise.root)
+    expected = region.noise.counts(delivery.delivered).cpu()
+    drawn = torch.poisson(expected, generator=generator) - expected
+    return region.noise.slope * drawn.to(region.observed) / delivery.sigma
+
+
 def _rehearse(
     deliver: Callable[[Region], Tensor], region: Region, delivery: Delivery, *, seed: int
 ) -> _Draw:
     generator = Generator().manual_seed(seed)
-    noise = draw_noise(region.observed, generator, region.noise.root)
+    noise = _drawn_noise(region, delivery, generator)
     observed = delivery.delivered + delivery.sigma * noise
     drawn = replace(region, observed=observed, sigma=region.noise.sigma(ring_mean(observed)))
     if region.scale.twin and region.guides is not None:

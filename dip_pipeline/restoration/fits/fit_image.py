@@ -23,7 +23,7 @@ from dip_pipeline.restoration.views.features import (
     feature_channels,
     view,
 )
-from dip_pipeline.restoration.views.lessons import lay_lesson, losses_of
+from dip_pipeline.restoration.views.lessons import both_ways, by_thinning, lay_lesson, losses_of
 
 _PAIRS = 2  # crops a step, each seen with n and with -n
 _LEARNING_RATE = 3e-3  # of what is no convolution kernel, and of the last layer
@@ -160,7 +160,11 @@ def descend(
 
 def _pair_loss(network: nn.Module, batch: Batch, generator: Generator) -> Tensor:
     """Huber loss between the estimate from one copy and the other copy, in units of sigma."""
-    noise = batch.sigma * draw_noise(batch.observed, generator, batch.noise.root)
+    if batch.noise.counted:
+        noise = by_thinning(batch, generator)
+    else:
+        white = draw_noise(batch.observed, generator, batch.noise.root)
+        noise = both_ways(batch.sigma * white)
     lesson = lay_lesson(batch, noise)
     losses = losses_of(quick_answer(network, lesson.seen.features), lesson)
     return losses.sum() / lesson.weight.sum().clamp(min=1.0)

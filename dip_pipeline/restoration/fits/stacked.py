@@ -27,7 +27,7 @@ from dip_pipeline.restoration.noise.correlation import correlate, draw_white
 from dip_pipeline.restoration.problem import FitOptions, InputKind, NetworkKind, StopReason
 from dip_pipeline.restoration.views.crops import Batch, CropSource
 from dip_pipeline.restoration.views.features import answer_channels, feature_channels
-from dip_pipeline.restoration.views.lessons import Lesson, lay_lesson
+from dip_pipeline.restoration.views.lessons import Lesson, both_ways, by_thinning, lay_lesson
 from dip_pipeline.restoration.views.regions import PixelNoise
 
 _CROPS_AT_ONCE = {"cpu": 1, "cuda": 1024}  # of as many steps as that; of one step at least
@@ -45,7 +45,8 @@ class Half:
     def likeness(self) -> tuple[object, ...]:
         """Equal for those whose crops fit into one batch."""
         root = self.fit_on.regions[0].noise.root
-        return self.fit_on.crop_px, None if root is None else root.shape, self.fit_on.guide_planes
+        shape = None if root is None else root.shape
+        return self.fit_on.crop_px, shape, self.fit_on.guide_planes, self.fit_on.counted
 
 
 def seed_of(entropy: list[int]) -> int:
@@ -167,13 +168,8 @@ def _lessons(halves: Sequence[Half], generators: Sequence[Generator], steps: int
         half.fit_on.cut([half.fit_on.choose(misled=True) for _ in range(steps * pairs)])
         for half in halves
     ]
-    whites = [
-        draw_white((pairs, *batch.observed.shape[1:]), generator, batch.noise.root)
-        for batch, generator in zip(batches, generators, strict=True)
-        for _ in range(steps)
-    ]
     batch = _joined(batches)
-    noise = batch.sigma * correlate(torch.cat(whites).to(batch.sigma), batch.noise.root)
+    drawn = _drawn(batches, batch, generators, steps)
     both, networks = 2, len(halves)
 
     def by_step(plane: Tensor) -> Tensor:
@@ -181,8 +177,25 @@ def _lessons(halves: Sequence[Half], generators: Sequence[Generator], steps: int
         ordered = apart.permute(2, 1, 0, 3, 4, 5, 6)
         return ordered.reshape(steps, networks, both * pairs, *plane.shape[1:])
 
-    lesson = lay_lesson(batch, noise).each(by_step)
+    lesson = lay_lesson(batch, drawn).each(by_step)
     return [lesson.each(itemgetter(step)) for step in range(steps)]
+
+
+def _drawn(
+    batches: Sequence[Batch], joined: Batch, generators: Sequence[Generator], steps: int
+) -> Tensor:
+    """Draw the noise that splits crops, by the generator of each network."""
+    own = list(zip(batches, generators, strict=True))
+    if joined.noise.counted:
+        twice = [by_thinning(batch, generator).chunk(2) for batch, generator in own]
+        return torch.cat([torch.cat(draws) for draws in zip(*twice, strict=True)])
+    whites = [
+        draw_white((alone._PAIRS, *batch.observed.shape[1:]), generator, batch.noise.root)
+        for batch, generator in own
+        for _ in range(steps)
+    ]
+    white = correlate(torch.cat(whites).to(joined.sigma), joined.noise.root)
+    return both_ways(joined.sigma * white)
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:
@@ -197,6 +210,7 @@ def _joined(batches: Sequence[Batch]) -> Batch:
         cat(batch.noise.slope for batch in batches),
         cat(batch.noise.dark_level for batch in batches),
         None if roots[0] is None else torch.cat([root for root in roots if root is not None]),
+        counted=batches[0].noise.counted,
     )
     return Batch(
         observed=cat(batch.observed for batch in batches),

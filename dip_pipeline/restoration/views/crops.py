@@ -91,6 +91,7 @@ class CropSource:
         ]
         self._holes = _positions([1 - pattern for pattern in self._patterns])
         self._roots = same_sided([region.noise.root for region in regions])
+        self.counted = all(region.noise.counted for region in regions)
         laws = [(region.noise.slope, region.noise.dark_level) for region in regions]
         self._laws = torch.tensor(laws, dtype=torch.float32, device=self.device)
         self._covariances = torch.cat([region.covariance for region in regions])
@@ -169,7 +170,7 @@ class CropSource:
             known,
             weight,
             self._covariances[index],
-            PixelNoise(floor, slope, dark_level, root),
+            PixelNoise(floor, slope, dark_level, root, self.counted),
             torch.cat(guides) if guides else None,
         )
 

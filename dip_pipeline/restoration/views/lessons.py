@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as nnf
-from torch import Tensor
+from torch import Generator, Tensor
 
 from dip_pipeline.restoration.images.filling import fill
 from dip_pipeline.restoration.noise.laws import split_along
@@ -49,14 +49,36 @@ class Lesson:
         return planes if seen.guided is None else [*planes, seen.guided]
 
 
-def lay_lesson(batch: Batch, noise: Tensor) -> Lesson:
-    """Split crops into two copies, along a draw of their noise, and along its negative.
+def both_ways(noise: Tensor) -> Tensor:
+    """Give a draw of the noise of crops and its negative, for `lay_lesson`.
 
-    Each crop comes with n and with -n: the part of the target's noise that is the same for both
-    cancels in the gradient, which is left with what the network does to n. All with n come first.
-    noise : of the crops, in units of the image, (batch, 1, rows, cols)
+    The part of the target's noise that is the same for both cancels in the gradient, which is left
+    with what the network does to the draw.
     """
-    both = torch.cat([noise, -noise])
+    return torch.cat([noise, -noise])
+
+
+def by_thinning(batch: Batch, generator: Generator) -> Tensor:
+    """Draw twice, for `lay_lesson`, what splits crops of few counts into independent copies.
+
+    Of y counts T are drawn, each with the chance p = 1 / (1 + a^2). T / p and (y - T) / (1 - p) are
+    independent given the truth, and Poisson; they are y + a n and y - n / a of n = (T / p - y) / a.
+    """
+    noise, chance = batch.noise, 1 / (1 + _SPLIT_STRENGTH**2)
+    counts = noise.counts(batch.observed).round().cpu()
+    chances = torch.full_like(counts, chance)
+    draws = [
+        (torch.binomial(counts, chances, generator=generator) / chance - counts) / _SPLIT_STRENGTH
+        for _ in range(2)
+    ]
+    return torch.cat([noise.slope * draw.to(batch.observed) for draw in draws])
+
+
+def lay_lesson(batch: Batch, both: Tensor) -> Lesson:
+    """Split crops into two copies, along two draws of their noise.
+
+    both : draws, in units of the image, (2 * batch, 1, rows, cols); see `both_ways`, `by_thinning`
+    """
     observed, sigma, known, weight = (
         plane.repeat(2, 1, 1, 1)
         for plane in (batch.observed, batch.sigma, batch.known, batch.weight)

@@ -36,10 +36,12 @@ from dip_pipeline.restoration.stars.star_shape import (
 )
 from dip_pipeline.restoration.views.guide_planes import NO_STARS, lay_out_guides, measure_guides
 from dip_pipeline.restoration.views.sky_scale import SkyScale
-from dip_pipeline.sensor import NoiseKind, estimate_sigma
+from dip_pipeline.sensor import NoiseKind, NoiseModel, estimate_sigma
 from dip_pipeline.task import Task
 
 _LENT = 0.5  # of a pixel is a twin's, if it is to stand for it
+_FEW_COUNTS = 30.0  # a pixel of the sky; of more Gaussian noise is like enough
+_NO_READ_NOISE = 0.4  # of a count: with more it is not known how many photons there were
 _LEAST_VARIANCE = 1e-6  # in sky-sigma squared; keeps residuals finite
 
 
@@ -51,12 +53,14 @@ class PixelNoise:
     slope, dark_level : variance added by each unit of light above the dark level; (batch, 1, 1, 1)
         where the regions of a batch are of several frames
     root : (batch, 1, side, side), turns white noise into the frame's; None where it is white
+    counted : whether pixels are few counts without read noise, which no Gaussian is like
     """
 
     floor: Tensor
     slope: Tensor | float
     dark_level: Tensor | float
     root: Tensor | None = None
+    counted: bool = False
 
     def sigma(self, level: Tensor) -> Tensor:
         """Give the standard deviation of each pixel at that level."""
@@ -70,7 +74,11 @@ class PixelNoise:
             for term in (self.slope, self.dark_level)
         )
         root = None if self.root is None else self.root.repeat(times, 1, 1, 1)
-        return PixelNoise(self.floor.repeat(times, 1, 1, 1), slope, dark_level, root)
+        return PixelNoise(self.floor.repeat(times, 1, 1, 1), slope, dark_level, root, self.counted)
+
+    def counts(self, level: Tensor) -> Tensor:
+        """Give the counts of pixels at that level, of stars that were taken off, too."""
+        return ((level - self.dark_level) / self.slope + self.floor / self.slope**2).clamp(min=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +242,10 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
     if problem.noise.kind is NoiseKind.NONE:
         floor = torch.ones_like(floor)  # the scatter itself, so that the frame's unit is no matter
     root = root_of(problem.noise.correlation, device)
-    noise = PixelNoise(floor.float().to(device), law.slope / scale.sigma, dark_level, root)
+    noise = PixelNoise(
+        *(floor.float().to(device), law.slope / scale.sigma, dark_level, root),
+        counted=root is None and _is_counted(problem.noise, law, scale.level),
+    )
     guides = None if guides is None else guides.to(device)
     sigma, lent = noise.sigma(ring_mean(filled)), None
     if twin is not None and guides is not None:
@@ -258,6 +269,15 @@ def prepare(problem: Problem, scale: SkyScale) -> Region:
         shown_stars=shown,
         hidden_scene=hidden_scene,
     )
+
+
+def _is_counted(noise: NoiseModel, law: NoiseLaw, level: float) -> bool:
+    """Whether pixels of the sky are few counts, and nothing else makes noise of them."""
+    if noise.kind not in (NoiseKind.POISSON, NoiseKind.POISSON_GAUSSIAN) or not law.slope > 0:
+        return False
+    dark = torch.tensor(law.dark_level, dtype=torch.float64)
+    read_noise = float(law.variance(dark)) ** 0.5 / law.slope
+    return read_noise < _NO_READ_NOISE and (level - law.dark_level) / law.slope < _FEW_COUNTS
 
 
 def _sky_sigma_dn(problem: Problem) -> NDArray[np.float64]:

@@ -161,7 +161,7 @@ def descend(
 def _pair_loss(network: nn.Module, batch: Batch, generator: Generator) -> Tensor:
     """Huber loss between the estimate from one copy and the other copy, in units of sigma."""
     if batch.noise.counted:
-        noise = by_thinning(batch, generator)
+        noise = by_thinning(batch.observed, batch.noise, generator)
     else:
         white = draw_noise(batch.observed, generator, batch.noise.root)
         noise = both_ways(batch.sigma * white)

@@ -185,17 +185,26 @@ def _drawn(
     batches: Sequence[Batch], joined: Batch, generators: Sequence[Generator], steps: int
 ) -> Tensor:
     """Draw the noise that splits crops, by the generator of each network."""
-    own = list(zip(batches, generators, strict=True))
+    own = [(*each, step) for each in zip(batches, generators, strict=True) for step in range(steps)]
     if joined.noise.counted:
-        twice = [by_thinning(batch, generator).chunk(2) for batch, generator in own]
+        twice = [_thinned(batch, generator, step).chunk(2) for batch, generator, step in own]
         return torch.cat([torch.cat(draws) for draws in zip(*twice, strict=True)])
     whites = [
         draw_white((alone._PAIRS, *batch.observed.shape[1:]), generator, batch.noise.root)
-        for batch, generator in own
-        for _ in range(steps)
+        for batch, generator, _ in own
     ]
     white = correlate(torch.cat(whites).to(joined.sigma), joined.noise.root)
     return both_ways(joined.sigma * white)
+
+
+def _thinned(batch: Batch, generator: Generator, step: int) -> Tensor:
+    """Split the crops of one step, as they are where a network is fitted alone."""
+    crops = slice(step * alone._PAIRS, (step + 1) * alone._PAIRS)
+    noise = batch.noise
+    assert isinstance(noise.slope, Tensor)
+    assert isinstance(noise.dark_level, Tensor)
+    own = PixelNoise(noise.floor[crops], noise.slope[crops], noise.dark_level[crops], counted=True)
+    return by_thinning(batch.observed[crops], own, generator)
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:

@@ -14,6 +14,7 @@ from dip_pipeline.restoration.images.filling import fill
 from dip_pipeline.restoration.noise.laws import split_along
 from dip_pipeline.restoration.views.crops import Batch
 from dip_pipeline.restoration.views.features import View, estimate, view
+from dip_pipeline.restoration.views.regions import PixelNoise
 
 _SPLIT_STRENGTH = 0.5  # a of y1 = y + a n, y2 = y - n / a
 _HUBER_SIGMA = 8.0
@@ -58,20 +59,20 @@ def both_ways(noise: Tensor) -> Tensor:
     return torch.cat([noise, -noise])
 
 
-def by_thinning(batch: Batch, generator: Generator) -> Tensor:
+def by_thinning(observed: Tensor, noise: PixelNoise, generator: Generator) -> Tensor:
     """Draw twice, for `lay_lesson`, what splits crops of few counts into independent copies.
 
     Of y counts T are drawn, each with the chance p = 1 / (1 + a^2). T / p and (y - T) / (1 - p) are
     independent given the truth, and Poisson; they are y + a n and y - n / a of n = (T / p - y) / a.
     """
-    noise, chance = batch.noise, 1 / (1 + _SPLIT_STRENGTH**2)
-    counts = noise.counts(batch.observed).round().cpu()
+    chance = 1 / (1 + _SPLIT_STRENGTH**2)
+    counts = noise.counts(observed).round().cpu()
     chances = torch.full_like(counts, chance)
     draws = [
         (torch.binomial(counts, chances, generator=generator) / chance - counts) / _SPLIT_STRENGTH
         for _ in range(2)
     ]
-    return torch.cat([noise.slope * draw.to(batch.observed) for draw in draws])
+    return torch.cat([noise.slope * draw.to(observed) for draw in draws])
 
 
 def lay_lesson(batch: Batch, both: Tensor) -> Lesson:

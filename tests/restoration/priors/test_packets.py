@@ -12,6 +12,7 @@ from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope, StopReason
 from dip_pipeline.restoration.restore import restore
+from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 
 OPTIONS = FitOptions(scope=Scope.TILE, steps=6, views=1)
@@ -195,3 +196,16 @@ def test_on_a_gpu_a_frame_comes_out_the_same_each_time_and_as_on_a_cpu(problem, 
     its = (here - simulation.truth_dn) / np.nanstd(np.diff(simulation.observed_dn))
     good = ~simulation.masked
     assert np.std(off[good]) < 1.1 * np.std(its[good])
+
+
+def test_few_counts_are_split_in_a_packet_as_they_are_alone(problem):
+    gain = Sourced(1.0, "e/DN", "test")
+    noise = NoiseModel(NoiseKind.POISSON, "test", sensor=Sensor(gain_e_per_dn=gain))
+    counts = [np.random.default_rng(seed).poisson(0.5, (32, 32)) for seed in (1, 2)]
+    found = [
+        problem(each.astype(np.float32), noise, options=OPTIONS, seed=seed)
+        for seed, each in enumerate(counts)
+    ]
+    for tile, prior in zip(found, fit_priors(found), strict=True):
+        ours, theirs = image(tile, prior)[0], restore(tile).science
+        assert in_sigma(tile, ours, theirs) < 0.02

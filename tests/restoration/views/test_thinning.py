@@ -31,8 +31,10 @@ def counted(rate, seed=1, side=256):
 @pytest.mark.parametrize("rate", [0.3, 5.0])
 def test_copies_are_counts_and_independent(rate):
     batch, counts = counted(rate)
-    draws = by_thinning(batch, torch.Generator().manual_seed(2))
-    assert torch.equal(draws, by_thinning(batch, torch.Generator().manual_seed(2)))
+    draws = by_thinning(batch.observed, batch.noise, torch.Generator().manual_seed(2))
+    assert torch.equal(
+        draws, by_thinning(batch.observed, batch.noise, torch.Generator().manual_seed(2))
+    )
     for draw in draws.chunk(2):
         first, second = split_along(batch.observed, draw, _SPLIT_STRENGTH)
         kept, others = (

@@ -12,7 +12,9 @@ from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope, StopReason
 from dip_pipeline.restoration.restore import restore
-from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
+from dip_pipeline.restoration.views.crops import Batch
+from dip_pipeline.restoration.views.lessons import by_thinning
+from dip_pipeline.restoration.views.regions import PixelNoise
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 
 OPTIONS = FitOptions(scope=Scope.TILE, steps=6, views=1)
@@ -198,14 +200,22 @@ def test_on_a_gpu_a_frame_comes_out_the_same_each_time_and_as_on_a_cpu(problem, 
     assert np.std(off[good]) < 1.1 * np.std(its[good])
 
 
-def test_few_counts_are_split_in_a_packet_as_they_are_alone(problem):
-    gain = Sourced(1.0, "e/DN", "test")
-    noise = NoiseModel(NoiseKind.POISSON, "test", sensor=Sensor(gain_e_per_dn=gain))
-    counts = [np.random.default_rng(seed).poisson(0.5, (32, 32)) for seed in (1, 2)]
-    found = [
-        problem(each.astype(np.float32), noise, options=OPTIONS, seed=seed)
-        for seed, each in enumerate(counts)
+def test_few_counts_are_split_in_a_packet_as_they_are_alone():
+    """Step by step, by the generator of each network."""
+    steps, crops = 3, 3 * alone._PAIRS
+    one, number = torch.ones(crops, 1, 16, 16), torch.ones(crops, 1, 1, 1)
+    noise = PixelNoise(0 * one, number, 0 * number, counted=True)
+    batches = [
+        Batch(torch.poisson(2 * one, torch.Generator().manual_seed(seed)), *[one] * 4, noise)
+        for seed in (1, 2)
     ]
-    for tile, prior in zip(found, fit_priors(found), strict=True):
-        ours, theirs = image(tile, prior)[0], restore(tile).science
-        assert in_sigma(tile, ours, theirs) < 0.02
+    generators = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+    drawn = stacked._drawn(batches, stacked._joined(batches), generators, steps)
+    apart = drawn.reshape(2, len(batches), steps, alone._PAIRS, 1, 16, 16)
+    for place, (batch, seed) in enumerate(zip(batches, (3, 4), strict=True)):
+        generator = torch.Generator().manual_seed(seed)
+        for step, observed in enumerate(batch.observed.split(alone._PAIRS)):
+            part = PixelNoise(*(plane[: alone._PAIRS] for plane in (0 * one, number, 0 * number)))
+            expected = by_thinning(observed, part, generator).chunk(2)
+            for way in range(2):
+                assert torch.equal(apart[way, place, step], expected[way])

@@ -41,7 +41,9 @@ _ENOUGH_PIXELS = 1_000_000
 _LONE_DARK, _LONE_BRIGHT = 0.4, 0.25
 _STARS_SHARE = 0.03  # of lone bright pixels, from which on twice as bright that they may be stars
 _PAIRS = ((0, 1), (1, 0), (1, 1), (1, -1))  # to one of the two beside a pixel; other: opposite
-_LEAST_PAIRS = 3  # of the four, from whose mean a pixel differs by ...
+# Of the four, from whose mean a pixel differs by ... ; too many are those that differ from all: along
+# a dark column, or a narrow line of a spectrum, one pair is as dark.
+_LEAST_PAIRS, _TELLING_PAIRS = 3, 4
 _PAIR_SHARE = 0.5  # ... so much of what it differs by from all around: on a flank fewer do
 _WIDE_PX, _MARGIN_PX = 2, 4
 _LEVELS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.995)  # quantiles from which on scatter is measured
@@ -178,7 +180,8 @@ class _Seen:
 
     def _count(self, limit_sigma: float, lone: float) -> int:
         return sum(
-            int(np.count_nonzero(look.lone(self.scatter, limit_sigma, lone))) for look in self.looks
+            int(np.count_nonzero(look.lone(self.scatter, limit_sigma, lone, _TELLING_PAIRS)))
+            for look in self.looks
         )
 
 
@@ -221,10 +224,12 @@ class _Look:
             (around - _median_of_eight(light, _WIDE_PX)) / unit,
         )
 
-    def lone(self, scatter: Scatter, limit_sigma: float, lone: float) -> Mask:
+    def lone(
+        self, scatter: Scatter, limit_sigma: float, lone: float, pairs: int = _LEAST_PAIRS
+    ) -> Mask:
         """Find lone pixels so far above those around them, or below (a negative limit).
 
-        lone : share of their height that may lie around them
+        lone : share of their height that may lie around them; pairs : that they differ from
         """
         sign, limit_sigma = math.copysign(1.0, limit_sigma), abs(limit_sigma)
         found: Mask = self.known & (sign * self.off > limit_sigma * min(scatter.sigmas))
@@ -234,7 +239,7 @@ class _Look:
         high = _PAIR_SHARE * sign * (self.light - self.around)[at]
         beside = sum(sign * above > high for above in self._above_pairs(*at))
         alone = sign * self.rise[at] < lone * sign * self.off[at]
-        found[at] = (off > limit_sigma) & (beside >= _LEAST_PAIRS) & alone
+        found[at] = (off > limit_sigma) & (beside >= pairs) & alone
         return found
 
     def _above_pairs(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> Iterator[Image]:

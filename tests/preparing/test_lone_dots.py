@@ -89,15 +89,21 @@ def test_dark_dots_under_an_error_plane_and_on_bright_light_are_found(framed):
     assert masked(frame)[depth == 0].mean() < 0.01
 
 
-@pytest.mark.parametrize("kind", ["white", "both", "crowded", "difference", "undersampled"])
+@pytest.mark.parametrize(
+    "kind", ["white", "both", "crowded", "difference", "undersampled", "lines"]
+)
 def test_where_noise_is_as_far_above_or_light_is_sharp_nothing_is_masked(framed, kind):
-    """Stars of no frame go: nor those of a difference, of which as many are dark as bright."""
+    """Stars of no frame go: nor those of a difference, of which as many are dark as bright.
+
+    Nor do lines of one column's width go, as spectra have.
+    """
     pixels = {
         "white": white,
         "both": lambda: white() - SIGMA_DN * (tail(1) - tail(2)),
         "crowded": lambda: simulate(SceneOptions(shape=SHAPE, seed=7)).observed_dn,
         "difference": lambda: white() + stars(1.2) - stars(1.2, seed=3),
         "undersampled": lambda: white() + stars(1.2),
+        "lines": lambda: white() - 100.0 * (np.arange(SHAPE[1]) % 40 == 7),
     }[kind]()
     frame = framed(pixels)
     assert without_lone_dots(frame, WHOLE) is frame

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import astroscrappy
 import numpy as np
+from astroscrappy import utils
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion, gaussian_filter, median_filter
+from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter, median_filter
 
 from dip_pipeline.frames import Frame, Pixels
 from dip_pipeline.preparing.found_pixels import FoundPixels
@@ -24,6 +26,7 @@ _NO_SATURATION = 1e30
 _RIM = 0.2  # of the limit, from which on pixels beside a ray belong to it: its charge spreads
 _BESIDE = np.ones((3, 3), dtype=bool)
 _FILLED_FROM_PX, _LEAST_WEIGHT = (1.0, 2.0, 4.0, 8.0), 0.05
+_LIT_SIGMA, _NEAR_PX = 3.0, 7
 _AROUND_PX = 5
 _SIGMA_OF_MAD = 1.4826
 
@@ -71,36 +74,80 @@ def _detect(pixels: Pixels, noise: NoiseModel, contrast: float) -> Mask:
         known &= ~pixels.saturated
     if min(pixels.science.shape) < 8 or not known.any():
         return np.zeros(pixels.science.shape, dtype=bool)
-    sensor = noise.sensor
-    count = exposures_combined(sensor)
-    full = sensor.saturation_dn.value if sensor.saturation_dn else _NO_SATURATION
-    read = sensor.read_noise_e.value * count**0.5 if sensor.read_noise_e else 0.0
-    dark, gain, unit = 0.0, 1.0, 1.0
-    variance = _variance(pixels, noise, known)
-    if variance is None:
-        dark = zero_level(sensor)
-        gain = sensor.gain_e_per_dn.value * count if sensor.gain_e_per_dn else 1.0
-    else:
-        unit = float(np.median(variance)) ** 0.5 or 1.0
-        variance = np.pad(variance / unit**2, _EDGE_PX, mode="symmetric").astype(np.float32)
-    light = (_with_sky_beyond(_filled(pixels.science, known)) - dark) / unit
-    found, _ = astroscrappy.detect_cosmics(
-        light.astype(np.float32),
-        # It looks for none beside what is masked: of small holes nothing is.
-        inmask=np.pad(binary_erosion(~known, _BESIDE, border_value=1), _EDGE_PX, mode="symmetric"),
-        invar=variance,
-        gain=gain,
-        readnoise=read,
-        # It is held against what it makes of the pixels, electrons.
-        satlevel=min((full - dark) / unit * gain, _NO_SATURATION),
-        objlim=contrast,
-        sigfrac=_RIM,
-        # Of separable medians nothing is left of a star of 1.5 px: it would be a ray.
-        sepmed=False,
-        cleantype="medmask",
-    )
+    look = _Look.of(pixels, noise, known)
+    holes = np.pad(~known, _EDGE_PX, mode="symmetric")
+    found = look.rays(holes, contrast)
+    if holes.any():
+        # It looks for none beside what is masked. Of small holes that are filled nothing is; where
+        # there is more light than sky it may be filled wrongly, and the rim would be a ray.
+        small = binary_erosion(holes, _BESIDE, border_value=1)
+        beside = binary_dilation(holes, _BESIDE) & ~look.near_light()
+        found |= look.rays(small, contrast) & beside
     inner = slice(_EDGE_PX, -_EDGE_PX)
-    return np.asarray(found[inner, inner], dtype=bool) & known
+    return found[inner, inner] & known
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """A region as L.A.Cosmic takes it, holes filled and continued beyond its edges, (rows, cols).
+
+    light, variance : in one unit; without a variance that of electrons, after the gain
+    full : where pixels are saturated, electrons
+    """
+
+    light: NDArray[np.float32]
+    variance: NDArray[np.float32] | None
+    gain: float
+    read_noise_e: float
+    full: float
+
+    @classmethod
+    def of(cls, pixels: Pixels, noise: NoiseModel, known: Mask) -> Self:
+        sensor = noise.sensor
+        count = exposures_combined(sensor)
+        full = sensor.saturation_dn.value if sensor.saturation_dn else _NO_SATURATION
+        read = sensor.read_noise_e.value * count**0.5 if sensor.read_noise_e else 0.0
+        dark, gain, unit = 0.0, 1.0, 1.0
+        given, variance = _variance(pixels, noise, known), None
+        if given is None:
+            dark = zero_level(sensor)
+            gain = sensor.gain_e_per_dn.value * count if sensor.gain_e_per_dn else 1.0
+        else:
+            unit = float(np.median(given)) ** 0.5 or 1.0
+            variance = np.pad(given / unit**2, _EDGE_PX, mode="symmetric").astype(np.float32)
+        light = (_with_sky_beyond(_filled(pixels.science, known)) - dark) / unit
+        # It is held against what it makes of the pixels, electrons.
+        full = min((full - dark) / unit * gain, _NO_SATURATION)
+        return cls(light.astype(np.float32), variance, gain, read, full)
+
+    def rays(self, left_out: Mask, contrast: float) -> Mask:
+        """Find cosmic rays where pixels are not left out."""
+        found, _ = astroscrappy.detect_cosmics(
+            self.light,
+            inmask=left_out,
+            invar=self.variance,
+            gain=self.gain,
+            readnoise=self.read_noise_e,
+            satlevel=self.full,
+            objlim=contrast,
+            sigfrac=_RIM,
+            # Of separable medians nothing is left of a star of 1.5 px: it would be a ray.
+            sepmed=False,
+            cleantype="medmask",
+        )
+        return np.asarray(found, dtype=bool)
+
+    def near_light(self) -> Mask:
+        """Find pixels that stand above what is around them, rays apart, and those near them."""
+        near = utils.medfilt3(self.light)
+        around = utils.medfilt7(near)
+        variance = self.variance
+        if variance is None:
+            counts_e = np.maximum(self.gain * around, np.float32(0))
+            variance = (counts_e + np.float32(self.read_noise_e**2)) / np.float32(self.gain**2)
+        lit = near - around > _LIT_SIGMA * np.sqrt(variance)
+        found: Mask = binary_dilation(lit, np.ones((_NEAR_PX, _NEAR_PX), dtype=bool))
+        return found
 
 
 def _variance(pixels: Pixels, noise: NoiseModel, known: Mask) -> Image | None:

@@ -28,9 +28,12 @@ from dip_pipeline.sensor.noise_sigma import sigma_plane
 log = logging.getLogger(__name__)
 
 USUAL_CONTRAST = 5.0
-_LEAST_CONTRAST = 3.0  # some stars of a field are a third narrower than most
+_LEAST_CONTRAST = 0.7
+_NARROWER = 0.75  # times as wide as most stars of a field are some of them
 _OVER_STARS = 1.7  # noise, and holes beside them, make some sharper than they are
-_FEWEST, _LEAST_SHARE = 12, 0.4  # of what is bright and alone, that agree
+# Of what is bright and alone, that agrees. Rays may do, on a sharp shape, but not on a wide one.
+_FEWEST, _FEWEST_SHARP, _LEAST_SHARE = 4, 12, 0.4
+_LARGEST_ELLIPTICITY = 0.5  # pieces of a spectrum agree, too
 _CELL_PX, _PLACES = 31, 5  # of stars that are drawn, each in another place of its pixel
 _HEIGHT, _COUNTS = 1000.0, 0.02  # of the height: fainter pixels of a star are left out
 _LEAST_STRUCTURE = 0.01  # as L.A.Cosmic has it
@@ -50,13 +53,22 @@ def contrast_over_stars(
     found = stars_of_one_shape(fitted)
     if found is None or len(found[1]) < max(_FEWEST, _LEAST_SHARE * len(fitted)):
         return USUAL_CONTRAST
-    contrast = max(_LEAST_CONTRAST, _OVER_STARS * contrast_of(found[0]))
+    shape, stars = found
+    if shape.ellipticity > _LARGEST_ELLIPTICITY:
+        return USUAL_CONTRAST
+    contrast = max(
+        _LEAST_CONTRAST,
+        _OVER_STARS * contrast_of(shape),
+        min(USUAL_CONTRAST, _OVER_STARS * contrast_of(shape.widened(_NARROWER))),
+    )
+    if contrast > USUAL_CONTRAST and len(stars) < _FEWEST_SHARP:
+        return USUAL_CONTRAST
     if contrast > USUAL_CONTRAST:
         log.warning(
             "%s: its stars are %.2f px wide (FWHM), nearly as sharp as cosmic rays: only what is "
             "sharper still is taken for these (objlim %.1f), and tracks may stay",
             frame.path,
-            found[0].fwhm_px,
+            shape.fwhm_px,
             contrast,
         )
     return contrast

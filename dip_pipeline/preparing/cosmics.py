@@ -58,11 +58,12 @@ def without_cosmics(
 
     places : rows and columns of windows whose stars tell how sharp stars are
     """
-    contrast = contrast_over_stars(frame, noise, places)
+    source = CosmicPixels(frame.source, frame.shape, noise)
+    contrast = contrast_over_stars(frame, replace(frame, source=source), noise, places)
     words = "cosmic rays found by L.A.Cosmic"
     return replace(
         frame,
-        source=CosmicPixels(frame.source, frame.shape, noise, contrast),
+        source=replace(source, contrast=contrast),
         flag_words=f"{frame.flag_words}; {words}" if frame.flag_words else words,
     )
 

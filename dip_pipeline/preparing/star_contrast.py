@@ -31,8 +31,8 @@ USUAL_CONTRAST = 5.0
 _LEAST_CONTRAST = 0.7
 _NARROWER = 0.75  # times as wide as most stars of a field are some of them
 _OVER_STARS = 1.7  # noise, and holes beside them, make some sharper than they are
-# Of what is bright and alone, that agrees. Rays may do, on a sharp shape, but not on a wide one.
-_FEWEST, _FEWEST_SHARP, _LEAST_SHARE = 4, 12, 0.4
+# Of what is bright and alone, that agrees: with rays among it, and without most of these.
+_FEWEST_SHARP, _FEWEST, _LEAST_SHARE = 12, 4, 0.4
 _LARGEST_ELLIPTICITY = 0.5  # pieces of a spectrum agree, too
 _CELL_PX, _PLACES = 31, 5  # of stars that are drawn, each in another place of its pixel
 _HEIGHT, _COUNTS = 1000.0, 0.02  # of the height: fainter pixels of a star are left out
@@ -40,38 +40,42 @@ _LEAST_STRUCTURE = 0.01  # as L.A.Cosmic has it
 
 
 def contrast_over_stars(
-    frame: Frame, noise: NoiseModel, places: Sequence[tuple[slice, slice]]
+    frame: Frame, calm: Frame, noise: NoiseModel, places: Sequence[tuple[slice, slice]]
 ) -> float:
     """Give the contrast from which on pixels of a frame are rays, not its stars.
 
+    calm : the same, masked where the usual contrast finds rays, as it may very sharp stars
     places : rows and columns of the windows whose stars are looked at
     """
-    if noise.kind is NoiseKind.NONE:
+    if noise.kind is NoiseKind.NONE or not places:
         return USUAL_CONTRAST
-    most = stars_of_each(len(places)) if places else 0
-    fitted = [star for place in places for star in _stars_of(frame, noise, place, most)]
-    found = stars_of_one_shape(fitted)
-    if found is None or len(found[1]) < max(_FEWEST, _LEAST_SHARE * len(fitted)):
-        return USUAL_CONTRAST
-    shape, stars = found
-    if shape.ellipticity > _LARGEST_ELLIPTICITY:
-        return USUAL_CONTRAST
-    contrast = max(
-        _LEAST_CONTRAST,
-        _OVER_STARS * contrast_of(shape),
-        min(USUAL_CONTRAST, _OVER_STARS * contrast_of(shape.widened(_NARROWER))),
-    )
-    if contrast > USUAL_CONTRAST and len(stars) < _FEWEST_SHARP:
-        return USUAL_CONTRAST
-    if contrast > USUAL_CONTRAST:
+    sharp = _shape_of_stars(frame, noise, places, _FEWEST_SHARP)
+    if sharp is not None and (over := _OVER_STARS * contrast_of(sharp)) > USUAL_CONTRAST:
         log.warning(
             "%s: its stars are %.2f px wide (FWHM), nearly as sharp as cosmic rays: only what is "
             "sharper still is taken for these (objlim %.1f), and tracks may stay",
             frame.path,
-            shape.fwhm_px,
-            contrast,
+            sharp.fwhm_px,
+            over,
         )
-    return contrast
+        return over
+    shape = sharp or _shape_of_stars(calm, noise, places, _FEWEST)
+    if shape is None:
+        return USUAL_CONTRAST
+    over = _OVER_STARS * contrast_of(shape.widened(_NARROWER))
+    return min(max(over, _LEAST_CONTRAST), USUAL_CONTRAST)
+
+
+def _shape_of_stars(
+    frame: Frame, noise: NoiseModel, places: Sequence[tuple[slice, slice]], fewest: int
+) -> StarShape | None:
+    """Find the shape on which enough of what is bright and alone agrees; None where too little."""
+    most = stars_of_each(len(places))
+    fitted = [star for place in places for star in _stars_of(frame, noise, place, most)]
+    found = stars_of_one_shape(fitted)
+    if found is None or len(found[1]) < max(fewest, _LEAST_SHARE * len(fitted)):
+        return None
+    return found[0] if found[0].ellipticity < _LARGEST_ELLIPTICITY else None
 
 
 def _stars_of(

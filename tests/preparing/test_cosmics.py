@@ -142,6 +142,14 @@ def test_how_sharp_rays_must_be_is_told_by_the_stars(look_at, fwhm_px, stars, le
     assert least <= frame.source.contrast <= most
 
 
+def test_stars_tell_that_among_many_rays_too(look_at):
+    pixels, _ = field(2.5, stars=24)
+    hot = np.zeros(pixels.shape)
+    hot[23::24, 11:140:12] = hot[11::24, 23:140:24] = 300.0
+    pixels += SIGMA * ndimage.gaussian_filter(hot, 0.4, truncate=4.0)
+    assert look_at(pixels).source.contrast < 3
+
+
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
 def test_without_a_noise_law_the_scatter_of_pixels_tells(found, unit):
     pixels, cores = field(2.5)

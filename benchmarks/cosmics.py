@@ -12,6 +12,7 @@ import argparse
 import logging
 import tempfile
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import astroscrappy
@@ -92,7 +93,7 @@ def count(found: Mask, simulation: Simulation, charge: Image, full: Mask) -> Cou
     counts: Counter[str] = Counter()
     sigma = simulation.sigma_true_dn.astype(np.float64)
     snr = charge / sigma
-    for low, high in zip(_SNRS[:-1], _SNRS[1:], strict=True):
+    for low, high in pairwise(_SNRS):
         hit = (snr > low) & (snr <= high) & ~full
         counts[f"hit over {low:g} sigma"] = int(hit.sum())
         counts[f"found over {low:g} sigma"] = int((hit & found).sum())

@@ -60,7 +60,7 @@ def settle_noise(
     if config.reading.find_cosmics:
         from dip_pipeline.preparing.cosmics import without_cosmics
 
-        frame = without_cosmics(frame, noise)
+        frame = without_cosmics(frame, noise, places)
     return frame, noise
 
 

@@ -41,8 +41,8 @@ _ENOUGH_PIXELS = 1_000_000
 _LONE_DARK, _LONE_BRIGHT = 0.4, 0.25
 _STARS_SHARE = 0.03  # of lone bright pixels, from which on twice as bright that they may be stars
 _PAIRS = ((0, 1), (1, 0), (1, 1), (1, -1))  # to one of the two beside a pixel; other: opposite
-# Of the four, from whose mean a pixel differs by ... ; too many are those that differ from all: along
-# a dark column, or a narrow line of a spectrum, one pair is as dark.
+# Of the four, from whose mean a pixel differs by ... ; too many are those that differ from all:
+# along a dark column, or a narrow line of a spectrum, one pair is as dark.
 _LEAST_PAIRS, _TELLING_PAIRS = 3, 4
 _PAIR_SHARE = 0.5  # ... so much of what it differs by from all around: on a flank fewer do
 _WIDE_PX, _MARGIN_PX = 2, 4

@@ -28,6 +28,7 @@ _GAIN_AGREEMENT = (0.67, 2.0)
 # Scatter of a sky over its law's that no light and no level explains: another unit.
 _MOST_OF_ANY = 300.0
 _SLOPE_ERRORS = 4.0  # by which it must be off
+_ENOUGH_PIXELS = 20_000  # for their scatter from pixel to pixel to be known to a few percent
 _FEW_COUNTS = 20.0  # a pixel; below, many are the same, and clipped scatter is too little
 _CORRELATIONS = np.arange(0, 51) / 100  # of neighbours, by resampling
 _SECOND = np.outer(SECOND, SECOND)
@@ -191,7 +192,8 @@ def hold_against_sky(noise: NoiseModel, windows: Sequence[Window], sky: SkyNoise
         white = NoiseKernel(source="light, not noise, correlates")
         held = replace(held, noise=replace(noise, correlation=white))
     if without_sky:
-        refuted = 0 < ratio < _AGREEMENT[0]
+        enough = sum(np.count_nonzero(window.good) for window in windows) >= _ENOUGH_PIXELS
+        refuted = enough and 0 < ratio < _AGREEMENT[0]
         return _by_detail(held, windows, ratio, level) if refuted else held
     # Where too little sky tells whether it is correlated, less scatter from pixel to pixel may be
     # that: then it can but confirm the law.

@@ -79,7 +79,7 @@ class ReadingSection(Section):
     find_cosmics: bool = option(
         False,  # noqa: FBT003  (the default)
         "--find-cosmics",
-        "Look for cosmic rays (L.A.Cosmic) and take them as bad.",
+        "Look for cosmic rays and hot pixels (L.A.Cosmic) and take them as bad.",
     )
     grow_px: int = option(0, "--grow", "By how many pixels masks grow.", ge=0, le=64)
     strict: bool = option(

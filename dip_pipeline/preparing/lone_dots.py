@@ -120,10 +120,10 @@ def without_lone_dots(frame: Frame, places: Sequence[Place]) -> Frame:
     number = sum(np.count_nonzero(source.found(*block)) for block in source.blocks())
     log.warning(
         "%s: its pixels scatter far below those around them, more often than noise does and than "
-        "above: %d lone ones (%.2g %%), %g standard deviations and more %s, are taken as masked, "
-        "for no light is so",
+        "above: %d lone ones (%.2g %%), %g standard deviations and more below%s, are taken as "
+        "masked, for no light is so",
         *(frame.path, number, 100 * number / (frame.shape[0] * frame.shape[1]), dark_sigma),
-        "below" if np.isinf(bright_sigma) else "off",
+        "" if np.isinf(bright_sigma) else f", or {bright_sigma:g} above",
     )
     words = f"{frame.flag_words}; {_WORDS}" if frame.flag_words else _WORDS
     return replace(frame, source=source, flag_words=words)

@@ -109,7 +109,7 @@ def test_where_noise_is_as_far_above_or_light_is_sharp_nothing_is_masked(framed,
     assert without_lone_dots(frame, WHOLE) is frame
 
 
-def test_lone_bright_pixels_go_with_the_dark_ones_unless_they_may_be_stars(framed):
+def test_lone_bright_pixels_go_with_the_dark_ones_unless_they_may_be_stars(framed, caplog):
     """Stars of 2.5 px stay, however bright; narrower ones, where some are bright."""
     depth = tail()
     rng = np.random.default_rng(5)
@@ -117,6 +117,7 @@ def test_lone_bright_pixels_go_with_the_dark_ones_unless_they_may_be_stars(frame
     dots = SIGMA_DN * (height - depth)
     light = stars(2.5)
     found = masked(framed(white() + light + dots))
+    assert "below, or 3 above, are taken as masked" in caplog.text
     assert found[height > 3.5].mean() > 0.5
     assert not found[(light > 8 * SIGMA_DN) & (dots == 0)].any()
     sharp = stars(1.2, number=60)

@@ -29,7 +29,6 @@ _GAIN_AGREEMENT = (0.67, 2.0)
 _MOST_OF_ANY = 300.0
 _SLOPE_ERRORS = 4.0  # by which it must be off
 _ENOUGH_PIXELS = 20_000  # for their scatter from pixel to pixel to be known to a few percent
-_FEW_COUNTS = 20.0  # a pixel; below, many are the same, and clipped scatter is too little
 _CORRELATIONS = np.arange(0, 51) / 100  # of neighbours, by resampling
 _SECOND = np.outer(SECOND, SECOND)
 FROM_DETAIL = "from pixel to pixel, for light is everywhere"
@@ -212,7 +211,7 @@ def _by_detail(held: Agreement, windows: Sequence[Window], ratio: float, level: 
     """
     sigmas = [sigmas_of(held.noise, window) for window in windows]
     coarser, _ = scatter_over_law(windows, sigmas, SECOND)
-    if not coarser > 0 or _counts_at(held.noise, level) < _FEW_COUNTS:
+    if not coarser > 0:
         return held
     kernels = [NoiseKernel.from_neighbour(float(each), FROM_DETAIL) for each in _CORRELATIONS]
     fine = np.array([kernel.passed(DETAIL) for kernel in kernels]) ** 0.5
@@ -221,14 +220,6 @@ def _by_detail(held: Agreement, windows: Sequence[Window], ratio: float, level: 
     strength = min(1.0, ratio / float(fine[nearest]))
     noise = replace(held.noise, correlation=kernels[nearest])
     return replace(held, noise=noise, ratio=strength, level=level)
-
-
-def _counts_at(noise: NoiseModel, level: float) -> float:
-    """How many counts a pixel has at a level, by a law that counts; else infinitely many."""
-    if noise.from_error_plane or noise.kind not in (NoiseKind.POISSON, NoiseKind.POISSON_GAUSSIAN):
-        return np.inf
-    line = variance_line(noise)
-    return (level - line.zero_level) / line.slope if line.slope > 0 else np.inf
 
 
 def nearest_to_scatter(laws: Sequence[NoiseModel], windows: Sequence[Window]) -> NoiseModel:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -41,6 +42,16 @@ def test_a_mean_square_that_none_can_be_is_no_small_bound(risk, caplog, tmp_path
     assert (
         f"a.fits: the estimated mean square error is {risk:.2g}, which none can be" in caplog.text
     )
+
+
+@pytest.mark.parametrize(
+    ("noise", "why"), [("poisson, asked", "counts are too few"), ("gaussian, asked", "inverted")]
+)
+def test_why_no_risk_can_be_told_depends_on_the_noise(noise, why, caplog, tmp_path):
+    told = replace(report("a.fits", tmp_path / "a.fits", below_zero=0.4), noise=noise)
+    with caplog.at_level(logging.WARNING):
+        with_failures_heard(told)
+    assert why in caplog.text
 
 
 @pytest.mark.parametrize(("risk", "bound"), [(-0.019, 0.1), (0.004, 0.014**0.5)])

@@ -1,9 +1,12 @@
 """Few counts are split as they are: into Poisson ones, independent given the truth."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from dip_pipeline.restoration.delivering.rehearsal import _drawn_noise
 from dip_pipeline.restoration.noise.laws import split_along
 from dip_pipeline.restoration.problem import FitOptions
 from dip_pipeline.restoration.restore import restore
@@ -49,6 +52,19 @@ def test_copies_are_counts_and_independent(rate):
         assert float(kept.var()) == pytest.approx(CHANCE * rate, rel=0.05)
         both = torch.stack([kept.flatten(), others.flatten()])
         assert abs(float(torch.corrcoef(both)[0, 1])) < 0.01
+
+
+def test_rehearsals_draw_few_counts_as_they_come():
+    """Photons, of the stars that were taken off, too; no Gaussian is as skew."""
+    batch, _ = counted(0.3)
+    rate = torch.full_like(batch.observed, DARK + SLOPE * (0.3 - STARS))
+    region = SimpleNamespace(noise=batch.noise, observed=rate)
+    delivery = SimpleNamespace(delivered=rate, sigma=torch.full_like(rate, 1.7))
+    noise = _drawn_noise(region, delivery, torch.Generator().manual_seed(3))
+    counts = noise * 1.7 / SLOPE + 0.3
+    torch.testing.assert_close(counts, counts.round(), atol=1e-4, rtol=0)
+    assert float(counts.mean()) == pytest.approx(0.3, rel=0.03)
+    assert float(counts.var()) == pytest.approx(0.3, rel=0.05)
 
 
 def law(kind=NoiseKind.POISSON, read_noise_e=None, **more):

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import read_provenance
 from dip_pipeline.frames.prov_json import facts_of, problems_of, unflatten
 from dip_pipeline.pipeline import describe_frame, restore_frame, scratch_of
-from dip_pipeline.progress import SILENT
+from dip_pipeline.progress import SILENT, Progress
 from dip_pipeline.runs import frame_run, prior_work, restoring, ways, work
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 from dip_pipeline.tiling import tile_borders
@@ -591,6 +593,31 @@ def test_pixels_without_a_value_are_told_of(tmp_path, monkeypatch):
     config = RunConfig().with_overrides(**QUICK)
     restore_frame(str(tmp_path / "in.fits"), tmp_path / "out.fits", config, progress=Listener())
     assert any(f"{20 * 80} pixels are NaN (flag 2)" in note for note in notes)
+
+
+@pytest.mark.parametrize("kept", [0, 7])
+def test_pixels_that_are_left_as_they_were_observed_are_counted_and_told(
+    tmp_path, monkeypatch, kept
+):
+    def keeping(problem, prior=None):
+        made = arithmetic(problem, prior)
+        return replace(made, outcome=replace(made.outcome, kept_pixels=kept))
+
+    monkeypatch.setattr(ways, "restore", keeping)
+    pixels = np.random.default_rng(2).normal(100, 3, (64, 80)).astype(np.float32)
+    pixels[10, 10] = np.nan
+    fits.writeto(tmp_path / "in.fits", pixels)
+    told = Mock(spec=Progress)
+    for task in ("denoise", "inpaint"):
+        told.reset_mock()
+        config = quick(**{"noise.sigma": 3.0, "task.name": task})
+        restore_frame(tmp_path / "in.fits", tmp_path / f"{task}.fits", config, progress=told)
+        tiles = fits.getdata(tmp_path / f"{task}.fits", "DIP_TILE")
+        assert ("kept_pixels" in tiles.names) is (task == "denoise")
+        notes = " ".join(call.args[0] for call in told.note.call_args_list)
+        words = f"{kept * len(tiles)} pixels are sharper than light"
+        assert (words in notes) is (task == "denoise" and kept > 0)
+        assert ("sharper than light" in notes) is (words in notes)
 
 
 @pytest.mark.parametrize(("kind", "told"), [("Dome Flat", True), ("Light Frame", False)])

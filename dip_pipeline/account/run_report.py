@@ -95,6 +95,18 @@ def warn_of_refuted_law(report: RunReport) -> RunReport:
     return report
 
 
+def kept_words(tiles: Sequence[Mapping[str, object]]) -> str:
+    """Say how many pixels are sharper than light, "" where none is; tiles : as on record."""
+    told = (tile.get("kept_pixels") for tile in tiles)
+    kept = sum(number for number in told if isinstance(number, int))
+    if not kept:
+        return ""
+    return (
+        f"{kept} pixels are sharper than light (hot pixels, cosmic rays): left as they were "
+        "observed; --find-cosmics takes such as masked"
+    )
+
+
 def warn_of_doubted(tiles: Sequence[Mapping[str, object]], source: str) -> None:
     """Warn of pixels that no light explains through the PSF; tiles : as on record."""
     told = (tile.get("doubted_pixels") for tile in tiles)

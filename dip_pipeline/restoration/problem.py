@@ -191,6 +191,7 @@ class Outcome:
     flux_change : sum of (delivered - observed) over them, in the frame's unit
     exposures : how each of several exposures agrees with the others; () of one
     doubted_pixels : beside pits of the scene, where no light looks like the frame through the PSF
+    kept_pixels : sharper than light, given back as they were observed
     All are over the observation's pixels; of a finer scene `delivered` is what it gives these:
     the sum of its pixels in each where they share a flux, else their mean.
     """
@@ -205,6 +206,7 @@ class Outcome:
     failed: bool = False
     exposures: tuple[Tally, ...] = ()
     doubted_pixels: int = 0
+    kept_pixels: int = 0
 
 
 @dataclass(frozen=True, slots=True)

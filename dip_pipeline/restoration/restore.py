@@ -92,6 +92,7 @@ def restore(problem: Problem, prior: Prior | None = None) -> Restored:
         chi_square=float((residual[inner > 0] ** 2).mean()) if count else float("nan"),
         judged_pixels=count,
         flux_change=float(change[inner > 0].double().sum()),
+        kept_pixels=0 if problem.kept is None else int(problem.kept[problem.inner].sum()),
     )
     return Restored(
         science=cut_inner(problem, planes[0]),

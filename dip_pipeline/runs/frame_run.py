@@ -10,6 +10,7 @@ from dip_pipeline.account.record import RunFacts, exposure_names, is_lost, risk_
 from dip_pipeline.account.run_report import (
     RunReport,
     already_done,
+    kept_words,
     warn_of_doubted,
     warn_of_refuted_law,
     with_failures_heard,
@@ -103,6 +104,8 @@ def restore_asked(asked: AskedRun, place: Place, told: Progress, *, overwrite: b
             _tell_filled(restored, source, told, config)
             for own in facts:
                 _tell_of_exposures(own, source, told)
+                if words := kept_words(own.tiles):
+                    told.note(f"{source}: {words}")
                 warn_of_doubted(own.tiles, source)
             run.tell("write")
             reach("before save")

@@ -230,6 +230,8 @@ def tile_record(
         facts["exposures"] = of_exposures
     if problem.optics is None or problem.optics.psf is None:
         facts.pop("doubted_pixels")  # there is nothing to doubt
+    if problem.options.task is not Task.DENOISE:
+        facts.pop("kept_pixels")
     return {
         "tile": tile.index,
         "row": tile.rows.start,

@@ -122,4 +122,5 @@ def test_what_is_kept_comes_back_as_it_was_observed(tmp_path, plane):
     np.testing.assert_array_equal(restored.science[spikes], pixels[spikes].astype(np.float32))
     np.testing.assert_allclose(restored.error[spikes], own[spikes], rtol=1e-3)
     assert not restored.flags[spikes].any()
+    assert restored.outcome.kept_pixels == spikes.sum()
     assert (restored.flags[~spikes & np.isfinite(pixels)] == 0).all()

@@ -99,7 +99,7 @@ def find_noise(
         _check_precision(frame, noise, windows)
         asked = overrides != SensorOverrides() or choice is not NoiseChoice.AUTO
         held = hold_against_sky(noise, windows, sky)
-        if noise.from_error_plane and not (asked or config.reading.error) and held.is_refuted:
+        if noise.from_error_plane and not asked and held.is_refuted:
             warn_of_uneven_noise(_name_of(frame), noise, windows)
             return _brought_to_sky(frame, held.noise, held.ratio), held.ratio
         against = "" if asked else held.against(windows)

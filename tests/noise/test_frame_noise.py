@@ -90,13 +90,13 @@ def test_a_gain_that_the_light_gainsays_is_not_believed(scene, write, caplog):
 
 
 @pytest.mark.parametrize("factor", [0.85, 0.95, 1.0, 1.12, 1.8])
-@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("asked", ["nothing", "plane", "plane and law"])
 def test_an_error_plane_that_is_too_large_is_brought_to_the_sky(
     scene, tmp_path, caplog, factor, asked
 ):
     """The sky cannot scatter less than its noise: that came back inverted, worse than the input.
 
-    A plane that was asked for is taken, and told of.
+    A law that was asked for, too, is taken as it is, and told of.
     """
     shot = observe(scene, DetectorOptions(defects=False))
     observed, error = shot.observed_dn, factor * shot.sigma_true_dn
@@ -104,18 +104,19 @@ def test_an_error_plane_that_is_too_large_is_brought_to_the_sky(
     hdus = [fits.PrimaryHDU(), fits.ImageHDU(observed.astype("f4"), name="SCI"),
             fits.ImageHDU(error.astype("f4"), name="ERR")]  # fmt: skip
     fits.HDUList(hdus).writeto(path)
-    reading = {"reading.error": "ERR"} if asked else {}
-    config = RunConfig().with_overrides(**reading)
+    plane = {} if asked == "nothing" else {"reading.error": "ERR"}
+    as_it_is = asked == "plane and law"
+    config = RunConfig().with_overrides(**plane, **({"noise.law": "gaussian"} if as_it_is else {}))
     with caplog.at_level(logging.WARNING):
         frame, noise = settle_frame(open_frame(path), config)
     sigma = frame.read(slice(None), slice(None)).error
     used = float(np.median(sigma / shot.sigma_true_dn))
-    if factor > 1.05 and not asked:
+    if factor > 1.05 and not as_it_is:
         assert used == pytest.approx(1.0, abs=0.02)
         assert "scaled by" in noise.rung
     else:
         assert used == pytest.approx(factor, rel=1e-6)
-    told = factor < 0.9 or (factor > 1.05 and asked)
+    told = factor < 0.9 or (factor > 1.05 and as_it_is)
     assert ("times as much as its noise law says" in caplog.text) is told
     assert "gain" not in caplog.text
 

@@ -2,7 +2,8 @@
 
 Crowded stars, galaxies and nebulae at four widths of their stars, faint and bright skies. Single
 hot pixels, pairs, straight tracks and curved ones, some two pixels wide, of 6 to 1000 sigma of the
-sky. Beside it L.A.Cosmic with the defaults of astroscrappy, which is told gain, read noise and
+sky. Beside it what is found unasked where a PSF is undone (`--fwhm`), before and with the limit
+of the PSF; and L.A.Cosmic with the defaults of astroscrappy, which is told gain, read noise and
 saturation.
 
     python -m benchmarks.cosmics --out benchmarks/results/cosmics.json
@@ -12,6 +13,7 @@ import argparse
 import logging
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,8 +25,11 @@ from scipy import ndimage
 
 from benchmarks.machine import keep
 from dip_pipeline.config import RunConfig
-from dip_pipeline.frames import open_frame
+from dip_pipeline.config.task_optics import AskedOptics
+from dip_pipeline.frames import Frame, open_frame
 from dip_pipeline.preparing.planning import settle_frame
+from dip_pipeline.psf.sharp_pixels import without_rays, without_too_sharp
+from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.simulate import (
     DetectorOptions,
     MoffatPsf,
@@ -64,19 +69,56 @@ def draw_rays(sigma_dn: float, rng: np.random.Generator) -> Image:
     return np.rint(charge)
 
 
-def find_ours(observed: Image, detector: DetectorOptions) -> Mask:
+def find_asked(observed: Image, detector: DetectorOptions, _: float) -> Mask:
     """Find them as `--find-cosmics` does."""
+    asked = RunConfig().with_overrides(**{"reading.find_cosmics": True})
+    return _masked(observed, detector, asked, lambda frame, _: frame)
+
+
+def find_by_psf(observed: Image, detector: DetectorOptions, fwhm_px: float) -> Mask:
+    """Find them by the limit of a PSF that is undone, alone."""
+    config, optics = _undone(fwhm_px)
+    return _masked(
+        observed, detector, config, lambda frame, noise: without_too_sharp(frame, noise, optics)
+    )
+
+
+def find_beside_psf(observed: Image, detector: DetectorOptions, fwhm_px: float) -> Mask:
+    """Find them as where a PSF is undone, and nobody asked to look for them."""
+    config, optics = _undone(fwhm_px)
+
+    def both(frame: Frame, noise: NoiseModel) -> Frame:
+        return without_too_sharp(without_rays(frame, noise, optics), noise, optics)
+
+    return _masked(observed, detector, config, both)
+
+
+def _undone(fwhm_px: float) -> tuple[RunConfig, AskedOptics]:
+    factor = 2 if fwhm_px > 1 else 3
+    task = {"task.name": "super-resolve", "task.factor": factor, "task.fwhm_px": fwhm_px}
+    config = RunConfig().with_overrides(**task)
+    optics = AskedOptics.of(config)
+    assert optics is not None
+    return config, optics
+
+
+def _masked(
+    observed: Image,
+    detector: DetectorOptions,
+    config: RunConfig,
+    look: Callable[[Frame, NoiseModel], Frame],
+) -> Mask:
+    """Mask a frame as a run would, and by what further looks at it."""
     cards = {"GAIN": detector.gain_e_per_dn, "RDNOISE": detector.read_noise_e}
     header = fits.Header(cards | {"SATURATE": FULL_DN, "BUNIT": "adu", "PEDESTAL": 0.0})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frame.fits"
         fits.PrimaryHDU(observed.astype("f4"), header).writeto(path)
-        asked = RunConfig().with_overrides(**{"reading.find_cosmics": True})
-        frame, _ = settle_frame(open_frame(str(path)), asked)
-        return frame.read(slice(0, SIDE_PX), slice(0, SIDE_PX)).masked
+        frame, noise = settle_frame(open_frame(str(path)), config)
+        return look(frame, noise).read(slice(0, SIDE_PX), slice(0, SIDE_PX)).masked
 
 
-def find_by_defaults(observed: Image, detector: DetectorOptions) -> Mask:
+def find_by_defaults(observed: Image, detector: DetectorOptions, _: float) -> Mask:
     """Find them as astroscrappy does where only the sensor is told."""
     gain = detector.gain_e_per_dn
     found, _ = astroscrappy.detect_cosmics(
@@ -112,9 +154,17 @@ def count(found: Mask, simulation: Simulation, charge: Image, full: Mask) -> Cou
     return counts
 
 
+FINDERS = {
+    "--find-cosmics": find_asked,
+    "defaults": find_by_defaults,
+    "limit of the PSF": find_by_psf,
+    "unasked, a PSF undone": find_beside_psf,
+}
+
+
 def rows_of(fwhm_px: float, seeds: list[int]) -> list[dict[str, object]]:
     """Measure both ways at one width of the stars."""
-    totals: dict[str, Counter[str]] = {"--find-cosmics": Counter(), "defaults": Counter()}
+    totals: dict[str, Counter[str]] = {name: Counter() for name in FINDERS}
     for seed in seeds:
         for kind in SceneKind:
             for sky_dn, gain in SKIES:
@@ -125,9 +175,9 @@ def rows_of(fwhm_px: float, seeds: list[int]) -> list[dict[str, object]]:
                 charge = draw_rays(float(detector.sigma_dn(np.array(sky_dn))), rng)
                 observed = np.minimum(simulation.observed_dn + charge, FULL_DN)
                 full = observed >= FULL_DN
-                finders = find_ours, find_by_defaults
-                for total, find in zip(totals.values(), finders, strict=True):
-                    total += count(find(observed, detector), simulation, charge, full)
+                for name, find in FINDERS.items():
+                    found = find(observed, detector, fwhm_px)
+                    totals[name] += count(found, simulation, charge, full)
     return [{"fwhm_px": fwhm_px, "by": name, **total} for name, total in totals.items()]
 
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 USUAL_CONTRAST = 5.0
 _LEAST_CONTRAST = 0.7
 _NARROWER = 0.75  # times as wide as most stars of a field are some of them
-_OVER_STARS = 1.7  # noise, and holes beside them, make some sharper than they are
+OVER_STARS = 1.7  # noise, and holes beside them, make some sharper than they are
 # Of what is bright and alone, that agrees: with rays among it, and without most of these.
 _FEWEST_SHARP, _FEWEST, _LEAST_SHARE = 12, 4, 0.4
 _LARGEST_ELLIPTICITY = 0.5  # pieces of a spectrum agree, too
@@ -50,7 +50,7 @@ def contrast_over_stars(
     if noise.kind is NoiseKind.NONE or not places:
         return USUAL_CONTRAST
     sharp = _shape_of_stars(frame, noise, places, _FEWEST_SHARP)
-    if sharp is not None and (over := _OVER_STARS * contrast_of(sharp)) > USUAL_CONTRAST:
+    if sharp is not None and (over := OVER_STARS * contrast_of(sharp)) > USUAL_CONTRAST:
         log.warning(
             "%s: its stars are %.2f px wide (FWHM), nearly as sharp as cosmic rays: only what is "
             "sharper still is taken for these (objlim %.1f), and tracks may stay",
@@ -62,7 +62,7 @@ def contrast_over_stars(
     shape = sharp or _shape_of_stars(calm, noise, places, _FEWEST)
     if shape is None:
         return USUAL_CONTRAST
-    over = _OVER_STARS * contrast_of(shape.widened(_NARROWER))
+    over = OVER_STARS * contrast_of(shape.widened(_NARROWER))
     return min(max(over, _LEAST_CONTRAST), USUAL_CONTRAST)
 
 
@@ -104,8 +104,12 @@ def contrast_of(shape: StarShape) -> float:
     offsets = np.arange(_CELL_PX) - _CELL_PX // 2
     shifts = np.linspace(-0.5, 0.5, _PLACES)
     lines = (offsets[None, :] - shifts[:, None]).ravel()
-    drawn = _HEIGHT * shape.at(lines[:, None], lines[None, :])
-    light: NDArray[np.float32] = drawn.astype(np.float32)
+    return contrast_of_light(shape.at(lines[:, None], lines[None, :]))
+
+
+def contrast_of_light(stars: NDArray[np.float64]) -> float:
+    """Give the same of stars without a sky as pixels show them, the brightest one's height 1."""
+    light: NDArray[np.float32] = (_HEIGHT * stars).astype(np.float32)
     sharp = utils.rebin(np.maximum(utils.laplaceconvolve(utils.subsample(light)), 0.0)) / 2
     sharp = sharp - utils.medfilt5(sharp)
     structure = utils.medfilt3(light)

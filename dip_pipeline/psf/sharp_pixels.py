@@ -8,10 +8,13 @@ import numpy as np
 
 from dip_pipeline.config.task_optics import AskedOptics
 from dip_pipeline.exposures.light import usable_pixels
+from dip_pipeline.exposures.places import middle_of
 from dip_pipeline.frames import Frame, Pixels, around
+from dip_pipeline.preparing.cosmics import without_cosmics
 from dip_pipeline.preparing.found_pixels import FoundPixels, Mask
+from dip_pipeline.preparing.star_contrast import OVER_STARS, contrast_of_light
 from dip_pipeline.psf.agreement import stars_over_psf
-from dip_pipeline.restoration.psf.psf_limit import MARGIN_PX, PsfLimit, TooSharp
+from dip_pipeline.restoration.psf.psf_limit import MARGIN_PX, PsfLimit, TooSharp, seen_at_places
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.sensor.noise_sigma import sigma_plane
 
@@ -58,6 +61,31 @@ class SharpPixels(FoundPixels):
         sigma = sigma_plane(self.noise, light, error).astype(np.float64)
         known &= np.isfinite(sigma) & (sigma > 0)
         return self.limit.too_sharp(light.astype(np.float64), sigma, known)
+
+
+def without_rays(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> Frame:
+    """Mask the cosmic rays of a frame that a PSF is undone in, where nobody asked to look for them.
+
+    Each would become points, and holes around them. Nothing that the PSF's own stars may look like
+    is taken for one.
+    """
+    if asked.psf is None:
+        return frame
+    views = seen_at_places(asked.psf.astype(np.float64), asked.factor)
+    sharpest = max(contrast_of_light(view / view.max()) for view, _ in views)
+    places, least = [middle_of(frame.shape)], OVER_STARS * sharpest
+    found = without_cosmics(frame, noise, places, least_contrast=least, sure=True)
+    source = found.source
+    assert isinstance(source, FoundPixels)
+    number = sum(np.count_nonzero(source.found(*block)) for block in source.blocks())
+    if number == 0:
+        return frame
+    log.warning(
+        "%s: %d pixels look like cosmic rays, sharper than its stars: taken as masked",
+        frame.path,
+        number,
+    )
+    return found
 
 
 def without_too_sharp(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> Frame:
@@ -115,8 +143,7 @@ def _masked_ones(
     if number == 0:
         return None
     log.warning(
-        "%s: %d pixels are sharper than the PSF allows (cosmic rays?): taken as masked; "
-        "--find-cosmics finds more",
+        "%s: %d pixels are sharper than the PSF allows (cosmic rays?): taken as masked",
         frame.path,
         number,
     )

@@ -34,7 +34,7 @@ from dip_pipeline.noise.frame_noise import noise_in_words
 from dip_pipeline.preparing.planning import guides_of, kernels_of_stacks, settle_frame
 from dip_pipeline.progress import Told
 from dip_pipeline.psf.agreement import warn_of_psf
-from dip_pipeline.psf.sharp_pixels import without_too_sharp
+from dip_pipeline.psf.sharp_pixels import without_rays, without_too_sharp
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.runs.hole_rims import warn_of_bright_rims
 from dip_pipeline.runs.place import Place
@@ -151,7 +151,7 @@ def plan_planes(
             continue
         if config.task.name is Task.INPAINT:
             warn_of_bright_rims(settled, noise)
-        settled, optics = _beside_psf(settled, noise, asked)
+        settled, optics = _beside_psf(settled, noise, asked, config)
         options = config.tile_options()
         tiles = plan_tiles(frame.shape, asked.tile_options(options) if asked else options)
         tiles = [replace(tile, index=count + tile.index) for tile in tiles]
@@ -215,7 +215,7 @@ def _first_alone(planes: Sequence[Plane], config: RunConfig) -> tuple[str, ...]:
 
 
 def _beside_psf(
-    frame: Frame, noise: NoiseModel, asked: AskedOptics | None
+    frame: Frame, noise: NoiseModel, asked: AskedOptics | None, config: RunConfig
 ) -> tuple[Frame, Optics | None]:
     """Say what lies between a scene and a frame of known noise; mask what cannot come through it.
 
@@ -224,6 +224,8 @@ def _beside_psf(
     if asked is None:
         return frame, None
     optics = asked.of_frame(frame)
+    if not config.reading.find_cosmics:  # or they are masked
+        frame = without_rays(frame, noise, asked)
     frame = without_too_sharp(frame, noise, asked)
     warn_of_psf(frame, noise, asked)
     return frame, optics

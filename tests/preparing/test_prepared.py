@@ -217,13 +217,14 @@ def test_a_noise_plane_above_all_scatter_is_scaled_to_the_sky(tmp_path, caplog):
         settle_frame(open_frame(path), config(**{"reading.strict": True}))
 
 
-def test_a_noise_plane_that_is_given_is_used_as_it_is(tmp_path):
+@pytest.mark.parametrize(("law", "sigma"), [("auto", 6.0), ("gaussian", 36.0)])
+def test_a_noise_plane_that_is_given_with_its_law_is_used_as_it_is(tmp_path, law, sigma):
     path, given = tmp_path / "a.fits", tmp_path / "sigma.fits"
     fits.PrimaryHDU(np.random.default_rng(3).normal(100, 6, SHAPE).astype("f4")).writeto(path)
     fits.PrimaryHDU(np.full(SHAPE, 36.0)).writeto(given)
-    asked = config(**{"reading.error": str(given)})
+    asked = config(**{"reading.error": str(given), "noise.law": law})
     settled, _ = settle_frame(open_frame(path, asked.frame_reading()), asked)
-    np.testing.assert_allclose(settled.read(ALL, ALL).error, 36.0)
+    np.testing.assert_allclose(settled.read(ALL, ALL).error, sigma, rtol=0.03)
 
 
 def test_cards_of_a_frame_full_of_nebula_are_believed(write):

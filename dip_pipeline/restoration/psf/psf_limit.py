@@ -78,10 +78,10 @@ class PsfLimit:
     @classmethod
     def of(cls, psf: NDArray[np.floating], factor: int) -> Self:
         """Find it for a PSF, (rows, cols), on pixels of which factor^2 make one of the frame."""
-        views = _seen(psf.astype(np.float64), factor)
+        views = seen_at_places(psf.astype(np.float64), factor)
         expected = ExpectedPixel.of([view for view, _ in views])
         usual, much = (
-            expected.farthest([view for view, _ in _seen(_narrowed(psf, share), factor)])
+            expected.farthest([view for view, _ in seen_at_places(_narrowed(psf, share), factor)])
             for share in (_NARROWER_SHARE, _MUCH_NARROWER_SHARE)
         )
         return cls(
@@ -173,7 +173,7 @@ def _floor(light: Image, known: Mask) -> Image:
     return darkest
 
 
-def _seen(psf: Image, factor: int) -> list[tuple[Image, Mask]]:
+def seen_at_places(psf: Image, factor: int) -> list[tuple[Image, Mask]]:
     """Show a star of a PSF on the frame's pixels, at every place that it may have in one.
 
     In the middle of a pixel it is at its sharpest. Each with what is well inside of the PSF's

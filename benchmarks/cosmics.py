@@ -93,6 +93,14 @@ def find_beside_psf(observed: Image, detector: DetectorOptions, fwhm_px: float) 
     return _masked(observed, detector, config, both)
 
 
+def find_without_psf(observed: Image, detector: DetectorOptions, _: float) -> Mask:
+    """Find them as where pixels are made finer, and no PSF is known."""
+    optics = AskedOptics(factor=2)
+    return _masked(
+        observed, detector, RunConfig(), lambda frame, noise: without_rays(frame, noise, optics)
+    )
+
+
 def _undone(fwhm_px: float) -> tuple[RunConfig, AskedOptics]:
     factor = 2 if fwhm_px > 1 else 3
     task = {"task.name": "super-resolve", "task.factor": factor, "task.fwhm_px": fwhm_px}
@@ -159,12 +167,13 @@ FINDERS = {
     "defaults": find_by_defaults,
     "limit of the PSF": find_by_psf,
     "unasked, a PSF undone": find_beside_psf,
+    "unasked, finer pixels": find_without_psf,
 }
 
 
-def rows_of(fwhm_px: float, seeds: list[int]) -> list[dict[str, object]]:
-    """Measure both ways at one width of the stars."""
-    totals: dict[str, Counter[str]] = {name: Counter() for name in FINDERS}
+def rows_of(fwhm_px: float, seeds: list[int], names: list[str]) -> list[dict[str, object]]:
+    """Measure some ways at one width of the stars."""
+    totals: dict[str, Counter[str]] = {name: Counter() for name in names}
     for seed in seeds:
         for kind in SceneKind:
             for sky_dn, gain in SKIES:
@@ -175,8 +184,8 @@ def rows_of(fwhm_px: float, seeds: list[int]) -> list[dict[str, object]]:
                 charge = draw_rays(float(detector.sigma_dn(np.array(sky_dn))), rng)
                 observed = np.minimum(simulation.observed_dn + charge, FULL_DN)
                 full = observed >= FULL_DN
-                for name, find in FINDERS.items():
-                    found = find(observed, detector, fwhm_px)
+                for name in names:
+                    found = FINDERS[name](observed, detector, fwhm_px)
                     totals[name] += count(found, simulation, charge, full)
     return [{"fwhm_px": fwhm_px, "by": name, **total} for name, total in totals.items()]
 
@@ -185,13 +194,14 @@ def main() -> None:
     """Measure, print, and keep."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", default="1")
+    parser.add_argument("--by", choices=FINDERS, help="one of the ways alone")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     rows = []
     for fwhm_px in WIDTHS_PX:
-        for row in rows_of(fwhm_px, seeds):
+        for row in rows_of(fwhm_px, seeds, [options.by] if options.by else list(FINDERS)):
             rows.append(row)
             print(row, flush=True)
     if options.out:

@@ -71,16 +71,19 @@ def without_cosmics(
     places: Sequence[tuple[slice, slice]] = (),
     *,
     least_contrast: float = 0.0,
+    unknown_contrast: float = USUAL_CONTRAST,
     sure: bool = False,
 ) -> Frame:
     """Mask the cosmic rays of a frame of known noise.
 
     places : rows and columns of windows whose stars tell how sharp stars are
     least_contrast : from which on pixels can be rays, whatever stars tell
+    unknown_contrast : from which on they are where no stars tell
     sure : those alone that hardly any noise makes
     """
     source = CosmicPixels(frame.source, frame.shape, noise, sure=sure)
-    contrast = contrast_over_stars(frame, replace(frame, source=source), noise, places)
+    calm = replace(frame, source=source)
+    contrast = contrast_over_stars(frame, calm, noise, places, unknown=unknown_contrast)
     contrast = max(contrast, least_contrast)
     words = "cosmic rays found by L.A.Cosmic"
     return replace(

@@ -40,15 +40,21 @@ _LEAST_STRUCTURE = 0.01  # as L.A.Cosmic has it
 
 
 def contrast_over_stars(
-    frame: Frame, calm: Frame, noise: NoiseModel, places: Sequence[tuple[slice, slice]]
+    frame: Frame,
+    calm: Frame,
+    noise: NoiseModel,
+    places: Sequence[tuple[slice, slice]],
+    *,
+    unknown: float = USUAL_CONTRAST,
 ) -> float:
     """Give the contrast from which on pixels of a frame are rays, not its stars.
 
     calm : the same, masked where the usual contrast finds rays, as it may very sharp stars
     places : rows and columns of the windows whose stars are looked at
+    unknown : what it is where too few stars tell, and at most where a few do
     """
     if noise.kind is NoiseKind.NONE or not places:
-        return USUAL_CONTRAST
+        return unknown
     sharp = _shape_of_stars(frame, noise, places, _FEWEST_SHARP)
     if sharp is not None and (over := OVER_STARS * contrast_of(sharp)) > USUAL_CONTRAST:
         log.warning(
@@ -61,9 +67,9 @@ def contrast_over_stars(
         return over
     shape = sharp or _shape_of_stars(calm, noise, places, _FEWEST)
     if shape is None:
-        return USUAL_CONTRAST
+        return unknown
     over = OVER_STARS * contrast_of(shape.widened(_NARROWER))
-    return min(max(over, _LEAST_CONTRAST), USUAL_CONTRAST)
+    return min(max(over, _LEAST_CONTRAST), unknown)
 
 
 def _shape_of_stars(

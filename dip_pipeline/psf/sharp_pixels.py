@@ -12,10 +12,10 @@ from dip_pipeline.exposures.places import middle_of
 from dip_pipeline.frames import Frame, Pixels, around
 from dip_pipeline.preparing.cosmics import without_cosmics
 from dip_pipeline.preparing.found_pixels import FoundPixels, Mask
-from dip_pipeline.preparing.star_contrast import OVER_STARS, contrast_of_light
+from dip_pipeline.preparing.star_contrast import OVER_STARS, USUAL_CONTRAST, contrast_of_light
 from dip_pipeline.psf.agreement import stars_over_psf
 from dip_pipeline.restoration.psf.psf_limit import MARGIN_PX, PsfLimit, TooSharp, seen_at_places
-from dip_pipeline.sensor import NoiseModel
+from dip_pipeline.sensor import NoiseKind, NoiseModel
 from dip_pipeline.sensor.noise_sigma import sigma_plane
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ _WORDS = "pixels sharper or darker than the PSF allows"
 _MOST_SHARE = 0.03  # of a frame's pixels: more are not cosmic rays, but the PSF is another
 _NARROWER = 0.87  # times as wide as the PSF: stars that are narrower may be too sharp for it
 _FAR_NARROWER = 0.62  # the same of a much narrower PSF, see `TooSharp`
+_OF_ANY_STAR = 40.0  # contrast: stars of 0.9 px (FWHM) have up to 24
 _LEAST_STAR_PX = 1.1  # FWHM; peaks that are narrower are cosmic rays as well as stars
 
 
@@ -64,17 +65,27 @@ class SharpPixels(FoundPixels):
 
 
 def without_rays(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> Frame:
-    """Mask the cosmic rays of a frame that a PSF is undone in, where nobody asked to look for them.
+    """Mask the cosmic rays of a frame that is to have finer pixels, or whose PSF is undone.
 
-    Each would become points, and holes around them. Nothing that the PSF's own stars may look like
-    is taken for one.
+    For where nobody asked to look for them: each would become points, and holes around them.
+    Nothing that stars may look like is taken for one: those of the PSF, or where none is known
+    those that agree with each other, else the sharpest that a camera shows.
     """
-    if asked.psf is None:
-        return frame
-    views = seen_at_places(asked.psf.astype(np.float64), asked.factor)
-    sharpest = max(contrast_of_light(view / view.max()) for view, _ in views)
-    places, least = [middle_of(frame.shape)], OVER_STARS * sharpest
-    found = without_cosmics(frame, noise, places, least_contrast=least, sure=True)
+    if noise.kind in (NoiseKind.NONE, NoiseKind.POISSON):
+        return frame  # a picture; single photons are as sharp
+    least, unknown = 0.0, _OF_ANY_STAR
+    if asked.psf is not None:
+        views = seen_at_places(asked.psf.astype(np.float64), asked.factor)
+        sharpest = max(contrast_of_light(view / view.max()) for view, _ in views)
+        least, unknown = OVER_STARS * sharpest, USUAL_CONTRAST
+    found = without_cosmics(
+        frame,
+        noise,
+        [middle_of(frame.shape)],
+        least_contrast=least,
+        unknown_contrast=unknown,
+        sure=True,
+    )
     source = found.source
     assert isinstance(source, FoundPixels)
     number = sum(np.count_nonzero(source.found(*block)) for block in source.blocks())

@@ -224,7 +224,8 @@ def _beside_psf(
     if asked is None:
         return frame, None
     optics = asked.of_frame(frame)
-    if not config.reading.find_cosmics:  # or they are masked
+    # Exposures show each other's; and who asked to look for them has them masked.
+    if config.task.name is not Task.COMBINE and not config.reading.find_cosmics:
         frame = without_rays(frame, noise, asked)
     frame = without_too_sharp(frame, noise, asked)
     warn_of_psf(frame, noise, asked)

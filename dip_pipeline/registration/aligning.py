@@ -1,6 +1,7 @@
 """The last fraction of a pixel between two exposures: least squares on all their light."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ _SHAPE_ERROR = 0.05  # of a step to the next pixel, by which the two may differ 
 _FARTHEST_PX = 1.5
 _STILL_PX = 1e-6
 _BORDER_PX = 6
+_LEAST_SPOILT, _OVER_USUAL = 0.02, 1.5  # share of what is smoothed; two pixels beside one of 1 px
 _LEAST_PLACES = 60
 _MOST_PLACES = 1_500_000
 
@@ -56,7 +58,7 @@ def align(
         for each, softer_px2 in ((exposure, -wider_px2), (reference, wider_px2))
     )
     places = _places(exposure)
-    spoilt = [binary_dilation(each.unusable, iterations=2) for each in (exposure, reference)]
+    spoilt = [_spoilt(each, smoothed_px) for each in (exposure, reference)]
     known = ~_at(spoilt[0], places)
     spline = spline_filter(theirs, order=3)
     slopes = [spline_filter(slope, order=3) for slope in np.gradient(theirs)]
@@ -66,7 +68,7 @@ def align(
     if not known.any() or np.quantile(light[known], 0.9) < _BRIGHT_SIGMA * noise[0]:
         return None  # noise would choose the places, and move the shift
     moved = np.zeros(2)
-    scale: float | None = None
+    line: _Line | None = None
     error = float("inf")
     for _ in range(_ROUNDS):
         there = start.to_reference(places) + moved
@@ -78,9 +80,9 @@ def align(
             map_coordinates(plane, there[inside].T, order=3, prefilter=False)
             for plane in (spline, *slopes)
         )
-        if scale is None:
-            scale = _first_scale(light[inside], value, noise[1])
-        step, scale, error = _step(light[inside], value, np.stack(slope), scale, noise)
+        if line is None:
+            line = _Line(_first_scale(light[inside], value, noise[1]), 0.0)
+        step, line, error = _step(light[inside], value, np.stack(slope), line, noise)
         moved = moved + step
         if not np.isfinite(moved).all() or float(np.hypot(*moved)) > _FARTHEST_PX:
             return None
@@ -90,6 +92,13 @@ def align(
     # Smoothed noise is alike over some pixels; the slopes of a star change sign as fast.
     error *= 1.5 * smoothed_px
     return Aligned(Geometry(start.matrix, (row, col)), error)
+
+
+class _Line(NamedTuple):
+    """Light of the exposure where the reference has none, and for one unit of its light."""
+
+    scale: float
+    level: float
 
 
 def _first_scale(light: NDArray[np.float64], value: NDArray[np.float64], noise: float) -> float:
@@ -102,11 +111,15 @@ def _step(
     light: NDArray[np.float64],
     value: NDArray[np.float64],
     slope: NDArray[np.float64],
-    scale: float,
+    line: _Line,
     noise: tuple[float, float],
-) -> tuple[NDArray[np.float64], float, float]:
-    """One step: change of the shift, flux scale, the shift's standard error for white noise."""
-    residual = light - scale * value
+) -> tuple[NDArray[np.float64], _Line, float]:
+    """One step: change of the shift, the light of both, the shift's standard error by white noise.
+
+    What is unlike is told about the line: by its scale alone most would be, and the scale fall.
+    """
+    scale = line.scale
+    residual = light - scale * value - line.level
     steep = np.hypot(*slope)
     variance = noise[0] ** 2 + (scale * noise[1]) ** 2
     sigma = np.sqrt(variance + (_SHAPE_ERROR * scale * steep) ** 2)
@@ -119,9 +132,10 @@ def _step(
     solution = np.linalg.lstsq(normal, (design * weight) @ residual, rcond=None)[0]
     solution /= np.where(size > 0, size, 1.0)
     if np.linalg.matrix_rank(normal) < len(normal):  # what counts does not fix the shift
-        return solution[:2], scale + float(solution[2]), float("inf")
+        return solution[:2], line, float("inf")
     error = float((np.sqrt(np.linalg.inv(normal).diagonal()[:2]) / size[:2]).max())
-    return solution[:2], scale + float(solution[2]), error
+    better = _Line(scale + float(solution[2]), line.level + float(solution[3]))
+    return solution[:2], better, error
 
 
 def _places(exposure: Cleaned) -> NDArray[np.float64]:
@@ -131,6 +145,17 @@ def _places(exposure: Cleaned) -> NDArray[np.float64]:
     step = max(1, int(np.ceil(np.sqrt(rows * cols / _MOST_PLACES))))
     grid = np.mgrid[_BORDER_PX : rows - _BORDER_PX : step, _BORDER_PX : cols - _BORDER_PX : step]
     return grid.reshape(2, -1).T.astype(np.float64)
+
+
+def _spoilt(image: Cleaned, smoothed_px: float) -> NDArray[np.bool_]:
+    """Find places near to what is not to be used, and to more of it than all others.
+
+    Of many lone pixels, each filled from around, a wide star does not change.
+    """
+    share = gaussian_filter(image.unusable.astype(np.float32), smoothed_px)
+    most = max(_LEAST_SPOILT, _OVER_USUAL * float(share.mean()))
+    near: NDArray[np.bool_] = binary_dilation(image.unusable, iterations=2) & (share > most)
+    return near
 
 
 def _inside(places: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:

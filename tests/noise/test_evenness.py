@@ -87,6 +87,14 @@ def test_it_is_told_of_from_a_third_on_and_how_much_it_is(told, sky, caplog):
     assert told(light + 10 * lattice * draw, np.full(SHAPE, 10.0)) == ["debayered"]
 
 
+@pytest.mark.parametrize("corner", [0.3, 0.8])
+def test_a_flat_field_that_raised_the_noise_of_dark_corners_is_told_of(told, sky, corner):
+    light, draw = sky
+    rows, cols = np.indices(SHAPE) / 128 - 1
+    lit = 1 - (1 - corner) * (rows**2 + cols**2) / 2
+    assert told(light + 10 * draw / lit**0.5) == (["over the frame"] if corner < 0.5 else [])
+
+
 def test_interpolated_colours_are_told_of(told, sky):
     light, draw = sky
     raw = light + 10 * draw

@@ -22,6 +22,9 @@ _LEAST_OF_LATTICE = 2000
 _LEAST_OF_LINE, _FEWEST_LINES = 0.5, 60
 _NEAR_PX, _LEVEL_PX = 1.0, 8.0
 _STRETCH_PX, _APART_PX = 24, 8
+# Scatter of the levels of lines over that of their fourth differences: white noise 1, noise of a
+# power over frequency 1.5, over its square 3.2; lines and orders of spectra 6 to 40.
+_AS_LIGHT = 5.0
 _INDEPENDENT, _SIGNIFICANT = 0.4, 3.0  # share of fourth differences; standard errors
 
 
@@ -99,7 +102,8 @@ def _variance_of_lines(look: Look, axis: int) -> float:
     """Variance of what whole lines have in common, in units of that of a pixel.
 
     Stretches of a line are held against those between them: noise of a line is in both, light of
-    stars, and noise of pixels, in one or the other.
+    stars, and noise of pixels, in one or the other. Lines and orders of a spectrum are in both,
+    too: optics spread their light, so that far less of it differs from line to line.
     """
     seen = np.where(look.plain, look.residual(_LEVEL_PX), np.nan)
     lines = seen if axis == 1 else seen.T
@@ -110,7 +114,9 @@ def _variance_of_lines(look: Look, axis: int) -> float:
     if one is None or other is None:
         return float("nan")
     # Of two numbers the covariance, by what their sum scatters more than their difference.
-    both, apart = (float(clipped_sigma(line)) ** 2 for line in (one + other, one - other))
+    both, apart = (clipped_sigma(_sharp(line)) ** 2 for line in (one + other, one - other))
+    if clipped_sigma(one + other) > _AS_LIGHT * both**0.5:
+        return 0.0
     by_chance = np.hypot(both, apart) * (2 / (_INDEPENDENT * one.size)) ** 0.5
     return (both - apart) / 4 if both - apart > _SIGNIFICANT * by_chance else 0.0
 
@@ -122,10 +128,16 @@ def _stretches(length_px: int) -> tuple[Mask, Mask]:
 
 
 def _levels(lines: Floats) -> Floats | None:
-    """Differences of the levels of lines, which no slow light is in; None: too few are seen."""
+    """Levels of lines; None: too few are seen."""
     with ignored_warnings(RuntimeWarning):  # of a stretch without a plain pixel
         levels = np.nanmedian(lines, axis=1)
     if np.count_nonzero(np.isfinite(levels)) < len(levels) / 2:
         return None
     usual = float(np.nanmedian(levels))
-    return np.convolve(np.where(np.isfinite(levels), levels, usual), FOURTH, mode="valid")
+    filled: Floats = np.where(np.isfinite(levels), levels, usual)
+    return filled
+
+
+def _sharp(levels: Floats) -> Floats:
+    """Fourth differences of the levels of lines, which no slow light is in."""
+    return np.convolve(levels, FOURTH, mode="valid")

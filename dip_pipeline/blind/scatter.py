@@ -4,7 +4,7 @@ After Foi et al. 2008, IEEE Trans. Image Process. 17(10), 1737: a high-pass deta
 scatter, a smoothed image the level, and pixels with structure are left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -15,6 +15,8 @@ from scipy.ndimage import binary_erosion, convolve1d, gaussian_filter
 from dip_pipeline.blind.sky import Mask, Window, clipped_sigma
 
 Floats = NDArray[np.float64]
+# How the details of a window scatter by a law; the second argument: taps of their filter.
+Expectation = Callable[[Window, Floats], Floats]
 
 # Fourth differences along both axes: what a telescope's optics pass, they hardly do.
 FOURTH = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / 70**0.5  # squares sum to 1
@@ -118,23 +120,22 @@ def measure_scatter(windows: Sequence[Window]) -> ScatterLine | None:
 
 
 def scatter_over_law(
-    windows: Sequence[Window], sigmas: Sequence[Floats], taps: Floats = FOURTH
+    windows: Sequence[Window], expectation: Expectation, taps: Floats = FOURTH
 ) -> tuple[float, float]:
     """Scatter from pixel to pixel over that of a law of white noise, and the mean level of both.
 
     NaN without enough pixels.
 
-    sigmas : standard deviation of each pixel by the law, a plane a window
     taps : of the filter that shows it, along both axes
 
     In the darker half of what has no structure. Stars that no sky can be seen between raise the
     scatter about any local level, but hardly this one, where optics spread them over two pixels.
     """
     parts = []
-    for window, sigma in zip(windows, sigmas, strict=True):
+    for window in windows:
         _, level, hint = details_of(window)
-        seen = _separable(window.pixels, taps), np.sqrt(_separable(sigma**2, taps**2))
-        plain = np.abs(hint) < _MOST_HINT_SIGMA * expected_detail(sigma)
+        seen = _separable(window.pixels, taps), expectation(window, taps)
+        plain = np.abs(hint) < _MOST_HINT_SIGMA * expectation(window, FOURTH)
         parts.append([plane[_inside(window)] for plane in (*seen, level, plain)])
     detail, expected, level, plain = (np.concatenate(planes) for planes in zip(*parts, strict=True))
     if plain.sum() < 2 * _FEWEST_PIXELS:
@@ -143,10 +144,15 @@ def scatter_over_law(
     return clipped_sigma(detail[dark] / expected[dark]), float(level[dark].mean())
 
 
-def expected_detail(sigma: Floats) -> Floats:
+def expected_detail(sigma: Floats, taps: Floats = FOURTH) -> Floats:
     """Give the scatter of the detail, exactly, were the pixels independent."""
-    expected: Floats = np.sqrt(_separable(sigma**2, _WEIGHTS))
+    expected: Floats = np.sqrt(_separable(sigma**2, taps**2))
     return expected
+
+
+def own_level(window: Window, taps: Floats) -> Floats:
+    """Mean level of the pixels that a detail is made of, by their share in its variance."""
+    return _separable(window.pixels, taps**2)
 
 
 def is_plain(window: Window, hint: Floats, expected: Floats) -> Mask:

@@ -11,7 +11,14 @@ from scipy.ndimage import gaussian_filter
 
 from dip_pipeline.blind.correlation import MEASURED, SkyNoise
 from dip_pipeline.blind.estimate import slope_of_scatter
-from dip_pipeline.blind.scatter import DETAIL, SECOND, scatter_over_law
+from dip_pipeline.blind.scatter import (
+    DETAIL,
+    SECOND,
+    Expectation,
+    expected_detail,
+    own_level,
+    scatter_over_law,
+)
 from dip_pipeline.blind.sky import Window
 from dip_pipeline.sensor import FROM_SCATTER, NO_PEDESTAL, NoiseKind, NoiseModel, Sourced
 from dip_pipeline.sensor.noise_kernel import NoiseKernel
@@ -181,7 +188,11 @@ def hold_against_sky(noise: NoiseModel, windows: Sequence[Window], sky: SkyNoise
         return held
     if not noise.correlation.is_white and noise.correlation is not sky.kernel:
         return held  # it was asked for
-    ratio, level = scatter_over_law(windows, [sigmas_of(noise, window) for window in windows])
+    expectation = _expected(noise)
+    ratio, level = scatter_over_law(windows, expectation)
+    if noise.correlation.is_white and ratio < _AGREEMENT[0] and not noise.from_error_plane:
+        expectation = _expected_in_gaps(noise)
+        ratio, level = scatter_over_law(windows, expectation)
     if not noise.correlation.is_white:
         # Correlated noise would make that less than the sky's by this factor, white noise not.
         passed = noise.correlation.passed(DETAIL) ** 0.5
@@ -193,7 +204,7 @@ def hold_against_sky(noise: NoiseModel, windows: Sequence[Window], sky: SkyNoise
     if without_sky:
         enough = sum(np.count_nonzero(window.good) for window in windows) >= _ENOUGH_PIXELS
         refuted = enough and 0 < ratio < _AGREEMENT[0]
-        return _by_detail(held, windows, ratio, level) if refuted else held
+        return _by_detail(held, windows, (ratio, level), expectation) if refuted else held
     # Where too little sky tells whether it is correlated, less scatter from pixel to pixel may be
     # that: then it can but confirm the law.
     beyond = not np.isfinite(ratio) and sky_ratio > _MOST_OF_ANY  # all of it looks like structure
@@ -202,15 +213,20 @@ def hold_against_sky(noise: NoiseModel, windows: Sequence[Window], sky: SkyNoise
     return replace(held, ratio=ratio, level=level)
 
 
-def _by_detail(held: Agreement, windows: Sequence[Window], ratio: float, level: float) -> Agreement:
+def _by_detail(
+    held: Agreement,
+    windows: Sequence[Window],
+    seen: tuple[float, float],
+    expectation: Expectation,
+) -> Agreement:
     """Tell a law that is too strong from noise that is correlated, where light is everywhere.
 
-    ratio : scatter from pixel to pixel over the law's
+    seen : scatter from pixel to pixel over the law's, and its level; expectation : of the law
     Resampling takes more from fourth differences than from second ones, and a wrong strength takes
     the same from both. As white noise of its law such a frame would come back with noise inverted.
     """
-    sigmas = [sigmas_of(held.noise, window) for window in windows]
-    coarser, _ = scatter_over_law(windows, sigmas, SECOND)
+    ratio, level = seen
+    coarser, _ = scatter_over_law(windows, expectation, SECOND)
     if not coarser > 0:
         return held
     kernels = [NoiseKernel.from_neighbour(float(each), FROM_DETAIL) for each in _CORRELATIONS]
@@ -227,11 +243,22 @@ def nearest_to_scatter(laws: Sequence[NoiseModel], windows: Sequence[Window]) ->
 
     The first where too few pixels tell.
     """
-    ratios = [
-        scatter_over_law(windows, [sigmas_of(law, window) for window in windows])[0] for law in laws
-    ]
+    ratios = [scatter_over_law(windows, _expected(law))[0] for law in laws]
     off = [abs(np.log(ratio)) if ratio > 0 else np.inf for ratio in ratios]
     return laws[int(np.argmin(off))]
+
+
+def _expected(noise: NoiseModel) -> Expectation:
+    return lambda window, taps: expected_detail(sigmas_of(noise, window), taps)
+
+
+def _expected_in_gaps(noise: NoiseModel) -> Expectation:
+    """Expect what a law says at the levels of a detail's own pixels alone; no error plane.
+
+    Smoothing carries the light of narrow lines into the gaps between them, where noise would seem
+    to be less than a right law says. Where photons are few the level is that of noise in part.
+    """
+    return lambda window, taps: sigmas_at(noise, own_level(window, taps))
 
 
 def level_of(windows: Sequence[Window]) -> float:

@@ -31,13 +31,16 @@ def warn_of_wide_beam(name: str, frame: Frame, windows: Sequence[Window], sky: S
     In maps of interferometers noise has the beam's shape: what differs from pixel to pixel is
     thousands of times less than it. Where pixels have noise of their own, however wide the beam,
     nothing is told. A map whose unit is per beam has one, whether its header tells it or not.
+    What is measured of a beam of 4 px depends on the draw: it ends too soon, if it ends at all.
     """
-    if sky.kernel.source != AS_LIGHT or not _is_smooth(windows):
+    beyond = sky.kernel.source == AS_LIGHT
+    if (sky.kernel.is_white and not beyond) or not _is_smooth(windows):
         return
     history = [str(value) for keyword, value, _ in frame.cards if keyword == "HISTORY"]
     width = beam_px(frame.header, history)
     if width is None:
-        _warn_of_hidden_beam(name, frame)
+        if beyond:
+            _warn_of_hidden_beam(name, frame)
     elif width > _AVERAGED_TO_PX:
         side = math.ceil(width / _AVERAGED_TO_PX)
         by_cards = beam_px(frame.header) is not None

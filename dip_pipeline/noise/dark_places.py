@@ -16,16 +16,21 @@ _WIDE_PX = 3  # of medians, which leave out dead pixels and columns
 _SIGMAS = 3.0  # of the sky, of one pixel: a level without light that was measured is off by one
 _LEAST_PX, _MOST_SIDE_PX = 4, 30  # of a place that may be a star; unlit corners and gaps are wider
 _FEWEST = 3
+_EVEN_SIGMAS = 2.0  # between the quartiles of a level, at most; medians of noise alone make 0.6
 
 
 def warn_of_dark_places(name: str, noise: NoiseModel, windows: Sequence[Window]) -> None:
     """Warn where places like stars are darker than the level at which no photon arrived.
 
     There the law has the noise of reading alone; but stars that were taken away left theirs.
+    Of an estimated law that level is the darkest of the frame: where light is everywhere, as strong
+    here as weak there, dark places (corners of a vignette, spots of a disk) tell of no difference.
     """
     if noise.kind is not NoiseKind.POISSON_GAUSSIAN or noise.from_error_plane:
         return
     zero_level = variance_line(noise).zero_level
+    if noise.rung.startswith("estimated") and _is_lit(windows, noise):
+        return
     places = sum(_dark_places(window, noise, zero_level) for window in windows)
     if places >= _FEWEST:
         log.warning(
@@ -34,6 +39,13 @@ def warn_of_dark_places(name: str, noise: NoiseModel, windows: Sequence[Window])
             "small there: give its noise plane (--err)",
             *(name, places, zero_level),
         )
+
+
+def _is_lit(windows: Sequence[Window], noise: NoiseModel) -> bool:
+    """Whether the level of most of a frame varies: that of a difference is even."""
+    levels = [ndimage.median_filter(each.pixels, _WIDE_PX)[each.good] for each in windows]
+    low, sky, high = np.quantile(np.concatenate(levels), (0.25, 0.5, 0.75))
+    return bool(high - low > _EVEN_SIGMAS * sigma_at(noise, float(sky)))
 
 
 def _dark_places(window: Window, noise: NoiseModel, zero_level: float) -> int:

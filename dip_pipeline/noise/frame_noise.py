@@ -21,6 +21,7 @@ from dip_pipeline.noise.evenness import warn_of_uneven_noise
 from dip_pipeline.noise.not_known import (
     counts_of_sky,
     law_of_events,
+    warn_of_coarse_steps,
     warn_of_few_counts,
     why_not_known,
 )
@@ -116,6 +117,7 @@ def find_noise(
         found = estimate_noise(windows, sky, kernel, sensor, frame.unit, one_sigma=one_sigma)
         noise = _with_kernel(frame, found, windows, kernel)
     _warn_of_estimate(frame, why, noise, sky)
+    _warn_of_steps(frame, noise, windows)
     warn_of_uneven_noise(_name_of(frame), noise, windows)
     warn_of_dark_places(_name_of(frame), noise, windows)
     return noise, 1.0
@@ -138,6 +140,12 @@ def _warn_of_estimate(frame: Frame, why: str, noise: NoiseModel, sky: SkyNoise) 
         noise_in_words(noise),
         _LIKE_LIGHT if max(kernel.neighbours) > _AS_LIGHT and kernel is sky.kernel else "",
     )
+
+
+def _warn_of_steps(frame: Frame, noise: NoiseModel, windows: Sequence[Window]) -> None:
+    step = _step_stored(frame) or quantum_of(windows)
+    if step is not None and noise.kind is not NoiseKind.POISSON:  # whose steps are events
+        warn_of_coarse_steps(_name_of(frame), sigma_at(noise, level_of(windows)), step)
 
 
 def _sky_of(
@@ -381,6 +389,7 @@ def _with_counts_checked(frame: Frame, noise: NoiseModel, windows: Sequence[Wind
         return noise
     rounded = replace(noise, quantum=Sourced(step, frame.unit or "DN", "whole numbers in the file"))
     if sigma < _COARSE * step:
+        _warn_of_steps(frame, rounded, windows)
         return rounded
     # A read noise that was measured on such frames has their rounding in it.
     return nearest_to_scatter([noise, rounded], windows)

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 _FEW_COUNTS = 5.0  # a pixel, in which events are told from other noise
 _HARDLY_ANY = 0.2  # counts a pixel, of which no Stein's estimate of the risk holds
 _AS_EVENTS = (0.6, 1.6)  # variance over mean; of independent events 1, of clipped ones 0.9
+_COARSE = 0.4  # of a step: noise of 0.42 is restored as any other, of 0.35 it is not
 _CLIPPINGS = 5
 _LEVEL_PX = 5  # side of the square over which it is told what is bright
 _SKY_SHARE = 0.75
@@ -87,6 +88,21 @@ def warn_of_few_counts(name: str, counts: float) -> None:
             "%s: %.2g counts a pixel: too few for its residual noise to be told; bin the frame",
             name,
             counts,
+        )
+
+
+def warn_of_coarse_steps(name: str, sigma: float, step: float) -> None:
+    """Warn where noise is finer than the steps of the pixels: what they hold is no Gaussian's.
+
+    sigma : of the sky, its rounding included
+    """
+    own = max(sigma**2 - step**2 / 12, 0.0) ** 0.5
+    if own < _COARSE * step:
+        log.warning(
+            "%s: its numbers come in steps of %g, too coarse for its noise of %.2g: what is "
+            "restored sticks to them, and its residual noise may not be told; add uniform noise of "
+            "one step first, or take the mean of several exposures",
+            *(name, step, own),
         )
 
 

@@ -21,6 +21,7 @@ from dip_pipeline.frames.pixels_over import (
 from dip_pipeline.noise.amplifiers import with_amplifiers
 from dip_pipeline.noise.frame_noise import Place, find_noise, scaled_words, sensor_of
 from dip_pipeline.noise.sdss import with_sdss_noise
+from dip_pipeline.preparing.blank_areas import without_blanks
 from dip_pipeline.preparing.lone_dots import without_lone_dots
 from dip_pipeline.sensor import NoiseChoice, NoiseModel, Sensor, unit_counts_electrons
 from dip_pipeline.sensor.noise_kernel import NoiseKernel
@@ -47,7 +48,11 @@ def settle_noise(
     Raises SensorError where the noise is not
     known and must be, FrameError where there is no scatter to estimate from.
     """
-    frame = with_noise_planes(_without_marks(frame, places), config, places)
+    frame = _without_marks(frame, places)
+    pictures = NoiseChoice(config.noise.law) is NoiseChoice.NONE
+    if config.task.name is not Task.INPAINT and not pictures:  # of one the known pixels stay
+        frame = without_blanks(frame, places)
+    frame = with_noise_planes(frame, config, places)
     if frame.has_error_plane and _takes_error_plane(config):
         frame = _without_hopeless(frame, places)
     if config.task.name is not Task.INPAINT:  # whose known pixels stay

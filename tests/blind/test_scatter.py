@@ -5,7 +5,7 @@ import pytest
 
 from dip_pipeline.blind.correlation import measure_correlation
 from dip_pipeline.blind.estimate import estimate_noise
-from dip_pipeline.blind.scatter import measure_scatter, scatter_over_law
+from dip_pipeline.blind.scatter import expected_detail, measure_scatter, scatter_over_law
 from dip_pipeline.blind.sky import Window, find_sky
 from dip_pipeline.sensor import NoiseKind, Sensor, Sourced
 from dip_pipeline.sensor.noise_sigma import sigma_at
@@ -120,14 +120,14 @@ def test_the_dark_half_decides_how_a_law_agrees():
     sigma = np.sqrt(level)
     observed = level + np.where(level > 1e4, 5.0, 1.0) * sigma * rng.standard_normal(level.shape)
     window = Window.of(observed.astype(np.float32), np.ones(level.shape, bool))
-    ratio, dark = scatter_over_law([window], [sigma])
+    ratio, dark = scatter_over_law([window], lambda _, taps: expected_detail(sigma, taps))
     assert ratio == pytest.approx(1.0, abs=0.03)
     assert dark == pytest.approx(100.0, rel=0.05)
 
 
 def test_too_few_pixels_say_nothing_of_a_law():
     window = Window.of(np.ones((12, 12), np.float32) * 3, np.ones((12, 12), bool))
-    assert np.isnan(scatter_over_law([window], [np.ones((12, 12))])).all()
+    assert np.isnan(scatter_over_law([window], lambda *_: np.ones((12, 12)))).all()
 
 
 def test_a_sky_that_was_taken_away_is_in_the_level_of_the_estimate():

@@ -65,7 +65,7 @@ def noise_of(tmp_path):
         if error is not None:
             hdus.append(fits.ImageHDU(error.astype("f4"), name="ERR"))
         path = tmp_path / "frame.fits"
-        fits.HDUList(hdus).writeto(path)
+        fits.HDUList(hdus).writeto(path, overwrite=True)
         return resolve_noise(
             open_frame(str(path)), RunConfig().with_overrides(**{"noise.correlation": correlation})
         )
@@ -139,6 +139,21 @@ def test_a_gain_card_far_too_large_is_no_sky_that_was_taken_away(noise_of, caplo
     near = np.abs(frame.truth_dn - bright) < 0.1 * bright
     sigma = float(np.median(frame.sigma_true_dn[near]))
     assert sigma_at(noise, bright) == pytest.approx(sigma, rel=0.25)
+
+
+@pytest.mark.parametrize("apart_px", [9, 13, 17])
+def test_narrow_orders_and_the_gaps_between_them_keep_their_law(apart_px, noise_of):
+    """Light of the orders that a smoothed level has in the gaps is none that is noisy there."""
+    rows, cols = np.indices((160, 160))
+    from_order = (rows - 4 * ((cols - 80) / 80) ** 2) % apart_px - apart_px / 2
+    heights = np.random.default_rng(7).uniform(100, 800, 20)[rows // apart_px]
+    level = 2.0 + heights * np.exp(-(from_order**2) / (2 * 1.2**2))
+    electrons = np.random.default_rng(8).poisson(level * GAIN)
+    pixels = (electrons + np.random.default_rng(9).normal(0, 3.0, level.shape)) / GAIN
+    noise = noise_of(pixels, **SENSOR | {"RDNOISE": 3.0, "PEDESTAL": 0.0})
+    assert noise.rung == "gain and read noise of the header"
+    too_strong = noise_of(pixels, **SENSOR | {"RDNOISE": 9.0, "PEDESTAL": 0.0})
+    assert too_strong.rung == "estimated from the frame"
 
 
 def test_correlated_noise_stays_correlated(noise_of):

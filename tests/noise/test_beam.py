@@ -63,6 +63,16 @@ def test_noise_as_wide_as_the_beam_is_told_of_with_the_averaging_that_makes_it_k
     assert "its beam" not in caplog.text
 
 
+@pytest.mark.parametrize("beam_px", [3.3, 4.0])
+def test_a_beam_that_cards_tell_is_too_wide_whatever_is_measured_of_it(beam_px, sigma_of, caplog):
+    for seed in (0, 2):
+        draw = np.random.default_rng(seed).normal(size=(SIDE, SIDE))
+        noise = gaussian_filter(draw, beam_px / np.sqrt(8 * np.log(2)), mode="wrap")
+        sigma_of(SIGMA * noise / noise.std(), BMAJ=beam_px * SCALE_DEG, BMIN=beam_px * SCALE_DEG)
+        assert ("its beam is 4.0 px wide" in caplog.text) == (beam_px > 3.5)
+        caplog.clear()
+
+
 def test_nothing_is_told_where_pixels_have_noise_of_their_own(sources, sigma_of, caplog):
     white = SIGMA * np.random.default_rng(9).normal(size=(SIDE, SIDE))
     assert sigma_of(sources + white) == pytest.approx(SIGMA, rel=0.1)

@@ -45,6 +45,32 @@ def test_a_difference_of_images_is_called_one(said_of):
     assert "--err" in said
 
 
+def test_a_difference_whose_read_noise_is_estimated_is_called_one(said_of):
+    difference = exposure(1, brighter=(0, 1, 2)) - exposure(2, brighter=(3, 4, 5, 6))
+    assert "darker than no light at all" in said_of(difference, RDNOISE=None)
+
+
+def vignetted():
+    """Nine stars on a sky whose corners are dark."""
+    rows, cols = np.indices((2 * SIDE_PX, 2 * SIDE_PX)) / SIDE_PX - 1
+    level_e = 800.0 * (1 - 0.4 * (rows**2 + cols**2))
+    return np.random.default_rng(8).normal(level_e, np.sqrt(level_e + 25)) / 2
+
+
+def spotted():
+    """A disk that is wider than the frame, and nine dark spots."""
+    rows, cols = np.indices((2 * SIDE_PX, 2 * SIDE_PX)) / SIDE_PX - 1
+    level_e = 4000.0 - 800.0 * (rows**2 + cols**2)
+    for place in np.linspace(-0.8, 0.8, 9):
+        level_e -= 2500 * np.exp(-((((rows - place) ** 2 + (cols - place / 2) ** 2) * 1e3) ** 2))
+    return np.random.default_rng(9).normal(level_e, np.sqrt(level_e + 25)) / 2
+
+
+@pytest.mark.parametrize("lit", [vignetted(), spotted()], ids=["vignetted", "spotted"])
+def test_dark_parts_of_a_frame_full_of_light_are_none(lit, said_of):
+    assert "darker than no light" not in said_of(lit, GAIN=None, RDNOISE=None)
+
+
 def dead():
     pixels = exposure(3)
     pixels[:, 40] = pixels[50, :] = 0.0

@@ -87,6 +87,14 @@ def test_it_is_told_of_from_a_third_on_and_how_much_it_is(told, sky, caplog):
     assert told(light + 10 * lattice * draw, np.full(SHAPE, 10.0)) == ["debayered"]
 
 
+@pytest.mark.parametrize("corner", [0.3, 0.8])
+def test_a_flat_field_that_raised_the_noise_of_dark_corners_is_told_of(told, sky, corner):
+    light, draw = sky
+    rows, cols = np.indices(SHAPE) / 128 - 1
+    lit = 1 - (1 - corner) * (rows**2 + cols**2) / 2
+    assert told(light + 10 * draw / lit**0.5) == (["over the frame"] if corner < 0.5 else [])
+
+
 def test_interpolated_colours_are_told_of(told, sky):
     light, draw = sky
     raw = light + 10 * draw
@@ -124,6 +132,47 @@ def test_noise_of_lines_is_told_of_among_crowded_stars(told):
     pixels, sigma = stars_alone(384, 3000)
     lines = np.random.default_rng(6).standard_normal((384, 1))
     assert "whole rows" in told(pixels + 0.6 * sigma * lines, **CARDS)
+
+
+def spectrum(level):
+    electrons = np.random.default_rng(11).poisson(2 * level)
+    return (electrons + np.random.default_rng(12).normal(0, 6, SHAPE)) / 2
+
+
+def sky_lines():
+    """A long slit: lines of the sky from edge to edge."""
+    rng, cols = np.random.default_rng(13), np.arange(SHAPE[1])
+    lines = [
+        h * np.exp(-((cols - col) ** 2) / (2 * 1.1**2))
+        for h, col in zip(10 ** rng.uniform(1.5, 3.5, 30), rng.uniform(0, 256, 30), strict=True)
+    ]
+    return np.tile(50 + np.sum(lines, axis=0), (SHAPE[0], 1))
+
+
+def orders():
+    """An echelle: narrow orders, bent, with gaps between."""
+    rows, cols = np.indices(SHAPE)
+    away = (rows - 5 * (cols / 128 - 1) ** 2) % 13 - 6.5
+    heights = np.random.default_rng(14).uniform(100, 800, 21)[rows // 13]
+    return 3 + heights * np.exp(-(away**2) / (2 * 1.2**2))
+
+
+@pytest.mark.parametrize("level", [sky_lines(), orders()], ids=["sky lines", "orders"])
+def test_lines_of_a_spectrum_are_light_and_no_noise_of_lines(told, level):
+    pixels = spectrum(level)
+    assert not {"whole rows", "whole columns"} & set(told(pixels, **CARDS))
+    assert not {"whole rows", "whole columns"} & set(told(pixels))
+
+
+@pytest.mark.parametrize("power", [0, 1, 2])
+def test_noise_of_lines_is_told_of_whatever_its_frequencies(told, sky, power):
+    light, draw = sky
+    frequency = np.maximum(np.fft.rfftfreq(256), 1 / 256)
+    lines = np.fft.rfft(np.random.default_rng(15).standard_normal(256)) * frequency ** (-power / 2)
+    lines = np.fft.irfft(lines)
+    sharp = np.std(np.diff(lines, 4)) / 70**0.5
+    found = told(light + 10 * (draw + 0.6 * lines[:, None] / sharp), **{**CARDS, "RDNOISE": 1.0})
+    assert "whole rows" in found
 
 
 def test_noise_of_lines_is_told_of_where_part_of_each_line_is_not_seen(told, sky):

@@ -325,6 +325,20 @@ def test_so_do_steps_that_are_scaled_to_the_unit(tmp_path, step, coarse):
     assert (None if quantum is None else quantum.value) == (step if coarse else None)
 
 
+@pytest.mark.parametrize("cards", [{}, {"GAIN": 60.0, "PEDESTAL": 100.0}], ids=["", "law"])
+@pytest.mark.parametrize("sigma", [0.2, 0.35, 0.5, 3.0])
+def test_noise_finer_than_the_steps_of_its_numbers_is_told_of(write, caplog, cards, sigma):
+    pixels = np.random.default_rng(2).normal(100.3, sigma, (96, 96)).round()
+    law = cards and cards | {"RDNOISE": 60.0 * sigma}
+    noise_of(write(pixels, np.int16, **law))
+    assert ("in steps of 1, too coarse for its noise" in caplog.text) == (sigma < 0.4)
+
+
+def test_steps_of_single_events_are_not(write, caplog):
+    noise_of(write(np.random.default_rng(2).poisson(0.3, (96, 96)), np.int16))
+    assert "in steps of" not in caplog.text
+
+
 def test_counts_are_restored_with_their_own_law(write, caplog):
     pixels = np.random.default_rng(3).poisson(40.0, (96, 96))
     noise = noise_of(write(pixels, np.int16), law="poisson")

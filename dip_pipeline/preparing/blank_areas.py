@@ -33,9 +33,7 @@ _CORNERS_PX = 4  # how far pixels of that number beside a square belong to it: s
 _MARGIN_PX = _SIDE_PX + _CORNERS_PX
 _SHARE = 0.2  # of all pixels in squares, at least, that hold the number: pixels drawn larger do not
 _FEWEST_BESIDE = 20
-_ELSEWHERE = (
-    0.2  # of the other pixels, at most, that hold it, too; chance makes squares from 0.5 on
-)
+_ELSEWHERE = 0.2  # of the other pixels, at most, that hold it, too: by chance squares need 0.5
 _BOTH_SIDES = 0.2  # of the pixels beside, at least, that are below it, and above
 _MANY_STEPS = 3.0  # of whole numbers, by which these differ from it
 _ABOVE_SIGMA, _NEARER = 4.0, 0.05  # how far above it pixels beside are; share of those that are not

@@ -17,7 +17,6 @@ from dip_pipeline.restoration.problem import FitOptions, Problem
 from dip_pipeline.restoration.scene.beyond_edges import beyond_edges
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 from dip_pipeline.sensor.noise_sigma import sigma_plane
-from dip_pipeline.task import Task
 
 Window = tuple[slice, slice]
 
@@ -129,22 +128,39 @@ class ProblemSource:
             optics=self.optics,
             exposures=tuple(exposures),
         )
-        if self.options.task is Task.DENOISE and not self.exposures:
+        if problem.keeps_spikes:
             problem = _without_spikes(problem)
         return problem if self.exposures else beyond_edges(problem, self.frame.shape)
 
 
 def _without_spikes(problem: Problem) -> Problem:
-    """Have pixels that are far sharper than light kept, and all around restored without them."""
+    """Have pixels that are far sharper than light kept, and all around restored without them.
+
+    Those of exposures that stand beside it tell nothing of others either.
+    """
+    kept = _spikes_of(problem, problem.noise, problem.error)
+    if kept is not None and kept.any():
+        problem = replace(problem, masked=problem.masked | kept, kept=kept)
+    exposures = []
+    for each in problem.exposures:
+        spikes = _spikes_of(each, each.noise, each.error)
+        exposures.append(each if spikes is None else replace(each, masked=each.masked | spikes))
+    return replace(problem, exposures=tuple(exposures))
+
+
+def _spikes_of(
+    seen: Problem | Exposure, noise: NoiseModel, error: NDArray[np.float32] | None
+) -> NDArray[np.bool_] | None:
+    """Find pixels that are far sharper than light; None where nothing tells."""
     from dip_pipeline.restoration.images.spikes import spikes_of  # torch loads here
 
-    if problem.noise.kind is NoiseKind.NONE or not problem.valid.any():
-        return problem
-    usual = np.median(problem.pixels[problem.valid])
-    level = uniform_filter(np.where(problem.valid, problem.pixels, usual), _LEVEL_PX)
-    sigma = sigma_plane(problem.noise, level, problem.error)
-    kept = spikes_of(np.where(problem.valid, problem.pixels, np.float32(np.nan)), sigma)
-    return replace(problem, masked=problem.masked | kept, kept=kept) if kept.any() else problem
+    valid = ~seen.masked & ~seen.saturated & np.isfinite(seen.pixels)
+    if noise.kind is NoiseKind.NONE or not valid.any():
+        return None
+    usual = np.median(seen.pixels[valid])
+    level = uniform_filter(np.where(valid, seen.pixels, usual), _LEVEL_PX)
+    sigma = sigma_plane(noise, level, error)
+    return spikes_of(np.where(valid, seen.pixels, np.float32(np.nan)), sigma)
 
 
 def _ends(span: slice) -> tuple[int, int]:

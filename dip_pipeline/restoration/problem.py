@@ -179,6 +179,15 @@ class Problem:
         """Pixels that carry information."""
         return ~self.masked & np.isfinite(self.pixels) & ~self.saturated
 
+    @property
+    def keeps_spikes(self) -> bool:
+        """Whether what is far sharper than light is given back as it was observed.
+
+        That is so on the frame's own pixels, alone or with others beside it.
+        """
+        each = self.options.task is Task.COMBINE and self.optics is None
+        return each or self.options.task is Task.DENOISE
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -230,7 +230,7 @@ def tile_record(
         facts["exposures"] = of_exposures
     if problem.optics is None or problem.optics.psf is None:
         facts.pop("doubted_pixels")  # there is nothing to doubt
-    if problem.options.task is not Task.DENOISE:
+    if not problem.keeps_spikes:
         facts.pop("kept_pixels")
     return {
         "tile": tile.index,

@@ -9,6 +9,7 @@ from astropy.io import fits
 from dip_pipeline.frames import open_frame
 from dip_pipeline.preparing.cutting import ExposureSource, ProblemSource
 from dip_pipeline.registration import Geometry
+from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.problem import FitOptions, InputKind
 from dip_pipeline.restoration.restore import restore
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
@@ -102,6 +103,24 @@ def test_what_is_sharper_than_light_is_kept_and_tells_nothing_of_others(
         np.testing.assert_array_equal(found.masked & np.isfinite(found.pixels), spikes)
         part = source.problem((slice(8, 56), slice(8, 56)), seed=1)
         np.testing.assert_array_equal(part.kept, spikes[8:56, 8:56])
+
+
+@pytest.mark.parametrize("each", [True, False])
+def test_beside_others_what_is_sharper_than_light_tells_nothing_of_them(tmp_path, each):
+    """Exposures that are restored for themselves share hot pixels where they are not dithered."""
+    frame, spikes, _ = spiky(tmp_path)
+    noise = NoiseModel(NoiseKind.GAUSSIAN, "test", sigma=Sourced(5.0, "DN", "test"))
+    geometry = Geometry(shift_px=(0.0, 0.0))
+    other = ExposureSource(frame, noise, None, geometry, 1.0, 0.0)
+    options = FitOptions(task=Task.COMBINE)
+    source = ProblemSource(
+        frame, noise, options, None, "cpu", 1, optics=None if each else Optics(), exposures=(other,)
+    )
+    found = source.problem((slice(0, 64), slice(0, 64)), seed=1)
+    for cut in (found, found.exposures[0]):
+        known = np.isfinite(cut.pixels)
+        np.testing.assert_array_equal(cut.masked & known, spikes if each else spikes & False)
+    assert (found.kept is not None) is each
 
 
 @pytest.mark.parametrize("plane", [True, False])

@@ -45,6 +45,9 @@ _PAIRS = ((0, 1), (1, 0), (1, 1), (1, -1))  # to one of the two beside a pixel; 
 # along a dark column, or a narrow line of a spectrum, one pair is as dark.
 _LEAST_PAIRS, _TELLING_PAIRS = 3, 4
 _PAIR_SHARE = 0.5  # ... so much of what it differs by from all around: on a flank fewer do
+# Of a dark pixel's depth, at least, that it lies below the second and third darkest of the eight
+# beside it, too: noise leaves 0.55 and more, the notches of a bright track none.
+_BELOW_DARK = 0.35
 _WIDE_PX, _MARGIN_PX = 2, 4
 _LEVELS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.995)  # quantiles from which on scatter is measured
 _FEWEST_OF_LEVEL = 500
@@ -240,15 +243,29 @@ class _Look:
         beside = sum(sign * above > high for above in self._above_pairs(*at))
         alone = sign * self.rise[at] < lone * sign * self.off[at]
         found[at] = (off > limit_sigma) & (beside >= pairs) & alone
-        return found
+        return found if sign > 0 else self._in_no_notch(found)
+
+    def _in_no_notch(self, dark: Mask) -> Mask:
+        """Leave out what is dark beside a ray alone: as dark as most that is not the ray's."""
+        at = np.nonzero(dark)
+        eight = np.stack([one for pair in self._pairs_beside(*at) for one in pair])
+        eight.sort(axis=0)
+        light, around = self.light[at], self.around[at]
+        dark[at] = (eight[1] + eight[2]) / 2 - light > _BELOW_DARK * (around - light)
+        return dark
 
     def _above_pairs(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> Iterator[Image]:
         """How far some pixels lie above the mean of each two beside them."""
+        for one, other in self._pairs_beside(rows, cols):
+            yield self.light[rows, cols] - (one + other) / np.float32(2)
+
+    def _pairs_beside(
+        self, rows: NDArray[np.intp], cols: NDArray[np.intp]
+    ) -> Iterator[tuple[Image, Image]]:
         wide = np.pad(self.light, 1, mode="edge")
         for down, right in _PAIRS:
             one = wide[rows + 1 + down, cols + 1 + right]
-            other = wide[rows + 1 - down, cols + 1 - right]
-            yield self.light[rows, cols] - (one + other) / np.float32(2)
+            yield one, wide[rows + 1 - down, cols + 1 - right]
 
 
 def _median_of_eight(light: Image, step_px: int) -> Image:

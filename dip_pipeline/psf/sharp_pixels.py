@@ -24,7 +24,7 @@ _WORDS = "pixels sharper or darker than the PSF allows"
 _MOST_SHARE = 0.03  # of a frame's pixels: more are not cosmic rays, but the PSF is another
 _NARROWER = 0.87  # times as wide as the PSF: stars that are narrower may be too sharp for it
 _FAR_NARROWER = 0.62  # the same of a much narrower PSF, see `TooSharp`
-_OF_ANY_STAR = 40.0  # contrast: stars of 0.9 px (FWHM) have up to 24
+_OF_ANY_STAR = 12.0  # contrast: twice what stars of 1.1 px (FWHM) have; of 0.9 px they agree
 _LEAST_STAR_PX = 1.1  # FWHM; peaks that are narrower are cosmic rays as well as stars
 
 

@@ -41,6 +41,16 @@ def white(seed=1):
     return 500 + SIGMA_DN * np.random.default_rng(seed).normal(size=SHAPE)
 
 
+def rays():
+    """Slanted tracks, two pixels wide."""
+    light = np.zeros(SHAPE)
+    for first in range(10, 220, 30):
+        for step in range(200):
+            col = first + int(0.12 * step)
+            light[20 + step, col : col + 2] = 1.0
+    return light
+
+
 def stars(fwhm_px=3.5, seed=2, number=200, faintest=60.0, brightest=4000.0):
     """Stars of peaks as many below as above any, by decades."""
     rng = np.random.default_rng(seed)
@@ -90,12 +100,12 @@ def test_dark_dots_under_an_error_plane_and_on_bright_light_are_found(framed):
 
 
 @pytest.mark.parametrize(
-    "kind", ["white", "both", "crowded", "difference", "undersampled", "lines"]
+    "kind", ["white", "both", "crowded", "difference", "undersampled", "lines", "rays"]
 )
 def test_where_noise_is_as_far_above_or_light_is_sharp_nothing_is_masked(framed, kind):
     """Stars of no frame go: nor those of a difference, of which as many are dark as bright.
 
-    Nor do lines of one column's width go, as spectra have.
+    Nor do lines of one column's width go, as spectra have, nor what lies beside the steps of a ray.
     """
     pixels = {
         "white": white,
@@ -103,6 +113,7 @@ def test_where_noise_is_as_far_above_or_light_is_sharp_nothing_is_masked(framed,
         "crowded": lambda: simulate(SceneOptions(shape=SHAPE, seed=7)).observed_dn,
         "difference": lambda: white() + stars(1.2) - stars(1.2, seed=3),
         "undersampled": lambda: white() + stars(1.2),
+        "rays": lambda: white() + 100 * SIGMA_DN * rays(),
         "lines": lambda: white() - 100.0 * (np.arange(SHAPE[1]) % 40 == 7),
     }[kind]()
     frame = framed(pixels)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 from dip_pipeline.config.task_optics import AskedOptics
 from dip_pipeline.exposures.light import usable_pixels
@@ -14,6 +15,7 @@ from dip_pipeline.preparing.cosmics import without_cosmics
 from dip_pipeline.preparing.found_pixels import FoundPixels, Mask
 from dip_pipeline.preparing.star_contrast import OVER_STARS, USUAL_CONTRAST, contrast_of_light
 from dip_pipeline.psf.agreement import stars_over_psf
+from dip_pipeline.restoration.images.spikes import count_both_ways
 from dip_pipeline.restoration.psf.psf_limit import MARGIN_PX, PsfLimit, TooSharp, seen_at_places
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 from dip_pipeline.sensor.noise_sigma import sigma_plane
@@ -25,6 +27,10 @@ _MOST_SHARE = 0.03  # of a frame's pixels: more are not cosmic rays, but the PSF
 _NARROWER = 0.87  # times as wide as the PSF: stars that are narrower may be too sharp for it
 _FAR_NARROWER = 0.62  # the same of a much narrower PSF, see `TooSharp`
 _OF_ANY_STAR = 12.0  # contrast: twice what stars of 1.1 px (FWHM) have; of 0.9 px they agree
+_TEXTURE_PX = 5  # side of the square whose mean is the level that noise is told at
+# Of bright sharp pixels, the share from which on dark ones tell of texture, and so many: in frames
+# of rays one in sixty is dark, in photographs as many as bright.
+_MOST_DARK, _FEWEST_DARK = 0.3, 10
 _LEAST_STAR_PX = 1.1  # FWHM; peaks that are narrower are cosmic rays as well as stars
 
 
@@ -71,7 +77,7 @@ def without_rays(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> Frame:
     Nothing that stars may look like is taken for one: those of the PSF, or where none is known
     those that agree with each other, else the sharpest that a camera shows.
     """
-    if noise.kind in (NoiseKind.NONE, NoiseKind.POISSON):
+    if noise.kind in (NoiseKind.NONE, NoiseKind.POISSON) or _has_texture(frame, noise):
         return frame  # a picture; single photons are as sharp
     least, unknown = 0.0, _OF_ANY_STAR
     if asked.psf is not None:
@@ -97,6 +103,20 @@ def without_rays(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> Frame:
         number,
     )
     return found
+
+
+def _has_texture(frame: Frame, noise: NoiseModel) -> bool:
+    """Whether sharp pixels of the middle of a frame are dark as often as bright, as no rays are."""
+    pixels = frame.read(*middle_of(frame.shape))
+    known = usable_pixels(pixels, noise)
+    if not known.any():
+        return True
+    usual = np.median(pixels.science[known])
+    level = uniform_filter(np.where(known, pixels.science, usual), _TEXTURE_PX)
+    sigma = sigma_plane(noise, level, pixels.error if noise.from_error_plane else None)
+    light = np.where(known, pixels.science, np.float32(np.nan))
+    bright, dark = count_both_ways(light, sigma)
+    return dark > max(_FEWEST_DARK, _MOST_DARK * bright)
 
 
 def without_too_sharp(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> Frame:

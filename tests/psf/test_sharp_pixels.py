@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 from astropy.io import fits
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, gaussian_filter
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.config.task_optics import AskedOptics
@@ -13,7 +13,7 @@ from dip_pipeline.frames import open_frame
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.preparing.planning import settle_frame
-from dip_pipeline.psf.sharp_pixels import without_too_sharp
+from dip_pipeline.psf.sharp_pixels import without_rays, without_too_sharp
 from dip_pipeline.runs import ways
 from dip_pipeline.simulate import DetectorOptions, MoffatPsf, SceneOptions, draw_scene, observe
 from tests.stand_in import QUICK, spread_evenly
@@ -155,3 +155,17 @@ def test_faint_tracks_are_found_where_a_psf_is_undone(
     assert sum(flagged[place] for place in track) >= 8
     assert (flagged & (clean > np.median(clean) + 100)).sum() <= 1  # beside the track, if any
     assert ("look like cosmic rays, sharper than its stars" in caplog.text) is not asked
+
+
+def test_texture_is_no_cosmic_ray_where_no_psf_says_how_sharp_light_is(tmp_path, caplog):
+    """Craters, stone, cloth: as many dark pixels stand out as bright ones."""
+    rng = np.random.default_rng(3)
+    path = tmp_path / "stone.fits"
+    texture = 400 * gaussian_filter(rng.normal(size=(160, 160)), 0.4)
+    fits.writeto(path, (3000 + texture + rng.normal(0, 5, texture.shape)).astype("f4"))
+    task = {"task.name": "super-resolve", "noise.sigma": 5.0}
+    config = RunConfig().with_overrides(**task)
+    settled, noise = settle_frame(open_frame(path), config)
+    with caplog.at_level(logging.WARNING):
+        assert without_rays(settled, noise, AskedOptics(2)) is settled
+    assert "look like cosmic rays" not in caplog.text

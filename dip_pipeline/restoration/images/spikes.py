@@ -13,6 +13,7 @@ from torch import Tensor
 
 _RESTORED_SIGMA, _OBSERVED_SIGMA = 5.0, 15.0  # above the level around
 _BESIDE = 0.1  # of that, at most, three of four pairs have; of a star of 1.2 px more beside it
+_HARDLY_SHARP = 0.3  # the same of what is counted, to tell texture from rays
 _AROUND_PX = 2
 _CORNERS = (((0, 1), (2, 1)), ((1, 0), (1, 2)), ((0, 0), (2, 2)), ((0, 2), (2, 0)))  # of pairs
 
@@ -41,15 +42,37 @@ def spikes_of(observed: NDArray[np.float32], sigma: NDArray[np.float32]) -> NDAr
     return found
 
 
+def count_both_ways(observed: NDArray[np.float32], sigma: NDArray[np.float32]) -> tuple[int, int]:
+    """Count pixels that are brighter than all around, and darker, by five sigma and more.
+
+    Rays and hot pixels are brighter; of texture, and of noise that is underrated, as many are
+    darker.
+    """
+    image, noise = (
+        torch.from_numpy(np.ascontiguousarray(each))[None, None] for each in (observed, sigma)
+    )
+    bright, dark = (
+        int(each.sum()) for each in _by_sign(image, _RESTORED_SIGMA * noise, _HARDLY_SHARP)
+    )
+    return bright, dark
+
+
 def _sharper(image: Tensor, least_height: Tensor) -> Tensor:
+    bright, dark = _by_sign(image, least_height, _BESIDE)
+    return bright | dark
+
+
+def _by_sign(image: Tensor, least_height: Tensor, beside: float) -> tuple[Tensor, Tensor]:
+    """Find what is brighter than all around, and darker; beside : share of it that pairs have."""
     rings = _pairs_of(image, 1), _pairs_of(image, _AROUND_PX)
-    found = torch.zeros_like(image, dtype=torch.bool)
+    found = []
     for sign in (1.0, -1.0):
         one, other = (_least_and_third([sign * pair for pair in ring]) for ring in rings)
         least, third = torch.minimum(one[0], other[0]), torch.maximum(one[1], other[1])
         height = sign * image - least
-        found |= (height > least_height) & (third - least < _BESIDE * height)
-    return found
+        found.append((height > least_height) & (third - least < beside * height))
+    bright, dark = found
+    return bright, dark
 
 
 def without_spikes(image: Tensor, spikes: Tensor) -> Tensor:

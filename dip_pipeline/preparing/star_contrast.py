@@ -7,6 +7,7 @@ in its own way.
 """
 
 import logging
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,12 +52,15 @@ def contrast_over_stars(
 
     calm : the same, masked where the usual contrast finds rays, as it may very sharp stars
     places : rows and columns of the windows whose stars are looked at
-    unknown : what it is where too few stars tell, and at most where a few do
+    unknown : what it is where too few stars tell, and at most where a few do; infinite: nothing
+        is a ray then, nor where stars are as sharp
     """
     if noise.kind is NoiseKind.NONE or not places:
         return unknown
     sharp = _shape_of_stars(frame, noise, places, _FEWEST_SHARP)
     if sharp is not None and (over := OVER_STARS * contrast_of(sharp)) > USUAL_CONTRAST:
+        if math.isinf(unknown):
+            return unknown
         log.warning(
             "%s: its stars are %.2f px wide (FWHM), nearly as sharp as cosmic rays: only what is "
             "sharper still is taken for these (objlim %.1f), and tracks may stay",

@@ -1,6 +1,7 @@
 """Pixels that are sharper than the PSF of a frame allows: cosmic rays and hot pixels, masked."""
 
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -26,7 +27,6 @@ _WORDS = "pixels sharper or darker than the PSF allows"
 _MOST_SHARE = 0.03  # of a frame's pixels: more are not cosmic rays, but the PSF is another
 _NARROWER = 0.87  # times as wide as the PSF: stars that are narrower may be too sharp for it
 _FAR_NARROWER = 0.62  # the same of a much narrower PSF, see `TooSharp`
-_OF_ANY_STAR = 12.0  # contrast: twice what stars of 1.1 px (FWHM) have; of 0.9 px they agree
 _TEXTURE_PX = 5  # side of the square whose mean is the level that noise is told at
 # Of bright sharp pixels, the share from which on dark ones tell of texture, and so many: in frames
 # of rays one in sixty is dark, in photographs as many as bright.
@@ -75,11 +75,11 @@ def without_rays(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> Frame:
 
     For where nobody asked to look for them: each would become points, and holes around them.
     Nothing that stars may look like is taken for one: those of the PSF, or where none is known
-    those that agree with each other, else the sharpest that a camera shows.
+    those that agree with each other; where these are as sharp, or too few, nothing is.
     """
     if noise.kind in (NoiseKind.NONE, NoiseKind.POISSON) or _has_texture(frame, noise):
         return frame  # a picture; single photons are as sharp
-    least, unknown = 0.0, _OF_ANY_STAR
+    least, unknown = 0.0, math.inf
     if asked.psf is not None:
         views = seen_at_places(asked.psf.astype(np.float64), asked.factor)
         sharpest = max(contrast_of_light(view / view.max()) for view, _ in views)

@@ -69,7 +69,8 @@ def contrast_over_stars(
             over,
         )
         return over
-    shape = sharp or _shape_of_stars(calm, noise, places, _FEWEST)
+    fewest = _FEWEST_SHARP if math.isinf(unknown) else _FEWEST
+    shape = sharp or _shape_of_stars(calm, noise, places, fewest)
     if shape is None:
         return unknown
     over = OVER_STARS * contrast_of(shape.widened(_NARROWER))

@@ -6,17 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from dip_pipeline.config.task_optics import AskedOptics
 from dip_pipeline.exposures.light import usable_pixels
 from dip_pipeline.exposures.places import middle_of
 from dip_pipeline.frames import Frame, Pixels, around
-from dip_pipeline.preparing.cosmics import without_cosmics
+from dip_pipeline.preparing.cosmics import CosmicPixels, without_cosmics
 from dip_pipeline.preparing.found_pixels import FoundPixels, Mask
 from dip_pipeline.preparing.star_contrast import OVER_STARS, USUAL_CONTRAST, contrast_of_light
 from dip_pipeline.psf.agreement import stars_over_psf
-from dip_pipeline.restoration.images.spikes import count_both_ways
+from dip_pipeline.restoration.images.spikes import are_alone, count_both_ways, spikes_of
 from dip_pipeline.restoration.psf.psf_limit import MARGIN_PX, PsfLimit, TooSharp, seen_at_places
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 from dip_pipeline.sensor.noise_sigma import sigma_plane
@@ -24,10 +25,11 @@ from dip_pipeline.sensor.noise_sigma import sigma_plane
 log = logging.getLogger(__name__)
 
 _WORDS = "pixels sharper or darker than the PSF allows"
+_HOT = "hot pixels, sharper than light"
 _MOST_SHARE = 0.03  # of a frame's pixels: more are not cosmic rays, but the PSF is another
 _NARROWER = 0.87  # times as wide as the PSF: stars that are narrower may be too sharp for it
 _FAR_NARROWER = 0.62  # the same of a much narrower PSF, see `TooSharp`
-_TEXTURE_PX = 5  # side of the square whose mean is the level that noise is told at
+_LEVEL_PX = 5  # side of the square whose mean is the level that noise is told at
 # Of bright sharp pixels, the share from which on dark ones tell of texture, and so many: in frames
 # of rays one in sixty is dark, in photographs as many as bright.
 _MOST_DARK, _FEWEST_DARK = 0.3, 10
@@ -70,53 +72,75 @@ class SharpPixels(FoundPixels):
         return self.limit.too_sharp(light.astype(np.float64), sigma, known)
 
 
+@dataclass(frozen=True, slots=True)
+class HotPixels(FoundPixels):
+    """Pixels of another source, those masked that are far sharper than light."""
+
+    noise: NoiseModel
+
+    @property
+    def margin_px(self) -> int:
+        """As far as a pixel's level is told."""
+        return _LEVEL_PX
+
+    def detect(self, pixels: Pixels) -> Mask:
+        """Find hot pixels of one region."""
+        return spikes_of(*_light_and_sigma(pixels, self.noise))
+
+
 def without_rays(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> Frame:
     """Mask the cosmic rays of a frame that is to have finer pixels, or whose PSF is undone.
 
     For where nobody asked to look for them: each would become points, and holes around them.
     Nothing that stars may look like is taken for one: those of the PSF, or where none is known
-    those that agree with each other; where these are as sharp, or too few, nothing is.
+    those that agree with each other. Where these are too few, hot pixels are, if there are more of
+    them than of what stars narrower than a pixel are like.
     """
-    if noise.kind in (NoiseKind.NONE, NoiseKind.POISSON) or _has_texture(frame, noise):
+    if noise.kind in (NoiseKind.NONE, NoiseKind.POISSON):
         return frame  # a picture; single photons are as sharp
+    middle = middle_of(frame.shape)
+    light, sigma = _light_and_sigma(frame.read(*middle), noise)
+    bright, dark = count_both_ways(light, sigma)
+    if dark > max(_FEWEST_DARK, _MOST_DARK * bright):
+        return frame  # texture
     least, unknown = 0.0, math.inf
     if asked.psf is not None:
         views = seen_at_places(asked.psf.astype(np.float64), asked.factor)
         sharpest = max(contrast_of_light(view / view.max()) for view, _ in views)
         least, unknown = OVER_STARS * sharpest, USUAL_CONTRAST
     found = without_cosmics(
-        frame,
-        noise,
-        [middle_of(frame.shape)],
-        least_contrast=least,
-        unknown_contrast=unknown,
-        sure=True,
+        frame, noise, [middle], least_contrast=least, unknown_contrast=unknown, sure=True
     )
     source = found.source
-    assert isinstance(source, FoundPixels)
+    assert isinstance(source, CosmicPixels)
+    if not math.isinf(source.contrast):
+        return _told(frame, found, source, "look like cosmic rays, sharper than its stars")
+    if not are_alone(light, sigma):
+        return frame
+    hot = HotPixels(frame.source, frame.shape, noise)
+    words = f"{frame.flag_words}; {_HOT}" if frame.flag_words else _HOT
+    found = replace(frame, source=hot, flag_words=words)
+    return _told(frame, found, hot, "look like hot pixels, sharper than light")
+
+
+def _told(frame: Frame, found: Frame, source: FoundPixels, words: str) -> Frame:
+    """Say how many pixels are masked; the frame as it was where none is."""
     number = sum(np.count_nonzero(source.found(*block)) for block in source.blocks())
     if number == 0:
         return frame
-    log.warning(
-        "%s: %d pixels look like cosmic rays, sharper than its stars: taken as masked",
-        frame.path,
-        number,
-    )
+    log.warning("%s: %d pixels %s: taken as masked", frame.path, number, words)
     return found
 
 
-def _has_texture(frame: Frame, noise: NoiseModel) -> bool:
-    """Whether sharp pixels of the middle of a frame are dark as often as bright, as no rays are."""
-    pixels = frame.read(*middle_of(frame.shape))
+def _light_and_sigma(
+    pixels: Pixels, noise: NoiseModel
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Light, NaN where it is not known, and the noise at the level around each pixel."""
     known = usable_pixels(pixels, noise)
-    if not known.any():
-        return True
-    usual = np.median(pixels.science[known])
-    level = uniform_filter(np.where(known, pixels.science, usual), _TEXTURE_PX)
+    usual = np.median(pixels.science[known]) if known.any() else np.float32(0)
+    level = uniform_filter(np.where(known, pixels.science, usual), _LEVEL_PX)
     sigma = sigma_plane(noise, level, pixels.error if noise.from_error_plane else None)
-    light = np.where(known, pixels.science, np.float32(np.nan))
-    bright, dark = count_both_ways(light, sigma)
-    return dark > max(_FEWEST_DARK, _MOST_DARK * bright)
+    return np.where(known, pixels.science, np.float32(np.nan)), sigma.astype(np.float32)
 
 
 def without_too_sharp(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> Frame:

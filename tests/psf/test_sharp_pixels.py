@@ -169,3 +169,23 @@ def test_texture_is_no_cosmic_ray_where_no_psf_says_how_sharp_light_is(tmp_path,
     with caplog.at_level(logging.WARNING):
         assert without_rays(settled, noise, AskedOptics(2)) is settled
     assert "look like cosmic rays" not in caplog.text
+
+
+@pytest.mark.parametrize(("width_px", "found"), [(0.8, False), (5.0, True)])
+def test_hot_pixels_are_told_from_stars_that_are_narrower_than_a_pixel(tmp_path, width_px, found):
+    """Nine stars: too few to say how wide stars are."""
+    rows, cols = np.indices((160, 160))
+    rng = np.random.default_rng(4)
+    light, hot = np.zeros(rows.shape), np.zeros(rows.shape, bool)
+    for place in np.argwhere(np.ones((3, 3))) * 50 + 25 + rng.uniform(-0.5, 0.5, (9, 2)):
+        for part in np.stack(np.meshgrid(*[np.linspace(-0.4, 0.4, 5)] * 2), axis=-1).reshape(-1, 2):
+            away = (rows + part[0] - place[0]) ** 2 + (cols + part[1] - place[1]) ** 2
+            light += 160 * 0.5 ** (4 * away / width_px**2)
+    hot[tuple((rng.integers(0, 3, (2, 12)) * 50 + rng.integers(-8, 9, (2, 12))) % 160)] = True
+    pixels = 200 + light + 1000 * hot * (width_px > 1) + rng.normal(0, 10, light.shape)
+    fits.writeto(tmp_path / "few.fits", pixels.astype("f4"))
+    config = RunConfig().with_overrides(**{"task.name": "super-resolve", "noise.sigma": 10.0})
+    settled, noise = settle_frame(open_frame(tmp_path / "few.fits"), config)
+    whole = (slice(0, 160), slice(0, 160))
+    masked = without_rays(settled, noise, AskedOptics(2)).read(*whole).masked
+    np.testing.assert_array_equal(masked, hot & found)

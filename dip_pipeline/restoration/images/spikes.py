@@ -15,6 +15,7 @@ _RESTORED_SIGMA, _OBSERVED_SIGMA = 5.0, 15.0  # above the level around
 _BESIDE = 0.1  # of that, at most, three of four pairs have; of a star of 1.2 px more beside it
 _HARDLY_SHARP = 0.3  # the same of what is counted, to tell texture from rays
 _AROUND_PX = 2
+_FEWEST_ALONE = 3
 _CORNERS = (((0, 1), (2, 1)), ((1, 0), (1, 2)), ((0, 0), (2, 2)), ((0, 2), (2, 0)))  # of pairs
 
 
@@ -40,6 +41,24 @@ def spikes_of(observed: NDArray[np.float32], sigma: NDArray[np.float32]) -> NDAr
     image, noise = planes
     found: NDArray[np.bool_] = _sharper(image, _OBSERVED_SIGMA * noise)[0, 0].numpy()
     return found
+
+
+def are_alone(observed: NDArray[np.float32], sigma: NDArray[np.float32]) -> bool:
+    """Whether what is of one pixel's width cannot be stars: there is twice as much of it.
+
+    Of stars that are narrower than a pixel few lie in the middle of one: of those of 0.8 px one in
+    five is as sharp as a hot pixel, the others spread over two and more. Wider stars do, too.
+    """
+    image, noise = (
+        torch.from_numpy(np.ascontiguousarray(each))[None, None] for each in (observed, sigma)
+    )
+    least, third = (each for each in _least_and_third(_pairs_of(image, _AROUND_PX)))
+    height = image - least
+    narrow = (height > _OBSERVED_SIGMA * noise) & (third - least < _BESIDE * height)
+    narrow &= image >= nnf.max_pool2d(torch.nan_to_num(image), 3, stride=1, padding=1)
+    sharp, _ = _by_sign(image, _OBSERVED_SIGMA * noise, _BESIDE)
+    alone = int((narrow & sharp).sum())
+    return alone >= _FEWEST_ALONE and alone > 2 * int((narrow & ~sharp).sum())
 
 
 def count_both_ways(observed: NDArray[np.float32], sigma: NDArray[np.float32]) -> tuple[int, int]:

@@ -29,6 +29,7 @@ _LIMITS, _SURE_LIMITS = (4.5, 0.2), (5.0, 0.3)
 _BESIDE = np.ones((3, 3), dtype=bool)
 _FILLED_FROM_PX, _LEAST_WEIGHT = (1.0, 2.0, 4.0, 8.0), 0.05
 _LIT_SIGMA, _NEAR_PX = 3.0, 7
+_NEAR_FULL_PX = 17  # side of the square about saturated pixels in which nothing is sure
 _AROUND_PX = 5
 _SIGMA_OF_MAD = 1.4826
 
@@ -52,8 +53,12 @@ class CosmicPixels(FoundPixels):
 
     def detect(self, pixels: Pixels) -> Mask:
         """Find cosmic rays of one region."""
-        limits = _SURE_LIMITS if self.sure else _LIMITS
-        return _detect(pixels, self.noise, _Limits(self.contrast, *limits))
+        if not self.sure:
+            return _detect(pixels, self.noise, _Limits(self.contrast, *_LIMITS))
+        found = _detect(pixels, self.noise, _Limits(self.contrast, *_SURE_LIMITS))
+        near = binary_dilation(_saturated(pixels, self.noise), np.ones((_NEAR_FULL_PX,) * 2))
+        beside: Mask = found & ~near
+        return beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,12 @@ def without_cosmics(
         source=replace(source, contrast=contrast),
         flag_words=f"{frame.flag_words}; {words}" if frame.flag_words else words,
     )
+
+
+def _saturated(pixels: Pixels, noise: NoiseModel) -> Mask:
+    limit = noise.sensor.saturation_dn
+    by_value: Mask = pixels.science >= (np.inf if limit is None else limit.value)
+    return by_value if pixels.saturated is None else by_value | pixels.saturated
 
 
 def _detect(pixels: Pixels, noise: NoiseModel, limits: _Limits) -> Mask:

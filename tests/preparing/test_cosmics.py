@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from dip_pipeline.frames import Pixels, open_frame
 from dip_pipeline.preparing import cosmics, found_pixels
-from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
+from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
 from dip_pipeline.simulate import MoffatPsf
 from dip_pipeline.simulate.psf import add_star
 
@@ -198,3 +198,20 @@ def test_a_frame_may_fill_what_is_remembered_while_another_looks_there(monkeypat
         assert not first.found(slice(0, 8), slice(0, 8)).any()
     filling.join()
     assert len(found_pixels._found) == found_pixels._MOST_BLOCKS
+
+
+def test_beside_saturated_pixels_nothing_is_sure(tmp_path):
+    """A flank that a trail crosses is steep on one side: of a bright star 42 pixels were rays."""
+    pixels = np.random.default_rng(1).normal(200, SIGMA, (144, 144))
+    pixels[60:63, 60:63] = 6e4
+    for place in [(61, 68), (61, 90), (100, 30)]:
+        pixels[place] += 100 * SIGMA
+    fits.writeto(tmp_path / "frame.fits", pixels.astype("f4"))
+    sensor = Sensor(saturation_dn=Sourced(5e4, "DN", "given"))
+    sigma = Sourced(SIGMA, "DN", "given")
+    noise = NoiseModel(NoiseKind.GAUSSIAN, "given", sigma=sigma, sensor=sensor)
+    frame = open_frame(str(tmp_path / "frame.fits"))
+    for sure, places in ((False, {(61, 68), (61, 90), (100, 30)}), (True, {(61, 90), (100, 30)})):
+        masked = cosmics.without_cosmics(frame, noise, [ALL], sure=sure).read(*ALL).masked
+        assert places <= {(int(row), int(col)) for row, col in np.argwhere(masked)}
+        assert masked[61, 68] != sure

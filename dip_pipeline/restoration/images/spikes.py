@@ -52,7 +52,7 @@ def are_alone(observed: NDArray[np.float32], sigma: NDArray[np.float32]) -> bool
     image, noise = (
         torch.from_numpy(np.ascontiguousarray(each))[None, None] for each in (observed, sigma)
     )
-    least, third = (each for each in _least_and_third(_pairs_of(image, _AROUND_PX)))
+    least, third = _least_and_third(_pairs_of(image, _AROUND_PX))
     height = image - least
     narrow = (height > _OBSERVED_SIGMA * noise) & (third - least < _BESIDE * height)
     narrow &= image >= nnf.max_pool2d(torch.nan_to_num(image), 3, stride=1, padding=1)

@@ -22,7 +22,7 @@ Window = tuple[slice, slice]
 
 _BESIDE_PX = 8  # of an exposure around what a window of the reference shows of it
 _LEAST_PX = 8  # a side; of an exposure less is not worth reading
-_LEVEL_PX = 5  # side of the square whose mean is the level that noise is told at
+LEVEL_PX = 5  # side of the square whose mean is the level that noise is told at
 
 _WORDS = {"source", "unit", "rung", "guesses", "notes"}  # of the numbers of a noise law
 
@@ -157,10 +157,19 @@ def _spikes_of(
     valid = ~seen.masked & ~seen.saturated & np.isfinite(seen.pixels)
     if noise.kind is NoiseKind.NONE or not valid.any():
         return None
-    usual = np.median(seen.pixels[valid])
-    level = uniform_filter(np.where(valid, seen.pixels, usual), _LEVEL_PX)
-    sigma = sigma_plane(noise, level, error)
+    sigma = sigma_around(seen.pixels, valid, noise, error)
     return spikes_of(np.where(valid, seen.pixels, np.float32(np.nan)), sigma)
+
+
+def sigma_around(
+    pixels: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    noise: NoiseModel,
+    error: NDArray[np.float32] | None,
+) -> NDArray[np.float32]:
+    """Give the noise that pixels have at the level around them; some of them must be known."""
+    level = uniform_filter(np.where(known, pixels, np.median(pixels[known])), LEVEL_PX)
+    return sigma_plane(noise, level, error)
 
 
 def _ends(span: slice) -> tuple[int, int]:

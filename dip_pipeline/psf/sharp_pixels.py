@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 
 from dip_pipeline.config.task_optics import AskedOptics
 from dip_pipeline.exposures.light import usable_pixels
 from dip_pipeline.exposures.places import middle_of
 from dip_pipeline.frames import Frame, Pixels, around
 from dip_pipeline.preparing.cosmics import CosmicPixels, without_cosmics
+from dip_pipeline.preparing.cutting import LEVEL_PX, sigma_around
 from dip_pipeline.preparing.found_pixels import FoundPixels, Mask
 from dip_pipeline.preparing.star_contrast import OVER_STARS, USUAL_CONTRAST, contrast_of_light
 from dip_pipeline.psf.agreement import stars_over_psf
@@ -29,7 +29,6 @@ _HOT = "hot pixels, sharper than light"
 _MOST_SHARE = 0.03  # of a frame's pixels: more are not cosmic rays, but the PSF is another
 _NARROWER = 0.87  # times as wide as the PSF: stars that are narrower may be too sharp for it
 _FAR_NARROWER = 0.62  # the same of a much narrower PSF, see `TooSharp`
-_LEVEL_PX = 5  # side of the square whose mean is the level that noise is told at
 # Of bright sharp pixels, the share from which on dark ones tell of texture, and so many: in frames
 # of rays one in sixty is dark, in photographs as many as bright.
 _MOST_DARK, _FEWEST_DARK = 0.3, 10
@@ -81,7 +80,7 @@ class HotPixels(FoundPixels):
     @property
     def margin_px(self) -> int:
         """As far as a pixel's level is told."""
-        return _LEVEL_PX
+        return LEVEL_PX
 
     def detect(self, pixels: Pixels) -> Mask:
         """Find hot pixels of one region."""
@@ -137,10 +136,11 @@ def _light_and_sigma(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Light, NaN where it is not known, and the noise at the level around each pixel."""
     known = usable_pixels(pixels, noise)
-    usual = np.median(pixels.science[known]) if known.any() else np.float32(0)
-    level = uniform_filter(np.where(known, pixels.science, usual), _LEVEL_PX)
-    sigma = sigma_plane(noise, level, pixels.error if noise.from_error_plane else None)
-    return np.where(known, pixels.science, np.float32(np.nan)), sigma.astype(np.float32)
+    light = np.where(known, pixels.science, np.float32(np.nan))
+    if not known.any():
+        return light, np.zeros_like(light)
+    error = pixels.error if noise.from_error_plane else None
+    return light, sigma_around(pixels.science, known, noise, error)
 
 
 def without_too_sharp(frame: Frame, noise: NoiseModel, asked: AskedOptics) -> Frame:

@@ -116,6 +116,22 @@ def test_the_divergence_of_a_delivery_holds_all_its_steps(problem, law):
     assert divergence > 0.15 > 4 * scatter
 
 
+def test_the_risk_of_a_dark_sky_is_not_low(problem, law):
+    """As often below the dark level as above it: no pixel's noise may be taken for larger."""
+    asked = problem(draw(256, 256).numpy() * 2.0, law.sensor(gain=1.0, read_noise=2.0))
+    region = prepare(asked, measure_sky([asked]))
+    probe = draw(1, 1, 256, 256, seed=2)
+    plain, moved = (
+        smooth(observed, 0.7) for observed in (region.observed, moved_by(region, probe))
+    )
+    nothing = torch.zeros_like(plain)
+    answers = Answers(plain, moved, nothing, probe, (nothing, nothing))
+    risk, error, _ = mean_risk(judged(answers, region).squared_error, region.trusted)
+    truth = float(((plain * region.scale.sigma + region.scale.level) ** 2).mean()) / 2.0**2
+    assert risk == pytest.approx(truth, abs=3 * error)
+    assert error < 0.01
+
+
 def pure_noise(problem, law, steps):
     pixels = np.random.default_rng(7).normal(1000, 5, (192, 192))
     asked = problem(pixels, law.gaussian(5.0), options=FitOptions(steps=steps))

@@ -84,7 +84,8 @@ def judged(answers: Answers, region: Region) -> Delivery:
         delivered = answers.plain
         sigma = region.noise.sigma(delivered)
         response = (answers.moved - delivered) / (PROBE_SIGMA * region.sigma)
-        squares = stein_map(delivered, region.observed, sigma, answers.probe * response)
+        of_judge = region.noise.judging_sigma(delivered)
+        squares = stein_map(delivered, region.observed, of_judge, answers.probe * response)
         predictor = spread_predictor(response, answers.scatter / sigma)
     return Delivery(delivered, sigma, squares, predictor)
 
@@ -181,7 +182,7 @@ def deliver_code(
         delivered = _closed(out, seen, region, options)
         sigma = region.noise.sigma(delivered)
         offset = 1 + 1 / SPLIT_STRENGTH**2 if judged else 0.0
-        squares = ((delivered - judge) / sigma) ** 2 - offset
+        squares = ((delivered - judge) / region.noise.judging_sigma(delivered)) ** 2 - offset
         structure = (delivered - smooth(delivered, 4.0)).abs() / sigma
     return Delivery(delivered, sigma, squares, smooth(structure, 1.0))
 

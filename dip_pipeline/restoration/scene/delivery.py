@@ -144,7 +144,8 @@ class SceneNetworks:
             predictor = spread_predictor(fine_response / upright.factor, scatter)
             light = upright.repeat(light_of(seen, torch.zeros_like(seen), sigma))
             response = (upright.observe(moved) - seen) / (PROBE_SIGMA * region.sigma)
-            squares = stein_map(seen, region.observed, sigma, probe * response)
+            of_judge = region.noise.judging_sigma(seen)
+            squares = stein_map(seen, region.observed, of_judge, probe * response)
         return SceneDelivery(
             scene=scene,
             seen=seen,

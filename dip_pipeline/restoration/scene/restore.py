@@ -186,7 +186,7 @@ def _outcome(
     inner = torch.zeros_like(region.trusted)
     inner[(..., *problem.inner)] = region.trusted[(..., *problem.inner)]
     risk, risk_error, count = mean_risk(delivery.squared_error, inner)
-    residual = (region.observed - delivery.seen) / delivery.sigma
+    residual = (region.observed - delivery.seen) / region.noise.judging_sigma(delivery.seen)
     change = (delivery.seen - region.observed) * region.scale.sigma
     return Outcome(
         steps=prior.report.steps,

@@ -42,6 +42,7 @@ from dip_pipeline.task import Task
 _LENT = 0.5  # of a pixel is a twin's, if it is to stand for it
 _FEW_COUNTS = 30.0  # a pixel of the sky; of more Gaussian noise is like enough
 _NO_READ_NOISE = 0.4  # of a count: with more it is not known how many photons there were
+_LEAST_OF_FLOOR = 0.8  # what a restored level below the dark one may make of its variance
 _LEAST_VARIANCE = 1e-6  # in sky-sigma squared; keeps residuals finite
 
 
@@ -66,6 +67,15 @@ class PixelNoise:
         """Give the standard deviation of each pixel at that level."""
         light = torch.clamp(level - self.dark_level, min=0.0)
         return torch.sqrt(self.floor + self.slope * light)
+
+    def judging_sigma(self, level: Tensor) -> Tensor:
+        """Give the standard deviation by which pixels restored to that level are judged.
+
+        In the dark a restored level is as often below the truth as above it. Taken as it is the
+        variance is right on average, with nothing below the dark level it would be too large.
+        """
+        variance = self.floor + self.slope * (level - self.dark_level)
+        return torch.sqrt(torch.maximum(variance, _LEAST_OF_FLOOR * self.floor))
 
     def repeated(self, times: int) -> "PixelNoise":
         """Noise of a batch that comes so many times, one after the other."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.restoration.computing.settings import settle_computing
+from dip_pipeline.restoration.delivering.delivery import Delivery
 from dip_pipeline.restoration.delivering.inpainting import (
     SURE_REACH_PX,
     filled_simply,
@@ -63,13 +64,7 @@ def restore(problem: Problem, prior: Prior | None = None) -> Restored:
     if not bool(torch.isfinite(delivery.delivered).all()):
         return unchanged(problem, StopReason.DIVERGED)
     science = _in_frame_unit(delivery.delivered, region)
-    relative = (
-        torch.full_like(delivery.predictor, float("nan"))
-        if prior.errors is None
-        else prior.errors.look_up(
-            delivery.predictor, light_of(delivery.delivered, region.stars, delivery.sigma)
-        )
-    )
+    relative, squares = _errors_of(prior, delivery, region)
     error = (relative * delivery.sigma)[0, 0].double().cpu().numpy() * region.scale.sigma
     if inpainted:
         planes = give_back(problem, region, delivery, (science, error), prior.holes)
@@ -80,7 +75,7 @@ def restore(problem: Problem, prior: Prior | None = None) -> Restored:
     planes = _with_kept(problem, planes, region)
     inner = torch.zeros_like(region.trusted)
     inner[(..., *problem.inner)] = region.trusted[(..., *problem.inner)]
-    risk, risk_error, count = mean_risk(delivery.squared_error, inner)
+    risk, risk_error, count = mean_risk(squares, inner)
     risk_error *= problem.noise.correlation.widening
     sigma = region.noise.judging_sigma(delivery.delivered)
     residual = (region.observed - delivery.delivered) / sigma
@@ -101,6 +96,15 @@ def restore(problem: Problem, prior: Prior | None = None) -> Restored:
         flags=np.ascontiguousarray(planes[2][problem.inner]),
         outcome=kept_outcome(outcome) if problem.options.keep_known else outcome,
     )
+
+
+def _errors_of(prior: Prior, delivery: Delivery, region: Region) -> tuple[Tensor, Tensor]:
+    """Error of each pixel, and what is known of its square alone; in sigma, planes as delivered."""
+    if prior.errors is None:
+        return torch.full_like(delivery.predictor, float("nan")), delivery.squared_error
+    light = light_of(delivery.delivered, region.stars, delivery.sigma)
+    relative = prior.errors.look_up(delivery.predictor, light)
+    return relative, prior.errors.complete(delivery.squared_error, light)
 
 
 def _with_hidden(error: Plane, science: Plane, region: Region) -> Plane:

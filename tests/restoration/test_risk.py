@@ -14,6 +14,7 @@ from dip_pipeline.restoration.delivering.delivery import (
     finished,
     judged,
 )
+from dip_pipeline.restoration.delivering.rehearsal import error_table
 from dip_pipeline.restoration.delivering.restraint import Restraint
 from dip_pipeline.restoration.delivering.uncertainty import (
     PROBE_SIGMA,
@@ -132,6 +133,35 @@ def test_the_risk_of_a_dark_sky_is_not_low(problem, law):
     assert error < 0.01
 
 
+def leaning_to_light(region):
+    """What stands out by more than one sigma of the sky stays by a third."""
+    above = (region.observed - 1.0).clamp(min=0.0)
+    return 0.1 * region.observed + above / 3
+
+
+def test_the_risk_of_a_few_photons_is_not_low(problem, law):
+    """Their noise is skewed, and grows with the light that is made of it."""
+    drawn = torch.poisson(torch.full((512, 512), 24.0), generator=Generator().manual_seed(5))
+    pixels = (drawn + 3.0 * draw(512, 512)).numpy()
+    asked = problem(pixels, law.sensor(gain=1.0, read_noise=3.0))
+    region = prepare(asked, measure_sky([asked]))
+    probe = draw(1, 1, 512, 512, seed=2)
+    moved = dataclasses.replace(region, observed=moved_by(region, probe))
+    plain, nothing = leaning_to_light(region), torch.zeros_like(probe)
+    answers = Answers(plain, leaning_to_light(moved), nothing, probe, (nothing, nothing))
+    delivery = judged(answers, region)
+    sigma = (24.0 + 3.0**2) ** 0.5
+    truth = float((((plain * region.scale.sigma + region.scale.level) - 24.0) ** 2).mean())
+    table = error_table(leaning_to_light, [region], [delivery], seed=3)
+    squares = table.complete(
+        delivery.squared_error, light_of(plain, torch.zeros_like(plain), delivery.sigma)
+    )
+    told, error, _ = mean_risk(squares, region.trusted)
+    assert told == pytest.approx(truth / sigma**2, abs=3 * error)
+    short, _, _ = mean_risk(delivery.squared_error, region.trusted)
+    assert short < truth / sigma**2 - 5 * error
+
+
 def pure_noise(problem, law, steps):
     pixels = np.random.default_rng(7).normal(1000, 5, (192, 192))
     asked = problem(pixels, law.gaussian(5.0), options=FitOptions(steps=steps))
@@ -240,7 +270,8 @@ def evidence(*, lost, pixels=200_000, seed=5):
     smooth_noise = 0.28 * rng.standard_normal(pixels)
     error = 0.5 * lost * predictor * rng.standard_normal(pixels)
     measured = (error - smooth_noise) ** 2 - 0.28**2 + 2 * error * smooth_noise
-    return Evidence(predictor, rehearsed, (0.5 * rehearsed**2).mean(axis=0) / 2, measured)
+    smooth_squares = (0.5 * rehearsed**2).mean(axis=0) / 2
+    return Evidence(predictor, rehearsed, smooth_squares, measured, np.zeros(pixels))
 
 
 @pytest.mark.parametrize("lost", [1.0, 1.5, 2.0])
@@ -252,12 +283,7 @@ def test_what_rehearsals_miss_is_measured(lost):
 
 def test_sources_fall_short_of_the_rehearsal_by_a_factor_of_their_own():
     dark, lit = evidence(lost=1.0), evidence(lost=2.0, pixels=40_000)
-    both = Evidence(
-        *(
-            np.concatenate([getattr(one, name) for one in (dark, lit)], axis=-1)
-            for name in ("predictor", "rehearsed", "rehearsed_smooth", "measured_smooth")
-        )
-    )
+    both = Evidence.joined([dark, lit])
     light = np.concatenate([np.zeros(200_000), np.full(40_000, 5.0)])
     errors = tabulate_by_light(both, light)
     asked = torch.tensor([0.3, 0.6, 0.9])
@@ -279,7 +305,7 @@ def test_too_few_lit_pixels_share_the_table_of_the_dark():
 def test_where_nothing_can_be_measured_the_rehearsal_counts():
     table = tabulate(evidence(lost=1.0, pixels=50))
     assert float(table.look_up(torch.tensor([0.6]))) == pytest.approx(0.6, rel=0.4)
-    assert tabulate(Evidence(*(np.zeros(0), np.zeros((2, 0)), np.zeros(0), np.zeros(0))))
+    assert tabulate(Evidence(np.zeros(0), np.zeros((2, 0)), *[np.zeros(0)] * 3))
 
 
 def test_on_a_small_calm_sky_chance_does_not_decide_the_error():
@@ -298,7 +324,8 @@ def test_on_a_small_calm_sky_chance_does_not_decide_the_error():
 
 
 def test_a_single_pixel_gives_a_finite_error():
-    one = Evidence(np.array([0.5]), np.array([[0.2], [0.3]]), np.array([0.04]), np.array([0.05]))
+    known = [np.array([value]) for value in (0.04, 0.05, 0.0)]
+    one = Evidence(np.array([0.5]), np.array([[0.2], [0.3]]), *known)
     assert np.isfinite(tabulate(one).errors).all()
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from dip_pipeline.restoration.delivering.delivery import Delivery
+from dip_pipeline.restoration.delivering.lacking import lacking_of
 from dip_pipeline.restoration.delivering.uncertainty import (
     MEASURED_SCALE_PX,
     Evidence,
@@ -50,11 +51,7 @@ def error_table(
             light = light_of(delivery.delivered, region.stars, delivery.sigma)
             lights.append(light[region.trusted > 0].cpu().numpy())
         pixels += region.observed.numel()
-    columns = (
-        np.concatenate([getattr(one, name) for one in evidence], axis=-1)
-        for name in ("predictor", "rehearsed", "rehearsed_smooth", "measured_smooth")
-    )
-    return tabulate_by_light(Evidence(*columns), np.concatenate(lights))
+    return tabulate_by_light(Evidence.joined(evidence), np.concatenate(lights))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +89,16 @@ def _of_region(
     # to come through, both would be large.
     passed = sum(smoothed(draw.noise) * smoothed(draw.error) for draw in draws) / len(draws)
     measured = residual**2 - noise + 2 * passed
+    lacking = [
+        lacking_of(region, delivery.delivered, delivery.sigma, draw.noise, draw.error)
+        for draw in draws
+    ]
     return Evidence(
         predictor=column(delivery.predictor),
         rehearsed=np.stack([column(draw.error.abs()) for draw in draws]),
         rehearsed_smooth=np.mean([column(smoothed(draw.error) ** 2) for draw in draws], axis=0),
         measured_smooth=column(measured),
+        lacking=np.mean([column(plane) for plane in lacking], axis=0),
     )
 
 

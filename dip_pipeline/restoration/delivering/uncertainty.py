@@ -1,7 +1,7 @@
 """Estimated risk and the error plane: what can be known of the truth without it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import numpy as np
@@ -43,6 +43,8 @@ class LitErrors:
     """Error of a restored pixel, in sigma, by predictor and by restored brightness.
 
     edges : brightness in sigma, rising, between the ranges; tables : one for each range
+    lacking : for each range what estimated squares fall short of the true ones, see `lacking_of`;
+        () where it was not measured
 
     What a restoration loses is in proportion to the light there; of the rehearsals' truth, which is
     itself restored, it is lost already. Dark sky and sources therefore fall short by different
@@ -51,17 +53,27 @@ class LitErrors:
 
     edges: tuple[float, ...]
     tables: tuple[ErrorTable, ...]
+    lacking: tuple[float, ...] = ()
 
     def look_up(self, predictor: Tensor, light: Tensor) -> Tensor:
         """Interpolate in the tables, and over a quarter of its light around an edge between them.
 
         light : see `light_of`
         """
-        found = self.tables[0].look_up(predictor)
-        for edge, table in zip(self.edges, self.tables[1:], strict=True):
+        return self._mixed([table.look_up(predictor) for table in self.tables], light)
+
+    def complete(self, squares: Tensor, light: Tensor) -> Tensor:
+        """Add to estimated squares of errors what they lack; light : see `light_of`."""
+        if not any(self.lacking):
+            return squares
+        return squares + self._mixed([torch.full_like(light, one) for one in self.lacking], light)
+
+    def _mixed(self, found: Sequence[Tensor], light: Tensor) -> Tensor:
+        mixed = found[0]
+        for edge, of_range in zip(self.edges, found[1:], strict=True):
             share = ((light / edge - _EDGE_FROM) / (_EDGE_TO - _EDGE_FROM)).clamp(0.0, 1.0)
-            found = found + share * (table.look_up(predictor) - found)
-        return found
+            mixed = mixed + share * (of_range - mixed)
+        return mixed
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +167,26 @@ class Evidence:
     rehearsed : (draws, pixels), absolute errors under fresh noise
     rehearsed_smooth : (pixels,), squares of those errors smoothed
     measured_smooth : (pixels,), unbiased, noisy estimates of the same for the real errors
+    lacking : (pixels,), see `lacking_of`
     """
 
     predictor: np.ndarray
     rehearsed: np.ndarray
     rehearsed_smooth: np.ndarray
     measured_smooth: np.ndarray
+    lacking: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Evidence]") -> "Evidence":
+        """Put what is known of the pixels of several regions together."""
+        names = [column.name for column in fields(cls)]
+        return cls(*(np.concatenate([getattr(one, name) for one in parts], -1) for name in names))
 
     @property
     def known(self) -> np.ndarray:
         """Pixels of which everything is finite, (pixels,)."""
-        planes = (self.predictor, *self.rehearsed, self.rehearsed_smooth, self.measured_smooth)
+        smooth_ones = self.rehearsed_smooth, self.measured_smooth
+        planes = (self.predictor, *self.rehearsed, *smooth_ones, self.lacking)
         finite: np.ndarray = np.all([np.isfinite(plane) for plane in planes], axis=0)
         return finite
 
@@ -176,6 +197,7 @@ class Evidence:
             self.rehearsed[:, members],
             self.rehearsed_smooth[members],
             self.measured_smooth[members],
+            self.lacking[members],
         )
 
 
@@ -197,11 +219,12 @@ def tabulate_by_light(evidence: Evidence, light: np.ndarray) -> LitErrors:
         else:
             groups.append(members)
             edges.append(edge)
-    tables = []
+    tables, lacking = [], []
     for members in groups:
         dark = members.size > 0 and float(np.median(light[members])) < _LIGHT_EDGES_SIGMA[0]
         tables.append(tabulate(evidence.of(members), _ON_SKY if dark else _ANYWHERE))
-    return LitErrors(tuple(edges), tuple(tables))
+        lacking.append(float(evidence.lacking[members].mean()) if members.size else 0.0)
+    return LitErrors(tuple(edges), tuple(tables), tuple(lacking))
 
 
 def tabulate(evidence: Evidence, usual: _Usual = _ANYWHERE) -> ErrorTable:

@@ -82,15 +82,17 @@ def errors_record(errors: LitErrors | None) -> list[object] | None:
     """Give the errors of restored pixels as JSON holds them."""
     if errors is None:
         return None
-    return [errors.edges, [[table.knots, table.errors] for table in errors.tables]]
+    tables = [[table.knots, table.errors] for table in errors.tables]
+    return [errors.edges, tables, errors.lacking]
 
 
 def read_errors(record: Sequence[Any] | None) -> LitErrors | None:
     """Undo `errors_record`."""
     if record is None:
         return None
-    edges, tables = record
-    return LitErrors(tuple(edges), tuple(ErrorTable(*map(tuple, table)) for table in tables))
+    edges, tables, *lacking = record  # which earlier ones did not measure
+    columns = tuple(ErrorTable(*map(tuple, table)) for table in tables)
+    return LitErrors(tuple(edges), columns, *map(tuple, lacking))
 
 
 def restraint_record(restraint: Restraint) -> list[object]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from dip_pipeline.restoration.delivering.lacking import lacking_of
 from dip_pipeline.restoration.delivering.restraint import Restraint
 from dip_pipeline.restoration.delivering.uncertainty import (
     MEASURED_SCALE_PX,
@@ -38,11 +39,8 @@ def scene_error_table(
         _of_region(networks, region, restraint, seed=seed + number)
         for number, (networks, region) in enumerate(zip(applied, regions, strict=True))
     ]
-    columns = (
-        np.concatenate([getattr(evidence, name) for evidence, _ in found], axis=-1)
-        for name in ("predictor", "rehearsed", "rehearsed_smooth", "measured_smooth")
-    )
-    return tabulate_by_light(Evidence(*columns), np.concatenate([light for _, light in found]))
+    light = np.concatenate([light for _, light in found])
+    return tabulate_by_light(Evidence.joined([evidence for evidence, _ in found]), light)
 
 
 def _of_region(
@@ -59,14 +57,16 @@ def _of_region(
         values: np.ndarray = plane[judged].double().cpu().numpy()
         return values
 
-    rehearsed, powers, noises, passed = [], [], [], []
+    rehearsed, powers, noises, passed, lacking = [], [], [], [], []
     for state in np.random.SeedSequence([seed, 7]).generate_state(_DRAWS):
         generator = Generator().manual_seed(int(state))
         noise = draw_noise(region.observed, generator, region.noise.root)
         drawn = observed_anew(region, delivery, noise)
         scene, _ = networks.restored(drawn.observed, drawn, restraint)
         rehearsed.append(column(((scene - delivery.scene) / delivery.fine_sigma).abs()))
-        error = smoothed((optics.observe(scene) - delivery.seen) / delivery.sigma)
+        shown = (optics.observe(scene) - delivery.seen) / delivery.sigma
+        lacking.append(lacking_of(region, delivery.seen, delivery.sigma, noise, shown))
+        error = smoothed(shown)
         powers.append(error**2)
         noises.append(smoothed(noise) ** 2)
         passed.append(smoothed(noise) * error)
@@ -77,6 +77,7 @@ def _of_region(
         rehearsed=np.stack(rehearsed),
         rehearsed_smooth=column(optics.repeat(_mean(powers))),
         measured_smooth=column(optics.repeat(measured)),
+        lacking=column(optics.repeat(_mean(lacking))),
     )
     return evidence, column(delivery.light)
 

@@ -12,7 +12,7 @@ from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.restoration.computing.settings import settle_computing
 from dip_pipeline.restoration.delivering.inpainting import SURE_REACH_PX
-from dip_pipeline.restoration.delivering.uncertainty import mean_risk
+from dip_pipeline.restoration.delivering.uncertainty import light_of, mean_risk
 from dip_pipeline.restoration.forward.interpolation import refine
 from dip_pipeline.restoration.forward.optics import Optics, fine_window, in_blocks
 from dip_pipeline.restoration.images.smoothing import fill_unknown
@@ -185,7 +185,11 @@ def _outcome(
     """Judge the scene by the observation: all that it can be judged by."""
     inner = torch.zeros_like(region.trusted)
     inner[(..., *problem.inner)] = region.trusted[(..., *problem.inner)]
-    risk, risk_error, count = mean_risk(delivery.squared_error, inner)
+    squares = delivery.squared_error
+    if prior.errors is not None:
+        light = light_of(delivery.seen, torch.zeros_like(delivery.seen), delivery.sigma)
+        squares = prior.errors.complete(squares, light)
+    risk, risk_error, count = mean_risk(squares, inner)
     residual = (region.observed - delivery.seen) / region.noise.judging_sigma(delivery.seen)
     change = (delivery.seen - region.observed) * region.scale.sigma
     return Outcome(

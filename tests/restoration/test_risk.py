@@ -134,9 +134,9 @@ def test_the_risk_of_a_dark_sky_is_not_low(problem, law):
 
 
 def leaning_to_light(region):
-    """What stands out by more than one sigma of the sky stays by a third."""
-    above = (region.observed - 1.0).clamp(min=0.0)
-    return 0.1 * region.observed + above / 3
+    """What stands out by more than one sigma of what is around stays by a third."""
+    around = smooth(region.observed, 3.0)
+    return around + (region.observed - around - 1.0).clamp(min=0.0) / 4
 
 
 def test_the_risk_of_a_few_photons_is_not_low(problem, law):

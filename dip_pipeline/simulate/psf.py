@@ -1,6 +1,7 @@
 """The point spread function of simulated frames, and stars drawn with it."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from astropy.modeling.models import Moffat2D
@@ -97,7 +98,7 @@ def _integrate(
     oversample: int,
 ) -> NDArray[np.float64]:
     """Integral of the PSF over each fine pixel of a region, by Gauss-Legendre quadrature."""
-    places, weights = np.polynomial.legendre.leggauss(nodes)
+    places, weights = _nodes(nodes)
     axes = []
     for centre_px, span in zip(position_px, where, strict=True):
         fine = np.arange(span.start, span.stop)[:, None] + 0.5 + places / 2
@@ -107,3 +108,13 @@ def _integrate(
     share = weights / 2 / oversample
     total: NDArray[np.float64] = np.einsum("ikjl,k,l->ij", density, share, share)
     return total
+
+
+@cache
+def _nodes(count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Places and weights of so many nodes in [-1, 1]; to find them takes longer than a faint star.
+
+    Not to be written to.
+    """
+    places, weights = np.polynomial.legendre.leggauss(count)
+    return places, weights

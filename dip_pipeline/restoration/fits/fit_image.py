@@ -2,7 +2,8 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -85,7 +86,7 @@ def _fit_once(
     jury = _Jury(judge_on, generator)
     rule = JudgedRisk(patience=_LOOKS, tolerance=_TOLERANCE)
     looks = {steps - round(i * steps / 2 / _LOOKS) for i in range(_LOOKS)}
-    best: dict[str, Tensor] = {}
+    best: Look | None = None
     reason = None
     step = 0
     for step in range(1, steps + 1):
@@ -96,22 +97,37 @@ def _fit_once(
             reason, best = _look(network, jury, rule, step, best)
             if reason is not None:
                 break
-    if best:
-        network.load_state_dict(best)
-    risk = jury.risk(network)
+    risk = judged_best(network, jury, best)
     if not risk < _RISK_OF_A_WRECK:
         reason = StopReason.DIVERGED
     return Fitted(network, step, reason or _ending(rule, step), risk)
 
 
+class Look(NamedTuple):
+    """A network as it was at a step, and its judged risk there."""
+
+    step: int
+    weights: Mapping[str, Tensor]
+    risk: float
+
+
 def _look(
-    network: nn.Module, jury: "_Jury", rule: StoppingRule, step: int, best: dict[str, Tensor]
-) -> tuple[StopReason | None, dict[str, Tensor]]:
+    network: nn.Module, jury: "_Jury", rule: StoppingRule, step: int, best: Look | None
+) -> tuple[StopReason | None, Look | None]:
     """Judge the network once; keep a copy of its weights if they are the best so far."""
-    reason = rule.update(step, jury.risk(network))
+    risk = jury.risk(network)
+    reason = rule.update(step, risk)
     if rule.best_step == step:
-        best = copy.deepcopy(network.state_dict())
+        best = Look(step, copy.deepcopy(network.state_dict()), risk)
     return reason, best
+
+
+def judged_best(network: nn.Module, jury: "_Jury", best: Look | None) -> float:
+    """Give the network its best weights, and tell their risk: it was judged when they were kept."""
+    if best is None:
+        return jury.risk(network)
+    network.load_state_dict(best.weights)
+    return best.risk
 
 
 def _ending(rule: StoppingRule, step: int) -> StopReason:

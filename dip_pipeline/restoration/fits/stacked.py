@@ -9,10 +9,9 @@ Small networks leave a GPU waiting for its next order, so the lessons of many st
 once, and the orders of a step are recorded once and played again.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -54,11 +53,6 @@ def seed_of(entropy: list[int]) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
-class _Look(NamedTuple):
-    step: int
-    weights: Mapping[str, Tensor]
-
-
 @dataclass(slots=True)
 class _Member:
     """What is remembered of one network of a stack."""
@@ -67,25 +61,24 @@ class _Member:
     rule: JudgedRisk = field(
         default_factory=lambda: JudgedRisk(alone._LOOKS, tolerance=alone._TOLERANCE)
     )
-    best: _Look | None = None
+    best: alone.Look | None = None
     ended: tuple[int, StopReason] | None = None
 
     def look(self, network: nn.Module, step: int) -> None:
         """Judge it once; keep a copy of its weights if they are the best so far."""
         if self.ended is not None:
             return
-        reason = self.rule.update(step, self.jury.risk(network))
+        risk = self.jury.risk(network)
+        reason = self.rule.update(step, risk)
         if self.rule.best_step == step:
             weights = {name: weight.clone() for name, weight in network.state_dict().items()}
-            self.best = _Look(step, weights)
+            self.best = alone.Look(step, weights, risk)
         if reason is not None:
             self.ended = step, reason
 
     def fitted(self, network: nn.Module, steps: int) -> Fitted:
         """Give it with its best weights."""
-        if self.best is not None:
-            network.load_state_dict(dict(self.best.weights))
-        risk = self.jury.risk(network)
+        risk = alone.judged_best(network, self.jury, self.best)
         step, reason = self.ended or (steps, alone._ending(self.rule, steps))
         if not risk < alone._RISK_OF_A_WRECK:
             reason = StopReason.DIVERGED

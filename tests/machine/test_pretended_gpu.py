@@ -51,9 +51,10 @@ def folder(tmp_path, monkeypatch):
 
 
 def restore(*command):
-    settings = ("--executor", "inline", "--threads-per-fit", "1", "--steps", "4")
+    settings = ("--executor", "inline", "--threads-per-fit", "1")
+    fit = ("--effort", "fast", "--steps", "2")
     with pytest.raises(SystemExit) as ended:
-        main([*command, *settings])
+        main([*command, *settings, *fit])
     assert ended.value.code == 0
 
 

@@ -7,12 +7,13 @@ import torch
 
 from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
-from dip_pipeline.restoration.problem import FitOptions, InputKind, Problem, Restored
+from dip_pipeline.restoration.problem import Effort, FitOptions, InputKind, Problem, Restored
 from dip_pipeline.restoration.restore import restore
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
 from dip_pipeline.sensor.noise_kernel import NoiseKernel
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, Simulation, simulate
 
+QUICK = FitOptions(steps=2, effort=Effort.FAST)  # two networks for a frame, not four
 KERNEL = NoiseKernel.from_neighbour(0.4, "test")
 
 
@@ -56,7 +57,7 @@ def make_problem(pixels, noise, *, options=None, masked=None, saturated=None, **
         masked=nothing if masked is None else masked,
         saturated=nothing if saturated is None else saturated,
         noise=noise,
-        options=options or FitOptions(steps=2),
+        options=options or QUICK,
         seed=more.pop("seed", 5),
         **more,
     )
@@ -80,7 +81,7 @@ def law():
 
 @pytest.fixture(scope="session")
 def problem():
-    """A problem from its pixels and noise; nothing masked, two steps, unless said otherwise."""
+    """A problem from its pixels and noise; nothing masked, QUICK, unless said otherwise."""
     return make_problem
 
 
@@ -115,7 +116,7 @@ def crowded() -> Field:
     """A crowded field of 192 x 192 pixels with defects, after a short fit."""
     detector = DetectorOptions(gain_e_per_dn=2.0, read_noise_e=6.0)
     simulation = simulate(SceneOptions("crowded", shape=(192, 192), seed=1), detector)
-    return solve(simulation, sensor_noise(), FitOptions(steps=40))
+    return solve(simulation, sensor_noise(), FitOptions(steps=40, effort=Effort.FAST))
 
 
 @pytest.fixture(scope="session")

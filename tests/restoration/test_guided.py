@@ -29,7 +29,7 @@ from dip_pipeline.simulate import MoffatPsf, SceneOptions, draw_scene
 from dip_pipeline.simulate.psf import add_star
 
 SIGMA = 10.0
-STEPS = 70
+STEPS = 36
 # Where neither the frame nor the guide has light: row, column, and S/N of a source there.
 LONE = ((22.3, 30.6, 5.0), (104.2, 96.8, 20.0), (66.4, 21.1, 100.0), (24.7, 104.4, 1000.0))
 ONLY_FRAME = ((64.2, 104.5, 30.0), (104.6, 28.3, 30.0))
@@ -132,7 +132,7 @@ def small(problem, law):
         light = 400 * np.exp(-((np.indices(shape) - 20) ** 2).sum(axis=0) / 8)
         planes = tuple(np.float32(light + rng.normal(7, 1, shape)) for _ in range(guides))
         pixels = light + rng.normal(100.0, 10.0, shape)
-        more = {"options": FitOptions(steps=2), **more}
+        more = {"options": FitOptions(steps=1, effort=Effort.FAST), **more}
         return problem(pixels, law.gaussian(10.0), guides=planes, **more)
 
     return make
@@ -240,8 +240,9 @@ def test_misleading_shows_sources_where_they_are_not_or_nothing():
 
 def test_a_prior_knows_its_number_of_guides(small):
     asked = small(guides=2)
-    prior = Prior.from_bytes(fit_prior([asked], (40, 44), seed=3).to_bytes())
-    first, second = (restore(asked, one) for one in (fit_prior([asked], (40, 44), seed=3), prior))
+    fitted = fit_prior([asked], (40, 44), seed=3)
+    prior = Prior.from_bytes(fitted.to_bytes())
+    first, second = (restore(asked, one) for one in (fitted, prior))
     assert first.science.tobytes() == second.science.tobytes()
     for guides in (0, 1, 3):
         with pytest.raises(RestorationError, match=f"{guides} guides for a prior fitted with 2"):
@@ -257,7 +258,8 @@ def test_guides_are_in_the_digest_of_a_problem(small):
 
 def test_guided_tiles_of_a_packet_are_what_they_are_alone(starry, monkeypatch):
     monkeypatch.setattr(fit_image, "_has_bfloat16", lambda _: False)  # which rounds by 0.03
-    tile = replace(starry, options=FitOptions(scope=Scope.TILE, steps=3, effort=Effort.FAST))
+    options = FitOptions(scope=Scope.TILE, steps=2, views=1, effort=Effort.FAST)
+    tile = replace(starry, options=options)
     (prior, _) = fit_priors([tile, replace(tile, seed=9)])
     ours, theirs = restore(tile, prior).science, restore(tile).science
     assert np.abs(ours - theirs).max() / 10.0 < 0.02
@@ -300,7 +302,7 @@ def test_stars_that_the_frame_shows_well_are_taken_off_it_and_its_guide(starry):
 
 
 def test_guided_stars_come_back_as_they_do_without_a_guide(starry):
-    asked = replace(starry, options=FitOptions(steps=3, effort=Effort.FAST))
+    asked = replace(starry, options=FitOptions(steps=2, views=1, effort=Effort.FAST))
     guided, unguided = (restore(one).science for one in (asked, replace(asked, guides=())))
     places = laid(asked).shown_stars.places[:, [1, 2, 0]]
     assert len(places)
@@ -312,7 +314,7 @@ def test_guided_stars_come_back_as_they_do_without_a_guide(starry):
 
 def test_where_no_guide_is_known_the_result_is_the_unguided_one_to_the_bit(starry):
     """With networks so poor that the observation contradicts much of what they say."""
-    asked = replace(starry, options=FitOptions(steps=3, effort=Effort.FAST))
+    asked = replace(starry, options=FitOptions(steps=2, views=1, effort=Effort.FAST))
     unknown = np.full_like(asked.pixels, np.nan)
     guided, unguided = (
         restore(replace(asked, guides=guides)).science for guides in ((unknown,), ())

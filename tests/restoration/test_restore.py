@@ -11,6 +11,7 @@ from dip_pipeline.flags import PixelFlag
 from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import (
+    Effort,
     FitOptions,
     InputKind,
     NetworkKind,
@@ -19,8 +20,8 @@ from dip_pipeline.restoration.problem import (
 from dip_pipeline.restoration.restore import restore, unchanged
 
 CODE = FitOptions(input=InputKind.CODE, steps=4)
-IMAGE = FitOptions(steps=2)
-HOURGLASS = FitOptions(steps=2, network=NetworkKind.HOURGLASS)
+IMAGE = FitOptions(steps=2, effort=Effort.FAST)
+HOURGLASS = FitOptions(steps=2, effort=Effort.FAST, network=NetworkKind.HOURGLASS)
 CODE_UNET = FitOptions(input=InputKind.CODE, steps=4, network=NetworkKind.UNET)
 
 
@@ -59,6 +60,11 @@ def small(problem, law):
     return make
 
 
+@pytest.fixture(scope="module")
+def fitted(small):
+    return fit_prior([small()], (40, 44), seed=3)
+
+
 @pytest.mark.parametrize("options", [IMAGE, CODE], ids=["image", "code"])
 def test_a_result_depends_on_its_problem_alone(small, problem, law, options):
     asked = small(options)
@@ -86,9 +92,9 @@ def test_fit_and_restoration_run_on_the_threads_of_their_problem(small):
 
 
 @pytest.mark.parametrize("options", [IMAGE, CODE], ids=["image", "code"])
-def test_a_prior_that_was_stored_gives_the_same_result(small, options):
+def test_a_prior_that_was_stored_gives_the_same_result(small, fitted, options):
     asked = small(options)
-    prior = fit_prior([asked], (40, 44), seed=3)
+    prior = fitted if options is IMAGE else fit_prior([asked], (40, 44), seed=3)
     stored = prior.to_bytes()
     again = Prior.from_bytes(stored)
     assert again.to_bytes() == stored
@@ -100,8 +106,8 @@ def test_fitting_within_restore_is_fitting_before_it(small):
     assert_same_bytes(restore(asked), restore(asked, fit_prior([asked], (40, 44), seed=asked.seed)))
 
 
-def test_a_damaged_prior_is_refused(small):
-    stored = fit_prior([small()], (40, 44), seed=3).to_bytes()
+def test_a_damaged_prior_is_refused(fitted):
+    stored = fitted.to_bytes()
     places = [0, 9, 60, 400, len(stored) // 2, len(stored) - 40, len(stored) - 1]
     for place in places:
         damaged = bytearray(stored)
@@ -175,21 +181,19 @@ def test_a_tile_without_data_is_copied_and_flagged(problem, law, kind):
     assert np.isnan(restored.error).all()
 
 
-def test_a_fit_that_diverged_gives_the_input_back(small):
+def test_a_fit_that_diverged_gives_the_input_back(small, fitted):
     asked = small()
-    prior = fit_prior([asked], (40, 44), seed=3)
-    spoilt = Prior.from_bytes(prior.to_bytes())
+    spoilt = Prior.from_bytes(fitted.to_bytes())
     torch.nn.init.constant_(spoilt.networks[1].last.weight, float("nan"))
     assert_same_bytes(restore(asked, spoilt), unchanged(asked, StopReason.DIVERGED))
-    report = dataclasses.replace(prior.report, stop_reason=StopReason.DIVERGED)
-    assert restore(asked, dataclasses.replace(prior, report=report)).outcome.failed
+    report = dataclasses.replace(fitted.report, stop_reason=StopReason.DIVERGED)
+    assert restore(asked, dataclasses.replace(fitted, report=report)).outcome.failed
 
 
-def test_only_the_inner_part_comes_back(small):
+def test_only_the_inner_part_comes_back(small, fitted):
     asked = small()
-    prior = fit_prior([asked], (40, 44), seed=3)
-    whole = restore(asked, prior)
-    part = restore(dataclasses.replace(asked, inner=(slice(3, 30), slice(10, 44))), prior)
+    whole = restore(asked, fitted)
+    part = restore(dataclasses.replace(asked, inner=(slice(3, 30), slice(10, 44))), fitted)
     for name in ("science", "error", "flags"):
         cut = getattr(whole, name)[3:30, 10:44]
         assert getattr(part, name).tobytes() == np.ascontiguousarray(cut).tobytes()

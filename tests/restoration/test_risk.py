@@ -31,7 +31,7 @@ from dip_pipeline.restoration.fits.fit_code import code_for, judged_split
 from dip_pipeline.restoration.images.smoothing import smooth
 from dip_pipeline.restoration.images.spectral import LostLight
 from dip_pipeline.restoration.networks.architectures import build_network
-from dip_pipeline.restoration.problem import FitOptions, NetworkKind
+from dip_pipeline.restoration.problem import Effort, FitOptions, NetworkKind
 from dip_pipeline.restoration.restore import restore
 from dip_pipeline.restoration.views.features import ANSWER_CHANNELS, FEATURE_CHANNELS, view
 from dip_pipeline.restoration.views.regions import PixelNoise, measure_sky, prepare
@@ -162,15 +162,15 @@ def test_the_risk_of_a_few_photons_is_not_low(problem, law):
     assert short < truth / sigma**2 - 5 * error
 
 
-def pure_noise(problem, law, steps):
+def pure_noise(problem, law, steps, effort=Effort.NORMAL):
     pixels = np.random.default_rng(7).normal(1000, 5, (192, 192))
-    asked = problem(pixels, law.gaussian(5.0), options=FitOptions(steps=steps))
+    asked = problem(pixels, law.gaussian(5.0), options=FitOptions(steps=steps, effort=effort))
     restored = restore(asked)
     return restored.outcome, float(np.mean(((restored.science - 1000) / 5) ** 2))
 
 
 def test_the_estimated_risk_is_honest_on_pure_noise(problem, law):
-    outcome, truth = pure_noise(problem, law, 20)
+    outcome, truth = pure_noise(problem, law, 20, Effort.FAST)
     assert outcome.risk == pytest.approx(truth, abs=4 * outcome.risk_error)
     assert truth < 0.2
 

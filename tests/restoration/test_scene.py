@@ -36,6 +36,7 @@ from dip_pipeline.task import Task
 
 SIDE = 64
 OPTIONS = FitOptions(steps=30, views=4, task=Task.SUPER_RESOLVE)
+QUICK = replace(OPTIONS, steps=2, views=1)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,14 @@ def prior(asked) -> ScenePrior:
 @pytest.fixture(scope="module")
 def restored(asked, prior):
     return restore_scene(asked, prior)
+
+
+@pytest.fixture(scope="module")
+def blurred(asked):
+    """The same, seen through a wide PSF, and networks that hardly know it."""
+    optics = Optics(2, psf=gaussian_psf(5.0).astype(np.float32))
+    asked = replace(asked, optics=optics, options=QUICK)
+    return asked, fit_scene_prior([asked], (SIDE, SIDE), seed=3)
 
 
 def spline(pixels):
@@ -142,7 +151,7 @@ def test_the_same_seed_gives_the_same_pixels(asked):
         pixels=asked.pixels[part],
         masked=asked.masked[part],
         saturated=asked.saturated[part],
-        options=replace(OPTIONS, steps=2, views=1),
+        options=QUICK,
     )
     first, second = (restore_scene(quick) for _ in range(2))
     assert first.outcome.stop_reason is StopReason.STEP_LIMIT
@@ -167,30 +176,29 @@ def test_a_tile_agrees_with_the_whole_well_within_the_noise(field, asked, prior,
     assert np.sqrt(np.mean(difference**2)) < 0.05
 
 
-@pytest.mark.parametrize("blurred", [True, False])
+@pytest.mark.parametrize("undone", [True, False])
 def test_of_a_star_that_masked_pixels_hide_no_error_is_claimed_where_a_psf_is_undone(
-    asked, blurred
+    asked, prior, undone
 ):
     """It is delivered as it is seen, and not as the sharper stars are."""
-    kernel = gaussian_psf(3.6).astype(np.float32) if blurred else None
-    asked = replace(asked, optics=Optics(2, psf=kernel), options=replace(OPTIONS, steps=2, views=1))
-    prior = fit_scene_prior([asked], (SIDE, SIDE), seed=3)
+    asked = replace(asked, options=QUICK)
+    if undone:
+        asked = replace(asked, optics=Optics(2, psf=gaussian_psf(3.6).astype(np.float32)))
+        prior = fit_scene_prior([asked], (SIDE, SIDE), seed=3)
     hidden = np.zeros((SIDE, SIDE))
     hidden[20:24, 30:34] = 1e4  # far above any error
     seen = replace(prepare(asked, prior.scale), hidden=HiddenStars(hidden, 0 * hidden, 0 * hidden))
     with mock.patch.object(scene_restore, "prepare", return_value=seen):
         result = restore_scene(asked, prior)
     there = in_blocks(hidden > 0, 2)
-    assert np.isnan(result.error[there]).all() == blurred
-    assert ((result.flags[there] & PixelFlag.LOW_CONFIDENCE) != 0).all() == blurred
+    assert np.isnan(result.error[there]).all() == undone
+    assert ((result.flags[there] & PixelFlag.LOW_CONFIDENCE) != 0).all() == undone
     assert np.isfinite(result.error[~there]).all()
     assert not result.flags[~there].any()
 
 
-def test_the_error_of_hidden_stars_of_a_scene_is_added_and_their_light_drawn(asked):
-    kernel = gaussian_psf(5.0).astype(np.float32)
-    asked = replace(asked, optics=Optics(2, psf=kernel), options=replace(OPTIONS, steps=2, views=1))
-    prior = fit_scene_prior([asked], (SIDE, SIDE), seed=3)
+def test_the_error_of_hidden_stars_of_a_scene_is_added_and_their_light_drawn(blurred):
+    asked, prior = blurred
     region = prepare(asked, prior.scale)
     fine, nothing = np.zeros((2 * SIDE, 2 * SIDE)), np.zeros((SIDE, SIDE))
     fine[40:48, 60:68] = 70.0
@@ -219,7 +227,7 @@ def test_no_error_is_smaller_than_that_of_the_stars_that_were_fitted(problem, la
     observed = level + DetectorOptions().sigma_dn(level) * np.random.default_rng(1).normal(
         size=level.shape
     )
-    asked = problem(observed, law.sensor(), options=OPTIONS, optics=Optics(1, psf=psf))
+    asked = problem(observed, law.sensor(), options=QUICK, optics=Optics(1, psf=psf))
     prior = fit_scene_prior([asked], (SIDE, SIDE), seed=3)
     region = prepare(asked, prior.scale)
     own = np.sqrt(region.shown_stars.variance_in_scene()) * region.scale.sigma
@@ -233,10 +241,8 @@ def test_no_error_is_smaller_than_that_of_the_stars_that_were_fitted(problem, la
     np.testing.assert_array_equal(doubted.science, result.science)
 
 
-def test_of_the_fine_pixels_of_one_all_or_none_have_an_error(asked):
-    kernel = gaussian_psf(5.0).astype(np.float32)
-    asked = replace(asked, optics=Optics(2, psf=kernel), options=replace(OPTIONS, steps=2, views=1))
-    prior = fit_scene_prior([asked], (SIDE, SIDE), seed=3)
+def test_of_the_fine_pixels_of_one_all_or_none_have_an_error(blurred):
+    asked, prior = blurred
     error = restore_scene(asked, prior).error * 4  # a brightness, as hidden light is
     region = prepare(asked, prior.scale)
     between = np.median(error[40:60, 60:80]) / region.scale.sigma

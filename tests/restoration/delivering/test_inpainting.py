@@ -21,12 +21,12 @@ from dip_pipeline.restoration.images.filling import WIDE, Seen, krige
 from dip_pipeline.restoration.images.refilling import fill_again
 from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
-from dip_pipeline.restoration.problem import FitOptions, StopReason
+from dip_pipeline.restoration.problem import Effort, FitOptions, StopReason
 from dip_pipeline.restoration.restore import restore, unchanged
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 from dip_pipeline.task import Task
 
-KEPT = FitOptions(steps=12, views=1, task=Task.INPAINT, keep_known=True)
+KEPT = FitOptions(steps=12, views=1, effort=Effort.FAST, task=Task.INPAINT, keep_known=True)
 DENOISED = dataclasses.replace(KEPT, keep_known=False)
 HOLE = (slice(30, 70), slice(40, 80))
 

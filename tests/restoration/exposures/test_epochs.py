@@ -22,7 +22,7 @@ from dip_pipeline.restoration.noise.correlation import draw_noise, root_of
 from dip_pipeline.restoration.noise.twinning import joined, lay_out_twin, redrawn
 from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
-from dip_pipeline.restoration.problem import FitOptions, StopReason
+from dip_pipeline.restoration.problem import Effort, FitOptions, StopReason
 from dip_pipeline.restoration.restore import restore
 from dip_pipeline.restoration.views.features import view
 from dip_pipeline.restoration.views.regions import PixelNoise, measure_sky, prepare
@@ -78,6 +78,7 @@ class Moving:
 
 
 OWN = 1
+QUICK = FitOptions(steps=2, views=1, effort=Effort.FAST)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def moving():
         pixels=frames[OWN],
         masked=nothing,
         saturated=nothing,
-        options=FitOptions(steps=40, views=1),
+        options=FitOptions(steps=40, views=1, effort=Effort.FAST),
         optics=None,
         exposures=(),
     )
@@ -220,7 +221,7 @@ def test_a_hole_of_the_others_is_unknown_and_the_rest_counts(four):
 
 def test_without_anything_beside_it_an_exposure_is_restored_alone(four):
     problem, _ = four
-    alone = replace(problem, exposures=(), options=FitOptions(steps=3, views=1))
+    alone = replace(problem, exposures=(), options=QUICK)
     twin = with_twin(alone).twin
     assert np.isnan(twin.pixels).all()
     assert np.isfinite(restore_epoch(alone).science).all()
@@ -271,7 +272,7 @@ def test_what_is_unknown_of_a_twin_changes_nothing():
 
 def test_a_prior_knows_whether_a_twin_stood_beside_it(four):
     problem, _ = four
-    paired = replace(with_twin(problem), options=FitOptions(steps=2, views=1))
+    paired = replace(with_twin(problem), options=QUICK)
     alone = replace(paired, twin=None)
     for fitted, asked in ((paired, alone), (alone, paired)):
         prior = fit_prior([fitted], (48, 52), seed=1)
@@ -327,9 +328,9 @@ def hidden():
 
 def test_what_the_frame_hides_is_taken_from_the_other_exposures(hidden):
     problem, truth, masked = hidden
-    asked = replace(problem, options=FitOptions(steps=20, views=1, task=Task.COMBINE))
-    made = restore_epoch(asked)
-    alone = restore(replace(asked, exposures=(), options=FitOptions(steps=20, views=1)))
+    options = FitOptions(steps=20, views=1, effort=Effort.FAST)
+    made = restore_epoch(replace(problem, options=replace(options, task=Task.COMBINE)))
+    alone = restore(replace(problem, exposures=(), options=options))
     core = masked & (truth - SKY > 3 * SIGMA)
     off, off_alone = (
         np.sqrt(np.mean(((one.science - truth) / np.sqrt(truth / 2 + 9))[core] ** 2))
@@ -344,7 +345,7 @@ def test_a_wide_hole_that_other_exposures_show_is_not_given_up(hidden):
     problem, *_ = hidden
     masked = np.zeros((64, 64), bool)
     masked[10:54, 10:54] = True
-    asked = replace(problem, masked=masked, options=FitOptions(steps=4, views=1))
+    asked = replace(problem, masked=masked, options=QUICK)
     made = restore_epoch(asked)
     middle = (slice(30, 34), slice(30, 34))
     assert np.isfinite(made.science[middle]).all()

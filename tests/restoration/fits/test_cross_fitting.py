@@ -124,7 +124,7 @@ def test_a_network_is_asked_for_little_where_a_tile_lies_in_a_block_of_another()
 def test_asked_by_windows_networks_say_what_they_say_of_the_whole(problem, law, monkeypatch):
     pixels = np.random.default_rng(2).normal(0, 1, (256, 256))
     pixels[30:40, 60:70] += 30
-    asked = problem(pixels, law.gaussian(1.0), options=FitOptions(steps=2, views=2))
+    asked = problem(pixels, law.gaussian(1.0), options=FitOptions(steps=1, views=1))
     prior = fit_prior([asked], (256, 256), seed=1)
     said = restore(asked, prior).science
     monkeypatch.setattr(UNet, "reach_px", None)

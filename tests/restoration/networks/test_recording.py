@@ -9,7 +9,7 @@ from dip_pipeline.restoration.fits.finer_picture import FinerOptions, draw_finer
 from dip_pipeline.restoration.fits.fit_code import fit_code_network
 from dip_pipeline.restoration.networks.recording import Recorded, adam, repeated, set_rate
 from dip_pipeline.restoration.priors.packets import fit_priors
-from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope
+from dip_pipeline.restoration.problem import Effort, FitOptions, InputKind, Scope
 from dip_pipeline.restoration.views.regions import measure_sky, prepare
 
 STEPS = 6
@@ -17,7 +17,8 @@ USERS = (stack_steps, fit_code, finer_picture)
 
 
 def fit_a_stack(tile, device):
-    (prior,) = fit_priors([tile(FitOptions(scope=Scope.TILE, steps=STEPS), device)])
+    options = FitOptions(scope=Scope.TILE, steps=STEPS, effort=Effort.FAST)
+    (prior,) = fit_priors([tile(options, device)])
     return weights_of(prior.networks)
 
 

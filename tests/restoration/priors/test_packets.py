@@ -10,14 +10,15 @@ from dip_pipeline.restoration.fits import fit_image as alone
 from dip_pipeline.restoration.priors.packets import fit_priors
 from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
-from dip_pipeline.restoration.problem import FitOptions, InputKind, Scope, StopReason
+from dip_pipeline.restoration.problem import Effort, FitOptions, InputKind, Scope, StopReason
 from dip_pipeline.restoration.restore import restore
 from dip_pipeline.restoration.views.crops import Batch
 from dip_pipeline.restoration.views.lessons import by_thinning
 from dip_pipeline.restoration.views.regions import PixelNoise
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 
-OPTIONS = FitOptions(scope=Scope.TILE, steps=6, views=1)
+OPTIONS = FitOptions(scope=Scope.TILE, steps=3, views=1, effort=Effort.FAST)
+FOUR = FitOptions(scope=Scope.TILE, steps=3, views=1)  # networks
 
 
 @pytest.fixture(autouse=True)
@@ -89,14 +90,14 @@ def test_it_does_not_matter_who_the_others_are(tiles):
 def test_it_does_not_matter_how_many_steps_are_laid_out_at_once(tiles, monkeypatch):
     tile = tiles(0, 0)
     (each,) = fit_priors([tile])
-    monkeypatch.setitem(stacked._CROPS_AT_ONCE, "cpu", 4 * 2 * 4)  # four of six steps
+    monkeypatch.setitem(stacked._CROPS_AT_ONCE, "cpu", 2 * 2 * 2)  # two of three steps
     (several,) = fit_priors([tile])
     assert in_sigma(tile, image(tile, each)[0], image(tile, several)[0]) < 0.02
 
 
 def test_a_stack_of_the_networks_of_a_frame_is_what_they_are_side_by_side(tiles, monkeypatch):
     """As a GPU fits them; steps are told of as of one fit."""
-    tile = tiles(0, 0)
+    tile = tiles(0, 0, options=FOUR)
     apart = fit_prior([tile], tile.pixels.shape, seed=tile.seed)
     told = []
     monkeypatch.setattr(cross_fitting, "stacks_pay", lambda *_: True)
@@ -107,7 +108,7 @@ def test_a_stack_of_the_networks_of_a_frame_is_what_they_are_side_by_side(tiles,
         on_step=lambda *now: told.append(now[:2]),
     )
     assert in_sigma(tile, image(tile, apart)[0], image(tile, stack)[0]) < 0.02
-    assert told == [(step, 6) for step in range(1, 7)]
+    assert told == [(step, 3) for step in range(1, 4)]
 
 
 def test_a_frame_that_cannot_be_fitted_in_a_stack_is_tried_again(tiles, monkeypatch):
@@ -122,7 +123,7 @@ def test_a_frame_that_cannot_be_fitted_in_a_stack_is_tried_again(tiles, monkeypa
     real = alone.fit_image_network
     monkeypatch.setattr(cross_fitting, "fit_image_network", fit)
     fitted = fit_prior([tile], tile.pixels.shape, seed=tile.seed)
-    assert len(set(tried)) == len(fitted.networks) == 4
+    assert len(set(tried)) == len(fitted.networks) == 2
 
 
 def test_one_that_cannot_be_fitted_is_an_error_of_its_own(tiles, problem, law):
@@ -157,7 +158,7 @@ def test_one_whose_fit_fails_is_tried_again_alone_and_disturbs_nobody(tiles, mon
     monkeypatch.setattr(alone._Jury, "risk", lambda s, n: 99.0 if s.spoilt else risk(s, n))
     monkeypatch.setattr(alone, "fit_image_network", fit)
     again = fit_priors(packet)
-    assert len(tried) == 4  # its networks
+    assert len(tried) == 2  # its networks
     assert again[1].report.stop_reason is not StopReason.DIVERGED
     first = image(packet[0], again[0])
     assert [plane.tobytes() for plane in first] == [p.tobytes() for p in undisturbed[0]]

@@ -15,14 +15,15 @@ from dip_pipeline.restoration.views.regions import measure_sky, prepare
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 
 SHAPE = (128, 128)
+SMALL = (64, 64)
 
 
 @pytest.fixture(scope="module")
 def frame(problem, law):
     """A crowded frame by its seed, with a gain of its own; the problem and its simulation."""
 
-    def draw(seed, gain, sky_dn=200.0):
-        scene = SceneOptions("crowded", shape=SHAPE, seed=seed, sky_dn=sky_dn)
+    def draw(seed, gain, sky_dn=200.0, *, shape=SHAPE):
+        scene = SceneOptions("crowded", shape=shape, seed=seed, sky_dn=sky_dn)
         simulation = simulate(scene, DetectorOptions(gain_e_per_dn=gain, read_noise_e=6.0))
         asked = problem(
             simulation.observed_dn,
@@ -46,6 +47,13 @@ def two_frames(frame):
 def shared(two_frames):
     frames = [([asked], SHAPE) for asked, _ in two_frames]
     return fit_shared_prior(frames, seed=3, origin={"frames": ["a", "b"], "note": None})
+
+
+@pytest.fixture(scope="module")
+def bound(shared, frame):
+    """A small frame, and what it is restored with."""
+    asked, _ = frame(7, 1.6, shape=SMALL)
+    return asked, shared.bound_to([asked], SMALL, seed=5, seen=False)
 
 
 def true_risk(restored, simulation):
@@ -87,13 +95,10 @@ def test_on_a_frame_that_it_was_fitted_on_each_network_is_used_where_it_was_not_
     assert averaged.science.tobytes() != restored.science.tobytes()
 
 
-def test_of_both_networks_the_mean_is_taken_where_neither_has_seen_the_frame(
-    shared, frame, monkeypatch
-):
+def test_of_both_networks_the_mean_is_taken_where_neither_has_seen_the_frame(bound, monkeypatch):
     # What the observation contradicts gives way to it: not in proportion.
     monkeypatch.setattr(asking, "believable", lambda estimated, *_: estimated)
-    asked, _ = frame(7, 1.6)
-    prior = shared.bound_to([asked], SHAPE, seed=5, seen=False)
+    asked, prior = bound
     region = prepare(asked, prior.scale)
     alone = [
         dataclasses.replace(prior, networks=(network,))
@@ -107,37 +112,39 @@ def test_of_both_networks_the_mean_is_taken_where_neither_has_seen_the_frame(
 
 
 def test_sky_restraint_and_errors_are_those_of_the_frame_at_hand(shared, frame):
-    faint, bright = frame(7, 1.6, sky_dn=100.0), frame(8, 0.8, sky_dn=3000.0)
-    priors = [shared.bound_to([asked], SHAPE, seed=5, seen=False) for asked, _ in (faint, bright)]
+    faint, bright = (
+        frame(*of, sky_dn=sky_dn, shape=SMALL) for of, sky_dn in (((7, 1.6), 100), ((8, 0.8), 3e3))
+    )
+    priors = [shared.bound_to([asked], SMALL, seed=5, seen=False) for asked, _ in (faint, bright)]
     for prior, (asked, _) in zip(priors, (faint, bright), strict=True):
         assert prior.scale == measure_sky([asked])
     assert priors[0].errors != priors[1].errors
     assert priors[0].restraint != priors[1].restraint
 
 
-def test_a_prior_comes_back_from_its_bytes(shared, frame):
-    asked, _ = frame(7, 1.6)
+def test_a_prior_comes_back_from_its_bytes(shared, bound):
+    asked, prior = bound
     stored = shared.to_bytes()
     again = SharedPrior.from_bytes(stored)
     assert again.to_bytes() == stored
     assert again.origin == {"frames": ["a", "b"], "note": None}
     assert again.report == shared.report
-    first, second = (apply(prior, asked, seen=False)[1] for prior in (shared, again))
+    rebound = again.bound_to([asked], SMALL, seed=5, seen=False)
+    first, second = (restore(asked, one) for one in (prior, rebound))
     assert first.science.tobytes() == second.science.tobytes()
     assert first.error.tobytes() == second.error.tobytes()
 
 
-def test_a_prior_without_blocks_comes_back_from_its_bytes(shared, frame):
-    prior = shared.bound_to([frame(7, 1.6)[0]], SHAPE, seed=5, seen=False)
+def test_a_prior_without_blocks_comes_back_from_its_bytes(bound):
+    _, prior = bound
     again = Prior.from_bytes(prior.to_bytes())
     assert again.cross_fit is None
     assert again.to_bytes() == prior.to_bytes()
 
 
-def test_the_prior_of_one_frame_is_no_prior_for_many_and_the_reverse(shared, frame):
-    bound = shared.bound_to([frame(7, 1.6)[0]], SHAPE, seed=5, seen=False)
+def test_the_prior_of_one_frame_is_no_prior_for_many_and_the_reverse(shared, bound):
     with pytest.raises(RestorationError, match="need dip-shared-prior"):
-        SharedPrior.from_bytes(bound.to_bytes())
+        SharedPrior.from_bytes(bound[1].to_bytes())
     with pytest.raises(RestorationError, match="need dip-prior"):
         Prior.from_bytes(shared.to_bytes())
     for spoilt in (b"", shared.to_bytes()[:-1], b"SIMPLE  =" + shared.to_bytes()):

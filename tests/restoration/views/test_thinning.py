@@ -8,7 +8,7 @@ import torch
 
 from dip_pipeline.restoration.delivering.rehearsal import _drawn_noise
 from dip_pipeline.restoration.noise.laws import split_along
-from dip_pipeline.restoration.problem import FitOptions
+from dip_pipeline.restoration.problem import Effort, FitOptions
 from dip_pipeline.restoration.restore import restore
 from dip_pipeline.restoration.views.crops import Batch
 from dip_pipeline.restoration.views.lessons import _SPLIT_STRENGTH, by_thinning
@@ -96,6 +96,6 @@ def test_pixels_are_split_so_where_they_are_few_counts_and_nothing_else(
 def test_single_photons_of_an_even_sky_do_not_stay(problem):
     """They did where Gaussian draws split them: 0.35 of the noise after so few steps, then 0.7."""
     pixels = np.random.default_rng(4).poisson(0.3, (64, 64)).astype(np.float32)
-    options = FitOptions(steps=20, flux_scale_px=0.0)
+    options = FitOptions(steps=20, flux_scale_px=0.0, effort=Effort.FAST)
     restored = restore(problem(pixels, law(), options=options))
     assert np.sqrt(((restored.science - 0.3) ** 2).mean() / 0.3) < 0.2

@@ -33,7 +33,7 @@ DECLARED_CARDS = """
 
 QUICK = {
     "fit.effort": "fast",  # two networks
-    "fit.steps": 4,
+    "fit.steps": 2,
     "tiles.size_px": 48,
     "tiles.overlap_px": 8,
     "workers.threads_per_fit": 1,

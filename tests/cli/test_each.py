@@ -12,7 +12,7 @@ from dip_pipeline.runs import ways
 from tests.restoration.exposed import SHIFTS, SKY, draw_sky, noisy
 from tests.stand_in import any_prior, arithmetic
 
-FAST = ("--steps", 1, "--tile", 64, "--overlap", 8, "--threads-per-fit", 1)
+FAST = ("--effort", "fast", "--steps", 1, "--tile", 64, "--overlap", 8, "--threads-per-fit", 1)
 SHAPE = (40, 44)
 _SKY = draw_sky(SHAPE, count=25, brightest=3e4)
 NAMES = ("a", "b", "c")

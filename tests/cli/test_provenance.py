@@ -12,7 +12,7 @@ from dip_pipeline.cli.main import run
 from dip_pipeline.frames import file_digest
 from tests.cli.conftest import cut_small_frame, log_kept
 
-FAST = ("--steps", 1, "--tile", 40, "--overlap", 8, "--seed", 5, "--gain", 1.9)
+FAST = ("--effort", "fast", "--steps", 1, "--tile", 40, "--overlap", 8, "--seed", 5, "--gain", 1.9)
 
 
 @pytest.fixture(scope="module")

@@ -261,7 +261,7 @@ def test_a_dashboard_that_is_asked_for_is_on_loopback_or_missed_with_a_word(capl
 
 @pytest.mark.usefixtures("no_processes_left")
 def test_workers_that_dask_itself_kills_again_and_again_do_all_the_work_once(tmp_path):
-    items = range(400)
+    items = range(240)
 
     def run(number):
         time.sleep(0.05)

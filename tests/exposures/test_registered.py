@@ -26,6 +26,7 @@ from dip_pipeline.progress import SILENT, Told
 from dip_pipeline.restoration.exposures.combining import combined
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.problem import Outcome
+from dip_pipeline.runs import ways
 from dip_pipeline.runs.planes import plan_planes
 from dip_pipeline.runs.work import tile_record
 from dip_pipeline.stop_reason import StopReason
@@ -34,6 +35,7 @@ from dip_pipeline.tiling import Tile
 from dip_pipeline.verifying import verify_product
 from tests.restoration import exposed
 from tests.restoration.exposed import SHIFTS, SKY, draw_sky, noisy
+from tests.stand_in import any_prior, arithmetic
 
 _SHAPE = (64, 72)
 _SKY = draw_sky(_SHAPE, count=40, brightest=3e4)
@@ -437,8 +439,10 @@ def test_an_exposure_of_another_sky_guides_none_and_stops_no_other(tmp_path, cap
         _registered([paths[2], *paths[:2]], **{"task.each": True})
 
 
-def test_cards_of_further_exposures_are_no_cards_of_the_product(tmp_path):
+def test_cards_of_further_exposures_are_no_cards_of_the_product(tmp_path, monkeypatch):
     """One that no compressed image may have is of no account there; of the first it is refused."""
+    monkeypatch.setattr(ways, "fit_combined_prior", any_prior)
+    monkeypatch.setattr(ways, "restore_combined", arithmetic)
     paths = [_write(tmp_path / "0.fits"), _write(tmp_path / "1.fits", 1, ZSCALE=2.0)]
     target = tmp_path / "out.fits.fz"
     with pytest.raises(OutputError, match="card ZSCALE"):

@@ -24,7 +24,8 @@ SETTINGS = {
     "noise.read_noise_e": 4,
     "tiles.size_px": 48,
     "tiles.overlap_px": 8,
-    "fit.steps": 3,
+    "fit.effort": "fast",
+    "fit.steps": 2,
     "workers.threads_per_fit": 2,
     "workers.device": "cpu",
 }

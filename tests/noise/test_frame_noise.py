@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,14 +19,22 @@ from dip_pipeline.preparing.planning import resolve_noise, settle_frame
 from dip_pipeline.runs.describing import describe_frame
 from dip_pipeline.sensor import NoiseKind
 from dip_pipeline.sensor.noise_sigma import sigma_at
-from dip_pipeline.simulate import DetectorOptions, SceneOptions, draw_scene, observe
+from dip_pipeline.simulate import DetectorOptions, Scene, SceneOptions, draw_scene, observe
 
 SENSOR = {"GAIN": 2.0, "RDNOISE": 6.0}
 
 
 @pytest.fixture(scope="module")
 def scene():
-    return draw_scene(SceneOptions("crowded", shape=(320, 320), seed=5, saturated_star=False))
+    """A crowded field, whose light is drawn once for all that look at it."""
+    drawn = draw_scene(SceneOptions("crowded", shape=(320, 320), seed=5, saturated_star=False))
+    light, signal = drawn.signal(), Scene.signal
+
+    def drawn_once(scene, oversample=1):
+        return light if scene is drawn and oversample == 1 else signal(scene, oversample)
+
+    with mock.patch.object(Scene, "signal", drawn_once):
+        yield drawn
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def own_settings():
 @pytest.fixture(scope="module")
 def sky(tmp_path_factory):
     path = tmp_path_factory.mktemp("sky") / "sky.fits"
-    science = simulate(SceneOptions("crowded", shape=(64, 64), seed=3)).observed_dn
+    science = simulate(SceneOptions("crowded", shape=(96, 96), seed=3)).observed_dn
     fits.PrimaryHDU(science).writeto(path)
     return str(path)
 

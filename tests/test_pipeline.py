@@ -33,7 +33,7 @@ DECLARED_CARDS = """
 
 QUICK = {
     "fit.effort": "fast",  # two networks
-    "fit.steps": 2,
+    "fit.steps": 4,
     "tiles.size_px": 48,
     "tiles.overlap_px": 8,
     "workers.threads_per_fit": 1,
@@ -240,8 +240,7 @@ def test_a_product_that_another_run_made_while_this_one_prepared_is_taken(
     assert [path.name for path in tmp_path.iterdir()] == ["out.fits"]
 
 
-def test_a_group_that_was_written_to_meanwhile_is_no_input(tmp_path, monkeypatch):
-    monkeypatch.setattr(ways, "restore", arithmetic)
+def test_a_group_that_was_written_to_meanwhile_is_no_input(tmp_path, standing_in):
     root = zarr.create_group(tmp_path / "in.zarr")
     pixels = np.random.default_rng(1).normal(100, 5, (64, 64)).astype(np.float32)
     science = root.create_array("science", data=pixels)
@@ -573,6 +572,7 @@ def test_pixels_without_a_value_are_told_of(tmp_path, monkeypatch):
         )
         return made
 
+    monkeypatch.setattr(ways, "fit_prior", any_prior)
     monkeypatch.setattr(ways, "restore", holed)
     rng = np.random.default_rng(2)
     error = np.full((64, 80), 3.0, np.float32)
@@ -603,6 +603,7 @@ def test_pixels_that_are_left_as_they_were_observed_are_counted_and_told(
         made = arithmetic(problem, prior)
         return replace(made, outcome=replace(made.outcome, kept_pixels=kept))
 
+    monkeypatch.setattr(ways, "fit_prior", any_prior)
     monkeypatch.setattr(ways, "restore", keeping)
     pixels = np.random.default_rng(2).normal(100, 3, (64, 80)).astype(np.float32)
     pixels[10, 10] = np.nan

@@ -45,7 +45,7 @@ def refusal(source, target, **options):
 def test_options_that_differ_are_named_with_both_values(made):
     told = refusal(*made, **{"fit.steps": 6, "noise.gain_e_per_dn": 3.0})
     assert told.endswith(
-        "; it was made with another fit.steps (2, now 6), noise.gain_e_per_dn (none, now 3.0)"
+        "; it was made with another fit.steps (4, now 6), noise.gain_e_per_dn (none, now 3.0)"
     )
 
 

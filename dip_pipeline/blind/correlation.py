@@ -28,6 +28,8 @@ _FREE_SHARE = 0.25  # of a block, for it to count
 _LEAST_SHARE = 0.05  # of free pixels around one, in a level
 _EMPTIEST_SHARE = 0.25  # of the blocks are used: light of faint sources is where bright ones are
 _FEWEST_BLOCKS = 8
+_MOST_OF_A_FOOT = 0.6  # correlation over 1 px of light below white noise, as far as it is told so
+_OF_LIGHT = 0.65  # of that, over 2 px; of noise over 1 px it is 0.1 to 0.4, of nebulae 0.75 to 0.9
 _MOST_AT_THE_END = 0.2  # correlation left at 4 px: more is light, not noise
 
 
@@ -76,7 +78,24 @@ def measure_correlation(skies: Sequence[Sky]) -> SkyNoise:
     kernel = _kernel(relative, error)
     if kernel is None:
         return _unmeasured(AS_LIGHT)
+    if not kernel.is_white and (light := _share_of_light(relative)) > 0:
+        return SkyNoise(NoiseKernel(source=AS_LIGHT), sigma * (1 - light) ** 0.5, level)
     return SkyNoise(kernel, sigma, level)
+
+
+def _share_of_light(relative: Floats) -> float:
+    """Tell white noise on light that is everywhere from noise that hangs together: its share, or 0.
+
+    Light hangs together over 2 px nearly as over 1, and noise stands out of that at lag 0 alone.
+    Noise that was smoothed or drizzled either hangs together strongly over 1 px or hardly over 2.
+    """
+    of = dict(zip(_half_plane(_REACH_PX), relative.tolist(), strict=True))
+    near: float = (of[0, 1] + of[1, 0]) / 2
+    far = (of[0, 2] + of[2, 0] + of[1, 1] + of[1, -1]) / 4
+    if near > _MOST_OF_A_FOOT or far < _OF_LIGHT * near:
+        return 0.0
+    # A parabola in the distance: its square is 1 of what is near, in the mean 3 of what is far.
+    return near + (near - far) / 2
 
 
 def _unmeasured(why: str) -> SkyNoise:

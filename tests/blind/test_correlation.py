@@ -113,6 +113,33 @@ def test_light_that_does_not_end_is_no_noise():
     assert np.isnan(found.sigma)
 
 
+def clouds(side, seed, height):
+    """Light of all scales, of a power spectrum that falls with the third power."""
+    rows, cols = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
+    frequency = np.hypot(rows, cols)
+    frequency[0, 0] = np.inf
+    waves = np.fft.rfft2(noise((side, side), seed)) * frequency**-1.5
+    light = ndimage.gaussian_filter(np.fft.irfft2(waves, (side, side)), 1.1, mode="wrap")
+    return height * light / light.std()
+
+
+@pytest.mark.parametrize(("side", "height"), [(128, 2.0), (128, 3.0), (192, 3.0), (256, 4.0)])
+def test_light_that_is_everywhere_is_no_noise(side, height):
+    """It hangs together over 2 px nearly as over 1, and white noise stands out of it."""
+    found = [look(noise((side, side), seed) + clouds(side, 50 + seed, height)) for seed in range(3)]
+    assert all(one.kernel.is_white for one in found)
+    told = [one.sigma for one in found if np.isfinite(one.sigma)]
+    np.testing.assert_allclose(told, 1.0, atol=0.07)
+
+
+@pytest.mark.parametrize("smooth_px", [0.45, 0.6, 0.8])
+def test_noise_that_hangs_together_is_told_from_light(smooth_px):
+    smoothed = ndimage.gaussian_filter(noise((256, 256)), smooth_px, mode="wrap")
+    found = look(smoothed / smoothed.std() + clouds(256, 60, 2.0))
+    expected = np.exp(-1 / (4 * smooth_px**2))
+    assert found.kernel.neighbours == pytest.approx((expected, expected), abs=0.12)
+
+
 @pytest.mark.parametrize("pixels", [noise((40, 40)), np.full((320, 320), 7.0), noise((20, 500))])
 def test_too_little_to_measure_is_taken_as_white(pixels):
     found = look(pixels)

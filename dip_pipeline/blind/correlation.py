@@ -90,12 +90,12 @@ def _share_of_light(relative: Floats) -> float:
     Noise that was smoothed or drizzled either hangs together strongly over 1 px or hardly over 2.
     """
     of = dict(zip(_half_plane(_REACH_PX), relative.tolist(), strict=True))
-    near: float = (of[0, 1] + of[1, 0]) / 2
+    near = (of[0, 1] + of[1, 0]) / 2
     far = (of[0, 2] + of[2, 0] + of[1, 1] + of[1, -1]) / 4
     if near > _MOST_OF_A_FOOT or far < _OF_LIGHT * near:
         return 0.0
     # A parabola in the distance: its square is 1 of what is near, in the mean 3 of what is far.
-    return near + (near - far) / 2
+    return float(near + (near - far) / 2)
 
 
 def _unmeasured(why: str) -> SkyNoise:

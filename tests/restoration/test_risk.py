@@ -19,6 +19,7 @@ from dip_pipeline.restoration.delivering.restraint import Restraint
 from dip_pipeline.restoration.delivering.uncertainty import (
     PROBE_SIGMA,
     Evidence,
+    LitErrors,
     calibrate,
     light_of,
     mean_risk,
@@ -31,6 +32,7 @@ from dip_pipeline.restoration.fits.fit_code import code_for, judged_split
 from dip_pipeline.restoration.images.smoothing import smooth
 from dip_pipeline.restoration.images.spectral import LostLight
 from dip_pipeline.restoration.networks.architectures import build_network
+from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import Effort, FitOptions, NetworkKind
 from dip_pipeline.restoration.restore import restore
 from dip_pipeline.restoration.views.features import ANSWER_CHANNELS, FEATURE_CHANNELS, view
@@ -160,6 +162,25 @@ def test_the_risk_of_a_few_photons_is_not_low(problem, law):
     assert told == pytest.approx(truth / sigma**2, abs=3 * error)
     short, _, _ = mean_risk(delivery.squared_error, region.trusted)
     assert short < truth / sigma**2 - 5 * error
+
+
+def test_what_estimates_lack_is_added_to_the_risk_by_light(problem, law):
+    rows, cols = np.indices((48, 48))
+    light = 300 * np.exp(-((rows - 20) ** 2 + (cols - 26) ** 2) / 200)
+    asked = problem(light + 40 + 5 * draw(48, 48).numpy(), law.sensor())
+    prior = fit_prior([asked], (48, 48), seed=1)
+    assert prior.errors is not None
+    table = prior.errors.tables[0]
+    plain, lit = (
+        dataclasses.replace(prior, errors=LitErrors((5.0,), (table, table), lacking))
+        for lacking in ((), (0.0, 3.0))
+    )
+    risks = [restore(asked, one).outcome.risk for one in (plain, lit)]
+    region = prepare(asked, prior.scale)
+    delivery = prior.deliver(region, asked.options, seed=asked.seed)
+    bright = light_of(delivery.delivered, region.stars, delivery.sigma) > 5
+    assert 0.05 < float(bright.float().mean()) < 0.95
+    assert risks[1] - risks[0] == pytest.approx(3 * float(bright.float().mean()), rel=0.1)
 
 
 def pure_noise(problem, law, steps, effort=Effort.NORMAL):

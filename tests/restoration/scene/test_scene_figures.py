@@ -16,6 +16,7 @@ from dip_pipeline.restoration.scene.prior import ScenePrior, fit_scene_prior
 from dip_pipeline.restoration.scene.restore import _count, restore_scene
 from dip_pipeline.restoration.stars.shown_stars import ShownStars
 from dip_pipeline.restoration.stars.star_shape import StarShape
+from dip_pipeline.restoration.views.regions import PixelNoise
 from dip_pipeline.simulate import DetectorOptions
 from dip_pipeline.task import Task
 
@@ -103,18 +104,19 @@ def test_the_figures_of_a_scene_are_of_the_inner_pixels_that_are_trusted(starry)
     asked, prior = starry
     planes = {
         "seen": lambda region: region.observed + 0.5,
-        "sigma": lambda region: torch.full_like(region.observed, 2.0),
         "squared_error": lambda region: torch.arange(region.observed.numel()).view_as(
             region.observed
         ),
     }
-    outcome = restored(starry, **planes).outcome
+    told = replace(prior, errors=replace(prior.errors, lacking=(7.0,) * len(prior.errors.tables)))
+    with mock.patch.object(PixelNoise, "judging_sigma", lambda _, level: level.new_tensor(2.0)):
+        outcome = restored((asked, told), **planes).outcome
     valid = asked.valid[INNER]
     assert outcome.judged_pixels == valid.sum()
     assert outcome.flux_change == pytest.approx(0.5 * prior.scale.sigma * valid.sum(), rel=1e-4)
     assert outcome.chi_square == pytest.approx(0.25**2, rel=1e-4)
     squares = np.arange(asked.pixels.size).reshape(SHAPE)[INNER][valid]
-    assert outcome.risk == pytest.approx(squares.mean())
+    assert outcome.risk == pytest.approx(squares.mean() + 7.0)
     error = squares.std() / squares.size**0.5 * asked.noise.correlation.widening
     assert outcome.risk_error == pytest.approx(error, rel=1e-3)
 

@@ -39,12 +39,24 @@ class Silent(torch.nn.Module):
         return answer
 
 
-def restored(problem, law, light, *, sigma=1.0, network=None, views=1):
-    """Restore a sky of that light in noise; its delivery, and the table of its errors."""
-    noise = sigma * np.random.default_rng(3).standard_normal(light.shape)
+class Leaning(Silent):
+    """Answers what stands out of the sky around, and nothing of holes."""
+
+    def forward(self, features):
+        answer = super().forward(features)
+        answer[:, -4:] = features[:, 1:2].clamp(min=0.0)
+        return answer
+
+
+def restored(problem, law, light, *, sigma=1.0, network=None, views=1, noise=None):
+    """Restore a sky of that light in noise; its delivery, and the table of its errors.
+
+    noise : its law; Gaussian of that sigma where none is given
+    """
+    drawn = sigma * np.random.default_rng(3).standard_normal(light.shape)
     asked = problem(
-        light + noise,
-        law.gaussian(sigma),
+        light + drawn,
+        noise or law.gaussian(sigma),
         options=FitOptions(views=views, task=Task.SUPER_RESOLVE, flux_scale_px=0.0),
         optics=OPTICS,
     )
@@ -85,3 +97,12 @@ def test_what_is_lost_of_sources_is_told_there_and_not_in_the_dark(problem, law)
     same = delivery.predictor.median().repeat(2)
     dark, bright = table.look_up(same, torch.tensor([0.0, 20.0])).tolist()
     assert bright > 1.5 * dark
+
+
+def test_what_the_estimate_lacks_is_measured_where_photons_make_the_noise(problem, law):
+    light = np.full((SIDE_PX, SIDE_PX), 24.0)
+    asked = partial(restored, problem, law, light, sigma=33**0.5, network=Leaning())
+    _, table = asked(noise=law.sensor(gain=1.0, read_noise=3.0))
+    assert table.lacking[0] > 0.01
+    _, table = asked()
+    assert not any(table.lacking)

@@ -7,6 +7,7 @@ import torch
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.delivering import asking
 from dip_pipeline.restoration.priors.prior import Prior
+from dip_pipeline.restoration.priors.prior_bytes import errors_record, read_errors
 from dip_pipeline.restoration.priors.shared_prior import SharedPrior, fit_shared_prior
 from dip_pipeline.restoration.problem import FitOptions, StopReason
 from dip_pipeline.restoration.restore import restore
@@ -140,6 +141,14 @@ def test_a_prior_without_blocks_comes_back_from_its_bytes(bound):
     again = Prior.from_bytes(prior.to_bytes())
     assert again.cross_fit is None
     assert again.to_bytes() == prior.to_bytes()
+    assert len(prior.errors.lacking) == len(prior.errors.tables)
+    assert again.errors == prior.errors
+
+
+def test_errors_of_priors_that_did_not_measure_what_they_lack_are_read(bound):
+    errors = bound[1].errors
+    edges, tables, _ = errors_record(errors)
+    assert read_errors([edges, tables]) == dataclasses.replace(errors, lacking=())
 
 
 def test_the_prior_of_one_frame_is_no_prior_for_many_and_the_reverse(shared, bound):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dip_pipeline.restoration.delivering.restraint import Restraint
+from dip_pipeline.restoration.delivering.uncertainty import mean_risk
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.forward.scene_optics import scene_optics
 from dip_pipeline.restoration.problem import FitOptions
@@ -106,3 +107,14 @@ def test_what_the_estimate_lacks_is_measured_where_photons_make_the_noise(proble
     assert table.lacking[0] > 0.01
     _, table = asked()
     assert not any(table.lacking)
+
+
+def test_the_risk_of_a_dark_scene_is_not_low(problem, law):
+    """As often below the dark level as above it: no pixel's noise may be taken for larger."""
+    noise = law.sensor(gain=1.0, read_noise=2.0)
+    delivery, _ = restored(problem, law, np.zeros((256, 256)), sigma=2.0, noise=noise)
+    risk, error, _ = mean_risk(delivery.squared_error, torch.ones_like(delivery.seen))
+    level = float(delivery.seen.mean())  # the scale is that of the median
+    truth = float(((delivery.seen - level) ** 2).mean())
+    assert risk == pytest.approx(truth, abs=3 * error)
+    assert error < 0.02

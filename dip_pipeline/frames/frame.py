@@ -60,6 +60,18 @@ class Pixels:
             None if self.bad is None else np.ascontiguousarray(self.bad[region]),
         )
 
+    def saturated_from(self, limit: float | None) -> NDArray[np.bool_]:
+        """Tell saturated pixels by their value, from a limit in the frame's unit on, and by flags.
+
+        Where flags tell saturated pixels from bad ones, a bad one is bad whatever it holds.
+        """
+        known = np.isfinite(self.science)
+        by_value: NDArray[np.bool_] = known & (self.science >= (np.inf if limit is None else limit))
+        if self.saturated is None or self.bad is None:
+            return by_value
+        saturated: NDArray[np.bool_] = (known & self.saturated) | (by_value & ~self.bad)
+        return saturated
+
 
 def around(
     rows: slice, cols: slice, shape: tuple[int, int], margin: int

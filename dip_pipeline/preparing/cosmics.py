@@ -56,7 +56,9 @@ class CosmicPixels(FoundPixels):
         if not self.sure:
             return _detect(pixels, self.noise, _Limits(self.contrast, *_LIMITS))
         found = _detect(pixels, self.noise, _Limits(self.contrast, *_SURE_LIMITS))
-        near = binary_dilation(_saturated(pixels, self.noise), np.ones((_NEAR_FULL_PX,) * 2))
+        limit = self.noise.sensor.saturation_dn
+        full = pixels.saturated_from(None if limit is None else limit.value)
+        near = binary_dilation(full, np.ones((_NEAR_FULL_PX,) * 2))
         beside: Mask = found & ~near
         return beside
 
@@ -96,12 +98,6 @@ def without_cosmics(
         source=replace(source, contrast=contrast),
         flag_words=f"{frame.flag_words}; {words}" if frame.flag_words else words,
     )
-
-
-def _saturated(pixels: Pixels, noise: NoiseModel) -> Mask:
-    limit = noise.sensor.saturation_dn
-    by_value: Mask = pixels.science >= (np.inf if limit is None else limit.value)
-    return by_value if pixels.saturated is None else by_value | pixels.saturated
 
 
 def _detect(pixels: Pixels, noise: NoiseModel, limits: _Limits) -> Mask:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from dip_pipeline.frames import Frame, Guide, Pixels
+from dip_pipeline.frames import Frame, Guide
 from dip_pipeline.machine.gpus import gpu_count
 from dip_pipeline.registration import Geometry, Surface
 from dip_pipeline.restoration.forward.optics import Exposure, Mixture, Optics
@@ -54,7 +54,7 @@ class ExposureSource:
             return None
         rows, cols = spans
         pixels = self.frame.read(rows, cols)
-        saturated = _saturated(pixels, self.saturation_dn)
+        saturated = pixels.saturated_from(self.saturation_dn)
         matrix = np.asarray(self.geometry.matrix)
         shift = matrix @ np.array([rows.start, cols.start]) + np.asarray(self.geometry.shift_px)
         row, col = (shift - np.array([window[0].start, window[1].start])).tolist()
@@ -106,7 +106,7 @@ class ProblemSource:
         """
         pixels = self.frame.read(*window)
         science = pixels.science
-        saturated = _saturated(pixels, self.saturation_dn)
+        saturated = pixels.saturated_from(self.saturation_dn)
         exposures = [
             replace(exposure, number=number)
             for number, each in enumerate(self.exposures, start=1)
@@ -191,21 +191,6 @@ def window_around(
             return None
         spans.append(slice(first, last))
     return spans[0], spans[1]
-
-
-def _saturated(pixels: Pixels, saturation_dn: float | None) -> NDArray[np.bool_]:
-    """Tell saturated pixels by their value, and by their flags.
-
-    Where flags tell saturated pixels from bad ones, a bad one is bad whatever it holds.
-    """
-    science = pixels.science
-    limit = np.inf if saturation_dn is None else saturation_dn
-    known = np.isfinite(science)
-    by_value: NDArray[np.bool_] = known & (science >= limit)
-    if pixels.saturated is None or pixels.bad is None:
-        return by_value
-    saturated: NDArray[np.bool_] = (known & pixels.saturated) | (by_value & ~pixels.bad)
-    return saturated
 
 
 def _device_here(device: str) -> str:

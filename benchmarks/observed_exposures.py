@@ -174,18 +174,33 @@ def _seen(name: str) -> Any:  # noqa: ANN401
     return see(name, *_known(fits.getdata(extra_file(name)).astype(np.float64)))
 
 
+def _letters(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    letters = tuple(filter(None, value.split(",")))
+    known = "abcde"[: len(_DECAM)]
+    if unknown := [letter for letter in letters if letter not in known or len(letter) > 1]:
+        raise click.BadParameter(
+            f"{unknown[0]!r} is none of the frames: need letters of {', '.join(known)}, as in d,e"
+        )
+    return letters
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--steps", type=int, help="Of every fit.  [default: as users get]")
-@click.option("--decam", default="", help="Held-out frames, of a to e.  [default: none]")
+@click.option(
+    "--decam",
+    default="",
+    callback=_letters,
+    help="Held-out frames, as in d,e, of a to e.  [default: none]",
+)
 @click.option("--m13", is_flag=True, help="Register the M13 frames.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option(
     "--out", type=click.Path(path_type=Path), default=RESULTS / "tasks-combine-observed.json"
 )
-def main(steps: int | None, decam: str, device: str, out: Path, *, m13: bool) -> None:
+def main(steps: int | None, decam: tuple[str, ...], device: str, out: Path, *, m13: bool) -> None:
     """Measure the combination of observed exposures; figures are added to the results."""
     torch.set_num_threads(1)
-    found = decam_rows(tuple(filter(None, decam.split(","))), steps=steps, device=device)
+    found = decam_rows(decam, steps=steps, device=device)
     found += m13_rows() if m13 else []
     kept = json.loads(out.read_text()) if out.exists() else {"runs": []}
     kept["runs"].append(

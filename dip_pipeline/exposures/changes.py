@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dip_pipeline.registration import Change, Compared
 
@@ -22,7 +23,8 @@ _MOST_TOLD = 50  # in an account
 class SourceChange:
     """A source, by its place on the first exposure, and the exposure that stands out by it.
 
-    brighter_by : of its light in the others; infinite of what they do not show; sigma : of that
+    brighter_by : of what half of the others show; infinite where that is next to nothing
+    sigma : of the change; alone : whether no other shows it
     """
 
     row: float
@@ -30,13 +32,16 @@ class SourceChange:
     name: str
     brighter_by: float
     sigma: float
+    alone: bool = False
 
     @property
     def words(self) -> str:
         """Tell it."""
         place = f"at row {self.row:.1f}, column {self.col:.1f}"
-        if not np.isfinite(self.brighter_by):
+        if self.alone:
             what = "only"
+        elif not np.isfinite(self.brighter_by):
+            what = "by far brightest"
         elif self.brighter_by <= _NOTHING - 1:
             what = "not"
         else:
@@ -65,17 +70,33 @@ def source_changes(names: Sequence[str], changes: Sequence[Sequence[Change]]) ->
 
 
 def _standing_out(names: Sequence[str], source: Sequence[tuple[int, Change]]) -> SourceChange:
-    """Name the exposure by which one source stands out, the most significant change first."""
-    number, strongest = source[0]
-    others = {other for other, _ in source}
-    own, elsewhere = strongest.light + strongest.more, strongest.light
-    alike = all(each.more * strongest.more > 0 for _, each in source)
-    of_first = len(others) == len(names) - 1 > 1 and alike
-    if of_first or (len(names) == 2 and strongest.more < 0 and own < _NOTHING * elsewhere):
-        number, own, elsewhere = 0, elsewhere, own
-    gone = elsewhere < _NOTHING * own
-    by = float("inf") if gone else own / elsewhere - 1
-    return SourceChange(strongest.row, strongest.col, names[number], by, abs(strongest.sigma))
+    """Name the exposure that shows one source most unlike all others, the strongest change first.
+
+    An exposure of which no change is told shows what the first one does.
+    """
+    strongest = source[0][1]
+    lights = np.full(len(names), strongest.light)
+    for other, each in reversed(source):  # of two of one exposure the stronger one
+        lights[other] = each.light + each.more
+    number = _most_unlike(lights, source[0][0])
+    own, others = float(lights[number]), np.delete(lights, number)
+    usual, most = float(np.median(others)), float(others.max())
+    by = float("inf") if usual < _NOTHING * own else own / usual - 1
+    alone = most < _NOTHING * own
+    return SourceChange(
+        strongest.row, strongest.col, names[number], by, abs(strongest.sigma), alone=alone
+    )
+
+
+def _most_unlike(lights: NDArray[np.float64], changed: int) -> int:
+    """Which light lies farthest from the middle of all; of two that do, the one that changed.
+
+    Of two exposures one that shows nothing does not stand out beside one that does.
+    """
+    if len(lights) == 2:
+        return 0 if lights[1] < _NOTHING * lights[0] else changed
+    apart = np.abs(lights - np.median(lights))
+    return changed if apart[changed] >= apart.max() else int(np.argmax(apart))
 
 
 def changes_in_words(found: Sequence[SourceChange]) -> str:

@@ -38,6 +38,21 @@ def test_sources_of_one_exposure_alone():
     assert "only in a.fits" in _words(_NAMES[:2], (gone,))[0]
 
 
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [
+        ([-1193, -1887, -2375, -2623, -2888], "272 % brighter in a.fits (24 sigma)"),
+        ([-1193, -2700, -2800, -2900, -3000], "by far brightest in a.fits (25 sigma)"),
+        ([-2888, -2700, -2800, -2900, -3000], "only in a.fits (25 sigma)"),
+        ([0, -1600, -1700, -1500, -1600], "brighter in a.fits (14 sigma)"),
+    ],
+)
+def test_what_fades_from_exposure_to_exposure_is_not_in_one_alone(others, told):
+    """Of a source of 3248 in the first; no change is told of one that is as bright."""
+    changes = [(Change(31.5, 100.0, 3248.0, more, more / 120),) if more else () for more in others]
+    assert told in _words(["a.fits", "b.fits", "c.fits", "d.fits", "e.fits", "f.fits"], *changes)[0]
+
+
 def test_a_moving_source_is_told_at_each_of_its_places():
     path = [Change(10.0, 10.0 * number, 0.0, 300.0, 10.0 + number) for number in range(2)]
     words = _words(_NAMES, path[:1], path[1:])

@@ -177,7 +177,10 @@ class Exposures:
         what = (
             ""
             if self.config.task.each
-            else ("; the result has the mean of what varies, and nothing of what one alone shows")
+            else (
+                "; the result has the mean of what varies, less of it where that is by half or "
+                "more, and nothing of what one alone shows"
+            )
         )
         told.progress.note(f"{told.source}: {changes_in_words(changes)}{what}")
 

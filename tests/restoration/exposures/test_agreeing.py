@@ -15,8 +15,9 @@ from dip_pipeline.restoration.exposures.combining import (
 )
 from dip_pipeline.restoration.exposures.rejecting import Verdict
 from dip_pipeline.restoration.exposures.solving import Observation
-from tests.restoration.exposed import SHIFTS, draw_sky, exposed, with_exposure
+from tests.restoration.exposed import SHIFTS, Sky, draw_sky, exposed, with_exposure
 
+_SMALL = (40, 40)
 _SKY = draw_sky((64, 64), count=25, brightest=1e4)
 
 
@@ -118,3 +119,35 @@ def test_an_exposure_of_which_nothing_is_used_has_its_place_among_the_others():
     error, tallies = compare(scene, [None, None], verdicts, 1)
     assert [(tally.pixels, tally.left_out) for tally in tallies] == [(72, 72), (0, 0)]
     assert float(error.abs().max()) == 0
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_star_that_is_twice_as_bright_in_two_of_four_is_in_the_error_plane(factor):
+    """Its pixels are left out there, so that it is fainter than its mean: by a quarter."""
+    star, flux = (20.0, 19.0), 6e3
+    sky = Sky(np.array([(*star, flux), (8.3, 30.1, 4e3)]))
+    problem, steady = exposed(_SMALL, factor=factor, sky=sky)
+    alone = Sky(np.array([(*star, flux)]))
+    for number in (1, 3):
+        pixels = problem.exposures[number - 1].pixels + alone.seen(_SMALL, SHIFTS[number])
+        problem = with_exposure(problem, number, pixels=pixels.astype(np.float32))
+    seen = _seen_together(problem)
+    mean = steady + alone.seen(_SMALL, factor=factor) / 2
+    rows, cols = (slice(factor * (at - 1), factor * (at + 2)) for at in (20, 19))
+    wrong = (seen.problem.pixels - mean)[rows, cols]
+    assert wrong.mean() < -10 * seen.problem.error[rows, cols].mean()
+    told = np.hypot(seen.problem.error, seen.unlike)[rows, cols]
+    assert 0.3 < np.sqrt(np.mean((wrong / told) ** 2)) < 1.5
+
+
+def test_cosmic_rays_on_a_star_leave_its_error_as_it_is():
+    sky = Sky(np.array([(20.0, 19.0, 6e3)]))
+    problem, _ = exposed(_SMALL, factor=1, sky=sky)
+    pixels = problem.exposures[0].pixels.copy()
+    pixels[19, 17:21] += 3e3
+    struck = _seen_together(with_exposure(problem, 1, pixels=pixels))
+    clean = _seen_together(problem)
+    core = np.s_[18:23, 17:22]
+    assert np.max(struck.unlike[core]) < np.max(clean.unlike[core]) + 1.5 * np.max(
+        clean.problem.error[core]
+    )

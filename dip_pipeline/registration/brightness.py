@@ -134,17 +134,35 @@ def find_flux_scale(  # noqa: PLR0913  (two are by name alone)
 def _star_ratio(
     exposure: Seen, reference: Seen, match: StarMatch, size: float, wider: Wider
 ) -> tuple[float, float]:
-    """Weighted median of the ratio of sums over pixels, and its relative error.
+    """Ratio of sums over pixels, and its relative error: of stars with their wings.
 
-    The apertures are as wide on the sky. Of different seeing they hold the wings, and what a wider
-    star has outside of them is reckoned by what lies between the stars of both.
+    A star a fiftieth wider, which nothing tells apart, has 2 % less light near its middle, and half
+    as much less with its wings. Faint stars that these leave unsure are compared without.
     """
     width_px = max(exposure.stars.width_px * size, reference.stars.width_px)
-    radius = _APERTURE_WIDTHS * width_px
-    kept = 1.0
     if wider.px2 != 0:
         radius = _WING_WIDTHS * (width_px**2 + abs(wider.px2)) ** 0.5
-        kept = wider.kept(radius)
+        return _ratio_within(radius, exposure, reference, match, size, wider)
+    scale, error = _ratio_within(_WING_WIDTHS * width_px, exposure, reference, match, size)
+    if error <= _SURE_FLUX:
+        return scale, error
+    return _ratio_within(_APERTURE_WIDTHS * width_px, exposure, reference, match, size)
+
+
+def _ratio_within(
+    radius: float,
+    exposure: Seen,
+    reference: Seen,
+    match: StarMatch,
+    size: float,
+    wider: Wider = _ALIKE,
+) -> tuple[float, float]:
+    """Weighted median of the ratio of sums over pixels, and its relative error.
+
+    radius : of the apertures, pixels of the reference; they are as wide on the sky. What a wider
+    star has outside of them is reckoned by what lies between the stars of both.
+    """
+    kept = wider.kept(radius)
     (own, doubt), (other, other_doubt) = (
         _fluxes(seen, seen.stars.places[index], wide)
         for seen, index, wide in (

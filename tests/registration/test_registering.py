@@ -446,6 +446,16 @@ def test_stars_outrank_the_cards_only_where_they_tell_them_apart(reference):
     assert found.flux_scale == pytest.approx(1, rel=0.03)
 
 
+@pytest.mark.parametrize("fwhm_px", [2.75, 2.86])
+def test_stars_that_are_hardly_wider_are_as_bright(fwhm_px):
+    """They hold 2 % less or more near their middles, by less than which their widths differ."""
+    stars = _stars(200, seed=3, brightest=1e5)
+    first = _see(_exposure(stars, seed=1, fwhm_px=2.8), "first")
+    other = _see(_exposure(stars, Geometry(shift_px=(0.3, -0.6)), seed=2, fwhm_px=fwhm_px))
+    found = register(other, first, by_cards=(1.0, "exposure times"))
+    assert (found.wider_px2, found.flux_scale) == (0, 1)
+
+
 def test_the_same_exposures_are_registered_alike(reference):
     pixels = _exposure(_stars(), Geometry(shift_px=(-7.31, 4.87)), seed=11)
     found = {register(_see(pixels), reference).geometry for _ in range(4)}

@@ -120,6 +120,7 @@ def least_risk(brightness: np.ndarray, squares: np.ndarray, responses: np.ndarra
         if members.sum() < _FEWEST_PIXELS:
             continue
         best = (1 - responses[members].mean()) / max(float(squares[members].mean()), 1e-6)
-        knots.append(max(0.0, float(np.median(brightness[members]))))
-        shares.append(float(np.clip(best, 0.0, 1.0)) if index > 0 else 1.0)
+        faint = index == 0  # up to its upper edge: few brighter ones say nothing of faint light
+        knots.append(_EDGES_SIGMA[0] if faint else float(np.median(brightness[members])))
+        shares.append(1.0 if faint else float(np.clip(best, 0.0, 1.0)))
     return Restraint(tuple(knots), tuple(shares)) if knots else NO_RESTRAINT

@@ -59,6 +59,16 @@ def test_faint_pixels_are_the_networks_own():
     assert restraint.shares == (1.0,)
 
 
+def test_a_few_bright_pixels_say_nothing_of_those_fainter():
+    """A faint glow in a frame of sky, the brightest of it contradicted by noise told too small."""
+    brightness = np.repeat([0.1, 2.9, 3.5], [10_000, 1000, 100])
+    squares = np.repeat([1.0, 1.0, 2.0], [10_000, 1000, 100])
+    restraint = least_risk(brightness, squares, np.zeros(brightness.size))
+    estimate, observed, sigma, trusted = planes([1.8, 2.9, 3.5], [9.0] * 3, [1.0] * 3, [1.0] * 3)
+    mixed = restraint.apply(estimate, observed, sigma, trusted)
+    np.testing.assert_allclose(mixed.ravel(), [1.8, 2.9, 6.25], rtol=1e-6)
+
+
 def test_no_bright_pixels_no_restraint():
     assert least_risk(np.zeros(3), np.zeros(3), np.zeros(3)) == NO_RESTRAINT
 

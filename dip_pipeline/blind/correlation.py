@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 MEASURED = "measured on the sky"  # source of a kernel, white or not, where there was enough of it
 AS_LIGHT = "not to be told from light"  # the same where sky hangs together further than noise may
 LEAST_CORRELATION = 0.05  # less is taken as none: the light of faint sources alone makes 0.02
+_LEAST_BELOW = 0.03  # of what is negative, which light never is
 _SIGNIFICANCE = 5.0  # standard errors, for any correlation at all
 _LAG_SIGNIFICANCE = 3.0  # for each lag of it
 _REACH_PX = 4  # noise has no correlation beyond
@@ -104,7 +105,8 @@ def _unmeasured(why: str) -> SkyNoise:
 
 def _kernel(relative: Floats, error: Floats) -> NoiseKernel | None:
     """Make the kernel of what is significant; None where it does not end as noise does."""
-    strong = np.abs(relative) > np.maximum(LEAST_CORRELATION, _SIGNIFICANCE * error)
+    least = np.where(relative < 0, _LEAST_BELOW, LEAST_CORRELATION)
+    strong = np.abs(relative) > np.maximum(least, _SIGNIFICANCE * error)
     lags = _half_plane(_REACH_PX)
     distance = np.array([max(abs(row), abs(col)) for row, col in lags])
     # Of all lags one may look significant by chance; noise that is correlated shows it nearby.

@@ -91,6 +91,13 @@ def test_negative_correlation_alone_is_found_too():
     assert look(difference).kernel.neighbours == pytest.approx((-0.2 / 1.04, 0.0), abs=0.04)
 
 
+@pytest.mark.parametrize(("correlation", "found"), [(-0.042, True), (0.042, False)])
+def test_faint_correlation_is_believed_where_it_is_none_that_light_makes(correlation, found):
+    """Of pixels two columns apart, as of a readout in two halves."""
+    far = ndimage.convolve1d(noise((640, 640)), [1.0, 0.0, correlation], axis=1)
+    assert look(far).kernel.is_white is not found
+
+
 def test_negative_correlation_is_found_too():
     sharp = ndimage.convolve1d(noise(), [-0.3, 1.0, -0.3], axis=0)
     column, _ = look(sharp).kernel.neighbours

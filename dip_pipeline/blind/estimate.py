@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from dip_pipeline.blind.bright_pixels import with_bright_pixels
 from dip_pipeline.blind.correlation import SkyNoise
 from dip_pipeline.blind.scatter import DETAIL, ScatterLine, measure_scatter
 from dip_pipeline.blind.sky import Window
@@ -38,10 +39,11 @@ def estimate_noise(
     sky : its noise as measured where there are no sources; kernel : the correlation in force
     one_sigma : whether a gaussian law is wanted whatever the scatter
 
-    Where scatter grows with light significantly, or the header names a gain that the scatter does
-    not gainsay, the law is poisson-gaussian with the darkest level as pedestal and the scatter
-    there as read noise (photons of the sky included: the two cannot be told apart); else it is
-    gaussian, one sigma.
+    Where scatter grows with light significantly (that of plain pixels, or of bright ones about what
+    their neighbours make of them), or the header names a gain that the scatter does not gainsay,
+    the law is poisson-gaussian with the darkest level as pedestal and the scatter there as read
+    noise (photons of the sky included: the two cannot be told apart); else it is gaussian, one
+    sigma.
     """
     line = measure_scatter(windows)
     if line is None:
@@ -49,6 +51,8 @@ def estimate_noise(
         return estimated_noise(sigma, sensor, unit) if sigma > 0 else None
     scale = _true_variance(sky, kernel, line)
     named = _named_slope(line, scale, sensor, unit)
+    if named is None and not one_sigma and kernel.is_white:
+        line = with_bright_pixels(line, windows)
     if one_sigma or (named is None and not line.rises):
         return estimated_noise(float(np.sqrt(scale * line.floor)), sensor, unit)
     slope = scale * line.slope if named is None else named

@@ -5,7 +5,7 @@ scatter, a smoothed image the level, and pixels with structure are left out.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -49,6 +49,7 @@ class ScatterLine:
     floor : variance of the sky, unit squared; of all pixels where the slope is not significant
     slope, slope_error : variance a unit of level, and its standard error
     sky_level, darkest_level : median level, and the first percentile of levels
+    rises : whether scatter grows with light significantly
     """
 
     floor: float
@@ -56,11 +57,7 @@ class ScatterLine:
     slope_error: float
     sky_level: float
     darkest_level: float
-
-    @property
-    def rises(self) -> bool:
-        """Whether scatter grows with light significantly."""
-        return self.slope > _SIGNIFICANCE * self.slope_error
+    rises: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +93,7 @@ class _Bins:
 
 def measure_scatter(windows: Sequence[Window]) -> ScatterLine | None:
     """Fit the line of scatter against level, from the dark end up; None without scatter."""
-    parts = [[plane[_inside(window)] for plane in details_of(window)] for window in windows]
+    parts = [[plane[inside(window)] for plane in details_of(window)] for window in windows]
     detail, level, hint = (np.concatenate(planes) for planes in zip(*parts, strict=True))
     if detail.size < _FEWEST_PIXELS:
         return None
@@ -115,8 +112,24 @@ def measure_scatter(windows: Sequence[Window]) -> ScatterLine | None:
             break
         line = _follow(_bin(detail[plain], level[plain], line))
     slope, error = line.slope * sigma, line.slope_error * sigma
-    found = ScatterLine(line.floor * sigma**2, slope, error, sky, darkest)
-    return found if found.rises else replace(found, floor=sigma**2)
+    rises = slope > _SIGNIFICANCE * error
+    floor = line.floor * sigma**2 if rises else sigma**2
+    return ScatterLine(floor, slope, error, sky, darkest, rises)
+
+
+def floor_along(windows: Sequence[Window], line: ScatterLine, slope: float) -> float:
+    """Variance of the sky, were that the slope; line : its level, and a first guess."""
+    parts = [[plane[inside(window)] for plane in details_of(window)] for window in windows]
+    detail, level, hint = (np.concatenate(planes) for planes in zip(*parts, strict=True))
+    above = np.maximum(level - line.sky_level, 0.0)
+    floor = line.floor
+    for _ in range(_PASSES):
+        expected = floor + slope * above
+        plain = np.abs(hint) < _MOST_HINT_SIGMA * np.sqrt(expected)
+        if plain.sum() < _FEWEST_PIXELS:
+            break
+        floor *= clipped_sigma(detail[plain] / np.sqrt(expected[plain])) ** 2
+    return floor
 
 
 def scatter_over_law(
@@ -136,7 +149,7 @@ def scatter_over_law(
         _, level, hint = details_of(window)
         seen = _separable(window.pixels, taps), expectation(window, taps)
         plain = np.abs(hint) < _MOST_HINT_SIGMA * expectation(window, FOURTH)
-        parts.append([plane[_inside(window)] for plane in (*seen, level, plain)])
+        parts.append([plane[inside(window)] for plane in (*seen, level, plain)])
     detail, expected, level, plain = (np.concatenate(planes) for planes in zip(*parts, strict=True))
     if plain.sum() < 2 * _FEWEST_PIXELS:
         return float("nan"), float("nan")
@@ -158,18 +171,18 @@ def own_level(window: Window, taps: Floats) -> Floats:
 def is_plain(window: Window, hint: Floats, expected: Floats) -> Mask:
     """Good pixels without a hint of structure; expected : scatter of the detail."""
     plain: Mask = np.abs(hint) < _MOST_HINT_SIGMA * expected
-    return plain & _inside(window)
+    return plain & inside(window)
 
 
-def _inside(window: Window) -> Mask:
+def inside(window: Window) -> Mask:
     """Good pixels away from bad ones and edges.
 
     Few pixels at the highest value of all may be clipped there, if nobody names a saturation.
     """
     highest = window.pixels == window.pixels.max()
     clipped = highest.mean() < _CLIPPED_SHARE
-    inside: Mask = binary_erosion(window.good & ~(highest & clipped), iterations=_EDGE_PX)
-    return inside
+    away: Mask = binary_erosion(window.good & ~(highest & clipped), iterations=_EDGE_PX)
+    return away
 
 
 def details_of(window: Window) -> tuple[Floats, Floats, Floats]:

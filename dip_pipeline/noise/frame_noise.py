@@ -21,6 +21,7 @@ from dip_pipeline.noise.evenness import warn_of_uneven_noise
 from dip_pipeline.noise.not_known import (
     counts_of_sky,
     law_of_events,
+    photons_left_out,
     warn_of_coarse_steps,
     warn_of_few_counts,
     why_not_known,
@@ -116,7 +117,7 @@ def find_noise(
     if noise is None:
         found = estimate_noise(windows, sky, kernel, sensor, frame.unit, one_sigma=one_sigma)
         noise = _with_kernel(frame, found, windows, kernel)
-    _warn_of_estimate(frame, why, noise, sky)
+    _warn_of_estimate(frame, why, noise, sky, "" if one_sigma else photons_left_out(noise, windows))
     _warn_of_steps(frame, noise, windows)
     warn_of_uneven_noise(_name_of(frame), noise, windows)
     warn_of_dark_places(_name_of(frame), noise, windows)
@@ -131,14 +132,17 @@ def _with_kernel(
     return replace(found, correlation=kernel)
 
 
-def _warn_of_estimate(frame: Frame, why: str, noise: NoiseModel, sky: SkyNoise) -> None:
+def _warn_of_estimate(
+    frame: Frame, why: str, noise: NoiseModel, sky: SkyNoise, left_out: str
+) -> None:
     kernel = noise.correlation
     log.warning(
-        "%s: NOISE NOT KNOWN: %s; taken from the frame itself: %s%s",
+        "%s: NOISE NOT KNOWN: %s; taken from the frame itself: %s%s%s",
         _name_of(frame),
         why,
         noise_in_words(noise),
         _LIKE_LIGHT if max(kernel.neighbours) > _AS_LIGHT and kernel is sky.kernel else "",
+        left_out,
     )
 
 

@@ -19,6 +19,7 @@ _HARDLY_ANY = 0.2  # counts a pixel, of which no Stein's estimate of the risk ho
 _AS_EVENTS = (0.6, 1.6)  # variance over mean; of independent events 1, of clipped ones 0.9
 _COARSE = 0.4  # of a step: noise of 0.42 is restored as any other, of 0.35 it is not
 _CLIPPINGS = 5
+_BRIGHT_SIGMA, _FEWEST_BRIGHT = 10.0, 12  # pixels in which photons would make a difference
 _LEVEL_PX = 5  # side of the square over which it is told what is bright
 _SKY_SHARE = 0.75
 
@@ -79,6 +80,21 @@ def _of_pairs(window: Window) -> tuple[float, float, int]:
     both = sky[:, 1:] & sky[:, :-1]
     one, other = window.pixels[:, 1:][both], window.pixels[:, :-1][both]
     return float(((one - other) ** 2).sum()), float((one + other).sum()), int(both.sum())
+
+
+def photons_left_out(noise: NoiseModel, windows: Sequence[Window]) -> str:
+    """Say that one sigma has been found where there is light that would have more; else nothing."""
+    if noise.kind is not NoiseKind.GAUSSIAN or noise.sigma is None:
+        return ""
+    values = _values_of(windows)
+    bright = float(np.median(values)) + _BRIGHT_SIGMA * noise.sigma.value
+    if np.count_nonzero(values > bright) < _FEWEST_BRIGHT:
+        return ""
+    return (
+        "; no noise of photons shows in it: if there is any (a detector that counts them), errors "
+        f"of what is brighter than {bright:.4g} are too small, the more the brighter it is; give "
+        "--gain and --read-noise, or a noise plane (--err)"
+    )
 
 
 def warn_of_few_counts(name: str, counts: float) -> None:

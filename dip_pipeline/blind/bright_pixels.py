@@ -60,7 +60,7 @@ class _Pixels:
 class _Residuals:
     """What is left of bright pixels, (pixels,): squares, the levels that foretell them.
 
-    noise : variance of a residual over that of a pixel, were the noise even; (1,)
+    noise : variance of a residual over that of a pixel, were the noise even; a number
     level : that a noise of photons in it grows with; foretold : level of the pixel itself
     """
 

@@ -93,8 +93,7 @@ class _Bins:
 
 def measure_scatter(windows: Sequence[Window]) -> ScatterLine | None:
     """Fit the line of scatter against level, from the dark end up; None without scatter."""
-    parts = [[plane[inside(window)] for plane in details_of(window)] for window in windows]
-    detail, level, hint = (np.concatenate(planes) for planes in zip(*parts, strict=True))
+    detail, level, hint = _details_inside(windows)
     if detail.size < _FEWEST_PIXELS:
         return None
     sigma = clipped_sigma(detail)
@@ -119,8 +118,7 @@ def measure_scatter(windows: Sequence[Window]) -> ScatterLine | None:
 
 def floor_along(windows: Sequence[Window], line: ScatterLine, slope: float) -> float:
     """Variance of the sky, were that the slope; line : its level, and a first guess."""
-    parts = [[plane[inside(window)] for plane in details_of(window)] for window in windows]
-    detail, level, hint = (np.concatenate(planes) for planes in zip(*parts, strict=True))
+    detail, level, hint = _details_inside(windows)
     above = np.maximum(level - line.sky_level, 0.0)
     floor = line.floor
     for _ in range(_PASSES):
@@ -183,6 +181,13 @@ def inside(window: Window) -> Mask:
     clipped = highest.mean() < _CLIPPED_SHARE
     away: Mask = binary_erosion(window.good & ~(highest & clipped), iterations=_EDGE_PX)
     return away
+
+
+def _details_inside(windows: Sequence[Window]) -> tuple[Floats, Floats, Floats]:
+    """Detail, level and hint of structure of every pixel inside, of all windows."""
+    parts = [[plane[inside(window)] for plane in details_of(window)] for window in windows]
+    detail, level, hint = (np.concatenate(planes) for planes in zip(*parts, strict=True))
+    return detail, level, hint
 
 
 def details_of(window: Window) -> tuple[Floats, Floats, Floats]:

@@ -123,13 +123,13 @@ def _shown(product: Path, source: str | None, asked: Sequence[int] | None) -> It
     chosen = checked_source(recipe, product, source)
     frames = with_mask(open_frames(chosen, recipe.config.frame_reading()), recipe.config.task.mask)
     found = restorations_of(product, run_of(account))
-    planes = [(item, planes) for item in found for planes in item.planes]
+    planes = [(item, planes) for item in found for planes in item.images]
     if len(planes) != len(frames):
         raise FrameError(
             f"{product}: {len(planes)} restored planes of {len(frames)} in {chosen}: which is "
             "which is not known; pictures are drawn of products whose every plane was restored"
         )
-    numbers = _numbers(product, [len(item.planes) for item in found], asked)
+    numbers = _numbers(product, [len(item.images) for item in found], asked)
     kernels = kernels_of_stacks(frames, recipe.config)
     for number in numbers:
         frame, (item, (science, _, flags)) = frames[number - 1], planes[number - 1]

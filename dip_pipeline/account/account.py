@@ -21,7 +21,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, FrameError
 from dip_pipeline.exposure_tallies import agreements
 from dip_pipeline.flags import FLAG_MEANINGS
-from dip_pipeline.frames import Frame, Provenance, read_provenance
+from dip_pipeline.frames import Frame, Provenance, mosaic_of, read_provenance
 from dip_pipeline.frames.prov_json import (
     Document,
     ProvBuilder,
@@ -269,11 +269,13 @@ def restoration_of(document: Document) -> str:
 def input_facts(source: str, frame: Frame) -> dict[str, Any]:
     """Give what `RunFacts` holds of an input: where it lay, planes used, stale cards, its past."""
     earlier = read_provenance(frame.path)
+    mosaic = mosaic_of(frame)
     planes = [plane for plane in frame.planes if plane.role in _COMPANIONS]
     return {
         "input": {"file": source, "prov:location": str(frame.path.absolute())},
         "companions": [(_COMPANIONS[plane.role], plane.where) for plane in planes],
         "moved_cards": moved_cards(frame.cards),
+        "filters": None if mosaic is None else mosaic[1],
         "earlier": None if earlier is None else earlier.document,
     }
 

@@ -19,7 +19,7 @@ from dip_pipeline.stop_reason import StopReason
 
 # Raised whenever the same configuration would give other pixels than before: finished tiles and
 # products of another version are never taken for this one's.
-ALGORITHM_VERSION = 39
+ALGORITHM_VERSION = 40
 _IMPOSSIBLE = 4.0  # standard errors of a mean square below zero
 # Standard error of a sigma that is taken from the frame, relative; 0.6 to 1.2 % at 256 x 256 px.
 _SIGMA_ERROR = 0.01
@@ -54,6 +54,7 @@ class RunFacts:
     optics : factor and PSF of a task that restores a scene of its own; left_out : what of the
         input cannot stand beside finer pixels
     exposures : what was combined with the input, and how it compares
+    filters : of a raw mosaic, each restored by itself; None of no mosaic
     """
 
     run_id: str
@@ -78,6 +79,7 @@ class RunFacts:
     optics: Mapping[str, object] | None = None
     left_out: Sequence[str] = ()
     exposures: Sequence[Mapping[str, object]] = ()
+    filters: str | None = None
 
     @property
     def scope(self) -> str:
@@ -167,6 +169,7 @@ def run_cards(facts: RunFacts) -> tuple[Card, ...]:
         ("DIPTASK", _task_words(config), "restoration task"),
         *_optics_cards(facts),
         *_exposure_cards(facts),
+        ("DIPCFA", facts.filters, "filters of the mosaic, restored one by one"),
         ("DIPNOISE", str(facts.noise.kind), "noise law"),
         ("DIPNSRC", facts.noise.rung, "where it came from"),
         ("DIPSIGMA", _value(facts.noise.sigma), "noise sigma given or estimated, BUNIT"),

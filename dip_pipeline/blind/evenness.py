@@ -83,6 +83,24 @@ def scatter_of_lattice(looks: Sequence[Look]) -> Floats:
     return np.array([clipped_sigma(p) if p.size >= _LEAST_OF_LATTICE else np.nan for p in joined])
 
 
+def alternation(windows: Sequence[Window]) -> float:
+    """How much pixels of one diagonal of 2 x 2 differ from the others, over their own scatter.
+
+    Behind colour filters, green on a diagonal, the levels differ so; those of rows or of columns
+    that alternate do not. 0 where nothing is seen.
+    """
+    planes = [np.where(window.good, window.pixels, np.nan) for window in windows]
+    cells = [[plane[row::2, col::2] for plane in planes] for row, col in np.ndindex(2, 2)]
+    with ignored_warnings(RuntimeWarning):  # of a window without a good pixel
+        levels = [float(np.nanmedian(np.concatenate([c.ravel() for c in own]))) for own in cells]
+        steps = np.concatenate([np.diff(cell, axis=1).ravel() for own in cells for cell in own])
+    steps = steps[np.isfinite(steps)]
+    scatter = clipped_sigma(steps) / 2**0.5 if steps.size >= _LEAST_OF_LATTICE else 0.0
+    if not (scatter > 0 and np.isfinite(levels).all()):
+        return 0.0
+    return abs(levels[0] + levels[3] - levels[1] - levels[2]) / 2 / scatter
+
+
 def noise_of_lines(looks: Sequence[Look]) -> tuple[float, float]:
     """Noise that whole rows, and whole columns, have in common, over that of a pixel.
 

@@ -202,6 +202,7 @@ class RunConfig(Section):
             bad_bits=asked.bad_bits,
             grow_px=asked.grow_px,
             strict=asked.strict,
+            bayer=asked.bayer,
         )
 
     def sensor_overrides(self) -> SensorOverrides:
@@ -292,13 +293,18 @@ _NEEDS = {  # where pydantic's own words are short of a noun
     "model_type": "a table of options",
     "model_attributes_type": "a table of options",
     "string_too_short": "a name",
-    "string_pattern_mismatch": "auto, cpu, cuda, or cuda:0, cuda:1, ...",
+}
+_PATTERNS = {  # of text that has to be of a form
+    "device": "auto, cpu, cuda, or cuda:0, cuda:1, ...",
+    "bayer": "none, or the letters of four filters, as RGGB",
 }
 
 
 def needed(error: ErrorDetails) -> str:
     """Say what a value needs to be, by what pydantic found wrong with it."""
     words = error["msg"].removeprefix("Input should be ")
+    if error["type"] == "string_pattern_mismatch":
+        words = _PATTERNS.get(str(error["loc"][-1]), words)
     return _NEEDS.get(error["type"], words.replace("greater than", "a number greater than"))
 
 

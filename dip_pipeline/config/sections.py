@@ -76,6 +76,13 @@ class ReadingSection(Section):
         "those of the instrument, or all.",
         min_length=1,
     )
+    bayer: str | None = option(
+        None,
+        "--bayer",
+        "Colour filters of a raw mosaic, row by row, as RGGB; or none. By default what the card "
+        "BAYERPAT says and the pixels do not contradict.",
+        pattern="^([RGBCMYWE]{4}|none)$",
+    )
     find_cosmics: bool = option(
         False,  # noqa: FBT003  (the default)
         "--find-cosmics",

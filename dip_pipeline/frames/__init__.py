@@ -7,6 +7,7 @@ from dip_pipeline.frames.camera import (
     camera_of,
     pixel_side_arcsec,
 )
+from dip_pipeline.frames.colour_mosaic import filters_named, images_beside, mosaic_of, whole_frames
 from dip_pipeline.frames.finer_frame import finer_frame, finer_notes, finer_plane, left_out_names
 from dip_pipeline.frames.finer_header import FinerGrid
 from dip_pipeline.frames.fits_reader import scale_noise
@@ -85,18 +86,21 @@ __all__ = [
     "check_unchanged",
     "companions_of",
     "file_digest",
+    "filters_named",
     "finer_frame",
     "finer_notes",
     "finer_plane",
     "guide_digests",
     "guide_notes",
     "identities",
+    "images_beside",
     "is_guess",
     "is_sdss",
     "is_zarr",
     "left_behind",
     "left_out_names",
     "middle_on_sky",
+    "mosaic_of",
     "named_digest",
     "open_frame",
     "open_frames",
@@ -118,6 +122,7 @@ __all__ = [
     "split_selector",
     "unlike_notes",
     "wcs_words",
+    "whole_frames",
     "with_mask",
     "write_noise",
     "write_psf",

@@ -40,6 +40,7 @@ from dip_pipeline.frames.opening import file_digest, open_frames
 from dip_pipeline.frames.product import Restoration, restorations_of, run_of
 from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.frames.provenance import Provenance, own_keywords
+from dip_pipeline.frames.reading import Reading
 from dip_pipeline.frames.selectors import split_selector
 from dip_pipeline.frames.sky_agreement import sky_difference_mas
 from dip_pipeline.frames.stale_cards import comment_on, moved_cards, rule_of
@@ -209,9 +210,12 @@ def _check_frames(
     product: Path, source: str, account: Provenance, found: Sequence[Restoration]
 ) -> Iterator[Check]:
     """Compare where one of the two is a Zarr store: as frames, with all that comes along."""
-    restored = found[0].planes if found else ()
+    restored = found[0].images if found else []
     count = max(1, len(restored))
-    planes, products = (list(open_frames(path))[:count] for path in (source, product))
+    # The card of the product tells of a mosaic whatever its input says.
+    filters = found[0].filters if found else None
+    reading = Reading(bayer=filters or "none")
+    planes, products = (list(open_frames(path, reading))[:count] for path in (source, product))
     coarse, new = planes[0], products[0]
     grid = grid_of(account, coarse.unit)
     finer = [one if grid.factor == 1 else finer_frame(one, grid) for one in planes]

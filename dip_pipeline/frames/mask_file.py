@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import EmptyFrameError, FrameError
+from dip_pipeline.frames.colour_mosaic import as_image_of, whole_frames
 from dip_pipeline.frames.fits_file import file_state, fits_file
 from dip_pipeline.frames.fits_planes import FitsPlane, plane_of
 from dip_pipeline.frames.frame import Frame, Pixels, bands
@@ -80,8 +81,14 @@ def with_mask(frames: Sequence[Frame], text: str | None) -> tuple[Frame, ...]:
     """
     if text is None:
         return tuple(frames)
-    masks = _chosen(open_mask(text), frames, text)
-    return tuple(_hidden(frame, mask, text) for frame, mask in zip(frames, masks, strict=True))
+    whole = whole_frames(frames)
+    masks = _chosen(open_mask(text), whole, text)
+    hidden = {
+        id(frame): _hidden(frame, mask, text) for frame, mask in zip(whole, masks, strict=True)
+    }
+    return tuple(
+        as_image_of(hidden[id(one)], frame) for frame in frames for one in whole_frames([frame])
+    )
 
 
 def open_mask(text: str) -> tuple[MaskPlane, ...]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from dip_pipeline.frames.colour_mosaic import filters_together
 from dip_pipeline.frames.fits_cards import format_card, image_cards
 from dip_pipeline.frames.frame import Card, RestoredFrame
 from dip_pipeline.frames.hdu_plans import HduPlan, write_fits
@@ -22,6 +23,7 @@ def write_noise(
     One image is the primary HDU; several are extensions NOISE, as many as the input has. Raises
     OutputError where the disk does not take it.
     """
+    planes = filters_together(planes)
     hdus = sorted(
         restored_hdus(planes, planes[0].frame.source.other_hdus()), key=lambda hdu: hdu.order
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.colour_mosaic import filters_apart
 from dip_pipeline.frames.fits_file import file_state
 from dip_pipeline.frames.fits_layout import COPY_BYTES
 from dip_pipeline.frames.fits_reader import open_fits
@@ -25,8 +26,9 @@ def open_frame(source: str | Path, reading: Reading = AS_THE_FILE_SAYS) -> Frame
 def open_frames(source: str | Path, reading: Reading = AS_THE_FILE_SAYS) -> tuple[Frame, ...]:
     """Open every science plane of "a.fits", "a.fits[SCI,1]", "a.fits[1]" or "a.zarr".
 
-    One frame a chip, a plane of a cube or stack, a read of a ramp; no pixels are read yet. Raises
-    FrameError for what cannot be read, or holds no image.
+    One frame a chip, a plane of a cube or stack, a read of a ramp, a filter of a raw mosaic; no
+    pixels are read yet, but the middle of what its cards call such a mosaic. Raises FrameError for
+    what cannot be read, or holds no image.
     """
     path, selector = split_selector(source)
     if "://" in str(source) and not path.exists():
@@ -44,11 +46,12 @@ def open_frames(source: str | Path, reading: Reading = AS_THE_FILE_SAYS) -> tupl
     except OSError as error:
         raise FrameError(f"{path}: cannot be read: {error.strerror}") from error
     if not is_folder:
-        return open_fits(path, selector, reading)
-    return tuple(
+        return filters_apart(open_fits(path, selector, reading), reading.bayer)
+    frames = tuple(
         replace(frame, layout="Zarr group", grow_px=reading.grow_px)
         for frame in open_zarr(path, selector, reading)
     )
+    return filters_apart(frames, reading.bayer)
 
 
 def read_provenance(path: Path) -> Provenance | None:

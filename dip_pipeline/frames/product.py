@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.colour_mosaic import MOSAIC_CARD, filter_planes
 from dip_pipeline.frames.fits_cards import keyword_of, parse_cards, split_cards
 from dip_pipeline.frames.fits_file import READ_ERRORS, fits_file, log_warnings
 from dip_pipeline.frames.fits_layout import HduSpan
@@ -79,6 +80,17 @@ class Restoration:
     cards: tuple[Card, ...]
     planes: tuple[RestoredPlane, ...]
     dtypes: tuple[str, str, str]
+
+    @property
+    def images(self) -> list[RestoredPlane]:
+        """What was restored one by one: its planes, or the filters of a raw mosaic in each."""
+        return [image for three in self.planes for image in filter_planes(three, self.filters)]
+
+    @property
+    def filters(self) -> str | None:
+        """Filters of the raw mosaic that it is; None of none."""
+        told = next((value for keyword, value, _ in self.cards if keyword == MOSAIC_CARD), None)
+        return told if isinstance(told, str) else None
 
 
 def run_of(account: Provenance) -> str:

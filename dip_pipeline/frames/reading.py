@@ -13,6 +13,7 @@ class Reading:
     bad_bits : which flags make a pixel bad, names or numbers with "," between them
     grow_px : by how many pixels masks grow
     strict : a wrong check sum is an error
+    bayer : filters of a raw mosaic, as RGGB; "none" for none; None for what the cards say
     """
 
     science: str | None = None
@@ -21,6 +22,7 @@ class Reading:
     bad_bits: str | None = None
     grow_px: int = 0
     strict: bool = False
+    bayer: str | None = None
 
 
 AS_THE_FILE_SAYS = Reading()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from dip_pipeline.errors import OutputError
+from dip_pipeline.frames.colour_mosaic import filters_together
 from dip_pipeline.frames.compression import compressed, refuse_reserved
 from dip_pipeline.frames.finer_frame import coarse_of
 from dip_pipeline.frames.fits_to_zarr import fits_to_zarr
@@ -69,6 +70,7 @@ def save_frames(
     file stays as it was.
     """
     kind = output_kind(target)
+    restored = filters_together(restored)
     frame = restored[0].frame
     destination = check_target(target, frame, overwrite=overwrite)
     for item in restored:

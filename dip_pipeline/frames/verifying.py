@@ -120,7 +120,7 @@ def _structure(found: list[Restoration], product: Path) -> Check:
     wrong += [text for item in found for text in scaled(item)]
     if product.is_dir():
         wrong += contradicted_unit(product, found[0].cards)
-    planes = sum(len(item.planes) for item in found)
+    planes = sum(len(item.images) for item in found)
     return judged("structure", wrong, f"{planes} restored, each with its error and its flags")
 
 
@@ -178,9 +178,9 @@ def _named(
     """
     hdus = _hdus_of(account)
     if len(hdus) != len(found):
-        return [plane for item in found for plane in item.planes]
+        return [image for item in found for image in item.images]
     where, place = _place_of(facts.get("plane"))
-    planes = found[hdus.index(where)].planes
+    planes = found[hdus.index(where)].images
     left = facts_of(account.document, "product").get("left_as_they_are", [])
     names = [one.get("plane") for one in _records(account)]
     names += [name for item in left if isinstance(item, list) for name in item[:1]]

@@ -104,7 +104,7 @@ def night_frame(source: str, product: Path) -> NightFrame:
                 pointing=pointing_of(
                     first.cards,
                     cards,
-                    first.planes[0][0].shape,
+                    first.images[0][0].shape,
                     comments={keyword: comment for keyword, _, comment in every},
                 ),
                 settings=settings_of(account.document),
@@ -118,7 +118,7 @@ def night_frame(source: str, product: Path) -> NightFrame:
             noise_source=law,
             tiles=len(account.tiles),
             failed_tiles=sum(bool(tile.get("failed")) for tile in account.tiles),
-            images=sum(len(item.planes) for item in found),
+            images=sum(len(item.images) for item in found),
         )
     except DipError:
         raise
@@ -168,7 +168,7 @@ def _primary(product: Path) -> tuple[Card, ...]:
 def _kind_of(first: Restoration, cards: Mapping[str, Any], account: Provenance) -> tuple[str, ...]:
     """Tell what frames have in common that can be compared."""
     camera = camera_of(cards)
-    own = [camera.instrument, camera.filter, first.planes[0][0].shape]
+    own = [camera.instrument, camera.filter, first.images[0][0].shape]
     own += [cards.get(name) for name in (*_BINNING, *_OBJECT, "BUNIT")]
     own += [cards.get(name) for name in ("DIPTASK", "DIPFACT", "DIPNEXP")]
     return (*map(str, own), str(len(account.tiles)))
@@ -215,7 +215,7 @@ def _of_pixels(
     first: Restoration, cards: Mapping[str, Any], law: Mapping[str, Any], share: float
 ) -> dict[str, float | None]:
     """Sky, noise, stars and flags, by the middle of the frame; the noise is the input's."""
-    science, _, flags = first.planes[0]
+    science, _, flags = first.images[0]
     science, marks = _middle(science), _middle(flags).astype(np.uint8)
     good = np.isfinite(science) & ((marks & _SPOILT) == 0)
     if np.count_nonzero(good) < 100:

@@ -7,6 +7,7 @@ import numpy as np
 
 from dip_pipeline.blind.evenness import (
     Look,
+    alternation,
     noise_of_lines,
     scatter_of_blocks,
     scatter_of_lattice,
@@ -23,6 +24,7 @@ _FEWEST_BLOCKS = 9
 _MOST_OF_BLOCKS = 1.2  # behind a vignette of 0.3 that was flat-fielded: 1.28 to 1.32
 _MOST_OF_LATTICE = 1.3
 _MOST_OF_LINES = 0.4
+_MOST_ALTERNATING = 0.5
 
 
 def warn_of_uneven_noise(name: str, noise: NoiseModel, windows: Sequence[Window]) -> None:
@@ -30,6 +32,14 @@ def warn_of_uneven_noise(name: str, noise: NoiseModel, windows: Sequence[Window]
 
     name : of the frame, for people
     """
+    if (alternating := alternation(windows)) > _MOST_ALTERNATING:
+        log.warning(
+            "%s: its pixels alternate by %.2g times their noise, as those of a raw colour camera: "
+            "one network and one law cannot hold them; give --bayer with its filters, as RGGB, and "
+            "each colour is restored by itself",
+            *(name, alternating),
+        )
+        return
     looks = [Look.at(window, sigmas_of(noise, window)) for window in windows]
     blocks, lattice = scatter_of_blocks(looks), scatter_of_lattice(looks)
     if len(blocks) >= _FEWEST_BLOCKS:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,12 +12,13 @@ from dip_pipeline.blind.estimate import estimate_noise
 from dip_pipeline.blind.sky import Sky, Window, find_sky, quantum_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
-from dip_pipeline.frames import Frame
+from dip_pipeline.frames import Frame, images_beside
 from dip_pipeline.frames.noise_form import NO_INFORMATION
 from dip_pipeline.noise.agreement import hold_against_sky, level_of, nearest_to_scatter
 from dip_pipeline.noise.beam import warn_of_wide_beam
 from dip_pipeline.noise.dark_places import warn_of_dark_places
 from dip_pipeline.noise.evenness import warn_of_uneven_noise
+from dip_pipeline.noise.filters import law_of_filters
 from dip_pipeline.noise.not_known import (
     counts_of_sky,
     law_of_events,
@@ -115,8 +116,8 @@ def find_noise(
     one_sigma = choice is NoiseChoice.GAUSSIAN
     noise = None if one_sigma else law_of_events(_name_of(frame), sensor, windows)
     if noise is None:
-        found = estimate_noise(windows, sky, kernel, sensor, frame.unit, one_sigma=one_sigma)
-        noise = _with_kernel(frame, found, windows, kernel)
+        look = _Look(frame, places, windows, sky, kernel)
+        noise = look.estimated(sensor, one_sigma=one_sigma)
     _warn_of_estimate(frame, why, noise, sky, "" if one_sigma else photons_left_out(noise, windows))
     _warn_of_steps(frame, noise, windows)
     warn_of_uneven_noise(_name_of(frame), noise, windows)
@@ -124,12 +125,28 @@ def find_noise(
     return noise, 1.0
 
 
-def _with_kernel(
-    frame: Frame, found: NoiseModel | None, windows: Sequence[Window], kernel: NoiseKernel
-) -> NoiseModel:
-    if found is None:
-        raise _nothing_in(frame, level_of(windows))
-    return replace(found, correlation=kernel)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """A frame as its noise is estimated: its windows, their sky, the correlation in force."""
+
+    frame: Frame
+    places: Sequence[Place]
+    windows: Sequence[Window]
+    sky: SkyNoise
+    kernel: NoiseKernel
+
+    def estimated(self, sensor: Sensor, *, one_sigma: bool) -> NoiseModel:
+        """Estimate the law, by all filters of a raw mosaic where these agree."""
+        unit, found = self.frame.unit, None
+        if not one_sigma and self.kernel is self.sky.kernel:
+            others = _behind_other_filters(self.frame, self.places, sensor)
+            found = law_of_filters(self.windows, others, self.sky, sensor, unit)
+        if found is None:
+            seen = self.windows, self.sky, self.kernel
+            found = estimate_noise(*seen, sensor, unit, one_sigma=one_sigma)
+        if found is None:
+            raise _nothing_in(self.frame, level_of(self.windows))
+        return replace(found, correlation=self.kernel)
 
 
 def _warn_of_estimate(
@@ -367,6 +384,20 @@ def _window(frame: Frame, place: Place, sensor: Sensor, *, by_error: bool) -> Wi
     if sensor.saturation_dn is not None:
         good &= ~(pixels.science >= sensor.saturation_dn.value)
     return Window.of(pixels.science, good, pixels.error if by_error else None)
+
+
+def _behind_other_filters(frame: Frame, places: Sequence[Place], sensor: Sensor) -> list[Window]:
+    """Look at the same places behind the other filters of a raw mosaic; none of other frames."""
+    return [
+        _window(other, _inside(place, other.shape), sensor, by_error=False)
+        for other in images_beside(frame)
+        for place in places
+    ]
+
+
+def _inside(place: Place, shape: tuple[int, int]) -> Place:
+    rows, cols = (slice(p.start, min(p.stop, side)) for p, side in zip(place, shape, strict=True))
+    return rows, cols
 
 
 def _counts_electrons(noise: NoiseModel, step: float) -> bool:

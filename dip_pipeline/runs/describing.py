@@ -19,6 +19,7 @@ from dip_pipeline.frames import (
     open_frames,
     unlike_notes,
     wcs_words,
+    whole_frames,
     with_mask,
 )
 from dip_pipeline.noise.frame_noise import noise_in_words, sensor_of
@@ -32,6 +33,7 @@ from dip_pipeline.preparing.planning import (
 )
 from dip_pipeline.preparing.stacking import stack_notes, stacks_of
 from dip_pipeline.restoration.computing.callers_settings import settings_kept
+from dip_pipeline.runs.mosaics import mosaic_notes
 from dip_pipeline.runs.prior_file import PriorFile
 from dip_pipeline.runs.time_guess import guess_seconds
 from dip_pipeline.sensor.noise_kernel import NoiseKernel
@@ -117,7 +119,7 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         shape=frame.shape,
         unit=frame.unit,
         planes=frame.planes,
-        wcs=wcs_words(frame.header),
+        wcs=wcs_words(whole_frames([frame])[0].header),
         mask=frame.flag_words,
         ladder=rungs,
         noise=noise,
@@ -137,6 +139,7 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         notes=notes
         + inferred_notes(frame)
         + unlike_notes(frames)
+        + mosaic_notes(frames, config.reading.bayer)
         + _sort_notes(frame)
         + sensor.notes
         + sensor.guesses

@@ -37,6 +37,7 @@ from dip_pipeline.psf.agreement import warn_of_psf
 from dip_pipeline.psf.sharp_pixels import without_rays, without_too_sharp
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.runs.hole_rims import warn_of_bright_rims
+from dip_pipeline.runs.mosaics import check_mosaics, mosaic_notes
 from dip_pipeline.runs.place import Place
 from dip_pipeline.runs.prior_work import PriorTask, StackFit
 from dip_pipeline.runs.restoring import PlaneWork, blend_tiles, restore_tiles
@@ -133,6 +134,7 @@ def plan_planes(
     EmptyFrameError where that is all of them, SensorError where a noise must be known and is not,
     FrameError where the output could not say where finer pixels lie.
     """
+    check_mosaics(frames, config.task)
     planes: list[Plane] = []
     left: list[tuple[Frame, str]] = []
     count, heard = 0, _NoiseTold(told)
@@ -171,7 +173,8 @@ def plan_planes(
             f"{left[0][0].label}: {left[0][1]}"
         )
     finer = dict.fromkeys(note for product in products.values() for note in finer_notes(product))
-    more = (*unlike_notes(frames), *finer, *_first_alone(planes, config))
+    more = (*mosaic_notes(frames, config.reading.bayer), *unlike_notes(frames), *finer)
+    more = (*more, *_first_alone(planes, config))
     planned = Planes(tuple(planes), tuple(left), more)
     for note in planned.notes:
         told.progress.note(f"{source}: {note}")

@@ -149,7 +149,7 @@ def test_memory_that_is_told_is_about_what_a_run_takes(tmp_path, threads):
         check=True,
     )
     taken = int(ended.stdout.splitlines()[-1])
-    assert 0.7 < taken / told.memory_bytes < 1.1
+    assert 0.6 < taken / told.memory_bytes < 1.1  # threads need not hold theirs at once
 
 
 def test_memory_that_is_told_is_that_of_all_processes(frame):

@@ -1,0 +1,289 @@
+"""Raw frames of colour cameras: a mosaic of 2 x 2 filters, and each of its pixels sees one colour.
+
+Neighbours differ by their filters, so that nothing smooth goes through all pixels: the four that
+repeat are four images, half as large along each axis, which are restored one by one and put back
+where they were. Nothing is interpolated. The card BAYERPAT (MaxIm DL: COLORTYP) tells the filters.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dip_pipeline.frames.frame import Frame, Pixels, PlaneArray, RestoredFrame, RestoredPlanes
+from dip_pipeline.frames.pixels_over import PixelsOver
+from dip_pipeline.frames.restored_hdu import delivered
+
+MOSAIC_CARD = "DIPCFA"
+PATTERN = re.compile("[RGBCMYWE]{4}")
+PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
+"""Of a filter in the pattern: row, column."""
+
+_CARDS = (MOSAIC_CARD, "BAYERPAT", "COLORTYP")
+# What counts pixels of the whole mosaic: it holds of none of its images.
+_OF_THE_WHOLE = re.compile(
+    r"(CTYPE|CRPIX|CRVAL|CDELT|CUNIT|CROTA)\d[A-Z]?|(CD|PC)\d_\d[A-Z]?|P[VS]\d_\d+[A-Z]?|"
+    r"[AB]P?_(\d+_\d+|ORDER)|[AB]_DMAX|LTV\d|LTM\d_\d|WAT\d_\d{3}|"
+    r"(DATA|BIAS|TRIM|PRE|POST|OVER|OVRS|SCI|STAT|SKY|NORM|GOOD)SEC[A-Z0-9]?|"
+    r"PIXSCALE?[12]?|SECPIX[12]?|PIXELSCL|[XY]PIXSZ|[XY]PIXELSZ|" + "|".join(_CARDS)
+)
+_LOOK_PX = 512  # side of the middle that is looked at
+_BLOCK_PX = 16  # of one image: wide beside stars, whose cores fall on filters by chance
+_LEAST_PX = 64  # of a side; of less the card alone tells
+_LEVEL_SIGMA = 6.0  # between the levels of two filters, in standard errors of these
+_ALIKE = 0.1  # relative difference of what light does to two filters
+
+
+@dataclass(frozen=True, slots=True)
+class FilterPixels(PixelsOver):
+    """Pixels of a mosaic that lie behind one of its four filters.
+
+    mosaic : the frame that they are of; pattern : its filters, row by row; place : of this one
+    """
+
+    mosaic: Frame
+    pattern: str
+    place: tuple[int, int]
+
+    def read(self, rows: slice, cols: slice) -> Pixels:
+        """Read one region; its bounds count pixels of this filter."""
+        return self.inner.read(*self._around(rows, cols)).cut((slice(None, None, 2),) * 2)
+
+    def read_flags(self, rows: slice, cols: slice) -> NDArray[np.generic] | None:
+        """Read the flags of one region."""
+        flags = self.inner.read_flags(*self._around(rows, cols))
+        return None if flags is None else np.ascontiguousarray(flags[::2, ::2])
+
+    def _around(self, rows: slice, cols: slice) -> tuple[slice, slice]:
+        return _in_mosaic(rows, self.place[0]), _in_mosaic(cols, self.place[1])
+
+
+@dataclass(frozen=True, slots=True)
+class FilterPlane:
+    """One of the four images in a plane that holds a mosaic."""
+
+    whole: PlaneArray
+    place: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        rows, cols = self.whole.shape
+        return _shape_of((rows, cols), self.place)
+
+    def __getitem__(self, region: tuple[slice, slice]) -> NDArray[np.generic]:
+        """One band."""
+        bounds = [
+            _in_mosaic(slice(*part.indices(side)[:2]), at)
+            for part, side, at in zip(region, self.shape, self.place, strict=True)
+        ]
+        return np.asarray(self.whole[bounds[0], bounds[1]])[::2, ::2]
+
+
+@dataclass(frozen=True, slots=True)
+class WholePlane:
+    """Four images as the plane of the mosaic that they are of."""
+
+    images: Mapping[tuple[int, int], PlaneArray]
+    shape: tuple[int, int]
+
+    def __getitem__(self, region: tuple[slice, slice]) -> NDArray[np.generic]:
+        """One band."""
+        (top, bottom), (left, right) = (
+            part.indices(side)[:2] for part, side in zip(region, self.shape, strict=True)
+        )
+        first, last = top // 2, -(-bottom // 2)
+        made: NDArray[np.generic] | None = None
+        for (row, col), image in self.images.items():
+            rows, cols = image.shape
+            part = np.asarray(image[slice(first, min(last, rows)), slice(0, cols)])
+            if made is None:
+                made = np.zeros((2 * (last - first), self.shape[1]), part.dtype)
+            made[row : row + 2 * len(part) : 2, col::2] = part
+        assert made is not None  # there are four
+        return made[top - 2 * first : bottom - 2 * first, left:right]
+
+
+def filters_apart(frames: Sequence[Frame], asked: str | None = None) -> tuple[Frame, ...]:
+    """Give the four images of every mosaic among the planes of a file, and other planes as is.
+
+    asked : the filters of all, or "none"; None for what the cards say, which is believed unless
+        the pixels say otherwise: binned frames and colours that were interpolated keep the card
+    """
+    found: list[Frame] = []
+    for frame in frames:
+        pattern = _pattern_of(frame) if asked is None else asked
+        is_mosaic = PATTERN.fullmatch(pattern) is not None and min(frame.shape) > 1
+        found += _images_of(frame, pattern) if is_mosaic else [frame]
+    return tuple(found)
+
+
+def mosaic_of(frame: Frame) -> tuple[Frame, str] | None:
+    """Give the mosaic that a frame is an image of, and its filters; None where it is of none."""
+    source: object = frame.source
+    while isinstance(source, PixelsOver):
+        if isinstance(source, FilterPixels):
+            return source.mosaic, source.pattern
+        source = source.inner
+    return None
+
+
+def as_image_of(whole: Frame, image: Frame) -> Frame:
+    """Give a changed mosaic as one of its images, that of `image`; what is of none, as it is."""
+    mosaic = mosaic_of(image)
+    if mosaic is None:
+        return whole
+    images = _images_of(whole, mosaic[1])
+    return next(one for one in images if one.plane_index == image.plane_index)
+
+
+def images_beside(frame: Frame) -> list[Frame]:
+    """Give the images behind the other filters of the mosaic that a frame is of; none of none."""
+    mosaic = mosaic_of(frame)
+    if mosaic is None:
+        return []
+    return [one for one in _images_of(*mosaic) if one.plane_index != frame.plane_index]
+
+
+def whole_frames(frames: Sequence[Frame]) -> list[Frame]:
+    """Give every plane of the file, a mosaic as the one that it is."""
+    found: list[Frame] = []
+    for frame in frames:
+        mosaic = mosaic_of(frame)
+        whole = frame if mosaic is None else mosaic[0]
+        if not any(whole is one for one in found):
+            found.append(whole)
+    return found
+
+
+def filters_together(restored: Sequence[RestoredFrame]) -> list[RestoredFrame]:
+    """Put what was made of the images of each mosaic back where they were.
+
+    An image that was left as it is leaves its pixels as they are, of unknown error.
+    """
+    found: list[RestoredFrame] = []
+    for whole in whole_frames([item.frame for item in restored]):
+        own = [item for item in restored if (mosaic_of(item.frame) or (item.frame,))[0] is whole]
+        found.append(own[0] if own[0].frame is whole else _together(whole, own))
+    return found
+
+
+def filter_planes(
+    planes: tuple[PlaneArray, PlaneArray, PlaneArray], pattern: object
+) -> list[tuple[PlaneArray, PlaneArray, PlaneArray]]:
+    """Give the images that were restored in one plane of a product, by its card.
+
+    planes : science, error, flags; they are one image where the card names no filters
+    """
+    if not (isinstance(pattern, str) and PATTERN.fullmatch(pattern)):
+        return [planes]
+    return [
+        (FilterPlane(science, place), FilterPlane(error, place), FilterPlane(flags, place))
+        for science, error, flags in (planes,)
+        for place in PLACES
+    ]
+
+
+def filters_named(frame: Frame) -> str:
+    """Read filters from the cards of a frame; "" for none."""
+    told = (str(frame.header.get(card) or "").strip().upper() for card in _CARDS)
+    return next((text for text in told if PATTERN.fullmatch(text)), "")
+
+
+def _pattern_of(frame: Frame) -> str:
+    """Read filters from the cards, unless pixels contradict; "" for none."""
+    pattern = filters_named(frame)
+    sure = frame.header.get(MOSAIC_CARD) is not None
+    return pattern if pattern and (sure or _may_alternate(frame)) else ""
+
+
+def _images_of(frame: Frame, pattern: str) -> list[Frame]:
+    cards = tuple(card for card in frame.cards if not _OF_THE_WHOLE.fullmatch(card[0]))
+    header = {k: v for k, v in frame.header.items() if not _OF_THE_WHOLE.fullmatch(k)}
+    return [
+        replace(
+            frame,
+            shape=_shape_of(frame.shape, place),
+            source=FilterPixels(frame.source, frame, pattern, place),
+            cards=cards,
+            header=header,
+            plane_index=(*frame.plane_index, *place),
+        )
+        for place in PLACES
+    ]
+
+
+def _together(whole: Frame, items: Sequence[RestoredFrame]) -> RestoredFrame:
+    by_place = {(i.frame.plane_index[-2], i.frame.plane_index[-1]): i for i in items}
+    known = [item for item in items if item.planes is not None]
+    if not known:
+        return RestoredFrame(whole, None, ())
+    joined = {
+        name: WholePlane(
+            {place: delivered(item, name) for place, item in by_place.items()}, whole.shape
+        )
+        for name in ("science", "error", "flags")
+    }
+    steps = [item.planes.step for item in known if item.planes is not None]
+    sure = [step for step in steps if step is not None]
+    step = min(sure) if len(sure) == len(items) else None
+    return RestoredFrame(whole, RestoredPlanes(**joined, step=step), known[0].cards)
+
+
+def _may_alternate(frame: Frame) -> bool:
+    """Whether the pixels of a frame may be behind unlike filters.
+
+    False only where four images are told apart by nothing: neither their levels, nor what light
+    does to them.
+    """
+    if min(frame.shape) < _LEAST_PX:
+        return True
+    starts = [max(0, (side - _LOOK_PX) // 2) // 2 * 2 for side in frame.shape]
+    region = [
+        slice(start, start + min(_LOOK_PX, side) // 2 * 2)
+        for start, side in zip(starts, frame.shape, strict=True)
+    ]
+    seen = frame.read(*region)
+    science = np.where(seen.masked, np.nan, seen.science.astype(np.float64))
+    images = np.stack([science[row::2, col::2] for row, col in PLACES])
+    if not np.isfinite(images).any(axis=(1, 2)).all():
+        return True
+    return _levels_differ(images) or _light_differs(images)
+
+
+def _levels_differ(images: NDArray[np.float64]) -> bool:
+    """Whether the medians of images (4, rows, cols) are not those of one."""
+    levels = np.nanmedian(images, axis=(1, 2))
+    scatter = np.nanmedian(np.abs(images - levels[:, None, None]), axis=(1, 2)) * 1.4826
+    errors = 1.2533 * scatter / np.sqrt(np.isfinite(images).sum(axis=(1, 2)))
+    sure = _LEVEL_SIGMA * float(np.hypot(errors.max(), errors.max()))
+    return bool(np.ptp(levels) > max(sure, 1e-6 * float(np.abs(levels).max())))
+
+
+def _light_differs(images: NDArray[np.float64]) -> bool:
+    """Whether what is bright is unlike in images (4, rows, cols): by the slopes over blocks."""
+    rows, cols = (side // _BLOCK_PX * _BLOCK_PX for side in images.shape[1:])
+    cut = images[:, :rows, :cols].reshape(4, rows // _BLOCK_PX, _BLOCK_PX, -1, _BLOCK_PX)
+    known = np.isfinite(cut).all(axis=(0, 2, 4))
+    blocks = cut.mean(axis=(2, 4))[:, known]
+    if blocks.shape[1] < 2:
+        return False
+    light = blocks - np.median(blocks, axis=1, keepdims=True)
+    usual = light.mean(axis=0)
+    power = float(usual @ usual)
+    slopes = light @ usual / power if power > 0 else np.ones(4)
+    left = light - slopes[:, None] * usual
+    errors = np.sqrt((left**2).sum(axis=1) / (blocks.shape[1] - 1) / max(power, 1e-300))
+    return bool(np.ptp(slopes) > max(_ALIKE, _LEVEL_SIGMA * float(errors.max())))
+
+
+def _shape_of(whole: tuple[int, int], place: tuple[int, int]) -> tuple[int, int]:
+    return (whole[0] - place[0] + 1) // 2, (whole[1] - place[1] + 1) // 2
+
+
+def _in_mosaic(part: slice, place: int) -> slice:
+    """Bounds in the mosaic of pixels of one filter, from the first to the last of them."""
+    start = 2 * part.start + place
+    return slice(start, max(start, 2 * part.stop + place - 1))

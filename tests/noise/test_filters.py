@@ -1,0 +1,65 @@
+"""The noise law of a raw colour frame: by the skies behind all of its filters."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dip_pipeline.config import RunConfig
+from dip_pipeline.frames import open_frames
+from dip_pipeline.noise.frame_noise import find_noise
+from dip_pipeline.sensor import NoiseKind
+
+GAIN, READ_NOISE_E, PEDESTAL = 0.8, 3.0, 100.0
+SKIES_E = (180.0, 420.0, 420.0, 260.0)
+WHOLE = [(slice(None), slice(None))]
+
+
+def raw(path, scales=(1.0,) * 4, *, card=True):
+    rng = np.random.default_rng(11)
+    pixels = np.empty((256, 256))
+    for number, (sky, scale) in enumerate(zip(SKIES_E, scales, strict=True)):
+        row, col = divmod(number, 2)
+        electrons = rng.poisson(sky, (128, 128)) + rng.normal(0, READ_NOISE_E, (128, 128))
+        pixels[row::2, col::2] = scale * electrons / GAIN + PEDESTAL
+    header = fits.Header({"BAYERPAT": "RGGB"} if card else {})
+    fits.writeto(path, np.round(pixels).astype(np.int16), header)
+    return path
+
+
+def laws(path):
+    frames = open_frames(path)
+    places = [tuple(slice(0, side) for side in frames[0].shape)]
+    return [find_noise(frame, RunConfig(), places)[0] for frame in frames]
+
+
+def test_skies_of_unlike_levels_tell_how_noise_grows_with_light(tmp_path):
+    found = laws(raw(tmp_path / "raw.fits"))
+    assert {law.kind for law in found} == {NoiseKind.POISSON_GAUSSIAN}
+    gains = [law.sensor.gain_e_per_dn.value for law in found]
+    assert gains == pytest.approx([GAIN] * 4, rel=0.1)
+
+
+def test_colours_that_a_driver_has_scaled_are_not_taken_for_one_sensor(tmp_path):
+    found = laws(raw(tmp_path / "raw.fits", scales=(2.0, 1.0, 1.0, 1.5)))
+    assert {law.kind for law in found} == {NoiseKind.GAUSSIAN}
+    for law, sky, scale in zip(found, SKIES_E, (2.0, 1.0, 1.0, 1.5), strict=True):
+        true = scale * (sky + READ_NOISE_E**2) ** 0.5 / GAIN
+        assert law.sigma.value == pytest.approx(true, rel=0.05)
+
+
+def test_a_raw_frame_whose_card_is_lost_is_told_from_its_pixels(tmp_path, caplog):
+    laws(raw(tmp_path / "lost.fits", card=False))
+    assert "pixels alternate by" in caplog.text
+    assert "--bayer" in caplog.text
+    caplog.clear()
+    laws(raw(tmp_path / "raw.fits"))
+    assert "alternate" not in caplog.text
+
+
+def test_columns_that_alternate_are_no_colours(tmp_path, caplog):
+    rng = np.random.default_rng(3)
+    pixels = rng.normal(500, 10, (256, 256))
+    pixels[:, ::2] += 40
+    fits.writeto(tmp_path / "odd.fits", pixels.astype(np.float32))
+    laws(tmp_path / "odd.fits")
+    assert "--bayer" not in caplog.text

@@ -29,6 +29,7 @@ _METAVARS = {
     "reading.error": "EXT|FILE",
     "reading.flags": "EXT|FILE",
     "reading.bad_bits": "BITS",
+    "reading.bayer": "FILTERS|none",
     "noise.correlation": "auto|white|NUMBER",
     "fit.prior": "FILE.prior",
     "workers.scheduler": "ADDRESS",

@@ -28,6 +28,7 @@ OTHER_VALUES = {
     "reading.error": "variance:STAT",
     "reading.flags": "none",
     "reading.bad_bits": "DO_NOT_USE",
+    "reading.bayer": "GRBG",
     "reading.find_cosmics": True,
     "reading.grow_px": 2,
     "reading.strict": True,

@@ -10,6 +10,7 @@ from dip_pipeline.account.record import usual_failure
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.frames import read_provenance
 from dip_pipeline.frames.prov_json import facts_of
+from dip_pipeline.sensor import NoiseKind
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ class RunReport:
     failure : why most tiles that failed did, in words
     below_zero : how far the estimated mean square error is below what any can be; see `FrameRisk`
     flux_change : sum of (delivered - observed) over unmasked pixels, the frame's unit
+    counts : whether its law is that of counts without read noise: of few no risk can be told
+    combined : exposures that were combined into one; 1 where there are no others
     """
 
     source: str
@@ -40,11 +43,15 @@ class RunReport:
     notes: tuple[str, ...] = ()
     failure: str = ""
     below_zero: float = 0.0
+    counts: bool = False
+    combined: int = 1
 
     @property
-    def counts(self) -> bool:
-        """Whether its law is that of counts without read noise: of few no risk can be told."""
-        return self.noise.startswith("poisson, ")
+    def judged_noise(self) -> str:
+        """The noise that its risk is a share of, in words."""
+        if self.combined == 1:
+            return "the input's noise"
+        return f"the noise of {self.combined} exposures combined"
 
     @property
     def ok(self) -> bool:
@@ -60,10 +67,9 @@ def with_failures_heard(report: RunReport) -> RunReport:
     """
     if report.risk - _SURE * report.risk_error > 1:  # False where either is NaN
         log.warning(
-            "%s: the estimated error is %.2f times the input's noise, more than observed pixels "
-            "have: are noise, sampling and PSF the frame's own?",
-            report.source,
-            report.risk,
+            "%s: the estimated error is %.2f times %s, more than observed pixels have: are noise, "
+            "sampling and PSF the frame's own?",
+            *(report.source, report.risk, report.judged_noise),
         )
     warn_of_refuted_law(report)
     if report.failed_tiles:
@@ -128,7 +134,7 @@ def already_done(source: str, target: Path) -> RunReport:
     # Of all planes together: cards are those of the first.
     made = {} if found is None else facts_of(found.document, "product")
     risk, error = (made.get(name) for name in ("risk_rms", "risk_standard_error"))
-    below_zero = made.get("mean_square_below_zero")
+    below_zero, combined = made.get("mean_square_below_zero"), cards.get("DIPNEXP")
     return RunReport(
         source=source,
         target=target,
@@ -143,4 +149,6 @@ def already_done(source: str, target: Path) -> RunReport:
         flux_change=0.0,
         seconds=0.0,
         below_zero=below_zero if isinstance(below_zero, float) else 0.0,
+        counts=cards.get("DIPNOISE") == NoiseKind.POISSON,
+        combined=combined if isinstance(combined, int) else 1,
     )

@@ -185,5 +185,6 @@ def _residual_noise(report: "RunReport") -> str:
     if not math.isfinite(report.risk):
         return "residual noise: could not be judged"
     if not math.isfinite(report.risk_error):
-        return f"estimated residual noise: at most {report.risk:.3f} of the input's"
-    return f"estimated residual noise: {report.risk:.3f} +- {report.risk_error:.3f} of the input's"
+        return f"estimated residual noise: at most {report.risk:.3f} of {report.judged_noise}"
+    told = f"{report.risk:.3f} +- {report.risk_error:.3f}"
+    return f"estimated residual noise: {told} of {report.judged_noise}"

@@ -39,6 +39,7 @@ from dip_pipeline.runs.planes import (
 from dip_pipeline.runs.prior_file import PriorFile
 from dip_pipeline.runs.prior_work import PriorTask
 from dip_pipeline.runs.quantising import storage_step
+from dip_pipeline.sensor import NoiseKind
 from dip_pipeline.task import Task
 
 
@@ -128,6 +129,8 @@ def restore_asked(asked: AskedRun, place: Place, told: Progress, *, overwrite: b
             risk_error=risk.error,
             below_zero=risk.below_zero,
             noise=planes.noise,
+            counts=planes.restored[0].noise.kind is NoiseKind.POISSON,
+            combined=planes.restored[0].combined,
             flux_change=sum(own.flux_change for own in facts),
             seconds=time.monotonic() - asked.started,
             notes=planes.notes,

@@ -80,6 +80,11 @@ class Plane:
         """How many it has."""
         return self.frame.shape[0] * self.frame.shape[1]
 
+    @property
+    def combined(self) -> int:
+        """How many exposures become its result; those that only guide it do not count."""
+        return 1 if self.optics is None else 1 + len(self.exposures)
+
 
 @dataclass(frozen=True, slots=True)
 class Planes:
@@ -112,10 +117,12 @@ class Planes:
 
     @property
     def noise(self) -> str:
-        """The noise laws in words: of one plane, or of the first of several."""
-        words = noise_in_words(self.restored[0].noise)
-        count = len(self.restored)
-        return words if count == 1 else f"of {count} planes, the first: {words}"
+        """The noise laws in words: of the first plane, and exposure, where there are several."""
+        first = self.restored[0]
+        counts = ((len(self.restored), "planes"), (first.combined, "exposures"))
+        several = " of ".join(f"{count} {what}" for count, what in counts if count > 1)
+        words = noise_in_words(first.noise)
+        return f"of {several}, the first: {words}" if several else words
 
 
 def plan_planes(

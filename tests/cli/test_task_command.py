@@ -15,6 +15,8 @@ NAN = float("nan")
     ("facts", "said"),
     [
         ({"risk": 0.2, "risk_error": 0.01}, "estimated residual noise: 0.200 +- 0.010"),
+        ({"combined": 5}, "0.200 +- 0.010 of the noise of 5 exposures combined"),
+        ({"risk_error": NAN, "combined": 5}, "at most 0.200 of the noise of 5 exposures combined"),
         ({"risk": NAN, "risk_error": NAN}, "residual noise: could not be judged"),
         (
             {"risk": NAN, "risk_error": NAN, "below_zero": 3},

@@ -11,6 +11,7 @@ import pytest
 from astropy.io import fits
 from scipy.ndimage import gaussian_filter
 
+from dip_pipeline.account.run_report import already_done
 from dip_pipeline.config import RunConfig
 from dip_pipeline.config.task_optics import AskedOptics, check_task
 from dip_pipeline.errors import ConfigError, ExposureError, OutputError
@@ -511,6 +512,22 @@ def test_a_product_tells_what_was_combined(four, product):
         assert told["file"] == Path(path).name
         np.testing.assert_allclose(told["shift_px"], SHIFTS[number], atol=0.05)
     assert restore_frame(four[0], target, config).status == "already done"
+
+
+def test_what_is_left_of_noise_is_told_as_a_share_of_that_of_all_exposures(four, product):
+    """It was told as a share of the first's: two times too little was left of four."""
+    assert already_done(four[0], product).judged_noise == "the noise of 4 exposures combined"
+
+
+@pytest.mark.parametrize("each", [False, True], ids=["combined", "each"])
+def test_whose_noise_law_is_told_of_several_exposures(four, each):
+    """That of the first was told as that of their combination."""
+    config, frames = _config(four[:2], **{"task.each": each}), open_frames(four[0])
+    asked, others = AskedOptics.of(config), Exposures.of(config, frames)
+    planes = plan_planes(four[0], frames, config, Told(SILENT, four[0]), asked, others)
+    law = "poisson-gaussian, gain and read noise of the header"
+    assert planes.noise.startswith(law if each else f"of 2 exposures, the first: {law}")
+    assert planes.restored[0].combined == (1 if each else 2)
 
 
 def test_a_card_that_names_another_exposure_is_found(product, tmp_path):

@@ -370,6 +370,15 @@ def test_a_refuted_noise_law_is_told_again_of_a_finished_product(tmp_path, monke
     assert wrong(target, source) == []
 
 
+@pytest.mark.parametrize("law", ["poisson", "gaussian"])
+def test_of_several_planes_and_of_a_product_it_is_known_whether_counts_tell_no_risk(tmp_path, law):
+    source, target = files.mosaic(tmp_path), tmp_path / "out.fits"
+    asked = {"noise.law": law, "noise.gain_e_per_dn": 2.0, "noise.sigma": 10.0}
+    for status in ("restored", "already done"):
+        report = restored(source, target, **asked)
+        assert (report.status, report.counts) == (status, law == "poisson")
+
+
 def test_a_converted_product_need_not_hold_planes_of_files_beside_its_input(tmp_path):
     source = tmp_path / "in.fits"
     fits.PrimaryHDU(files.sky()).writeto(source)

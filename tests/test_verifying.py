@@ -25,6 +25,7 @@ from dip_pipeline.frames.converting import convert
 from dip_pipeline.frames.fits_cards import join_cards
 from dip_pipeline.frames.fits_file import close_files
 from dip_pipeline.frames.provenance import document_hdu
+from dip_pipeline.frames.verifying import _cards_of
 from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.runs import ways
 from dip_pipeline.verifying import verify_product
@@ -308,7 +309,7 @@ FORGED = {
     "DIPQSTEP": 0.5, "DIPDEV": "another", "DIPPRIOR": "none", "DIPTASK": "combine",
     "DIPINPUT": "code", "DIPSCOPE": "none", "DIPSEED": 77, "DIPTILE": 12, "DIPOVLAP": 1,
     "DIPFLUX": 99.0, "DIPNCOR": 0.3, "DIPNET": "hourglass", "DIPSTOP": "diverged",
-    "DIPNSRC": "somebody said so",
+    "DIPNSRC": "somebody said so", "DIPSKY": 8.0,
 }  # fmt: skip
 
 
@@ -325,6 +326,12 @@ def test_a_card_that_the_account_tells_otherwise_is_found(copy, suffix):
     found = wrong(product)
     told = found.get("account", "") + found.get("configuration", "")
     assert [keyword for keyword in FORGED if f"card {keyword} =" not in told] == []
+
+
+def test_a_product_made_before_skies_had_a_card_lacks_none():
+    facts = {"law": "poisson", "numbers": {"subtracted_sky": {"value": 40.0}}}
+    assert _cards_of(facts, ["DIPNOISE", "DIPSKY"])["DIPSKY"] == 40.0
+    assert "DIPSKY" not in _cards_of(facts, ["DIPNOISE"])
 
 
 TABLE = [

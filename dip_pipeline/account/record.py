@@ -176,6 +176,7 @@ def run_cards(facts: RunFacts) -> tuple[Card, ...]:
         ("DIPGAIN", _value(sensor.gain_e_per_dn), "gain used, e/DN"),
         ("DIPRDN", _value(sensor.read_noise_e), "read noise used, e"),
         ("DIPPED", _value(sensor.pedestal_dn), "pedestal used, DN"),
+        ("DIPSKY", _value(sensor.subtracted_sky_dn), "sky taken away before, DN"),
         ("DIPNCOR", _neighbour_correlation(facts.noise), "correlation of noise, pixels 1 px apart"),
         ("DIPINPUT", config.fit.input, "network input"),
         ("DIPSCOPE", facts.scope, "what one network was fitted to"),

@@ -369,6 +369,8 @@ def noise_in_words(noise: NoiseModel) -> str:
         if noise.kind is NoiseKind.POISSON_GAUSSIAN:
             numbers += [f"read noise {sensor.read_noise_e}"]
         numbers += [f"pedestal {sensor.pedestal_dn}"] if sensor.pedestal_dn else []
+        sky = sensor.subtracted_sky_dn
+        numbers += [f"subtracted sky {sky}"] if sky else []
     if noise.quantum is not None:
         numbers += [f"rounded to {noise.quantum}"]
     if not noise.correlation.is_white:

@@ -13,6 +13,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
 from dip_pipeline.frames.prov_json import facts_of, names_of, problems_of
 from dip_pipeline.frames.provenance import digest_tiles
+from dip_pipeline.noise.frame_noise import noise_in_words
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
 from dip_pipeline.sensor.noise_kernel import NoiseKernel
 
@@ -122,6 +123,15 @@ def test_the_cards_tell_of_all_tiles_and_of_both_axes():
     told = [cards[name] for name in ("DIPNTILE", "DIPNFAIL", "DIPSTEPS", "DIPSTOP", "DIPNCOR")]
     assert told == [3, 1, 8, "STEP_LIMIT", 0.3]
     assert facts_of(account.document, "product")["failed_tiles"] == 1
+
+
+@pytest.mark.parametrize("sky", [None, Sourced(40.0, "DN", "card SUBSKY")])
+def test_a_sky_that_was_taken_away_has_a_card(sky):
+    """Photons of it are in the noise: without it the cards give another law than was used."""
+    noise = NoiseModel(*(NoiseKind.POISSON_GAUSSIAN, "given"), sensor=Sensor(subtracted_sky_dn=sky))
+    cards = {keyword: value for keyword, value, _ in describe_run(facts(noise=noise)).cards}
+    assert cards["DIPSKY"] == (None if sky is None else 40.0)
+    assert ("subtracted sky 40 DN" in noise_in_words(noise)) is (sky is not None)
 
 
 def test_the_account_of_an_earlier_restoration_is_kept_whole():

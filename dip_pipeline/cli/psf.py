@@ -1,6 +1,7 @@
 """`dip psf`: measure the point spread function of a frame on its own stars."""
 
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,8 @@ def psf(
 
     At least four unsaturated, lonely stars are needed, of 15 sigma and more. The image is what
     `dip deconvolve --psf` takes, and with --factor what `dip super-resolve --psf` takes. Of a frame
-    larger than 3072 px a side the middle is measured, but for --at and --grid.
+    larger than 3072 px a side the middle is measured, but for --at and --grid. Of a file of several
+    images it is the first; FRAME[SCI,2] and FRAME[2] name another.
     """
     from dip_pipeline.psf.measuring import measure_frame_psf
     from dip_pipeline.psf.places import PsfPlaces
@@ -92,17 +94,20 @@ def describe(summary: "PsfSummary") -> str:
     """Tell what was measured."""
     finer = f", {summary.factor} for one of the frame" if summary.factor > 1 else ""
     finer += f", of {summary.of_planes}" if summary.of_planes else ""
+    more = []
+    if summary.another:
+        more = [f"  others may have another PSF: {shlex.quote(summary.another)} names the next"]
     if not summary.parts[0].part.name:
         one = summary.parts[0]
         rows, cols = one.psf.kernel.shape
         of = "" if summary.of_all else f", of {one.part.section} of the frame"
         lines = [f"{summary.target}: {rows} x {cols} px{finer}{of}", f"  {_of_stars(one, summary)}"]
-        return "\n".join([*lines, f"  {_known(one)}"])
+        return "\n".join([*lines, f"  {_known(one)}", *more])
     lines = [
         f"  [{one.part.name}] {one.part.section}: {_of_stars(one, summary)}; {_known(one)}"
         for one in summary.parts
     ]
-    return "\n".join([f"{summary.target}: PSFs of {len(lines)} parts{finer}", *lines])
+    return "\n".join([f"{summary.target}: PSFs of {len(lines)} parts{finer}", *lines, *more])
 
 
 def _of_stars(one: "PartPsf", summary: "PsfSummary") -> str:

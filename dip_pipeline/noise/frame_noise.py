@@ -94,7 +94,7 @@ def find_noise(
     if not any(window.good.any() for window in windows):
         raise EmptyFrameError(f"{frame.path}: {_why_unusable(frame, places, sensor)}")
     sky = _sky_of(windows, config, elsewhere)
-    warn_of_wide_beam(_name_of(frame), frame, windows, sky)
+    warn_of_wide_beam(name_of(frame), frame, windows, sky)
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
     why = why_not_known(sensor, frame.unit) if choice is NoiseChoice.AUTO else "none given"
     if noise is not None:
@@ -103,25 +103,25 @@ def find_noise(
         asked = overrides != SensorOverrides() or choice is not NoiseChoice.AUTO
         held = hold_against_sky(noise, windows, sky)
         if noise.from_error_plane and not asked and held.is_refuted:
-            warn_of_uneven_noise(_name_of(frame), noise, windows)
+            warn_of_uneven_noise(name_of(frame), noise, windows)
             return _brought_to_sky(frame, held.noise, held.ratio), held.ratio
         against = "" if asked else held.against(windows)
         if not against:
             noise = held.told(frame.path)
-            warn_of_uneven_noise(_name_of(frame), noise, windows)
-            warn_of_dark_places(_name_of(frame), noise, windows)
+            warn_of_uneven_noise(name_of(frame), noise, windows)
+            warn_of_dark_places(name_of(frame), noise, windows)
             return noise, 1.0
         why, kernel = against, held.noise.correlation
         sensor = replace(sensor, gain_e_per_dn=None, read_noise_e=None)
     one_sigma = choice is NoiseChoice.GAUSSIAN
-    noise = None if one_sigma else law_of_events(_name_of(frame), sensor, windows)
+    noise = None if one_sigma else law_of_events(name_of(frame), sensor, windows)
     if noise is None:
         look = _Look(frame, places, windows, sky, kernel)
         noise = look.estimated(sensor, one_sigma=one_sigma)
     _warn_of_estimate(frame, why, noise, sky, "" if one_sigma else photons_left_out(noise, windows))
     _warn_of_steps(frame, noise, windows)
-    warn_of_uneven_noise(_name_of(frame), noise, windows)
-    warn_of_dark_places(_name_of(frame), noise, windows)
+    warn_of_uneven_noise(name_of(frame), noise, windows)
+    warn_of_dark_places(name_of(frame), noise, windows)
     return noise, 1.0
 
 
@@ -155,7 +155,7 @@ def _warn_of_estimate(
     kernel = noise.correlation
     log.warning(
         "%s: NOISE NOT KNOWN: %s; taken from the frame itself: %s%s%s",
-        _name_of(frame),
+        name_of(frame),
         why,
         noise_in_words(noise),
         _LIKE_LIGHT if max(kernel.neighbours) > _AS_LIGHT and kernel is sky.kernel else "",
@@ -166,7 +166,7 @@ def _warn_of_estimate(
 def _warn_of_steps(frame: Frame, noise: NoiseModel, windows: Sequence[Window]) -> None:
     step = _step_stored(frame) or quantum_of(windows)
     if step is not None and noise.kind is not NoiseKind.POISSON:  # whose steps are events
-        warn_of_coarse_steps(_name_of(frame), sigma_at(noise, level_of(windows)), step)
+        warn_of_coarse_steps(name_of(frame), sigma_at(noise, level_of(windows)), step)
 
 
 def _sky_of(
@@ -208,7 +208,7 @@ def _skies(windows: Sequence[Window], threads: int) -> list[Sky]:
         return list(pool.map(find_sky, windows))
 
 
-def _name_of(frame: Frame) -> str:
+def name_of(frame: Frame) -> str:
     """Name a frame with its place in the file, where that says something."""
     return str(frame.path) if frame.label in ("", "HDU 0") else f"{frame.path}, {frame.label}"
 
@@ -418,7 +418,7 @@ def _with_counts_checked(frame: Frame, noise: NoiseModel, windows: Sequence[Wind
         return noise
     if noise.kind is NoiseKind.POISSON:
         law = variance_line(noise)
-        warn_of_few_counts(_name_of(frame), counts_of_sky(windows, law.zero_level, law.slope))
+        warn_of_few_counts(name_of(frame), counts_of_sky(windows, law.zero_level, law.slope))
         return noise
     step = _step_stored(frame) or quantum_of(windows)
     sigma = sigma_at(noise, float(np.median(values)))

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.frames.workshops import clear_workshops
+from dip_pipeline.noise.frame_noise import name_of
 from dip_pipeline.preparing.planning import settle_frame
 from dip_pipeline.psf.agreement import bright_stars, star_field, uneven_stars
 from dip_pipeline.psf.places import PsfPart, PsfPlaces
@@ -60,6 +62,7 @@ class PsfSummary:
     scale_arcsec : side of a pixel of the frame; None: not told
     of_all : whether all of the frame was looked at
     of_planes : which of several planes was looked at, in words; "" where there is one
+    another : how the next one is named, which can only be said of HDUs; "" where it cannot be
     """
 
     target: Path
@@ -69,6 +72,7 @@ class PsfSummary:
     scale_arcsec: float | None
     of_all: bool
     of_planes: str = ""
+    another: str = ""
 
 
 @settings_kept()
@@ -103,20 +107,34 @@ def measure_frame_psf(
             "frame that it was made of"
         )
     asked = (places or PsfPlaces()).parts(frame.shape)
-    frame, noise = settle_frame(frame, config)
-    parts, empty = _measured(frame, noise, asked, factor)
+    another = _another(planes)
+    try:
+        frame, noise = settle_frame(frame, config)
+        parts, empty = _measured(frame, noise, asked, factor)
+    except FrameError as error:
+        if not another:
+            raise
+        which = f"of {len(planes)} images {frame.label} was looked at; {another} names the next"
+        raise type(error)(f"{error} ({which})") from error
     scale_arcsec = pixel_side_arcsec(frame.header)
     of_all = asked[0].window == tuple(slice(0, side) for side in frame.shape)
     of_planes = f"the first of {len(planes)} planes, {frame.label}" if len(planes) > 1 else ""
-    summary = PsfSummary(target, parts, empty, factor, scale_arcsec, of_all, of_planes)
+    summary = PsfSummary(target, parts, empty, factor, scale_arcsec, of_all, of_planes, another)
     _warn(frame, summary)
-    first = _cards_of_frame(source, summary)
+    first = _cards_of_frame(source, frame.label, summary)
     if asked[0].name:
         psfs = {one.part.name: (one.psf.kernel, _cards(one, summary)) for one in parts}
         write_psfs(destination, psfs, first)
     else:
         write_psf(destination, parts[0].psf.kernel, [*first, *_cards(parts[0], summary)])
     return summary
+
+
+def _another(planes: Sequence[Frame]) -> str:
+    """Name the next image of a file as a command line does; "" where planes lie in one HDU."""
+    first = planes[0].where
+    numbers = (re.match(r"HDU (\d+)", plane.where) for plane in planes if plane.where != first)
+    return next((f"{planes[0].path}[{number[1]}]" for number in numbers if number), "")
 
 
 def _measured(
@@ -179,14 +197,14 @@ def _look(frame: Frame, noise: NoiseModel, part: PsfPart, factor: int) -> _Look 
 
 
 def _named(frame: Frame, part: PsfPart) -> str:
-    return f"{frame.path}, {part.name}" if part.name else str(frame.path)
+    return f"{name_of(frame)}, {part.name}" if part.name else name_of(frame)
 
 
 def _warn(frame: Frame, summary: PsfSummary) -> None:
     if summary.empty:
         log.warning(
             "%s: in %d of %d parts too few stars agree on a shape; they have no PSF: %s",
-            frame.path,
+            name_of(frame),
             len(summary.empty),
             len(summary.empty) + len(summary.parts),
             ", ".join(summary.empty),
@@ -239,10 +257,12 @@ def _drawn(psf: OwnPsf, factor: int) -> NDArray[np.float64]:
     return drawn
 
 
-def _cards_of_frame(source: str, summary: PsfSummary) -> list[Card]:
+def _cards_of_frame(source: str, plane: str, summary: PsfSummary) -> list[Card]:
+    of_several: list[Card] = [("PSFPLANE", plane, "its plane")] if summary.of_planes else []
     return [
         ("DIPVER", __version__, "version of dip-pipeline"),
         ("PSFFRAME", Path(source).name, "frame that it was measured on"),
+        *of_several,
         ("PSFFACT", summary.factor, "pixels for one of the frame along an axis"),
     ]
 

@@ -68,6 +68,32 @@ def test_of_several_planes_the_first_is_measured_and_that_is_told(dip, tmp_path)
     code, out, _ = dip("psf", tmp_path / "two.fits", "-o", tmp_path / "psf.fits")
     assert code == 0
     assert "of the first of 2 planes, HDU 0, plane [0]" in out.splitlines()[0]
+    assert "names the next" not in out
+    assert fits.getheader(tmp_path / "psf.fits")["PSFPLANE"] == "HDU 0, plane [0]"
+
+
+@pytest.mark.usefixtures("undoubted")
+def test_of_several_chips_each_can_be_named(dip, tmp_path):
+    chips = [fits.ImageHDU(fits.getdata(written(tmp_path / f"{width_px}.fits", fwhm_px=width_px,
+                                                side_px=208)), name="SCI", ver=version)
+             for version, width_px in ((1, 2.7), (2, 3.4))]  # fmt: skip
+    mosaic, psf = tmp_path / "two chips.fits", tmp_path / "psf.fits"
+    header = fits.getheader(tmp_path / "2.7.fits")
+    fits.HDUList([fits.PrimaryHDU(header=header), *chips]).writeto(mosaic)
+    code, out, err = dip("psf", mosaic, "-o", psf)
+    assert (code, err.count(f"{mosaic}, HDU 1 (SCI,1): 7 stars alone")) == (0, 1)
+    assert "of the first of 2 planes, HDU 1 (SCI,1)" in out.splitlines()[0]
+    assert out.splitlines()[-1].endswith(f"another PSF: '{mosaic}[2]' names the next")
+    told = fits.getheader(psf)
+    assert (told["PSFPLANE"], told["PSFFRAME"]) == ("HDU 1 (SCI,1)", "two chips.fits")
+    code, out, _ = dip("psf", f"{mosaic}[2]", "-o", psf, "--overwrite")
+    assert (code, "of the first" in out, "names the next" in out) == (0, False, False)
+    told = fits.getheader(psf)
+    assert told["PSFFWHM"] == pytest.approx(3.4, rel=0.05)
+    assert ("PSFPLANE" in told, told["PSFFRAME"]) == (False, "two chips.fits[2]")
+    code, _, err = dip("psf", mosaic, "-o", psf, "--overwrite", "--saturation", 120)
+    which = f"of 2 images HDU 1 (SCI,1) was looked at; {mosaic}[2] names the next"
+    assert (code, err.count("\n"), which in err) == (1, 1, True)
 
 
 def test_its_header_says_what_it_was_measured_on(dip, tmp_path):

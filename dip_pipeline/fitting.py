@@ -36,8 +36,8 @@ from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.priors.fit_size import folds_for
 from dip_pipeline.restoration.problem import Problem, StopReason
+from dip_pipeline.runs.fitted_frame import FittedFrame
 from dip_pipeline.runs.prior_file import (
-    FittedFrame,
     PriorFile,
     check_optics,
     check_prior_target,

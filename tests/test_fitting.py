@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import shutil
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import numpy as np
@@ -319,22 +321,72 @@ def test_a_file_that_is_no_prior_or_a_damaged_one_is_one_line(night, tmp_path):
     assert not (tmp_path / "out.fits").exists()
 
 
-def test_weights_that_are_of_another_network_end_the_run_before_it_begins(night, tmp_path):
-    """What the file says of itself is read first; its networks are built before any work."""
-    data = night[1].target.read_bytes()[:-32]
+def told_otherwise(path, data, place, value):
+    """Write a prior whose record says something else somewhere; None takes it away."""
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + size])
     record = json.loads(header["__metadata__"]["record"])
-    header["__metadata__"]["record"] = json.dumps({**record, "channels": [7, 7]})
+    *way, last = place
+    part = reduce(getitem, way, record)
+    if value is None:
+        del part[last]
+    else:
+        part[last] = value
+    header["__metadata__"]["record"] = json.dumps(record)
     text = json.dumps(header).encode()
-    payload = len(text).to_bytes(8, "little") + text + data[8 + size :]
-    other = tmp_path / "other.prior"
-    other.write_bytes(payload + hashlib.sha256(payload).digest())
+    payload = len(text).to_bytes(8, "little") + text + data[8 + size : -32]
+    path.write_bytes(payload + hashlib.sha256(payload).digest())
+    return path
+
+
+def test_weights_that_are_of_another_network_end_the_run_before_it_begins(night, tmp_path):
+    """What the file says of itself is read first; its networks are built before any work."""
+    data = night[1].target.read_bytes()
+    other = told_otherwise(tmp_path / "other.prior", data, ["channels"], [7, 7])
     assert PriorFile.read(other).frames == PriorFile.read(night[1].target).frames
     source = write_stamp(tmp_path / "in.fits", 5)
     with pytest.raises(PriorError, match="weights do not fit; give a file that `dip fit` wrote"):
         restore_frame(source, tmp_path / "out.fits", quick(other))
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("out.fits")]
+
+
+CAMERA = ["origin", "frames", 0, "camera"]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *((["input"], value) for value in (None, 7, "code", ["image"])),
+        *((["network"], value) for value in (None, -1, "x\ny")),
+        *((["guide_planes"], value) for value in (-1, 10**9, 10**30, "1", 1.5, [])),
+        *((["channels"], value) for value in ([10**9, 1], [12], "12", [-1, 1], {"in": 1})),
+        *((["networks"], value) for value in (None, 0, 1, 3, -2, 10**9, 2.0, "2", [])),
+        *((["report"], value) for value in (None, [], [1, "STEP_LIMIT"], "four", 3)),
+        (["report", 0], 10**30), (["report", 1], "NEVER"), (["report", 2], ["low"]),
+        (["origin"], []), (["origin", "key"], "key"), (["origin", "key", "algorithm"], None),
+        *((["origin", "frames"], value) for value in (None, [], {}, [1], "x")),
+        (["origin", "frames", 0, "sha256"], 5), (["origin", "frames", 0, "beside"], "file"),
+        *((["origin", "frames", 0, "shape"], value) for value in (3, [3], [3, "x"])),
+        (CAMERA, None), ([*CAMERA, "filter"], 7), ([*CAMERA, "pixel_scale_arcsec"], "wide"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_prior_that_tells_of_itself_what_cannot_be_is_one_line(night, tmp_path, place, value):
+    """Of many such there was a traceback; of a thousand million guides memory was asked for."""
+    path = told_otherwise(tmp_path / "x.prior", night[1].target.read_bytes(), place, value)
+    with pytest.raises(PriorError, match="give a file that `dip fit` wrote") as caught:
+        PriorFile.read(path).load()
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < len(str(path)) + 220
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, float("nan"), float("inf")])
+def test_a_pixel_without_a_size_is_no_scale(night, tmp_path, scale):
+    place = [*CAMERA, "pixel_scale_arcsec"]
+    path = told_otherwise(tmp_path / "x.prior", night[1].target.read_bytes(), place, scale)
+    path = told_otherwise(path, path.read_bytes(), ["origin", "frames", 1, *place[3:]], scale)
+    with pytest.raises(PriorError, match=r"pixel scale 0\.4 arcsec; "):
+        PriorFile.read(path).check(open_frame(night[0][0]), quick(path))
 
 
 def test_a_prior_of_another_version_of_the_algorithm_is_refused(night, monkeypatch):

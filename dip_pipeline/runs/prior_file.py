@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -19,10 +19,10 @@ from dip_pipeline.frames import (
     file_digest,
     named_digest,
     open_frames,
-    split_selector,
 )
 from dip_pipeline.frames.publishing import Destination, prepare, publishing
 from dip_pipeline.restoration.priors.prior_record import SharedRecord
+from dip_pipeline.runs.fitted_frame import FittedFrame, frames_told
 
 if TYPE_CHECKING:
     from dip_pipeline.restoration.priors.shared_prior import SharedPrior
@@ -32,43 +32,6 @@ log = logging.getLogger(__name__)
 _SUFFIX = ".prior"
 _MOST_BYTES = 1 << 28  # a hundred times what our networks need
 _SCALE_TOLERANCE = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class FittedFrame:
-    """One frame that a prior was fitted on.
-
-    name : of its file, and the HDU if one was chosen
-    sha256 : of its file; centre : of the pixels in its middle, which stay the same when a header
-        is edited or the format changed
-    shape : rows and columns; beside : sha256 of its noise plane and its mask, where these lie in
-        other files
-    """
-
-    name: str
-    sha256: str
-    centre: str
-    camera: Camera
-    shape: tuple[int, int] = (0, 0)
-    beside: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, source: str, frame: Frame) -> Self:
-        """Describe a frame; reads its file once."""
-        path, selector = split_selector(source)
-        name = path.name if selector is None else f"{path.name}[{selector}]"
-        return cls(
-            name,
-            file_digest(frame.path),
-            centre_digest(frame),
-            camera_of(frame.header),
-            frame.shape,
-            tuple(file_digest(path) for path in frame.companions),
-        )
-
-    def on(self, plane: Frame) -> Self:
-        """Tell it of the plane of its file that the prior is fitted on."""
-        return replace(self, centre=centre_digest(plane), shape=plane.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +58,12 @@ class PriorFile:
             record = SharedRecord.from_bytes(data)
             key = record.origin["key"]
             version = key["algorithm"]
-            frames = tuple(
-                FittedFrame(**{**item, "camera": Camera(**item["camera"])})
-                for item in record.origin["frames"]
-            )
-        except (RestorationError, KeyError, TypeError) as error:
+            frames = frames_told(record.origin["frames"])
+        except (RestorationError, KeyError, TypeError, ValueError) as error:
             raise _not_ours(path, error) from error
         if version != ALGORITHM_VERSION:
             raise PriorError(
-                f"{path}: fitted by version {version} of the algorithm, this is version "
+                f"{path}: fitted by version {version!r} of the algorithm, this is version "
                 f"{ALGORITHM_VERSION}; fit it again with `dip fit`"
             )
         return cls(path, hashlib.sha256(data).hexdigest(), data, record, frames, key)
@@ -270,7 +230,7 @@ def _same_filter(first: Camera, second: Camera) -> bool:
 
 def _same_scale(first: Camera, second: Camera) -> bool:
     scales = first.pixel_scale_arcsec, second.pixel_scale_arcsec
-    if scales[0] is None or scales[1] is None:
+    if not scales[0] or not scales[1]:
         return False
     return abs(scales[0] / scales[1] - 1) <= _SCALE_TOLERANCE
 

@@ -1,8 +1,10 @@
 import dataclasses
+import json
 import pickle
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from scipy.ndimage import distance_transform_edt
 
@@ -10,6 +12,7 @@ from dip_pipeline.errors import RestorationError
 from dip_pipeline.flags import PixelFlag
 from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
+from dip_pipeline.restoration.priors.prior_record import read_record, sealed
 from dip_pipeline.restoration.problem import (
     Effort,
     FitOptions,
@@ -104,6 +107,30 @@ def test_a_prior_that_was_stored_gives_the_same_result(small, fitted, options):
 def test_fitting_within_restore_is_fitting_before_it(small):
     asked = small()
     assert_same_bytes(restore(asked), restore(asked, fit_prior([asked], (40, 44), seed=asked.seed)))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("errors", lambda told: [*told[:2], [*told[2], 0.1]]),  # lacking, of one range more
+        ("errors", lambda told: [[], *told[1:]] if told[0] else [[1.0], *told[1:]]),
+        ("errors", lambda told: [told[0], [[[1.0], [1.0, 2.0]]] * len(told[1]), told[2]]),
+        ("errors", lambda _: 7),
+        ("restraint", lambda told: [[*told[0], 9.0], *told[1:]]),
+        ("restraint", lambda told: [*told[:4], ["x"] * len(told[4])]),
+        ("scale", lambda told: told[:3]),
+        ("cross_fit", lambda _: [0, 0, 2]),
+        ("unguided", lambda _: "no prior"),
+    ],
+    ids=map(str, range(9)),
+)
+def test_a_prior_of_which_something_has_another_length_is_refused(fitted, name, change):
+    """A traceback followed in the worker that read it."""
+    payload, record = read_record(fitted.to_bytes(), "dip-prior-6")
+    told = json.dumps({**record, name: change(record[name])})
+    odd = safetensors.torch.save(safetensors.torch.load(payload), metadata={"record": told})
+    with pytest.raises(RestorationError, match="damaged"):
+        Prior.from_bytes(sealed(odd))
 
 
 def test_a_damaged_prior_is_refused(fitted):

@@ -38,6 +38,7 @@ from dip_pipeline.restoration.priors.prior_bytes import (
     errors_record,
     from_text,
     pack,
+    read_cross_fit,
     read_errors,
     read_restraint,
     read_scale,
@@ -45,7 +46,7 @@ from dip_pipeline.restoration.priors.prior_bytes import (
     scale_record,
     unpack,
 )
-from dip_pipeline.restoration.priors.prior_record import read_report, report_record
+from dip_pipeline.restoration.priors.prior_record import as_written, read_report, report_record
 from dip_pipeline.restoration.problem import (
     FitOptions,
     FitReport,
@@ -116,20 +117,21 @@ class Prior:
     def from_bytes(cls, data: bytes) -> "Prior":
         """Read what `to_bytes` wrote. Raises RestorationError where it is something else."""
         networks, record = unpack(data, _FORMAT)
-        crossed, unguided = record["cross_fit"], record.get("unguided")
-        return cls(
-            input=InputKind(record["input"]),
-            network_kind=NetworkKind(record["network"]),
-            networks=networks,
-            scale=read_scale(record["scale"]),
-            cross_fit=None if crossed is None else CrossFit(*crossed),
-            seed=record["seed"],
-            report=read_report(record["report"]),
-            errors=read_errors(record["errors"]),
-            restraint=read_restraint(record["restraint"]),
-            holes=read_hole_errors(record.get("holes")),
-            unguided=None if unguided is None else cls.from_bytes(from_text(unguided)),
-        )
+        with as_written():
+            unguided = record.get("unguided")
+            return cls(
+                input=InputKind(record["input"]),
+                network_kind=NetworkKind(record["network"]),
+                networks=networks,
+                scale=read_scale(record["scale"]),
+                cross_fit=read_cross_fit(record["cross_fit"]),
+                seed=record["seed"],
+                report=read_report(record["report"]),
+                errors=read_errors(record["errors"]),
+                restraint=read_restraint(record["restraint"]),
+                holes=read_hole_errors(record.get("holes")),
+                unguided=None if unguided is None else cls.from_bytes(from_text(unguided)),
+            )
 
     def on(self, device: str) -> "Prior":
         """Move the networks to a device; returns self."""

@@ -10,6 +10,7 @@ from dataclasses import astuple
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -17,9 +18,10 @@ from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.delivering.restraint import Restraint
 from dip_pipeline.restoration.delivering.uncertainty import ErrorTable, LitErrors
 from dip_pipeline.restoration.fits.fit_code import CODE_CHANNELS
+from dip_pipeline.restoration.images.blocks import CrossFit
 from dip_pipeline.restoration.images.spectral import LostLight
-from dip_pipeline.restoration.networks.architectures import build_network
-from dip_pipeline.restoration.priors.prior_record import read_record, sealed
+from dip_pipeline.restoration.networks.architectures import NETWORKS, build_network
+from dip_pipeline.restoration.priors.prior_record import as_written, read_record, sealed
 from dip_pipeline.restoration.problem import InputKind, NetworkKind
 from dip_pipeline.restoration.stars.star_shape import StarShape
 from dip_pipeline.restoration.views.features import answer_channels, feature_channels
@@ -47,18 +49,23 @@ def unpack(data: bytes, wanted_format: str) -> tuple[tuple[nn.Module, ...], dict
     """Read what `pack` wrote. Raises RestorationError where it is something else."""
     payload, record = read_record(data, wanted_format)
     try:
-        tensors = safetensors.torch.load(payload)
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        with as_written():
+            tensors = safetensors.torch.load(payload)
+    except SafetensorError as error:
         raise RestorationError(f"not a prior, or a damaged one: {error}") from error
-    kind, input_kind = NetworkKind(record["network"]), InputKind(record["input"])
-    usual = (CODE_CHANNELS, 1)
-    if input_kind is InputKind.IMAGE:
-        planes = record.get("guide_planes", 0)
-        usual = feature_channels(planes), answer_channels(planes)
-    channels = record.get("channels", usual)
-    networks = tuple(
-        _load_network(kind, channels, tensors, half) for half in range(record["networks"])
-    )
+    with as_written():
+        kind, input_kind = NetworkKind(record["network"]), InputKind(record["input"])
+        usual = (CODE_CHANNELS, 1)
+        if input_kind is InputKind.IMAGE:
+            planes = record.get("guide_planes", 0)
+            usual = feature_channels(planes), answer_channels(planes)
+        channels_in, channels_out = record.get("channels", usual)
+        count, halves = record["networks"], {name.partition(".")[0] for name in tensors}
+        if not halves or halves != {str(half) for half in range(min(count, len(halves) + 1))}:
+            raise ValueError(f"{count} networks, and weights of {len(halves)}")
+        networks = tuple(
+            _load_network(kind, (channels_in, channels_out), tensors, half) for half in range(count)
+        )
     return networks, record
 
 
@@ -75,7 +82,17 @@ def read_scale(record: Sequence[Any]) -> SkyScale:
     shape = None if star is None else StarShape(*star)
     rows = tuple(tuple(row) for row in covariance)
     scales = tuple(GuideScale(*guide) for guide in guides)
-    return SkyScale(level, sigma, rows, shape, scales, twin=twin)
+    return SkyScale(float(level), float(sigma), rows, shape, scales, twin=twin)
+
+
+def read_cross_fit(record: Sequence[int] | None) -> CrossFit | None:
+    """Read which network restores which block."""
+    if record is None:
+        return None
+    crossed = CrossFit(*record)
+    if min(crossed.block_px, crossed.guard_px) < 1 or crossed.folds not in (2, 4):
+        raise ValueError(f"blocks of {record}")
+    return crossed
 
 
 def errors_record(errors: LitErrors | None) -> list[object] | None:
@@ -91,8 +108,10 @@ def read_errors(record: Sequence[Any] | None) -> LitErrors | None:
     if record is None:
         return None
     edges, tables, *lacking = record  # which earlier ones did not measure
-    columns = tuple(ErrorTable(*map(tuple, table)) for table in tables)
-    return LitErrors(tuple(edges), columns, *map(tuple, lacking))
+    columns = tuple(ErrorTable(*_columns(table)) for table in tables)
+    if len(columns) != len(edges) + 1 or any(len(one) not in (0, len(columns)) for one in lacking):
+        raise ValueError(f"errors in {len(columns)} ranges, between {len(edges)} edges: {lacking}")
+    return LitErrors(_numbers(edges), columns, *map(_numbers, lacking))
 
 
 def restraint_record(restraint: Restraint) -> list[object]:
@@ -103,8 +122,21 @@ def restraint_record(restraint: Restraint) -> list[object]:
 
 def read_restraint(record: Sequence[Any]) -> Restraint:
     """Undo `restraint_record`."""
-    knots, shares, *lost = (tuple(column) for column in record)
-    return Restraint(knots, shares, LostLight(*lost))
+    knots, shares, *lost = record
+    knots, shares = _columns([knots, shares])
+    return Restraint(knots, shares, LostLight(*_columns(lost)))
+
+
+def _columns(record: Sequence[Sequence[Any]]) -> list[tuple[float, ...]]:
+    """Read columns of one table: of numbers, and of one length."""
+    columns = [_numbers(column) for column in record]
+    if len({len(column) for column in columns}) > 1:
+        raise ValueError(f"columns of {', '.join(str(len(column)) for column in columns)} numbers")
+    return columns
+
+
+def _numbers(record: Sequence[Any]) -> tuple[float, ...]:
+    return tuple(map(float, record))
 
 
 def as_text(data: bytes) -> str:
@@ -118,9 +150,8 @@ def from_text(text: str) -> bytes:
 
 
 def _load_network(
-    kind: NetworkKind, channels: Sequence[int], tensors: Mapping[str, Tensor], half: int
+    kind: NetworkKind, channels: tuple[int, int], tensors: Mapping[str, Tensor], half: int
 ) -> nn.Module:
-    network = build_network(kind, channels[0], channels[1], seed=0)
     prefix = f"{half}."
     state = {
         name.removeprefix(prefix): value
@@ -128,9 +159,17 @@ def _load_network(
         if name.startswith(prefix)
     }
     try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
+        with torch.device("meta"):  # shapes alone: none is made that the file has no weights for
+            wanted = NETWORKS[kind](*channels).state_dict()
+        fits = {name: one.shape for name, one in wanted.items()} == {
+            name: one.shape for name, one in state.items()
+        }
+    except (RuntimeError, TypeError, ValueError):  # channels that none can have
+        fits = False
+    if not fits:
         raise RestorationError(
             f"prior of another version of network {kind}: its weights do not fit"
-        ) from error
+        )
+    network = build_network(kind, *channels, seed=0)
+    network.load_state_dict(state)
     return network.eval()

@@ -5,7 +5,8 @@ The bytes of a prior are safetensors and their SHA-256; nothing in them is execu
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,23 @@ from dip_pipeline.restoration.problem import FitReport, NetworkKind, StopReason
 SHARED_FORMAT = "dip-shared-prior-1"
 _DIGEST_BYTES = 32  # of SHA-256, at the end
 _LENGTH_BYTES = 8  # of the length of safetensors' header
+_MOST_STEPS = 2**31  # what a table holds
+_MOST_SAID = 120  # letters of why
+# What becomes of a record that lacks something, or holds it in another form.
+_ODD = (
+    *(KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError),
+    RecursionError,
+)
+
+
+@contextmanager
+def as_written() -> Iterator[None]:
+    """Read a record: raises RestorationError, in one line, where it is not as it was written."""
+    try:
+        yield
+    except _ODD as error:
+        what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise RestorationError(f"not a prior, or a damaged one: {what[:_MOST_SAID]}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +58,9 @@ class SharedRecord:
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "SharedRecord":
         """Take it of a record that was read."""
-        kind, report = NetworkKind(record["network"]), read_report(record["report"])
-        return cls(kind, report, record["origin"])
+        with as_written():
+            kind, report = NetworkKind(record["network"]), read_report(record["report"])
+            return cls(kind, report, record["origin"])
 
 
 def sealed(payload: bytes) -> bytes:
@@ -60,13 +79,11 @@ def read_record(data: bytes, wanted_format: str) -> tuple[bytes, dict[str, Any]]
         raise RestorationError(
             f"not a prior, or a damaged one: the checksum of its {len(data)} bytes is wrong"
         )
-    try:
+    with as_written():
         end = _LENGTH_BYTES + int.from_bytes(payload[:_LENGTH_BYTES], "little")
         header = json.loads(payload[_LENGTH_BYTES:end])
         record: dict[str, Any] = json.loads(header["__metadata__"]["record"])
         found_format = record["format"]
-    except (KeyError, ValueError, TypeError) as error:
-        raise RestorationError(f"not a prior, or a damaged one: {error}") from error
     if found_format != wanted_format:
         raise RestorationError(f"prior of format {found_format!r}: need {wanted_format}")
     return payload, record
@@ -80,4 +97,6 @@ def report_record(report: FitReport) -> list[object]:
 def read_report(record: Sequence[Any]) -> FitReport:
     """Undo `report_record`."""
     steps, reason, risks, notes = record
-    return FitReport(steps, StopReason[reason], tuple(risks), tuple(notes))
+    if not (isinstance(steps, int) and 0 <= steps < _MOST_STEPS):
+        raise ValueError(f"{steps!r} steps of a fit")
+    return FitReport(steps, StopReason[reason], tuple(map(float, risks)), tuple(map(str, notes)))

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.fits.cross_fitting import fit_folds
 from dip_pipeline.restoration.fits.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.images.blocks import CrossFit
@@ -49,6 +50,8 @@ class SharedPrior:
         networks, record = unpack(data, SHARED_FORMAT)
         told = SharedRecord.of(record)
         planes = record.get("guide_planes", 0)
+        if len(networks) not in (2, 4):  # see `fit_shared_prior`
+            raise RestorationError(f"not a prior, or a damaged one: {len(networks)} networks")
         return cls(told.network_kind, networks, told.report, told.origin, planes)
 
     def bound_to(

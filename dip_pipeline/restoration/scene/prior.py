@@ -23,6 +23,7 @@ from dip_pipeline.restoration.priors.prior import first_pixels
 from dip_pipeline.restoration.priors.prior_bytes import (
     errors_record,
     pack,
+    read_cross_fit,
     read_errors,
     read_restraint,
     read_scale,
@@ -31,7 +32,7 @@ from dip_pipeline.restoration.priors.prior_bytes import (
     unpack,
 )
 from dip_pipeline.restoration.priors.prior_fit import lay_out
-from dip_pipeline.restoration.priors.prior_record import read_report, report_record
+from dip_pipeline.restoration.priors.prior_record import as_written, read_report, report_record
 from dip_pipeline.restoration.problem import (
     FitOptions,
     FitReport,
@@ -95,18 +96,18 @@ class ScenePrior:
     def from_bytes(cls, data: bytes) -> "ScenePrior":
         """Read what `to_bytes` wrote. Raises RestorationError where it is something else."""
         networks, record = unpack(data, _FORMAT)
-        crossed = record["cross_fit"]
-        return cls(
-            network_kind=NetworkKind(record["network"]),
-            networks=networks,
-            scale=read_scale(record["scale"]),
-            cross_fit=None if crossed is None else CrossFit(*crossed),
-            seed=record["seed"],
-            report=read_report(record["report"]),
-            factor=record["factor"],
-            errors=read_errors(record["errors"]),
-            restraint=read_restraint(record["restraint"]),
-        )
+        with as_written():
+            return cls(
+                network_kind=NetworkKind(record["network"]),
+                networks=networks,
+                scale=read_scale(record["scale"]),
+                cross_fit=read_cross_fit(record["cross_fit"]),
+                seed=record["seed"],
+                report=read_report(record["report"]),
+                factor=record["factor"],
+                errors=read_errors(record["errors"]),
+                restraint=read_restraint(record["restraint"]),
+            )
 
     def on(self, device: str) -> "ScenePrior":
         """Move the networks to a device; returns self."""

@@ -1,5 +1,6 @@
 """`dip status`: how a run stands, also while it runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from dip_pipeline.errors import DipError, ExitCode, RunError
 if TYPE_CHECKING:
     from dip_pipeline.engine import RunStatus
 
+_IN_SIGHT = 8  # numbers of shards in one line
 _EXAMPLES = """\b
 Examples:
   dip status restored/m13_dip.fits
@@ -156,7 +158,18 @@ def describe(run: "RunStatus") -> str:
     if run.owners and run.seconds_a_tile is not None and run.tiles_done < total:
         left = in_seconds(run.seconds_a_tile * (total - run.tiles_done))
         lines.append(f"  {in_seconds(run.seconds_a_tile)} a tile, about {left} left")
+    if run.shards_broken:
+        lines.append(
+            f"  broken off: {_shards(run.shards_broken)} of {run.shards}, tiles are missing"
+        )
     if not run.owners:
         lines.append(f"  nobody is at it; {run.way_on}")
     lines.append(f"  begun: {run.created}, scratch: {in_bytes(run.scratch_bytes)}")
     return "\n".join(lines)
+
+
+def _shards(numbers: Sequence[int]) -> str:
+    """Name shards, some of many."""
+    more = ", ..." if len(numbers) > _IN_SIGHT else ""
+    word = "shard" if len(numbers) == 1 else "shards"
+    return f"{word} {', '.join(map(str, numbers[:_IN_SIGHT]))}{more}"

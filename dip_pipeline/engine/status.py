@@ -25,6 +25,8 @@ _SHARD = re.compile(rf"{LOCK}-(\d+)-of-(\d+)")
 class RunStatus:
     """How a run stands.
 
+    state : waiting, where nobody is at it and nothing broke off: for shards that have not begun, or
+        for `dip finish`
     owners : processes that are at it; more than one where it is done in shards
     about : what run.json says of the work
     doing : what progress.json says of the moment
@@ -32,10 +34,11 @@ class RunStatus:
     seconds_a_tile : of all processes together, lately; None before two are done
     scratch_bytes : size of the folder
     shards : how many parts it is done in; 0 where it is not. shards_left : those with tiles missing
+    shards_broken : those of them that had begun, and nobody is at any more
     """
 
     path: Path
-    state: Literal["running", "interrupted"]
+    state: Literal["running", "waiting", "interrupted"]
     owners: tuple[Owner, ...]
     run_id: str
     created: str
@@ -47,6 +50,7 @@ class RunStatus:
     scratch_bytes: int
     shards: int = 0
     shards_left: tuple[int, ...] = ()
+    shards_broken: tuple[int, ...] = ()
 
     @property
     def tiles_words(self) -> str:
@@ -79,25 +83,32 @@ def read_status(path: Path) -> RunStatus:
 
 def _status_of(path: Path) -> RunStatus:
     run = _run_of(path)
-    found = (owner_of(file, looking_on=True) for file in path.glob(f"{LOCK}*"))
-    owners = tuple(owner for owner in found if owner is not None and owner.alive)
+    signed = {file.name: owner_of(file, looking_on=True) for file in path.glob(f"{LOCK}*")}
+    known = {name: owner for name, owner in signed.items() if owner is not None}
+    alive = {name: owner for name, owner in known.items() if owner.alive}
     done = {file.stem for file in (path / TILES / run["run_id"][:8]).glob("*.tile")}
     shards = _shards(path)
+    left = _shards_left(shards, _whole_number(run["about"].get("tiles")), done)
+    begun = {number: f"{LOCK}-{number}-of-{shards}" for number in left}
+    broken = tuple(n for n, name in begun.items() if name in signed and name not in alive)
+    # Who lets go leaves its lock empty: a name that nobody answers to is that of one who died.
+    broke_off = not shards or bool(broken) or LOCK in known
     times, failed = _recorded(path / RECORDS / run["run_id"][:8])
     return RunStatus(
         path=path,
-        state="running" if owners else "interrupted",
-        owners=owners,
+        state="running" if alive else "interrupted" if broke_off else "waiting",
+        owners=tuple(alive.values()),
         run_id=run["run_id"],
         created=run["created"],
         about=run["about"],
-        doing=_doing(path) if owners else {},
+        doing=_doing(path) if alive else {},
         tiles_done=len(done),
         tiles_failed=failed,
         seconds_a_tile=_pace(times),
         scratch_bytes=_size(path),
         shards=shards,
-        shards_left=_shards_left(shards, _whole_number(run["about"].get("tiles")), done),
+        shards_left=left,
+        shards_broken=broken,
     )
 
 

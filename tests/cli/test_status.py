@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 
 from dip_pipeline.cli.status import describe
-from dip_pipeline.engine import RunDirectory
+from dip_pipeline.engine import RunDirectory, Shard
 from dip_pipeline.engine.run_lock import Owner
 from dip_pipeline.engine.status import RunStatus
 from dip_pipeline.frames import RestoredPlanes, open_frame, save_frame
@@ -50,6 +50,20 @@ def test_a_run_is_named_by_its_output_or_its_folder(dip, tmp_path):
     assert code == 0
     assert "deleted, with 1 finished tiles" in out
     assert not run.path.exists()
+
+
+def test_a_shard_that_is_awaited_is_told_from_one_that_broke_off(dip, tmp_path):
+    folder = tmp_path / "b.fits.dip"
+    with RunDirectory.open(folder, {"seed": 1}, about=ABOUT, shard=Shard(1, 3)) as run:
+        run.tiles.publish(0, {"science": np.ones((2, 2))}, {"failed": False})
+    _, out, _ = dip("status", folder)
+    assert f"{folder}: waiting, 1 of 3 tiles done" in out
+    assert "nobody is at it; shards 2, 3 of 3 are left" in out
+    assert "broken off" not in out
+    RunDirectory.open(folder, {"seed": 1}, about=ABOUT, shard=Shard(3, 3)).release()
+    _, out, _ = dip("status", folder)
+    assert f"{folder}: interrupted, 1 of 3 tiles done" in out
+    assert "broken off: shard 3 of 3, tiles are missing" in out
 
 
 def test_nothing_but_a_lock_is_deleted_in_so_many_words(dip, tmp_path):

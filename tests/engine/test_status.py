@@ -134,6 +134,46 @@ def test_shards_share_a_run_each_has_one_owner_and_no_driver_comes_between(tmp_p
     assert not path.exists()
 
 
+def test_shards_that_have_not_begun_are_awaited_and_those_that_died_broke_off(tmp_path):
+    """Between the jobs of an array all was called interrupted, whether one had died or none."""
+    path = tmp_path / "out.dip"
+
+    def stands():
+        found = read_status(path)
+        return found.state, found.shards_left, found.shards_broken
+
+    first = RunDirectory.open(path, KEY, about=ABOUT, shard=Shard(1, 2))
+    publish(first, 0)
+    assert stands() == ("running", (1, 2), ())
+    for index in (2, 4):
+        publish(first, index)
+    first.release()
+    assert stands() == ("waiting", (2,), ())
+    second = RunDirectory.open(path, KEY, about=ABOUT, shard=Shard(2, 2))
+    publish(second, 1)
+    second.release()  # by Ctrl-C, say
+    assert stands() == ("interrupted", (2,), (2,))
+    again = RunDirectory.open(path, KEY, about=ABOUT, shard=Shard(1, 2))
+    assert stands() == ("running", (2,), (2,))
+    again.release()
+    second = RunDirectory.open(path, KEY, about=ABOUT, shard=Shard(2, 2))
+    publish(second, 3)
+    second.release()
+    assert stands() == ("waiting", (), ())
+    dead = {"process": 1, "host": socket.gethostname(), "since": "yesterday"}
+    (path / "lock").write_text(json.dumps(dead))  # of a `dip finish` that was killed
+    os.utime(path / "lock", (0, 0))
+    assert stands() == ("interrupted", (), ())
+
+
+def test_of_another_run_in_the_same_folder_no_shard_broke_off(tmp_path):
+    path = tmp_path / "out.dip"
+    RunDirectory.open(path, KEY, about=ABOUT, shard=Shard(2, 2)).release()
+    assert read_status(path).shards_broken == (2,)
+    RunDirectory.open(path, {"input": "sha256:2"}, about=ABOUT, shard=Shard(1, 2)).release()
+    assert read_status(path).shards_broken == (1,)
+
+
 def test_who_looks_on_writes_nothing(tmp_path, monkeypatch):
     path = tmp_path / "out.dip"
     with RunDirectory.open(path, KEY) as run:

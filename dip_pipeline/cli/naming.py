@@ -35,7 +35,7 @@ def plan_jobs(
     come_in : whether they are frames of a night that come in one after another: nothing is told
         again of what is left out, and two may have one output, which whoever restores them minds
     An input that is the finished output of another one is left out: an earlier run left it there.
-    So is a file of noise or flags that belongs to another one.
+    So is a file of noise or flags that belongs to another one, and what is named twice.
     Raises ConfigError for a name that no file can have, where two inputs would have one output, and
     where an output is an input.
     """
@@ -49,6 +49,7 @@ def plan_jobs(
     folder = Path(out)
     level = logging.DEBUG if come_in else logging.WARNING
     sources = without_companions(without_results(sources, folder, level), folder, level)
+    sources = _named_once(sources, folder, level)
     jobs = [Job(source, folder / output_name(source)) for source in sources]
     taken: dict[Path, str] = {}
     inputs = {os.path.realpath(split_selector(source)[0]) for source in sources}
@@ -134,6 +135,22 @@ def without_companions(
             ", ..." if len(left) > _MOST_NAMED else "",
         )
     return [source for source in sources if source not in left]
+
+
+def _named_once(sources: Sequence[str], folder: Path, level: int) -> list[str]:
+    """Leave out what is an input by another name, too: absolute, say, or through a link."""
+    first: dict[tuple[str, str | None, str], str] = {}
+    again: list[str] = []
+    for source in sources:
+        path, selector = split_selector(source)
+        frame = os.path.realpath(path), selector, output_name(source)
+        if frame in first:
+            again.append(source if source == first[frame] else f"{source} (as {first[frame]})")
+        first.setdefault(frame, source)
+    if again:
+        named = ", ".join(again[:_MOST_NAMED]) + (", ..." if len(again) > _MOST_NAMED else "")
+        log.log(level, "%s: named more than once, restored once: %d, %s", folder, len(again), named)
+    return list(first.values())
 
 
 def _is_result(path: Path, outputs: set[str]) -> bool:

@@ -1,7 +1,7 @@
 """Which exposures guide which, where each is restored at its own epoch."""
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from dip_pipeline.config import RunConfig
 
@@ -27,8 +27,8 @@ def with_others(
 
 def further_exposures(sources: Sequence[str], config: RunConfig) -> list[str]:
     """Exposures that the configuration names and that are not to be restored themselves."""
-    restored = {Path(source).absolute() for source in sources}
-    return [name for name in config.task.exposures if Path(name).absolute() not in restored]
+    restored = {os.path.realpath(source) for source in sources}
+    return [name for name in config.task.exposures if os.path.realpath(name) not in restored]
 
 
 def sharing_words(fitted: int, count: int) -> str:

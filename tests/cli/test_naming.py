@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dip_pipeline.cli.naming import jobs_planned, output_name, plan_jobs
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, OutputError
+from dip_pipeline.exposures.guiding import further_exposures
 from dip_pipeline.pipeline import restore_frame
 
 
@@ -76,6 +77,35 @@ def test_two_inputs_with_one_output_are_refused(tmp_path, sources):
     with pytest.raises(ConfigError, match=r"a_dip\.fits"):
         plan_jobs(sources, f"{tmp_path}/night")
     assert not (tmp_path / "night").exists()
+
+
+def test_a_frame_of_several_names_is_restored_once(tmp_path, monkeypatch, caplog):
+    """Advice was to restore it twice, by itself; with --watch it failed by its second name."""
+    monkeypatch.chdir(tmp_path)
+    Path("night").mkdir()
+    Path("link").symlink_to("night")
+    for name in ("a.fits", "b.fits", "a.zarr"):
+        Path("night", name).touch()
+    names = ["night/a.fits", f"{tmp_path}/night/a.fits", "link/a.fits", "night/b.fits"]
+    jobs = plan_jobs([*names, "night/b.fits", "link/a.zarr"], "out/")
+    assert [job.source for job in jobs] == ["night/a.fits", "night/b.fits", "link/a.zarr"]
+    assert f"named more than once, restored once: 3, {tmp_path}/night/a.fits (as" in caplog.text
+    caplog.clear()
+    assert len(plan_jobs(names, "out/", come_in=True)) == 2
+    assert caplog.text == ""
+    with pytest.raises(ConfigError, match="both would be written"):
+        plan_jobs(["night/a.fits[1]", "link/a.fits[2]"], "out/")
+    Path("night", "c.fits").symlink_to("a.fits")  # another name for its result, too
+    assert len(plan_jobs(["night/a.fits", "night/c.fits"], "out/")) == 2
+
+
+def test_an_exposure_that_is_restored_is_no_further_one_by_another_name(tmp_path):
+    (tmp_path / "night").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "night")
+    names = [f"{tmp_path}/{name}" for name in ("link/a.fits", "link/b.fits[1]", "night/c.fits")]
+    config = RunConfig().with_overrides(**{"task.exposures": tuple(names)})
+    restored = [f"{tmp_path}/night/a.fits", f"{tmp_path}/night/b.fits[1]"]
+    assert further_exposures(restored, config) == names[2:]
 
 
 @pytest.mark.parametrize(

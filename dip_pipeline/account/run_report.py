@@ -27,6 +27,7 @@ class RunReport:
     flux_change : sum of (delivered - observed) over unmasked pixels, the frame's unit
     counts : whether its law is that of counts without read noise: of few no risk can be told
     combined : exposures that were combined into one; 1 where there are no others
+    missing_tiles : of a part done: tiles that no shard has made yet
     """
 
     source: str
@@ -45,6 +46,7 @@ class RunReport:
     below_zero: float = 0.0
     counts: bool = False
     combined: int = 1
+    missing_tiles: int = 0
 
     @property
     def judged_noise(self) -> str:

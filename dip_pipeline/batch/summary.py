@@ -125,7 +125,7 @@ class Summary:
             for path, content in self._beside.items():
                 take_away(path, content)
         except OutputError as error:
-            self.warn(error, "the frames are restored all the same")
+            self.warn(error, "how each frame ended is told here alone")
 
     def write(
         self,
@@ -172,7 +172,7 @@ def summary_kept(
         try:
             summary.begin()
         except OutputError as error:
-            summary.warn(error, "the frames are restored without it")
+            summary.warn(error, "the run goes on without it")
         try:
             with ended_in(summary):
                 yield summary

@@ -163,10 +163,16 @@ def frame_lines(source: str, report: "RunReport") -> str:
         lines = [f"{source} -> {report.target}: {good} of {report.tiles} tiles restored"]
     if report.status != "already done":
         found = f", {report.found_done} found done" if report.found_done else ""
-        lines[0] += f" in {in_seconds(report.seconds)}, {counted(report.tiles, 'tile')}{found}"
+        lines[0] += f" in {in_seconds(report.seconds)}, {_tiles_there(report)}{found}"
         lines.append(f"  noise: {report.noise}")
-        lines.append(f"  change of total flux: {report.flux_change:+.6g} (unit of the frame)")
-    lines.append(f"  {_residual_noise(report)}")
+        if not report.missing_tiles:
+            lines.append(f"  change of total flux: {report.flux_change:+.6g} (unit of the frame)")
+    so_far = "so far: " if report.missing_tiles else ""
+    lines.append(f"  {so_far}{_residual_noise(report)}")
+    if report.status == "part done" and not report.missing_tiles:
+        lines.append(
+            f"  every tile is there: dip finish {shlex.quote(str(report.target))} writes it"
+        )
     if report.failed_tiles:
         lines.append(
             f"  {report.failed_tiles} of {report.tiles} tiles FAILED: copied from the input, flag 4"
@@ -174,6 +180,13 @@ def frame_lines(source: str, report: "RunReport") -> str:
         lines += [f"  {report.failure}"] if report.failure else []
     lines += [f"  {note}" for note in report.notes]
     return "\n".join(lines)
+
+
+def _tiles_there(report: "RunReport") -> str:
+    """Count the tiles; of a part done, those that it and other shards have made by now."""
+    if not report.missing_tiles:
+        return counted(report.tiles, "tile")
+    return f"{report.tiles - report.missing_tiles} of {counted(report.tiles, 'tile')} are there"
 
 
 def _residual_noise(report: "RunReport") -> str:

@@ -131,6 +131,7 @@ def restore_asked(asked: AskedRun, place: Place, told: Progress, *, overwrite: b
             noise=planes.noise,
             counts=planes.restored[0].noise.kind is NoiseKind.POISSON,
             combined=planes.restored[0].combined,
+            missing_tiles=planes.tiles - len(total.tiles),
             flux_change=sum(own.flux_change for own in facts),
             seconds=time.monotonic() - asked.started,
             notes=planes.notes,

@@ -112,6 +112,14 @@ def test_a_part_that_cannot_be_is_refused(text):
         Shard.parse(text)
 
 
+def test_a_shard_says_how_many_tiles_are_missing_yet(frame, made, tmp_path):
+    target = tmp_path / "out.fits"
+    found = [run_shard(frame, target, part) for part in ("2/3", "1/3", "3/3")]
+    assert [(each.tiles, each.found_done, each.missing_tiles) for each in found] == [
+        (9, 0, 6), (9, 3, 3), (9, 6, 0),
+    ]  # fmt: skip
+
+
 def test_every_item_is_of_one_shard_alone():
     shards = [Shard(number, 5) for number in range(1, 6)]
     assert all(sum(shard.has(index) for shard in shards) == 1 for index in range(101))

@@ -28,6 +28,21 @@ def test_the_residual_noise_is_told_or_why_it_is_not(facts, said):
     assert said in frame_lines("a.fits", report("a.fits", Path("a_dip.fits"), **facts))
 
 
+def test_of_a_part_no_more_is_told_than_is_there():
+    """A shard of two tiles was said to have done four, and its part of the flux to be the total."""
+    told = {"status": "part done", "tiles": 4, "found_done": 1}
+    some, every = (
+        frame_lines("a.fits", report("a.fits", Path("a dip.fits"), missing_tiles=missing, **told))
+        for missing in (2, 0)
+    )
+    assert "part done in 2.0 s, 2 of 4 tiles are there, 1 found done" in some
+    assert "so far: estimated residual noise: 0.200" in some
+    assert ("total flux" in some, "dip finish" in some) == (False, False)
+    assert "part done in 2.0 s, 4 tiles, 1 found done" in every
+    assert ("total flux" in every, "so far" in every) == (True, False)
+    assert every.endswith("every tile is there: dip finish 'a dip.fits' writes it")
+
+
 def test_who_restores_many_frames_is_told_of_a_prior_for_all():
     sources = [f"{name}.fits" for name in "abcdef"]
     hint = prior_hint(RunConfig(), sources)

@@ -42,6 +42,11 @@ class Arrivals:
         """Take those that are whole and were not taken, or not as they are now."""
         return [source for source in sources if source not in self._done and self._takes(source)]
 
+    def is_arriving(self, source: str) -> bool:
+        """Whether there is something of a frame that has not been whole yet, or not as it is."""
+        looks = looks_of(Path(split_selector(source)[0]))
+        return source not in self._done and looks not in (None, self._tried.get(source))
+
     def has_taken(self, source: str) -> bool:
         """Whether a frame has been whole once."""
         return source in self._tried

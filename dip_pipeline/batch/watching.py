@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_EMPTY = "nothing was in it, or it could not be looked at, until the end"
 _ALONE = "restore it by itself, with its own -o"
 
 
@@ -61,7 +62,8 @@ def watch_workflow(
     """Run a workflow on its frames as they come in, until none has come for a while.
 
     find : names the frames that are there by now, and where each goes; NoFramesError for none
-    One that fails is tried again when its file changes. The summary in `out` is of all of them.
+    One that fails is tried again when its file changes; of one that comes in at the end the end is
+    waited for, and one that stays empty has failed. The summary in `out` is of all of them.
     Raises ConfigError for what no frame could be done with, NoFramesError where none came.
     """
     if workflow.config.task.each:
@@ -106,6 +108,8 @@ def watch_workflow(
                         arrivals.done(job.source)
                     else:
                         del taken[job.target]
+            for job in _empty(find, arrivals):
+                note(failed(job, f"{job.source}: {_EMPTY}"))
             results = tuple(ended.values())
             report = BatchReport(results, heard.repeated, unlike_others(results))
         summary.end(report)
@@ -126,19 +130,19 @@ def _with_own_output(
     return own
 
 
+def _empty(find: Callable[[], list[Job]], arrivals: Arrivals) -> list[Job]:
+    """Frames that have a name, and never anything in it."""
+    unseen = [job for job in _found(find) if not arrivals.has_taken(job.source)]
+    return [job for job in unseen if not arrivals.is_arriving(job.source)]
+
+
 def _rounds(
     find: Callable[[], list[Job]], arrivals: Arrivals, watch: Watch, told: "Progress"
 ) -> Iterator[_Round]:
     """Yield the frames that have come in, whenever some have; ends where patience does."""
     last, is_told = watch.clock(), False
     while True:
-        try:
-            jobs = find()
-        except NoFramesError:
-            jobs = []
-        except OSError as error:  # a disk of the network that is away for a moment
-            log.warning("%s; frames are looked for again", error)
-            jobs = []
+        jobs = _found(find)
         fresh = set(arrivals.fresh([job.source for job in jobs]))
         if fresh:
             yield _Round(
@@ -148,14 +152,25 @@ def _rounds(
             last, is_told = watch.clock(), False
             continue
         left_s = watch.patience_s - (watch.clock() - last)
-        if left_s <= 0:
+        if left_s <= 0 and not any(arrivals.is_arriving(job.source) for job in jobs):
             return
         if not is_told:
             told.note(
                 f"waiting for frames; ends when none has come for {_minutes(watch.patience_s)}"
             )
             is_told = True
-        watch.wait(min(watch.look_s, left_s))
+        watch.wait(min(watch.look_s, left_s) if left_s > 0 else watch.look_s)
+
+
+def _found(find: Callable[[], list[Job]]) -> list[Job]:
+    """Look for frames; none where a disk of the network is away for a moment."""
+    try:
+        return find()
+    except NoFramesError:
+        return []
+    except OSError as error:
+        log.warning("%s; frames are looked for again", error)
+        return []
 
 
 def _minutes(seconds: float) -> str:

@@ -114,6 +114,24 @@ def test_it_ends_when_none_has_come_for_so_long_and_not_before(night):
     assert len([note for note in night.notes if "waiting for frames" in note]) == 2
 
 
+def test_a_frame_that_is_being_written_at_the_end_is_restored(night):
+    """It was left behind without a word, and the exit code was 0."""
+    night.put("a.fits")
+    night.later = [lambda: None] * int(PATIENCE_S / 5) + [lambda: night.put("b.fits", whole=False)]
+    assert night.run().exit_code == 0
+    assert night.done == ["a.fits", "b.fits"]
+
+
+def test_a_frame_that_stays_empty_has_failed_at_the_end(night, caplog):
+    night.put("a.fits")
+    night.put("empty.fits", b"")
+    (night.folder / "lost.fits").symlink_to("nowhere")
+    assert night.run().exit_code == night.summary["exit_code"] == 1
+    assert night.done == ["a.fits"]
+    assert night.summary["counts"] == {"restored": 1, "failed": 2}
+    assert "empty.fits: nothing was in it" in caplog.text
+
+
 def test_frames_may_begin_to_come_later(night):
     night.later = [lambda: None, lambda: night.put("a.fits")]
     assert night.run().exit_code == 0

@@ -59,7 +59,8 @@ def _damage(target: Path) -> str:
     try:
         wrong = wrong_sums(target)
     except FrameError as error:
-        return f"; it cannot be read whole: {str(error).removeprefix(f'{target}: ')}"
+        found = str(error).removeprefix(f"{target}: ")
+        return f"; it cannot be read whole: {found.partition('; ')[0]}"  # what follows is of inputs
     is_ours = wrong and read_provenance(target) is not None
     return f"; damaged, or changed since: {wrong}" if is_ours else ""
 

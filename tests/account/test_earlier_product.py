@@ -104,8 +104,12 @@ def test_a_damaged_product_is_not_done(tmp_path, suffix):
 
 def test_a_cut_product_is_told_to_be_cut(made):
     source, target = made
-    target.write_bytes(target.read_bytes()[:9000])
-    assert "it cannot be read whole: truncated" in refusal(source, target)
+    for content, why in ((target.read_bytes()[:9000], "truncated: HDU 0"), (b"mine", "not a FITS")):
+        target.write_bytes(content)
+        told = refusal(source, target)
+        assert f"it cannot be read whole: {why}" in told
+        assert "get a complete copy" not in told  # that is for inputs
+        assert "frames.list" not in told
 
 
 def test_of_several_planes_what_is_done_is_told_as_it_was(tmp_path, monkeypatch):

@@ -132,9 +132,9 @@ def measure_frame_psf(
 
 def _another(planes: Sequence[Frame]) -> str:
     """Name the next image of a file as a command line does; "" where planes lie in one HDU."""
-    first = planes[0].where
-    numbers = (re.match(r"HDU (\d+)", plane.where) for plane in planes if plane.where != first)
-    return next((f"{planes[0].path}[{number[1]}]" for number in numbers if number), "")
+    found = (re.match(r"HDU (\d+)", plane.where) for plane in planes)
+    numbers = list(dict.fromkeys(number[1] for number in found if number))
+    return f"{planes[0].path}[{numbers[1]}]" if len(numbers) > 1 else ""
 
 
 def _measured(

@@ -62,6 +62,7 @@ log = logging.getLogger(__name__)
 
 _USUAL_FWHM_PX = 2.3  # of stars, where none can be measured
 _MOST_FWHM_PX = 2.5  # well sampled; knots of a nebula that pass for stars may be wider
+_SAMPLED_FWHM_PX, _FINER = 3.0, 2  # stars narrower than that are moved about on finer pixels
 _NARROWER = 0.55  # than stars of the sharpest exposure the scene's Gaussian is taken
 
 _Pair = tuple[Frame, NoiseModel, Frame, NoiseModel]
@@ -165,7 +166,10 @@ class Exposures:
         fwhm_px = min([*known, _MOST_FWHM_PX]) if known else _USUAL_FWHM_PX
         support_px = _NARROWER * fwhm_px / FWHM_OF_SIGMA * optics.factor
         own, found = with_seeing(seen, found)
-        return replace(optics, support_px=round(support_px, 4), seeing=own), found
+        narrow = min(known, default=_USUAL_FWHM_PX) < _SAMPLED_FWHM_PX
+        solving = _FINER if narrow and optics.factor == 1 else 1
+        optics = replace(optics, support_px=round(support_px, 4), solving=solving, seeing=own)
+        return optics, found
 
     def _tell_of_changes(self, reference: Frame, found: Sequence[Registration], told: Told) -> None:
         """Say which sources are not the same in all exposures."""

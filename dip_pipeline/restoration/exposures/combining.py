@@ -27,7 +27,11 @@ from dip_pipeline.restoration.exposures.lights import (
     unit_of,
     valid_of,
 )
-from dip_pipeline.restoration.exposures.reconstructing import Reconstruction, reconstruct
+from dip_pipeline.restoration.exposures.reconstructing import (
+    Reconstruction,
+    mean_of_cells,
+    reconstruct,
+)
 from dip_pipeline.restoration.exposures.rejecting import Light, Verdict, judge
 from dip_pipeline.restoration.exposures.rims import rim_of, with_rim, without_rim
 from dip_pipeline.restoration.exposures.solving import Observation
@@ -149,17 +153,21 @@ def _seen_together(problem: Problem) -> _Together:
     wider = with_rim(lights, rim_px)
     rows, cols = (side + 2 * rim_px for side in problem.pixels.shape)
     verdicts = judge(wider, (rows, cols))
-    observations = _observations(wider, verdicts, (rows, cols), optics.factor)
+    fine = optics.factor * optics.solving
+    observations = _observations(wider, verdicts, (rows, cols), fine)
     made = _reconstructed(observations, (rows, cols), optics, rim_px)
     if made is None:
         spread = _spread(problem)
         return _Together.of_one(replace(spread, masked=~spread.saturated))
-    unlike, tallies = compare(made.scene, observations, verdicts, optics.factor)
-    unlike = torch.hypot(without_rim(unlike, rim_px * optics.factor), made.grain)
+    unlike, tallies = compare(made.scene, observations, verdicts, fine)
+    unlike, scene = (
+        mean_of_cells(without_rim(plane, rim_px * fine), optics.solving)
+        for plane in (unlike, made.scene)
+    )
+    unlike = torch.hypot(unlike, made.grain)
     base = float(least_weight(lights, exposures)) / optics.factor**2
     masked = (made.cover < _LEAST_COVER * base)[0, 0].numpy()
-    scene = without_rim(made.scene, rim_px * optics.factor)[0, 0].double().numpy()
-    pixels = (scene * unit + level) * optics.share
+    pixels = (scene[0, 0].double().numpy() * unit + level) * optics.share
     error = made.sigma[0, 0].double().numpy() * unit * optics.share
     alone = in_blocks(problem.saturated, optics.factor) & masked
     own = _shared(problem.pixels, optics)
@@ -202,7 +210,8 @@ def _observations(
             observed=light.shape,
             factor=factor,
         )
-        read, inside = sampled()
+        usual = Interpolation.SINC if factor == 1 else Interpolation.QUINTIC
+        read, inside = sampled(interpolation=usual)
         footprint, _ = sampled(interpolation=Interpolation.LINEAR)
         reach = footprint
         finer = tuple((share, sigma_px * factor) for share, sigma_px in light.seeing)
@@ -240,14 +249,16 @@ def _reconstructed(
     shape : (rows, cols) of the scene with its rim, and rim_px : pixels of the reference
     """
     used = [each for each in observations if each is not None]
-    rim = rim_px * optics.factor
+    fine = optics.factor * optics.solving
+    rim = rim_px * fine
     if not any(bool((without_rim(each.cover(), rim) > 0).any()) for each in used):
         return None
     return reconstruct(
         used,
-        (shape[0] * optics.factor, shape[1] * optics.factor),
-        support_px=optics.support_px,
+        (shape[0] * fine, shape[1] * fine),
+        support_px=optics.support_px * optics.solving,
         rim_px=rim,
+        cell_px=optics.solving,
         seed=_NOISE_SEED,
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as nnf
 from torch import Generator, Tensor
 
 from dip_pipeline.restoration.exposures.rims import without_rim
@@ -28,7 +29,7 @@ _FAR = 1e-3  # of the weight of an average is what is typical
 class Reconstruction:
     """The scene and its noise; planes (1, 1, rows, cols).
 
-    scene : with its rim; all else without it
+    scene : with its rim, on the pixels it was solved on; all else without it, means over cells
     cover : weight of all exposures in each pixel, an inverse variance
     grain : noise beyond sigma, where detail of a star was left in such a hole
     softened : what it lacks in holes of the sharpest exposures; None for nothing
@@ -48,12 +49,14 @@ def reconstruct(
     *,
     support_px: float,
     rim_px: int = 0,
+    cell_px: int = 1,
     seed: int,
 ) -> Reconstruction:
     """Reconstruct a scene of that shape, and measure its noise by draws.
 
     support_px : standard deviation of G, pixels of the scene
     rim_px : as wide a rim of the scene its noise and cover are not told of, pixels of the scene
+    cell_px : side of the cells of pixels, whose means alone are wanted
     """
     generator = Generator().manual_seed(seed)
     planes = []
@@ -66,8 +69,11 @@ def reconstruct(
     if filled := fill_sharpest(observations, planes, solved, support_px, generator):
         solved = LeastSquares(filled.observations, shape, support_px).solve(filled.planes)
         softened = filled.softened.within(*(slice(rim_px, side - rim_px) for side in shape))
-    draws = without_rim(solved[1:], rim_px)
-    weight, spread = (without_rim(plane, rim_px) for plane in _weights(observations, shape))
+    draws = mean_of_cells(without_rim(solved[1:], rim_px), cell_px)
+    weight, spread = (
+        cell_px**2 * mean_of_cells(without_rim(plane, rim_px), cell_px)
+        for plane in _weights(observations, shape)
+    )
     shaped = _expected_variance(weight, spread)
     energy = (draws**2).mean(dim=0, keepdim=True)
     ratio = energy / shaped
@@ -86,6 +92,11 @@ def reconstruct(
         beyond = _averaged(energy, holes, _GRAIN_SCALE_PX) - sigma**2
         grain = torch.where(holes, beyond.clamp(min=0.0).sqrt(), grain)
     return Reconstruction(solved[:1], sigma, weight, kernel, grain, softened)
+
+
+def mean_of_cells(planes: Tensor, cell_px: int) -> Tensor:
+    """Average (batch, 1, rows, cols) over cells of so many pixels a side."""
+    return planes if cell_px == 1 else nnf.avg_pool2d(planes, cell_px)
 
 
 def _averaged(plane: Tensor, where: Tensor, scale_px: float) -> Tensor:

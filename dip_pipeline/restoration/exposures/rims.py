@@ -14,7 +14,7 @@ from dip_pipeline.restoration.exposures.rejecting import Light
 from dip_pipeline.restoration.forward.optics import Optics
 
 _SIGMAS = 3.0  # of the widest Gaussian of all seeing that a rim holds
-_LEAST_PX = 4  # what interpolation reads
+_LEAST_PX = 6  # what interpolation reads
 _MOST_PX = 24
 
 

@@ -13,6 +13,7 @@ fixed beforehand, so that x depends on the exposures linearly.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as nnf
@@ -23,10 +24,6 @@ from dip_pipeline.restoration.forward.optics import Mixture
 from dip_pipeline.restoration.images.smoothing import smooth
 
 _TIKHONOV = 3e-4  # lambda
-_OVERSHOOT = 0.1  # of a weight that interpolation's negative lobes carry beside it
-_LOBES_PX = 3  # how far
-_STEPS = 28
-_LEAST_EIGENVALUE = 0.015  # what is smaller comes back in part
 _LARGEST_EIGENVALUE = 1.1  # or what is found
 _MARGIN = 1.02
 _LANCZOS_STEPS = 30
@@ -63,6 +60,24 @@ class Observation:
         return self.footprint.adjoint(self.weight)
 
 
+class _Pace(NamedTuple):
+    """How a solver goes on.
+
+    steps : how many; least_eigenvalue : what is smaller comes back in part
+    overshoot : of a weight that interpolation's negative lobes carry beside it; lobes_px : how far
+    """
+
+    steps: int
+    least_eigenvalue: float
+    overshoot: float
+    lobes_px: int
+
+
+_USUAL = _Pace(28, 0.015, overshoot=0.25, lobes_px=6)
+# Interpolation needs not reach as far on finer pixels; what these blur has smaller eigenvalues.
+_ON_FINER_PIXELS = _Pace(56, 0.004, overshoot=0.1, lobes_px=3)
+
+
 class LeastSquares:
     """Solver for some exposures; see the module."""
 
@@ -71,6 +86,8 @@ class LeastSquares:
     ) -> None:
         self.observations = observations
         self.support_px = support_px
+        finer = any(each.factor > 1 for each in observations)
+        self._pace = _ON_FINER_PIXELS if finer else _USUAL
         like = observations[0].pixels
         one = torch.ones((1, 1, *shape), dtype=like.dtype, device=like.device)
         weight = sum(
@@ -83,9 +100,11 @@ class LeastSquares:
         # Rows of the normal matrix sum to the local weight: divided by it, as a preconditioner,
         # its eigenvalues are about 1 at most, but where interpolation's negative lobes count:
         # beside a deep exposure, and around single pixels in a hole.
-        span = 2 * _LOBES_PX + 1
-        beside = nnf.max_pool2d(local, span, stride=1, padding=_LOBES_PX)
-        self._scale = torch.maximum(local, _OVERSHOOT * beside).clamp(min=_LEAST_WEIGHT).rsqrt()
+        reach = self._pace.lobes_px
+        beside = nnf.max_pool2d(local, 2 * reach + 1, stride=1, padding=reach)
+        self._scale = (
+            torch.maximum(local, self._pace.overshoot * beside).clamp(min=_LEAST_WEIGHT).rsqrt()
+        )
         self._most = max(_LARGEST_EIGENVALUE, _MARGIN * self._largest_eigenvalue())
 
     def _largest_eigenvalue(self) -> float:
@@ -116,14 +135,14 @@ class LeastSquares:
 
         Saad 2003, Iterative Methods for Sparse Linear Systems, algorithm 12.1.
         """
-        middle = (self._most + _LEAST_EIGENVALUE) / 2
-        half = (self._most - _LEAST_EIGENVALUE) / 2
+        middle = (self._most + self._pace.least_eigenvalue) / 2
+        half = (self._most - self._pace.least_eigenvalue) / 2
         ratio = half / middle
         residual = self._scale * self._smoothed(self._back(planes))
         solution = torch.zeros_like(residual)
         change = residual / middle
         rho = ratio
-        for _ in range(_STEPS):
+        for _ in range(self._pace.steps):
             solution = solution + change
             residual = residual - self._normal(change)
             following = 1 / (2 / ratio - rho)

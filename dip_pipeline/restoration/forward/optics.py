@@ -36,6 +36,8 @@ class Optics:
         as smooth as: the telescope made it so; 0: not known
     summed : a pixel holds the flux of its area (the scene's are smaller by factor^2), else a
         brightness
+    solving : pixels for one of the scene while it is solved for from several exposures, along each
+        axis: stars that are narrower than its pixels show need finer ones to be moved about on
     seeing : what lies between the scene and the observation where further exposures are sharper,
         sigmas in pixels of the observation; () for nothing, or the Gaussian of `Exposure.wider_px2`
     """
@@ -45,6 +47,7 @@ class Optics:
     decimation: DecimationKind = DecimationKind.AREA
     summed: bool = True
     support_px: float = 0.0
+    solving: int = 1
     seeing: Mixture = ()
 
     def __post_init__(self) -> None:

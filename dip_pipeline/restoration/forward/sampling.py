@@ -10,7 +10,13 @@ from torch import Tensor
 from dip_pipeline.restoration.forward.decimation import Decimation
 from dip_pipeline.restoration.forward.operators import Composed, Operator
 from dip_pipeline.restoration.forward.optics import DecimationKind
-from dip_pipeline.restoration.forward.warping import WEIGHTS, Interpolation, Warp
+from dip_pipeline.restoration.forward.warping import (
+    WEIGHTS,
+    Interpolation,
+    TwoPasses,
+    Warp,
+    is_upright,
+)
 
 Matrix = tuple[tuple[float, float], tuple[float, float]]
 _SHIFT_ALONE = 1e-7  # of a matrix from the unit matrix, at most, to count as a shift
@@ -137,7 +143,12 @@ def _warped(
     shift = factor * (np.asarray(shift_px) + half - affine @ np.array([half, half]))
     fine = (observed[0] * factor, observed[1] * factor)
     row, col = shift.tolist()
-    warp = Warp(affine, (row, col), scene=scene, observed=fine, interpolation=interpolation)
+    warp: Warp | TwoPasses
+    if interpolation is Interpolation.SINC and is_upright(affine):
+        warp = TwoPasses(affine, (row, col), scene=scene, observed=fine)
+    else:  # so many taps along both axes would fill the memory
+        usual = _USUAL if interpolation is Interpolation.SINC else interpolation
+        warp = Warp(affine, (row, col), scene=scene, observed=fine, interpolation=usual)
     inside = warp.inside.to(torch.float32)[None, None]
     if factor == 1:
         return warp, inside

@@ -5,11 +5,15 @@ from enum import StrEnum
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.restoration.images.borders import repeated
+
+_MOST_SLANT = 0.2  # of the steps along an axis, that a map may have across it
+_SINC_PX = 12
+_KAISER = 6.0  # shape of the window: light of frequencies up to 0.38 a pixel is read to 0.5 %
 
 
 class Interpolation(StrEnum):
@@ -18,45 +22,21 @@ class Interpolation(StrEnum):
     LINEAR = "linear"  # 2 x 2 pixels
     CUBIC = "cubic"  # 4 x 4 pixels: less smoothing, slightly negative weights
     QUINTIC = "quintic"  # 6 x 6 pixels: for what is sampled well, near to exact
+    SINC = "sinc"  # 12 x 12 pixels: for what is sampled just well enough
 
 
-class Warp:
-    """Affine warp: observed pixel p sees the scene at matrix @ p + shift_px.
+class Reading:
+    """A plane that is read at places of another one: each of some taps, by index and weight.
 
-    matrix : 2 x 2; shift_px : (rows, cols), in pixels of the scene; p : (row, col) from 0, whole
-        numbers at the middles of pixels
-    scene, observed : rows and columns of both
-    Values are read, not summed: a brightness stays, whatever the matrix's determinant. Past the
-    scene's borders the edge pixel is repeated; `inside` says which pixels lie on the scene, so
-    that the others can be masked. Raises RestorationError.
+    index, weight : (taps, places), into the flattened plane that is read
+    scene, observed : rows and columns of the plane that is read, and of the places
     """
 
     def __init__(
-        self,
-        matrix: ArrayLike,
-        shift_px: Sequence[float],
-        *,
-        scene: tuple[int, int],
-        observed: tuple[int, int],
-        interpolation: Interpolation = Interpolation.CUBIC,
+        self, index: Tensor, weight: Tensor, scene: tuple[int, int], observed: tuple[int, int]
     ) -> None:
-        affine = np.asarray(matrix, dtype=np.float64)
-        if affine.shape != (2, 2) or not abs(np.linalg.det(affine)) > 1e-9:
-            raise RestorationError(f"warp {affine.tolist()}: needs a 2 x 2 matrix to be inverted")
         self.scene, self.observed = scene, observed
-        grid = torch.stack(
-            torch.meshgrid(
-                *(torch.arange(length, dtype=torch.float64) for length in observed), indexing="ij"
-            )
-        )
-        place = torch.tensordot(torch.from_numpy(affine), grid, 1)
-        place = (
-            place + torch.tensor([float(s) for s in shift_px], dtype=torch.float64)[:, None, None]
-        )
-        self._index, self._weight = _taps(place, scene, interpolation)
-        limit = torch.tensor(scene, dtype=torch.float64)[:, None, None] - 0.5
-        self.inside = ((place >= -0.5) & (place <= limit)).all(0).to(torch.float64)
-        """(rows, cols) observed, 1 where the pixel's middle lies on the scene, else 0."""
+        self._index, self._weight = index, weight
 
     def forward(self, scene: Tensor) -> Tensor:
         """Read the scene at the observed pixels' places."""
@@ -86,21 +66,117 @@ class Warp:
             raise RestorationError(f"{name} of {given} pixels: needs {shape[0]} x {shape[1]}")
 
 
+class Warp(Reading):
+    """Affine warp: observed pixel p sees the scene at matrix @ p + shift_px.
+
+    matrix : 2 x 2; shift_px : (rows, cols), in pixels of the scene; p : (row, col) from 0, whole
+        numbers at the middles of pixels
+    scene, observed : rows and columns of both
+    Values are read, not summed: a brightness stays, whatever the matrix's determinant. Past the
+    scene's borders the edge pixel is repeated; `inside` says which pixels lie on the scene, so
+    that the others can be masked. Raises RestorationError.
+    """
+
+    def __init__(
+        self,
+        matrix: ArrayLike,
+        shift_px: Sequence[float],
+        *,
+        scene: tuple[int, int],
+        observed: tuple[int, int],
+        interpolation: Interpolation = Interpolation.CUBIC,
+    ) -> None:
+        affine = np.asarray(matrix, dtype=np.float64)
+        if affine.shape != (2, 2) or not abs(np.linalg.det(affine)) > 1e-9:
+            raise RestorationError(f"warp {affine.tolist()}: needs a 2 x 2 matrix to be inverted")
+        place = _places(affine, shift_px, observed)
+        super().__init__(*_taps(place, scene, interpolation), scene, observed)
+        self.inside = _inside(place, scene)
+        """(rows, cols) observed, 1 where the pixel's middle lies on the scene, else 0."""
+
+
+class TwoPasses:
+    """The same warp along columns, then along rows, for maps that turn by little or half a turn.
+
+    Catmull and Smith 1980, Computer Graphics 14, 279: of n x n taps 2 n are left, so that long ones
+    can be afforded. `is_upright` says for which matrices.
+    """
+
+    def __init__(
+        self,
+        matrix: ArrayLike,
+        shift_px: Sequence[float],
+        *,
+        scene: tuple[int, int],
+        observed: tuple[int, int],
+        interpolation: Interpolation = Interpolation.SINC,
+    ) -> None:
+        affine = np.asarray(matrix, dtype=np.float64)
+        (down, slant), (lean, across) = affine.tolist()
+        top, left = (float(shift) for shift in shift_px)
+        between = scene[0], observed[1]
+        row, col = _grid(between)
+        # Row of the observation whose pixels of this column lie on this row of the scene.
+        own_row = (row - slant * col - top) / down
+        cols = _taps_along(lean * own_row + across * col + left, scene[1], interpolation)
+        self._first = Reading(cols[0] + row.flatten().long() * scene[1], cols[1], scene, between)
+        place = _places(affine, shift_px, observed)
+        rows = _taps_along(place[0], between[0], interpolation)
+        col = _grid(observed)[1].flatten().long()
+        self._second = Reading(rows[0] * between[1] + col, rows[1], between, observed)
+        self.scene, self.observed = scene, observed
+        self.inside = _inside(place, scene)
+
+    def forward(self, scene: Tensor) -> Tensor:
+        """Read the scene at the observed pixels' places."""
+        return self._second.forward(self._first.forward(scene))
+
+    def adjoint(self, observation: Tensor) -> Tensor:
+        """Apply the transpose."""
+        return self._first.adjoint(self._second.adjoint(observation))
+
+
+def is_upright(matrix: ArrayLike) -> bool:
+    """Whether a map turns so little, or by half a turn, that two passes lose nothing."""
+    affine = np.abs(np.asarray(matrix, dtype=np.float64))
+    return bool(max(affine[0, 1], affine[1, 0]) < _MOST_SLANT * min(affine[0, 0], affine[1, 1]))
+
+
+def _grid(shape: tuple[int, int]) -> Tensor:
+    """Rows and columns of pixels, (2, rows, cols)."""
+    axes = (torch.arange(length, dtype=torch.float64) for length in shape)
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))
+
+
+def _places(affine: NDArray[np.float64], shift: Sequence[float], shape: tuple[int, int]) -> Tensor:
+    """Places of observed pixels on the scene, (2, rows, cols)."""
+    start = torch.tensor([float(s) for s in shift], dtype=torch.float64)
+    turned: Tensor = torch.tensordot(torch.from_numpy(affine), _grid(shape), 1)
+    return turned + start[:, None, None]
+
+
+def _inside(place: Tensor, scene: tuple[int, int]) -> Tensor:
+    limit = torch.tensor(scene, dtype=torch.float64)[:, None, None] - 0.5
+    inside: Tensor = ((place >= -0.5) & (place <= limit)).all(0).to(torch.float64)
+    return inside
+
+
 def _taps(
     place: Tensor, scene: tuple[int, int], interpolation: Interpolation
 ) -> tuple[Tensor, Tensor]:
     """Pixels that each place is read from: flat indices and weights, (taps, places)."""
-    weights_at = WEIGHTS[interpolation]
-    base = place.floor()
-    axes = []
-    for axis in (0, 1):
-        weights = weights_at((place[axis] - base[axis]).flatten())
-        first = base[axis].flatten().long() - (len(weights) // 2 - 1)
-        index = repeated(first + torch.arange(len(weights))[:, None], scene[axis])
-        axes.append((index, weights))
-    (rows, down), (cols, across) = axes
+    rows, down = _taps_along(place[0], scene[0], interpolation)
+    cols, across = _taps_along(place[1], scene[1], interpolation)
     index = rows[:, None] * scene[1] + cols[None]
     return index.flatten(0, 1), (down[:, None] * across[None]).flatten(0, 1)
+
+
+def _taps_along(place: Tensor, length: int, interpolation: Interpolation) -> tuple[Tensor, Tensor]:
+    """Pixels of one axis that each place is read from, and their weights: (taps, places)."""
+    base = place.floor()
+    weights = WEIGHTS[interpolation]((place - base).flatten())
+    first = base.flatten().long() - (len(weights) // 2 - 1)
+    return repeated(first + torch.arange(len(weights))[:, None], length), weights
 
 
 def _linear_weights(offset: Tensor) -> Tensor:
@@ -134,9 +210,22 @@ def _quintic_weights(offset: Tensor) -> Tensor:
     )
 
 
+def _sinc_weights(offset: Tensor) -> Tensor:
+    """Weights of the twelve pixels around: sinc under Kaiser's window, their sum 1.
+
+    Kaiser and Schafer 1980, IEEE Trans. ASSP 28, 105.
+    """
+    reach = _SINC_PX // 2
+    distance = offset[None] - torch.arange(1 - reach, reach + 1, dtype=offset.dtype)[:, None]
+    within = (1 - (distance / reach) ** 2).clamp(min=0.0).sqrt()
+    weights: Tensor = torch.sinc(distance) * torch.special.i0(_KAISER * within)
+    return weights / weights.sum(dim=0)
+
+
 WEIGHTS: dict[Interpolation, Callable[[Tensor], Tensor]] = {
     Interpolation.LINEAR: _linear_weights,
     Interpolation.CUBIC: _cubic_weights,
     Interpolation.QUINTIC: _quintic_weights,
+    Interpolation.SINC: _sinc_weights,
 }
 """Weights along one axis, (taps, places), by kind: a function of the offset past a pixel."""

@@ -18,6 +18,7 @@ from dip_pipeline.errors import RestorationError
 from dip_pipeline.exposure_tallies import Tally
 from dip_pipeline.restoration.computing.settings import settle_computing
 from dip_pipeline.restoration.exposures.agreeing import compare
+from dip_pipeline.restoration.exposures.contradicting import contradicted, with_doubt
 from dip_pipeline.restoration.exposures.lights import (
     as_exposure,
     dark_variance,
@@ -50,13 +51,7 @@ from dip_pipeline.restoration.forward.warping import Interpolation
 from dip_pipeline.restoration.images.smoothing import fill_unknown, smooth
 from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
-from dip_pipeline.restoration.problem import (
-    FitOptions,
-    Problem,
-    Restored,
-    StopReason,
-    cut_inner,
-)
+from dip_pipeline.restoration.problem import FitOptions, Problem, Restored, StopReason, cut_inner
 from dip_pipeline.restoration.restore import restore, unchanged
 from dip_pipeline.sensor import NoiseKind, NoiseModel
 
@@ -83,6 +78,7 @@ def restore_combined(problem: Problem, prior: Prior | None = None) -> Restored:
     outcome = replace(outcome, judged_pixels=outcome.judged_pixels // fine, flux_change=change)
     error = np.hypot(restored.error, cut_inner(joined, seen.unlike)).astype(np.float32)
     restored = replace(restored, error=error, outcome=outcome)
+    restored = with_doubt(restored, cut_inner(joined, seen.contradicted))
     if seen.softened is None:
         return restored
     return doubted(restored, seen.softened.within(*joined.inner).lacking(restored.science))
@@ -124,18 +120,21 @@ class _Together:
     """A problem made of several exposures, and how these agree.
 
     unlike : error of its pixels by what the exposures show unlike each other, their unit
+    contradicted : share of their light that some exposures do not show
     softened : what it lacks where the sharpest exposures have holes; None for nothing
     """
 
     problem: Problem
     unlike: Plane
+    contradicted: Plane
     tallies: tuple[Tally, ...] = ()
     softened: Softened | None = None
 
     @classmethod
     def of_one(cls, problem: Problem) -> Self:
         """Take what is of one exposure alone."""
-        return cls(problem, np.zeros(problem.pixels.shape, np.float32))
+        nothing = np.zeros(problem.pixels.shape, np.float32)
+        return cls(problem, nothing, nothing)
 
 
 def _seen_together(problem: Problem) -> _Together:
@@ -160,9 +159,10 @@ def _seen_together(problem: Problem) -> _Together:
         spread = _spread(problem)
         return _Together.of_one(replace(spread, masked=~spread.saturated))
     unlike, tallies = compare(made.scene, observations, verdicts, fine)
-    unlike, scene = (
+    doubt = contradicted(made.scene, observations, verdicts, fine)
+    unlike, doubt, scene = (
         mean_of_cells(without_rim(plane, rim_px * fine), optics.solving)
-        for plane in (unlike, made.scene)
+        for plane in (unlike, doubt, made.scene)
     )
     unlike = torch.hypot(unlike, made.grain)
     base = float(least_weight(lights, exposures)) / optics.factor**2
@@ -188,6 +188,7 @@ def _seen_together(problem: Problem) -> _Together:
     return _Together(
         joined,
         (unlike[0, 0].double().numpy() * unit * optics.share).astype(np.float32),
+        doubt[0, 0].numpy(),
         tuple(replace(tally, number=each.number) for each, tally in numbered),
         made.softened,
     )

@@ -16,6 +16,7 @@ _NOTHING = 0.2  # of its light elsewhere: a source is not there
 _NAMED = 5
 _ONE_LINE = 0.8  # of the mean direction's length
 _DRAWN_OUT = 0.045  # see `Compared`; by chance 0.01
+_UNLIKE = 0.1  # see `Compared`
 _MOST_TOLD = 50  # in an account
 
 
@@ -147,6 +148,30 @@ def warn_of_trails(names: Sequence[str], found: Sequence[Compared]) -> None:
     for number in long:
         each = found[number - 1]
         _warn_of_trail(names[number], each.drawn_out, each.angle_deg, either)
+
+
+def unlike_sources(names: Sequence[str], found: Sequence[Compared]) -> dict[int, str]:
+    """Tell whose sources are each brighter or fainter by another factor, by number, in words.
+
+    names : of the exposures, the first one's first; found : of all others against the first. Where
+    all others that tell differ from the first, it is that one; of two nothing tells which.
+    """
+    told = [number for number, each in enumerate(found, start=1) if each.unlike > 0]
+    unlike = [number for number in told if found[number - 1].unlike > _UNLIKE]
+    if len(unlike) == len(told) > 1:
+        middle = float(np.median([found[number - 1].unlike for number in told]))
+        return {0: _unlike_words(names[0], middle, "the others")}
+    against = names[0] if len(found) == 1 else "the others"
+    return {each: _unlike_words(names[each], found[each - 1].unlike, against) for each in unlike}
+
+
+def _unlike_words(name: str, unlike: float, against: str) -> str:
+    return (
+        f"{name}: the light of its sources is unlike that in {against}, each by another factor "
+        f"(they scatter by {100 * unlike:.0f} %; of one filter by 5 % at most): another filter "
+        "than its header says, clouds over a part of it, or much that varies; look at it, and "
+        "leave it out"
+    )
 
 
 def _warn_of_trail(name: str, drawn_out: float, angle_deg: float, either: str) -> None:

@@ -9,16 +9,13 @@ from typing import Self
 import numpy as np
 
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import (
-    ContradictionError,
-    EmptyFrameError,
-    ExposureError,
-)
+from dip_pipeline.errors import ContradictionError, EmptyFrameError, ExposureError
 from dip_pipeline.exposures.alike import check_alike, check_observed
 from dip_pipeline.exposures.changes import (
     change_facts,
     changes_in_words,
     source_changes,
+    unlike_sources,
     warn_of_trails,
 )
 from dip_pipeline.exposures.keeping import Kept
@@ -49,11 +46,7 @@ from dip_pipeline.frames import (
 from dip_pipeline.preparing.cutting import ExposureSource, Window
 from dip_pipeline.preparing.planning import settle_frame
 from dip_pipeline.progress import Told
-from dip_pipeline.registration import (
-    FWHM_OF_SIGMA,
-    Seen,
-    register,
-)
+from dip_pipeline.registration import FWHM_OF_SIGMA, Seen, register
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.sensor import NoiseModel
 from dip_pipeline.task import Task
@@ -174,8 +167,14 @@ class Exposures:
     def _tell_of_changes(self, reference: Frame, found: Sequence[Registration], told: Told) -> None:
         """Say which sources are not the same in all exposures."""
         names = [reference.path.name, *(each.source.frame.path.name for each in found)]
-        warn_of_trails(names, [each.found.compared for each in found])
-        changes = source_changes(names, [each.found.compared.changes for each in found])
+        compared = [each.found.compared for each in found]
+        warn_of_trails(names, compared)
+        for number, words in unlike_sources(names, compared).items():
+            if number > 0 and self.config.task.each:  # warned of once: beside its own product
+                told.progress.note(f"{told.source}: {words}")
+            else:
+                log.warning("%s", words)
+        changes = source_changes(names, [each.changes for each in compared])
         if not changes:
             return
         what = (

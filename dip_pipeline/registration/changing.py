@@ -24,6 +24,7 @@ _STEP = 0.5
 _MEDIAN_NOISE = 1.2533  # of a median, in that of a mean
 _CLEAR_SNR = 30.0
 _FEWEST_CLEAR = 5
+_FEWEST_TO_TELL = 8  # of how unlike the sources of two exposures are
 _LEAST_SCATTER = 0.01  # of a star's light: interpolation, flat field
 _SIGNIFICANT = 6.0
 _UNLIKE = 0.12  # of the squared light of what differs, that no star has
@@ -75,11 +76,14 @@ class Compared:
     drawn_out : by how much the light around its stars goes up and down with the direction, in
         shares of that light: 0.01 by chance, 0.05 to 0.09 of a trail as long as stars are wide
     angle_deg : along which they are drawn out, on the reference; 0 along a row, 90 along a column
+    unlike : scatter of the light of its bright sources against the reference's, in shares of it:
+        0.01 to 0.05 of one scene, 0.1 to 0.5 of another filter; 0 where fewer than eight tell
     """
 
     changes: tuple[Change, ...] = ()
     drawn_out: float = 0.0
     angle_deg: float = 0.0
+    unlike: float = 0.0
 
 
 def compare_sources(
@@ -109,10 +113,10 @@ def compare_sources(
     more = _SECTORS * np.median(apart, axis=1)
     brighter = np.maximum((here.light / common).sum(axis=1), there.total)
     brighter = np.maximum(brighter, noise)
-    scatter = max(
-        _LEAST_SCATTER, _robust((more / brighter)[whole & (brighter > _CLEAR_SNR * noise)])
-    )
-    sigma = more / np.hypot(noise, scatter * brighter)
+    clear = whole & (brighter > _CLEAR_SNR * noise)
+    scatter = _robust((more / brighter)[clear])
+    unlike = round(scatter, 3) if clear.sum() >= _FEWEST_TO_TELL else 0.0
+    sigma = more / np.hypot(noise, max(_LEAST_SCATTER, scatter) * brighter)
     sigma = sigma / max(1.0, _robust(sigma[whole]))
     fainter = float(np.median(here.spots[stars].sum(axis=1) / there.spots[stars].sum(axis=1)))
     seen = _Spots.of(here.spots / fainter, stars, here.spot_noise / fainter)
@@ -120,10 +124,10 @@ def compare_sources(
     starry = np.where(more > 0, seen.is_starry_beyond(before), before.is_starry_beyond(seen))
     found = np.flatnonzero(whole & starry & (np.abs(sigma) > _SIGNIFICANT))
     if np.sum(found < len(own)) > max(1.0, _MOST_SHARE * float(whole[: len(own)].sum())):
-        return Compared((), drawn_out, angle_deg)
+        return Compared((), drawn_out, angle_deg, unlike)
     order = found[np.argsort(-np.abs(sigma[found]), kind="stable")]
     facts = np.column_stack([places, there.total, more, sigma])[order]
-    return Compared(tuple(Change(*row) for row in facts.tolist()), drawn_out, angle_deg)
+    return Compared(tuple(Change(*row) for row in facts.tolist()), drawn_out, angle_deg, unlike)
 
 
 def _drawn_out(common: Image) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from dip_pipeline.exposures.changes import (
     change_facts,
     changes_in_words,
     source_changes,
+    unlike_sources,
     warn_of_trails,
 )
 from dip_pipeline.registration import Change, Compared
@@ -91,3 +92,19 @@ def test_the_exposure_whose_stars_are_trailed_is_warned_of(found, told, caplog):
     warn_of_trails(_NAMES[: len(found) + 1], found)
     assert len(caplog.messages) == len(told)
     assert all(words in text for words, text in zip(told, caplog.messages, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("unlike", "told"),
+    [
+        ((0.05, 0.01), {}),
+        ((0.02, 0.3), {2: "c.fits: the light of its sources is unlike that in the others"}),
+        ((0.3, 0.2), {0: "a.fits: the light of its sources is unlike that in the others"}),
+        ((0.3, 0.0), {1: "b.fits: the light of its sources is unlike that in the others"}),
+        ((0.3,), {1: "b.fits: the light of its sources is unlike that in a.fits"}),
+    ],
+)
+def test_the_exposure_that_shows_another_scene_is_told(unlike, told):
+    found = unlike_sources(_NAMES[: len(unlike) + 1], [Compared(unlike=each) for each in unlike])
+    assert found.keys() == told.keys()
+    assert all(words.startswith(told[number]) for number, words in found.items())

@@ -5,6 +5,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from dip_pipeline.frames.prov_json import facts_of
 from dip_pipeline.pipeline import restore_frame
 from dip_pipeline.preparing.planning import problem_source, settle_frame
 from dip_pipeline.progress import SILENT, Told
+from dip_pipeline.registration import Compared
 from dip_pipeline.restoration.exposures.combining import combined
 from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.problem import Outcome
@@ -681,3 +683,24 @@ def test_the_noise_of_what_guides_many_is_found_once(tmp_path, monkeypatch):
     _write(tmp_path / "2.fits", 2, seed=5)
     _registered(paths, **each)
     assert found[5:] == ["2.fits"]
+
+
+@pytest.mark.parametrize(("each", "number", "warned"), [(0, 1, 1), (1, 1, 0), (1, 0, 1)])
+def test_an_exposure_of_another_filter_is_warned_of_once(each, number, warned, caplog):
+    """Where each is restored for itself beside its own product, beside the others' in a line."""
+    names = ["a.fits", "b.fits", "c.fits"]
+    frames = [SimpleNamespace(path=Path(name)) for name in names]
+    found = [
+        SimpleNamespace(
+            source=SimpleNamespace(frame=frame),
+            found=SimpleNamespace(compared=Compared(unlike=0.3 if number in (0, one) else 0.02)),
+        )
+        for one, frame in enumerate(frames[1:], start=1)
+    ]
+    config = RunConfig().with_overrides(**{"task.name": "combine", "task.each": bool(each)})
+    lines = []
+    told = Told(SimpleNamespace(note=lines.append), "a.fits")
+    Exposures((), config)._tell_of_changes(frames[0], found, told)
+    said = f"{names[number]}: the light of its sources is unlike"
+    assert [text.startswith(said) for text in caplog.messages] == [True] * warned
+    assert [said in line for line in lines] == [True] * (1 - warned)

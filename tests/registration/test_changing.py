@@ -66,7 +66,9 @@ _UNLIKE = [
 def test_steady_stars_are_steady(seed, unlike):
     stars = _stars(seed)
     rays = unlike.get("rays", 0)
-    assert register(_seen(stars, 2, **unlike), _seen(stars, 1, rays=rays)).compared.changes == ()
+    compared = register(_seen(stars, 2, **unlike), _seen(stars, 1, rays=rays)).compared
+    assert compared.changes == ()
+    assert compared.unlike < 0.05
 
 
 @pytest.mark.parametrize("unlike", _UNLIKE[:2])
@@ -145,6 +147,18 @@ def test_where_most_stars_differ_none_is_named():
         [np.ones((len(stars), 2)), np.resize([1, 0.6, 1, 0.6, 1], len(stars))]
     )
     assert register(_seen(later, 2), _seen(stars, 1), any_optics=True).compared.changes == ()
+
+
+@pytest.mark.parametrize("dex", [0.08, 0.25])
+def test_where_each_source_differs_by_another_factor_the_scene_is_another(dex):
+    stars = _stars(3)
+    factors = 10 ** np.random.default_rng(5).normal(0, dex, len(stars))
+    later = stars * np.column_stack([np.ones((len(stars), 2)), factors])
+    compared = register(_seen(later, 2), _seen(stars, 1), any_optics=True).compared
+    assert compared.unlike > 0.13
+    few = stars[np.argsort(-stars[:, 2])[:7]] * [1, 1, 3]
+    off = few * np.column_stack([np.ones((7, 2)), factors[:7]])
+    assert register(_seen(off, 2), _seen(few, 1), any_optics=True).compared.unlike == 0
 
 
 @pytest.mark.parametrize("angle_deg", [0, 40, 90, 150])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dip_pipeline.restoration.computing.settings import settle_computing
+from dip_pipeline.restoration.exposures.leaning import with_leaning
 from dip_pipeline.restoration.exposures.lights import (
     as_exposure,
     dark_variance,
@@ -38,7 +39,8 @@ _LEVEL_SCALE_PX = 1.0  # over which the level is smoothed that a pixel's noise i
 def restore_epoch(problem: Problem, prior: Prior | None = None) -> Restored:
     """Restore a problem with its further exposures beside it; see `restore`."""
     settle_computing(problem.threads)
-    return restore(with_twin(problem), prior)
+    beside = with_twin(problem)
+    return with_leaning(beside, restore(beside, prior))
 
 
 def fit_epoch_prior(

@@ -54,7 +54,7 @@ def unit_of(exposures: Sequence[Exposure], level: float) -> float:
         valid = valid_of(exposure)
         if valid.any():
             dark = _own_level(exposure, level)
-            variance = _law_of(exposure).variance(plane_of(dark))[plane_of(valid)].median()
+            variance = law_of(exposure).variance(plane_of(dark))[plane_of(valid)].median()
             noise = float(variance) ** 0.5 / exposure.flux_scale
             return noise if np.isfinite(noise) and noise > 0 else 1.0
     return 1.0
@@ -76,7 +76,7 @@ def _in_light(exposure: Exposure, blur_px: float, level: float, unit: float) -> 
     return Light(
         pixels=plane_of((known - own_level) / scale).float(),
         valid=plane_of(valid).float(),
-        law=_law_of(exposure),
+        law=law_of(exposure),
         flux_scale=scale,
         level=plane_of(own_level),
         matrix=exposure.matrix,
@@ -93,7 +93,8 @@ def _own_level(exposure: Exposure, level: float) -> NDArray[np.float64]:
     return exposure.flux_scale * level + offset
 
 
-def _law_of(exposure: Exposure) -> NoiseLaw:
+def law_of(exposure: Exposure) -> NoiseLaw:
+    """Give the noise law of its pixels, its own unit."""
     if exposure.error is None:
         return law_for(exposure.noise, None)
     # An error plane is known where it is finite and positive; noise is drawn nowhere else.

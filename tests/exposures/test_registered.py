@@ -16,7 +16,7 @@ from dip_pipeline.account.run_report import already_done
 from dip_pipeline.config import RunConfig
 from dip_pipeline.config.task_optics import AskedOptics, check_task
 from dip_pipeline.errors import ConfigError, ExposureError, OutputError
-from dip_pipeline.exposures import settling
+from dip_pipeline.exposures import registered, settling
 from dip_pipeline.exposures.light import see_window, unit_of
 from dip_pipeline.exposures.places import by_sky, middle_of, whole_if_most
 from dip_pipeline.exposures.registered import Exposures
@@ -124,6 +124,15 @@ def test_exposures_without_coordinates_are_registered_by_their_stars(four):
     assert [each.source.level_offset for each in found] == pytest.approx([0, 0, 0], abs=3)
     # Narrower than the stars, 0.9 px of the exposures, 1.8 of the scene.
     assert 0.5 < optics.support_px < 1.5
+    assert optics.solving == 1
+
+
+@pytest.mark.parametrize(("widest_px", "solving"), [(9.0, 2), (1.0, 1)])
+def test_stars_narrower_than_pixels_show_are_solved_for_on_finer_ones(
+    four, monkeypatch, widest_px, solving
+):
+    monkeypatch.setattr(registered, "_SAMPLED_FWHM_PX", widest_px)
+    assert _registered(four)[0].solving == solving
 
 
 _ROW, _COL = (np.linspace(-1, 1, side) for side in _SHAPE)

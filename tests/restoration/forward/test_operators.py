@@ -19,7 +19,7 @@ from dip_pipeline.restoration.forward.operators import (
     Identity,
     Operator,
 )
-from dip_pipeline.restoration.forward.sampling import ShiftedSampling
+from dip_pipeline.restoration.forward.sampling import ShiftedSampling, sampling
 from dip_pipeline.restoration.forward.seeing import SeeingBlur
 from dip_pipeline.restoration.forward.warping import (
     Interpolation,
@@ -260,6 +260,13 @@ def test_two_passes_read_what_is_sampled_just_well_enough(turned):
         assert bool((warp_.inside[deep] == 1).all())
     assert off[0] < 0.004
     assert off[1] > 0.04
+
+
+def test_exposures_that_hardly_turn_are_read_in_two_passes_and_others_by_few_taps():
+    sizes = {"scene": SCENE, "observed": SCENE, "interpolation": Interpolation.SINC}
+    slight, quarter = ((1.0, 1e-4), (-1e-4, 1.0)), ((0.0, -1.0), (1.0, 0.0))
+    assert isinstance(sampling(slight, (0.3, 0.2), **sizes)[0], TwoPasses)
+    assert isinstance(sampling(quarter, (20.0, 0.2), **sizes)[0], Warp)
 
 
 def test_a_quarter_turn_is_not_for_two_passes():

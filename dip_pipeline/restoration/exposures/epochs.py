@@ -26,6 +26,7 @@ from dip_pipeline.restoration.exposures.lights import (
 from dip_pipeline.restoration.exposures.rejecting import Light, laid, reject
 from dip_pipeline.restoration.fits.stopping import StepHook, ignore_step
 from dip_pipeline.restoration.forward.optics import Twin
+from dip_pipeline.restoration.forward.warping import Interpolation
 from dip_pipeline.restoration.images.smoothing import fill_unknown, smooth
 from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
@@ -119,6 +120,7 @@ def _on_frame(
     variance = light.variance(smooth(filled, _LEVEL_SCALE_PX)).clamp(min=0.0)
     softening_px = light.softening_px(blur_px)
     filled = smooth(filled, softening_px) if softening_px > 0 else filled
-    plane, known = laid(replace(light, pixels=filled), used, shape)
+    _, known = laid(light, used, shape)
+    plane, _ = laid(replace(light, pixels=filled), used, shape, Interpolation.SINC)
     spread, _ = laid(replace(light, pixels=variance), used, shape)
     return plane, spread.clamp(min=0.0), known

@@ -16,6 +16,7 @@ from dip_pipeline.restoration.exposures.faint_trails import faint_light
 from dip_pipeline.restoration.forward.optics import Mixture
 from dip_pipeline.restoration.forward.sampling import Matrix, inverse_of, sampling
 from dip_pipeline.restoration.forward.seeing import LEAST_BLUR_PX, from_beyond, leaving, softened
+from dip_pipeline.restoration.forward.warping import Interpolation
 from dip_pipeline.restoration.images.smoothing import smooth
 from dip_pipeline.restoration.noise.correlation import scatter_left
 from dip_pipeline.restoration.noise.laws import NoiseLaw
@@ -142,10 +143,17 @@ def _softened(light: Light, agrees: Tensor, broadest_px: float) -> Light:
     return replace(light, pixels=pixels, valid=known)
 
 
-def laid(light: Light, agrees: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def laid(
+    light: Light,
+    agrees: Tensor,
+    shape: tuple[int, int],
+    interpolation: Interpolation = Interpolation.QUINTIC,
+) -> tuple[Tensor, Tensor]:
     """Lay an exposure on the reference's pixels; the second is 1 where it covers them."""
     matrix, shift_px = inverse_of(light.matrix, light.shift_px)
-    read, inside = sampling(matrix, shift_px, scene=light.shape, observed=shape)
+    read, inside = sampling(
+        matrix, shift_px, scene=light.shape, observed=shape, interpolation=interpolation
+    )
     cover = read.forward(light.valid * agrees)
     known = ((cover - 1).abs() < _UNCOVERED).float() * inside
     return read.forward(light.pixels), known

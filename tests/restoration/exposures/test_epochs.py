@@ -207,6 +207,13 @@ def test_a_twin_has_the_noise_that_it_says_and_none_of_the_frame(four):
     assert abs(np.nanmean(own * off)) < 0.1
 
 
+def test_a_twin_shows_the_cores_of_stars_as_the_frame_does():
+    """Six taps between pixels left 0.05 of the peak."""
+    problem, truth = exposed(factor=1, noise=False)
+    off = (with_twin(problem).twin.pixels - truth)[4:-4, 4:-4]
+    assert np.abs(off).max() < 0.02 * (truth.max() - truth.min())
+
+
 def test_a_hole_of_the_others_is_unknown_and_the_rest_counts(four):
     problem, _ = four
     hidden = problem

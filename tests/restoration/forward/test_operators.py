@@ -210,7 +210,7 @@ def test_decimation_keeps_a_plane_and_its_place(kind, factor):
     torch.testing.assert_close(down[3:-3], expected[3:-3], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("interpolation", set(Interpolation) - {Interpolation.SINC})
+@pytest.mark.parametrize("interpolation", [kind for kind in Interpolation if kind != "sinc"])
 def test_a_warp_reads_the_scene_where_the_matrix_points(interpolation):
     """A plane is read exactly: its value where the observed pixel lies in the scene."""
     operator = warp(interpolation)

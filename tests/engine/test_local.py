@@ -261,7 +261,8 @@ def test_a_dashboard_that_is_asked_for_is_on_loopback_or_missed_with_a_word(capl
 
 @pytest.mark.usefixtures("no_processes_left")
 def test_workers_that_dask_itself_kills_again_and_again_do_all_the_work_once(tmp_path):
-    items = range(240)
+    """Each at a random time: of one round in fifty none is killed, and another one is run."""
+    rounds = [range(first, first + 240) for first in range(0, 960, 240)]
 
     def run(number):
         time.sleep(0.05)
@@ -274,8 +275,11 @@ def test_workers_that_dask_itself_kills_again_and_again_do_all_the_work_once(tmp
         # Long beside what a busy machine takes to start one with the item that the last one lost:
         # an item whose worker dies three times is given up.
         pool._client.register_plugin(KillWorker(delay="3 s", mode="segfault"), name="killer")
-        assert sorted(run_items(pool, Job(run), items)) == list(items)
-    runs = [(tmp_path / str(number)).read_text().split() for number in items]
+        for items in rounds:
+            assert sorted(run_items(pool, Job(run), items)) == list(items)
+            runs = [(tmp_path / str(number)).read_text().split() for number in items]
+            if len({process for processes in runs for process in processes}) > 2:
+                break
     done = [len(processes) for processes in runs]
     assert len({process for processes in runs for process in processes}) > 2
     assert sum(done) <= 1.5 * len(items)  # those in flight when a worker ended

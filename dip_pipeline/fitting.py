@@ -22,7 +22,7 @@ from dip_pipeline.exposures.registered import Exposures
 from dip_pipeline.exposures.settling import settle_guide
 from dip_pipeline.frames import Frame, identities, open_frames
 from dip_pipeline.frames.workshops import clear_workshops
-from dip_pipeline.noise.frame_noise import noise_in_words
+from dip_pipeline.noise.in_words import noise_in_words
 from dip_pipeline.preparing.cutting import ExposureSource
 from dip_pipeline.preparing.planning import (
     devices_of,

@@ -28,7 +28,7 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.frames.workshops import clear_workshops
-from dip_pipeline.noise.frame_noise import noise_in_words
+from dip_pipeline.noise.in_words import noise_in_words
 from dip_pipeline.preparing.planning import kernels_of_stacks, settle_frame
 from dip_pipeline.restoration.computing.callers_settings import settings_kept
 from dip_pipeline.sensor import NoiseKind, NoiseModel

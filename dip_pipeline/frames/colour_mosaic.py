@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dip_pipeline.frames.finer_cards import finer_rule
 from dip_pipeline.frames.frame import Frame, Pixels, PlaneArray, RestoredFrame, RestoredPlanes
 from dip_pipeline.frames.pixels_over import PixelsOver
 from dip_pipeline.frames.restored_hdu import delivered
+from dip_pipeline.frames.world_cards import is_world
 
 MOSAIC_CARD = "DIPCFA"
 PATTERN = re.compile("[RGBCMYWE]{4}")
@@ -22,13 +24,6 @@ PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
 """Of a filter in the pattern: row, column."""
 
 _CARDS = (MOSAIC_CARD, "BAYERPAT", "COLORTYP")
-# What counts pixels of the whole mosaic: it holds of none of its images.
-_OF_THE_WHOLE = re.compile(
-    r"(CTYPE|CRPIX|CRVAL|CDELT|CUNIT|CROTA)\d[A-Z]?|(CD|PC)\d_\d[A-Z]?|P[VS]\d_\d+[A-Z]?|"
-    r"[AB]P?_(\d+_\d+|ORDER)|[AB]_DMAX|LTV\d|LTM\d_\d|WAT\d_\d{3}|"
-    r"(DATA|BIAS|TRIM|PRE|POST|OVER|OVRS|SCI|STAT|SKY|NORM|GOOD)SEC[A-Z0-9]?|"
-    r"PIXSCALE?[12]?|SECPIX[12]?|PIXELSCL|[XY]PIXSZ|[XY]PIXELSZ|" + "|".join(_CARDS)
-)
 _LOOK_PX = 512  # side of the middle that is looked at
 _BLOCK_PX = 16  # of one image: wide beside stars, whose cores fall on filters by chance
 _LEAST_PX = 64  # of a side; of less the card alone tells
@@ -200,8 +195,8 @@ def _pattern_of(frame: Frame) -> str:
 
 
 def _images_of(frame: Frame, pattern: str) -> list[Frame]:
-    cards = tuple(card for card in frame.cards if not _OF_THE_WHOLE.fullmatch(card[0]))
-    header = {k: v for k, v in frame.header.items() if not _OF_THE_WHOLE.fullmatch(k)}
+    cards = tuple(card for card in frame.cards if not _is_of_the_whole(card[0]))
+    header = {k: v for k, v in frame.header.items() if not _is_of_the_whole(k)}
     return [
         replace(
             frame,
@@ -213,6 +208,12 @@ def _images_of(frame: Frame, pattern: str) -> list[Frame]:
         )
         for place in PLACES
     ]
+
+
+def _is_of_the_whole(keyword: str) -> bool:
+    """Whether a card counts pixels of the whole mosaic: then it holds of none of its images."""
+    rule = finer_rule(keyword)
+    return (rule is not None and not rule.per_pixel) or is_world(keyword) or keyword in _CARDS
 
 
 def _together(whole: Frame, items: Sequence[RestoredFrame]) -> RestoredFrame:

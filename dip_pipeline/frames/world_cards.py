@@ -14,6 +14,11 @@ _WORLD = re.compile(
 )
 
 
+def is_world(keyword: str) -> bool:
+    """Whether a card says where pixels lie on the sky, by its keyword."""
+    return _WORLD.fullmatch(keyword) is not None
+
+
 def world_cards(raw: Sequence[bytes], *, with_tables: bool = True) -> list[bytes]:
     """Cards of world coordinates, distortions with them, in their order.
 
@@ -23,6 +28,6 @@ def world_cards(raw: Sequence[bytes], *, with_tables: bool = True) -> list[bytes
     kept = []
     for card in raw:
         keyword, value, _ = parse_cards([card])[0]
-        if _WORLD.fullmatch(keyword) or (with_tables and is_lookup(keyword, value)):
+        if is_world(keyword) or (with_tables and is_lookup(keyword, value)):
             kept.append(upper_exponents(card))
     return kept

@@ -238,12 +238,17 @@ def _by_detail(
     return replace(held, noise=noise, ratio=strength, level=level)
 
 
+def scatter_of_plain(noise: NoiseModel, windows: Sequence[Window]) -> float:
+    """Measure the scatter from pixel to pixel over that of a law of white noise; NaN of too few."""
+    return scatter_over_law(windows, _expected(noise))[0]
+
+
 def nearest_to_scatter(laws: Sequence[NoiseModel], windows: Sequence[Window]) -> NoiseModel:
     """Choose the law of white noise that the scatter from pixel to pixel is nearest to.
 
     The first where too few pixels tell.
     """
-    ratios = [scatter_over_law(windows, _expected(law))[0] for law in laws]
+    ratios = [scatter_of_plain(law, windows) for law in laws]
     off = [abs(np.log(ratio)) if ratio > 0 else np.inf for ratio in ratios]
     return laws[int(np.argmin(off))]
 

@@ -11,7 +11,7 @@ from dip_pipeline.blind.correlation import MEASURED, SkyNoise, measure_correlati
 from dip_pipeline.blind.estimate import estimate_noise
 from dip_pipeline.blind.sky import Sky, Window, find_sky, quantum_of
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
+from dip_pipeline.errors import EmptyFrameError, SensorError
 from dip_pipeline.frames import Frame, images_beside
 from dip_pipeline.frames.noise_form import NO_INFORMATION
 from dip_pipeline.noise.agreement import hold_against_sky, level_of, nearest_to_scatter
@@ -19,6 +19,8 @@ from dip_pipeline.noise.beam import warn_of_wide_beam
 from dip_pipeline.noise.dark_places import warn_of_dark_places
 from dip_pipeline.noise.evenness import warn_of_uneven_noise
 from dip_pipeline.noise.filters import law_of_filters
+from dip_pipeline.noise.frame_sensor import sensor_of, step_stored
+from dip_pipeline.noise.in_words import name_of, noise_in_words, scaled_words
 from dip_pipeline.noise.not_known import (
     counts_of_sky,
     law_of_events,
@@ -27,6 +29,7 @@ from dip_pipeline.noise.not_known import (
     warn_of_few_counts,
     why_not_known,
 )
+from dip_pipeline.noise.precision import check_precision, nothing_in
 from dip_pipeline.restoration.computing.freed_memory import reuse_memory
 from dip_pipeline.sensor import (
     NoiseChoice,
@@ -39,16 +42,11 @@ from dip_pipeline.sensor import (
 )
 from dip_pipeline.sensor.noise_kernel import NoiseKernel, kernel_asked
 from dip_pipeline.sensor.noise_sigma import sigma_at, variance_line
-from dip_pipeline.sensor.reading import read_sensor
-from dip_pipeline.sensor.units import UnitKind, unit_kind
 
 log = logging.getLogger(__name__)
 
-_AMPLIFIERS = "ABCD12345678"  # as cards of sections name them
 _COARSE = 0.5  # of a quantum: a sigma below this shows the steps
 _FINE = 1.0  # a sigma above this hardly does: a twelfth of a quantum squared is 8 % of its variance
-_LEAST_OF_SINGLE = 1e-36  # of a sigma in single precision, whose square is taken in more
-_SIXTEEN_BITS = {"int16": 32767.0, "uint16": 65535.0}
 _AS_LIGHT = 0.6  # correlation of neighbours; that of resampled noise is seldom more
 _LIKE_LIGHT = (
     "; light of stars too close to be told apart correlates so, too, and would be smoothed away as "
@@ -99,7 +97,7 @@ def find_noise(
     why = why_not_known(sensor, frame.unit) if choice is NoiseChoice.AUTO else "none given"
     if noise is not None:
         noise = replace(_with_counts_checked(frame, noise, windows), correlation=kernel)
-        _check_precision(frame, noise, windows)
+        check_precision(frame, noise, windows)
         asked = overrides != SensorOverrides() or choice is not NoiseChoice.AUTO
         held = hold_against_sky(noise, windows, sky)
         if noise.from_error_plane and not asked and held.is_refuted:
@@ -140,12 +138,12 @@ class _Look:
         unit, found = self.frame.unit, None
         if not one_sigma and self.kernel is self.sky.kernel:
             others = _behind_other_filters(self.frame, self.places, sensor)
-            found = law_of_filters(self.windows, others, self.sky, sensor, unit)
+            found = law_of_filters([self.windows, *others], self.sky, sensor, unit)
         if found is None:
             seen = self.windows, self.sky, self.kernel
             found = estimate_noise(*seen, sensor, unit, one_sigma=one_sigma)
         if found is None:
-            raise _nothing_in(self.frame, level_of(self.windows))
+            raise nothing_in(self.frame, level_of(self.windows))
         return replace(found, correlation=self.kernel)
 
 
@@ -164,7 +162,7 @@ def _warn_of_estimate(
 
 
 def _warn_of_steps(frame: Frame, noise: NoiseModel, windows: Sequence[Window]) -> None:
-    step = _step_stored(frame) or quantum_of(windows)
+    step = step_stored(frame) or quantum_of(windows)
     if step is not None and noise.kind is not NoiseKind.POISSON:  # whose steps are events
         warn_of_coarse_steps(name_of(frame), sigma_at(noise, level_of(windows)), step)
 
@@ -208,11 +206,6 @@ def _skies(windows: Sequence[Window], threads: int) -> list[Sky]:
         return list(pool.map(find_sky, windows))
 
 
-def name_of(frame: Frame) -> str:
-    """Name a frame with its place in the file, where that says something."""
-    return str(frame.path) if frame.label in ("", "HDU 0") else f"{frame.path}, {frame.label}"
-
-
 def _brought_to_sky(frame: Frame, noise: NoiseModel, ratio: float) -> NoiseModel:
     """Tell of a noise plane that is brought to the scatter of the sky."""
     noise = replace(noise, rung=f"{noise.rung}, {scaled_words(ratio)}")
@@ -222,58 +215,6 @@ def _brought_to_sky(frame: Frame, noise: NoiseModel, ratio: float) -> NoiseModel
         noise.rung,
     )
     return noise
-
-
-def scaled_words(factor: float) -> str:
-    """Say that a noise plane was multiplied."""
-    return f"scaled by {factor:.4g} to the frame's own scatter"
-
-
-def _nothing_in(frame: Frame, level: float) -> EmptyFrameError:
-    """Say that pixels do not scatter, and whether rounding to single precision may be the cause."""
-    rounded, advice = "", ""
-    if step := _step_of_single(frame, level):
-        rounded = f" in single precision, which has steps of {step:.2g} at their level of {level:g}"
-        advice = "subtract a constant if their noise is finer than that, or "
-    return EmptyFrameError(
-        f"{frame.path}: its pixels are masked, constant or nearly so{rounded}: no noise to "
-        f"estimate; {advice}give --sigma, or --gain and --read-noise, or --noise poisson for "
-        "counts, if there is something to restore"
-    )
-
-
-def _step_of_single(frame: Frame, level: float) -> float:
-    """Step of single precision at a level; 0 where the frame's pixels are stored in no more."""
-    return (
-        0.0
-        if np.can_cast(_stored_as(frame), np.float32)
-        else float(np.spacing(np.float32(abs(level))))
-    )
-
-
-def _check_precision(frame: Frame, noise: NoiseModel, windows: Sequence[Window]) -> None:
-    """Warn where single precision is coarser than the noise; FrameError where it cannot hold it."""
-    level = level_of(windows)
-    if noise.from_error_plane:
-        errors = [w.error[w.good] for w in windows if w.error is not None]
-        sigma = float(np.median(np.concatenate(errors)))
-    else:
-        sigma = sigma_at(noise, level)
-    step = _step_of_single(frame, level)
-    if 0 < sigma < _LEAST_OF_SINGLE:
-        raise FrameError(
-            f"{frame.path}: its noise of {sigma:.2g} is beyond single precision: multiply the "
-            "frame (and its errors) by a constant, or give it in another unit"
-        )
-    if step > _COARSE * sigma > 0:
-        log.warning(
-            "%s: in single precision its pixels, at a level of %g, have steps of %.2g, coarser "
-            "than half their noise of %.2g: subtract a constant first",
-            frame.path,
-            level,
-            step,
-            sigma,
-        )
 
 
 def _why_unusable(frame: Frame, places: Sequence[Place], sensor: Sensor) -> str:
@@ -303,81 +244,6 @@ def _why_unusable(frame: Frame, places: Sequence[Place], sensor: Sensor) -> str:
     return f"no pixel can be used: {'; '.join(told)}"
 
 
-def sensor_of(frame: Frame, config: RunConfig) -> Sensor:
-    """Collect the sensor's numbers of a frame: command line, cards, overscan."""
-    levels = {name: frame.overscan_level(name) for name in _AMPLIFIERS}
-    sensor = read_sensor(
-        frame.header,
-        frame.unit,
-        config.sensor_overrides(),
-        overscan_level_dn=frame.overscan_level(),
-        amplifier_levels_dn={name: level for name, level in levels.items() if level is not None},
-        shape=frame.shape,
-    )
-    if sensor.saturation_dn is None and unit_kind(frame.unit) in (
-        UnitKind.COUNTS,
-        UnitKind.UNKNOWN,
-    ):
-        return replace(sensor, saturation_dn=_largest_stored(frame))
-    return sensor
-
-
-def _largest_stored(frame: Frame) -> Sourced | None:
-    """Largest number that 16 bits hold, where a converter's numbers are stored as they came.
-
-    None for other numbers: pictures of 8 bits have white paper, and scaled ones (BSCALE) may be
-    scaled to their own brightest pixel.
-    """
-    stored = _stored_as(frame)
-    cards = {keyword: value for keyword, value, _ in frame.cards}
-    zero, scale = cards.get("BZERO", 0), cards.get("BSCALE", 1)
-    if stored not in _SIXTEEN_BITS or scale != 1 or zero not in (0, 32768):
-        return None
-    top = _SIXTEEN_BITS[stored] + (float(zero) if stored == "int16" else 0.0)
-    return Sourced(top, "DN", "largest number that 16 bits hold")
-
-
-def _stored_as(frame: Frame) -> str:
-    return next(
-        (
-            np.dtype(plane.dtype).name
-            for plane in sorted(frame.planes, key=lambda plane: plane.where != frame.where)
-            if plane.role == "science"
-        ),
-        "float32",
-    )
-
-
-def _step_stored(frame: Frame) -> float | None:
-    """Step of pixels that are stored as whole numbers and scaled (BSCALE); None for others."""
-    scale = next((value for keyword, value, _ in frame.cards if keyword == "BSCALE"), None)
-    if (
-        np.dtype(_stored_as(frame)).kind not in "iu"
-        or not isinstance(scale, int | float)
-        or not scale
-    ):
-        return None
-    return abs(float(scale))
-
-
-def noise_in_words(noise: NoiseModel) -> str:
-    """Say the noise law in one line: which, by which rung, with which numbers from where."""
-    numbers = [] if noise.sigma is None else [f"sigma {noise.sigma}"]
-    sensor = noise.sensor
-    if noise.kind in (NoiseKind.POISSON, NoiseKind.POISSON_GAUSSIAN):
-        numbers += [f"gain {sensor.gain_e_per_dn}"]
-        if noise.kind is NoiseKind.POISSON_GAUSSIAN:
-            numbers += [f"read noise {sensor.read_noise_e}"]
-        numbers += [f"pedestal {sensor.pedestal_dn}"] if sensor.pedestal_dn else []
-        sky = sensor.subtracted_sky_dn
-        numbers += [f"subtracted sky {sky}"] if sky else []
-    if noise.quantum is not None:
-        numbers += [f"rounded to {noise.quantum}"]
-    if not noise.correlation.is_white:
-        numbers += [f"correlated by {noise.correlation}"]
-    return f"{noise.kind}, {noise.rung}" + (f": {', '.join(numbers)}" if numbers else "")
-
-
 def _window(frame: Frame, place: Place, sensor: Sensor, *, by_error: bool) -> Window:
     pixels = frame.read(*place)
     good = ~pixels.masked
@@ -388,12 +254,20 @@ def _window(frame: Frame, place: Place, sensor: Sensor, *, by_error: bool) -> Wi
     return Window.of(pixels.science, good, pixels.error if by_error else None)
 
 
-def _behind_other_filters(frame: Frame, places: Sequence[Place], sensor: Sensor) -> list[Window]:
-    """Look at the same places behind the other filters of a raw mosaic; none of other frames."""
+def _behind_other_filters(
+    frame: Frame, places: Sequence[Place], sensor: Sensor
+) -> list[list[Window]]:
+    """Look at some of the places behind each other filter of a raw mosaic; none of other frames.
+
+    At as many as make half of the places in all.
+    """
+    others = images_beside(frame)
     return [
-        _window(other, _inside(place, other.shape), sensor, by_error=False)
-        for other in images_beside(frame)
-        for place in places
+        [
+            _window(other, _inside(place, other.shape), sensor, by_error=False)
+            for place in places[number :: 2 * len(others)] or places[:1]
+        ]
+        for number, other in enumerate(others)
     ]
 
 
@@ -420,7 +294,7 @@ def _with_counts_checked(frame: Frame, noise: NoiseModel, windows: Sequence[Wind
         law = variance_line(noise)
         warn_of_few_counts(name_of(frame), counts_of_sky(windows, law.zero_level, law.slope))
         return noise
-    step = _step_stored(frame) or quantum_of(windows)
+    step = step_stored(frame) or quantum_of(windows)
     sigma = sigma_at(noise, float(np.median(values)))
     if step is None or sigma >= _FINE * step or _counts_electrons(noise, step):
         return noise

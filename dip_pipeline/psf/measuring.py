@@ -27,7 +27,7 @@ from dip_pipeline.frames import (
 )
 from dip_pipeline.frames.publishing import prepare
 from dip_pipeline.frames.workshops import clear_workshops
-from dip_pipeline.noise.frame_noise import name_of
+from dip_pipeline.noise.in_words import name_of
 from dip_pipeline.preparing.planning import settle_frame
 from dip_pipeline.psf.agreement import bright_stars, star_field, uneven_stars
 from dip_pipeline.psf.places import PsfPart, PsfPlaces

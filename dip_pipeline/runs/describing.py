@@ -22,7 +22,8 @@ from dip_pipeline.frames import (
     whole_frames,
     with_mask,
 )
-from dip_pipeline.noise.frame_noise import noise_in_words, sensor_of
+from dip_pipeline.noise.frame_sensor import sensor_of
+from dip_pipeline.noise.in_words import noise_in_words
 from dip_pipeline.noise.ladder import Rung, climb
 from dip_pipeline.preparing.planning import (
     devices_of,

@@ -30,7 +30,7 @@ from dip_pipeline.frames import (
     with_mask,
 )
 from dip_pipeline.frames.digests import digest_planes
-from dip_pipeline.noise.frame_noise import noise_in_words
+from dip_pipeline.noise.in_words import noise_in_words
 from dip_pipeline.preparing.planning import guides_of, kernels_of_stacks, settle_frame
 from dip_pipeline.progress import Told
 from dip_pipeline.psf.agreement import warn_of_psf

@@ -13,7 +13,7 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
 from dip_pipeline.frames.prov_json import facts_of, names_of, problems_of
 from dip_pipeline.frames.provenance import digest_tiles
-from dip_pipeline.noise.frame_noise import noise_in_words
+from dip_pipeline.noise.in_words import noise_in_words
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sensor, Sourced
 from dip_pipeline.sensor.noise_kernel import NoiseKernel
 

@@ -14,7 +14,8 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import EmptyFrameError, FrameError, SensorError
 from dip_pipeline.frames import open_frame, open_frames
 from dip_pipeline.frames.converting import convert
-from dip_pipeline.noise.frame_noise import noise_in_words, sensor_of
+from dip_pipeline.noise.frame_sensor import sensor_of
+from dip_pipeline.noise.in_words import noise_in_words
 from dip_pipeline.preparing.planning import resolve_noise, settle_frame
 from dip_pipeline.runs.describing import describe_frame
 from dip_pipeline.sensor import NoiseKind

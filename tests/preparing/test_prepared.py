@@ -11,7 +11,7 @@ from dip_pipeline.errors import SensorError
 from dip_pipeline.frames import open_frame
 from dip_pipeline.frames.pixels_over import ScaledErrors
 from dip_pipeline.noise.amplifiers import with_amplifiers
-from dip_pipeline.noise.frame_noise import sensor_of
+from dip_pipeline.noise.frame_sensor import sensor_of
 from dip_pipeline.preparing.cosmics import without_cosmics
 from dip_pipeline.preparing.planning import settle_frame
 from dip_pipeline.runs.describing import describe_frame

@@ -12,7 +12,7 @@ from dip_pipeline.blind.estimate import estimate_noise
 from dip_pipeline.blind.sky import Sky, Window, find_sky, quantum_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import EmptyFrameError, SensorError
-from dip_pipeline.frames import Frame, images_beside
+from dip_pipeline.frames import Frame, images_beside, mosaic_of
 from dip_pipeline.frames.noise_form import NO_INFORMATION
 from dip_pipeline.noise.agreement import hold_against_sky, level_of, nearest_to_scatter
 from dip_pipeline.noise.beam import warn_of_wide_beam
@@ -91,7 +91,7 @@ def find_noise(
     windows = [_window(frame, place, sensor, by_error=by_error) for place in places]
     if not any(window.good.any() for window in windows):
         raise EmptyFrameError(f"{frame.path}: {_why_unusable(frame, places, sensor)}")
-    sky = _sky_of(windows, config, elsewhere)
+    sky = _sky_of(frame, windows, config, elsewhere)
     warn_of_wide_beam(name_of(frame), frame, windows, sky)
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
     why = why_not_known(sensor, frame.unit) if choice is NoiseChoice.AUTO else "none given"
@@ -168,10 +168,15 @@ def _warn_of_steps(frame: Frame, noise: NoiseModel, windows: Sequence[Window]) -
 
 
 def _sky_of(
-    windows: Sequence[Window], config: RunConfig, elsewhere: NoiseKernel | None
+    frame: Frame, windows: Sequence[Window], config: RunConfig, elsewhere: NoiseKernel | None
 ) -> SkyNoise:
-    """Measure the noise of the sky; its correlation, where it tells none, is that of elsewhere."""
+    """Measure the noise of the sky; its correlation, where it tells none, is that of elsewhere.
+
+    Nothing resamples a raw mosaic, or it were none: what correlates in it is light.
+    """
     sky = measure_correlation(_skies(windows, config.threads_per_fit))
+    if mosaic_of(frame) is not None:
+        return replace(sky, kernel=NoiseKernel(source="pixels as they were read out"))
     if elsewhere is None or sky.kernel.source == MEASURED:
         return sky
     return replace(sky, kernel=elsewhere)

@@ -16,6 +16,7 @@ from dip_pipeline.frames import (
     calibration_kind,
     finer_frame,
     finer_notes,
+    images_beside,
     open_frames,
     unlike_notes,
     wcs_words,
@@ -117,7 +118,7 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         format=frame.format,
         layout=frame.layout,
         science=tuple(item.label for item in frames),
-        shape=frame.shape,
+        shape=whole_frames([frame])[0].shape,
         unit=frame.unit,
         planes=frame.planes,
         wcs=wcs_words(whole_frames([frame])[0].header),
@@ -184,9 +185,10 @@ def _sort_notes(frame: Frame) -> tuple[str, ...]:
 
 
 def _masked_share(frame: Frame) -> float:
-    """Share of bad pixels, of the frame or of the windows that a fit looks at."""
-    windows = fit_windows(frame.shape, seed=0)
-    return float(np.mean([frame.read(*window).masked.mean() for window in windows]))
+    """Share of bad pixels, of the frame or of the windows that a fit looks at; of all filters."""
+    seen = [frame, *images_beside(frame)]
+    shares = [one.read(*w).masked.mean() for one in seen for w in fit_windows(one.shape, seed=0)]
+    return float(np.mean(shares))
 
 
 def _prior_notes(frame: Frame, config: RunConfig) -> tuple[str, ...]:

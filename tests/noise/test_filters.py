@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from astropy.io import fits
+from scipy.ndimage import gaussian_filter
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frames
@@ -53,6 +54,16 @@ def test_stars_as_sharp_as_pixels_do_not_spoil_the_law_of_the_skies(tmp_path):
     found = laws(raw(tmp_path / "raw.fits", light_e=light, side_px=512))
     gains = [law.sensor.gain_e_per_dn.value for law in found]
     assert gains == pytest.approx([GAIN] * 4, rel=0.15)
+
+
+def test_what_correlates_in_a_raw_frame_is_light(tmp_path):
+    """A nebula too fine and faint to be seen: no one resamples pixels of unlike filters."""
+    rng = np.random.default_rng(9)
+    light = gaussian_filter(rng.normal(0, 1, (256, 256)), 1.3, mode="wrap")
+    path = raw(tmp_path / "raw.fits", light_e=8 * light / light.std())
+    assert {law.correlation.is_white for law in laws(path)} == {True}
+    fits.writeto(tmp_path / "red.fits", fits.getdata(path)[::2, ::2])
+    assert not laws(tmp_path / "red.fits")[0].correlation.is_white
 
 
 @pytest.mark.parametrize("scales", [(2.0, 1.0, 1.0, 1.5), (1.0, 1.0, 1.0, 2.0)])

@@ -96,6 +96,14 @@ def test_a_product_is_the_same_by_way_of_zarr(tmp_path):
         np.testing.assert_array_equal(products[0], other)
 
 
+def test_a_raw_frame_is_described_as_it_is_stored(tmp_path):
+    path = mosaic(tmp_path / "raw.fits")
+    with fits.open(path, mode="update") as file:
+        file[0].data[0::2, 1::2] = np.nan
+    told = describe_frame(str(path), config())
+    assert (told.shape, told.masked_share) == ((96, 96), 0.25)
+
+
 def test_the_card_is_believed_unless_pixels_are_those_of_one_image(tmp_path):
     same = (500.0,) * 4
     raw = mosaic(tmp_path / "raw.fits")

@@ -12,7 +12,6 @@ from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dip_pipeline.errors import RestorationError
 from dip_pipeline.exposure_tallies import Tally
@@ -27,6 +26,7 @@ from dip_pipeline.restoration.exposures.lights import (
     sky_of,
     unit_of,
     valid_of,
+    variance_of,
 )
 from dip_pipeline.restoration.exposures.reconstructing import (
     Reconstruction,
@@ -48,7 +48,6 @@ from dip_pipeline.restoration.forward.optics import (
 from dip_pipeline.restoration.forward.sampling import sampling
 from dip_pipeline.restoration.forward.seeing import SeeingBlur
 from dip_pipeline.restoration.forward.warping import Interpolation
-from dip_pipeline.restoration.images.smoothing import fill_unknown, smooth
 from dip_pipeline.restoration.priors.prior import Prior
 from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.problem import FitOptions, Problem, Restored, StopReason, cut_inner
@@ -57,7 +56,6 @@ from dip_pipeline.sensor import NoiseKind, NoiseModel
 
 _LEAST_COVER = 0.4  # of the weight of one exposure; less is no observation
 _NOISE_SEED = 0xC0B1
-_LEVEL_SCALE_PX = 1.0  # over which the level is smoothed that a pixel's noise is taken from
 
 
 def restore_combined(problem: Problem, prior: Prior | None = None) -> Restored:
@@ -222,7 +220,7 @@ def _observations(
         if not bool((used > 0).any()):
             observations.append(None)
             continue
-        sigma = light.variance(_level_of(light, used)).clamp(min=0.0).sqrt()
+        sigma = variance_of(light, used).sqrt()
         sigma = torch.where(used > 0, torch.nan_to_num(sigma, posinf=0.0), 0.0)
         dark = dark_variance(light, used)
         observations.append(
@@ -262,11 +260,6 @@ def _reconstructed(
         cell_px=optics.solving,
         seed=_NOISE_SEED,
     )
-
-
-def _level_of(light: Light, used: Tensor) -> Tensor:
-    """Light of each pixel, smoothed, so that its own noise is hardly in it."""
-    return smooth(fill_unknown(light.pixels, used), _LEVEL_SCALE_PX)
 
 
 def _noise_of(own: NoiseModel, made: Reconstruction) -> NoiseModel:

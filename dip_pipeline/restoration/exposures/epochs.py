@@ -22,6 +22,7 @@ from dip_pipeline.restoration.exposures.lights import (
     sky_of,
     unit_of,
     valid_of,
+    variance_of,
 )
 from dip_pipeline.restoration.exposures.rejecting import Light, laid, reject
 from dip_pipeline.restoration.fits.stopping import StepHook, ignore_step
@@ -33,8 +34,6 @@ from dip_pipeline.restoration.priors.prior_fit import fit_prior
 from dip_pipeline.restoration.priors.shared_prior import SharedPrior
 from dip_pipeline.restoration.problem import Problem, Restored, StopReason
 from dip_pipeline.restoration.restore import restore, unchanged
-
-_LEVEL_SCALE_PX = 1.0  # over which the level is smoothed that a pixel's noise is taken from
 
 
 def restore_epoch(problem: Problem, prior: Prior | None = None) -> Restored:
@@ -117,7 +116,7 @@ def _on_frame(
     """
     # Interpolation reaches over three pixels: a cosmic ray among them must be gone before.
     filled = fill_unknown(light.pixels, used)
-    variance = light.variance(smooth(filled, _LEVEL_SCALE_PX)).clamp(min=0.0)
+    variance = variance_of(light, used)
     softening_px = light.softening_px(blur_px)
     filled = smooth(filled, softening_px) if softening_px > 0 else filled
     _, known = laid(light, used, shape)

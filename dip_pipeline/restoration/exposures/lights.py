@@ -13,6 +13,7 @@ from dip_pipeline.restoration.forward.seeing import blurs_px, seeing_of
 from dip_pipeline.restoration.noise.correlation import root_of
 from dip_pipeline.restoration.noise.laws import NoiseLaw, law_for
 from dip_pipeline.restoration.problem import Problem
+from dip_pipeline.sensor.smooth_level import level_for_noise
 
 
 def as_exposure(problem: Problem) -> Exposure:
@@ -102,6 +103,23 @@ def law_of(exposure: Exposure) -> NoiseLaw:
     fallback = float(np.median(exposure.error[usable])) if usable.any() else 1.0
     known = np.where(usable, exposure.error, fallback)
     return law_for(exposure.noise, plane_of(known.astype(np.float64)))
+
+
+def variance_of(light: Light, used: Tensor) -> Tensor:
+    """Variance of each pixel at the level of its neighbours, see `level_for_noise`.
+
+    used : pixels whose light counts, not 0
+    """
+
+    def sigma_of(level: NDArray[np.float64]) -> NDArray[np.float64]:
+        sigma: NDArray[np.float64] = np.sqrt(at(level)[0, 0].double().numpy())
+        return sigma
+
+    def at(level: NDArray[np.float64]) -> Tensor:
+        return light.variance(plane_of(level).to(light.pixels.dtype)).clamp(min=0.0)
+
+    pixels, good = light.pixels[0, 0].numpy(), (used > 0)[0, 0].numpy()
+    return at(level_for_noise(pixels, good, (slice(None), slice(None)), sigma_of))
 
 
 def dark_variance(light: Light, used: Tensor) -> float:

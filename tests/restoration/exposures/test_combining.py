@@ -21,6 +21,7 @@ from dip_pipeline.restoration.forward.sampling import inverse_of, sampling
 from dip_pipeline.restoration.problem import StopReason
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
 from tests.restoration.exposed import (
+    NOISE,
     SHIFTS,
     SKY,
     Sky,
@@ -108,6 +109,18 @@ def test_the_error_plane_and_the_correlation_are_those_of_the_noise():
         np.mean(errors[:, :-1] * errors[:, 1:]),
     )
     np.testing.assert_allclose(np.mean(kernels, axis=0), (cols, rows), atol=0.08)
+
+
+def test_in_cores_of_stars_the_error_plane_is_that_of_their_photons():
+    """Smoothing takes half of the light of a core, and its noise with it."""
+    problem, _ = exposed(factor=1, noise=False, sky=Sky(np.array([[24.0, 26.0, 2e4]])))
+    told = replace(NOISE, kind=NoiseKind.GAUSSIAN, from_error_plane=True)
+    true = problem
+    for number, each in enumerate([problem, *problem.exposures]):
+        sigma = np.sqrt(each.pixels / 2 + 9).astype(np.float32)
+        true = with_exposure(true, number, noise=told, error=sigma)
+    ratio = combined(problem).error / combined(true).error
+    assert ratio[23:26, 25:28] == pytest.approx(1, abs=0.08)
 
 
 def test_four_exposures_have_half_the_noise_of_one():

@@ -77,7 +77,7 @@ def rehearsed(region, deliver):
     unknown = torch.full_like(delivered, torch.nan)
     delivery = Delivery(delivered, region.noise.sigma(delivered), unknown, 1 + chance)
     table = error_table(deliver, [region], [delivery], seed=4)
-    return table.look_up(torch.full((2,), 1.3), torch.tensor([0.0, 50.0])).tolist()
+    return table.look_up(torch.full((2,), 1.3), torch.tensor([0.0, 100.0])).tolist()
 
 
 def test_of_noise_that_is_smoothed_the_error_is_what_is_left_of_it(problem, law):

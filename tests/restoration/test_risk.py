@@ -316,6 +316,16 @@ def test_sources_fall_short_of_the_rehearsal_by_a_factor_of_their_own():
     assert bool((between > 1.1 * asked).all() & (between < 1.9 * asked).all())
 
 
+def test_cores_of_stars_fall_short_by_more_than_their_skirts():
+    parts = [evidence(lost=lost, pixels=60_000) for lost in (1.0, 2.0, 2.5)]
+    light = np.repeat([10.0, 40.0, 200.0], 60_000)
+    errors = tabulate_by_light(Evidence.joined(parts), light)
+    asked = torch.tensor([0.3, 0.6, 0.9])
+    for level, lost in ((10.0, 1.0), (40.0, 2.0), (200.0, 2.5)):
+        found = errors.look_up(asked, torch.full((3,), level))
+        np.testing.assert_allclose(found, lost * asked, rtol=0.13)
+
+
 def test_too_few_lit_pixels_share_the_table_of_the_dark():
     errors = tabulate_by_light(evidence(lost=1.5), np.where(np.arange(200_000) < 350, 9.0, 0.0))
     assert len(errors.tables) == 1

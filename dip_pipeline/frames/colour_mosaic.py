@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dip_pipeline.frames.finer_cards import finer_rule
+from dip_pipeline.frames.filter_cards import cards_of_filter, header_of_filter
 from dip_pipeline.frames.frame import Frame, Pixels, PlaneArray, RestoredFrame, RestoredPlanes
 from dip_pipeline.frames.pixels_over import PixelsOver
 from dip_pipeline.frames.restored_hdu import delivered
-from dip_pipeline.frames.world_cards import is_world
 
 MOSAIC_CARD = "DIPCFA"
 PATTERN = re.compile("[RGBCMYWE]{4}")
@@ -195,25 +194,17 @@ def _pattern_of(frame: Frame) -> str:
 
 
 def _images_of(frame: Frame, pattern: str) -> list[Frame]:
-    cards = tuple(card for card in frame.cards if not _is_of_the_whole(card[0]))
-    header = {k: v for k, v in frame.header.items() if not _is_of_the_whole(k)}
     return [
         replace(
             frame,
             shape=_shape_of(frame.shape, place),
             source=FilterPixels(frame.source, frame, pattern, place),
-            cards=cards,
-            header=header,
+            cards=cards_of_filter(frame.cards, place, _CARDS),
+            header=header_of_filter(frame.header, place, _CARDS),
             plane_index=(*frame.plane_index, *place),
         )
         for place in PLACES
     ]
-
-
-def _is_of_the_whole(keyword: str) -> bool:
-    """Whether a card counts pixels of the whole mosaic: then it holds of none of its images."""
-    rule = finer_rule(keyword)
-    return (rule is not None and not rule.per_pixel) or is_world(keyword) or keyword in _CARDS
 
 
 def _together(whole: Frame, items: Sequence[RestoredFrame]) -> RestoredFrame:

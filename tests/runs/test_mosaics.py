@@ -96,6 +96,21 @@ def test_a_product_is_the_same_by_way_of_zarr(tmp_path):
         np.testing.assert_array_equal(products[0], other)
 
 
+@pytest.mark.parametrize(
+    ("was", "became", "check"),
+    [("83.0", "83.5", "sky coordinates"), ("[1:96,1:96]", "[2:96,1:96]", "declared changes")],
+)
+def test_cards_of_a_mosaic_that_changed_are_found_in_zarr(tmp_path, was, became, check):
+    sky = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 83.0, "CRVAL2": -5.0}
+    sky |= {"CD1_1": -1 / 3600, "CD2_2": 1 / 3600, "TRIMSEC": "[1:96,1:96]"}
+    source, target = mosaic(tmp_path / "raw.fits", **sky), tmp_path / "out.zarr"
+    restore_frame(str(source), target, config())
+    assert [c for c in verify_product(target, str(source)).checks if c.passed is False] == []
+    path = target / "zarr.json"
+    path.write_text(path.read_text().replace(was, became))
+    assert check in {c.name for c in verify_product(target, str(source)).checks if not c.passed}
+
+
 def test_a_raw_frame_is_described_as_it_is_stored(tmp_path):
     path = mosaic(tmp_path / "raw.fits")
     with fits.open(path, mode="update") as file:
@@ -174,7 +189,8 @@ def test_noise_planes_of_a_mosaic_lie_on_its_pixels(tmp_path):
 def test_an_image_knows_its_mosaic_and_nothing_that_counts_its_pixels(tmp_path):
     path = mosaic(tmp_path / "raw.fits", CRPIX1=3.0, TRIMSEC="[1:96,1:96]", FILTER="L")
     image = open_frames(path)[1]
-    assert {"CRPIX1", "TRIMSEC", "BAYERPAT"} & set(image.header) == set()
+    assert {"TRIMSEC", "BAYERPAT"} & set(image.header) == set()
+    assert image.header["CRPIX1"] == 1.5
     assert image.header["FILTER"] == "L"
     whole, pattern = mosaic_of(image)
     assert (whole.shape, whole.header["CRPIX1"], pattern) == ((96, 96), 3.0, "RGGB")

@@ -22,6 +22,7 @@ PATTERN = re.compile("[RGBCMYWE]{4}")
 PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
 """Of a filter in the pattern: row, column."""
 
+_ONLY_IMAGE = "the image"  # of a Zarr group, which no name is needed for
 _CARDS = (MOSAIC_CARD, "BAYERPAT", "COLORTYP")
 _LOOK_PX = 512  # side of the middle that is looked at
 _BLOCK_PX = 16  # of one image: wide beside stars, whose cores fall on filters by chance
@@ -201,6 +202,7 @@ def _images_of(frame: Frame, pattern: str) -> list[Frame]:
             source=FilterPixels(frame.source, frame, pattern, place),
             cards=cards_of_filter(frame.cards, place, _CARDS),
             header=header_of_filter(frame.header, place, _CARDS),
+            where=frame.where or _ONLY_IMAGE,
             plane_index=(*frame.plane_index, *place),
         )
         for place in PLACES

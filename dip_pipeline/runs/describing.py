@@ -117,7 +117,7 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         source=source,
         format=frame.format,
         layout=frame.layout,
-        science=tuple(item.label for item in frames),
+        science=tuple(item.label or "the image" for item in frames),
         shape=whole_frames([frame])[0].shape,
         unit=frame.unit,
         planes=frame.planes,

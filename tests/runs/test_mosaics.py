@@ -142,6 +142,38 @@ def test_coloured_light_on_a_black_sky_tells_a_mosaic(tmp_path):
     assert len(open_frames(path)) == 4
 
 
+def test_what_each_filter_is_told_of_is_told_with_its_name(tmp_path, monkeypatch):
+    def told_of(problem, prior):
+        made = arithmetic(problem, prior)
+        return replace(made, outcome=replace(made.outcome, kept_pixels=3))
+
+    class Listener:
+        def frame_started(self, *_): ...
+        def fit_step(self, *_): ...
+        def tile_done(self, record): ...
+
+        def note(self, message):
+            lines.append(message)
+
+    lines = []
+    monkeypatch.setattr(ways, "restore", told_of)
+    source = mosaic(tmp_path / "raw.fits", (40, 40))
+    restore_frame(str(source), tmp_path / "out.fits", config(), progress=Listener())
+    for place in PLACES:
+        name = f"{source}, HDU 0, plane {list(place)}: "
+        assert sum("3 pixels are sharper than light" in line for line in lines if name in line) == 1
+
+
+def test_lines_on_a_mosaic_in_zarr_begin_with_words(tmp_path):
+    for name, levels in (("raw", LEVELS), ("binned", (500.0,) * 4)):
+        path, group = mosaic(tmp_path / f"{name}.fits", levels=levels), tmp_path / f"{name}.zarr"
+        convert(path, group)
+        found = describe_frame(str(group), config())
+        lines = (*found.notes, *found.science)
+        assert any("RGGB" in line for line in lines)
+        assert [line for line in lines if not line or line[0] in ":,"] == []
+
+
 def test_a_mask_file_counts_pixels_of_the_whole_frame(tmp_path, monkeypatch):
     def flagging(problem, prior):
         flags = cut_inner(problem, problem.masked).astype(np.uint8)

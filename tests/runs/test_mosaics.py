@@ -204,6 +204,8 @@ def test_tasks_of_other_pixels_refuse_a_mosaic_and_say_what_to_do(tmp_path, monk
     with pytest.raises(FrameError, match=r"raw\.fits: a raw mosaic .*one colour, or --bayer none"):
         restore_frame(str(source), tmp_path / "out.fits", config(**given))
     assert not (tmp_path / "out.fits").exists()
+    with pytest.raises(FrameError, match="one colour, or --bayer none"):
+        describe_frame(str(source), config(**given))
 
 
 def test_filters_are_asked_for_by_their_letters():

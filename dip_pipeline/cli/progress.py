@@ -89,7 +89,8 @@ class LineProgress:
         if record.get("failed"):
             self._line(f"tile {record.get('tile')} FAILED, copied: {stop_reason(record)}")
         if self._is_time() or self._done == self._tiles:
-            self._line(f"{self._done} of {self._tiles} tiles, {judged_risk(record)}{left}")
+            risk = _risk_of_one(record, self._tiles)
+            self._line(f"{self._done} of {self._tiles} tiles, {risk}{left}")
 
     def note(self, message: str) -> None:
         """Pass on what the user must hear."""
@@ -141,13 +142,18 @@ class TerminalProgress:
             self._fit = None
         if self._tiles is not None:
             self._bars.start_task(self._tiles)
-            self._bars.update(self._tiles, advance=1, facts=judged_risk(record))
+            self._bars.update(self._tiles, advance=1, facts=_risk_of_one(record, self._total))
         if record.get("failed"):
             self.note(f"tile {record.get('tile')} FAILED, copied: {stop_reason(record)}")
 
     def note(self, message: str) -> None:
         """Write above the bars."""
         self._bars.console.print(message, markup=False)
+
+
+def _risk_of_one(record: Mapping[str, object], tiles: int) -> str:
+    """Tell what was judged of a tile, and that it is of one, where it is not of all."""
+    return judged_risk(record) if tiles == 1 else f"the last: {judged_risk(record)}"
 
 
 def judged_risk(record: Mapping[str, object]) -> str:

@@ -66,6 +66,9 @@ class RunStatus:
         if not self.shards_left:
             return "the same command goes on with it"
         first, names = self.shards_left[0], ", ".join(map(str, self.shards_left[:_IN_SIGHT]))
+        if len(self.shards_left) == 1:
+            which = f"shard {first} of {self.shards} is left (--shard {first}/{self.shards})"
+            return f"{which}, or dip finish --complete {self.path} restores here what is missing"
         more = ", ..." if len(self.shards_left) > _IN_SIGHT else ""
         return (
             f"shards {names}{more} of {self.shards} are left (--shard {first}/{self.shards} and so "

@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dip_pipeline.frames.finer_cards import finer_rule
+from dip_pipeline.frames.filter_cards import cards_of_filter, header_of_filter
 from dip_pipeline.frames.frame import Frame, Pixels, PlaneArray, RestoredFrame, RestoredPlanes
 from dip_pipeline.frames.pixels_over import PixelsOver
 from dip_pipeline.frames.restored_hdu import delivered
-from dip_pipeline.frames.world_cards import is_world
 
 MOSAIC_CARD = "DIPCFA"
 PATTERN = re.compile("[RGBCMYWE]{4}")
 PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
 """Of a filter in the pattern: row, column."""
 
+_ONLY_IMAGE = "the image"  # of a Zarr group, which no name is needed for
 _CARDS = (MOSAIC_CARD, "BAYERPAT", "COLORTYP")
 _LOOK_PX = 512  # side of the middle that is looked at
 _BLOCK_PX = 16  # of one image: wide beside stars, whose cores fall on filters by chance
@@ -195,25 +195,18 @@ def _pattern_of(frame: Frame) -> str:
 
 
 def _images_of(frame: Frame, pattern: str) -> list[Frame]:
-    cards = tuple(card for card in frame.cards if not _is_of_the_whole(card[0]))
-    header = {k: v for k, v in frame.header.items() if not _is_of_the_whole(k)}
     return [
         replace(
             frame,
             shape=_shape_of(frame.shape, place),
             source=FilterPixels(frame.source, frame, pattern, place),
-            cards=cards,
-            header=header,
+            cards=cards_of_filter(frame.cards, place, _CARDS),
+            header=header_of_filter(frame.header, place, _CARDS),
+            where=frame.where or _ONLY_IMAGE,
             plane_index=(*frame.plane_index, *place),
         )
         for place in PLACES
     ]
-
-
-def _is_of_the_whole(keyword: str) -> bool:
-    """Whether a card counts pixels of the whole mosaic: then it holds of none of its images."""
-    rule = finer_rule(keyword)
-    return (rule is not None and not rule.per_pixel) or is_world(keyword) or keyword in _CARDS
 
 
 def _together(whole: Frame, items: Sequence[RestoredFrame]) -> RestoredFrame:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dip_pipeline.errors import FrameError
+from dip_pipeline.frames.colour_mosaic import whole_frames
 from dip_pipeline.frames.finer_frame import (
     finer_frame,
     sky_of_finer_mas,
@@ -233,6 +234,7 @@ def _check_frames(
     wrong = _changed_companions(others, again)
     wrong += [text for pair in zip(finer, products, strict=True) for text in _changed_planes(*pair)]
     yield judged("other HDUs", wrong, f"{len(others)} of them, and error and flags of the input")
+    coarse, old, new = (whole_frames(frames)[0] for frames in (planes, finer, products))
     ours = {*account.keywords, *old.source.product_keywords()}
     cards = [
         tuple(c for c in f.cards if c[0] not in ours and not is_structural(c[0]))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dip_pipeline.sensor.cards import AMPLIFIER_RULES, READ_NOISE_RULES, SATURATION_RULES
 
-Scaling = Callable[[object, int, "re.Match[str]"], object]
+Scaling = Callable[[object, float, "re.Match[str]"], object]
 """New value of a card from its value, the factor, and what matched; the same value: it stays."""
 
 
@@ -30,7 +30,7 @@ class FinerRule:
     inherited: bool = False
 
 
-def finer_place(place: float, factor: int) -> float:
+def finer_place(place: float, factor: float) -> float:
     """Pixel coordinate on the finer grid.
 
     >>> finer_place(0.5, 2), finer_place(1.0, 2)
@@ -40,7 +40,7 @@ def finer_place(place: float, factor: int) -> float:
 
 
 def _power(exponent: int) -> Scaling:
-    def scaled(value: object, factor: int, _: "re.Match[str]") -> object:
+    def scaled(value: object, factor: float, _: "re.Match[str]") -> object:
         return _times(value, float(factor) ** exponent)
 
     return scaled
@@ -54,17 +54,17 @@ def _times(value: object, by: float) -> object:
     return int(changed) if whole else changed
 
 
-def _place(value: object, factor: int, _: "re.Match[str]") -> object:
+def _place(value: object, factor: float, _: "re.Match[str]") -> object:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return finer_place(value, factor) if number else value  # type: ignore[arg-type]
 
 
-def _sip(value: object, factor: int, found: "re.Match[str]") -> object:
+def _sip(value: object, factor: float, found: "re.Match[str]") -> object:
     """f(u, v) = sum A_pq u^p v^q, all three in pixels: A' = A t^(1-p-q); Shupe et al. 2005."""
     return _times(value, float(factor) ** (1 - int(found["p"]) - int(found["q"])))
 
 
-def _section(value: object, factor: int, _: "re.Match[str]") -> object:
+def _section(value: object, factor: float, _: "re.Match[str]") -> object:
     """[a:b,c:d], ends included; a descending range stays one. What is no section stays."""
     if not isinstance(value, str):
         return value
@@ -73,7 +73,7 @@ def _section(value: object, factor: int, _: "re.Match[str]") -> object:
     if found is None:
         return value
     first, last, bottom, top = map(int, found.groups())
-    ranges = [_range(*pair, factor) for pair in ((first, last), (bottom, top))]
+    ranges = [_range(*pair, round(factor)) for pair in ((first, last), (bottom, top))]
     return f"[{','.join(ranges)}]"
 
 
@@ -100,6 +100,13 @@ def _level_keywords() -> str:
 
 _WCS_LETTER = "[A-Z]?"
 
+SIDE_RULE = FinerRule(
+    r"PIXSCALE?[12]?|SECPIX[12]?|PIXELSCL|D\d{3}SCAL|[XY]PIXSZ|[XY]PIXELSZ",
+    _power(-1),
+    "side of a pixel",
+    inherited=True,
+)
+
 FINER_RULES = (
     FinerRule(r"Z?NAXIS[12]|IMAGE[WH]", _power(1), "sides of the image"),
     FinerRule(rf"CRPIX[12]{_WCS_LETTER}", _place, "reference pixel"),
@@ -120,12 +127,7 @@ FINER_RULES = (
         "section of the image",
     ),
     FinerRule(r"PIXAR_(SR|A2)|PIX_?AREA", _power(-2), "area of a pixel", inherited=True),
-    FinerRule(
-        r"PIXSCALE?[12]?|SECPIX[12]?|PIXELSCL|D\d{3}SCAL|[XY]PIXSZ|[XY]PIXELSZ",
-        _power(-1),
-        "side of a pixel",
-        inherited=True,
-    ),
+    SIDE_RULE,
     FinerRule(
         r"PHOTMJSR|PHOTUJA2|FLUXCONV",
         _power(2),
@@ -161,7 +163,7 @@ def is_lookup(keyword: str, value: object) -> bool:
     return _RECORD_RULE.fullmatch(keyword) is not None and isinstance(value, str) and ":" in value
 
 
-def finer_value(keyword: str, value: object, factor: int, *, per_pixel: bool) -> object:
+def finer_value(keyword: str, value: object, factor: float, *, per_pixel: bool) -> object:
     """Value of a card on the finer grid; the same where it is true there, too.
 
     per_pixel : whether pixels hold a flux that is shared among the finer ones

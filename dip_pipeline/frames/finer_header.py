@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from dip_pipeline.frames.finer_cards import finer_place, finer_rule, finer_value, is_lookup
 from dip_pipeline.frames.fits_cards import format_card, parse_cards
@@ -14,6 +15,18 @@ _PC_CARD = re.compile(r"PC\d+_(?P<axis>\d+)(?P<letter>[A-Z]?)")
 _CDELT_CARD = re.compile(r"CDELT[12](?P<letter>[A-Z]?)")
 _POLYNOMIALS = ("TPV", "TNX", "ZPX")  # projections with a polynomial between matrix and sphere
 _SKIPPED = ("", "COMMENT", "HISTORY", "CONTINUE", "END")
+
+
+class Grid(Protocol):
+    """Another grid for the same image: how many of its pixels are one, and what is in them."""
+
+    @property
+    def factor(self) -> float:
+        """Pixels for one, along each axis; below 1 they are wider."""
+
+    @property
+    def per_pixel(self) -> bool:
+        """Whether a pixel holds a flux that is shared among those of the grid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +47,7 @@ class FinerGrid:
 
 
 def finer_cards(
-    cards: Sequence[Card], grid: FinerGrid, primary: Sequence[Card] = ()
+    cards: Sequence[Card], grid: Grid, primary: Sequence[Card] = ()
 ) -> tuple[Card, ...]:
     """Cards of a science header on the finer grid; cards of lookup distortions are left out.
 
@@ -84,7 +97,7 @@ def _with_polynomial(cards: Sequence[Card]) -> frozenset[str]:
     )
 
 
-def _finer(card: Card, grid: FinerGrid, letters: frozenset[str] = frozenset()) -> Card:
+def _finer(card: Card, grid: Grid, letters: frozenset[str] = frozenset()) -> Card:
     """Card on the finer grid; letters : of coordinates whose PC matrix takes the factor."""
     keyword, value, comment = card
     if keyword in _SKIPPED:
@@ -112,7 +125,7 @@ def _with_continuations(raw_cards: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield group
 
 
-def _added(cards: Sequence[Card], grid: FinerGrid, primary: Sequence[Card]) -> Iterator[Card]:
+def _added(cards: Sequence[Card], grid: Grid, primary: Sequence[Card]) -> Iterator[Card]:
     """Cards whose default would say something else now, and what was inherited."""
     present = {card[0] for card in cards}
     letters = _with_polynomial(cards)
@@ -135,7 +148,7 @@ def _added(cards: Sequence[Card], grid: FinerGrid, primary: Sequence[Card]) -> I
             yield finer
 
 
-def _defaults_told(present: set[str], grid: FinerGrid, letters: frozenset[str]) -> Iterator[Card]:
+def _defaults_told(present: set[str], grid: Grid, letters: frozenset[str]) -> Iterator[Card]:
     """Say what a header leaves to its defaults: CRPIX = 0, CDELT = 1.
 
     Where there are CD cards a missing one is 0, and CDELT means nothing; Greisen & Calabretta
@@ -151,7 +164,7 @@ def _defaults_told(present: set[str], grid: FinerGrid, letters: frozenset[str]) 
                 yield f"CDELT{axis}{letter}", 1 / grid.factor, "of a finer pixel"
 
 
-def _physical_defaults(present: set[str], factor: int) -> Iterator[Card]:
+def _physical_defaults(present: set[str], factor: float) -> Iterator[Card]:
     """Say the same of physical pixels, where any card speaks of them: LTV = 0, LTM = 1."""
     if not present & {"LTV1", "LTV2", "LTM1_1", "LTM2_2"}:
         return

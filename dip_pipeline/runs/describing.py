@@ -35,7 +35,7 @@ from dip_pipeline.preparing.planning import (
 )
 from dip_pipeline.preparing.stacking import stack_notes, stacks_of
 from dip_pipeline.restoration.computing.callers_settings import settings_kept
-from dip_pipeline.runs.mosaics import mosaic_notes
+from dip_pipeline.runs.mosaics import check_mosaics, mosaic_notes
 from dip_pipeline.runs.prior_file import PriorFile
 from dip_pipeline.runs.time_guess import guess_seconds
 from dip_pipeline.sensor.noise_kernel import NoiseKernel
@@ -75,6 +75,7 @@ class FrameDescription:
 def describe_frame(source: str, config: RunConfig) -> FrameDescription:
     """Say what a frame holds and what a run would do with it; restores nothing."""
     frames = with_mask(open_frames(source, config.frame_reading()), config.task.mask)
+    check_mosaics(frames, config.task)
     frame = frames[0]
     sensor = sensor_of(frame, config)
     correlation: NoiseKernel | None = None
@@ -117,7 +118,7 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         source=source,
         format=frame.format,
         layout=frame.layout,
-        science=tuple(item.label for item in frames),
+        science=tuple(item.label or "the image" for item in frames),
         shape=whole_frames([frame])[0].shape,
         unit=frame.unit,
         planes=frame.planes,

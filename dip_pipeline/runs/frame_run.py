@@ -103,11 +103,8 @@ def restore_asked(asked: AskedRun, place: Place, told: Progress, *, overwrite: b
         if place.shard is None:
             restored, facts = blend_planes(results, facts, planes, run, place)
             _tell_filled(restored, source, told, config)
-            for own in facts:
-                _tell_of_exposures(own, source, told)
-                if words := kept_words(own.tiles):
-                    told.note(f"{source}: {words}")
-                warn_of_doubted(own.tiles, source)
+            for plane, own in zip(planes.restored, facts, strict=True):
+                _tell_of_plane(own, planes.name_of(plane, source), told)
             run.tell("write")
             reach("before save")
             provenance = describe_run(pooled_facts(facts, planes))
@@ -180,12 +177,15 @@ def _tell_filled(
         )
 
 
-def _tell_of_exposures(facts: RunFacts, source: str, told: Progress) -> None:
-    """Say how far each of several exposures agrees with the others."""
+def _tell_of_plane(facts: RunFacts, name: str, told: Progress) -> None:
+    """Say how far each of several exposures agrees with the others, and what no light explains."""
     names, found = exposure_names(facts), agreements(facts.tiles)
     for each in found:
-        told.note(f"{source}: {names[each.number]}: {each.words}")
+        told.note(f"{name}: {names[each.number]}: {each.words}")
     warn_of_exposures(names, found)
+    if words := kept_words(facts.tiles):
+        told.note(f"{name}: {words}")
+    warn_of_doubted(facts.tiles, name)
 
 
 def _step_of(plane: Plane, target: Path, config: RunConfig) -> float | None:

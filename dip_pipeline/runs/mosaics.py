@@ -17,13 +17,13 @@ def mosaic_notes(frames: Sequence[Frame], asked: str | None) -> tuple[str, ...]:
     for frame in frames:
         mosaic = mosaic_of(frame)
         if mosaic is not None:
-            told[mosaic[0].where] = (
+            told[frame.where] = (
                 f"raw mosaic of colour filters, {mosaic[1]}: each is restored by itself, plane "
                 "[row, column] of the four, and put back where it was (--bayer none: all as one "
                 "image)"
             )
         elif asked is None and (pattern := filters_named(frame)):
-            told[frame.where] = (
+            told[frame.where or "the image"] = (
                 f"filters {pattern} by its cards, but its pixels do not alternate: taken as one "
                 f"image (--bayer {pattern}: as a raw mosaic)"
             )

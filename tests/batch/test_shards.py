@@ -135,6 +135,8 @@ def test_a_run_in_shards_says_which_are_left_and_what_goes_on_with_it(frame, mad
     (told,) = word_of([tmp_path]).unmade
     assert (told.status, status.way_on in told.why) == ("unfinished", True)
     run_shard(frame, target, "1/3")
+    left = read_status(scratch_of(target)).way_on
+    assert left.startswith("shard 3 of 3 is left (--shard 3/3), or dip finish --complete")
     run_shard(frame, target, "3/3")
     done = read_status(scratch_of(target))
     assert done.shards_left == ()

@@ -105,6 +105,16 @@ def test_the_risk_of_a_tile_is_told_as_a_noise_in_sigma(risk, said):
     assert said in judged_risk({"risk": risk})
 
 
+def test_the_noise_of_the_last_of_several_tiles_is_not_told_as_that_of_all():
+    lines = []
+    for tiles in (1, 2):
+        progress = LineProgress(lines.append, Clock())
+        progress.frame_started("m13.fits", tiles, tiles - 1)
+        progress.tile_done({"tile": tiles - 1, "risk": 0.04, "failed": False})
+    assert lines[1].endswith("1 of 1 tiles, residual noise about 0.200 sigma")
+    assert lines[3].endswith("2 of 2 tiles, the last: residual noise about 0.200 sigma")
+
+
 def test_bars_show_brackets_of_names_as_they_are():
     clock, text = Clock(), io.StringIO()
     console = Console(file=text, force_terminal=True, width=200, color_system=None)

@@ -96,6 +96,21 @@ def test_a_product_is_the_same_by_way_of_zarr(tmp_path):
         np.testing.assert_array_equal(products[0], other)
 
 
+@pytest.mark.parametrize(
+    ("was", "became", "check"),
+    [("83.0", "83.5", "sky coordinates"), ("[1:96,1:96]", "[2:96,1:96]", "declared changes")],
+)
+def test_cards_of_a_mosaic_that_changed_are_found_in_zarr(tmp_path, was, became, check):
+    sky = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 83.0, "CRVAL2": -5.0}
+    sky |= {"CD1_1": -1 / 3600, "CD2_2": 1 / 3600, "TRIMSEC": "[1:96,1:96]"}
+    source, target = mosaic(tmp_path / "raw.fits", **sky), tmp_path / "out.zarr"
+    restore_frame(str(source), target, config())
+    assert [c for c in verify_product(target, str(source)).checks if c.passed is False] == []
+    path = target / "zarr.json"
+    path.write_text(path.read_text().replace(was, became))
+    assert check in {c.name for c in verify_product(target, str(source)).checks if not c.passed}
+
+
 def test_a_raw_frame_is_described_as_it_is_stored(tmp_path):
     path = mosaic(tmp_path / "raw.fits")
     with fits.open(path, mode="update") as file:
@@ -125,6 +140,38 @@ def test_coloured_light_on_a_black_sky_tells_a_mosaic(tmp_path):
     pixels[32:64:2, 32:64:2] += 300
     fits.writeto(path, pixels, fits.getheader(path), overwrite=True)
     assert len(open_frames(path)) == 4
+
+
+def test_what_each_filter_is_told_of_is_told_with_its_name(tmp_path, monkeypatch):
+    def told_of(problem, prior):
+        made = arithmetic(problem, prior)
+        return replace(made, outcome=replace(made.outcome, kept_pixels=3))
+
+    class Listener:
+        def frame_started(self, *_): ...
+        def fit_step(self, *_): ...
+        def tile_done(self, record): ...
+
+        def note(self, message):
+            lines.append(message)
+
+    lines = []
+    monkeypatch.setattr(ways, "restore", told_of)
+    source = mosaic(tmp_path / "raw.fits", (40, 40))
+    restore_frame(str(source), tmp_path / "out.fits", config(), progress=Listener())
+    for place in PLACES:
+        name = f"{source}, HDU 0, plane {list(place)}: "
+        assert sum("3 pixels are sharper than light" in line for line in lines if name in line) == 1
+
+
+def test_lines_on_a_mosaic_in_zarr_begin_with_words(tmp_path):
+    for name, levels in (("raw", LEVELS), ("binned", (500.0,) * 4)):
+        path, group = mosaic(tmp_path / f"{name}.fits", levels=levels), tmp_path / f"{name}.zarr"
+        convert(path, group)
+        found = describe_frame(str(group), config())
+        lines = (*found.notes, *found.science)
+        assert any("RGGB" in line for line in lines)
+        assert [line for line in lines if not line or line[0] in ":,"] == []
 
 
 def test_a_mask_file_counts_pixels_of_the_whole_frame(tmp_path, monkeypatch):
@@ -157,6 +204,8 @@ def test_tasks_of_other_pixels_refuse_a_mosaic_and_say_what_to_do(tmp_path, monk
     with pytest.raises(FrameError, match=r"raw\.fits: a raw mosaic .*one colour, or --bayer none"):
         restore_frame(str(source), tmp_path / "out.fits", config(**given))
     assert not (tmp_path / "out.fits").exists()
+    with pytest.raises(FrameError, match="one colour, or --bayer none"):
+        describe_frame(str(source), config(**given))
 
 
 def test_filters_are_asked_for_by_their_letters():
@@ -174,7 +223,8 @@ def test_noise_planes_of_a_mosaic_lie_on_its_pixels(tmp_path):
 def test_an_image_knows_its_mosaic_and_nothing_that_counts_its_pixels(tmp_path):
     path = mosaic(tmp_path / "raw.fits", CRPIX1=3.0, TRIMSEC="[1:96,1:96]", FILTER="L")
     image = open_frames(path)[1]
-    assert {"CRPIX1", "TRIMSEC", "BAYERPAT"} & set(image.header) == set()
+    assert {"TRIMSEC", "BAYERPAT"} & set(image.header) == set()
+    assert image.header["CRPIX1"] == 1.5
     assert image.header["FILTER"] == "L"
     whole, pattern = mosaic_of(image)
     assert (whole.shape, whole.header["CRPIX1"], pattern) == ((96, 96), 3.0, "RGGB")

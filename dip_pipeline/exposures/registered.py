@@ -57,6 +57,8 @@ _USUAL_FWHM_PX = 2.3  # of stars, where none can be measured
 _MOST_FWHM_PX = 2.5  # well sampled; knots of a nebula that pass for stars may be wider
 _SAMPLED_FWHM_PX, _FINER = 3.0, 2  # stars narrower than that are moved about on finer pixels
 _NARROWER = 0.55  # than stars of the sharpest exposure the scene's Gaussian is taken
+# The same of stars that are hardly sampled: they measure up to 1.25 times as wide as they are.
+_NARROWER_OF_NARROW = 0.45
 
 _Pair = tuple[Frame, NoiseModel, Frame, NoiseModel]
 # How frames lie on each other, some kB each, with these, so that no other object has their ids.
@@ -157,10 +159,11 @@ class Exposures:
             if better := better_first(found, min(known)):
                 told.progress.note(f"{told.source}: {better}")
         fwhm_px = min([*known, _MOST_FWHM_PX]) if known else _USUAL_FWHM_PX
-        support_px = _NARROWER * fwhm_px / FWHM_OF_SIGMA * optics.factor
         own, found = with_seeing(seen, found)
         narrow = min(known, default=_USUAL_FWHM_PX) < _SAMPLED_FWHM_PX
         solving = _FINER if narrow and optics.factor == 1 else 1
+        share = _NARROWER if solving == 1 else _NARROWER_OF_NARROW
+        support_px = share * fwhm_px / FWHM_OF_SIGMA * optics.factor
         optics = replace(optics, support_px=round(support_px, 4), solving=solving, seeing=own)
         return optics, found
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import EmptyFrameError, FrameError
-from dip_pipeline.frames.colour_mosaic import as_image_of, whole_frames
+from dip_pipeline.frames.colour_mosaic import as_image_of, images_beside, whole_frames
 from dip_pipeline.frames.fits_file import file_state, fits_file
 from dip_pipeline.frames.fits_planes import FitsPlane, plane_of
 from dip_pipeline.frames.frame import Frame, Pixels, bands
@@ -108,13 +108,12 @@ def check_holes(frame: Frame, text: str | None, *, may_be_none: bool = False) ->
     """Raise EmptyFrameError where a frame has no pixel to fill, or none to fill from.
 
     text : the mask that hides them, for people; may_be_none : holes may yet be found
+    Of a mosaic of filters one with a hole is enough: its other images are known as they are.
     Warns where they are most of the frame.
     """
-    bad = 0
-    for rows in bands(frame.shape, max(1, _BAND_PX // frame.shape[1])):
-        bad += int(np.count_nonzero(frame.read(rows, slice(None)).masked))
-    pixels = frame.shape[0] * frame.shape[1]
-    some_bad, some_known = bad > 0 or may_be_none, bad < pixels
+    bad, pixels = _count_bad(frame), frame.shape[0] * frame.shape[1]
+    some_bad = bad > 0 or may_be_none or any(map(_count_bad, images_beside(frame)))
+    some_known = bad < pixels
     if some_bad and some_known:
         if bad > _MOST_FILLED * pixels:
             log.warning(
@@ -135,6 +134,11 @@ def check_holes(frame: Frame, text: str | None, *, may_be_none: bool = False) ->
         f"{frame.path}: nothing to fill: {mask}its own flags hide no pixel, and none is NaN; give "
         "--mask FILE, or --dq and --bad-bits, or take `dip denoise`"
     )
+
+
+def _count_bad(frame: Frame) -> int:
+    regions = bands(frame.shape, max(1, _BAND_PX // frame.shape[1]))
+    return sum(int(np.count_nonzero(frame.read(rows, slice(None)).masked)) for rows in regions)
 
 
 def _chosen(

@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import ConfigError, FrameError
+from dip_pipeline.errors import ConfigError, EmptyFrameError, FrameError
 from dip_pipeline.frames import mosaic_of, open_frames, read_provenance
 from dip_pipeline.frames.colour_mosaic import PLACES
 from dip_pipeline.frames.converting import convert
@@ -188,6 +188,22 @@ def test_a_mask_file_counts_pixels_of_the_whole_frame(tmp_path, monkeypatch):
     given = {"task.name": "inpaint", "task.mask": str(tmp_path / "mask.fits")}
     restore_frame(str(source), target, config(**given))
     np.testing.assert_array_equal(fits.getdata(target, "DIP_FLAG"), mask)
+
+
+def test_a_hole_behind_one_filter_leaves_no_other_filter_out(tmp_path):
+    source, target = mosaic(tmp_path / "raw.fits"), tmp_path / "out.fits"
+    mask = np.zeros((96, 96), np.uint8)
+    given = {"task.name": "inpaint", "task.mask": str(tmp_path / "mask.fits")}
+    fits.writeto(tmp_path / "mask.fits", mask)
+    with pytest.raises(EmptyFrameError, match="nothing to fill"):
+        restore_frame(str(source), target, config(**given))
+    mask[:, 41] = 1
+    fits.writeto(tmp_path / "mask.fits", mask, overwrite=True)
+    report = restore_frame(str(source), target, config(**given))
+    assert [note for note in report.notes if "left as it is" in note] == []
+    with fits.open(target) as made:
+        assert not made["DIP_FLAG"].data.any()
+        assert np.isfinite(made["DIP_ERR"].data).all()
 
 
 @pytest.mark.parametrize(

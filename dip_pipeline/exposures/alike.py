@@ -1,8 +1,10 @@
 """Whether exposures belong together: observed, of one unit, filter and pixel scale."""
 
+from collections.abc import Sequence
+
 from dip_pipeline.account.restored_input import inferred_by
 from dip_pipeline.errors import ExposureError
-from dip_pipeline.frames import Camera, Frame, camera_of
+from dip_pipeline.frames import PLACES, Camera, Frame, camera_of, mosaic_of
 
 _SCALE_TOLERANCE = 0.01
 
@@ -32,6 +34,37 @@ def check_alike(frame: Frame, reference: Frame, *, any_optics: bool) -> None:
             "one filter are needed (--any-optics takes others)"
         )
     _check_scales(frame, reference, own, other)
+
+
+def filter_by_filter(
+    frames: Sequence[Frame], references: Sequence[Frame], *, any_optics: bool
+) -> tuple[Frame, ...]:
+    """Give the planes of a file in the order of the reference's: of mosaics, by their filters.
+
+    A frame that was turned, flipped or cut since begins with another filter. Raises ExposureError
+    for a mosaic of others; with any_optics these are taken place by place.
+    """
+    taken = list(frames)
+    for number, reference in enumerate(references):
+        own, other = mosaic_of(frames[number]), mosaic_of(reference)
+        if own is None or other is None or own[1] == other[1]:
+            continue
+        if sorted(own[1]) == sorted(other[1]):
+            place = PLACES.index(_place_of(reference))
+            letter = other[1][place]
+            same = [at for at, name in enumerate(own[1]) if name == letter]
+            taken[number] = frames[number - place + same[other[1][:place].count(letter)]]
+        elif not any_optics:
+            raise ExposureError(
+                f"{frames[number].path}: filters {own[1]}, {reference.path}: {other[1]}; exposures "
+                "of the same filters are needed (--any-optics takes others)"
+            )
+    return tuple(taken)
+
+
+def _place_of(image: Frame) -> tuple[int, int]:
+    row, col = image.plane_index[-2:]
+    return row, col
 
 
 def _check_scales(frame: Frame, reference: Frame, own: Camera, other: Camera) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ContradictionError, EmptyFrameError, ExposureError
-from dip_pipeline.exposures.alike import check_alike, check_observed
+from dip_pipeline.exposures.alike import check_alike, check_observed, filter_by_filter
 from dip_pipeline.exposures.changes import (
     change_facts,
     changes_in_words,
@@ -113,7 +113,7 @@ class Exposures:
                     f"{name}: {len(found)} science planes, {frames[0].path} has {len(frames)}; "
                     "exposures with the same planes are needed, or one plane of each, FILE[EXT]"
                 )
-            opened.append(found)
+            opened.append(filter_by_filter(found, frames, any_optics=config.fit.any_optics))
         return cls(tuple(opened), config)
 
     @property

@@ -7,7 +7,13 @@ from dip_pipeline.frames.camera import (
     camera_of,
     pixel_side_arcsec,
 )
-from dip_pipeline.frames.colour_mosaic import filters_named, images_beside, mosaic_of, whole_frames
+from dip_pipeline.frames.colour_mosaic import (
+    PLACES,
+    filters_named,
+    images_beside,
+    mosaic_of,
+    whole_frames,
+)
 from dip_pipeline.frames.finer_frame import finer_frame, finer_notes, finer_plane, left_out_names
 from dip_pipeline.frames.finer_header import FinerGrid
 from dip_pipeline.frames.fits_reader import scale_noise
@@ -61,6 +67,7 @@ from dip_pipeline.frames.zarr_choice import is_zarr
 __all__ = [
     "AS_THE_FILE_SAYS",
     "FITS_SUFFIXES",
+    "PLACES",
     "ZARR_SUFFIXES",
     "Camera",
     "Card",

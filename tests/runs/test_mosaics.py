@@ -7,7 +7,8 @@ import pytest
 from astropy.io import fits
 
 from dip_pipeline.config import RunConfig
-from dip_pipeline.errors import ConfigError, EmptyFrameError, FrameError
+from dip_pipeline.errors import ConfigError, EmptyFrameError, ExposureError, FrameError
+from dip_pipeline.exposures.registered import Exposures
 from dip_pipeline.frames import mosaic_of, open_frames, read_provenance
 from dip_pipeline.frames.colour_mosaic import PLACES
 from dip_pipeline.frames.converting import convert
@@ -188,6 +189,33 @@ def test_a_mask_file_counts_pixels_of_the_whole_frame(tmp_path, monkeypatch):
     given = {"task.name": "inpaint", "task.mask": str(tmp_path / "mask.fits")}
     restore_frame(str(source), target, config(**given))
     np.testing.assert_array_equal(fits.getdata(target, "DIP_FLAG"), mask)
+
+
+@pytest.mark.parametrize(
+    ("changed", "pattern"),
+    [(np.s_[::-1, ::-1], "BGGR"), (np.s_[::-1], "GBRG"), (np.s_[:, 1:], "GRBG")],
+)
+def test_exposures_are_laid_on_each_other_filter_by_filter(tmp_path, changed, pattern):
+    first = open_frames(mosaic(tmp_path / "a.fits"))
+    pixels = fits.getdata(mosaic(tmp_path / "b.fits"))[changed].copy()
+    pixels += np.random.default_rng(3).normal(0, 1, pixels.shape).astype(np.float32)
+    other = tmp_path / "c.fits"
+    fits.writeto(other, pixels, fits.Header({"BAYERPAT": pattern}))
+    asked = config(**{"task.name": "combine", "task.exposures": (str(other),)})
+    (found,) = Exposures.of(asked, first).frames
+    assert {image.plane_index for image in found} == set(PLACES)
+    levels = [np.median(image.read(*ALL).science) for image in found]
+    np.testing.assert_allclose(levels, LEVELS, atol=3)
+
+
+def test_exposures_behind_other_filters_are_refused(tmp_path):
+    first = open_frames(mosaic(tmp_path / "a.fits"))
+    other = str(mosaic(tmp_path / "b.fits", light=50.0, BAYERPAT="CMYG"))
+    asked = {"task.name": "combine", "task.exposures": (other,)}
+    with pytest.raises(ExposureError, match=r"filters CMYG, .*RGGB; .*--any-optics"):
+        Exposures.of(config(**asked), first)
+    (found,) = Exposures.of(config(**asked, **{"fit.any_optics": True}), first).frames
+    assert [image.plane_index for image in found] == list(PLACES)
 
 
 def test_a_hole_behind_one_filter_leaves_no_other_filter_out(tmp_path):

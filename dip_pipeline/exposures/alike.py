@@ -36,6 +36,27 @@ def check_alike(frame: Frame, reference: Frame, *, any_optics: bool) -> None:
     _check_scales(frame, reference, own, other)
 
 
+def check_planes(frames: Sequence[Frame], references: Sequence[Frame], name: str) -> None:
+    """Raise ExposureError for a file of another number of planes, which may be those of a mosaic.
+
+    name : of the file, for people
+    """
+    if len(frames) == len(references):
+        return
+    kinds = [mosaic_of(planes[0]) is not None for planes in (frames, references)]
+    advice = "exposures with the same planes are needed, or one plane of each, FILE[EXT]"
+    if kinds[0] != kinds[1]:
+        mosaic, other = (name, references[0].path) if kinds[0] else (references[0].path, name)
+        advice = (
+            f"{mosaic} is a raw mosaic of colour filters, {other} is none by its cards or pixels; "
+            "--bayer says what both are"
+        )
+    raise ExposureError(
+        f"{name}: planes to restore {len(frames)}, of {references[0].path} {len(references)}; "
+        f"{advice}"
+    )
+
+
 def filter_by_filter(
     frames: Sequence[Frame], references: Sequence[Frame], *, any_optics: bool
 ) -> tuple[Frame, ...]:

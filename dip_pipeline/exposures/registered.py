@@ -10,7 +10,7 @@ import numpy as np
 
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ContradictionError, EmptyFrameError, ExposureError
-from dip_pipeline.exposures.alike import check_alike, check_observed, filter_by_filter
+from dip_pipeline.exposures.alike import check_alike, check_observed, check_planes, filter_by_filter
 from dip_pipeline.exposures.changes import (
     change_facts,
     changes_in_words,
@@ -108,11 +108,7 @@ class Exposures:
                     "noise would count twice"
                 )
             seen |= dict.fromkeys(told, str(found[0].path))
-            if len(found) != len(frames):
-                raise ExposureError(
-                    f"{name}: {len(found)} science planes, {frames[0].path} has {len(frames)}; "
-                    "exposures with the same planes are needed, or one plane of each, FILE[EXT]"
-                )
+            check_planes(found, frames, name)
             opened.append(filter_by_filter(found, frames, any_optics=config.fit.any_optics))
         return cls(tuple(opened), config)
 

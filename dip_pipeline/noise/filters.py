@@ -21,7 +21,8 @@ def law_of_filters(
     filters : windows of each, those of the one in hand first; sky : noise of its own sky
     One filter's sky has one level, and its scatter alone does not tell how noise grows with light;
     the sky is brighter behind one filter than behind another. None where scatter does not grow, and
-    where one of the filters gainsays: drivers may have scaled colours by unlike factors.
+    where one of the filters gainsays: drivers may have scaled colours by unlike factors. A filter
+    of too few pixels to tell (NaN) gainsays nothing.
     """
     if len(filters) < 2 or not sky.kernel.is_white:
         return None

@@ -84,10 +84,11 @@ def test_a_raw_frame_whose_card_is_lost_is_told_from_its_pixels(tmp_path, caplog
     assert "alternate" not in caplog.text
 
 
-def test_columns_that_alternate_are_no_colours(tmp_path, caplog):
+@pytest.mark.parametrize("every_other", [np.s_[:, ::2], np.s_[::2]])
+def test_rows_and_columns_that_alternate_are_no_colours(tmp_path, caplog, every_other):
     rng = np.random.default_rng(3)
     pixels = rng.normal(500, 10, (256, 256))
-    pixels[:, ::2] += 40
+    pixels[every_other] += 40
     fits.writeto(tmp_path / "odd.fits", pixels.astype(np.float32))
     laws(tmp_path / "odd.fits")
     assert "--bayer" not in caplog.text

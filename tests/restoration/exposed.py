@@ -110,3 +110,12 @@ def with_exposure(problem, number, **changes):
     others = list(problem.exposures)
     others[number - 1] = replace(others[number - 1], **changes)
     return replace(problem, exposures=tuple(others))
+
+
+def with_errors_told(problem):
+    """The problem, drawn without noise, whose exposures have error planes of their photons."""
+    told = replace(NOISE, kind=NoiseKind.GAUSSIAN, from_error_plane=True)
+    for number, each in enumerate([problem, *problem.exposures]):
+        sigma = np.sqrt(each.pixels / 2 + 9).astype(np.float32)
+        problem = with_exposure(problem, number, noise=told, error=sigma)
+    return problem

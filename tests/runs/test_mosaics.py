@@ -208,6 +208,14 @@ def test_exposures_are_laid_on_each_other_filter_by_filter(tmp_path, changed, pa
     np.testing.assert_allclose(levels, LEVELS, atol=3)
 
 
+def test_an_exposure_that_is_not_known_for_a_mosaic_is_called_so(tmp_path):
+    raw = open_frames(mosaic(tmp_path / "a.fits"))
+    fits.writeto(tmp_path / "b.fits", fits.getdata(mosaic(tmp_path / "c.fits", light=50.0)))
+    asked = config(**{"task.name": "combine", "task.exposures": (str(tmp_path / "b.fits"),)})
+    with pytest.raises(ExposureError, match=r"a\.fits is a raw mosaic .*b\.fits is none .*--bayer"):
+        Exposures.of(asked, raw)
+
+
 def test_exposures_behind_other_filters_are_refused(tmp_path):
     first = open_frames(mosaic(tmp_path / "a.fits"))
     other = str(mosaic(tmp_path / "b.fits", light=50.0, BAYERPAT="CMYG"))

@@ -111,12 +111,12 @@ def variance_of(light: Light, used: Tensor) -> Tensor:
     used : pixels whose light counts, not 0
     """
 
+    def at(level: NDArray[np.float64]) -> Tensor:
+        return light.variance(plane_of(level).to(light.pixels.dtype)).clamp(min=0.0)
+
     def sigma_of(level: NDArray[np.float64]) -> NDArray[np.float64]:
         sigma: NDArray[np.float64] = np.sqrt(at(level)[0, 0].double().numpy())
         return sigma
-
-    def at(level: NDArray[np.float64]) -> Tensor:
-        return light.variance(plane_of(level).to(light.pixels.dtype)).clamp(min=0.0)
 
     pixels, good = light.pixels[0, 0].numpy(), (used > 0)[0, 0].numpy()
     return at(level_for_noise(pixels, good, (slice(None), slice(None)), sigma_of))

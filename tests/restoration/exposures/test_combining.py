@@ -21,7 +21,6 @@ from dip_pipeline.restoration.forward.sampling import inverse_of, sampling
 from dip_pipeline.restoration.problem import StopReason
 from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
 from tests.restoration.exposed import (
-    NOISE,
     SHIFTS,
     SKY,
     Sky,
@@ -29,6 +28,7 @@ from tests.restoration.exposed import (
     exposed,
     noisy,
     seen_through,
+    with_errors_told,
     with_exposure,
 )
 
@@ -114,12 +114,7 @@ def test_the_error_plane_and_the_correlation_are_those_of_the_noise():
 def test_in_cores_of_stars_the_error_plane_is_that_of_their_photons():
     """Smoothing takes half of the light of a core, and its noise with it."""
     problem, _ = exposed(factor=1, noise=False, sky=Sky(np.array([[24.0, 26.0, 2e4]])))
-    told = replace(NOISE, kind=NoiseKind.GAUSSIAN, from_error_plane=True)
-    true = problem
-    for number, each in enumerate([problem, *problem.exposures]):
-        sigma = np.sqrt(each.pixels / 2 + 9).astype(np.float32)
-        true = with_exposure(true, number, noise=told, error=sigma)
-    ratio = combined(problem).error / combined(true).error
+    ratio = combined(problem).error / combined(with_errors_told(problem)).error
     assert ratio[23:26, 25:28] == pytest.approx(1, abs=0.08)
 
 

@@ -29,7 +29,17 @@ from dip_pipeline.restoration.views.regions import PixelNoise, measure_sky, prep
 from dip_pipeline.sensor.noise_kernel import NoiseKernel
 from dip_pipeline.simulate.psf import MoffatPsf, add_star
 from dip_pipeline.task import Task
-from tests.restoration.exposed import NOISE, SHIFTS, SKY, draw_sky, exposed, noisy, with_exposure
+from tests.restoration.exposed import (
+    NOISE,
+    SHIFTS,
+    SKY,
+    Sky,
+    draw_sky,
+    exposed,
+    noisy,
+    with_errors_told,
+    with_exposure,
+)
 
 SIDE = 80
 SIGMA = float(np.sqrt(SKY / 2 + 9))
@@ -212,6 +222,12 @@ def test_a_twin_shows_the_cores_of_stars_as_the_frame_does():
     problem, truth = exposed(factor=1, noise=False)
     off = (with_twin(problem).twin.pixels - truth)[4:-4, 4:-4]
     assert np.abs(off).max() < 0.02 * (truth.max() - truth.min())
+
+
+def test_in_cores_of_stars_a_twin_has_the_noise_of_their_photons():
+    problem, _ = exposed(factor=1, noise=False, sky=Sky(np.array([[24.0, 26.0, 2e4]])))
+    ratio = with_twin(problem).twin.error / with_twin(with_errors_told(problem)).twin.error
+    assert ratio[23:26, 25:28] == pytest.approx(1, abs=0.08)
 
 
 def test_a_hole_of_the_others_is_unknown_and_the_rest_counts(four):

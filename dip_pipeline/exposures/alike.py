@@ -63,12 +63,17 @@ def filter_by_filter(
     """Give the planes of a file in the order of the reference's: of mosaics, by their filters.
 
     A frame that was turned, flipped or cut since begins with another filter. Raises ExposureError
-    for a mosaic of others; with any_optics these are taken place by place.
+    for a mosaic of others, and for one whose rows are told to go another way: programs disagree
+    whether its filters do, too. With any_optics these are taken place by place.
     """
     taken = list(frames)
     for number, reference in enumerate(references):
         own, other = mosaic_of(frames[number]), mosaic_of(reference)
-        if own is None or other is None or own[1] == other[1]:
+        if own is None or other is None:
+            continue
+        if not any_optics:
+            _check_row_order(frames[number], reference)
+        if own[1] == other[1]:
             continue
         if sorted(own[1]) == sorted(other[1]):
             place = PLACES.index(_place_of(reference))
@@ -81,6 +86,17 @@ def filter_by_filter(
                 "of the same filters are needed (--any-optics takes others)"
             )
     return tuple(taken)
+
+
+def _check_row_order(frame: Frame, reference: Frame) -> None:
+    own, other = (
+        str(one.header.get("ROWORDER") or "").strip().upper() for one in (frame, reference)
+    )
+    if own and other and own != other:
+        raise ExposureError(
+            f"{frame.path}: ROWORDER {own}, {reference.path}: {other}; raw mosaics whose rows go "
+            "one way are needed (--any-optics takes the filters as their cards name them)"
+        )
 
 
 def _place_of(image: Frame) -> tuple[int, int]:

@@ -7,13 +7,8 @@ from dip_pipeline.frames.camera import (
     camera_of,
     pixel_side_arcsec,
 )
-from dip_pipeline.frames.colour_mosaic import (
-    PLACES,
-    filters_named,
-    images_beside,
-    mosaic_of,
-    whole_frames,
-)
+from dip_pipeline.frames.colour_mosaic import images_beside, mosaic_of, whole_frames
+from dip_pipeline.frames.filter_pattern import PLACES, filters_named
 from dip_pipeline.frames.finer_frame import finer_frame, finer_notes, finer_plane, left_out_names
 from dip_pipeline.frames.finer_header import FinerGrid
 from dip_pipeline.frames.fits_reader import scale_noise

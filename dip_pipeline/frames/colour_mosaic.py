@@ -2,10 +2,9 @@
 
 Neighbours differ by their filters, so that nothing smooth goes through all pixels: the four that
 repeat are four images, half as large along each axis, which are restored one by one and put back
-where they were. Nothing is interpolated. The card BAYERPAT (MaxIm DL: COLORTYP) tells the filters.
+where they were. Nothing is interpolated.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,22 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.frames.filter_cards import cards_of_filter, header_of_filter
+from dip_pipeline.frames.filter_pattern import FILTER_CARDS, PATTERN, PLACES, pattern_of
 from dip_pipeline.frames.frame import Frame, Pixels, PlaneArray, RestoredFrame, RestoredPlanes
 from dip_pipeline.frames.pixels_over import PixelsOver
 from dip_pipeline.frames.restored_hdu import delivered
 
-MOSAIC_CARD = "DIPCFA"
-PATTERN = re.compile("[RGBCMYWE]{4}")
-PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
-"""Of a filter in the pattern: row, column."""
-
 _ONLY_IMAGE = "the image"  # of a Zarr group, which no name is needed for
-_CARDS = (MOSAIC_CARD, "BAYERPAT", "COLORTYP")
-_LOOK_PX = 512  # side of the middle that is looked at
-_BLOCK_PX = 16  # of one image: wide beside stars, whose cores fall on filters by chance
-_LEAST_PX = 64  # of a side; of less the card alone tells
-_LEVEL_SIGMA = 6.0  # between the levels of two filters, in standard errors of these
-_ALIKE = 0.1  # relative difference of what light does to two filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +98,7 @@ def filters_apart(frames: Sequence[Frame], asked: str | None = None) -> tuple[Fr
     """
     found: list[Frame] = []
     for frame in frames:
-        pattern = _pattern_of(frame) if asked is None else asked
+        pattern = pattern_of(frame) if asked is None else asked
         is_mosaic = PATTERN.fullmatch(pattern) is not None and min(frame.shape) > 1
         found += _images_of(frame, pattern) if is_mosaic else [frame]
     return tuple(found)
@@ -181,27 +170,14 @@ def filter_planes(
     ]
 
 
-def filters_named(frame: Frame) -> str:
-    """Read filters from the cards of a frame; "" for none."""
-    told = (str(frame.header.get(card) or "").strip().upper() for card in _CARDS)
-    return next((text for text in told if PATTERN.fullmatch(text)), "")
-
-
-def _pattern_of(frame: Frame) -> str:
-    """Read filters from the cards, unless pixels contradict; "" for none."""
-    pattern = filters_named(frame)
-    sure = frame.header.get(MOSAIC_CARD) is not None
-    return pattern if pattern and (sure or _may_alternate(frame)) else ""
-
-
 def _images_of(frame: Frame, pattern: str) -> list[Frame]:
     return [
         replace(
             frame,
             shape=_shape_of(frame.shape, place),
             source=FilterPixels(frame.source, frame, pattern, place),
-            cards=cards_of_filter(frame.cards, place, _CARDS),
-            header=header_of_filter(frame.header, place, _CARDS),
+            cards=cards_of_filter(frame.cards, place, FILTER_CARDS),
+            header=header_of_filter(frame.header, place, FILTER_CARDS),
             where=frame.where or _ONLY_IMAGE,
             plane_index=(*frame.plane_index, *place),
         )
@@ -224,53 +200,6 @@ def _together(whole: Frame, items: Sequence[RestoredFrame]) -> RestoredFrame:
     sure = [step for step in steps if step is not None]
     step = min(sure) if len(sure) == len(items) else None
     return RestoredFrame(whole, RestoredPlanes(**joined, step=step), known[0].cards)
-
-
-def _may_alternate(frame: Frame) -> bool:
-    """Whether the pixels of a frame may be behind unlike filters.
-
-    False only where four images are told apart by nothing: neither their levels, nor what light
-    does to them.
-    """
-    if min(frame.shape) < _LEAST_PX:
-        return True
-    starts = [max(0, (side - _LOOK_PX) // 2) // 2 * 2 for side in frame.shape]
-    region = [
-        slice(start, start + min(_LOOK_PX, side) // 2 * 2)
-        for start, side in zip(starts, frame.shape, strict=True)
-    ]
-    seen = frame.read(*region)
-    science = np.where(seen.masked, np.nan, seen.science.astype(np.float64))
-    images = np.stack([science[row::2, col::2] for row, col in PLACES])
-    if not np.isfinite(images).any(axis=(1, 2)).all():
-        return True
-    return _levels_differ(images) or _light_differs(images)
-
-
-def _levels_differ(images: NDArray[np.float64]) -> bool:
-    """Whether the medians of images (4, rows, cols) are not those of one."""
-    levels = np.nanmedian(images, axis=(1, 2))
-    scatter = np.nanmedian(np.abs(images - levels[:, None, None]), axis=(1, 2)) * 1.4826
-    errors = 1.2533 * scatter / np.sqrt(np.isfinite(images).sum(axis=(1, 2)))
-    sure = _LEVEL_SIGMA * float(np.hypot(errors.max(), errors.max()))
-    return bool(np.ptp(levels) > max(sure, 1e-6 * float(np.abs(levels).max())))
-
-
-def _light_differs(images: NDArray[np.float64]) -> bool:
-    """Whether what is bright is unlike in images (4, rows, cols): by the slopes over blocks."""
-    rows, cols = (side // _BLOCK_PX * _BLOCK_PX for side in images.shape[1:])
-    cut = images[:, :rows, :cols].reshape(4, rows // _BLOCK_PX, _BLOCK_PX, -1, _BLOCK_PX)
-    known = np.isfinite(cut).all(axis=(0, 2, 4))
-    blocks = cut.mean(axis=(2, 4))[:, known]
-    if blocks.shape[1] < 2:
-        return False
-    light = blocks - np.median(blocks, axis=1, keepdims=True)
-    usual = light.mean(axis=0)
-    power = float(usual @ usual)
-    slopes = light @ usual / power if power > 0 else np.ones(4)
-    left = light - slopes[:, None] * usual
-    errors = np.sqrt((left**2).sum(axis=1) / (blocks.shape[1] - 1) / max(power, 1e-300))
-    return bool(np.ptp(slopes) > max(_ALIKE, _LEVEL_SIGMA * float(errors.max())))
 
 
 def _shape_of(whole: tuple[int, int], place: tuple[int, int]) -> tuple[int, int]:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dip_pipeline.errors import FrameError
-from dip_pipeline.frames.colour_mosaic import MOSAIC_CARD, filter_planes
+from dip_pipeline.frames.colour_mosaic import filter_planes
+from dip_pipeline.frames.filter_pattern import MOSAIC_CARD
 from dip_pipeline.frames.fits_cards import keyword_of, parse_cards, split_cards
 from dip_pipeline.frames.fits_file import READ_ERRORS, fits_file, log_warnings
 from dip_pipeline.frames.fits_layout import HduSpan

@@ -6,7 +6,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from dip_pipeline.frames import camera_of, open_frames, pixel_side_arcsec
-from dip_pipeline.frames.colour_mosaic import PLACES
+from dip_pipeline.frames.filter_pattern import PLACES
 from dip_pipeline.frames.sky_agreement import as_header
 from dip_pipeline.frames.sky_mapping import places_on
 

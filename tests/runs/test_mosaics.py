@@ -10,8 +10,8 @@ from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, EmptyFrameError, ExposureError, FrameError
 from dip_pipeline.exposures.registered import Exposures
 from dip_pipeline.frames import mosaic_of, open_frames, read_provenance
-from dip_pipeline.frames.colour_mosaic import PLACES
 from dip_pipeline.frames.converting import convert
+from dip_pipeline.frames.filter_pattern import PLACES
 from dip_pipeline.frames.prov_json import facts_of, names_of
 from dip_pipeline.frames.reading import Reading
 from dip_pipeline.noise_planes import write_noise_planes
@@ -192,15 +192,21 @@ def test_a_mask_file_counts_pixels_of_the_whole_frame(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changed", "pattern"),
-    [(np.s_[::-1, ::-1], "BGGR"), (np.s_[::-1], "GBRG"), (np.s_[:, 1:], "GRBG")],
+    ("changed", "cards"),
+    [
+        (np.s_[::-1, ::-1], {"BAYERPAT": "BGGR"}),
+        (np.s_[::-1], {"BAYERPAT": "GBRG"}),
+        (np.s_[:, 1:], {"BAYERPAT": "GRBG"}),
+        (np.s_[:, 1:], {"BAYERPAT": "RGGB", "XBAYROFF": 1, "YBAYROFF": 0}),
+        (np.s_[3:], {"BAYERPAT": "RGGB", "BAYOFFX": 2, "BAYOFFY": -3}),
+    ],
 )
-def test_exposures_are_laid_on_each_other_filter_by_filter(tmp_path, changed, pattern):
+def test_exposures_are_laid_on_each_other_filter_by_filter(tmp_path, changed, cards):
     first = open_frames(mosaic(tmp_path / "a.fits"))
     pixels = fits.getdata(mosaic(tmp_path / "b.fits"))[changed].copy()
     pixels += np.random.default_rng(3).normal(0, 1, pixels.shape).astype(np.float32)
     other = tmp_path / "c.fits"
-    fits.writeto(other, pixels, fits.Header({"BAYERPAT": pattern}))
+    fits.writeto(other, pixels, fits.Header(cards))
     asked = config(**{"task.name": "combine", "task.exposures": (str(other),)})
     (found,) = Exposures.of(asked, first).frames
     assert {image.plane_index for image in found} == set(PLACES)
@@ -224,6 +230,34 @@ def test_exposures_behind_other_filters_are_refused(tmp_path):
         Exposures.of(config(**asked), first)
     (found,) = Exposures.of(config(**asked, **{"fit.any_optics": True}), first).frames
     assert [image.plane_index for image in found] == list(PLACES)
+
+
+def test_exposures_whose_rows_are_told_to_go_another_way_are_refused(tmp_path):
+    first = open_frames(mosaic(tmp_path / "a.fits", ROWORDER="TOP-DOWN"))
+    same, other = (
+        str(mosaic(tmp_path / f"{order}.fits", light=50.0, ROWORDER=order))
+        for order in ("top-down", "BOTTOM-UP")
+    )
+    assert Exposures.of(config(**{"task.name": "combine", "task.exposures": (same,)}), first)
+    asked = {"task.name": "combine", "task.exposures": (other,)}
+    with pytest.raises(ExposureError, match=r"ROWORDER BOTTOM-UP, .*TOP-DOWN; .*--any-optics"):
+        Exposures.of(config(**asked), first)
+    assert Exposures.of(config(**asked, **{"fit.any_optics": True}), first)
+
+
+def test_a_shifted_pattern_is_told_as_the_pixels_have_it_and_stays_in_the_product(tmp_path):
+    cards = {"BAYERPAT": "RGGB", "XBAYROFF": 1, "YBAYROFF": "0"}
+    source, target = mosaic(tmp_path / "raw.fits", **cards), tmp_path / "out.fits"
+    assert mosaic_of(open_frames(source)[0])[1] == "GRBG"
+    assert mosaic_of(open_frames(source, Reading(bayer="RGGB"))[0])[1] == "RGGB"
+    restore_frame(str(source), target, config())
+    with fits.open(target) as made:
+        assert made[0].header["XBAYROFF"] == 1
+        assert made[0].header["DIPCFA"] == "GRBG"
+    assert mosaic_of(open_frames(target)[0])[1] == "GRBG"
+    for nonsense in ("left", 0.5, True):
+        path = mosaic(tmp_path / f"{nonsense}.fits", BAYERPAT="RGGB", XBAYROFF=nonsense)
+        assert mosaic_of(open_frames(path)[0])[1] == "RGGB"
 
 
 def test_a_hole_behind_one_filter_leaves_no_other_filter_out(tmp_path):

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -37,6 +37,7 @@ from dip_pipeline.restoration.forward.optics import Optics
 from dip_pipeline.restoration.priors.fit_size import folds_for
 from dip_pipeline.restoration.problem import Problem, StopReason
 from dip_pipeline.runs.fitted_frame import FittedFrame
+from dip_pipeline.runs.fitted_planes import planes_in_turn, planes_told
 from dip_pipeline.runs.prior_file import (
     PriorFile,
     check_optics,
@@ -113,14 +114,17 @@ def fit_frames(
         if not config.task.each:  # exposures are held against each other, every one
             check_optics(names, item.camera, [fitted[0].camera], any_optics=config.fit.any_optics)
     told.fit_started(str(target), len(frames))
-    if not config.task.each:
-        _tell_of_planes(sources, opened, told)
-    shares = [
-        _cut(planes, rank, with_others(config, sources, rank), told, len(sources))
-        for rank, planes in enumerate(opened)
-    ]
-    fitted = [item.on(share.frame) for item, share in zip(fitted, shares, strict=True)]
-    prior = _fitted(shares, fitted, config, Told(told, str(target)))
+    turns = _turns(opened, config)
+    asked = _Asked(told, sum(map(len, turns)))
+    shares: list[_Share] = []
+    on: list[FittedFrame] = []
+    for rank, planes in enumerate(opened):
+        cut = _cut(planes, turns[rank], with_others(config, sources, rank), asked)
+        if len(planes) > 1 and not config.task.each:
+            told.note(f"{sources[rank]}: {planes_told(planes, list(cut))}")
+        shares += cut.values()
+        on += [fitted[rank].on(share.frame) for share in cut.values()]
+    prior = _fitted(shares, config, origin_of(key, on), Told(told, str(target)))
     if prior.report.stop_reason is StopReason.DIVERGED:
         raise RestorationError(
             f"{target}: not written, the fit diverged: check the noise model of the frames "
@@ -150,21 +154,10 @@ def why_unfit(source: str, config: RunConfig) -> str:
     try:
         planes = open_frames(source, config.frame_reading())
         check_observed(planes[0], strict=config.reading.strict)
-        _cut(planes, 0, with_others(config, [source], 0), SILENT, 1)
+        _cut(planes, [0], with_others(config, [source], 0), _Asked(SILENT, 1))
     except UNFIT as error:
         return str(error)
     return ""
-
-
-def _tell_of_planes(
-    sources: Sequence[str], opened: Sequence[Sequence[Frame]], told: Progress
-) -> None:
-    """Say where a file holds more planes than the one that is fitted on."""
-    for source, planes in zip(sources, opened, strict=True):
-        if len(planes) > 1:
-            told.note(
-                f"{source}: fitted on the first of its {len(planes)} planes, {planes[0].label}"
-            )
 
 
 def _check_each_once(sources: Sequence[str], frames: Sequence[Frame]) -> None:
@@ -180,47 +173,67 @@ def _check_each_once(sources: Sequence[str], frames: Sequence[Frame]) -> None:
         seen |= dict.fromkeys(identities(frame), source)
 
 
-def _cut(
-    planes: Sequence[Frame], rank: int, config: RunConfig, told: Progress, frames: int
-) -> _Share:
-    """Cut the share of the rank-th file of what the prior is fitted on: of its first plane.
+def _turns(opened: Sequence[Sequence[Frame]], config: RunConfig) -> list[list[int]]:
+    """Choose planes of each file; of exposures that guide each other one each, in turn."""
+    if config.task.each:
+        return [[rank % len(planes)] for rank, planes in enumerate(opened)]
+    return planes_in_turn(opened)
 
-    Of exposures that guide each other every plane has its turn, and what cannot be fitted on is
-    passed over: their prior is for all of them.
+
+class _Asked(NamedTuple):
+    """Who is told of a fit, how many planes it is on in all, and whether a file has several."""
+
+    told: Progress
+    planes: int
+    several: bool = False
+
+
+def _cut(
+    planes: Sequence[Frame], turns: Sequence[int], config: RunConfig, asked: _Asked
+) -> dict[int, _Share]:
+    """Cut a file's share of what the prior is fitted on, by the numbers of its planes.
+
+    turns : of the planes whose turn it is; one that cannot be fitted on leaves it to the next
     """
+    asked = asked._replace(several=len(planes) > 1)
     others = Exposures.of(config, planes)
-    if others is None:
-        return _problems(planes[0], (), config, told, frames)
+    shares: dict[int, _Share] = {}
     failed: DipError | None = None
-    for turn in range(len(planes)):
-        index = (rank + turn) % len(planes)
-        try:
-            return _problems(planes[index], (others, index), config, told, frames)
-        except UNFIT as error:
-            failed = failed or error
-    assert failed is not None
-    raise failed
+    for first in turns:
+        for index in ((first + further) % len(planes) for further in range(len(planes))):
+            if index in shares:
+                continue
+            try:
+                beside = () if others is None else (others, index)
+                shares[index] = _problems(planes[index], beside, config, asked)
+                break
+            except UNFIT as error:
+                failed = failed or error
+    if not shares:
+        assert failed is not None
+        raise failed
+    return shares
 
 
 def _problems(
     frame: Frame,
     others: tuple[Exposures, int] | tuple[()],
     config: RunConfig,
-    told: Progress,
-    frames: int,
+    asked: _Asked,
 ) -> _Share:
     """Cut a frame's share of what the prior is fitted on; its noise law is its own.
 
     others : exposures that guide it, and the number of the plane in its file
     """
     settled, noise = (settle_guide if others else settle_frame)(frame, config)
-    told.note(f"{frame.path}: noise {noise_in_words(noise)}")
+    name = f"{frame.path}, {frame.label}" if asked.several else str(frame.path)
+    asked.told.note(f"{name}: noise {noise_in_words(noise)}")
     here = devices_of(config)[0]  # whichever the name of workers' own is
     beside = _beside(settled, noise, *others) if others else ()
     cut = problem_source(settled, noise, config, exposures=beside)
     cut = replace(cut, device=here)
     seed = prior_seed(config.fit.seed)
-    windows = fit_windows(frame.shape, seed=seed, frames=frames)
+    windows = fit_windows(frame.shape, seed=seed, frames=asked.planes)
     problems = [_made_ready(cut.problem(window, seed=seed)) for window in windows]
     if not any(problem.valid.any() for problem in problems):
         raise FrameError(f"{frame.path}: no valid pixel to fit a prior on; leave this frame out")
@@ -249,8 +262,8 @@ def _made_ready(problem: Problem) -> Problem:
 
 def _fitted(
     shares: Sequence[_Share],
-    frames: Sequence[FittedFrame],
     config: RunConfig,
+    origin: Mapping[str, object],
     told: Told,
 ) -> "SharedPrior":
     from dip_pipeline.machine.devices import device_watched  # torch loads here
@@ -265,7 +278,7 @@ def _fitted(
             [(share.problems, share.frame.shape) for share in shares],
             seed=prior_seed(config.fit.seed),
             folds=folds,
-            origin=origin_of(frames, config),
+            origin=origin,
             on_step=told.on_step,
         )
 

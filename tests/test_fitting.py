@@ -18,7 +18,7 @@ from dip_pipeline.account.account import key_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import ConfigError, FrameError, OutputError, PriorError, RunError
 from dip_pipeline.fitting import fit_frames
-from dip_pipeline.frames import file_digest, open_frame, read_provenance
+from dip_pipeline.frames import file_digest, open_frame, open_frames, read_provenance
 from dip_pipeline.frames.prov_json import facts_of, names_of
 from dip_pipeline.pipeline import describe_frame, restore_frame
 from dip_pipeline.runs import frame_run, planes, prior_file, prior_work
@@ -106,16 +106,30 @@ def test_a_prior_restores_a_frame_that_it_never_saw_and_says_honestly_how_well(o
     assert report.risk < 0.6
 
 
-def test_of_several_planes_it_is_told_that_the_first_is_fitted_on(stamps, tmp_path, caplog):
-    with fits.open(stamps[0]) as hdus:
-        hdus["SCI"].data = np.stack([hdus["SCI"].data] * 3)
-        del hdus["DQ"]
-        hdus.writeto(tmp_path / "cube.fits")
-    sources = [str(tmp_path / "cube.fits"), stamps[1]]
+def test_of_files_of_several_planes_each_has_its_turn_and_is_known_again(stamps, tmp_path, caplog):
+    sources = []
+    for name, path in zip("ab", stamps, strict=True):
+        with fits.open(path) as hdus:
+            data = hdus["SCI"].data
+            hdus["SCI"].data = np.stack([data + number for number in range(3)])
+            hdus["SCI"].data[1] = np.nan
+            del hdus["DQ"]
+            hdus.writeto(tmp_path / f"{name}.fits")
+        sources.append(str(tmp_path / f"{name}.fits"))
     with caplog.at_level("INFO"):
         fit_frames(sources, tmp_path / "one.prior", ONE_STEP)
-    told = [line for line in caplog.messages if "fitted on the first" in line]
-    assert told == [f"{sources[0]}: fitted on the first of its 3 planes, HDU 1 (SCI,1), plane [0]"]
+    told = [line.split(": ", 1) for line in caplog.messages if "fitted on" in line]
+    plane = "HDU 1 (SCI,1), plane [{}]".format
+    assert told == [
+        [sources[0], f"fitted on 2 of its 3 planes: {plane(0)}; {plane(2)}"],
+        [sources[1], f"fitted on 2 of its 3 planes: {plane(2)}; {plane(0)}"],
+    ]
+    prior = PriorFile.read(tmp_path / "one.prior")
+    seen = [prior.has_seen(each) for source in sources for each in open_frames(source)]
+    assert seen == [True, False, True] * 2
+    assert [each["file"] for each in prior.facts()["frames"]] == ["a.fits", "b.fits"]
+    again = fit_frames(sources, tmp_path / "one.prior", ONE_STEP)
+    assert (again.status, again.frames) == ("already done", 2)
 
 
 def test_nothing_is_fitted_where_a_prior_is_given(night, other, tmp_path, monkeypatch):
@@ -476,7 +490,7 @@ def test_a_zarr_frame_is_fitted_and_restored_like_the_fits_it_came_from(
 
 
 def test_of_a_mosaic_only_the_chip_of_the_fit_has_been_seen(tmp_path):
-    """Chips of one file share its sha256; the networks have seen the first alone."""
+    """Chips of one file share its sha256; the networks have seen one of them alone."""
     source = tmp_path / "mosaic.fits"
     chips = []
     for seed in (1, 2):
@@ -484,7 +498,7 @@ def test_of_a_mosaic_only_the_chip_of_the_fit_has_been_seen(tmp_path):
             chips.append(fits.ImageHDU(hdus["SCI"].data, hdus["SCI"].header, f"CCD{seed}"))
     fits.HDUList([fits.PrimaryHDU(), *chips]).writeto(source)
     prior, target = tmp_path / "first.prior", tmp_path / "out.fits"
-    fit_frames([str(source)], prior, ONE_STEP)
+    fit_frames([f"{source}[CCD1]"], prior, ONE_STEP)
     restore_frame(str(source), target, quick(prior, **{"fit.steps": 1}))
     document = read_provenance(target).document
     planes = [facts_of(document, name) for name in names_of(document, "RestoredPlane")]

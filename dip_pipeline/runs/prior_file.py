@@ -133,10 +133,11 @@ class PriorFile:
 
     def facts(self) -> dict[str, object]:
         """Name it in the record of what is made with it."""
+        files = dict.fromkeys((item.name, item.sha256) for item in self.frames)
         return {
             "file": self.path.name,
             "sha256": self.sha256,
-            "frames": [{"file": item.name, "sha256": item.sha256} for item in self.frames],
+            "frames": [{"file": name, "sha256": digest} for name, digest in files],
         }
 
 
@@ -165,13 +166,14 @@ def _guide(name: str, config: RunConfig) -> list[tuple[str, str]]:
     return [*named_digest("exposure", name).items(), *told]
 
 
-def origin_of(frames: Sequence[FittedFrame], config: RunConfig) -> dict[str, object]:
+def origin_of(key: Mapping[str, object], frames: Sequence[FittedFrame]) -> dict[str, object]:
     """Say what a prior was fitted on, and by what: no time, so that the same fit is the same file.
 
+    key : of the fit; frames : once for each of their planes that it is on
     Undone by `PriorFile.read`.
     """
     return {
-        "key": fit_key(frames, config),
+        "key": key,
         "frames": [asdict(frame) for frame in frames],
         "software": software_versions(),
     }
@@ -222,6 +224,13 @@ def check_optics(
                     "or give --any-optics"
                 )
             log.warning("%s; taken all the same", difference)
+
+
+def same_optics(first: Camera, second: Camera) -> bool:
+    """Whether two are of one filter and pixel scale, as far as both are known."""
+    return all(
+        not (text(first) and text(second)) or same(first, second) for _, text, same in _OPTICS
+    )
 
 
 def _same_filter(first: Camera, second: Camera) -> bool:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dip_pipeline.engine import RunStatus
 
 _IN_SIGHT = 8  # numbers of shards in one line
+_TORN = "torn: its account is not there, or cannot be read; dip verify tells more"
 _EXAMPLES = """\b
 Examples:
   dip status restored/m13_dip.fits
@@ -107,20 +108,22 @@ def is_night(run: str) -> bool:
 
 
 def night_words(run: str) -> tuple[list[str], int]:
-    """Tell how a folder of results stands, in lines, and how many of its frames failed.
+    """Tell how a folder of results stands, in lines, and how many frames failed or are torn.
 
     Raises FrameError where there is no result, and no run left word of a frame.
     """
     from dip_pipeline.cli.report import unmade_lines
-    from dip_pipeline.night.products import products_in
+    from dip_pipeline.night.products import is_whole, products_in
     from dip_pipeline.night.unmade import ENDS, FAILED, word_of
 
-    made = len(products_in([Path(run)]))
+    found = products_in([Path(run)])
+    torn = [f"{path}: {_TORN}" for path in found if not is_whole(path)]
     word = word_of([Path(run)])
-    counts = [counted(made, "product")]
+    counts = [counted(len(found) - len(torn), "product")]
+    counts += [f"{len(torn)} torn"] if torn else []
     counts += [f"{number} {end}" for end in ENDS if (number := word.count(end))]
-    lines = [f"  {in_one_line(line)}" for line in (*unmade_lines(word), *word.unread)]
-    return [in_one_line(f"{run}: {', '.join(counts)}"), *lines], word.count(FAILED)
+    lines = [f"  {in_one_line(line)}" for line in (*torn, *unmade_lines(word), *word.unread)]
+    return [in_one_line(f"{run}: {', '.join(counts)}"), *lines], word.count(FAILED) + len(torn)
 
 
 def scratch_folder(run: str) -> Path:

@@ -34,6 +34,14 @@ def products_in(names: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
+def is_whole(product: Path) -> bool:
+    """Whether the account of a product can be read, which stands at its end."""
+    try:
+        return read_provenance(product) is not None
+    except (DipError, OSError):
+        return False
+
+
 def folders_in(names: Sequence[Path]) -> list[Path]:
     """Folders that are named, and those of named products; each once."""
     found: dict[str, Path] = {}
@@ -52,17 +60,10 @@ def _products_of(folder: Path) -> list[Path]:
     # A link comes after what is a file: the name of the product itself is the one to tell.
     inside.sort(key=lambda path: path.is_symlink())
     # First what takes one look: an account is read again by whoever tells of it.
-    products = [path for path in inside if _was_product(path) or _is_product(path)]
+    products = [path for path in inside if _was_product(path) or is_whole(path)]
     if not products and not word_of([folder]).unmade:
         raise FrameError(f"{folder}: holds no product of dip; give the folder of the products")
     return products
-
-
-def _is_product(path: Path) -> bool:
-    try:
-        return read_provenance(path) is not None
-    except (DipError, OSError):
-        return False
 
 
 def _was_product(path: Path) -> bool:

@@ -72,6 +72,19 @@ def test_a_damaged_zarr_product_in_a_folder_is_told(dip, made, tmp_path, damage)
     assert line.removeprefix("dip: error: ") in page.replace("&#39;", "'").replace("&#34;", '"')
 
 
+@pytest.mark.parametrize("name", ["f1_dip.fits", "z_dip.zarr"])
+def test_what_is_left_of_a_torn_product_is_no_product_of_a_folder(dip, made, name):
+    assert dip("status", made)[:2] == (0, f"{made}: 2 products\n")
+    torn = made / name
+    (os.truncate(torn, 4000) if torn.is_file() else DAMAGE["torn root"](torn))
+    code, out, _ = dip("status", made)
+    assert code == 1
+    assert out.splitlines() == [
+        f"{made}: 1 product, 1 torn",
+        f"  {torn}: torn: its account is not there, or cannot be read; dip verify tells more",
+    ]
+
+
 def test_groups_that_are_no_products_are_passed_over(dip, made, tmp_path):
     assert dip("convert", tmp_path / "f1.fits", "-o", made / "input.zarr")[0] == 0
     (made / "empty.zarr").mkdir()

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_UNFINISHED = (
+    "was still being written to when the end came; the same command restores it when it is whole"
+)
 _EMPTY = "nothing was in it, or it could not be looked at, until the end"
 _ALONE = "restore it by itself, with its own -o"
 
@@ -63,7 +66,8 @@ def watch_workflow(
 
     find : names the frames that are there by now, and where each goes; NoFramesError for none
     One that fails is tried again when its file changes; of one that comes in at the end the end is
-    waited for, and one that stays empty has failed. The summary in `out` is of all of them.
+    waited for, as long again, and one that stays empty, or is never whole, has failed. The summary
+    in `out` is of all of them.
     Raises ConfigError for what no frame could be done with, NoFramesError where none came.
     """
     if workflow.config.task.each:
@@ -108,8 +112,8 @@ def watch_workflow(
                         arrivals.done(job.source)
                     else:
                         del taken[job.target]
-            for job in _empty(find, arrivals):
-                note(failed(job, f"{job.source}: {_EMPTY}"))
+            for job, why in _never_whole(find, arrivals):
+                note(failed(job, f"{job.source}: {why}"))
             results = tuple(ended.values())
             report = BatchReport(results, heard.repeated, unlike_others(results))
         summary.end(report)
@@ -130,10 +134,14 @@ def _with_own_output(
     return own
 
 
-def _empty(find: Callable[[], list[Job]], arrivals: Arrivals) -> list[Job]:
-    """Frames that have a name, and never anything in it."""
-    unseen = [job for job in _found(find) if not arrivals.has_taken(job.source)]
-    return [job for job in unseen if not arrivals.is_arriving(job.source)]
+def _never_whole(find: Callable[[], list[Job]], arrivals: Arrivals) -> list[tuple[Job, str]]:
+    """Frames that have a name, and never anything in it, or not all of it; and why they failed."""
+    found = [(job, arrivals.is_arriving(job.source)) for job in _found(find)]
+    return [
+        (job, _UNFINISHED if is_arriving else _EMPTY)
+        for job, is_arriving in found
+        if is_arriving or not arrivals.has_taken(job.source)
+    ]
 
 
 def _rounds(
@@ -152,7 +160,8 @@ def _rounds(
             last, is_told = watch.clock(), False
             continue
         left_s = watch.patience_s - (watch.clock() - last)
-        if left_s <= 0 and not any(arrivals.is_arriving(job.source) for job in jobs):
+        arriving = any(arrivals.is_arriving(job.source) for job in jobs)
+        if left_s <= (-watch.patience_s if arriving else 0):
             return
         if not is_told:
             told.note(

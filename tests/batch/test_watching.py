@@ -122,6 +122,18 @@ def test_a_frame_that_is_being_written_at_the_end_is_restored(night):
     assert night.done == ["a.fits", "b.fits"]
 
 
+def test_one_that_is_written_to_for_ever_has_failed_after_as_long_again(night, caplog):
+    night.put("a.fits")
+    night.later = [
+        lambda size=size: night.put("log.fits", b"x" * size, whole=False) for size in range(1, 2000)
+    ]
+    assert night.run().exit_code == night.summary["exit_code"] == 1
+    assert night.done == ["a.fits"]
+    assert night.seconds == pytest.approx(2 * PATIENCE_S, abs=6)
+    assert night.summary["counts"] == {"restored": 1, "failed": 1}
+    assert "log.fits: was still being written to" in caplog.text
+
+
 def test_a_frame_that_stays_empty_has_failed_at_the_end(night, caplog):
     night.put("a.fits")
     night.put("empty.fits", b"")

@@ -30,41 +30,51 @@ _INDEPENDENT, _SIGNIFICANT = 0.4, 3.0  # share of fourth differences; standard e
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """A window as its law says that it scatters; planes (rows, cols).
+    """What a window tells of the evenness of its noise.
 
-    sigma : standard deviation of each pixel by the law
-    detail : what scatters from pixel to pixel, over its scatter by the law; plain : good pixels
-        without structure
+    blocks : scatter from pixel to pixel over that of the law, of each block of it without much
+        structure
+    lattice : residuals about their surroundings, in sigma, of every other pixel of every other row
+    rows, cols : variance of what whole lines have in common, in units of a pixel's; NaN where too
+        few lines can be seen
     """
 
-    window: Window
-    sigma: Floats
-    detail: Floats
-    plain: Mask
+    blocks: Floats
+    lattice: tuple[Floats, ...]
+    rows: float
+    cols: float
 
     @classmethod
     def at(cls, window: Window, sigma: Floats) -> "Look":
-        """Look at a window."""
+        """Look at a window; sigma : standard deviation of each pixel by the law, (rows, cols)."""
         detail, _, hint = details_of(window)
         expected = expected_detail(sigma)
-        return cls(window, sigma, detail / expected, is_plain(window, hint, expected))
+        plain = is_plain(window, hint, expected)
+        near = _residual(window, sigma, _NEAR_PX)
+        cells = [(slice(row, None, 2), slice(col, None, 2)) for row, col in np.ndindex(2, 2)]
+        lines = np.where(plain, _residual(window, sigma, _LEVEL_PX), np.nan)
+        return cls(
+            _scatter_of_blocks(detail / expected, plain),
+            tuple(near[cell][plain[cell]] for cell in cells),
+            _variance_of_lines(lines),
+            _variance_of_lines(lines.T),
+        )
 
-    def residual(self, smoothing_px: float) -> Floats:
-        """Pixels less their surroundings, in sigma."""
-        pixels = self.window.pixels
-        residual: Floats = (pixels - gaussian_filter(pixels, smoothing_px)) / self.sigma
-        return residual
+
+def _residual(window: Window, sigma: Floats, smoothing_px: float) -> Floats:
+    """Pixels less their surroundings, in sigma."""
+    pixels = window.pixels
+    residual: Floats = (pixels - gaussian_filter(pixels, smoothing_px)) / sigma
+    return residual
 
 
-def scatter_of_blocks(looks: Sequence[Look]) -> Floats:
-    """Scatter from pixel to pixel over that of the law, of every block without much structure."""
+def _scatter_of_blocks(detail: Floats, plain: Mask) -> Floats:
     found = []
-    for look in looks:
-        for row, col in np.ndindex(*(side // _BLOCK_PX for side in look.detail.shape)):
-            block = tuple(slice(at * _BLOCK_PX, (at + 1) * _BLOCK_PX) for at in (row, col))
-            seen = look.plain[block]
-            if np.count_nonzero(seen) >= _LEAST_OF_BLOCK * seen.size:
-                found.append(clipped_sigma(look.detail[block][seen]))
+    for row, col in np.ndindex(*(side // _BLOCK_PX for side in detail.shape)):
+        block = tuple(slice(at * _BLOCK_PX, (at + 1) * _BLOCK_PX) for at in (row, col))
+        seen = plain[block]
+        if np.count_nonzero(seen) >= _LEAST_OF_BLOCK * seen.size:
+            found.append(clipped_sigma(detail[block][seen]))
     return np.array(found)
 
 
@@ -73,13 +83,9 @@ def scatter_of_lattice(looks: Sequence[Look]) -> Floats:
 
     NaN where too few are seen.
     """
-    residuals: list[list[Floats]] = [[], [], [], []]
-    for look in looks:
-        residual = look.residual(_NEAR_PX)
-        for number, (row, col) in enumerate(np.ndindex(2, 2)):
-            cell = slice(row, None, 2), slice(col, None, 2)
-            residuals[number].append(residual[cell][look.plain[cell]])
-    joined = [np.concatenate(parts) for parts in residuals]
+    joined = [
+        np.concatenate(parts) for parts in zip(*(look.lattice for look in looks), strict=True)
+    ]
     return np.array([clipped_sigma(p) if p.size >= _LEAST_OF_LATTICE else np.nan for p in joined])
 
 
@@ -106,25 +112,22 @@ def noise_of_lines(looks: Sequence[Look]) -> tuple[float, float]:
 
     NaN where too few lines can be seen.
     """
-    rows, cols = (_noise_of_lines(looks, axis) for axis in (1, 0))
-    return rows, cols
+    return _noise_of([look.rows for look in looks]), _noise_of([look.cols for look in looks])
 
 
-def _noise_of_lines(looks: Sequence[Look], axis: int) -> float:
-    variances = np.array([_variance_of_lines(look, axis) for look in looks])
-    known = variances[np.isfinite(variances)]
+def _noise_of(variances: Sequence[float]) -> float:
+    known = np.array(variances)[np.isfinite(variances)]
     return max(0.0, float(known.mean())) ** 0.5 if known.size else float("nan")
 
 
-def _variance_of_lines(look: Look, axis: int) -> float:
+def _variance_of_lines(lines: Floats) -> float:
     """Variance of what whole lines have in common, in units of that of a pixel.
 
+    lines : residuals in sigma, (lines, pixels); NaN where none is seen
     Stretches of a line are held against those between them: noise of a line is in both, light of
     stars, and noise of pixels, in one or the other. Lines and orders of a spectrum are in both,
     too: optics spread their light, so that far less of it differs from line to line.
     """
-    seen = np.where(look.plain, look.residual(_LEVEL_PX), np.nan)
-    lines = seen if axis == 1 else seen.T
     full = np.flatnonzero(np.isfinite(lines).mean(axis=1) >= _LEAST_OF_LINE)
     if full.size < max(_FEWEST_LINES, len(lines) / 2):
         return float("nan")

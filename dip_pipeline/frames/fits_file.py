@@ -34,6 +34,7 @@ from dip_pipeline.quiet_warnings import caught_warnings
 logger = logging.getLogger(__name__)
 
 MAX_OPEN = 4
+_MOST_WIDER = 16  # rows than what is read of them, for whole ones to be read
 
 # What astropy raises on files that are broken in one way or another. The decoders of compressed
 # images have a class of their own, which is named nowhere in public.
@@ -93,7 +94,16 @@ class OpenFits:
         hdu = self.hdus[index]
         if isinstance(hdu, fits.CompImageHDU):
             return self.bands.read(hdu, index, region)
-        return np.asarray(hdu.section[region])
+        *leading, rows, cols = region
+        width = int(hdu.shape[-1])
+        if not isinstance(cols, slice) or cols.indices(width)[2] != 1:
+            return np.asarray(hdu.section[region])
+        first, last, _ = cols.indices(width)
+        if width > _MOST_WIDER * (last - first):
+            return np.asarray(hdu.section[region])
+        # Of whole rows one piece is read, of parts of them a piece for each.
+        lines = np.asarray(hdu.section[(*leading, rows, slice(0, width))])[..., first:last]
+        return lines.astype(lines.dtype.newbyteorder("="), order="C")
 
     def close(self) -> None:
         """Give the handles back."""

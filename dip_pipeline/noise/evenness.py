@@ -5,13 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dip_pipeline.blind.evenness import (
-    Look,
-    alternation,
-    noise_of_lines,
-    scatter_of_blocks,
-    scatter_of_lattice,
-)
+from dip_pipeline.blind.at_once import of_each
+from dip_pipeline.blind.evenness import Look, alternation, noise_of_lines, scatter_of_lattice
 from dip_pipeline.blind.sky import Window
 from dip_pipeline.noise.agreement import sigmas_of
 from dip_pipeline.sensor import NoiseModel
@@ -27,10 +22,12 @@ _MOST_OF_LINES = 0.4
 _MOST_ALTERNATING = 0.5
 
 
-def warn_of_uneven_noise(name: str, noise: NoiseModel, windows: Sequence[Window]) -> None:
+def warn_of_uneven_noise(
+    name: str, noise: NoiseModel, windows: Sequence[Window], threads: int = 1
+) -> None:
     """Say where noise differs over the frame, in a pattern of pixels, or is that of whole lines.
 
-    name : of the frame, for people
+    name : of the frame, for people; threads : at most, for as many windows at once
     """
     if (alternating := alternation(windows)) > _MOST_ALTERNATING:
         log.warning(
@@ -40,8 +37,8 @@ def warn_of_uneven_noise(name: str, noise: NoiseModel, windows: Sequence[Window]
             *(name, alternating),
         )
         return
-    looks = [Look.at(window, sigmas_of(noise, window)) for window in windows]
-    blocks, lattice = scatter_of_blocks(looks), scatter_of_lattice(looks)
+    looks = of_each(lambda window: Look.at(window, sigmas_of(noise, window)), windows, threads)
+    blocks, lattice = np.concatenate([look.blocks for look in looks]), scatter_of_lattice(looks)
     if len(blocks) >= _FEWEST_BLOCKS:
         low, high = np.quantile(blocks / np.median(blocks), (0.1, 0.9))
         if high > _MOST_OF_BLOCKS * low:

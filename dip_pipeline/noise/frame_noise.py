@@ -2,11 +2,11 @@
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dip_pipeline.blind.at_once import of_each
 from dip_pipeline.blind.correlation import MEASURED, SkyNoise, measure_correlation
 from dip_pipeline.blind.estimate import estimate_noise
 from dip_pipeline.blind.sky import Sky, Window, find_sky, quantum_of
@@ -101,13 +101,12 @@ def find_noise(
         asked = overrides != SensorOverrides() or choice is not NoiseChoice.AUTO
         held = hold_against_sky(noise, windows, sky)
         if noise.from_error_plane and not asked and held.is_refuted:
-            warn_of_uneven_noise(name_of(frame), noise, windows)
+            warn_of_uneven_noise(name_of(frame), noise, windows, config.threads_per_fit)
             return _brought_to_sky(frame, held.noise, held.ratio), held.ratio
         against = "" if asked else held.against(windows)
         if not against:
             noise = held.told(frame.path)
-            warn_of_uneven_noise(name_of(frame), noise, windows)
-            warn_of_dark_places(name_of(frame), noise, windows)
+            _warn_of_pixels(frame, noise, windows, config)
             return noise, 1.0
         why, kernel = against, held.noise.correlation
         sensor = replace(sensor, gain_e_per_dn=None, read_noise_e=None)
@@ -118,8 +117,7 @@ def find_noise(
         noise = look.estimated(sensor, one_sigma=one_sigma)
     _warn_of_estimate(frame, why, noise, sky, "" if one_sigma else photons_left_out(noise, windows))
     _warn_of_steps(frame, noise, windows)
-    warn_of_uneven_noise(name_of(frame), noise, windows)
-    warn_of_dark_places(name_of(frame), noise, windows)
+    _warn_of_pixels(frame, noise, windows, config)
     return noise, 1.0
 
 
@@ -159,6 +157,14 @@ def _warn_of_estimate(
         _LIKE_LIGHT if max(kernel.neighbours) > _AS_LIGHT and kernel is sky.kernel else "",
         left_out,
     )
+
+
+def _warn_of_pixels(
+    frame: Frame, noise: NoiseModel, windows: Sequence[Window], config: RunConfig
+) -> None:
+    told = name_of(frame), noise, windows, config.threads_per_fit
+    warn_of_uneven_noise(*told)
+    warn_of_dark_places(*told)
 
 
 def _warn_of_steps(frame: Frame, noise: NoiseModel, windows: Sequence[Window]) -> None:
@@ -207,8 +213,7 @@ def correlation_of(
 def _skies(windows: Sequence[Window], threads: int) -> list[Sky]:
     """Look for the sky in some windows, as many at once as a fit may have cores."""
     reuse_memory()
-    with ThreadPoolExecutor(max(1, min(threads, len(windows)))) as pool:
-        return list(pool.map(find_sky, windows))
+    return of_each(find_sky, windows, threads)
 
 
 def _brought_to_sky(frame: Frame, noise: NoiseModel, ratio: float) -> NoiseModel:

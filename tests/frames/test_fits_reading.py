@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.io.fits.hdu.image import Section
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -102,7 +103,7 @@ def test_one_flag_in_a_flag_plane_of_any_type_masks_one_pixel(tmp_path, dtype):
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_region_is_that_part_of_the_whole(data, tmp_path_factory):
-    rows, cols = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
+    rows, cols = data.draw(st.tuples(st.integers(1, 12), st.integers(1, 40)))
     bounds = [
         sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n)))) for n in (rows, cols)
     ]
@@ -204,6 +205,17 @@ def test_reading_a_tile_takes_memory_for_a_tile(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1_000_000  # the frame is 16 MB, the tile 40 kB
+
+
+def test_a_tile_is_read_in_one_piece_and_not_row_by_row(tmp_path, monkeypatch):
+    path = tmp_path / "a.fits"
+    fits.PrimaryHDU(np.arange(300 * 300, dtype=">i4").reshape(1, 300, 300)).writeto(path)
+    frame, pieces = open_frame(path), []
+    real = Section.__getitem__
+    monkeypatch.setattr(Section, "__getitem__", lambda *args: pieces.append(args) or real(*args))
+    part = frame.read(slice(50, 150), slice(20, 120))
+    np.testing.assert_array_equal(part.science[:, 0], np.arange(50, 150) * 300 + 20)
+    assert len(pieces) < 10
 
 
 def test_threads_that_read_one_file_do_not_disturb_each_other(tmp_path):

@@ -7,9 +7,12 @@ import pytest
 from astropy.io import fits
 from scipy.ndimage import convolve
 
+from dip_pipeline.blind.sky import Window
 from dip_pipeline.config import RunConfig
 from dip_pipeline.frames import open_frame
+from dip_pipeline.noise.evenness import warn_of_uneven_noise
 from dip_pipeline.preparing.planning import settle_frame
+from dip_pipeline.sensor import NoiseKind, NoiseModel, Sourced
 from dip_pipeline.simulate import (
     GALAXY,
     STAR,
@@ -47,6 +50,21 @@ def sky():
     """Light of a galaxy field, and a draw of unit noise."""
     scene = draw_scene(SceneOptions("galaxies", shape=SHAPE, seed=3, saturated_star=False))
     return scene.render(), np.random.default_rng(4).standard_normal(SHAPE)
+
+
+def test_what_is_told_does_not_depend_on_the_threads(caplog, sky):
+    light, noise = sky
+    uneven = np.where(np.arange(256)[:, None] % 2, 10.0, 5.0) * (1 + np.arange(256) / 256)
+    pixels = light + noise * uneven + 4 * np.random.default_rng(1).standard_normal((256, 1))
+    windows = [Window.of(part, np.ones(part.shape, bool), None) for part in np.hsplit(pixels, 4)]
+    law = NoiseModel(NoiseKind.GAUSSIAN, "given", sigma=Sourced(8.0, "adu", "given"))
+    told = []
+    for threads in (1, 4):
+        caplog.clear()
+        warn_of_uneven_noise("a.fits", law, windows, threads)
+        told.append(caplog.messages.copy())
+    assert len(told[0]) > 1
+    assert told[0] == told[1]
 
 
 @pytest.mark.parametrize("fwhm_px", [1.2, 2.7, 5.0])

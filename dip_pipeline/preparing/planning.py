@@ -8,7 +8,7 @@ import numpy as np
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import ExecutorKind, WorkerOptions
 from dip_pipeline.errors import ConfigError, EmptyFrameError, SensorError
-from dip_pipeline.frames import Frame, Guide, open_guides
+from dip_pipeline.frames import Frame, Guide, mosaic_of, open_guides
 from dip_pipeline.machine.gpus import gpu_count
 from dip_pipeline.machine.room import Room, room_for
 from dip_pipeline.noise.frame_noise import correlation_of
@@ -68,10 +68,13 @@ def settle_frame(
 def kernels_of_stacks(frames: Sequence[Frame], config: RunConfig) -> dict[int, NoiseKernel]:
     """Measure how noise correlates in the planes of each cube, by the number of the plane.
 
-    Light may fill a plane, so that it has no sky to measure on: the others have.
+    Light may fill a plane, so that it has no sky to measure on: the others have. Of raw mosaics
+    nothing is measured: their noise is white.
     """
     kernels: dict[int, NoiseKernel] = {}
     for stack in planes_of_hdus(frames):
+        if mosaic_of(frames[stack[0]]) is not None:
+            continue
         shape = frames[stack[0]].shape
         chosen = fitted_planes(stack, shape)
         places = fit_windows(shape, seed=0, frames=len(chosen))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dip_pipeline.config import RunConfig
-from dip_pipeline.frames import Frame
+from dip_pipeline.frames import Frame, mosaic_of
 
 _LEAST_PLANES = 4  # of one HDU that share networks unasked: fewer may be bands, of unlike PSFs
 _FITTED_PX = 3 * 1024 * 1024  # of all planes that networks are fitted on
@@ -13,10 +13,15 @@ _LEAST_FITTED = 12  # planes, where they are larger than that; windows of each
 
 
 def planes_of_hdus(frames: Sequence[Frame], least: int = _LEAST_PLANES) -> list[tuple[int, ...]]:
-    """Group planes of one HDU that are of one size, by number; where there are so many of them."""
+    """Group planes of one HDU that are of one size, by number; where there are so many of them.
+
+    Images of a raw mosaic are together, whose sizes differ by a row or a column where its are odd.
+    """
     groups: dict[tuple[str, tuple[int, int]], list[int]] = {}
     for number, frame in enumerate(frames):
-        groups.setdefault((frame.where, frame.shape), []).append(number)
+        mosaic = mosaic_of(frame)
+        shape = frame.shape if mosaic is None else mosaic[0].shape
+        groups.setdefault((frame.where, shape), []).append(number)
     return [tuple(group) for group in groups.values() if len(group) >= least]
 
 

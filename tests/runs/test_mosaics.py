@@ -16,6 +16,8 @@ from dip_pipeline.frames.prov_json import facts_of, names_of
 from dip_pipeline.frames.reading import Reading
 from dip_pipeline.noise_planes import write_noise_planes
 from dip_pipeline.pipeline import restore_frame
+from dip_pipeline.preparing import planning
+from dip_pipeline.preparing.stacking import stacks_of
 from dip_pipeline.restoration.problem import cut_inner
 from dip_pipeline.runs import ways
 from dip_pipeline.runs.describing import describe_frame
@@ -70,6 +72,15 @@ def test_each_filter_is_restored_by_itself_and_put_back(tmp_path, shape):
     document = read_provenance(target).document
     told = [facts_of(document, name)["plane"] for name in names_of(document, "RestoredPlane")]
     assert told == [f"HDU 0, plane {list(place)}" for place in PLACES]
+
+
+@pytest.mark.parametrize("shape", [(96, 96), (97, 95)])
+def test_filters_share_networks_whatever_the_size_of_the_mosaic(tmp_path, shape, monkeypatch):
+    monkeypatch.setattr(planning, "correlation_of", None)  # it would not be used: noise is white
+    frames = open_frames(mosaic(tmp_path / "raw.fits", shape))
+    whole = RunConfig().with_overrides(**{"fit.scope": "frame"})
+    assert stacks_of(frames, whole) == [(0, 1, 2, 3)]
+    assert planning.kernels_of_stacks(frames, whole) == {}
 
 
 def test_a_change_behind_one_filter_is_found_by_verifying(tmp_path):

@@ -66,6 +66,8 @@ def pretended_gpu() -> Iterator[None]:
             "device": nullcontext(),
         }.items():
             patched.setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
+        # Where torch is built for a GPU its optimisers would ask this one, that is none.
+        patched.setattr(torch.accelerator, "current_accelerator", lambda **_: None)
         for module in [one for name, one in sys.modules.items() if name.startswith("dip_pipeline")]:
             if getattr(module, "Generator", None) is torch.Generator:
                 patched.setattr(module, "Generator", _generator)

@@ -8,7 +8,7 @@ import numpy as np
 from dip_pipeline.config import RunConfig
 from dip_pipeline.engine import ExecutorKind, WorkerOptions
 from dip_pipeline.errors import ConfigError, EmptyFrameError, SensorError
-from dip_pipeline.frames import Frame, Guide, mosaic_of, open_guides
+from dip_pipeline.frames import PLACES, Frame, Guide, mosaic_of, open_guides
 from dip_pipeline.machine.gpus import gpu_count
 from dip_pipeline.machine.room import Room, room_for
 from dip_pipeline.noise.frame_noise import correlation_of
@@ -62,7 +62,9 @@ def settle_frame(
             f"{frame.path}: {frame.shape[0]} x {frame.shape[1]} px is too small to fit a network "
             f"to; need at least {SMALLEST_SIDE_PX} px a side"
         )
-    return settle_noise(frame, config, fit_windows(frame.shape, seed=0), elsewhere)
+    # Of a raw mosaic every filter is looked at, and what all four show tells the law of each.
+    parts = 1 if mosaic_of(frame) is None else len(PLACES)
+    return settle_noise(frame, config, fit_windows(frame.shape, seed=0, frames=parts), elsewhere)
 
 
 def kernels_of_stacks(frames: Sequence[Frame], config: RunConfig) -> dict[int, NoiseKernel]:

@@ -19,7 +19,7 @@ from dip_pipeline.stop_reason import StopReason
 
 # Raised whenever the same configuration would give other pixels than before: finished tiles and
 # products of another version are never taken for this one's.
-ALGORITHM_VERSION = 44
+ALGORITHM_VERSION = 45
 _IMPOSSIBLE = 4.0  # standard errors of a mean square below zero
 # Standard error of a sigma that is taken from the frame, relative; 0.6 to 1.2 % at 256 x 256 px.
 _SIGMA_ERROR = 0.01

@@ -12,8 +12,7 @@ from dip_pipeline.blind.estimate import estimate_noise
 from dip_pipeline.blind.sky import Sky, Window, find_sky, quantum_of
 from dip_pipeline.config import RunConfig
 from dip_pipeline.errors import EmptyFrameError, SensorError
-from dip_pipeline.frames import Frame, images_beside, mosaic_of
-from dip_pipeline.frames.noise_form import NO_INFORMATION
+from dip_pipeline.frames import Frame, mosaic_of
 from dip_pipeline.noise.agreement import hold_against_sky, level_of, nearest_to_scatter
 from dip_pipeline.noise.beam import warn_of_wide_beam
 from dip_pipeline.noise.dark_places import warn_of_dark_places
@@ -30,6 +29,12 @@ from dip_pipeline.noise.not_known import (
     why_not_known,
 )
 from dip_pipeline.noise.precision import check_precision, nothing_in
+from dip_pipeline.noise.windows import (
+    Place,
+    why_unusable,
+    window_of,
+    windows_behind_other_filters,
+)
 from dip_pipeline.restoration.computing.freed_memory import reuse_memory
 from dip_pipeline.sensor import (
     NoiseChoice,
@@ -53,8 +58,6 @@ _LIKE_LIGHT = (
     "noise: where there are any give gain and read noise, or --noise-correlation white"
 )
 FROM_OTHERS = "measured on the sky of other planes"
-
-Place = tuple[slice, slice]
 
 
 def find_noise(
@@ -88,9 +91,9 @@ def find_noise(
     if noise is not None and noise.kind is NoiseKind.NONE:
         return noise, 1.0
     by_error = noise is not None and noise.from_error_plane
-    windows = [_window(frame, place, sensor, by_error=by_error) for place in places]
+    windows = [window_of(frame, place, sensor, by_error=by_error) for place in places]
     if not any(window.good.any() for window in windows):
-        raise EmptyFrameError(f"{frame.path}: {_why_unusable(frame, places, sensor)}")
+        raise EmptyFrameError(f"{frame.path}: {why_unusable(frame, places, sensor)}")
     sky = _sky_of(frame, windows, config, elsewhere)
     warn_of_wide_beam(name_of(frame), frame, windows, sky)
     kernel = kernel_asked(config.noise.correlation) or sky.kernel
@@ -135,7 +138,7 @@ class _Look:
         """Estimate the law, by all filters of a raw mosaic where these agree."""
         unit, found = self.frame.unit, None
         if not one_sigma and self.kernel is self.sky.kernel:
-            others = _behind_other_filters(self.frame, self.places, sensor)
+            others = windows_behind_other_filters(self.frame, self.places, sensor)
             found = law_of_filters([self.windows, *others], self.sky, sensor, unit)
         if found is None:
             seen = self.windows, self.sky, self.kernel
@@ -200,7 +203,7 @@ def correlation_of(
     telling: list[Sky] = []
     for frame, places in planes:
         sensor = sensor_of(frame, config)
-        windows = [_window(frame, p, sensor, by_error=frame.has_error_plane) for p in places]
+        windows = [window_of(frame, p, sensor, by_error=frame.has_error_plane) for p in places]
         skies = _skies(windows, config.threads_per_fit)
         if measure_correlation(skies).kernel.source == MEASURED:
             telling += skies
@@ -225,65 +228,6 @@ def _brought_to_sky(frame: Frame, noise: NoiseModel, ratio: float) -> NoiseModel
         noise.rung,
     )
     return noise
-
-
-def _why_unusable(frame: Frame, places: Sequence[Place], sensor: Sensor) -> str:
-    """Say what became of the pixels where none can be used, and what to do about each."""
-    counts = np.zeros(4, int)
-    for place in places:
-        pixels = frame.read(*place)
-        finite = np.isfinite(pixels.science)
-        known = finite if pixels.error is None else finite & np.isfinite(pixels.error)
-        unflagged = known & ~pixels.masked
-        groups = (~finite, finite & ~known, known & pixels.masked, unflagged)
-        counts += [int(np.count_nonzero(group)) for group in groups]
-    limit = sensor.saturation_dn
-    reasons = (
-        "are not finite, or beyond single precision",
-        f"have no positive noise below {NO_INFORMATION:g} in "
-        f"{frame.noise_words or 'the error plane'} (--err none does without it, --err NAME takes "
-        "another)",
-        "are masked or flagged bad (--dq none does without flags, --bad-bits takes others)",
-        f"are saturated{'' if limit is None else f', at or above {limit}'} (--saturation)",
-    )
-    told = [
-        f"{share:.0%} {reason}"
-        for share, reason in zip(counts / max(counts.sum(), 1), reasons, strict=True)
-        if share > 0
-    ]
-    return f"no pixel can be used: {'; '.join(told)}"
-
-
-def _window(frame: Frame, place: Place, sensor: Sensor, *, by_error: bool) -> Window:
-    pixels = frame.read(*place)
-    good = ~pixels.masked
-    if pixels.saturated is not None:
-        good &= ~pixels.saturated
-    if sensor.saturation_dn is not None:
-        good &= ~(pixels.science >= sensor.saturation_dn.value)
-    return Window.of(pixels.science, good, pixels.error if by_error else None)
-
-
-def _behind_other_filters(
-    frame: Frame, places: Sequence[Place], sensor: Sensor
-) -> list[list[Window]]:
-    """Look at some of the places behind each other filter of a raw mosaic; none of other frames.
-
-    At as many as make half of the places in all.
-    """
-    others = images_beside(frame)
-    return [
-        [
-            _window(other, _inside(place, other.shape), sensor, by_error=False)
-            for place in places[number :: 2 * len(others)] or places[:1]
-        ]
-        for number, other in enumerate(others)
-    ]
-
-
-def _inside(place: Place, shape: tuple[int, int]) -> Place:
-    rows, cols = (slice(p.start, min(p.stop, side)) for p, side in zip(place, shape, strict=True))
-    return rows, cols
 
 
 def _counts_electrons(noise: NoiseModel, step: float) -> bool:

@@ -19,10 +19,11 @@ from dip_pipeline.frames.pixels_over import (
     WithoutMarks,
 )
 from dip_pipeline.noise.amplifiers import with_amplifiers
-from dip_pipeline.noise.frame_noise import Place, find_noise
+from dip_pipeline.noise.frame_noise import find_noise
 from dip_pipeline.noise.frame_sensor import sensor_of
 from dip_pipeline.noise.in_words import scaled_words
 from dip_pipeline.noise.sdss import with_sdss_noise
+from dip_pipeline.noise.windows import Place
 from dip_pipeline.preparing.blank_areas import without_blanks
 from dip_pipeline.preparing.lone_dots import without_lone_dots
 from dip_pipeline.sensor import NoiseChoice, NoiseModel, Sensor, unit_counts_electrons

@@ -21,7 +21,7 @@ from dip_pipeline.fitting import fit_frames
 from dip_pipeline.frames import file_digest, open_frame, open_frames, read_provenance
 from dip_pipeline.frames.prov_json import facts_of, names_of
 from dip_pipeline.pipeline import describe_frame, restore_frame
-from dip_pipeline.runs import frame_run, planes, prior_file, prior_work
+from dip_pipeline.runs import frame_run, plane_results, prior_file, prior_work
 from dip_pipeline.runs.prior_file import PriorFile
 from dip_pipeline.simulate import DetectorOptions, SceneOptions, simulate
 
@@ -511,13 +511,13 @@ def test_a_prior_that_is_replaced_while_a_run_uses_it_ends_the_run(
     """The product would name the one and be made with the other."""
     path = tmp_path / "used.prior"
     path.write_bytes(night[1].target.read_bytes())
-    planned = planes.restore_tiles
+    planned = plane_results.restore_tiles
 
     def replaced(*given):
         path.write_bytes(night[1].target.read_bytes() + b" ")
         return planned(*given)
 
-    monkeypatch.setattr(planes, "restore_tiles", replaced)
+    monkeypatch.setattr(plane_results, "restore_tiles", replaced)
     with pytest.raises(RunError, match="changed while it was being used"):
         restore_frame(other[0], tmp_path / "out.fits", quick(path))
     assert not (tmp_path / "out.fits").exists()

@@ -27,15 +27,13 @@ from dip_pipeline.progress import Progress, Told
 from dip_pipeline.runs.asked_run import AskedRun, absolute_source
 from dip_pipeline.runs.frame_prior import prior_facts, prior_task, stack_fits
 from dip_pipeline.runs.place import Place, scratch_of
-from dip_pipeline.runs.planes import (
-    Plane,
+from dip_pipeline.runs.plane_results import (
     PlaneResult,
-    Planes,
     blend_planes,
-    plan_planes,
     pooled_facts,
     restore_planes,
 )
+from dip_pipeline.runs.planes import Plane, Planes, plan_planes
 from dip_pipeline.runs.prior_file import PriorFile
 from dip_pipeline.runs.prior_work import PriorTask
 from dip_pipeline.runs.quantising import storage_step

@@ -375,7 +375,7 @@ RESTORING = (
 )
 
 
-@pytest.mark.parametrize("closed", [">&- 2>&-", "2> >(true)"])
+@pytest.mark.parametrize("closed", [">&- 2>&-", pytest.param("2> >(true)", marks=pytest.mark.slow)])
 def test_a_frame_is_restored_whoever_reads_what_is_told(small_frame, tmp_path, closed):
     """Progress that nobody reads is no failure of the frame; nor is a stream that is closed."""
     target = tmp_path / "out.fits"

@@ -259,6 +259,7 @@ def test_a_dashboard_that_is_asked_for_is_on_loopback_or_missed_with_a_word(capl
     assert "bokeh is not installed" in said or "http://127.0.0.1:" in said
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_processes_left")
 def test_workers_that_dask_itself_kills_again_and_again_do_all_the_work_once(tmp_path):
     """Each at a random time: of one round in fifty none is killed, and another one is run."""

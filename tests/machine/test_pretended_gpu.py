@@ -81,12 +81,18 @@ def run(device, *command):
             ("denoise", "a.fits", "--network", "hourglass", *SENSOR),
             marks=pytest.mark.slow,
         ),
-        ("denoise", "a.fits", "--guide", "deep.fits", *SENSOR),
+        pytest.param(
+            ("denoise", "a.fits", "--guide", "deep.fits", *SENSOR),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             ("inpaint", "a.fits", "--denoise-known", *SENSOR),
             marks=pytest.mark.slow,
         ),
-        ("super-resolve", "a.fits", "--factor", "2", "--fwhm", "2.4", *SENSOR),
+        pytest.param(
+            ("super-resolve", "a.fits", "--factor", "2", "--fwhm", "2.4", *SENSOR),
+            marks=pytest.mark.slow,
+        ),
         ("deconvolve", "a.fits", "--fwhm", "2.4", "--tile", "56", "--overlap", "12", *SENSOR),
         ("combine", "a.fits", "b.fits", "--factor", "2", *SENSOR),
     ],

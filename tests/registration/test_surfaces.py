@@ -43,8 +43,8 @@ def test_a_surface_has_the_terms_that_values_ask_for(slopes, bend, terms, unit):
 def test_noise_hardly_ever_looks_like_a_slope():
     places, errors = _places(), np.ones(64)
     rng = np.random.default_rng(1)
-    found = [fit_surface(places, rng.standard_normal(64), errors, _OVER)[1] for _ in range(200)]
-    assert sum(not surface.is_level for surface in found) <= 4
+    found = [fit_surface(places, rng.standard_normal(64), errors, _OVER)[1] for _ in range(100)]
+    assert sum(not surface.is_level for surface in found) <= 2
 
 
 def test_what_lies_far_off_does_not_bend_a_surface():

@@ -256,6 +256,7 @@ def test_guides_are_in_the_digest_of_a_problem(small):
     assert len({problems_key([one], (40, 44)) for one in (asked, other, none)}) == 3
 
 
+@pytest.mark.slow
 def test_guided_tiles_of_a_packet_are_what_they_are_alone(starry, monkeypatch):
     monkeypatch.setattr(fit_image, "_has_bfloat16", lambda _: False)  # which rounds by 0.03
     options = FitOptions(scope=Scope.TILE, steps=2, views=1, effort=Effort.FAST)

@@ -304,7 +304,7 @@ def test_a_scene_needs_a_noise_law(asked, law):
         fit_scene_prior([blind], (SIDE, SIDE), seed=1)
 
 
-@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("factor", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_known_psf_is_undone_and_no_light_is_lost(problem, law, factor):
     rng = np.random.default_rng(factor)
     side = 48 * factor

@@ -178,15 +178,16 @@ def test_galaxies_of_one_width_in_all_directions_are_no_stars():
     assert measured(StarField(light, 2 * each[0].sigma, each[0].trusted)) is None
 
 
-@pytest.mark.parametrize(("profile", "stars"), [(moffat, 14), (coma, 24)])
+@pytest.mark.parametrize(
+    ("profile", "stars"), [(moffat, 14), pytest.param(coma, 24, marks=pytest.mark.slow)]
+)
 def test_it_is_told_how_well_it_is_known(profile, stars):
     found = measured(field(profile, 4, stars=stars))
     assert 0.4 < found.doubt / misplaced(profile, found) < 1.6
 
 
-@pytest.mark.parametrize(
-    "seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_what_neighbours_do_to_all_stars_alike_is_in_it(seed):
     """Halves of the stars agree on it: they tell 0.56 of it."""
     found = measured(field(moffat, seed, stars=300, faintest=2.0, side_px=320))

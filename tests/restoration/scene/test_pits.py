@@ -89,7 +89,7 @@ def test_a_dark_cloud_of_a_nebula_is_no_pit(problem, law):
     assert beside_pits(science, error, asked) is None
 
 
-@pytest.mark.parametrize("patch_dn", [500.0, 0.0])
+@pytest.mark.parametrize("patch_dn", [500.0, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_a_wide_patch_that_no_light_makes_claims_no_error_and_is_told(problem, law, patch_dn):
     """Hot or dead, eight pixels wide, named by no mask; whatever the PSF allows elsewhere stays."""
     asked = asked_of(problem, law, np.full((SIDE, SIDE), 200.0), steps=30)

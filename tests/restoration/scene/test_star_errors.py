@@ -12,6 +12,9 @@ from dip_pipeline.restoration.scene.restore import restore_scene
 from dip_pipeline.simulate import MoffatPsf
 from dip_pipeline.task import Task
 
+# Its one fit takes a third of a minute; where the errors come from test_scene_figures holds.
+pytestmark = pytest.mark.slow
+
 SIDE, FACTOR, SKY = 72, 2, 200.0
 _NODES = np.array([-0.375, -0.125, 0.125, 0.375])
 _REACH_PX = 12 * FACTOR

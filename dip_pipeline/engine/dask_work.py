@@ -6,6 +6,7 @@
 import contextlib
 import logging
 import queue
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -104,8 +105,11 @@ class Work(Generic[P, R]):
                 self._running.pop(self._ended.get(timeout=0.1), None)
 
     def forget(self) -> None:
-        """Let go of all items that are still with the scheduler."""
-        for future in self._running:
+        """Let go of all items that are still with the scheduler.
+
+        Where a process ends, nobody answers any more: to wait would be for ever.
+        """
+        for future in () if sys.is_finalizing() else self._running:
             with contextlib.suppress(Exception):
                 future.cancel()
         self._running.clear()

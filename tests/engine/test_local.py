@@ -305,3 +305,22 @@ def test_a_script_without_a_guard_ends_in_a_line_that_says_so(tmp_path):
     assert 'behind `if __name__ == "__main__":`' in last
     assert "loads the script" not in done.stderr
     assert "_start_cluster" in done.stderr  # of this process alone
+
+
+LEFT_OPEN = """
+from dip_pipeline.engine import ExecutorKind, Job, WorkerOptions, open_pool, run_items
+if __name__ == "__main__":
+    opened = open_pool(WorkerOptions(ExecutorKind.LOCAL, workers=1)).__enter__()
+    held = run_items(opened, Job(str), iter(range(50)), key=str)
+    print(next(held))
+"""
+
+
+def test_a_process_ends_that_lets_go_of_its_workers_amid_the_work(tmp_path):
+    """It waited for ever for the scheduler, whose thread had ended before."""
+    script = tmp_path / "script.py"
+    script.write_text(LEFT_OPEN)
+    ended = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ended.stdout == "0\n"

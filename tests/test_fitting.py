@@ -324,6 +324,13 @@ def test_further_planes_of_a_file_behind_another_filter_are_refused_too(tmp_path
     assert told.endswith("taken all the same")
 
 
+def test_a_plane_that_is_given_by_itself_and_in_its_file_is_refused(tmp_path):
+    path = bands(tmp_path / "chips.fits", "rrrr", (0.4,) * 4)
+    sources = [f"{path}[SCI,3]", path]
+    with pytest.raises(FrameError, match=r"the same frame as .*chips\.fits\[SCI,3\]"):
+        fit_frames(sources, tmp_path / "r.prior", ONE_STEP)
+
+
 @pytest.mark.parametrize(
     ("cards", "warned"),
     [

@@ -100,7 +100,8 @@ def fit_frames(
     _check_config(config)
     opened = [open_frames(source, config.frame_reading()) for source in sources]
     frames = [planes[0] for planes in opened]
-    _check_each_once(sources, frames)
+    turns = _turns(opened, config)
+    _check_each_once(sources, opened, turns)
     for frame in frames:
         check_observed(frame, strict=config.reading.strict)
     fitted = [FittedFrame.of(source, frame) for source, frame in zip(sources, frames, strict=True)]
@@ -114,7 +115,6 @@ def fit_frames(
         if not config.task.each:  # exposures are held against each other, every one
             check_optics(names, item.camera, [fitted[0].camera], any_optics=config.fit.any_optics)
     told.fit_started(str(target), len(frames))
-    turns = _turns(opened, config)
     asked = _Asked(told, sum(map(len, turns)))
     shares: list[_Share] = []
     on: list[FittedFrame] = []
@@ -160,17 +160,23 @@ def why_unfit(source: str, config: RunConfig) -> str:
     return ""
 
 
-def _check_each_once(sources: Sequence[str], frames: Sequence[Frame]) -> None:
-    """Raise FrameError for a frame given twice: networks would be judged on what they saw."""
+def _check_each_once(
+    sources: Sequence[str], opened: Sequence[Sequence[Frame]], turns: Sequence[Sequence[int]]
+) -> None:
+    """Raise FrameError for a frame given twice: networks would be judged on what they saw.
+
+    turns : numbers of the planes of each file that are fitted on; its first one stands for a file
+    """
     seen: dict[tuple[str, str], str] = {}
-    for source, frame in zip(sources, frames, strict=True):
-        for told in identities(frame):
+    for source, planes, own in zip(sources, opened, turns, strict=True):
+        known = [told for number in sorted({0, *own}) for told in identities(planes[number])]
+        for told in known:
             if told in seen:
                 raise FrameError(
                     f"{source}: the same frame as {seen[told]}; leave one of them out, its noise "
                     "would be fitted twice"
                 )
-        seen |= dict.fromkeys(identities(frame), source)
+        seen |= dict.fromkeys(known, source)
 
 
 def _turns(opened: Sequence[Sequence[Frame]], config: RunConfig) -> list[list[int]]:

@@ -292,6 +292,45 @@ def test_another_filter_or_pixel_scale_is_refused_unless_told(night, tmp_path, n
     assert "taken all the same" in caplog.text
 
 
+def bands(path, filters, scales):
+    """Chips behind some filters, of some pixel scales in arcsec."""
+    rng = np.random.default_rng(len(filters))
+    chips = []
+    for name, scale in zip(filters, scales, strict=True):
+        sky = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRVAL2": 20.0}
+        cards = {"FILTER": name, "CDELT1": -scale / 3600, "CDELT2": scale / 3600} | sky
+        pixels = rng.normal(100, 5, (32, 32)).astype(np.float32)
+        chips.append(fits.ImageHDU(pixels, fits.Header(cards), name="SCI", ver=len(chips) + 1))
+    fits.HDUList([fits.PrimaryHDU(), *chips]).writeto(path)
+    return str(path)
+
+
+def test_further_planes_of_a_file_behind_another_filter_are_refused_too(tmp_path, caplog):
+    alike = bands(tmp_path / "alike.fits", "rr", (0.4, 0.4))
+    unlike = bands(tmp_path / "unlike.fits", "rrg", (0.4, 0.4, 0.4))
+    known = ONE_STEP.with_overrides(**{"noise.sigma": 5.0})
+    prior = fit_frames([alike], tmp_path / "r.prior", known).target
+    caplog.clear()
+    config = known.with_overrides(**{"fit.prior": str(prior)})
+    said = r"unlike\.fits, HDU 3 \(SCI,3\): filter g; .*r\.prior: r; .*--any-optics"
+    with pytest.raises(PriorError, match=said):
+        restore_frame(unlike, tmp_path / "out.fits", config)
+    assert any("HDU 3 (SCI,3): filter g" in note for note in describe_frame(unlike, config).notes)
+    assert caplog.messages == []
+    chips = open_frames(bands(tmp_path / "chips.fits", "rrr", (0.4, 0.42, 0.41)))
+    PriorFile.read(prior).check(chips[0], config, chips[1:])  # of one camera: distortion
+    (told,) = caplog.messages
+    assert "HDU 2 (SCI,2): pixel scale 0.42 arcsec" in told
+    assert told.endswith("taken all the same")
+
+
+def test_a_plane_that_is_given_by_itself_and_in_its_file_is_refused(tmp_path):
+    path = bands(tmp_path / "chips.fits", "rrrr", (0.4,) * 4)
+    sources = [f"{path}[SCI,3]", path]
+    with pytest.raises(FrameError, match=r"the same frame as .*chips\.fits\[SCI,3\]"):
+        fit_frames(sources, tmp_path / "r.prior", ONE_STEP)
+
+
 @pytest.mark.parametrize(
     ("cards", "warned"),
     [

@@ -22,14 +22,16 @@ from dip_pipeline.errors import (
 )
 from dip_pipeline.frames import (
     Reading,
+    camera_of,
     identities,
     open_frame,
+    open_frames,
     read_provenance,
     split_selector,
 )
 from dip_pipeline.night.grouping import Group, Taken, group_by_night
 from dip_pipeline.progress import Progress
-from dip_pipeline.runs.prior_file import PriorFile
+from dip_pipeline.runs.prior_file import PriorFile, same_filter
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +41,22 @@ PRIORS = "priors"  # folder of them, in that of the results
 
 
 def groups_of(sources: Sequence[str], reading: Reading) -> list[Group]:
-    """Put frames together that can share a prior; those that cannot be opened are left out."""
+    """Put frames together that can share a prior.
+
+    Those that cannot be opened are left out, and files whose planes are behind unlike filters.
+    """
     taken = []
     for source in sources:
         try:
-            taken.append(Taken.of(source, open_frame(source, reading).header))
+            planes = open_frames(source, reading)
         except (DipError, OSError) as error:
             log.info("%s: of no group (%s)", source, error)
+            continue
+        first, *further = (camera_of(plane.header) for plane in planes)
+        if all(same_filter(first, one) for one in further):
+            taken.append(Taken.of(source, planes[0].header))
+        else:
+            log.info("%s: of no group (its planes are behind unlike filters)", source)
     return group_by_night(taken)
 
 

@@ -39,6 +39,10 @@ def status(runs: tuple[str, ...]) -> int:
     code, failures = ExitCode.OK, _Failures()
     for run in map(folder_of_summary, runs):
         try:
+            if is_torn_product(run):
+                say(in_one_line(f"{run}: {_TORN}"))
+                code = ExitCode.FRAMES_FAILED
+                continue
             if is_night(run):
                 words, failed_ones = night_words(run)
                 say("\n".join(words))
@@ -90,6 +94,14 @@ def is_finished(run: str) -> bool:
         return read_provenance(Path(run)) is not None
     except DipError:
         return False
+
+
+def is_torn_product(run: str) -> bool:
+    """Whether a name is that of what is left of a product that nobody is making anew."""
+    from dip_pipeline.night.products import is_torn
+
+    path = Path(run)
+    return not (path.parent / f"{path.name}.dip").is_dir() and is_torn(path)
 
 
 def folder_of_summary(run: str) -> str:

@@ -42,6 +42,11 @@ def is_whole(product: Path) -> bool:
         return False
 
 
+def is_torn(product: Path) -> bool:
+    """Whether what is there was a product, whose account cannot be read any more."""
+    return _was_product(product) and not is_whole(product)
+
+
 def folders_in(names: Sequence[Path]) -> list[Path]:
     """Folders that are named, and those of named products; each once."""
     found: dict[str, Path] = {}

@@ -102,6 +102,7 @@ def find_noise(
         noise = replace(_with_counts_checked(frame, noise, windows), correlation=kernel)
         check_precision(frame, noise, windows)
         asked = overrides != SensorOverrides() or choice is not NoiseChoice.AUTO
+        _check_not_even(frame, () if asked else windows)
         held = hold_against_sky(noise, windows, sky)
         if noise.from_error_plane and not asked and held.is_refuted:
             warn_of_uneven_noise(name_of(frame), noise, windows, config.threads_per_fit)
@@ -122,6 +123,16 @@ def find_noise(
     _warn_of_steps(frame, noise, windows)
     _warn_of_pixels(frame, noise, windows, config)
     return noise, 1.0
+
+
+def _check_not_even(frame: Frame, windows: Sequence[Window]) -> None:
+    """Raise EmptyFrameError where every pixel holds one and the same number.
+
+    As a dead chip, whose header tells the noise that the others have.
+    """
+    known = [window.pixels[window.good] for window in windows if window.good.any()]
+    if known and min(map(np.min, known)) == max(map(np.max, known)):
+        raise nothing_in(frame, level_of(windows))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,5 +1,6 @@
 """What is known of a frame before anything is restored, and what a run would do with it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,7 +149,7 @@ def describe_frame(source: str, config: RunConfig) -> FrameDescription:
         + sensor.guesses
         + stack_notes(frames, stacks)
         + ((sharing_words(shared, exposures),) if shared else ())
-        + _prior_notes(frame, config),
+        + _prior_notes(frames, config),
     )
 
 
@@ -192,13 +193,13 @@ def _masked_share(frame: Frame) -> float:
     return float(np.mean(shares))
 
 
-def _prior_notes(frame: Frame, config: RunConfig) -> tuple[str, ...]:
+def _prior_notes(frames: Sequence[Frame], config: RunConfig) -> tuple[str, ...]:
     """Say whether the prior that was asked for can be applied."""
     if config.fit.prior is None:
         return ()
     try:
         prior = PriorFile.read(Path(config.fit.prior))
-        prior.check(frame, config)
+        prior.check(frames[0], config, frames[1:])
     except PriorError as error:
         return (str(error),)
     names = ", ".join(item.name for item in prior.frames)

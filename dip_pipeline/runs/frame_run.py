@@ -48,7 +48,7 @@ def restore_asked(asked: AskedRun, place: Place, told: Progress, *, overwrite: b
     """
     source, target, config, shared = asked.source, asked.target, asked.config, asked.shared
     if shared is not None:
-        shared.check(asked.frame, config)
+        shared.check(asked.frame, config, asked.frames[1:])
         shared.load()  # an error in its weights is told now, not by a worker
     planes = plan_planes(
         source, asked.frames, config, Told(told, source), asked.optics, asked.others

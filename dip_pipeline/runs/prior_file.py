@@ -97,8 +97,11 @@ class PriorFile:
             )
         return seen
 
-    def check(self, frame: Frame, config: RunConfig) -> None:
-        """Refuse a frame or options that it is not for; raises PriorError."""
+    def check(self, frame: Frame, config: RunConfig, further: Sequence[Frame] = ()) -> None:
+        """Refuse a frame or options that it is not for; raises PriorError.
+
+        further : planes of its file
+        """
         kind = self.record.network_kind
         if config.fit.network not in ("auto", kind):
             raise PriorError(
@@ -120,10 +123,25 @@ class PriorFile:
         names = str(frame.path), str(self.path)
         if not self.of_epochs:
             check_optics(names, camera_of(frame.header), cameras, any_optics=config.fit.any_optics)
+            self._check_further(further, cameras, any_optics=config.fit.any_optics)
         elif file_digest(frame.path) not in self._exposures():
             raise PriorError(
                 f"{frame.path}: none of the exposures that {self.path} is for; leave --prior out"
             )
+
+    def _check_further(
+        self, planes: Sequence[Frame], cameras: Sequence[Camera], *, any_optics: bool
+    ) -> None:
+        """Refuse further planes of a file that are behind another filter; one is named.
+
+        Of another pixel scale chips of one camera may be, by its distortion: that is told.
+        """
+        seen = [(plane, camera_of(plane.header)) for plane in planes]
+        other = [item for item in seen if not any(same_filter(item[1], one) for one in cameras)]
+        unlike = [item for item in seen if not any(same_optics(item[1], one) for one in cameras)]
+        for plane, camera in (other or unlike)[:1]:
+            names = f"{plane.path}, {plane.label}", str(self.path)
+            check_optics(names, camera, cameras, any_optics=any_optics or not other)
 
     def _exposures(self) -> set[str]:
         """Sha256 of the exposures that it was fitted on, or beside: all of one sky and filter."""
@@ -231,6 +249,11 @@ def same_optics(first: Camera, second: Camera) -> bool:
     return all(
         not (text(first) and text(second)) or same(first, second) for _, text, same in _OPTICS
     )
+
+
+def same_filter(first: Camera, second: Camera) -> bool:
+    """Whether two are of one filter, as far as both are known."""
+    return not (first.filter and second.filter) or _same_filter(first, second)
 
 
 def _same_filter(first: Camera, second: Camera) -> bool:

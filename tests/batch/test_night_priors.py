@@ -96,6 +96,20 @@ def test_only_groups_of_frames_that_need_one_have_a_prior_fitted(tmp_path, fits_
     assert len(list((tmp_path / "priors").glob("*.prior"))) == 1
 
 
+def test_files_of_planes_behind_unlike_filters_share_no_prior(tmp_path, fits_made):
+    """It would be of the first filter, and is refused by the others."""
+    sources = [write(tmp_path, number) for number in range(4)]
+    for path in sources[2:]:
+        pixels, header = fits.getdata(path, header=True)
+        hdus = [fits.PrimaryHDU(header=header)]
+        hdus += [fits.ImageHDU(pixels, fits.Header({"FILTER": band}), "SCI") for band in "rg"]
+        fits.HDUList(hdus).writeto(path, overwrite=True)
+    alike, unlike = priors_of(tmp_path, sources)[1:3]
+    assert alike is not None
+    assert unlike is None
+    assert fits_made == [2]
+
+
 def test_frames_whose_outputs_are_there_and_stay_have_no_prior_fitted(tmp_path, fits_made):
     """It took minutes before the first line said that nothing would be overwritten."""
     red = [write(tmp_path, number) for number in range(2)]

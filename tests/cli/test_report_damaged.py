@@ -73,7 +73,7 @@ def test_a_damaged_zarr_product_in_a_folder_is_told(dip, made, tmp_path, damage)
 
 
 @pytest.mark.parametrize("name", ["f1_dip.fits", "z_dip.zarr"])
-def test_what_is_left_of_a_torn_product_is_no_product_of_a_folder(dip, made, name):
+def test_what_is_left_of_a_torn_product_is_no_product(dip, made, name, monkeypatch):
     assert dip("status", made)[:2] == (0, f"{made}: 2 products\n")
     torn = made / name
     (os.truncate(torn, 4000) if torn.is_file() else DAMAGE["torn root"](torn))
@@ -83,6 +83,9 @@ def test_what_is_left_of_a_torn_product_is_no_product_of_a_folder(dip, made, nam
         f"{made}: 1 product, 1 torn",
         f"  {torn}: torn: its account is not there, or cannot be read; dip verify tells more",
     ]
+    assert dip("status", torn) == (1, f"{out.splitlines()[1].strip()}\n", "")
+    monkeypatch.chdir(made)
+    assert dip("status", ".")[1].startswith(".: 1 product, 1 torn\n")
 
 
 def test_groups_that_are_no_products_are_passed_over(dip, made, tmp_path):

@@ -57,6 +57,19 @@ def shot_of(scene, **options):
     return observe(scene, DetectorOptions(defects=False, **options)).observed_dn
 
 
+@pytest.mark.parametrize("told", ["cards", "error plane"])
+def test_a_plane_of_one_number_is_empty_unless_its_noise_is_given(told, tmp_path):
+    """As a dead chip, whose header is that of the others."""
+    cards = fits.Header({"BUNIT": "electron", "GAIN": 1.0, "RDNOISE": 4.0})
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(np.zeros((64, 64), np.float32), cards, "SCI")]
+    if told == "error plane":
+        hdus.append(fits.ImageHDU(np.full((64, 64), 4, np.float32), name="ERR"))
+    fits.HDUList(hdus).writeto(tmp_path / "dead.fits")
+    with pytest.raises(EmptyFrameError, match="constant"):
+        noise_of(tmp_path / "dead.fits")
+    assert "--sigma" in noise_in_words(noise_of(tmp_path / "dead.fits", sigma=4.0))
+
+
 def test_white_noise_is_measured_to_be_white(scene, write):
     noise = noise_of(write(shot_of(scene), **SENSOR))
     assert noise.correlation.is_white

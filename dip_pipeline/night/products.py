@@ -44,7 +44,7 @@ def is_whole(product: Path) -> bool:
 
 def is_torn(product: Path) -> bool:
     """Whether what is there was a product, whose account cannot be read any more."""
-    return _was_product(product) and not is_whole(product)
+    return os.path.lexists(product) and _was_product(product) and not is_whole(product)
 
 
 def folders_in(names: Sequence[Path]) -> list[Path]:

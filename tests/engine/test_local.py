@@ -26,11 +26,10 @@ TWO = WorkerOptions(ExecutorKind.LOCAL, workers=2)
 
 
 def worker_processes():
-    return [
-        child
-        for child in psutil.Process().children(recursive=True)
-        if "resource_tracker" not in " ".join(child.cmdline())
-    ]
+    """Processes that were started here; those of Python itself stay as long as this one."""
+    own = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+    started = psutil.Process().children(recursive=True)
+    return [one for one in started if not any(name in " ".join(one.cmdline()) for name in own)]
 
 
 def listening(process):
